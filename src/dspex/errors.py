@@ -1,0 +1,252 @@
+"""Every error that dspex raises, in one tree.
+
+DspexError
+    DefinitionError
+        SignatureError
+        VariableError
+        ConfigurationError
+    ExecutionError
+        ModelError
+            RateLimitedError
+            ModelTimeoutError
+            ContextTooLongError
+            RefusedError
+        AdapterError
+        ToolError
+        RetrievalError
+        WorkerError
+        BudgetError
+    ActionError
+        InvalidError
+        NotFoundError
+        ConflictError
+        ForbiddenError
+    StorageError
+    InternalError
+
+`code` is stable and meant for programs; the message is meant for people and says what, the value,
+and how to mend it. `is_retryable` says whether the same call may succeed later without a change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """One thing that is wrong with one value.
+
+    `field` is the top-level name, `path` leads to the value inside it (`items[2].price`), `constraint`
+    names the rule that was broken and `expected` states what would have been accepted.
+    """
+
+    field: str
+    path: str
+    value: object
+    message: str
+    constraint: str
+    expected: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values; the offending value as a short `repr`."""
+        return {
+            "field": self.field,
+            "path": self.path,
+            "value": shorten(self.value),
+            "message": self.message,
+            "constraint": self.constraint,
+            "expected": self.expected,
+        }
+
+
+class DspexError(Exception):
+    """The root: catch this to catch everything that dspex raises on purpose."""
+
+    code = "error"
+    is_retryable = False
+
+    def __init__(self, message: str, /, **context: object) -> None:
+        """Take a message for people and any number of named values for programs."""
+        super().__init__(message)
+        self.message = message
+        self.context = context
+
+    @property
+    def fields(self) -> tuple[FieldError, ...]:
+        """The field errors that this error carries, empty where it is about no field."""
+        found = self.context.get("errors", ())
+        return tuple(item for item in found if isinstance(item, FieldError)) if isinstance(found, Sequence) else ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return code, message, retryability and field errors as JSON-ready values."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.is_retryable,
+            "fields": [error.to_dict() for error in self.fields],
+        }
+
+
+class DefinitionError(DspexError):
+    """A declaration is wrong; running it again cannot help."""
+
+    code = "definition"
+
+
+class SignatureError(DefinitionError):
+    """A signature, field, type or constraint is declared wrongly."""
+
+    code = "signature"
+
+
+class VariableError(DefinitionError):
+    """A variable, space or assignment is declared wrongly."""
+
+    code = "variable"
+
+
+class ConfigurationError(DefinitionError):
+    """A setting is missing, unknown or contradicts another."""
+
+    code = "configuration"
+
+
+class ExecutionError(DspexError):
+    """A program was declared well and could not be carried out."""
+
+    code = "execution"
+
+
+class ModelError(ExecutionError):
+    """A language model could not be reached or did not answer usefully."""
+
+    code = "model"
+
+
+class RateLimitedError(ModelError):
+    """The provider refuses for now; `context["retry_after"]` holds seconds where it said so."""
+
+    code = "rate_limited"
+    is_retryable = True
+
+
+class ModelTimeoutError(ModelError):
+    """The model did not answer in time, or the connection was lost."""
+
+    code = "model_timeout"
+    is_retryable = True
+
+
+class ContextTooLongError(ModelError):
+    """The request is longer than the model reads."""
+
+    code = "context_too_long"
+
+
+class RefusedError(ModelError):
+    """The provider refuses this request: credentials, policy, or an unknown model."""
+
+    code = "refused"
+
+
+class AdapterError(ExecutionError):
+    """A reply could not be read as the outputs of its signature."""
+
+    code = "adapter"
+
+
+class ToolError(ExecutionError):
+    """A tool failed or was called with unfit arguments."""
+
+    code = "tool"
+
+
+class RetrievalError(ExecutionError):
+    """A retriever could not answer."""
+
+    code = "retrieval"
+
+
+class WorkerError(ExecutionError):
+    """A worker process died, hung or spoke nonsense; the call may be made again."""
+
+    code = "worker"
+    is_retryable = True
+
+
+class BudgetError(ExecutionError):
+    """The next call would pass a limit on money, tokens, calls or time."""
+
+    code = "budget"
+
+
+class ActionError(DspexError):
+    """An action on a resource is refused; the subclasses are what the APIs show."""
+
+    code = "action"
+
+
+class InvalidError(ActionError):
+    """Values do not fit; `fields` lists each of them with its path."""
+
+    code = "invalid"
+
+
+class NotFoundError(ActionError):
+    """There is no such thing, or not for this caller."""
+
+    code = "not_found"
+
+
+class ConflictError(ActionError):
+    """The thing exists already, or is in a state that does not allow this."""
+
+    code = "conflict"
+
+
+class ForbiddenError(ActionError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+
+
+class StorageError(DspexError):
+    """The database could not be read or written."""
+
+    code = "storage"
+    is_retryable = True
+
+
+class InternalError(DspexError):
+    """A fault in dspex itself; please report it."""
+
+    code = "internal"
+
+
+@contextmanager
+def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
+    """Attribute any foreign exception raised inside to `kind`, once, with its cause kept.
+
+    Errors of dspex pass unchanged, and so do cancellation and interpreter exits (they are no `Exception`).
+    """
+    try:
+        yield
+    except DspexError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def shorten(value: object, limit: int = 200) -> str:
+    """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
+
+
+def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else an empty string."""
+    from difflib import get_close_matches  # costs 3 ms and is needed only when something is wrong
+
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,1 @@
+"""What a program is: frozen values and pure functions; no input, no output, no async."""

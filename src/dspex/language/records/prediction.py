@@ -1,0 +1,75 @@
+"""What a module answers: typed fields, and how they came about."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from dspex.language.records.trace import Trace
+from dspex.language.records.usage import Usage
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """A second call was made: from which adapter to which, and why."""
+
+    source: str
+    target: str
+    reason: str
+
+
+class Prediction(Mapping[str, object]):
+    """Output fields by attribute (`p.answer`) and by key (`p["answer"]`), with usage and trace.
+
+    A field that is named like an attribute of this class (`usage`, `trace`, `fallback`, `keys`, ...) is reached by key.
+    """
+
+    __slots__ = ("_outputs", "_trace", "_usage", "fallback")
+
+    def __init__(
+        self,
+        outputs: Mapping[str, object],
+        *,
+        usage: Usage | None = None,
+        trace: Trace | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
+        """Take the outputs by field name; a prediction is never changed afterwards."""
+        self._outputs = outputs
+        self._trace = trace
+        self._usage = usage
+        self.fallback = fallback
+
+    @property
+    def trace(self) -> Trace:
+        """The spans of the run that made this prediction; empty for one made by hand."""
+        return self._trace if self._trace is not None else Trace()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, calls and money of the whole run."""
+        return self._usage if self._usage is not None else self.trace.usage
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # a field has whatever type its signature gives it
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._outputs[name]
+        except KeyError:
+            known = ", ".join(self._outputs) or "none"
+            raise AttributeError(f"the prediction has no field {name!r}; its fields are: {known}") from None
+
+    def __getitem__(self, name: str) -> object:
+        return self._outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def __repr__(self) -> str:
+        return f"Prediction({', '.join(f'{name}={value!r}' for name, value in self._outputs.items())})"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the output fields as a new dict."""
+        return dict(self._outputs)

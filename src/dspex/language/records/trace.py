@@ -1,0 +1,63 @@
+"""What happened during a run: spans in a tree, finished ones only."""
+
+from typing import Literal
+
+import msgspec
+
+from dspex.language.records.usage import Usage
+
+SpanKind = Literal["program", "module", "adapter", "model", "tool", "retrieval", "backend"]
+SpanStatus = Literal["ok", "error", "cancelled"]
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of work. Times are monotonic nanoseconds: only differences within one trace mean anything.
+
+    `path` is the place of the module in its program (`cot.predict`, `steps[0]`); `inputs` and `outputs` are JSON text,
+    capped, and None where they were not recorded.
+    """
+
+    trace_id: str
+    span_id: int
+    parent_id: int | None
+    kind: SpanKind
+    name: str
+    path: str
+    start_ns: int
+    end_ns: int
+    status: SpanStatus = "ok"
+    error: str | None = None
+    attributes: dict[str, object] = {}
+    usage: Usage | None = None
+    inputs_ref: str | None = None
+    outputs_ref: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The spans of one run in the order in which they ended; the root comes last."""
+
+    trace_id: str = ""
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def usage(self) -> Usage:
+        """The sum over all model calls of the run."""
+        total = Usage()
+        for span in self.spans:
+            if span.usage is not None and span.kind == "model":
+                total += span.usage
+        return total
+
+    def to_json(self) -> str:
+        """Return the trace as JSON text; `from_json` is its inverse."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Trace":
+        """Read what `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)

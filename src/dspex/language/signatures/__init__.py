@@ -1,0 +1,24 @@
+"""The signature language: what goes into a program, what comes out of it, and what it is told to do.
+
+Everything else is derived from a signature: prompts, validators, schemas, rows, API types. May be imported by every
+room but `records` and `variables`.
+"""
+
+from dspex.language.signatures.field import MISSING, Field, Input, Output
+from dspex.language.signatures.rendering import type_text
+from dspex.language.signatures.signature import Signature, SignatureLike
+from dspex.language.signatures.types import Type
+from dspex.language.signatures.validation import Mode, Validator
+
+__all__ = [
+    "MISSING",
+    "Field",
+    "Input",
+    "Mode",
+    "Output",
+    "Signature",
+    "SignatureLike",
+    "Type",
+    "Validator",
+    "type_text",
+]

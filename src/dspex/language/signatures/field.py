@@ -1,0 +1,73 @@
+"""One field of a signature."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from dspex.language.signatures.types import Type
+
+Role = Literal["input", "output"]
+
+
+class Missing:
+    """The type of `MISSING`: there is no default (None may be one)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """Name, type and role of a value that goes into a program or comes out of it.
+
+    `alias` is the name on the wire (in prompts and schemas) where it differs from the Python name.
+    """
+
+    name: str
+    type: Type
+    role: Role
+    desc: str = ""
+    default: Any = MISSING
+    alias: str | None = None
+
+    @property
+    def wire_name(self) -> str:
+        """The name that models see."""
+        return self.alias or self.name
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a value has to be given: no default, and None is not among its values."""
+        return self.default is MISSING and not self.type.is_optional
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What `Input(...)` and `Output(...)` leave in a class body until the class is compiled."""
+
+    role: Role
+    desc: str
+    default: Any
+    alias: str | None
+    constraints: tuple[tuple[str, Any], ...]
+
+
+def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
+    """Mark a field of a signature class as an input; a bare annotation is one too.
+
+    Args:
+        desc: what the value means, for the model to read.
+        default: the value where none is given.
+        alias: the name that models see, where it is not the Python name.
+        constraints: rules of the field's type, such as `ge=0` or `max_length=200`.
+    """
+    return Mark(role="input", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
+
+
+def Output(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
+    """Mark a field of a signature class as an output; the arguments are those of `Input`."""
+    return Mark(role="output", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
