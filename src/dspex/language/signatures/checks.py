@@ -32,8 +32,8 @@ def _check_name(signature: str, field: Field, reserved: frozenset[str]) -> None:
     name = field.name
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise SignatureError(
-            f"signature {signature!r}: {name!r} is no legal field name (a Python identifier that is no "
-            f"keyword and begins with a letter); name it {name.strip('_')}_ and give alias={name!r} to keep the name that models see"
+            f"signature {signature!r}: {name!r} is no legal field name (a Python identifier that is no keyword and "
+            f"begins with a letter); name it {name.strip('_')}_ and give alias={name!r} to keep the name for models"
         )
     if name in reserved:
         raise SignatureError(
