@@ -1,0 +1,1 @@
+"""How a program runs: prompts, models, modules, backends."""

@@ -1,0 +1,97 @@
+"""A whole program, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from dspex.errors import DefinitionError, shorten
+from dspex.language.programs.node import Node
+from dspex.language.records.canonical import content_hash
+from dspex.language.signatures import Signature
+from dspex.language.variables import Assignment, Space
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A definition (signature, tree of nodes, space of variables) and an assignment of values to its variables.
+
+    `assignment` maps variable names to JSON values, and decides over what the definition says. Two programs with the
+    same contents have the same `content_hash`, on every machine.
+    """
+
+    name: str
+    signature: Signature
+    root: Node
+    space: Space = field(default_factory=Space)
+    assignment: Assignment = field(default_factory=dict)
+
+    def assign(self, values: Assignment) -> "Program":
+        """Return the program with other values for some variables.
+
+        Raises:
+            VariableError: a variable is unknown, or a value is not of its kind.
+        """
+        self.space.check(values)
+        return replace(self, assignment={**self.assignment, **values})
+
+    def definition(self) -> dict[str, Any]:
+        """Return everything but the assignment as JSON-ready data."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "signature": self.signature.to_dict(),
+            "root": self.root.to_dict(),
+            "space": self.space.to_dict(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the program as JSON-ready data; `from_dict` is its inverse."""
+        return {"definition": self.definition(), "assignment": dict(self.assignment)}
+
+    def to_json(self) -> str:
+        """Return the program as JSON text."""
+        return msgspec.json.encode(self.to_dict()).decode()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Program":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            DefinitionError: `data` was not written by it, or by a later version of dspex.
+        """
+        try:
+            definition, assignment = data["definition"], data["assignment"]
+            if definition["format"] != FORMAT:
+                raise DefinitionError(
+                    f"the program has format {definition['format']!r}; this dspex reads format {FORMAT}: update dspex"
+                )
+            return cls(
+                name=definition["name"],
+                signature=Signature.from_dict(definition["signature"]),
+                root=Node.from_dict(definition["root"]),
+                space=Space.from_dict(definition.get("space", [])),
+                assignment=assignment,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DefinitionError(
+                f"this is no stored program ({type(error).__name__}: {error}): {shorten(data)}"
+            ) from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Program":
+        """Read what `to_json` wrote."""
+        try:
+            return cls.from_dict(msgspec.json.decode(text))
+        except msgspec.DecodeError as error:
+            raise DefinitionError(f"this is no stored program: it is not JSON: {error}") from error
+
+    @cached_property
+    def content_hash(self) -> str:
+        """BLAKE2b-256 over the canonical JSON of definition and assignment, the program's name left out."""
+        definition = {key: value for key, value in self.definition().items() if key != "name"}
+        return content_hash({"definition": definition, "assignment": dict(self.assignment)})

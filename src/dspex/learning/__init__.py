@@ -1,0 +1,1 @@
+"""How a program improves: evaluation and optimization."""

@@ -1,0 +1,6 @@
+"""Events and spans as they happen, and who listens to them. No exporters: those live in `operations.monitoring`."""
+
+from dspex.telemetry.events import Event, EventName
+from dspex.telemetry.observer import Collecting, Observer, Silent
+
+__all__ = ["Collecting", "Event", "EventName", "Observer", "Silent"]
