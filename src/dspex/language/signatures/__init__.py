@@ -4,10 +4,10 @@ Everything else is derived from a signature: prompts, validators, schemas, rows,
 room but `records` and `variables`.
 """
 
-from dspex.language.signatures.field import MISSING, Field, Input, Output
+from dspex.language.signatures.field import Field, Input, Output
 from dspex.language.signatures.rendering import type_text
 from dspex.language.signatures.signature import Signature, SignatureLike
-from dspex.language.signatures.types import Type
+from dspex.language.signatures.types import MISSING, Type
 from dspex.language.signatures.validation import Mode, Validator
 
 __all__ = [
