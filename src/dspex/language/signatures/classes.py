@@ -3,15 +3,26 @@
 import dataclasses
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NotRequired, Required, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, Protocol, Required, get_args, get_origin, get_type_hints
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.types import MISSING, Member, Type, object_type
 
-if TYPE_CHECKING:
-    from dspex.language.signatures.annotations import Reader
-
 _DEPTH = 50
+
+
+class Reader(Protocol):
+    """What reads the annotations of members; it remembers the classes that it is inside of, with their titles."""
+
+    enclosing: list[tuple[type, str]]
+
+    def read(self, hint: Any) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means."""
+        ...
+
+    def constrained(self, hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means, with the constraints that `marks` state."""
+        ...
 
 
 def is_model(hint: object) -> bool:
@@ -21,7 +32,7 @@ def is_model(hint: object) -> bool:
     return hasattr(hint, "__pydantic_core_schema__") or hasattr(hint, "model_fields") or dataclasses.is_dataclass(hint)
 
 
-def class_type(hint: Any, reader: "Reader") -> Type:  # noqa: ANN401
+def class_type(hint: Any, reader: Reader) -> Type:  # noqa: ANN401
     """Return the object type of a class, a `ref` where the class is met inside itself."""
     for known, title in reader.enclosing:
         if known is hint:
@@ -54,7 +65,7 @@ def _extra(hint: Any) -> dict[str, str]:  # noqa: ANN401
     return {"extra": extra} if extra in {"allow", "forbid"} else {}
 
 
-def _members(hint: Any, reader: "Reader") -> Iterator[Member]:  # noqa: ANN401
+def _members(hint: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
     if hasattr(hint, "model_fields"):
         return _model_members(hint, reader)
     if dataclasses.is_dataclass(hint):
@@ -62,7 +73,7 @@ def _members(hint: Any, reader: "Reader") -> Iterator[Member]:  # noqa: ANN401
     return _typed_dict_members(hint, reader)
 
 
-def _model_members(model: Any, reader: "Reader") -> Iterator[Member]:  # noqa: ANN401
+def _model_members(model: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
     if not model.__pydantic_complete__:
         model.model_rebuild(raise_errors=False)
     for name, info in model.model_fields.items():
@@ -74,7 +85,7 @@ def _model_members(model: Any, reader: "Reader") -> Iterator[Member]:  # noqa: A
         yield _member(alias or name, type_, info.description or "", required=info.is_required(), default=default)
 
 
-def _dataclass_members(cls: Any, reader: "Reader") -> Iterator[Member]:  # noqa: ANN401
+def _dataclass_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
     hints = _hints(cls)
     for item in dataclasses.fields(cls):
         if not item.init:
@@ -86,7 +97,7 @@ def _dataclass_members(cls: Any, reader: "Reader") -> Iterator[Member]:  # noqa:
         yield _member(item.name, reader.read(hints[item.name]), desc, required=required, default=default)
 
 
-def _typed_dict_members(cls: Any, reader: "Reader") -> Iterator[Member]:  # noqa: ANN401
+def _typed_dict_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
     for name, hint in _hints(cls).items():
         inner = get_args(hint)[0] if get_origin(hint) in {NotRequired, Required} else hint
         yield _member(name, reader.read(inner), "", required=name in cls.__required_keys__, default=MISSING)

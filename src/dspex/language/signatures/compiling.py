@@ -245,15 +245,17 @@ def _class_schema(python: Any) -> Schema:  # noqa: ANN401
     from pydantic import BaseModel, TypeAdapter
     from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
+    made: Schema
     try:
         if isinstance(python, type) and issubclass(python, BaseModel):
             if not python.__pydantic_complete__:
                 python.model_rebuild()
-            return python.__pydantic_core_schema__
-        made: Schema = TypeAdapter(python).core_schema
-        return made
+            made = python.__pydantic_core_schema__
+        else:
+            made = TypeAdapter(python).core_schema
     except (PydanticUserError, PydanticUndefinedAnnotation, NameError) as error:
         raise SignatureError(f"pydantic cannot validate {python!r}: {error}") from error
+    return made
 
 
 @lru_cache(maxsize=1024)

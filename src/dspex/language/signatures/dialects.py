@@ -114,7 +114,7 @@ def _flat_types(node: Schema, said: dict[str, Any]) -> Schema:
     """Write several types as alternatives of one type each."""
     if not isinstance(node.get("type"), list):
         return dict(node)
-    outer = {key: node[key] for key in ("description", "title", "default") if key in node}
+    outer: Schema = {key: node[key] for key in ("description", "title", "default") if key in node}
     if "enum" in node:
         said["one of"] = node["enum"]
     rules = {key: value for key, value in node.items() if key not in {*outer, "type", "enum"}}
