@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dspex.errors import AdapterError, DspexError, InvalidError
-from dspex.language.signatures import Field, Signature, Type, type_text
+from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
 
 INCOMPLETE = "(an example with parts missing)\n\n"
 
@@ -55,12 +55,7 @@ def _line(field: Field) -> str:
     if field.desc:
         text += f": {field.desc}"
     if _is_nested(field.type):
-        from pydantic import TypeAdapter
-
-        from dspex.language.signatures.types import annotation
-
-        schema = TypeAdapter(annotation(field.type)).json_schema()
-        text += f". Its JSON follows this schema: {json.dumps(schema, ensure_ascii=False)}"
+        text += f". Its JSON follows this schema: {json.dumps(type_schema(field.type), ensure_ascii=False)}"
     return text
 
 
