@@ -30,7 +30,9 @@ def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
     share, scale = successes / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+    low = centre - reach if successes else 0.0  # exactly, whatever rounding makes of the formula
+    high = centre + reach if successes < total else 1.0
+    return Interval(low, high)
 
 
 def bootstrap(
