@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex.execution.modules import Module as Module
     from dspex.execution.modules import Predict as Predict
     from dspex.execution.modules import build as build
+    from dspex.execution.modules import program as program
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
     from dspex.language.records import Message as Message
@@ -30,7 +31,7 @@ _HOMES = {
     "dspex.language.records": ("Example", "Message", "Prediction", "Usage"),
     "dspex.language.signatures": ("Input", "Output", "Signature"),
     "dspex.language.programs": ("Program",),
-    "dspex.execution.modules": ("Module", "Predict", "build"),
+    "dspex.execution.modules": ("Module", "Predict", "build", "program"),
     "dspex.session": ("configure", "context"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -51,6 +52,7 @@ __all__ = [
     "build",
     "configure",
     "context",
+    "program",
 ]
 
 

@@ -7,7 +7,21 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.bridge
-FORBIDDEN = ["aiohttp", "sqlalchemy", "strawberry", "starlette", "dbos", "click", "rich", "numpy", "optuna", "dspy", "mcp", "alembic", "uvicorn"]
+FORBIDDEN = [
+    "aiohttp",
+    "sqlalchemy",
+    "strawberry",
+    "starlette",
+    "dbos",
+    "click",
+    "rich",
+    "numpy",
+    "optuna",
+    "dspy",
+    "mcp",
+    "alembic",
+    "uvicorn",
+]
 YARDSTICK = "from pydantic import BaseModel, create_model, TypeAdapter; import msgspec, asyncio"
 PROGRAM = "import dspex\nclass QA(dspex.Signature):\n    q: str\n    a: str = dspex.Output()\np = dspex.Predict(QA)"
 MEASURE = """
