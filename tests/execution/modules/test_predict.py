@@ -78,7 +78,7 @@ def test_settings_reach_the_request_and_an_unknown_one_is_refused():
     [
         ({}, "message", "missing"),
         ({"message": "m", "mesage": "n"}, "mesage", "Did you mean 'message'"),
-        ({"message": 3.5}, "message", "3.5"),
+        ({"message": ["m"]}, "message", "str"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, said):

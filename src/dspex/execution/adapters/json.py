@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.turns import (
@@ -30,7 +31,7 @@ class _Plan(msgspec.Struct, frozen=True):
     """What does not change from call to call."""
 
     system: Message
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
     given: Layout
     outputs: tuple[tuple[str, str, Reader | None], ...]
 
@@ -98,7 +99,7 @@ def _compile(signature: Signature) -> _Plan:
     )
     return _Plan(
         system=Message("system", system),
-        schema=signature.to_json_schema("openai"),
+        schema=_schema(signature),
         given=Layout(inputs),
         outputs=tuple(
             (field.wire_name, field.name, None if takes_text(field.type) else reader_of(field.type))
@@ -108,3 +109,11 @@ def _compile(signature: Signature) -> _Plan:
 
 
 _plan = PerSignature(_compile)
+
+
+def _schema(signature: Signature) -> dict[str, Any] | None:
+    """Return the strict schema of the outputs; None where it cannot say what a field holds (any value, a free dict)."""
+    try:
+        return signature.to_json_schema("openai")
+    except SignatureError:
+        return None

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from dspex.errors import AdapterError, DspexError, InvalidError
-from dspex.language.signatures import Field, Signature, Type, type_text
-from dspex.language.signatures.types import annotation
+from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
 
 Reader = Callable[[str], Any]
 _decode = msgspec.json.Decoder().decode
@@ -70,10 +69,7 @@ def _line(field: Field) -> str:
     if field.desc:
         text += f": {field.desc}"
     if _is_nested(field.type):
-        from pydantic import TypeAdapter
-
-        schema = TypeAdapter(annotation(field.type)).json_schema()
-        text += f". Its JSON follows this schema: {json.dumps(schema, ensure_ascii=False)}"
+        text += f". Its JSON follows this schema: {json.dumps(type_schema(field.type), ensure_ascii=False)}"
     return text
 
 
@@ -87,23 +83,19 @@ def _is_nested(type_: Type) -> bool:
     return type_.kind == "object" or any(_is_nested(arg) for arg in type_.args)
 
 
+_TEXT = {"str", "prompt_template", "binary"}
+
+
 def takes_text(type_: Type) -> bool:
     """Whether text is a value of `type_` as it stands, so that nothing may be read out of it."""
-    if type_.kind == "union":
-        return any(takes_text(arg) for arg in type_.args)
-    return isinstance(_python(type_), type) and issubclass(_python(type_), str) and type_.kind != "atom"
-
-
-def _python(type_: Type) -> Any:  # noqa: ANN401  # an annotation is any object
-    made = annotation(type_)
-    return get_args(made)[0] if get_origin(made) is Annotated else made
+    return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
 
 
 def reader_of(type_: Type) -> Reader:
     """Return what turns the whole text of one field in a reply into what the field's validator takes."""
     if type_.kind == "atom":
         return _choice_reader(type_)
-    if type_.kind != "union" and takes_text(type_):
+    if type_.kind in _TEXT:
         return str.strip
     is_optional, keeps_text = type_.is_optional, type_.kind == "any" or takes_text(type_)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dspex.errors import ConflictError, DefinitionError, boundary
+from dspex.errors import ConflictError, DefinitionError, boundary, suggest
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.language.programs import Children, Node, Program
@@ -47,7 +47,8 @@ class CodeRoot:
         try:
             return getattr(module, name)
         except AttributeError:
-            raise DefinitionError(f"module {module_name!r} has no {name!r}") from None
+            hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
+            raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
 
 
 def program_of(module: Module, name: str = "") -> Program:

@@ -7,14 +7,13 @@ from dspex.operations.resources.actions import ACTIONS, Action, Operations
 from dspex.operations.resources.domain import DOMAIN, Domain
 from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord, SignatureRecord
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
-from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
+from dspex.operations.resources.ports import Insert, Query, Store, Update
 from dspex.operations.resources.resource import Resource
 
 __all__ = [
     "ACTIONS",
     "DOMAIN",
     "Action",
-    "Change",
     "CreateProgram",
     "Domain",
     "ExecuteProgram",

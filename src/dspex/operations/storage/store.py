@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dspex.errors import ConflictError, NotFoundError
-from dspex.operations.resources import DOMAIN, Change, Insert, Query, Resource, Update
+from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
+from dspex.operations.resources.ports import Change
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import TABLES
 
@@ -44,7 +45,7 @@ class SQLStore:
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""
         table = TABLES[resource.name]
-        wanted = _matching(table, where).with_only_columns(sa.func.count())
+        wanted = _matching(table, where).with_only_columns(sa.func.count(table.c.id))
         async with self._database.reading() as connection:
             return int((await connection.execute(wanted)).scalar_one())
 

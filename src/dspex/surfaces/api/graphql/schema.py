@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import strawberry
+from graphql import GraphQLError
 from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
+from strawberry.types import ExecutionContext
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import ACTIONS, DOMAIN, Action, Query, Resource
@@ -17,6 +19,13 @@ MAX_TOKENS = 2000
 MAX_PAGE = 200
 
 
+class _Schema(strawberry.Schema):
+    """Errors are translated, and faults of ours logged, where they are raised (`as_graphql`); not once more here."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Do nothing."""
+
+
 def make_schema() -> strawberry.Schema:
     """Return the schema of the whole domain."""
     made = Types(DOMAIN)
@@ -25,7 +34,7 @@ def make_schema() -> strawberry.Schema:
         queries[resource.name] = _one(resource, made)
         queries[resource.plural] = _many(resource, made)
     mutations = {action.name: _mutation(action, made) for action in ACTIONS}
-    return strawberry.Schema(
+    return _Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
         extensions=[
