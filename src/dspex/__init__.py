@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex.execution.modules import Module as Module
     from dspex.execution.modules import Predict as Predict
     from dspex.execution.modules import build as build
+    from dspex.execution.modules import program as program
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
     from dspex.language.records import Message as Message
@@ -39,7 +40,7 @@ _HOMES = {
     "dspex.language.records": ("Example", "Message", "Prediction", "Usage"),
     "dspex.language.signatures": ("Input", "Output", "Signature"),
     "dspex.language.programs": ("Program",),
-    "dspex.execution.modules": ("Module", "Predict", "build"),
+    "dspex.execution.modules": ("Module", "Predict", "build", "program"),
     "dspex.learning.evaluation": ("Dataset", "Report", "compare", "evaluate", "exact_match", "majority_class"),
     "dspex.learning.optimizers": ("LabeledFewShot", "Search", "optimize"),
     "dspex.session": ("configure", "context"),
@@ -71,6 +72,7 @@ __all__ = [
     "exact_match",
     "majority_class",
     "optimize",
+    "program",
 ]
 
 
