@@ -1,6 +1,26 @@
 """What may be varied in a program, as data: variables, the space of them, and an assignment of values."""
 
+from dspex.language.variables.constraint import Constraint
+from dspex.language.variables.expression import Expression, var
+from dspex.language.variables.kinds import Boolean, Choice, Composite, Examples, Float, Integer, Text
+from dspex.language.variables.sampling import samples
 from dspex.language.variables.space import Assignment, Space
 from dspex.language.variables.variable import Variable, VariableKind
 
-__all__ = ["Assignment", "Space", "Variable", "VariableKind"]
+__all__ = [
+    "Assignment",
+    "Boolean",
+    "Choice",
+    "Composite",
+    "Constraint",
+    "Examples",
+    "Expression",
+    "Float",
+    "Integer",
+    "Space",
+    "Text",
+    "Variable",
+    "VariableKind",
+    "samples",
+    "var",
+]

@@ -1,30 +1,39 @@
 """All variables of a program together."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dspex.errors import VariableError, suggest
-from dspex.language.variables.variable import KINDS, Variable
+from dspex.language.variables.constraint import Constraint
+from dspex.language.variables.variable import Variable
 
 Assignment = Mapping[str, Any]
 
 
 class Space(Mapping[str, Variable]):
-    """A frozen mapping from name to variable; those that an assignment leaves out keep their defaults."""
+    """A frozen mapping from name to variable, and the constraints between them.
 
-    __slots__ = ("_variables",)
+    Variables that an assignment leaves out have their defaults; those whose condition does not hold have no value.
+    """
 
-    def __init__(self, variables: tuple[Variable, ...] = ()) -> None:
-        """Take the variables; names are unique.
+    __slots__ = ("_constraints", "_order", "_variables")
+
+    def __init__(self, variables: Iterable[Variable] = (), constraints: Iterable[Constraint] = ()) -> None:
+        """Take the variables, whose names are unique, and what has to hold between them.
 
         Raises:
-            VariableError: two variables have one name.
+            VariableError: two variables have one name, an expression reads an unknown one, or they depend on one
+                another in a circle.
         """
         self._variables: dict[str, Variable] = {}
         for variable in variables:
             if variable.name in self._variables:
                 raise VariableError(f"two variables are named {variable.name!r}; rename one of them")
             self._variables[variable.name] = variable
+        self._constraints = tuple(constraints)
+        self._order = self._sorted()
 
     def __getitem__(self, name: str) -> Variable:
         return self._variables[name]
@@ -38,6 +47,29 @@ class Space(Mapping[str, Variable]):
     def __repr__(self) -> str:
         return f"Space({', '.join(self._variables)})"
 
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What has to hold between the variables, in the order of application."""
+        return self._constraints
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names, each after all that its condition and computation read."""
+        return self._order
+
+    def add(self, *added: Variable | Constraint) -> "Space":
+        """Return the space with more variables or constraints."""
+        variables = [item for item in added if isinstance(item, Variable)]
+        constraints = [item for item in added if isinstance(item, Constraint)]
+        return Space((*self._variables.values(), *variables), (*self._constraints, *constraints))
+
+    def remove(self, *names: str) -> "Space":
+        """Return the space without some variables and without the constraints that read them."""
+        for name in names:
+            self._known(name)
+        kept = [variable for name, variable in self._variables.items() if name not in names]
+        return Space(kept, [c for c in self._constraints if not set(c.test.variables()) & set(names)])
+
     def check(self, assignment: Assignment) -> None:
         """Refuse an assignment that names an unknown variable or gives one a value of another kind.
 
@@ -45,20 +77,115 @@ class Space(Mapping[str, Variable]):
             VariableError: naming the variable.
         """
         for name, value in assignment.items():
-            if name not in self._variables:
-                known = ", ".join(self._variables) or "none"
-                hint = suggest(name, list(self._variables))
-                raise VariableError(f"the program has no variable {name!r}.{hint} Its variables are: {known}")
-            self._variables[name].check(value)
+            self._known(name).check(value)
 
-    def to_dict(self) -> list[dict[str, Any]]:
+    def complete(self, assignment: Assignment) -> dict[str, Any]:
+        """Return `assignment` with defaults filled in, composites computed and constraints applied.
+
+        Inactive variables are left out, and so are texts and examples that have neither a value nor a default: there
+        the program's own stands.
+
+        Raises:
+            VariableError: a value does not fit, or a constraint refuses the assignment; both are named.
+        """
+        self.check(assignment)
+        values = self._filled(assignment)
+        for constraint in self._constraints:
+            made = constraint.apply(values)
+            if made is None:
+                raise VariableError(
+                    f"the constraint {constraint.name!r} refuses the assignment: {constraint.test} is not true",
+                    constraint=constraint.name,
+                )
+            if made != values:
+                chosen = {name: value for name, value in made.items() if self[name].kind != "composite"}
+                self.check(chosen)
+                values = self._filled(chosen)
+        return values
+
+    def active(self, assignment: Assignment) -> frozenset[str]:
+        """Return the names of the variables whose conditions hold."""
+        return frozenset(name for name in self._order if name in self._filled(assignment))
+
+    def is_active(self, name: str, values: Assignment) -> bool:
+        """Return whether the condition of `name` holds, given the values of what it reads."""
+        when = self._variables[name].when
+        return when is None or (set(when.variables()) <= set(values) and bool(when(values)))
+
+    def _filled(self, assignment: Assignment) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name in self._order:
+            variable = self._variables[name]
+            if not self.is_active(name, values):
+                continue
+            if variable.compute is not None:
+                if set(variable.compute.variables()) <= set(values):
+                    values[name] = variable.compute(values)
+            elif name in assignment or variable.default is not None:
+                values[name] = assignment.get(name, variable.default)
+        return values
+
+    @property
+    def dimensions(self) -> int:
+        """How many variables can be searched."""
+        return sum(variable.is_searchable for variable in self._variables.values())
+
+    @property
+    def size(self) -> float:
+        """How many assignments there are, conditions and constraints left aside; infinite with any float."""
+        total = 1.0
+        for variable in self._variables.values():
+            if variable.is_searchable:
+                total *= _values(variable)
+        return total
+
+    def to_dict(self) -> Any:  # noqa: ANN401  # a list, or an object where there are constraints
         """Return the space as JSON-ready data."""
-        return [variable.to_dict() for variable in self._variables.values()]
+        variables = [variable.to_dict() for variable in self._variables.values()]
+        if not self._constraints:
+            return variables
+        return {"variables": variables, "constraints": [constraint.to_dict() for constraint in self._constraints]}
 
     @classmethod
-    def from_dict(cls, data: list[Mapping[str, Any]]) -> "Space":
+    def from_dict(cls, data: Any) -> "Space":  # noqa: ANN401
         """Read what `to_dict` wrote."""
-        for item in data:
-            if item.get("kind") not in KINDS:
-                raise VariableError(f"there is no kind of variable {item.get('kind')!r}; kinds are: {', '.join(KINDS)}")
-        return cls(tuple(Variable(**{**item, "paths": tuple(item["paths"])}) for item in data))
+        found = data if isinstance(data, Mapping) else {"variables": data}
+        return cls(
+            [Variable.from_dict(item) for item in found["variables"]],
+            [Constraint.from_dict(item) for item in found.get("constraints", ())],
+        )
+
+    def _known(self, name: str) -> Variable:
+        if name not in self._variables:
+            known = ", ".join(self._variables) or "none"
+            hint = suggest(name, list(self._variables))
+            raise VariableError(f"the program has no variable {name!r}.{hint} Its variables are: {known}")
+        return self._variables[name]
+
+    def _sorted(self) -> tuple[str, ...]:
+        needs: dict[str, list[str]] = {}
+        for name, variable in self._variables.items():
+            read = [*(variable.when.variables() if variable.when is not None else ())]
+            read += variable.compute.variables() if variable.compute is not None else ()
+            for other in read:
+                self._known(other)
+            needs[name] = read
+        for constraint in self._constraints:
+            for other in [*constraint.test.variables(), *constraint.rewrite]:
+                self._known(other)
+        try:
+            return tuple(TopologicalSorter(needs).static_order())
+        except CycleError as error:
+            raise VariableError(f"variables depend on one another in a circle: {' -> '.join(error.args[1])}") from error
+
+
+def _values(variable: Variable) -> float:
+    if variable.kind == "float":
+        return math.inf if variable.precision is None else _range(variable) * 10**variable.precision + 1
+    if variable.kind == "integer":
+        return _range(variable) // variable.step + 1
+    return 2 if variable.kind == "boolean" else len(variable.options)
+
+
+def _range(variable: Variable) -> float:
+    return (variable.high or 0.0) - (variable.low or 0.0)

@@ -1,0 +1,171 @@
+"""Small computations over variables as data: conditions, constraints, composites and bindings; never code."""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspex.errors import VariableError, shorten
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "in": lambda value, options: value in options,
+    "and": lambda *parts: all(parts),
+    "or": lambda *parts: any(parts),
+    "not": operator.not_,
+    "min": min,
+    "max": max,
+    "round": round,
+    "int": int,
+    "if": lambda test, then, otherwise: then if test else otherwise,
+    "lookup": lambda value, table, default: table.get(str(value), default),
+    "join": lambda separator, *parts: separator.join(str(part) for part in parts),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=True)
+class Expression:
+    """An operation on variables, constants and other expressions: `var("k") * 2 <= 16`.
+
+    Arithmetic and ordering are written as operators; equality is a method (`var("model").equals("a")`), because `==`
+    compares two expressions as data.
+    """
+
+    op: str
+    args: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an operation that does not exist."""
+        if self.op != "var" and self.op not in _OPERATIONS:
+            raise VariableError(f"there is no operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}")
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
+        """Compute the value.
+
+        Raises:
+            VariableError: a variable has no value, or the operation does not suit the values.
+        """
+        if self.op == "var":
+            if self.args[0] not in values:
+                raise VariableError(f"{self} needs the variable {self.args[0]!r}, which has no value here")
+            return values[self.args[0]]
+        parts = [part(values) if isinstance(part, Expression) else part for part in self.args]
+        try:
+            return _OPERATIONS[self.op](*parts)
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise VariableError(f"{self} cannot be computed from {shorten(parts)}: {error}") from error
+
+    def variables(self) -> Iterator[str]:
+        """Yield the names of the variables that it reads."""
+        if self.op == "var":
+            yield self.args[0]
+        for part in self.args:
+            if isinstance(part, Expression):
+                yield from part.variables()
+
+    def to_data(self) -> list[Any]:
+        """Return the expression as JSON: the operation and its arguments, constants wrapped as `{"value": x}`."""
+        if self.op == "var":
+            return ["var", self.args[0]]
+        return [self.op, *(part.to_data() if isinstance(part, Expression) else {"value": part} for part in self.args)]
+
+    @classmethod
+    def from_data(cls, data: Sequence[Any]) -> "Expression":
+        """Read what `to_data` wrote."""
+        if not isinstance(data, Sequence) or not data or not isinstance(data[0], str):
+            raise VariableError(f"this is no expression: {shorten(data)}")
+        if data[0] == "var":
+            return cls("var", (data[1],))
+        return cls(data[0], tuple(p["value"] if isinstance(p, Mapping) else cls.from_data(p) for p in data[1:]))
+
+    def equals(self, other: object) -> "Expression":
+        """Return the test for equality."""
+        return Expression("==", (self, other))
+
+    def differs(self, other: object) -> "Expression":
+        """Return the test for inequality."""
+        return Expression("!=", (self, other))
+
+    def is_in(self, options: Sequence[object]) -> "Expression":
+        """Return the test for being one of `options`."""
+        return Expression("in", (self, list(options)))
+
+    def lookup(self, table: Mapping[str, object], default: object = None) -> "Expression":
+        """Return the entry of `table` for the value (as text)."""
+        return Expression("lookup", (self, dict(table), default))
+
+    def round(self, digits: int | None = None) -> "Expression":
+        """Return the rounded value."""
+        return Expression("round", (self,) if digits is None else (self, digits))
+
+    def __add__(self, other: object) -> "Expression":
+        return Expression("+", (self, other))
+
+    def __radd__(self, other: object) -> "Expression":
+        return Expression("+", (other, self))
+
+    def __sub__(self, other: object) -> "Expression":
+        return Expression("-", (self, other))
+
+    def __rsub__(self, other: object) -> "Expression":
+        return Expression("-", (other, self))
+
+    def __mul__(self, other: object) -> "Expression":
+        return Expression("*", (self, other))
+
+    def __rmul__(self, other: object) -> "Expression":
+        return Expression("*", (other, self))
+
+    def __truediv__(self, other: object) -> "Expression":
+        return Expression("/", (self, other))
+
+    def __lt__(self, other: object) -> "Expression":
+        return Expression("<", (self, other))
+
+    def __le__(self, other: object) -> "Expression":
+        return Expression("<=", (self, other))
+
+    def __gt__(self, other: object) -> "Expression":
+        return Expression(">", (self, other))
+
+    def __ge__(self, other: object) -> "Expression":
+        return Expression(">=", (self, other))
+
+    def __and__(self, other: object) -> "Expression":
+        return Expression("and", (self, other))
+
+    def __or__(self, other: object) -> "Expression":
+        return Expression("or", (self, other))
+
+    def __invert__(self) -> "Expression":
+        return Expression("not", (self,))
+
+    def __bool__(self) -> bool:
+        raise VariableError(f"{self} is not true or false before it is computed; join tests with & and | and ~")
+
+    def __hash__(self) -> int:
+        return hash(str(self.to_data()))
+
+    def __str__(self) -> str:
+        if self.op == "var":
+            return str(self.args[0])
+        parts = [str(part) if isinstance(part, Expression) else repr(part) for part in self.args]
+        if len(parts) == 2 and not self.op.isalpha():
+            return f"({parts[0]} {self.op} {parts[1]})"
+        return f"{self.op}({', '.join(parts)})"
+
+
+def var(name: str) -> Expression:
+    """Return the expression for the value of a variable."""
+    return Expression("var", (name,))

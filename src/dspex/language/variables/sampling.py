@@ -1,0 +1,131 @@
+"""Random and evenly spread assignments of a space."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any, Literal
+
+from dspex.errors import VariableError
+from dspex.language.variables.space import Space
+from dspex.language.variables.variable import Variable
+
+TRIES = 200
+
+
+def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "random") -> Iterator[dict[str, Any]]:
+    """Yield assignments without end; the same seed yields the same.
+
+    "quasi" spreads them evenly: a Halton sequence with a random shift (J. H. Halton, 1960;
+    R. Cranley and T. N. L. Patterson, 1976).
+    Inactive variables are left out. An assignment that a constraint refuses is drawn again, 200 times at most.
+
+    Raises:
+        VariableError: no assignment satisfied the constraints; the most frequent one is named.
+    """
+    rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret
+    names = [name for name in space.order if space[name].is_searchable]
+    shifts = {name: rng.random() for name in names}
+    bases = dict(zip(names, _primes(), strict=False))
+    number = 0
+
+    def advance() -> None:
+        nonlocal number
+        number += 1
+
+    def place(name: str) -> float:
+        if method == "random":
+            return rng.random()
+        return (_radical_inverse(number, bases[name]) + shifts[name]) % 1.0
+
+    while True:
+        made = _first_allowed(space, lambda: _drawn(space, names, place), step=advance)
+        yield {name: made[name] for name in names if name in made}
+
+
+def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]) -> dict[str, Any]:
+    refused: Counter[str] = Counter()
+    for _ in range(TRIES):
+        step()
+        try:
+            return space.complete(draw())
+        except VariableError as error:
+            constraint = error.context.get("constraint")
+            if constraint is None:
+                raise
+            refused[str(constraint)] += 1
+    worst, times = refused.most_common(1)[0]
+    raise VariableError(
+        f"no assignment satisfies the constraints after {TRIES} tries; {worst!r} refused {times} of them: loosen it, "
+        "or widen its variables"
+    )
+
+
+def _drawn(space: Space, names: list[str], place: Callable[[str], float]) -> dict[str, Any]:
+    drawn: dict[str, Any] = {}
+    for name in space.order:
+        variable = space[name]
+        if name in names and space.is_active(name, drawn):
+            drawn[name] = value_at(variable, place(name))
+        elif variable.default is not None and variable.compute is None and space.is_active(name, drawn):
+            drawn[name] = variable.default
+    return drawn
+
+
+def value_at(variable: Variable, place: float) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the value at `place` (0 up to 1) of the variable's distribution."""
+    if variable.kind == "boolean":
+        return place >= 0.5
+    if variable.kind in {"float", "integer"}:
+        return _number(variable, place)
+    weights = variable.weights or (1.0,) * len(variable.options)
+    reach = place * sum(weights)
+    for option, weight in zip(variable.options, weights, strict=True):
+        reach -= weight
+        if reach < 0:
+            return option
+    return variable.options[-1]
+
+
+def _number(variable: Variable, place: float) -> float:
+    low, high = variable.low or 0.0, variable.high or 0.0
+    if variable.kind == "integer" and not variable.log and variable.prior is None:
+        steps = int((high - low) // variable.step) + 1
+        return int(low) + min(steps - 1, int(place * steps)) * variable.step
+    if variable.prior is not None:
+        normal = NormalDist(*variable.prior)
+        bottom, top = normal.cdf(low), normal.cdf(high)
+        value = normal.inv_cdf(min(1 - 1e-12, max(1e-12, bottom + place * (top - bottom))))
+    elif variable.log:
+        value = math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
+    else:
+        value = low + place * (high - low)
+    return rounded(variable, value)
+
+
+def rounded(variable: Variable, value: float) -> float:
+    """Return the nearest number that the variable takes."""
+    low, high = variable.low or 0.0, variable.high or 0.0
+    value = min(high, max(low, value))
+    if variable.kind == "integer":
+        steps = min(int((high - low) // variable.step), round((value - low) / variable.step))
+        return int(low) + steps * variable.step
+    return value if variable.precision is None else min(high, max(low, round(value, variable.precision)))
+
+
+def _primes() -> Iterator[int]:
+    number = 2
+    while True:
+        if all(number % divisor for divisor in range(2, math.isqrt(number) + 1)):
+            yield number
+        number += 1
+
+
+def _radical_inverse(number: int, base: int) -> float:
+    value, share = 0.0, 1.0 / base
+    while number:
+        number, digit = divmod(number, base)
+        value += digit * share
+        share /= base
+    return value
