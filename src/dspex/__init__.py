@@ -12,7 +12,9 @@ from dspex._version import __version__
 if TYPE_CHECKING:
     from dspex.errors import DspexError as DspexError
     from dspex.execution.modules import Module as Module
+    from dspex.execution.modules import OneOf as OneOf
     from dspex.execution.modules import Predict as Predict
+    from dspex.execution.modules import Switch as Switch
     from dspex.execution.modules import build as build
     from dspex.execution.modules import program as program
     from dspex.language.programs import Program as Program
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
+    from dspex.language.variables import Boolean as Boolean
+    from dspex.language.variables import Choice as Choice
+    from dspex.language.variables import Composite as Composite
+    from dspex.language.variables import Constraint as Constraint
+    from dspex.language.variables import Float as Float
+    from dspex.language.variables import Integer as Integer
+    from dspex.language.variables import Space as Space
+    from dspex.language.variables import Text as Text
+    from dspex.language.variables import Variable as Variable
+    from dspex.language.variables import var as var
     from dspex.learning.evaluation import Dataset as Dataset
     from dspex.learning.evaluation import Report as Report
     from dspex.learning.evaluation import compare as compare
@@ -40,21 +52,40 @@ _HOMES = {
     "dspex.language.records": ("Example", "Message", "Prediction", "Usage"),
     "dspex.language.signatures": ("Input", "Output", "Signature"),
     "dspex.language.programs": ("Program",),
-    "dspex.execution.modules": ("Module", "Predict", "build", "program"),
+    "dspex.execution.modules": ("Module", "Predict", "build", "program", "OneOf", "Switch"),
     "dspex.learning.evaluation": ("Dataset", "Report", "compare", "evaluate", "exact_match", "majority_class"),
     "dspex.learning.optimizers": ("LabeledFewShot", "Search", "optimize"),
+    "dspex.language.variables": (
+        "Boolean",
+        "Choice",
+        "Composite",
+        "Constraint",
+        "Float",
+        "Integer",
+        "Space",
+        "Text",
+        "Variable",
+        "var",
+    ),
     "dspex.session": ("configure", "context"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Boolean",
+    "Choice",
+    "Composite",
+    "Constraint",
     "Dataset",
     "DspexError",
     "Example",
+    "Float",
     "Input",
+    "Integer",
     "LabeledFewShot",
     "Message",
     "Module",
+    "OneOf",
     "Output",
     "Predict",
     "Prediction",
@@ -62,7 +93,11 @@ __all__ = [
     "Report",
     "Search",
     "Signature",
+    "Space",
+    "Switch",
+    "Text",
     "Usage",
+    "Variable",
     "__version__",
     "build",
     "compare",
@@ -73,6 +108,7 @@ __all__ = [
     "majority_class",
     "optimize",
     "program",
+    "var",
 ]
 
 

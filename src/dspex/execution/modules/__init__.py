@@ -5,5 +5,17 @@ from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
 from dspex.execution.modules.module import Module, Slot
 from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.switch import OneOf, Switch
 
-__all__ = ["CodeRoot", "FunctionModule", "Module", "Predict", "Slot", "build", "module_of", "program"]
+__all__ = [
+    "CodeRoot",
+    "FunctionModule",
+    "Module",
+    "OneOf",
+    "Predict",
+    "Slot",
+    "Switch",
+    "build",
+    "module_of",
+    "program",
+]

@@ -9,6 +9,7 @@ from dspex.execution.modules.code import CodeRoot, check_source
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.switch import Switch
 from dspex.language.programs import Node, Program
 
 
@@ -24,10 +25,12 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
         ConflictError: the code has changed since the program was stored.
     """
     module = _built(program.root, code)
-    for name, value in program.assignment.items():
-        variable = program.space.get(name)
-        for path in variable.paths if variable is not None else (name,):
-            module.bind_path(path, value)
+    known = {name: value for name, value in program.assignment.items() if name in program.space}
+    for path, value in program.space.bound(known):
+        module.bind_path(path, value)
+    for path in program.assignment.keys() - known.keys():
+        module.bind_path(path, program.assignment[path])
+    module.adopt(program.space, known)
     return module
 
 
@@ -79,7 +82,19 @@ def _called(cls: type[Module], parameters: inspect.Signature, init: Mapping[str,
     return cls(*positional, **named)
 
 
-_KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {"predict": _predict, "python": _python}
+def _switch(node: Node, code: CodeRoot | None) -> Module:
+    found = node.children.get("alternatives")
+    if not isinstance(found, Mapping):
+        raise DefinitionError(f"the switch {node.id!r} has no alternatives")
+    alternatives = {label: _built(child, code) for label, child in found.items()}
+    return Switch(alternatives, chosen=node.config.get("chosen"))
+
+
+_KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
+    "predict": _predict,
+    "python": _python,
+    "switch": _switch,
+}
 
 
 def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:

@@ -13,7 +13,7 @@ from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.language.programs import Children, Node, Program
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment, Space, Variable, VariableKind
+from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
 from dspex.sync import run as run_sync
 
 
@@ -143,8 +143,8 @@ class Module:
             name=name or signature.name,
             signature=signature,
             root=self.node("self"),
-            space=self._space(),
-            assignment={path: found.value for path, found in self._all_slots() if found.value is not None},
+            space=self.variables(),
+            assignment=self._assignment(),
         )
 
     def _all_slots(self) -> list[tuple[str, Slot]]:
@@ -152,8 +152,86 @@ class Module:
             (f"{path}.{slot}", found) for path, part in self.named_modules() for slot, found in part.slots().items()
         ]
 
-    def _space(self) -> Space:
-        return Space(tuple(Variable(name=path, kind=slot.kind, paths=(path,)) for path, slot in self._all_slots()))
+    def variables(self) -> Space:
+        """Return all that may be varied in this module and below it.
+
+        These are the variables declared in line or bound from outside, and every slot (instructions,
+        demonstrations) that none of them takes.
+        """
+        outside: tuple[Variable | Constraint, ...] = self.__dict__.get("_outside", ())
+        found = [declared for path, part in self.named_modules() for declared in part.declared(path)]
+        found += [item for item in outside if isinstance(item, Variable)]
+        taken = {path for variable in found for path in variable.paths}
+        free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken]
+        everything = [*free, *found]
+        for path, part in self.named_modules():
+            everything = [part.conditional(path, variable) for variable in everything]
+        return Space(everything, [item for item in outside if isinstance(item, Constraint)])
+
+    def declared(self, path: str) -> Sequence[Variable]:
+        """Return the variables that were declared in line in this module, which is at `path`."""
+        del path
+        return ()
+
+    def conditional(self, path: str, variable: Variable) -> Variable:
+        """Return a variable below this module, which is at `path`, with the condition that this module puts on it."""
+        del path
+        return variable
+
+    def with_variables(self, *more: Variable | Constraint) -> Self:
+        """Return a copy in which some places are variable too, and constraints hold, from outside.
+
+        A variable is bound by its paths (`Float(0, 1, name="heat", paths=("draft.temperature",))`), to one place or to
+        several; one without paths is bound to the place that its name is, if it is one.
+
+        Raises:
+            VariableError: two variables have one name, or an expression reads an unknown one.
+            DefinitionError: a path leads nowhere.
+        """
+        added = [self._bound_outside(item) if isinstance(item, Variable) else item for item in more]
+        made = self._copied()
+        made.__dict__["_outside"] = (*self.__dict__.get("_outside", ()), *added)
+        made.variables()  # raises where names or expressions do not fit together
+        return made
+
+    def _bound_outside(self, variable: Variable) -> Variable:
+        if not variable.paths and self._place_of(variable.name) is not None:
+            variable = replace(variable, paths=(variable.name,))
+        for path in variable.paths:
+            part, slot = self._found(path)
+            if not part.takes(slot):
+                raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
+        return variable
+
+    def adopt(self, space: Space, assigned: Assignment) -> None:
+        """Take over the variables and values of a stored program; for modules under construction."""
+        own = self.variables()
+        more = [variable for name, variable in space.items() if name not in own]
+        if more or space.constraints:
+            self.__dict__["_outside"] = (*more, *space.constraints)
+        values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
+        if values:
+            self.__dict__["_assigned"] = values
+
+    def takes(self, slot: str) -> bool:
+        """Return whether `bind` accepts this slot."""
+        return slot in self.slots()
+
+    def _place_of(self, path: str) -> str | None:
+        """Return the path of the deepest module that `path` leads into."""
+        places = [place for place, _ in self.named_modules() if path.startswith(f"{place}.")]
+        return max(places, key=len, default=None)
+
+    def _found(self, path: str) -> tuple["Module", str]:
+        parts, place = dict(self.named_modules()), self._place_of(path)
+        if place is None:
+            raise DefinitionError(f"the program has nothing at {path!r}; it has: {', '.join(parts)}")
+        return parts[place], path[len(place) + 1 :]
+
+    def _assignment(self) -> dict[str, Any]:
+        space = self.variables()
+        slots = {path: found.value for path, found in self._all_slots() if found.value is not None and path in space}
+        return {**slots, **self.__dict__.get("_assigned", {})}
 
     def node(self, path: str) -> Node:
         """Return this module and all below it as data; one that a user wrote is its class and arguments."""
@@ -179,10 +257,8 @@ class Module:
 
     def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
         """Give the slot at the end of `path` another value, in this module or one below it."""
-        parts, (place, _, slot) = dict(self.named_modules()), path.rpartition(".")
-        if place not in parts:
-            raise DefinitionError(f"the program has nothing at {place!r} for {path!r}; it has: {', '.join(parts)}")
-        parts[place].bind(slot, value)
+        part, slot = self._found(path)
+        part.bind(slot, value)
 
     def shared(self) -> Sequence[object]:
         """Return what a copy of this module shares with it: values that are immutable or own resources."""
@@ -194,9 +270,18 @@ class Module:
         Raises:
             VariableError: a variable is unknown, or a value is not of its kind.
         """
-        self._space().check(values)
-        kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
-        made = copy.deepcopy(self, kept)
-        for path, value in values.items():
+        assigned = {**self.__dict__.get("_assigned", {}), **values}
+        made = self._copied()
+        for path, value in self.variables().bound(assigned):
             made.bind_path(path, value)
+        made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
         return made
+
+    def _copied(self) -> Self:
+        kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
+        return copy.deepcopy(self, kept)
+
+
+def _is_slot(variable: Variable) -> bool:
+    """Whether the place itself keeps the value, so that nothing else has to remember it."""
+    return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options

@@ -13,10 +13,17 @@ from dspex.language.programs import Node
 from dspex.language.records import Fallback
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.language.signatures.codec import plain
+from dspex.language.variables import Variable
 from dspex.telemetry import Event
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 _FALLBACK = JSONAdapter()
+
+
+def _described(slot: str) -> str:
+    """Return the field that a slot such as `fields.answer.desc` describes, or nothing."""
+    parts = slot.split(".")
+    return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,13 @@ class Predict(Module):
         signature: SignatureLike,
         *,
         demos: Iterable[Mapping[str, Any]] = (),
-        model: LanguageModel | str | None = None,
-        adapter: Adapter | str | None = None,
+        model: LanguageModel | str | Variable | None = None,
+        adapter: Adapter | str | Variable | None = None,
         **settings: Any,  # noqa: ANN401  # named and checked below
     ) -> None:
         """Take the contract, and what is particular to this module.
+
+        Model, adapter and settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`.
 
         Args:
             signature: class, instance or string form.
@@ -58,11 +67,15 @@ class Predict(Module):
             if name not in SETTINGS:
                 hint = suggest(name, SETTINGS)
                 raise DefinitionError(f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}")
+        given: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
+        self._declared = {name: value for name, value in given.items() if isinstance(value, Variable)}
+        given |= {name: variable.default for name, variable in self._declared.items()}
+        own_model, own_adapter = given.pop("model"), given.pop("adapter")
         self.signature = Signature.of(signature)
         self.demos = [dict(demo) for demo in demos]
-        self.model = model
-        self.adapter = adapter_named(adapter)
-        self.settings = {name: value for name, value in settings.items() if value is not None}
+        self.model: LanguageModel | str | None = own_model
+        self.adapter = adapter_named(own_adapter)
+        self.settings = {name: value for name, value in given.items() if value is not None}
 
     def contract(self) -> Signature:
         """Return the signature."""
@@ -93,13 +106,30 @@ class Predict(Module):
         return {"instructions": Slot("text"), "demos": Slot("examples", plain(self.demos) or None)}
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
-        """Set instructions or demonstrations."""
+        """Set instructions, demonstrations, model, adapter, a setting or the description of a field."""
         if slot == "demos":
             self.demos = [dict(demo) for demo in value]
         elif slot == "instructions":
             self.signature = self.signature.with_instructions(value)
+        elif slot == "model":
+            self.model = value
+        elif slot == "adapter":
+            self.adapter = adapter_named(value)
+        elif slot in SETTINGS:
+            self.settings = {**self.settings, slot: value}
+        elif (name := _described(slot)) in self.signature.fields:
+            self.signature = self.signature.with_field(name, desc=value)
         else:
             super().bind(slot, value)
+
+    def takes(self, slot: str) -> bool:
+        """Return whether `bind` accepts this slot."""
+        known = {"demos", "instructions", "model", "adapter", *SETTINGS}
+        return slot in known or _described(slot) in self.signature.fields
+
+    def declared(self, path: str) -> Sequence[Variable]:
+        """Return the variables declared in line, named by their paths unless they have names."""
+        return [variable.named(f"{path}.{slot}", f"{path}.{slot}") for slot, variable in self._declared.items()]
 
     def shared(self) -> Sequence[object]:
         """Return signature, model and adapter."""

@@ -103,6 +103,18 @@ class Space(Mapping[str, Variable]):
                 values = self._filled(chosen)
         return values
 
+    def bound(self, assignment: Assignment) -> Iterator[tuple[str, Any]]:
+        """Yield (path, value) for every place that a complete assignment sets, binding functions applied.
+
+        Raises:
+            VariableError: a value does not fit, or a constraint refuses the assignment.
+        """
+        for name, value in self.complete(assignment).items():
+            variable = self._variables[name]
+            for path in variable.paths:
+                binding = variable.bindings.get(path)
+                yield path, value if binding is None else binding({name: value})
+
     def active(self, assignment: Assignment) -> frozenset[str]:
         """Return the names of the variables whose conditions hold."""
         return frozenset(name for name in self._order if name in self._filled(assignment))

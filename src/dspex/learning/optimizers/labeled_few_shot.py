@@ -134,8 +134,7 @@ def _groups(task: Task, by: str | None) -> list[list[int]]:
 
 
 def _rounds(groups: Sequence[Sequence[int]], rng: random.Random) -> Iterator[int]:
-    """Yield rows in rounds over the groups, each group in random order; the order of groups is random and kept."""
+    """Yield rows in rounds over the groups, whose order is kept, each group in random order."""
     shuffled = [rng.sample(group, len(group)) for group in groups]
-    rng.shuffle(shuffled)
     for rank in range(max(map(len, shuffled))):
         yield from (group[rank] for group in shuffled if rank < len(group))

@@ -1,0 +1,101 @@
+"""One of several modules: which one is a variable like any other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dspex.errors import DefinitionError, suggest
+from dspex.execution.modules.module import Module
+from dspex.language.programs import Node
+from dspex.language.signatures import Signature
+from dspex.language.variables import Choice, Variable, var
+
+
+class Switch(Module):
+    """Holds alternatives by label and runs the chosen one; the first is chosen until another is assigned.
+
+    The choice is the variable `<path>.self`; the variables of an alternative are active only while it is chosen.
+    """
+
+    def __init__(self, alternatives: Mapping[str, Module], *, chosen: str | None = None) -> None:
+        """Take the alternatives.
+
+        Raises:
+            DefinitionError: there is none, or none has the label `chosen`.
+        """
+        if not alternatives:
+            raise DefinitionError("a switch needs at least one alternative")
+        self.alternatives = dict(alternatives)
+        self.chosen = next(iter(self.alternatives))
+        if chosen is not None:
+            self.bind("self", chosen)
+
+    def contract(self) -> Signature:
+        """Return the signature of the chosen alternative."""
+        return self.alternatives[self.chosen].contract()
+
+    async def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
+        """Run the chosen alternative."""
+        return await self.alternatives[self.chosen].acall(**inputs)
+
+    def node(self, path: str) -> Node:
+        """Return the switch and all its alternatives as data."""
+        below = "" if path == "self" else f"{path}."
+        children = {
+            label: module.node(f"{below}alternatives[{label!r}]") for label, module in self.alternatives.items()
+        }
+        first = next(iter(self.alternatives))
+        config = {} if self.chosen == first else {"chosen": self.chosen}
+        return Node(
+            id=path, kind="switch", signature=self.contract(), config=config, children={"alternatives": children}
+        )
+
+    def declared(self, path: str) -> Sequence[Variable]:
+        """Return the choice."""
+        name = f"{path}.self"
+        return [
+            Variable(name=name, kind="module", options=tuple(self.alternatives), default=self.chosen, paths=(name,))
+        ]
+
+    def conditional(self, path: str, variable: Variable) -> Variable:
+        """Return a variable of an alternative as active only while the alternative is chosen."""
+        for label in self.alternatives:
+            below = f"{'' if path == 'self' else f'{path}.'}alternatives[{label!r}]"
+            if variable.paths and all(place.startswith(below) for place in variable.paths):
+                chosen = var(f"{path}.self").equals(label)
+                return replace(variable, when=chosen if variable.when is None else chosen & variable.when)
+        return variable
+
+    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
+        """Choose an alternative by its label."""
+        if slot != "self":
+            super().bind(slot, value)
+        if value not in self.alternatives:
+            hint = suggest(str(value), list(self.alternatives))
+            raise DefinitionError(f"no alternative is {value!r}.{hint} There is: {', '.join(self.alternatives)}")
+        self.chosen = value
+
+    def takes(self, slot: str) -> bool:
+        """Return whether `bind` accepts this slot."""
+        return slot == "self"
+
+
+def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variable, or a Switch of modules
+    """Declare a choice: between values as `Choice` does, or between modules, which makes a `Switch`.
+
+    Modules are labelled by their class ("Predict", "ChainOfThought"), with a number where a class comes twice.
+
+    Raises:
+        DefinitionError: modules and values are mixed.
+    """
+    are_modules = {isinstance(option, Module) for option in options}
+    if True not in are_modules:
+        return Choice(*options, **more)
+    if len(are_modules) == 2:
+        raise DefinitionError(f"OneOf takes either modules or values, not both: {options!r}")
+    labelled: dict[str, Module] = {}
+    for option in options:
+        name = type(option).__name__
+        label = name if name not in labelled else f"{name}{sum(key.startswith(name) for key in labelled) + 1}"
+        labelled[label] = option
+    return Switch(labelled, **more)
