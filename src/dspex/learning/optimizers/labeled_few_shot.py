@@ -9,7 +9,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.language.programs import Node
 from dspex.language.records import Example
-from dspex.learning.optimizers.proposer import Candidate, Proposer, Task, Trial
+from dspex.learning.optimizers.proposer import Candidate, Proposer, Task, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,11 @@ class LabeledFewShot:
             )
         return _Sets(self._sets(task, groups, slots=slots, wanted=wanted))
 
+    def runs(self, task: Task, rows: int) -> int:
+        """Return at most how many times the program will run."""
+        del task
+        return self.candidates * rows
+
     def _sets(
         self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], wanted: int
     ) -> Iterator[Candidate]:
@@ -76,8 +81,8 @@ class _Sets:
     def ask(self, count: int) -> Sequence[Candidate]:
         return list(islice(self._sets, count))
 
-    def tell(self, trials: Sequence[Trial]) -> None:
-        del trials
+    def tell(self, results: Sequence[Told]) -> None:
+        del results
 
 
 def labelled_slots(task: Task) -> list[str]:

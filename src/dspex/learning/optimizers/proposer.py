@@ -1,9 +1,10 @@
 """The seam of all optimizers: ask for candidates, tell how they did."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from dspex.execution.modules import Module
 from dspex.language.programs import Program
 from dspex.language.variables import Assignment
 from dspex.learning.evaluation import Dataset, Report
@@ -19,26 +20,73 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of one predictor in a run: its path, inputs and outputs. It may serve as a demonstration."""
+
+    path: str
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """Values for some variables of the program, to be tried.
 
-    `shown` are the training rows that the candidate shows to the model: it is never scored on these. `label` says in
-    a few words what it is.
+    Args:
+        label: in a few words, what it is.
+        assignment: the values.
+        shown: training rows that it shows to the model; it is never scored on these.
+        rows: the training rows to score it on instead of those that the search scores on.
+        salt: sets its calls apart from the same calls of other candidates, to draw again at a temperature above 0.
+        is_final: whether it may be the outcome of the search; a teacher, or a score on a few rows, may not.
+        is_traced: whether the trial is to hold the calls of each predictor.
     """
 
     label: str
     assignment: Assignment
     shown: frozenset[int] = field(default_factory=frozenset)
+    rows: tuple[int, ...] | None = None
+    salt: str = ""
+    is_final: bool = True
+    is_traced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A candidate and how it did; `score` is None where not one row could be scored."""
+    """A candidate and how it did; `score` is None where not one row could be scored.
+
+    `figures` are what objectives and limits speak of: the mean of each metric, `usd` and `tokens` for a row, `p50` and
+    `p95` in seconds. `calls` are those of each row, where the candidate asked for them.
+    """
 
     number: int
     candidate: Candidate
     report: Report
     score: float | None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    calls: Sequence[Sequence[Call]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Inputs for a module of the optimizer's own, such as one that writes instructions; runs on the search's model."""
+
+    module: Module
+    inputs: Mapping[str, Any]
+    salt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What became of a question: outputs, or an error."""
+
+    question: Question
+    outputs: Mapping[str, Any] | None
+    error: str | None = None
+
+
+Ask = Candidate | Question
+Told = Trial | Reply
 
 
 class Proposer(Protocol):
@@ -47,11 +95,11 @@ class Proposer(Protocol):
     Owned by one driver. `tell` gives the results of all that was asked, in the order of asking, before the next `ask`.
     """
 
-    def ask(self, count: int) -> Sequence[Candidate]:
-        """Return at most `count` candidates; none means that the search is over."""
+    def ask(self, count: int) -> Sequence[Ask]:
+        """Return at most `count` candidates or questions; none means that the search is over."""
         ...
 
-    def tell(self, trials: Sequence[Trial]) -> None:
+    def tell(self, results: Sequence[Told]) -> None:
         """Take note of the results."""
         ...
 
@@ -65,4 +113,8 @@ class Optimizer(Protocol):
         Raises:
             DefinitionError: the task does not suit it, such as a program without what it varies.
         """
+        ...
+
+    def runs(self, task: Task, rows: int) -> int:
+        """Return at most how many times the program will run, where a full score takes `rows` runs."""
         ...

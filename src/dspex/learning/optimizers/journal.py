@@ -1,0 +1,108 @@
+"""What a search has done, kept so that a killed one goes on where it was."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from dspex.errors import ConflictError, StorageError
+
+Entry = Mapping[str, Any]
+
+
+class Journal(Protocol):
+    """Keeps JSON objects in order. One search writes to it at a time.
+
+    An entry that `append` returned from survives the death of the process.
+    """
+
+    async def entries(self) -> Sequence[Entry]:
+        """Return all entries, oldest first.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        ...
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        ...
+
+
+class MemoryJournal:
+    """Keeps entries as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    async def entries(self) -> Sequence[Entry]:
+        """Return all entries, oldest first."""
+        return list(self._entries)
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        self._entries.append(entry)
+
+
+class JsonlJournal:
+    """Keeps entries in a file, one line each.
+
+    A line is written in one system call, so a killed process leaves at most one line without an end; it is dropped when
+    the file is read next. With `is_synced`, each entry also survives a crash of the machine, at the price of a disk
+    flush.
+    """
+
+    def __init__(self, path: str | Path, *, is_synced: bool = False) -> None:
+        """Take the file, which is made with the first entry; its folder is made too."""
+        self.path = Path(path)
+        self._is_synced = is_synced
+        self._file: int | None = None
+
+    async def entries(self) -> Sequence[Entry]:
+        """Return all entries, oldest first, and cut off a line that was never finished."""
+        try:
+            data = self.path.read_bytes() if self.path.exists() else b""
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                os.truncate(self.path, len(whole))
+        except OSError as error:
+            raise StorageError(f"the journal {str(self.path)!r} cannot be read: {error}") from error
+        found: list[Entry] = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                found.append(msgspec.json.decode(line))
+            except msgspec.DecodeError as error:
+                raise ConflictError(
+                    f"{self.path}, line {number}: this is no journal entry ({error}); is this the right file?"
+                ) from error
+        return found
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(self._file, msgspec.json.encode(entry) + b"\n")
+            if self._is_synced:
+                os.fsync(self._file)
+        except OSError as error:
+            raise StorageError(f"the journal {str(self.path)!r} cannot be written: {error}") from error
+
+    def close(self) -> None:
+        """Close the file; the next `append` opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> "JsonlJournal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
