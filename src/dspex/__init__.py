@@ -41,7 +41,12 @@ if TYPE_CHECKING:
     from dspex.learning.evaluation import evaluate as evaluate
     from dspex.learning.evaluation import exact_match as exact_match
     from dspex.learning.evaluation import majority_class as majority_class
+    from dspex.learning.optimizers import BootstrapFewShot as BootstrapFewShot
+    from dspex.learning.optimizers import Joint as Joint
+    from dspex.learning.optimizers import JsonlJournal as JsonlJournal
     from dspex.learning.optimizers import LabeledFewShot as LabeledFewShot
+    from dspex.learning.optimizers import MIPROv2 as MIPROv2
+    from dspex.learning.optimizers import RandomSearch as RandomSearch
     from dspex.learning.optimizers import Search as Search
     from dspex.learning.optimizers import optimize as optimize
     from dspex.session import configure as configure
@@ -54,7 +59,10 @@ _HOMES = {
     "dspex.language.programs": ("Program",),
     "dspex.execution.modules": ("Module", "Predict", "build", "program", "OneOf", "Switch"),
     "dspex.learning.evaluation": ("Dataset", "Report", "compare", "evaluate", "exact_match", "majority_class"),
-    "dspex.learning.optimizers": ("LabeledFewShot", "Search", "optimize"),
+    "dspex.learning.optimizers": (
+        *("BootstrapFewShot", "JsonlJournal", "Joint", "LabeledFewShot"),
+        *("MIPROv2", "RandomSearch", "Search", "optimize"),
+    ),
     "dspex.language.variables": (
         "Boolean",
         "Choice",
@@ -73,6 +81,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Boolean",
+    "BootstrapFewShot",
     "Choice",
     "Composite",
     "Constraint",
@@ -82,7 +91,10 @@ __all__ = [
     "Float",
     "Input",
     "Integer",
+    "Joint",
+    "JsonlJournal",
     "LabeledFewShot",
+    "MIPROv2",
     "Message",
     "Module",
     "OneOf",
@@ -90,6 +102,7 @@ __all__ = [
     "Predict",
     "Prediction",
     "Program",
+    "RandomSearch",
     "Report",
     "Search",
     "Signature",

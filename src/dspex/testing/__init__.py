@@ -3,5 +3,6 @@
 from dspex.testing.clock import FakeClock
 from dspex.testing.loopback import LoopbackServer, http_answer
 from dspex.testing.scripted import Reply, ScriptedModel
+from dspex.testing.simulated import SimulatedModel, Surface
 
-__all__ = ["FakeClock", "LoopbackServer", "Reply", "ScriptedModel", "http_answer"]
+__all__ = ["FakeClock", "LoopbackServer", "Reply", "ScriptedModel", "SimulatedModel", "Surface", "http_answer"]

@@ -8,7 +8,8 @@ import pytest
 import dspex
 from dspex.errors import BudgetError, ConflictError, DefinitionError, RefusedError
 from dspex.execution.clients.budgeted import Budget
-from dspex.learning.optimizers import Candidate, Control, JsonlJournal, MemoryJournal, Search
+from dspex.learning.optimizers import Candidate, Control, JsonlJournal, Search
+from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import front, hypervolume, parse_limit
 from dspex.sync import run
 

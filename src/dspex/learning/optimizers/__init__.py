@@ -1,26 +1,31 @@
 """How a program improves: optimizers behind one ask/tell seam, and one driver for all of them."""
 
+from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.driver import optimize
-from dspex.learning.optimizers.journal import Journal, JsonlJournal, MemoryJournal
+from dspex.learning.optimizers.joint import Joint
+from dspex.learning.optimizers.journal import Journal, JsonlJournal
 from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
+from dspex.learning.optimizers.mipro import MIPROv2
 from dspex.learning.optimizers.proposer import Candidate, Optimizer, Proposer, Task, Trial
-from dspex.learning.optimizers.search import Estimate, Outcome, Search, Verdict
+from dspex.learning.optimizers.random_search import RandomSearch
+from dspex.learning.optimizers.search import Outcome, Search
 
 __all__ = [
+    "BootstrapFewShot",
     "Candidate",
     "Control",
-    "Estimate",
+    "Joint",
     "Journal",
     "JsonlJournal",
     "LabeledFewShot",
-    "MemoryJournal",
+    "MIPROv2",
     "Optimizer",
     "Outcome",
     "Proposer",
+    "RandomSearch",
     "Search",
     "Task",
     "Trial",
-    "Verdict",
     "optimize",
 ]

@@ -80,7 +80,13 @@ class _Driver:
         self.train = train
         self.metric = metrics_by_name(metric)
         self.search = search
-        self.task = Task(program=as_task_program(program), train=train, seed=search.seed)
+        scored = len(search.validation or train)
+        self.task = Task(
+            program=as_task_program(program),
+            train=train,
+            seed=search.seed,
+            scored=min(scored, search.rows or scored),
+        )
         self.journal = search.journal or MemoryJournal()
         self.answers = Answers(
             self.journal, budget=search.budget, control=search.control, concurrency=search.concurrency
@@ -251,8 +257,12 @@ class _Driver:
     def _module(self, candidate: Candidate) -> Module:
         made = self.module.assign(candidate.assignment)
         for _, part in made.named_modules():
-            if isinstance(part, Predict) and part.model is not None and not isinstance(part.model, str):
+            if not isinstance(part, Predict):
+                continue
+            if part.model is not None and not isinstance(part.model, str):
                 part.model = AnsweredModel(part.model, self.answers, candidate.salt)
+            if candidate.temperature is not None:
+                part.settings = {**part.settings, "temperature": candidate.temperature}
         return made
 
     def _context(self, salt: str) -> RunContext:
@@ -265,6 +275,12 @@ class _Driver:
         )
 
     def _rows(self, candidate: Candidate) -> Dataset:
+        rows = self._all_rows(candidate)
+        if candidate.batch is None or candidate.batch[0] >= len(rows):
+            return rows
+        return rows.sample(candidate.batch[0], seed=candidate.batch[1])
+
+    def _all_rows(self, candidate: Candidate) -> Dataset:
         if candidate.rows is not None:
             return self.train.pick(candidate.rows)
         if self.search.validation is not None:
@@ -363,7 +379,8 @@ def _figures(report: Report) -> dict[str, float]:
 
 def _hash_of(candidate: Candidate) -> str:
     rows = None if candidate.rows is None else list(candidate.rows)
-    return content_hash([_plain(candidate.assignment), sorted(candidate.shown), rows, candidate.salt])
+    drawn = [candidate.batch, candidate.temperature, candidate.salt]
+    return content_hash([_plain(candidate.assignment), sorted(candidate.shown), rows, drawn])
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON

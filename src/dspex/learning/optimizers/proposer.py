@@ -12,11 +12,15 @@ from dspex.learning.evaluation import Dataset, Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be improved, as data: the program, the rows to learn from, and the seed of all choices."""
+    """What is to be improved, as data: the program, the rows to learn from, and the seed of all choices.
+
+    A full score takes about `scored` runs; the number of training rows where it is not given.
+    """
 
     program: Program
     train: Dataset
     seed: int = 0
+    scored: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Candidate:
         assignment: the values.
         shown: training rows that it shows to the model; it is never scored on these.
         rows: the training rows to score it on instead of those that the search scores on.
+        batch: (count, draw): score on this many of the rows only, drawn at random by the number `draw`.
+        temperature: of all predictors, in place of their own; for a teacher that is to answer differently.
         salt: sets its calls apart from the same calls of other candidates, to draw again at a temperature above 0.
         is_final: whether it may be the outcome of the search; a teacher, or a score on a few rows, may not.
         is_traced: whether the trial is to hold the calls of each predictor.
@@ -46,6 +52,8 @@ class Candidate:
     assignment: Assignment
     shown: frozenset[int] = field(default_factory=frozenset)
     rows: tuple[int, ...] | None = None
+    batch: tuple[int, int] | None = None
+    temperature: float | None = None
     salt: str = ""
     is_final: bool = True
     is_traced: bool = False
