@@ -37,7 +37,7 @@ def original_name(name: str) -> str:
 
 def field_name(wire: str, taken: Container[str]) -> str:
     """Return a legal name for a field or member that is called `wire` elsewhere, different from those `taken`."""
-    word = re.sub(r"\W", "_", wire).strip("_") or "field"
+    word = re.sub(r"[^0-9A-Za-z_]", "_", wire).strip("_") or "field"
     if word[0].isdigit():
         word = f"field_{word}"
     made, number = word, 2

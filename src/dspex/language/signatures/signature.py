@@ -162,9 +162,9 @@ class Signature:
             name, own if fields is None else fields, text if instructions is None else instructions
         )
         for side in ("input", "output"):
-            view = f"{side}_validator"
-            if view in self.__dict__ and self.__dict__[view].fields == tuple(getattr(value, f"{side}_fields").values()):
-                value.__dict__[view] = self.__dict__[view]
+            validator: Validator = getattr(self, f"{side}_validator")
+            if validator.is_over(getattr(value, f"{side}_fields").values()):
+                value.__dict__[f"{side}_validator"] = validator
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -367,6 +367,8 @@ class Signature:
         """
         from dspex.language.signatures.importing import schema_fields, tool_parts
 
+        if not isinstance(schema, Mapping):
+            raise SignatureError(f"expected the schema of an object, not {schema!r}")
         tool = tool_parts(schema)
         inner, title, said = tool or (schema, str(schema.get("title", "")), str(schema.get("description", "")))
         side: Role = "input" if tool else role

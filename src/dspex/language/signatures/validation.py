@@ -1,6 +1,6 @@
 """Values against fields: one compiled validator for each side of a signature, all errors at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import InvalidError
@@ -35,6 +35,13 @@ class Validator:
     def fields(self) -> tuple[Field, ...]:
         """What is validated, in order."""
         return tuple(self._fields.values())
+
+    def is_over(self, fields: Iterable[Field]) -> bool:
+        """Whether these very fields are what is validated."""
+        others = list(fields)
+        return len(others) == len(self._fields) and all(
+            mine is other for mine, other in zip(self._fields.values(), others, strict=True)
+        )
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
         """Return the values as their types say, defaults filled in.
