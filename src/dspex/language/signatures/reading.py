@@ -180,7 +180,7 @@ class SchemaReader:
         made = []
         for name, part in schema.get("properties", {}).items():
             type_ = self.read(part, f"{pointer}/properties/{name}")
-            desc = part.get("description", "") if isinstance(part, Mapping) else ""
+            desc = _said(part)
             default = part.get("default", MISSING) if isinstance(part, Mapping) and name not in required else MISSING
             if default is not MISSING and not _fits(type_, default):
                 desc, default = f"{desc} (default: {default!r})".strip(), MISSING
@@ -225,6 +225,14 @@ def _add(made: dict[str, Any], part: Mapping[str, Any], pointer: str) -> None:
             made.setdefault(key, value)
         elif key != "pattern" or value not in FORMATS.values():  # that of a format stands beside it
             raise SignatureError(f"{pointer}: the parts of allOf disagree about {key!r}")
+
+
+def _said(schema: Any) -> str:  # noqa: ANN401
+    """Return the description of a property, what is said of the items of a list included: they have no other place."""
+    if not isinstance(schema, Mapping):
+        return ""
+    own, items = str(schema.get("description", "")), _said(schema.get("items"))
+    return f"{own} (each item: {items})".strip() if items else own
 
 
 def _key(names: Mapping[str, Any]) -> Type:
