@@ -151,9 +151,8 @@ def main() -> int:
 
 def report(count: int, refused: "collections.Counter[str]", lost: list[str], *, seconds: float, check: bool) -> int:
     total = refused.total()
-    print(
-        f"{count} functions in {seconds:.1f} CPU s; refused {total} ({total / max(count, 1):.2%}); lost {len(lost)} parts"
-    )
+    share = total / max(count, 1)
+    print(f"{count} functions in {seconds:.1f} CPU s; refused {total} ({share:.2%}); lost {len(lost)} parts")
     for reason, times in refused.most_common(40):
         print(f"  refused {times:4} x {reason.splitlines()[0][:180]}")
     for part in lost[:40]:

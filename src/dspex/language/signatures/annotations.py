@@ -6,7 +6,7 @@ import itertools
 import types
 import uuid
 from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import CLASSES
@@ -96,11 +96,11 @@ class Reader:
         return tagged(made, tags[0]) if tags and made.kind == "union" else made
 
     def _class(self, hint: Any) -> Type:  # noqa: ANN401
-        from dspex.language.signatures.classes import class_type, from_schema_of, is_model
+        from dspex.language.signatures.classes import class_type, from_schema_of, is_model, is_typed_dict
 
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
             return _enumeration(hint)
-        if is_model(hint) or is_typeddict(hint):
+        if is_model(hint) or is_typed_dict(hint):
             return class_type(hint, self)
         if hasattr(hint, "__value__"):  # a `type X = ...` alias
             return self.read(hint.__value__)

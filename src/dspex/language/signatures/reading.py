@@ -47,6 +47,21 @@ class SchemaReader:
         self._enclosing: list[tuple[str, str]] = []
         self._nodes = 0
 
+    def root_members(self) -> list[Member]:
+        """Return the properties of the whole document, which describes an object.
+
+        Raises:
+            SignatureError: it describes something else.
+        """
+        made = self.read(
+            {**self.root, "type": self.root.get("type", "object")} if "$ref" not in self.root else self.root
+        )
+        if made.kind == "dict" and not made.args and not made.constraints:
+            return []
+        if made.kind != "object":
+            raise SignatureError(f"a signature is made of an object's schema, not of one of type {made.kind!r}")
+        return list(made.members)
+
     def read(self, schema: Any, pointer: str = "#") -> Type:  # noqa: ANN401  # any JSON value
         """Return the type that `schema` describes.
 
@@ -71,6 +86,8 @@ class SchemaReader:
             if error.message.startswith("#"):
                 raise
             raise SignatureError(f"{pointer}: {error.message}") from None
+        except (TypeError, AttributeError, ValueError, KeyError) as error:  # a keyword with a value of the wrong kind
+            raise SignatureError(f"{pointer}: this is no JSON Schema: {error}") from error
         return union(found, make("none")) if schema.get("nullable") is True else found
 
     def _whole(self, schema: Mapping[str, Any], pointer: str) -> Type:
