@@ -75,7 +75,8 @@ class Everything(Signature):
 
 
 VALUES = {
-    "address": {"street": "Main 1"}, "tree": {"value": 1, "children": [{"value": 2}]}, "pet": {"kind": "dog", "name": "R"},
+    "address": {"street": "Main 1"}, "tree": {"value": 1, "children": [{"value": 2}]},
+    "pet": {"kind": "dog", "name": "R"},
     "point": {"x": 1}, "options": {}, "note": None, "picture": {"url": "https://x"}, "vector": [0.5, 1],
 }  # fmt: skip
 
@@ -161,7 +162,8 @@ def test_another_process_rebuilds_a_signature_without_its_code():
     code = (
         "import sys, json; from dspex.language.signatures import Signature\n"
         "s = Signature.from_dict(json.loads(sys.argv[1])); v = s.validate_outputs(json.loads(sys.argv[2]))\n"
-        "print(json.dumps([s.content_hash, s.output_validator.dump(v), v['address'].street, v['tree'].children[0].value]))"
+        "inside = [v['address'].street, v['tree'].children[0].value]\n"
+        "print(json.dumps([s.content_hash, s.output_validator.dump(v), *inside]))"
     )
     ran = subprocess.run([sys.executable, "-c", code, stored, json.dumps(VALUES)], capture_output=True, check=True)
     content_hash, dumped, street, value = json.loads(ran.stdout)

@@ -6,7 +6,7 @@ from collections.abc import Container
 from dspex.errors import SignatureError
 
 _PLAIN = re.compile(r"[A-Za-z0-9_]")
-_ESCAPED = re.compile(r"_x([0-9A-F]{1,6})_")
+_CONFUSING = re.compile(r"_(?=x[0-9A-F]{0,6}(?![A-Za-z0-9.]|$))")
 _TOKEN = re.compile(r"_x([0-9A-F]{1,6})_|--")
 NAME_LIMIT = 64
 
@@ -20,7 +20,7 @@ def provider_name(name: str) -> str:
         SignatureError: the result has more than 64 characters.
     """
     # an underscore that would be read as the start of an escape is escaped itself
-    safe = _ESCAPED.sub(lambda match: f"_x5F_{match[0][1:]}", name)
+    safe = _CONFUSING.sub("_x5F_", name)
     made = "".join(_written(safe, at) for at in range(len(safe))) or "_x_"
     if len(made) > NAME_LIMIT:
         raise SignatureError(

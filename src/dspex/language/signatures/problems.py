@@ -35,11 +35,11 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one error is: its path, the type there, and whether a union led there, from which branch."""
+    """Where one error is: its path, the type there, and the paths of the unions that led there."""
 
     path: str
     type: Type | None
-    branch: str = ""
+    unions: tuple[str, ...] = ()
     is_branch_itself: bool = False
 
 
@@ -55,7 +55,7 @@ def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field]) -> Inv
         raise error
     found = error.errors(include_url=False)
     places = [_place(item["loc"], fields) for item in found]
-    deeper = {place.path.split("\0")[0] for place in places if place.branch and not place.is_branch_itself}
+    deeper = {path for place in places for path in place.unions if path != place.path}
     errors: dict[tuple[str, str], FieldError] = {}
     for item, place in zip(found, places, strict=True):
         if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
@@ -88,13 +88,13 @@ class _Walk:
         self.path = path
         self.type = type_
         self.enclosing: list[Type] = []
-        self.branch = ""
+        self.unions: tuple[str, ...] = ()
         self.is_branch_itself = False
 
     def to(self, location: Sequence[str | int]) -> _Place:
         for part in location:
             self._step(part)
-        return _Place(self.path, self.type, self.branch, self.is_branch_itself)
+        return _Place(self.path, self.type, self.unions, self.is_branch_itself)
 
     def _step(self, part: str | int) -> None:
         type_ = self._here()
@@ -140,10 +140,8 @@ class _Walk:
             self.type = next((arg for arg in parts if label in tag_values(arg, tag)), None)
             return
         self.type = parts[int(label)] if label.isdecimal() and int(label) < len(parts) else None
-        self.branch = f"{self.branch} {label}"
+        self.unions = (*self.unions, self.path)
         self.is_branch_itself = True
-        if self.type is None:  # a class of the user's own, whose schema names its branches in its own way
-            self.type = None
 
     def _extend(self, part: str | int) -> None:
         self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
