@@ -191,6 +191,10 @@ def test_every_mode_compiles_once_whoever_calls_however_often():
 
     signature = Signature("a -> b").append("m", Model)
     calls = [signature.validate_outputs, signature.with_instructions("x").validate_outputs]
+    for call in calls:
+        call({"b": "x", "m": {"a": 1}})
+        call({"b": "x", "m": {"a": 1}}, mode="strict")
+    assert signature.output_validator.compilations == 2
     barrier = threading.Barrier(4)
 
     def work():

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import CLASSES
-from dspex.language.signatures.types import Type, make, tagged, union
+from dspex.language.signatures.types import Type, is_typed_dict, make, tagged, union
 
 _BASIC: dict[Any, str] = {
     str: "str", int: "int", float: "float", bool: "bool", bytes: "binary", Any: "any", object: "any", None: "none",
@@ -96,7 +96,7 @@ class Reader:
         return tagged(made, tags[0]) if tags and made.kind == "union" else made
 
     def _class(self, hint: Any) -> Type:  # noqa: ANN401
-        from dspex.language.signatures.classes import class_type, from_schema_of, is_model, is_typed_dict
+        from dspex.language.signatures.classes import class_type, from_schema_of, is_model
 
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
             return _enumeration(hint)

@@ -32,11 +32,6 @@ def is_model(hint: object) -> bool:
     return hasattr(hint, "__pydantic_core_schema__") or hasattr(hint, "model_fields") or dataclasses.is_dataclass(hint)
 
 
-def is_typed_dict(hint: object) -> bool:
-    """Whether `hint` is a TypedDict, of the standard library or of typing_extensions."""
-    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__required_keys__")
-
-
 def class_type(hint: Any, reader: Reader) -> Type:  # noqa: ANN401
     """Return the object type of a class, a `ref` where the class is met inside itself."""
     for known, title in reader.enclosing:

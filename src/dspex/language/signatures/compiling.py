@@ -12,10 +12,9 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import SHORTHAND, expand
-from dspex.language.signatures.classes import is_typed_dict
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.records import record_class
-from dspex.language.signatures.types import MISSING, Member, Type, tag_values
+from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
 from dspex.language.signatures.values import (
     binary_to_text,
     check_depth,

@@ -178,6 +178,11 @@ def tag_values(type_: Type, tag: str) -> tuple[str, ...]:
     return ()
 
 
+def is_typed_dict(hint: object) -> bool:
+    """Whether `hint` is a TypedDict, of the standard library or of typing_extensions."""
+    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__required_keys__")
+
+
 def object_type(
     title: str,
     members: tuple[Member, ...],

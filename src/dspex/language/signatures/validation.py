@@ -17,7 +17,7 @@ Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 class Validator:
     """Checks a mapping against fields. Each mode is compiled once, when first used; safe to share between threads.
 
-    `compilations` counts them: it never passes 2.
+    `compilations` counts them. Threads that meet at the very first call may each compile; one result is kept.
     """
 
     __slots__ = ("_checks", "_core", "_fields", "_serializer", "compilations", "what")
