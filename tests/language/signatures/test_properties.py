@@ -145,13 +145,25 @@ types = st.recursive(
 
 
 @st.composite
+def _defaults(draw, type_):
+    if draw(st.booleans()):
+        return MISSING
+    value = draw(values_of(type_))
+    try:
+        Signature.from_fields("S", [Field(name="x", type=type_, role="output", default=value)])
+    except SignatureError:
+        return MISSING
+    return value
+
+
+@st.composite
 def signatures(draw):
     names = draw(st.lists(words.filter(lambda name: name not in _TAKEN), min_size=1, max_size=6, unique=True))
     roles = ["output", *draw(st.lists(st.sampled_from(["input", "output"]), min_size=len(names), max_size=len(names)))]
     fields = []
     for name, role in zip(names, roles, strict=False):
         type_ = draw(types)
-        default = None if type_.is_optional and draw(st.booleans()) else MISSING
+        default = draw(_defaults(type_))
         alias = f"{name}-wire" if draw(st.integers(0, 4)) == 0 else None
         fields.append(Field(name=name, type=type_, role=role, desc=draw(texts), default=default, alias=alias))
     return Signature.from_fields(draw(st.sampled_from(["Signature", "QA", "a name"])), fields, draw(texts))
@@ -235,7 +247,7 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
 
 
 usual = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 judge = jsonschema.Draft202012Validator
 
@@ -288,7 +300,7 @@ _WORDS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=400)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(_WORDS), max_size=25).map(" ".join)))
 @example("a" * 5000)
 @example("a -> b: " + "list[" * 5000)
@@ -314,7 +326,7 @@ def test_no_text_makes_the_parser_raise_anything_but_its_own_error(text):
     assert Signature(str(made)) == made
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(json_values)
 def test_no_data_makes_from_dict_or_from_json_schema_raise_anything_but_a_signature_error(data):
     candidates = [

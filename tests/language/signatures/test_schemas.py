@@ -90,6 +90,11 @@ def test_envelopes_are_those_of_the_providers():
     assert list(again.input_fields) == list(SIGNATURE.input_fields)
 
 
+def test_a_schema_belongs_to_the_caller():
+    SIGNATURE.to_json_schema()["properties"].clear()
+    assert SIGNATURE.to_json_schema()["properties"]
+
+
 BROKEN = {
     "openai": [
         {"type": "array", "items": {}},

@@ -89,6 +89,16 @@ class Validator:
             dict(values), mode="json", by_alias=True, warnings=False
         )
 
+    def coerced(self, given: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the fields whose values validation turned into something else, for a trace to show.
+
+        Args:
+            given: what was validated, by field name.
+            made: what came of it. Defaults that were filled in do not count.
+        """
+        dumped = self.dump(made)
+        return tuple(name for name in made if name in given and not is_same_json(given[name], dumped[name]))
+
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema 2020-12 of the whole mapping, properties by field name."""
         from dspex.language.signatures.json_schema import fields_schema
@@ -113,6 +123,16 @@ class Validator:
         from dspex.language.signatures.problems import invalid
 
         return invalid(error, self.what, fields=self._fields)
+
+
+def is_same_json(given: Any, dumped: Any) -> bool:  # noqa: ANN401
+    """Whether `given` is written as `dumped` is, 1 and 1.0 being different."""
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(given, inf_nan_mode="constants") == to_json(dumped, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError):
+        return False
 
 
 def fields_core_schema(fields: Sequence[Field], mode: Mode) -> "CoreSchema":
