@@ -1,3 +1,4 @@
+import copy
 import gc
 import json
 import math
@@ -6,7 +7,7 @@ import time
 
 import jsonschema
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from dspex.errors import InvalidError
 from dspex.language.signatures import MISSING, Signature, Type
@@ -256,8 +257,11 @@ def test_exception_a_float_is_a_multiple_within_rounding_while_the_judge_is_exac
     assert not JUDGE(one("float[multiple_of=0.1]").to_json_schema()).is_valid({"x": 0.3})
 
 
-def test_exception_numbers_that_one_float_stands_for_are_unique_only_before_they_are_floats():
-    text, value = "list[float][unique=true]", [2**53, 2**53 + 1]
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("list[float][unique=true]", [2**53, 2**53 + 1]), ("list[float[precision=0]][unique=true]", [0.4, 0])],
+)
+def test_exception_uniqueness_is_asked_of_the_values_that_coercing_makes(text, value):
     assert JUDGE(one(text).to_json_schema()).is_valid({"x": value})
     assert refused(text, value)
 
@@ -289,6 +293,38 @@ def test_what_was_coerced_can_be_told():
     made = signature.validate_inputs(given)
     assert signature.input_validator.coerced(given, made) == ("a", "b", "d")
     assert signature.input_validator.coerced(made, made) == ()
+
+
+def test_errors_inside_a_class_are_told_in_its_own_words():
+    class Model(BaseModel):
+        parts: list["int | Model"] = []
+
+        @field_validator("parts")
+        @classmethod
+        def few(cls, value):
+            if len(value) > 1:
+                raise ValueError("at most one part")
+            return value
+
+    signature = Signature("-> a").append("m", Model)
+    for value, path, said in [
+        ({"parts": [1, 2]}, "m.parts", "at most one part, but got [1, 2]"),
+        ({"parts": [{"parts": "x"}]}, "m.parts[0].parts", "must be list[int | Model] (a list), but got 'x'"),
+    ]:
+        with pytest.raises(InvalidError) as caught:
+            signature.validate_outputs({"a": "", "m": value})
+        assert [(error.path, error.message) for error in caught.value.fields] == [(path, said)]
+
+
+def test_what_is_no_mapping_is_refused_as_a_whole():
+    with pytest.raises(InvalidError, match="must be a mapping with the fields x, but got None"):
+        one("int").validate_outputs(None)
+
+
+def test_a_copy_is_the_signature_itself():
+    signature = one("int")
+    assert copy.deepcopy(signature) is signature
+    assert copy.deepcopy(MISSING) is MISSING
 
 
 def test_missing_is_no_value():

@@ -102,6 +102,8 @@ class Reader:
             return _enumeration(hint)
         if is_model(hint) or is_typed_dict(hint):
             return class_type(hint, self)
+        if hasattr(hint, "__supertype__"):  # a NewType
+            return self.read(hint.__supertype__)
         if hasattr(hint, "__value__"):  # a `type X = ...` alias
             return self.read(hint.__value__)
         if isinstance(hint, type) or get_origin(hint) is not None:

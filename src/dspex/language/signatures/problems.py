@@ -139,7 +139,10 @@ class _Walk:
             tag = type_.constraint("tag")
             self.type = next((arg for arg in parts if label in tag_values(arg, tag)), None)
             return
-        self.type = parts[int(label)] if label.isdecimal() and int(label) < len(parts) else None
+        is_ours = label.isdecimal() and int(label) < len(parts)  # the engine's own labels are names
+        self.type = (
+            parts[int(label)] if is_ours else next((part for part in parts if label in {part.title, part.kind}), None)
+        )
         self.unions = (*self.unions, self.path)
         self.is_branch_itself = True
 
@@ -163,6 +166,8 @@ def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Fi
         return FieldError(
             field=top, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
         )
+    if not item["loc"]:
+        expected = f"a mapping with the fields {', '.join(fields) or 'none'}"
     constraint, message = _said(item, place, expected)
     return FieldError(
         field=top, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
@@ -178,13 +183,15 @@ def _said(item: Mapping[str, Any], place: _Place, expected: str) -> tuple[str, s
         constraint = sizes[rule == "too_long"]
     else:
         constraint = _CONSTRAINTS.get(rule, rule)
+    if place.type is None and item["loc"]:  # inside a class of the user's own
+        return constraint, str(item["msg"]).removeprefix("Value error, ")
     if constraint in _SAID and not place.is_branch_itself:
         return constraint, _SAID[constraint].format(**context)
     if constraint == "tag":
         return constraint, f"must have a member {context['discriminator']} that says which of the objects it is"
     if place.is_branch_itself or _is_type_error(rule):
         return "type", f"must be {expected}"
-    return constraint, str(item["msg"])
+    return constraint, str(item["msg"]).removeprefix("Value error, ")
 
 
 def _is_type_error(rule: str) -> bool:

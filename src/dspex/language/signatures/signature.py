@@ -110,6 +110,8 @@ class Signature:
             name: what the signature is called.
             types: further types that `text` may name, each an annotation, the text of a type, or a `Type`.
         """
+        if not isinstance(text, str):
+            raise SignatureError(f"expected the string form, such as 'question -> answer', not {text!r}")
         parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
         try:
             self._set(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
@@ -425,6 +427,12 @@ class Signature:
 
         fields, text = function_parts(function)
         return Signature.from_fields(name or function.__name__, fields, text)
+
+    def __copy__(self) -> "Signature":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Signature":
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signature) and self._parts == other._parts

@@ -17,6 +17,12 @@ class Missing:
     def __repr__(self) -> str:
         return "MISSING"
 
+    def __copy__(self) -> "Missing":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Missing":
+        return self
+
 
 MISSING: Final = Missing()
 
