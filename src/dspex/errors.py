@@ -248,7 +248,10 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 def shorten(value: object, limit: int = 200) -> str:
     """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
+        return f"<{type(value).__name__}, too deep or too large to show>"
     return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
 
 
