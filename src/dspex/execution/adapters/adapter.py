@@ -9,7 +9,7 @@ from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rendered call: the messages, and the shape that the reply is to have.
 
     `response_schema` (JSON Schema, strict form) and `json_mode` are wishes: who sends the prompt drops what its model
