@@ -26,7 +26,8 @@ _CLOCK = SystemClock()
 THREE_WAYS = """no model is set. Set one in one of three ways:
   dspex.configure(model="local/gemma3-270m")              # for the whole process
   with dspex.context(model="openai/gpt-4o-mini"): ...     # for a block
-  dspex.Predict(signature, model="http://host/v1#name")   # for one module"""
+  dspex.Predict(signature, model="http://host/v1#name")   # for one module
+The command line and the server take --model, DSPEX_MODEL, or `model = ...` in dspex.toml."""
 
 
 class Run:

@@ -1,27 +1,36 @@
 """The runnable part that everything is composed of."""
 
 import asyncio
+import copy
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from dspex.errors import DefinitionError
 from dspex.execution.context import Run, RunContext, current, entered
-from dspex.language.programs import Program
+from dspex.execution.modules.code import code_config, constructor_arguments
+from dspex.language.programs import Children, Node, Program
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment
+from dspex.language.variables import Assignment, Space, Variable, VariableKind
 from dspex.sync import run as run_sync
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place of a module whose value may vary: its kind, and the value where it is not the declared one."""
+
+    kind: VariableKind
+    value: Any = None
 
 
 class Module:
     """Subclass it, make parts in `__init__`, and write `forward` (async or not) that calls them.
 
     A module is called with its inputs as keyword arguments: `module(question="...")`, or `await module.acall(...)`
-    where a
-    loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at once as
-    long as `forward` leaves `self` alone.
+    where a loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at
+    once as long as `forward` leaves `self` alone.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
@@ -129,12 +138,65 @@ class Module:
         Raises:
             DefinitionError: a constructor argument is not JSON; the message names it.
         """
-        from dspex.execution.modules.building import program_of
+        signature = self.contract()
+        return Program(
+            name=name or signature.name,
+            signature=signature,
+            root=self.node("self"),
+            space=self._space(),
+            assignment={path: found.value for path, found in self._all_slots() if found.value is not None},
+        )
 
-        return program_of(self, name)
+    def _all_slots(self) -> list[tuple[str, Slot]]:
+        return [
+            (f"{path}.{slot}", found) for path, part in self.named_modules() for slot, found in part.slots().items()
+        ]
+
+    def _space(self) -> Space:
+        return Space(tuple(Variable(name=path, kind=slot.kind, paths=(path,)) for path, slot in self._all_slots()))
+
+    def node(self, path: str) -> Node:
+        """Return this module and all below it as data; one that a user wrote is its class and arguments."""
+        below = "" if path == "self" else f"{path}."
+        children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
+        args, kwargs = self.__dict__["_init"]
+        config = code_config(type(self), constructor_arguments(self, args, kwargs))
+        return Node(id=path, kind="python", config=config, children=children)
+
+    def slots(self) -> Mapping[str, Slot]:
+        """Return what of this module itself (not of those below it) may be varied."""
+        return {}
+
+    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401  # any JSON value
+        """Give one slot another value; only modules under construction are changed, never those that run.
+
+        Raises:
+            DefinitionError: there is no such slot.
+        """
+        del value
+        known = ", ".join(self.slots()) or "none"
+        raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {known}")
+
+    def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
+        """Give the slot at the end of `path` another value, in this module or one below it."""
+        parts, (place, _, slot) = dict(self.named_modules()), path.rpartition(".")
+        if place not in parts:
+            raise DefinitionError(f"the program has nothing at {place!r} for {path!r}; it has: {', '.join(parts)}")
+        parts[place].bind(slot, value)
+
+    def shared(self) -> Sequence[object]:
+        """Return what a copy of this module shares with it: values that are immutable or own resources."""
+        return ()
 
     def assign(self, values: Assignment) -> Self:
-        """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`."""
-        from dspex.execution.modules.building import reassigned
+        """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`.
 
-        return reassigned(self, values)
+        Raises:
+            VariableError: a variable is unknown, or a value is not of its kind.
+        """
+        self._space().check(values)
+        kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
+        made = copy.deepcopy(self, kept)
+        for path, value in values.items():
+            made.bind_path(path, value)
+        return made

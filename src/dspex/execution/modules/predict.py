@@ -1,16 +1,18 @@
 """The module that asks a model once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dspex.errors import AdapterError, DefinitionError, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt
 from dspex.execution.clients import LanguageModel, Request
-from dspex.execution.context import RunContext, adapter_named, payload
-from dspex.execution.modules.module import Module
+from dspex.execution.context import ADAPTERS, RunContext, adapter_named, payload
+from dspex.execution.modules.module import Module, Slot
+from dspex.language.programs import Node
 from dspex.language.records import Fallback
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.language.signatures.codec import plain
 from dspex.telemetry import Event
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
@@ -68,6 +70,40 @@ class Predict(Module):
 
     def _paths(self) -> Mapping[int, str]:
         return {id(self): "self"}
+
+    def node(self, path: str) -> Node:
+        """Return this predictor as data."""
+        if type(self) is not Predict:
+            raise DefinitionError(
+                f"{type(self).__name__} at {path!r} extends Predict; hold a Predict in a Module instead"
+            )
+        config: dict[str, Any] = plain(self.settings)
+        if self.model is not None:
+            config["model"] = self.model if isinstance(self.model, str) else self.model.name
+        if self.adapter is not None:
+            if self.adapter not in ADAPTERS.values():
+                raise DefinitionError(
+                    f"the adapter of {path!r} is an object of your own; name 'chat' or 'json' to store it"
+                )
+            config["adapter"] = self.adapter.name
+        return Node(id=path, kind="predict", signature=self.signature, config=config)
+
+    def slots(self) -> Mapping[str, Slot]:
+        """Return instructions (which the signature holds) and demonstrations."""
+        return {"instructions": Slot("text"), "demos": Slot("examples", plain(self.demos) or None)}
+
+    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
+        """Set instructions or demonstrations."""
+        if slot == "demos":
+            self.demos = [dict(demo) for demo in value]
+        elif slot == "instructions":
+            self.signature = self.signature.with_instructions(value)
+        else:
+            super().bind(slot, value)
+
+    def shared(self) -> Sequence[object]:
+        """Return signature, model and adapter."""
+        return (self.signature, self.model, self.adapter)
 
     def render(self, inputs: Mapping[str, Any], context: RunContext) -> tuple[Prompt, Adapter]:
         """Return what would be sent for `inputs`, and the adapter that lays it out; nothing is sent.
