@@ -109,7 +109,8 @@ class OpenAIModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._whole(await self._endpoint.post(self._body(request)))
+        answer = await self._endpoint.post(self._body(request))
+        return self._whole(self._endpoint.checked(answer))
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""
