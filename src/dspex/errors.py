@@ -17,6 +17,7 @@ DspexError
         RetrievalError
         WorkerError
         BudgetError
+        CheckError
     ActionError
         InvalidError
         NotFoundError
@@ -187,6 +188,12 @@ class BudgetError(ExecutionError):
     """The next call would pass a limit on money, tokens, calls or time."""
 
     code = "budget"
+
+
+class CheckError(ExecutionError):
+    """An `Assert` of a program still does not hold after its predictor was asked again."""
+
+    code = "check"
 
 
 class ActionError(DspexError):
