@@ -1,0 +1,1 @@
+"""Public fakes and contract suites. Production never imports it."""
