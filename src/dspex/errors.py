@@ -9,6 +9,7 @@ DspexError
         ModelError
             RateLimitedError
             ModelTimeoutError
+            ModelUnavailableError
             ContextTooLongError
             RefusedError
         AdapterError
@@ -140,9 +141,16 @@ class RateLimitedError(ModelError):
 
 
 class ModelTimeoutError(ModelError):
-    """The model did not answer in time, or the connection was lost."""
+    """The model did not answer in time."""
 
     code = "model_timeout"
+    is_retryable = True
+
+
+class ModelUnavailableError(ModelError):
+    """The server cannot be reached, dropped the connection, or failed (a status of 500 and above)."""
+
+    code = "model_unavailable"
     is_retryable = True
 
 

@@ -14,8 +14,8 @@ Children = Union["Node", tuple["Node", ...], Mapping[str, "Node"]]
 class Node:
     """A kind of module, its signature and configuration, and its children by attribute.
 
-    `kind` is a registered name ("predict"), or "python" with `config` = {target, init, source_hash}: a module class that is
-    rebuilt by import. `backend` says where the node runs. `id` is its path in the program.
+    `kind` is a registered name ("predict"), or "python" with `config` = {target, init, source_hash}: a module class
+    that is rebuilt by import. `backend` says where the node runs. `id` is its path in the program.
     """
 
     id: str

@@ -25,19 +25,29 @@ class Prediction(Mapping[str, object]):
 
     __slots__ = ("_outputs", "_trace", "_usage", "fallback")
 
-    def __init__(
-        self,
+    fallback: Fallback | None
+
+    def __init__(self, outputs: Mapping[str, object] | None = None, /, **fields: object) -> None:
+        """Take the outputs as a mapping, as keyword arguments, or both; a prediction is never changed afterwards."""
+        self._outputs: Mapping[str, object] = {**(outputs or {}), **fields}
+        self._trace: Trace | None = None
+        self._usage: Usage | None = None
+        self.fallback = None
+
+    @classmethod
+    def of_run(
+        cls,
         outputs: Mapping[str, object],
+        trace: Trace,
         *,
         usage: Usage | None = None,
-        trace: Trace | None = None,
         fallback: Fallback | None = None,
-    ) -> None:
-        """Take the outputs by field name; a prediction is never changed afterwards."""
-        self._outputs = outputs
-        self._trace = trace
-        self._usage = usage
-        self.fallback = fallback
+    ) -> "Prediction":
+        """Return the prediction that a run made; its usage is that of the trace unless it is given."""
+        made = cls(outputs)
+        made._trace, made._usage = trace, usage  # a second constructor
+        made.fallback = fallback
+        return made
 
     @property
     def trace(self) -> Trace:

@@ -10,7 +10,7 @@ Assignment = Mapping[str, Any]
 
 
 class Space(Mapping[str, Variable]):
-    """A frozen mapping from name to variable. An assignment gives some of them values; the others keep their defaults."""
+    """A frozen mapping from name to variable; those that an assignment leaves out keep their defaults."""
 
     __slots__ = ("_variables",)
 

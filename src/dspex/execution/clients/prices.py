@@ -1,0 +1,55 @@
+"""What calls cost: a snapshot of public price lists, looked up once for each model."""
+
+import re
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+Tiers = tuple[tuple[int, float], ...]
+_DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+
+
+class Price(msgspec.Struct, frozen=True):
+    """US dollars for a million tokens, as (from this many input tokens, price) tiers in rising order."""
+
+    input: Tiers
+    output: Tiers
+    cached: Tiers
+
+    def cost(self, input_tokens: int, output_tokens: int, *, cached_tokens: int = 0) -> float:
+        """Return the cost of one call in US dollars; `cached_tokens` are part of `input_tokens`."""
+        fresh = input_tokens - cached_tokens
+        parts = ((fresh, self.input), (cached_tokens, self.cached), (output_tokens, self.output))
+        return sum(count * _tier(tiers, input_tokens) for count, tiers in parts) / 1e6
+
+
+FREE = Price(((0, 0.0),), ((0, 0.0),), ((0, 0.0),))
+
+
+def _tier(tiers: Tiers, input_tokens: int) -> float:
+    return next(price for start, price in reversed(tiers) if input_tokens >= start)
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    text = files("dspex.execution.clients").joinpath("prices.json").read_bytes()
+    return msgspec.json.decode(text)["models"]  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1024)
+def price_of(model: str) -> Price | None:
+    """Return the price of `model` ("openai/gpt-4o-mini"; a trailing date may be left out), None where it is unknown."""
+    name = model.lower()
+    row = _table().get(name) or _table().get(_DATE.sub("", name))
+    if row is None:
+        return None
+    given, out, cached = (_tiers(part) for part in row)
+    return Price(given or ((0, 0.0),), out or ((0, 0.0),), cached or given or ((0, 0.0),))
+
+
+def _tiers(part: Any) -> Tiers:  # noqa: ANN401  # a number, a list of tiers or null
+    if part is None:
+        return ()
+    return tuple((start, price) for start, price in part) if isinstance(part, list) else ((0, part),)

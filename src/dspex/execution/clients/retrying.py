@@ -1,0 +1,64 @@
+"""Try again, later and not all at once."""
+
+import random
+
+from dspex.clock import Clock, SystemClock
+from dspex.errors import ModelError
+from dspex.execution.clients.language_model import LanguageModel, Request, Response
+
+
+class Retrying:
+    """Wraps a model: retryable errors are tried again after a random wait that doubles in reach (full jitter).
+
+    A `Retry-After` of the provider is waited for, up to `longest` seconds; where it asks for more, the error goes up.
+    Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+    """
+
+    def __init__(  # collaborators and limits, all named
+        self,
+        model: LanguageModel,
+        *,
+        attempts: int = 4,
+        first: float = 0.5,
+        longest: float = 30.0,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Make at most `attempts` calls; the n-th wait is uniform between 0 and `first * 2**n` seconds."""
+        self.model = model
+        self.name = model.name
+        self.capabilities = model.capabilities
+        self._attempts = attempts
+        self._first = first
+        self._longest = longest
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
+
+    def __repr__(self) -> str:
+        return f"Retrying({self.model!r})"
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request`, or raise the last error."""
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return await self.model.complete(request)
+            except ModelError as error:
+                wait = self._wait(error, attempt)
+                if wait is None:
+                    raise
+            await self._clock.sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def aclose(self) -> None:
+        """Free what the wrapped model holds."""
+        await self.model.aclose()
+
+    def _wait(self, error: ModelError, attempt: int) -> float | None:
+        """Return how long to wait before the next attempt, None where there is to be none."""
+        if not error.is_retryable or attempt == self._attempts:
+            return None
+        jitter = self._rng.uniform(0.0, min(self._longest, self._first * 2 ** (attempt - 1)))
+        asked = error.context.get("retry_after")
+        if isinstance(asked, int | float):
+            return None if asked > self._longest else asked + jitter
+        return jitter

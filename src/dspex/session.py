@@ -1,0 +1,153 @@
+"""The one-line user API: `configure()` for the process, `context()` for a block; model strings and their keys."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dspex.errors import ConfigurationError, suggest
+from dspex.execution.adapters import Adapter
+from dspex.execution.clients import LanguageModel
+from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
+from dspex.settings import Settings, read_settings
+from dspex.telemetry import Observer
+
+# provider -> (base URL of an OpenAI-compatible API, the environment variable with its key or None)
+PROVIDERS: dict[str, tuple[str, str | None]] = {
+    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "ollama": ("http://127.0.0.1:11434/v1", None),
+}
+FORMS = (
+    "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
+    f"{', '.join(PROVIDERS)}), or 'http://host/v1#name' for any OpenAI-compatible server"
+)
+
+
+@dataclass(slots=True)
+class ModelResolver:
+    """Turns model strings into models; one string is one model, so that connections and weights are shared.
+
+    A key is read from the environment variable of its provider; a server that is given by URL gets `DSPEX_API_KEY`.
+    """
+
+    settings: Settings
+    _made: dict[str, LanguageModel] = field(default_factory=dict)
+
+    def __call__(self, text: str) -> LanguageModel:
+        """Return the model that `text` names.
+
+        Raises:
+            ConfigurationError: it names none, its key is not set, or what it needs is not installed.
+        """
+        if text not in self._made:
+            self._made[text] = self._make(text)
+        return self._made[text]
+
+    def _make(self, text: str) -> LanguageModel:
+        provider, _, name = text.partition("/")
+        if text.startswith(("http://", "https://")):
+            return self._by_url(text)
+        if text.endswith(".gguf"):
+            from dspex.execution.clients import LocalModel
+
+            return LocalModel(Path(text).expanduser())
+        if provider == "local" and name:
+            from dspex.execution.clients import packaged_model
+
+            return packaged_model(name, self.settings.cache_dir, threads=self.settings.threads)
+        if provider in PROVIDERS and name:
+            return self._by_provider(provider, name)
+        hint = suggest(provider, ["local", *PROVIDERS])
+        raise ConfigurationError(f"unknown model {text!r}.{hint} A model is {FORMS}")
+
+    def _by_url(self, text: str) -> LanguageModel:
+        from dspex.execution.clients import OpenAIModel, Retrying
+
+        base, _, name = text.partition("#")
+        if not name:
+            raise ConfigurationError(f"{text!r} does not say which model: write {text}#name")
+        key = self.settings.keys.get("DSPEX_API_KEY")
+        return Retrying(OpenAIModel(name, base_url=base, api_key=key.reveal() if key else None))
+
+    def _by_provider(self, provider: str, name: str) -> LanguageModel:
+        from dspex.execution.clients import OpenAIModel, Retrying
+
+        base, variable = PROVIDERS[provider]
+        key = self.settings.keys.get(variable) if variable else None
+        if variable and key is None:
+            raise ConfigurationError(f"the model {provider}/{name} needs an API key: set {variable} in the environment")
+        made = OpenAIModel(name, base_url=base, api_key=key.reveal() if key else None, name=f"{provider}/{name}")
+        return Retrying(made)
+
+
+def configure(
+    *,
+    model: LanguageModel | str | None = None,
+    adapter: Adapter | str | None = None,
+    observer: Observer | None = None,
+    seed: int | None = None,
+) -> None:
+    """Set what all calls in this process use that say nothing else; what is not given stays as it was.
+
+    Raises:
+        ConfigurationError: the model or adapter is unknown, or a key is missing.
+    """
+    prepare()
+    change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
+    update_default(lambda default: replace(default, **change))
+
+
+@contextmanager
+def context(
+    *,
+    model: LanguageModel | str | None = None,
+    adapter: Adapter | str | None = None,
+    observer: Observer | None = None,
+    seed: int | None = None,
+) -> Iterator[RunContext]:
+    """Set the same for a block, in this thread or task and those that it starts."""
+    prepare()
+    change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
+    with entered(replace(current(), **change)) as made:
+        yield made
+
+
+def prepare() -> None:
+    """Make model strings known to this process. The settings are read at the first one, not now."""
+    update_default(lambda default: default if default.models else replace(default, models=_Deferred()))
+
+
+class _Deferred:
+    """A resolver that reads the settings when it is first asked."""
+
+    __slots__ = ("_resolver",)
+
+    def __init__(self) -> None:
+        self._resolver: ModelResolver | None = None
+
+    def __call__(self, text: str) -> LanguageModel:
+        if self._resolver is None:
+            self._resolver = ModelResolver(read_settings())
+        return self._resolver(text)
+
+
+def current_models() -> Any:  # noqa: ANN401  # a callable from text to model
+    """Return what resolves model strings here."""
+    return current().models or _Deferred()
+
+
+def _changes(models: Any, *, model: Any, adapter: Any, observer: Any, seed: int | None) -> dict[str, Any]:  # noqa: ANN401
+    found = {
+        "model": models(model) if isinstance(model, str) else model,
+        "adapter": adapter_named(adapter),
+        "observer": observer,
+        "seed": seed,
+    }
+    return {name: value for name, value in found.items() if value is not None}
