@@ -44,12 +44,13 @@ class FakeHost:
         self._programs: dict[str, Any] = {}
         self.commands = {
             "echo": lambda call, args: args,
+            "repeat": lambda call, args: [args["text"], args["text"]],
             "ask": self._ask,
             "create_program": self._create_program,
             "programs": lambda call, args: sorted(self._programs),
             "crash": self._crash,
             "exit": lambda call, args: sys.exit(args.get("code", 1)),
-            "hang": lambda call, args: threading.Event().wait(),
+            "hang": self._hang,
             "spin": self._spin,
             "sleep": self._sleep,
             "leak": self._leak,
@@ -83,18 +84,27 @@ class FakeHost:
         if "half" in args:
             self._raw(call, {"pieces": [args["half"]]})
         os.kill(os.getpid(), args.get("signal", signal.SIGKILL))
+        threading.Event().wait()  # the signal may take a moment to another thread
+
+    def _hang(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
+        threading.Event().wait()
 
     def _spin(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
         while True:
             pass
 
     def _sleep(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+        if "says" in args:
+            call.emit("progress", args["says"])
         end = time.monotonic() + args["seconds"]
         while (left := end - time.monotonic()) > 0:
             threading.Event().wait(min(left, 0.05))
         return args
 
     def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
         while True:
             try:
                 threading.Event().wait(0.05)

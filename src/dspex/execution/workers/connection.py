@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             for task in item.callbacks:
                 task.cancel()
             if not item.future.done():
-                item.future.set_exception(error)
+                item.future.set_exception(_again(error))
         if self._transport is not None:
             self._transport.abort()
         self._on_broken(error)
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             DspexError: what the child or a callback answered.
         """
         if self._broken is not None or self._transport is None:
-            raise self._broken or WorkerLostError("the worker has no channel yet")
+            raise _again(self._broken or WorkerLostError("the worker has no channel yet"))
         self._last += 1
         number = self._last
         message = {"id": number, "cmd": command, "args": args, "deadline": seconds}
@@ -264,3 +264,8 @@ class Connection(asyncio.Protocol):
             pending.errors[message.call] = error
             code = error.code if isinstance(error, DspexError) else "callback"
             self._send({"call": message.call, "error": {"code": code, "message": str(error)}})
+
+
+def _again(error: WorkerError) -> WorkerError:
+    """Return a copy: each caller raises its own, so that tracebacks do not grow into one another."""
+    return type(error)(error.message, **error.context)

@@ -252,14 +252,12 @@ class Pool:
         return ChildSpec(name=name, create=create)
 
     def _changed(self, worker: Worker) -> None:
-        if worker.state == "ended":
+        if worker.state not in {"starting", "ready"}:
             self._serving.discard(worker.name)
-            if worker.failure is not None:
-                self._breaker.failed()
-        if worker.state == "draining":
-            self._serving.discard(worker.name)
-            if not worker.busy and not worker.is_stopping:
-                self._spawn(worker.stop())
+        if worker.state == "lost":
+            self._breaker.failed()
+        if worker.state == "draining" and not worker.busy and not worker.is_stopping:
+            self._spawn(worker.stop())
         self._fill()
         self._queue.serve(self._choose)
 

@@ -12,7 +12,7 @@ from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.wire import JSON, PROTOCOL
 from dspex.telemetry import Event, Observer
 
-WorkerState = Literal["starting", "ready", "draining", "ended"]
+WorkerState = Literal["starting", "ready", "draining", "lost", "ended"]
 MISSED_PINGS = 3
 _HARD_LIMIT = 1.5  # times the ceiling: a worker is drained above the ceiling, and killed above this
 
@@ -99,7 +99,7 @@ class Worker:
         except DspexError as error:
             self._give_up(start_error(self.spec, error.message))
             return
-        self.about = about
+        self.about, self.served = about, 0
         self._channel.codec = self.spec.codec if self.spec.codec in about.get("codecs", ()) else JSON
         self._become("ready", f"python {about.get('python')}")
         if not self.ready.done():
@@ -126,7 +126,7 @@ class Worker:
     def _freed(self) -> None:
         self.served += 1
         limit = self.spec.request_limit
-        if self.state == "ready" and limit is not None and self.served > limit:  # the handshake is the first
+        if self.state == "ready" and limit is not None and self.served >= limit:
             self._become("draining", f"it has served {limit} requests")
         else:
             self._on_change(self)
@@ -139,6 +139,8 @@ class Worker:
         self._health.fail(error)
         if self._process is not None and not self.is_stopping:
             self._process.kill()
+        if self.state in {"starting", "ready", "draining"} and not self.is_stopping:
+            self._become("lost", error.message)
 
     async def call(
         self, command: str, args: Mapping[str, Any], *, seconds: float | None = None, caller: Caller | None = None

@@ -79,8 +79,14 @@ class Call:
                 future.set_exception(Cancelled())
 
     def begin(self) -> None:
-        """Note the thread that carries the call out."""
+        """Note the thread that carries the call out.
+
+        Raises:
+            Cancelled: the call was cancelled before it began.
+        """
         with self._lock:
+            if self.is_cancelled:
+                raise Cancelled
             self._thread = threading.get_ident()
 
     def end(self) -> None:
