@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex.execution.modules import Module as Module
     from dspex.execution.modules import Predict as Predict
     from dspex.execution.modules import build as build
+    from dspex.execution.modules import program as program
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
     from dspex.language.records import Message as Message
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
+    from dspex.learning.evaluation import Dataset as Dataset
+    from dspex.learning.evaluation import Report as Report
+    from dspex.learning.evaluation import compare as compare
+    from dspex.learning.evaluation import evaluate as evaluate
+    from dspex.learning.evaluation import exact_match as exact_match
+    from dspex.learning.evaluation import majority_class as majority_class
+    from dspex.learning.optimizers import LabeledFewShot as LabeledFewShot
+    from dspex.learning.optimizers import Search as Search
+    from dspex.learning.optimizers import optimize as optimize
     from dspex.session import configure as configure
     from dspex.session import context as context
 
@@ -30,27 +40,39 @@ _HOMES = {
     "dspex.language.records": ("Example", "Message", "Prediction", "Usage"),
     "dspex.language.signatures": ("Input", "Output", "Signature"),
     "dspex.language.programs": ("Program",),
-    "dspex.execution.modules": ("Module", "Predict", "build"),
+    "dspex.execution.modules": ("Module", "Predict", "build", "program"),
+    "dspex.learning.evaluation": ("Dataset", "Report", "compare", "evaluate", "exact_match", "majority_class"),
+    "dspex.learning.optimizers": ("LabeledFewShot", "Search", "optimize"),
     "dspex.session": ("configure", "context"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Dataset",
     "DspexError",
     "Example",
     "Input",
+    "LabeledFewShot",
     "Message",
     "Module",
     "Output",
     "Predict",
     "Prediction",
     "Program",
+    "Report",
+    "Search",
     "Signature",
     "Usage",
     "__version__",
     "build",
+    "compare",
     "configure",
     "context",
+    "evaluate",
+    "exact_match",
+    "majority_class",
+    "optimize",
+    "program",
 ]
 
 

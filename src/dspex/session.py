@@ -50,6 +50,11 @@ class ModelResolver:
             self._made[text] = self._make(text)
         return self._made[text]
 
+    async def aclose(self) -> None:
+        """Free what the models made here hold on the running loop."""
+        for model in self._made.values():
+            await model.aclose()
+
     def _make(self, text: str) -> LanguageModel:
         provider, _, name = text.partition("/")
         if text.startswith(("http://", "https://")):

@@ -1,43 +1,64 @@
-"""A clock that a test turns by hand."""
+"""Time that a test turns by hand."""
 
 import asyncio
 import heapq
+import itertools
 from datetime import UTC, datetime, timedelta
+
+_START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """Stands still until `turn`; sleepers wake when their time has come. Owned by one event loop."""
+    """A `Clock` that stands still until `advance` moves it, or that jumps ahead by itself while somebody sleeps.
 
-    def __init__(self) -> None:
-        """Begin at 2026-01-01, with the monotonic time at 0."""
-        self.seconds = 0.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+    `slept` lists the seconds of every sleep that was asked for. For one event loop.
+    """
+
+    def __init__(self, *, jumps: bool = False) -> None:
+        """Stand at a fixed moment; with `jumps`, a sleep takes no time and moves the clock to its end."""
+        self.slept: list[float] = []
+        self._jumps = jumps
+        self._ns = 0
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
 
     def now(self) -> datetime:
-        """Return the wall-clock time, always in UTC."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+        """Return the time in UTC."""
+        return _START + timedelta(microseconds=self._ns / 1000)
 
     def monotonic_ns(self) -> int:
-        """Return nanoseconds since the start."""
-        return int(self.seconds * 1e9)
+        """Return nanoseconds since the clock was made."""
+        return self._ns
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was turned far enough."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.seconds + seconds, id(future), future))
-        await future
+        """Wait until the clock was moved `seconds` ahead."""
+        self.slept.append(seconds)
+        until = self._ns + int(seconds * 1e9)
+        if self._jumps:
+            self._ns = max(self._ns, until)
+            await asyncio.sleep(0)
+            return
+        woken = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (until, next(self._numbers), woken))
+        await woken
 
-    async def turn(self, seconds: float) -> None:
-        """Move time on, wake who is due, and let every task run that can."""
-        self.seconds += seconds
-        while self._sleepers and self._sleepers[0][0] <= self.seconds:
-            future = heapq.heappop(self._sleepers)[2]
-            if not future.done():
-                future.set_result(None)
-        await settle()
+    async def advance(self, seconds: float) -> None:
+        """Move ahead, waking sleepers in the order of their times; each runs before the next is woken."""
+        until = self._ns + int(seconds * 1e9)
+        while self._sleepers and self._sleepers[0][0] <= until:
+            self._ns, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+            await self.settle()
+        self._ns = until
+        await self.settle()
 
+    async def settle(self, rounds: int = 10) -> None:
+        """Let tasks that are ready run."""
+        for _ in range(rounds):
+            await asyncio.sleep(0)
 
-async def settle() -> None:
-    """Let every task run that can, without letting time pass."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    @property
+    def sleepers(self) -> int:
+        """How many tasks sleep now."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)

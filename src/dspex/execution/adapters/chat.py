@@ -2,24 +2,37 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from dspex.execution.adapters.adapter import Prompt
+from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.turns import (
     INCOMPLETE,
+    Layout,
+    Reader,
     describe,
-    laid_out,
     ordered_demos,
+    reader_of,
     unreadable,
     validated,
-    value_of,
 )
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature
 
-_HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
+HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
 _DONE = "[[ ## completed ## ]]"
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What does not change from call to call."""
+
+    system: Message
+    reminder: str
+    given: Layout
+    made: Layout
+    readers: dict[str, tuple[str, Reader]]
 
 
 class ChatAdapter:
@@ -29,33 +42,35 @@ class ChatAdapter:
 
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
         """Return system message, demonstrations and the input; see `Adapter.render`."""
-        system, reminder = _static(signature)
-        messages = [system]
+        plan = _plan(signature)
+        messages = [plan.system]
         for demo, is_complete in ordered_demos(signature, demos):
             note = "" if is_complete else INCOMPLETE
-            messages.append(Message("user", note + laid_out(signature.input_fields, demo)))
-            messages.append(Message("assistant", f"{laid_out(signature.output_fields, demo)}\n\n{_DONE}"))
-        messages.append(Message("user", f"{laid_out(signature.input_fields, inputs)}\n\n{reminder}".lstrip()))
+            messages.append(Message("user", note + plan.given.text(demo)))
+            messages.append(Message("assistant", f"{plan.made.text(demo)}\n\n{_DONE}"))
+        shown = plan.given.text(inputs)
+        messages.append(Message("user", f"{shown}\n\n{plan.reminder}" if shown else plan.reminder))
         return Prompt(messages=tuple(messages))
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs under their headers; see `Adapter.parse`."""
-        by_wire_name = {field.wire_name: field for field in signature.output_fields.values()}
+        readers = _plan(signature).readers
         found: dict[str, Any] = {}
-        marks = list(_HEADER.finditer(reply))
-        for mark, following in zip(marks, [*marks[1:], None], strict=True):
-            field = by_wire_name.get(mark[1])
-            if field is not None and field.name not in found:
-                found[field.name] = value_of(field, reply[mark.end() : following.start() if following else None])
-        if not found and signature.output_fields:
-            expected = ", ".join(f"[[ ## {name} ## ]]" for name in by_wire_name)
+        name, reader, start = "", None, 0
+        for mark in HEADER.finditer(reply):
+            if reader is not None and name not in found:
+                found[name] = reader(reply[start : mark.start()])
+            name, reader = readers.get(mark[1], ("", None))
+            start = mark.end()
+        if reader is not None and name not in found:
+            found[name] = reader(reply[start:])
+        if not found:
+            expected = ", ".join(f"[[ ## {name} ## ]]" for name in readers)
             raise unreadable(signature, reply, found, because=f"it has none of the headers {expected}")
         return validated(signature, reply, found)
 
 
-@lru_cache(maxsize=1024)
-def _static(signature: Signature) -> tuple[Message, str]:
-    """Return what does not change from call to call: the system message and the reminder after the input."""
+def _compile(signature: Signature) -> _Plan:
     inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
     layout = "\n\n".join(f"[[ ## {field.wire_name} ## ]]\n{{{field.wire_name}}}" for field in (*inputs, *outputs))
     given = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
@@ -66,8 +81,17 @@ def _static(signature: Signature) -> tuple[Message, str]:
         f"Your task: {signature.instructions}"
     )
     order = ", then ".join(f"`[[ ## {field.wire_name} ## ]]`{_hint(field)}" for field in outputs)
-    return Message("system", system), f"Answer with {order}, and end with `{_DONE}`."
+    return _Plan(
+        system=Message("system", system),
+        reminder=f"Answer with {order}, and end with `{_DONE}`.",
+        given=Layout(inputs),
+        made=Layout(outputs),
+        readers={field.wire_name: (field.name, reader_of(field.type)) for field in outputs},
+    )
+
+
+_plan = PerSignature(_compile)
 
 
 def _hint(field: Field) -> str:
-    return "" if field.type.kind == "str" else " (JSON)" if field.type.kind in {"list", "dict", "object"} else ""
+    return " (JSON)" if field.type.kind in {"list", "dict", "object"} else ""

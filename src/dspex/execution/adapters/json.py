@@ -2,24 +2,38 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
+import msgspec
+
+from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
+from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.turns import (
     INCOMPLETE,
+    Layout,
+    Reader,
     describe,
-    laid_out,
     ordered_demos,
+    reader_of,
     repair,
+    takes_text,
     unreadable,
     validated,
-    value_of,
 )
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature
 
-_STRUCTURED = {"list", "dict", "object", "atom"}
+_decode = msgspec.json.Decoder().decode
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What does not change from call to call."""
+
+    system: Message
+    schema: dict[str, Any] | None
+    given: Layout
+    outputs: tuple[tuple[str, str, Reader | None], ...]
 
 
 class JSONAdapter:
@@ -29,38 +43,34 @@ class JSONAdapter:
 
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
         """Return system message, demonstrations, the input and the schema of the reply; see `Adapter.render`."""
-        system, schema = _static(signature)
-        messages = [system]
+        plan = _plan(signature)
+        messages = [plan.system]
         for demo, is_complete in ordered_demos(signature, demos):
             note = "" if is_complete else INCOMPLETE
-            messages.append(Message("user", note + laid_out(signature.input_fields, demo)))
+            messages.append(Message("user", note + plan.given.text(demo)))
             messages.append(Message("assistant", _object(signature.output_fields, demo)))
-        messages.append(Message("user", laid_out(signature.input_fields, inputs) or "Begin."))
-        return Prompt(messages=tuple(messages), response_schema=schema, json_mode=True)
+        messages.append(Message("user", plan.given.text(inputs) or "Begin."))
+        return Prompt(messages=tuple(messages), response_schema=plan.schema, json_mode=True)
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs in the object; see `Adapter.parse`."""
         found = _read(reply)
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             raise unreadable(signature, reply, {}, because="it holds no JSON object")
-        outputs = {
-            field.name: _value(field, found[field.wire_name])
-            for field in signature.output_fields.values()
-            if field.wire_name in found
-        }
+        outputs = {}
+        for wire_name, name, reader in _plan(signature).outputs:
+            if wire_name in found:
+                value = found[wire_name]
+                # a model that writes an object or a list as text inside JSON is understood
+                outputs[name] = reader(value) if reader is not None and isinstance(value, str) else value
         return validated(signature, reply, outputs)
 
 
-def _value(field: Field, value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """A model that writes an object or a list as text inside JSON is understood."""
-    return value_of(field, value) if isinstance(value, str) and field.type.kind in _STRUCTURED else value
-
-
-def _read(reply: str) -> Any:  # noqa: ANN401
+def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
     """Return the JSON in a reply: all of it, else the first balanced object, else what mending makes of it."""
     try:
-        return json.loads(reply)
-    except (ValueError, RecursionError):
+        return _decode(reply)
+    except (ValueError, RecursionError):  # also of what cannot be UTF-8
         pass
     start = reply.find("{")
     if start < 0:
@@ -78,8 +88,7 @@ def _object(fields: Mapping[str, Field], values: Mapping[str, Any]) -> str:
     return json.dumps(to_jsonable_python(shown), ensure_ascii=False)
 
 
-@lru_cache(maxsize=1024)
-def _static(signature: Signature) -> tuple[Message, dict[str, Any]]:
+def _compile(signature: Signature) -> _Plan:
     inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
     given = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
     names = ", ".join(f"`{field.wire_name}`" for field in outputs)
@@ -88,4 +97,23 @@ def _static(signature: Signature) -> tuple[Message, dict[str, Any]]:
         f"Your task: {signature.instructions}\n\n"
         f"Respond with a JSON object and nothing else; its keys, in this order: {names}."
     )
-    return Message("system", system), signature.to_json_schema("openai")
+    return _Plan(
+        system=Message("system", system),
+        schema=_schema(signature),
+        given=Layout(inputs),
+        outputs=tuple(
+            (field.wire_name, field.name, None if takes_text(field.type) else reader_of(field.type))
+            for field in outputs
+        ),
+    )
+
+
+_plan = PerSignature(_compile)
+
+
+def _schema(signature: Signature) -> dict[str, Any] | None:
+    """Return the strict schema of the outputs; None where it cannot say what a field holds (any value, a free dict)."""
+    try:
+        return signature.to_json_schema("openai")
+    except SignatureError:
+        return None

@@ -1,12 +1,16 @@
 """What the adapters share: the order of turns, the text of values, and the reading of values from text."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dspex.errors import AdapterError, DspexError, InvalidError
-from dspex.language.signatures import Field, Signature, Type, type_text
+import msgspec
 
+from dspex.errors import AdapterError, DspexError, InvalidError
+from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
+
+Reader = Callable[[str], Any]
+_decode = msgspec.json.Decoder().decode
 INCOMPLETE = "(an example with parts missing)\n\n"
 
 
@@ -34,15 +38,25 @@ def text_of(value: object) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def laid_out(fields: Mapping[str, Field], values: Mapping[str, Any]) -> str:
-    """Return the values of `fields`, each under its `[[ ## name ## ]]` header."""
-    return "\n\n".join(
-        f"[[ ## {field.wire_name} ## ]]\n{_shown(field, values.get(name))}" for name, field in fields.items()
-    )
+class Layout:
+    """Values, each under its `[[ ## name ## ]]` header; the headers are laid out once."""
 
+    __slots__ = ("_fields",)
 
-def _shown(field: Field, value: object) -> str:
-    return "(not given)" if value is None and not field.type.is_optional else text_of(value)
+    def __init__(self, fields: Iterable[Field]) -> None:
+        """Take the fields in their order."""
+        self._fields = tuple(
+            (field.name, f"[[ ## {field.wire_name} ## ]]\n", "null" if field.type.is_optional else "(not given)")
+            for field in fields
+        )
+
+    def text(self, values: Mapping[str, Any]) -> str:
+        """Return the text of `values`."""
+        parts = []
+        for name, header, absent in self._fields:
+            value = values.get(name)
+            parts.append(header + (value if type(value) is str else absent if value is None else text_of(value)))
+        return "\n\n".join(parts)
 
 
 def describe(fields: Iterable[Field]) -> str:
@@ -55,12 +69,7 @@ def _line(field: Field) -> str:
     if field.desc:
         text += f": {field.desc}"
     if _is_nested(field.type):
-        from pydantic import TypeAdapter
-
-        from dspex.language.signatures.types import annotation
-
-        schema = TypeAdapter(annotation(field.type)).json_schema()
-        text += f". Its JSON follows this schema: {json.dumps(schema, ensure_ascii=False)}"
+        text += f". Its JSON follows this schema: {json.dumps(type_schema(field.type), ensure_ascii=False)}"
     return text
 
 
@@ -74,26 +83,42 @@ def _is_nested(type_: Type) -> bool:
     return type_.kind == "object" or any(_is_nested(arg) for arg in type_.args)
 
 
-def value_of(field: Field, text: str) -> Any:  # noqa: ANN401  # what the validator takes next
-    """Return what `text`, the whole text of one field in a reply, means for the field's type."""
-    text = text.strip()
-    type_ = field.type
-    if type_.kind == "str":
-        return text
+_TEXT = {"str", "prompt_template", "binary"}
+
+
+def takes_text(type_: Type) -> bool:
+    """Whether text is a value of `type_` as it stands, so that nothing may be read out of it."""
+    return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
+
+
+def reader_of(type_: Type) -> Reader:
+    """Return what turns the whole text of one field in a reply into what the field's validator takes."""
     if type_.kind == "atom":
-        return _choice(type_, text)
-    if type_.is_optional and text.lower() in {"", "null", "none"}:
-        return None
-    takes_text = any(arg.kind in {"str", "atom"} for arg in type_.args) if type_.kind == "union" else False
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text if takes_text or type_.kind == "any" else _repaired(text)
+        return _choice_reader(type_)
+    if type_.kind in _TEXT:
+        return str.strip
+    is_optional, keeps_text = type_.is_optional, type_.kind == "any" or takes_text(type_)
+
+    def read(text: str) -> Any:  # noqa: ANN401  # what the validator takes next
+        text = text.strip()
+        if is_optional and text.lower() in {"", "null", "none"}:
+            return None
+        try:
+            return _decode(text)
+        except (ValueError, RecursionError):
+            return text if keeps_text else _repaired(text)
+
+    return read
 
 
-def _choice(type_: Type, text: str) -> Any:  # noqa: ANN401
-    bare = text.strip("\"'` ")
-    return next((choice for choice in type_.constraint("one_of") if str(choice) == bare), bare)
+def _choice_reader(type_: Type) -> Reader:
+    by_text = {str(choice): choice for choice in type_.constraint("one_of")}
+
+    def read(text: str) -> Any:  # noqa: ANN401
+        bare = text.strip().strip("\"'` ")
+        return by_text.get(bare, bare)
+
+    return read
 
 
 def _repaired(text: str) -> Any:  # noqa: ANN401

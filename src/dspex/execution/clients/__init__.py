@@ -1,6 +1,15 @@
 """Language models behind one small protocol, and wrappers that add behaviour to any of them."""
 
-from dspex.execution.clients.language_model import Capability, LanguageModel, Request, Response
+from dspex.execution.clients.language_model import (
+    Capability,
+    Emit,
+    LanguageModel,
+    Request,
+    Response,
+    StreamingModel,
+    ToolSpec,
+    ask,
+)
 from dspex.execution.clients.local import GEMMA_TERMS, LocalModel, packaged_model
 from dspex.execution.clients.openai import OpenAIModel
 from dspex.execution.clients.prices import Price, price_of
@@ -9,6 +18,7 @@ from dspex.execution.clients.retrying import Retrying
 __all__ = [
     "GEMMA_TERMS",
     "Capability",
+    "Emit",
     "LanguageModel",
     "LocalModel",
     "OpenAIModel",
@@ -16,6 +26,9 @@ __all__ = [
     "Request",
     "Response",
     "Retrying",
+    "StreamingModel",
+    "ToolSpec",
+    "ask",
     "packaged_model",
     "price_of",
 ]

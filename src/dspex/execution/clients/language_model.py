@@ -1,19 +1,29 @@
 """The seam between dspex and whatever answers: one asynchronous call from a frozen request to a frozen response."""
 
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
-from dspex.language.records import Message, Usage
+from dspex.language.records import Message, ToolCall, Usage
 
-Capability = Literal["response_schema", "json_mode", "constrained_decoding", "seed"]
+Capability = Literal["response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"]
+Emit = Callable[[str], Awaitable[None]]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool as a model is told of it: `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model is asked. None means: the model's own default.
 
     `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for any JSON
-    object.
+    object. `tools` may be called in the reply; `tool_choice` is "auto", "required", "none" or the name of one.
     """
 
     messages: tuple[Message, ...]
@@ -24,6 +34,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     response_schema: dict[str, Any] | None = None
     json_mode: bool = False
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str = "auto"
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,13 +45,15 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     model: str
     finish_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class LanguageModel(Protocol):
     """Answers requests; safe to share between tasks, threads and event loops.
 
     `name` is what usage is booked under. `capabilities` are asked before a request uses them: "response_schema"
-    (follows a JSON Schema), "json_mode", "constrained_decoding" (cannot produce anything but the schema), "seed".
+    (follows a JSON Schema), "json_mode", "constrained_decoding" (cannot produce anything but the schema), "seed",
+    "tools" (answers with tool calls), "streaming" (it is a `StreamingModel` too).
     """
 
     name: str
@@ -56,3 +70,27 @@ class LanguageModel(Protocol):
     async def aclose(self) -> None:
         """Free what the model holds on the running loop; it may be used again afterwards."""
         ...
+
+
+class StreamingModel(LanguageModel, Protocol):
+    """A model that tells the text of its reply as it comes; it declares the capability "streaming"."""
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request`, giving each piece of text to `emit` in order, and return the whole response.
+
+        A slow `emit` holds the model back. The pieces together are the text of the response. Cancelling stops the
+        request. After the first piece nothing is tried again.
+        """
+        ...
+
+
+async def ask(model: LanguageModel, request: Request, emit: Emit | None) -> Response:
+    """Answer `request` by `model`, in pieces where somebody listens; a model that cannot stream gives one piece."""
+    if emit is None:
+        return await model.complete(request)
+    if "streaming" in model.capabilities:
+        return await cast("StreamingModel", model).stream(request, emit)
+    response = await model.complete(request)
+    if response.text:
+        await emit(response.text)
+    return response

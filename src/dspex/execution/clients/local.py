@@ -7,14 +7,14 @@ import asyncio
 import importlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelUnavailableError, boundary
-from dspex.execution.clients.language_model import Capability, Request, Response
+from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.language.records import Usage
 
 GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -53,7 +53,7 @@ class LocalModel:
         self.path = Path(path)
         self.name = name or f"local/{self.path.stem}"
         self.capabilities: frozenset[Capability] = frozenset(
-            {"response_schema", "json_mode", "constrained_decoding", "seed"}
+            {"response_schema", "json_mode", "constrained_decoding", "seed", "streaming"}
         )
         self._config = config or LocalConfig()
         self._server: Any = None
@@ -77,6 +77,25 @@ class LocalModel:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, self._complete, request, stop)
+        finally:
+            stop.set()
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        stop = threading.Event()
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def tell(piece: str) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        try:
+            answer = loop.run_in_executor(self._thread, self._complete, request, stop, tell)
+            answer.add_done_callback(lambda _: pieces.put_nowait(None))
+            while (piece := await pieces.get()) is not None:
+                await emit(piece)
+            return await answer
         finally:
             stop.set()
 
@@ -106,12 +125,14 @@ class LocalModel:
         with boundary(ModelUnavailableError, f"llama.cpp cannot load {str(self.path)!r}"):
             self._server = llama.Server(params)
 
-    def _complete(self, request: Request, stop: threading.Event) -> Response:
+    def _complete(self, request: Request, stop: threading.Event, tell: Callable[[str], None] | None = None) -> Response:
         self._load()
         chunks: list[Mapping[str, Any]] = []
 
         def take(chunk: Mapping[str, Any]) -> bool:
             chunks.append(chunk)
+            if tell is not None and (piece := _text_of(chunk)):
+                tell(piece)
             return stop.is_set()
 
         with boundary(ModelError, f"{self.name} cannot answer"):
@@ -145,8 +166,8 @@ class LocalModel:
         for chunk in chunks:
             if "error" in chunk:
                 _fail(self.name, chunk["error"])
+            text.append(_text_of(chunk))
             for choice in chunk.get("choices", ()):
-                text.append(choice.get("delta", {}).get("content") or "")
                 finish = choice.get("finish_reason") or finish
             if found := chunk.get("usage"):
                 cached = found.get("prompt_tokens_details", {}).get("cached_tokens", 0)
@@ -157,6 +178,10 @@ class LocalModel:
                     calls=1,
                 )
         return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish)
+
+
+def _text_of(chunk: Mapping[str, Any]) -> str:
+    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ()))
 
 
 def _fail(name: str, error: Mapping[str, Any]) -> None:

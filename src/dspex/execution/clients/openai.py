@@ -3,27 +3,34 @@
 Protocol: the public API reference of OpenAI, "Create chat completion".
 """
 
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from dspex.errors import (
-    ContextTooLongError,
-    ModelError,
-    ModelUnavailableError,
-    RateLimitedError,
-    RefusedError,
-    shorten,
-)
-from dspex.execution.clients.language_model import Capability, Request, Response
+from dspex.errors import RefusedError
+from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
+from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import Price, price_of
-from dspex.execution.clients.transport import Answer, Transport
-from dspex.language.records import Usage
+from dspex.execution.clients.transport import Transport
+from dspex.language.records import Message, ToolCall, Usage
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Function
+    id: str | None = None
+    index: int = 0
 
 
 class _Message(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -51,8 +58,19 @@ class _Reply(msgspec.Struct):
     usage: _Usage | None = None
 
 
+class _Step(msgspec.Struct):
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Step] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
 _decode = msgspec.json.Decoder(_Reply).decode
-_encode = msgspec.json.Encoder().encode
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class OpenAIModel:
@@ -77,43 +95,63 @@ class OpenAIModel:
             transport: shared connections; its own by default.
         """
         self.name = name or model
-        self.capabilities: frozenset[Capability] = frozenset({"response_schema", "json_mode", "seed"})
+        self.capabilities: frozenset[Capability] = frozenset(
+            {"response_schema", "json_mode", "seed", "tools", "streaming"}
+        )
         self._model = model
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
-        self._headers = {"content-type": "application/json"}
-        if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
-        self._transport = transport or Transport()
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        url = f"{base_url.rstrip('/')}/chat/completions"
+        self._endpoint = Endpoint(self.name, url, headers=headers, transport=transport)
         self._price: Price | None = price_of(self.name)
 
     def __repr__(self) -> str:
-        return f"OpenAIModel({self._model!r}, url={self._url!r})"
+        return f"OpenAIModel({self._model!r}, url={self._endpoint.url!r})"
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        answer = await self._transport.post(self._url, _encode(self._body(request)), self._headers)
-        if answer.status != 200:
-            self._fail(answer)
-        try:
-            reply = _decode(answer.body)
-            choice = reply.choices[0]
-        except (msgspec.DecodeError, IndexError, UnicodeDecodeError) as error:
-            raise ModelError(
-                f"{self._url} answered with something that is no chat completion: {error}; the body begins "
-                f"{shorten(answer.body[:120])}. Check that the URL ends in the API version (such as /v1)"
-            ) from error
-        if choice.message.content is None and choice.message.refusal:
-            raise RefusedError(f"{self.name} refuses: {choice.message.refusal}")
-        return Response(
-            text=choice.message.content or "",
-            usage=self._usage(reply.usage or _Usage()),
-            model=self.name,
-            finish_reason=choice.finish_reason,
-        )
+        return self._whole(await self._endpoint.post(self._body(request)))
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        gathered = _Gathered(self._endpoint, emit)
+        body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
+        whole = await self._endpoint.events(body, gathered.take)
+        if whole is not None:
+            response = self._whole(whole)
+            await emit(response.text)
+            return response
+        return self._response(gathered.message(), gathered.usage, finish_reason=gathered.finish_reason)
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
-        await self._transport.aclose()
+        await self._endpoint.aclose()
+
+    def _whole(self, body: bytes) -> Response:
+        try:
+            reply = _decode(body)
+            choice = reply.choices[0]
+        except (msgspec.DecodeError, IndexError, UnicodeDecodeError) as error:
+            raise self._endpoint.unreadable(error, body) from error
+        return self._response(choice.message, reply.usage, finish_reason=choice.finish_reason)
+
+    def _response(self, message: _Message, usage: _Usage | None, *, finish_reason: str | None) -> Response:
+        if message.content is None and message.refusal:
+            raise RefusedError(f"{self.name} refuses: {message.refusal}")
+        calls = (
+            tuple(
+                ToolCall(call.id or f"call_{n}", call.function.name or "", arguments_of(call.function.arguments))
+                for n, call in enumerate(message.tool_calls)
+            )
+            if message.tool_calls
+            else ()
+        )
+        return Response(
+            text=message.content or "",
+            usage=_usage(self._price, usage or _Usage()),
+            model=self.name,
+            finish_reason=finish_reason,
+            tool_calls=calls,
+        )
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._model, "messages": request.messages}
@@ -127,51 +165,87 @@ class OpenAIModel:
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
         elif request.json_mode:
             body["response_format"] = {"type": "json_object"}
+        if request.tools:
+            body["messages"] = _with_calls(request.messages)
+            body["tools"] = [{"type": "function", "function": tool} for tool in request.tools]
+            choice = request.tool_choice
+            is_word = choice in {"auto", "required", "none"}
+            body["tool_choice"] = choice if is_word else {"type": "function", "function": {"name": choice}}
         return body
 
-    def _usage(self, found: _Usage) -> Usage:
-        cached = (found.prompt_tokens_details and found.prompt_tokens_details.cached_tokens) or 0
-        price = self._price
-        return Usage(
-            input_tokens=found.prompt_tokens,
-            output_tokens=found.completion_tokens,
-            cached_tokens=cached,
-            reasoning_tokens=(found.completion_tokens_details and found.completion_tokens_details.reasoning_tokens)
-            or 0,
-            calls=1,
-            cost_usd=None
-            if price is None
-            else price.cost(found.prompt_tokens, found.completion_tokens, cached_tokens=cached),
-        )
 
-    def _fail(self, answer: Answer) -> NoReturn:
-        code, said = _error_of(answer.body)
-        message = f"{self.name} at {self._url} answered {answer.status}: {said}"
-        if code == "context_length_exceeded" or (answer.status == 400 and "context length" in said.lower()):
-            raise ContextTooLongError(message)
-        if answer.status == 429:
-            raise RateLimitedError(message, retry_after=_seconds(answer.headers.get("retry-after")))
-        if answer.status >= 500 or answer.status == 408:
-            raise ModelUnavailableError(message, retry_after=_seconds(answer.headers.get("retry-after")))
-        hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
-        raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
+def _with_calls(messages: Sequence[Message]) -> list[object]:
+    made: list[object] = []
+    for message in messages:
+        if not message.tool_calls:
+            made.append(message)
+            continue
+        calls = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": msgspec.json.encode(call.arguments).decode()},
+            }
+            for call in message.tool_calls
+        ]
+        made.append({"role": message.role, "content": message.content or None, "tool_calls": calls})
+    return made
 
 
-def _error_of(body: bytes) -> tuple[str, str]:
-    """Return (code, message) of an error body, whatever shape it has."""
-    try:
-        found = msgspec.json.decode(body)
-        error = found.get("error", found)
-        if isinstance(error, dict):
-            return str(error.get("code") or ""), str(error.get("message") or error)
-        return "", str(error)
-    except (msgspec.DecodeError, AttributeError, UnicodeDecodeError):
-        return "", shorten(body[:200].decode(errors="replace"))
+def _usage(price: Price | None, found: _Usage) -> Usage:
+    inside, outside = found.prompt_tokens_details, found.completion_tokens_details
+    return usage_of(
+        price,
+        given=found.prompt_tokens,
+        made=found.completion_tokens,
+        cached=(inside.cached_tokens or 0) if inside else 0,
+        reasoning=(outside.reasoning_tokens or 0) if outside else 0,
+    )
 
 
-def _seconds(text: str | None) -> float | None:
-    """Read Retry-After in its form of seconds; the form of a date is not used by model providers."""
-    try:
-        return None if text is None else max(0.0, float(text))
-    except ValueError:
-        return None
+class _Gathered:
+    """The chunks of one stream, put together."""
+
+    def __init__(self, endpoint: Endpoint, emit: Emit) -> None:
+        self.usage: _Usage | None = None
+        self.finish_reason: str | None = None
+        self._endpoint = endpoint
+        self._emit = emit
+        self._text: list[str] = []
+        self._refusal = ""
+        self._calls: dict[int, _Call] = {}
+
+    async def take(self, data: bytes) -> None:
+        """Take one event in, and tell its text."""
+        if data == b"[DONE]":
+            self.finish_reason = self.finish_reason or "stop"
+            return
+        try:
+            chunk = _decode_chunk(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._endpoint.unreadable(error, data) from error
+        if chunk.error is not None:
+            raise self._endpoint.failed(chunk.error)
+        self.usage = chunk.usage or self.usage
+        for step in chunk.choices[:1]:
+            self.finish_reason = step.finish_reason or self.finish_reason
+            if step.delta is not None:
+                await self._add(step.delta)
+
+    async def _add(self, delta: _Message) -> None:
+        self._refusal += delta.refusal or ""
+        for call in delta.tool_calls or ():
+            held = self._calls.setdefault(call.index, _Call(function=_Function(arguments="")))
+            held.id = held.id or call.id
+            held.function.name = held.function.name or call.function.name
+            held.function.arguments = f"{held.function.arguments}{call.function.arguments or ''}"
+        if delta.content:
+            self._text.append(delta.content)
+            await self._emit(delta.content)
+
+    def message(self) -> _Message:
+        """Return the whole message; a stream without an end is an error."""
+        if self.finish_reason is None:
+            raise self._endpoint.cut_off()
+        calls = [self._calls[index] for index in sorted(self._calls)]
+        return _Message("".join(self._text) or None, self._refusal or None, calls or None)

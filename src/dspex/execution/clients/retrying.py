@@ -4,7 +4,7 @@ import random
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
-from dspex.execution.clients.language_model import LanguageModel, Request, Response
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 
 
 class Retrying:
@@ -39,15 +39,23 @@ class Retrying:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request`, or raise the last error."""
-        for attempt in range(1, self._attempts + 1):
+        return await self._answer(request, None)
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; once a piece was told, nothing is tried again."""
+        return await self._answer(request, _Told(emit))
+
+    async def _answer(self, request: Request, told: "_Told | None") -> Response:
+        attempt = 1
+        while True:
             try:
-                return await self.model.complete(request)
+                return await ask(self.model, request, told)
             except ModelError as error:
-                wait = self._wait(error, attempt)
+                wait = None if told is not None and told.any else self._wait(error, attempt)
                 if wait is None:
                     raise
+            attempt += 1
             await self._clock.sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def aclose(self) -> None:
         """Free what the wrapped model holds."""
@@ -62,3 +70,17 @@ class Retrying:
         if isinstance(asked, int | float):
             return None if asked > self._longest else asked + jitter
         return jitter
+
+
+class _Told:
+    """Passes pieces on and knows whether there was one."""
+
+    __slots__ = ("_emit", "any")
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.any = False
+
+    async def __call__(self, text: str) -> None:
+        self.any = True
+        await self._emit(text)

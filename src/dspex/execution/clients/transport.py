@@ -1,7 +1,8 @@
 """HTTP with one pooled session for each event loop, and errors of ours instead of the library's."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers (lower-case names) and whole body of one HTTP answer."""
+    """Status, headers (looked up without regard to case) and whole body of one HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -23,10 +24,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds to connect and seconds of silence that end a call, and the greatest body in bytes."""
+    """Seconds to connect, seconds of silence and seconds in all that end a call; the greatest body in bytes."""
 
     connect: float = 10.0
     read: float = 120.0
+    total: float = 900.0
     body: int = 32 * 1024 * 1024
 
 
@@ -45,30 +47,70 @@ class Transport:
             ModelTimeoutError: no connection, or no byte, within the limits.
             ModelUnavailableError: refused, reset, cut off, or an answer over the limit.
         """
+        held = self._sessions.get(asyncio.get_running_loop())
+        session = held.session if held is not None and not held.session.closed else await self._session()
+        with self._named(url):
+            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                return Answer(response.status, response.headers, await self._read(response))
+
+    async def events(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], take: Callable[[bytes], Awaitable[None]]
+    ) -> Answer | None:
+        """Send one request and give the data of each server-sent event to `take`, as they come.
+
+        Returns the answer instead where it is no stream of events (an error, or a server that does not stream).
+
+        Raises:
+            ModelTimeoutError: see `post`.
+            ModelUnavailableError: see `post`.
+        """
+        session = await self._session()
+        with self._named(url):
+            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                if response.status != 200 or response.content_type != "text/event-stream":
+                    return Answer(response.status, response.headers, await self._read(response))
+                await self._split(response, take)
+        return None
+
+    async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
+        split, size = EventSplitter(), 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            self._check(size, response.url)
+            for data in split.feed(part):
+                await take(data)
+
+    @contextmanager
+    def _named(self, url: str) -> Iterator[None]:
         import aiohttp
 
-        session = await self._session()
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await self._read(response)
-                return Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, content)
+            yield
         except TimeoutError as error:
-            raise ModelTimeoutError(f"no answer from {url} within {self.limits.read:g} s") from error
+            limit = self.limits
+            raise ModelTimeoutError(
+                f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, {limit.read:g} s of "
+                f"silence, {limit.total:g} s in all)"
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             detail = str(error) or type(error).__name__
             raise ModelUnavailableError(
                 f"cannot reach {url}: {detail}. Is the server running, and the URL right?"
             ) from error
 
+    def _check(self, size: int, url: object) -> None:
+        if size > self.limits.body:
+            raise ModelUnavailableError(f"the answer from {url} is longer than {self.limits.body} bytes")
+
     async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
-        if response.content_length is not None and response.content_length <= self.limits.body:
+        length = response.content_length
+        if length is not None:
+            self._check(length, response.url)
             return await response.read()
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)
-            if size > self.limits.body:
-                response.close()
-                raise ModelUnavailableError(f"the answer from {response.url} is longer than {self.limits.body} bytes")
+            self._check(size, response.url)
             parts.append(part)
         return b"".join(parts)
 
@@ -93,9 +135,12 @@ class _Held:
     def __init__(self, limits: Limits) -> None:
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_read=limits.read)
+        timeout = aiohttp.ClientTimeout(total=limits.total, connect=limits.connect, sock_read=limits.read)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=timeout, auto_decompress=True
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=timeout,
+            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         self.life = self._live()
 
@@ -104,3 +149,29 @@ class _Held:
             yield
         finally:
             await self.session.close()
+
+
+class EventSplitter:
+    """Cuts a byte stream into the data of server-sent events, wherever the stream is torn.
+
+    Format: WHATWG HTML, "Server-sent events"; fields other than `data` are of no use here and dropped.
+    """
+
+    __slots__ = ("_data", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, part: bytes) -> list[bytes]:
+        """Return the data of each event that `part` completes."""
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        found = []
+        for raw in lines:
+            line = raw.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif not line and self._data:
+                found.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                self._data = []
+        return found

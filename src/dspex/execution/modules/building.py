@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dspex.errors import ConflictError, DefinitionError, boundary
+from dspex.errors import ConflictError, DefinitionError, boundary, suggest
+from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.language.programs import Children, Node, Program
@@ -47,7 +48,8 @@ class CodeRoot:
         try:
             return getattr(module, name)
         except AttributeError:
-            raise DefinitionError(f"module {module_name!r} has no {name!r}") from None
+            hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
+            raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
 
 
 def program_of(module: Module, name: str = "") -> Program:
@@ -96,6 +98,8 @@ def _predict_config(module: Predict, path: str) -> dict[str, Any]:
 
 
 def _code_config(module: Module) -> dict[str, Any]:
+    if isinstance(module, FunctionModule):
+        return _function_config(module)
     cls = type(module)
     if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
         raise DefinitionError(
@@ -108,6 +112,14 @@ def _code_config(module: Module) -> dict[str, Any]:
     return {"target": f"{cls.__module__}:{cls.__qualname__}", "init": init, "source_hash": source_hash(cls)}
 
 
+def _function_config(module: FunctionModule) -> dict[str, Any]:
+    function = module.function
+    if "<locals>" in function.__qualname__ or function.__module__ == "__main__":
+        raise DefinitionError(f"the function {function.__qualname__} is not at the top of a module file; move it there")
+    target = f"{function.__module__}:{function.__qualname__}"
+    return {"target": target, "init": {}, "source_hash": source_hash(function)}
+
+
 def _json_argument(cls: type, name: str, value: object) -> object:
     try:
         return msgspec.json.decode(msgspec.json.encode(value))
@@ -118,11 +130,11 @@ def _json_argument(cls: type, name: str, value: object) -> object:
         ) from error
 
 
-def source_hash(cls: type) -> str:
-    """Return BLAKE2b-256 over the source file of `cls`."""
-    file = inspect.getsourcefile(cls)
+def source_hash(code: type | Callable[..., Any]) -> str:
+    """Return BLAKE2b-256 over the source file of a class or function."""
+    file = inspect.getsourcefile(code)
     if file is None:
-        raise DefinitionError(f"{cls.__qualname__} has no source file")
+        raise DefinitionError(f"{code.__qualname__} has no source file")
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=32).hexdigest()
 
 
@@ -165,10 +177,12 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
     if code is None:
         raise DefinitionError(f"{target!r} is code, and code is not loaded here: run it from the folder that holds it")
     cls = code.load(target)
+    if isinstance(cls, FunctionModule):
+        _check_source(cls.function, node)
+        return cls
     if not (isinstance(cls, type) and issubclass(cls, Module)):
         raise DefinitionError(f"{target!r} is no Module class")
-    if source_hash(cls) != node.config.get("source_hash"):
-        raise ConflictError(f"the code of {target!r} has changed since the program was stored; store it again")
+    _check_source(cls, node)
     args = inspect.signature(cls.__init__)
     made = _called(cls, args, node.config.get("init", {}))
     stored = {child.id for child in node.walk()}
@@ -176,6 +190,12 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
     if missing := stored - found - {node.id}:
         raise ConflictError(f"{target!r} has no longer the parts {', '.join(sorted(missing))}")
     return made
+
+
+def _check_source(code: type | Callable[..., Any], node: Node) -> None:
+    if source_hash(code) != node.config.get("source_hash"):
+        target = node.config["target"]
+        raise ConflictError(f"the code of {target!r} has changed since the program was stored; store it again")
 
 
 def _called(cls: type[Module], parameters: inspect.Signature, init: Mapping[str, Any]) -> Module:

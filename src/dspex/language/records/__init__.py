@@ -1,9 +1,21 @@
 """The data that flows through every room: messages, examples, predictions, usage and traces."""
 
 from dspex.language.records.example import Example
-from dspex.language.records.message import Message, Role
+from dspex.language.records.message import Message, Role, ToolCall
 from dspex.language.records.prediction import Fallback, Prediction
 from dspex.language.records.trace import Span, SpanKind, SpanStatus, Trace
 from dspex.language.records.usage import Usage
 
-__all__ = ["Example", "Fallback", "Message", "Prediction", "Role", "Span", "SpanKind", "SpanStatus", "Trace", "Usage"]
+__all__ = [
+    "Example",
+    "Fallback",
+    "Message",
+    "Prediction",
+    "Role",
+    "Span",
+    "SpanKind",
+    "SpanStatus",
+    "ToolCall",
+    "Trace",
+    "Usage",
+]

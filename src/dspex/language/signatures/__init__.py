@@ -4,10 +4,11 @@ Everything else is derived from a signature: prompts, validators, schemas, rows,
 room but `records` and `variables`.
 """
 
-from dspex.language.signatures.field import MISSING, Field, Input, Output
+from dspex.language.signatures.field import Field, Input, Output
+from dspex.language.signatures.json_schema import type_schema
 from dspex.language.signatures.rendering import type_text
 from dspex.language.signatures.signature import Signature, SignatureLike
-from dspex.language.signatures.types import Type
+from dspex.language.signatures.types import MISSING, Type
 from dspex.language.signatures.validation import Mode, Validator
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "SignatureLike",
     "Type",
     "Validator",
+    "type_schema",
     "type_text",
 ]

@@ -1,106 +1,146 @@
 """From Python annotations to types: what the class form and typed functions are read with."""
 
+import datetime
 import enum
 import itertools
 import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+import uuid
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
 from dspex.errors import SignatureError
-from dspex.language.signatures.types import Member, Type, make, union
+from dspex.language.signatures.builtin import CLASSES
+from dspex.language.signatures.types import Type, make, tagged, union
 
-_BASIC = {
-    str: "str",
-    int: "int",
-    float: "float",
-    bool: "bool",
-    Any: "any",
-    object: "any",
-    None: "none",
-    type(None): "none",
-}
-
-
+_BASIC: dict[Any, str] = {
+    str: "str", int: "int", float: "float", bool: "bool", bytes: "binary", Any: "any", object: "any", None: "none",
+    type(None): "none", list: "list", dict: "dict", tuple: "list", **CLASSES,
+}  # fmt: skip
+_TEXTUAL = {
+    datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time", datetime.timedelta: "duration",
+    uuid.UUID: "uuid",
+}  # fmt: skip
+_LISTS = {list, Sequence, MutableSequence}
+_DICTS = {dict, Mapping, MutableMapping}
 _MARKS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 
 
 def from_annotation(hint: Any) -> Type:  # noqa: ANN401  # an annotation is any object
-    """Return the type that `hint` means.
+    """Return the type that `hint` means: a Python annotation, the text of a type, or a `Type` itself.
 
     Raises:
         SignatureError: the annotation has no counterpart; the message lists what has.
     """
-    if isinstance(hint, Type):
-        return hint
-    if isinstance(hint, str):
-        from dspex.language.signatures.grammar import parse_type
-
-        return parse_type(hint)
-    try:
-        if hint in _BASIC:
-            return make(_BASIC[hint])
-    except TypeError:  # an unhashable annotation is no basic type
-        pass
-    if (origin := get_origin(hint)) is not None:
-        return _generic(hint, origin)
-    if hint in {list, dict}:
-        return make(hint.__name__)
-    if isinstance(hint, type):
-        return _class(hint)
-    raise _unknown(hint)
+    return Reader().read(hint)
 
 
-def _generic(hint: Any, origin: Any) -> Type:  # noqa: ANN401
-    args = get_args(hint)
-    if origin is Literal:
-        return Type("atom", constraints=(("one_of", tuple(args)),))
-    if origin in {Union, types.UnionType}:
-        return union(*(from_annotation(arg) for arg in args))
-    if origin is Annotated:
-        return _annotated(args[0], args[1:])
-    if origin in {list, dict}:
-        return make(origin.__name__, *(from_annotation(arg) for arg in args))
-    raise _unknown(hint)
+class Reader:
+    """Reads one annotation; remembers the classes that it is inside of, so that recursive ones come to an end."""
+
+    def __init__(self) -> None:
+        self.enclosing: list[tuple[type, str]] = []
+
+    def read(self, hint: Any) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means."""
+        if isinstance(hint, Type):
+            return hint
+        if isinstance(hint, str):
+            from dspex.language.signatures.grammar import parse_type
+
+            return parse_type(hint)
+        try:
+            if hint in _BASIC:
+                return make(_BASIC[hint])
+            if hint in _TEXTUAL:
+                return make("str", constraints={"format": _TEXTUAL[hint]}, python=hint)
+        except TypeError:  # an unhashable annotation is no basic type
+            pass
+        if (origin := get_origin(hint)) is not None:
+            return self._generic(hint, origin)
+        return self._class(hint)
+
+    def _generic(self, hint: Any, origin: Any) -> Type:  # noqa: ANN401
+        args = get_args(hint)
+        if origin is Literal:
+            return make("atom", constraints={"one_of": tuple(args)})
+        if origin in {Union, types.UnionType}:
+            return union(*(self.read(arg) for arg in args))
+        if origin is Annotated:
+            return self.constrained(args[0], args[1:])
+        if origin in _LISTS:
+            return make("list", *(self.read(arg) for arg in args))
+        if origin in _DICTS:
+            return make("dict", *(self.read(arg) for arg in args))
+        if origin is tuple:
+            return self._tuple(hint, args)
+        if origin in {set, frozenset}:
+            return make("list", *(self.read(arg) for arg in args), constraints={"unique": True}, python=hint)
+        return self._class(hint)
+
+    def _tuple(self, hint: Any, args: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        if len(args) == 2 and args[1] is Ellipsis:
+            return make("list", self.read(args[0]), python=hint)
+        return make("tuple", *(self.read(arg) for arg in args))
+
+    def constrained(self, hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        """Read the constraints of `Annotated[T, Field(ge=0)]` and of the annotated-types marks inside it."""
+        inner = self.read(hint)
+        rules: dict[str, Any] = {}
+        # pydantic's FieldInfo keeps its marks in `metadata`
+        parts = [part for mark in marks for part in [mark, *getattr(mark, "metadata", ())]]
+        for part, name in itertools.product(parts, _MARKS):
+            if (value := getattr(part, name, None)) is not None and isinstance(value, int | float | str):
+                rules[name] = value
+        tags = [tag for mark in marks if isinstance(tag := getattr(mark, "discriminator", None), str)]
+        made = with_rules(inner, rules)
+        return tagged(made, tags[0]) if tags and made.kind == "union" else made
+
+    def _class(self, hint: Any) -> Type:  # noqa: ANN401
+        from dspex.language.signatures.classes import class_type, from_schema_of, is_model
+
+        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+            return _enumeration(hint)
+        if is_model(hint) or is_typeddict(hint):
+            return class_type(hint, self)
+        if hasattr(hint, "__value__"):  # a `type X = ...` alias
+            return self.read(hint.__value__)
+        if isinstance(hint, type) or get_origin(hint) is not None:
+            made = from_schema_of(hint)
+            if made is not None:
+                return made
+        raise SignatureError(
+            f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, bytes, Literal, an "
+            "Enum, list[T], dict[str, T], T | None, a union of these, Any, a pydantic model, a dataclass or a TypedDict"
+        )
 
 
-def _annotated(hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
-    """Read the constraints of `Annotated[T, Field(ge=0)]` and of the annotated-types marks inside it."""
-    inner = from_annotation(hint)
-    rules: dict[str, Any] = dict(inner.constraints)
-    # pydantic's FieldInfo keeps its marks in `metadata`
-    parts = [part for mark in marks for part in getattr(mark, "metadata", (mark,))]
-    for part, name in itertools.product(parts, _MARKS):
-        if (value := getattr(part, name, None)) is not None:
-            rules[_constraint_name(inner.kind, name)] = value
-    return make(inner.kind, *inner.args, constraints=rules) if rules else inner
+def with_rules(type_: Type, rules: dict[str, Any]) -> Type:
+    """Return `type_` with `rules` added; those of an optional type belong to what it is when it is not None."""
+    if not rules:
+        return type_
+    others = [arg for arg in type_.args if arg.kind != "none"]
+    if type_.kind == "union" and not type_.constraints and len(others) == 1:
+        return union(*(arg if arg.kind == "none" else with_rules(arg, rules) for arg in type_.args))
+    suffix = {"list": "items", "dict": "size"}.get(type_.kind, "length")
+    named = {name.replace("length", suffix) if name.endswith("_length") else name: rules[name] for name in rules}
+    if type_.kind == "union":
+        return union(*type_.args, *()) if not named else make("union", *type_.args, constraints=named)
+    python = None
+    if type_.python is not None:
+        from pydantic import Field
+
+        python = Annotated[type_.python, Field(**{name: value for name, value in rules.items() if name in _MARKS})]
+    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **named}, python=python)
 
 
-def _constraint_name(kind: str, name: str) -> str:
-    suffix = {"list": "items", "dict": "size"}.get(kind)
-    return name.replace("length", suffix) if suffix and name.endswith("length") else name
-
-
-def _class(hint: type) -> Type:
-    if issubclass(hint, enum.Enum):
-        return Type("atom", constraints=(("one_of", tuple(member.value for member in hint)),), python=hint)
-    from pydantic import BaseModel
-
-    if issubclass(hint, BaseModel):
-        return _model(hint)
-    raise _unknown(hint)
-
-
-def _model(model: Any) -> Type:  # noqa: ANN401
-    members = []
-    for name, info in model.model_fields.items():
-        inner = _annotated(info.annotation, tuple(info.metadata))
-        required = info.is_required()
-        default = None if required else info.get_default(call_default_factory=True, validated_data={})
-        members.append(Member(name, inner, info.description or "", required, default))
-    return Type("object", title=model.__name__, members=tuple(members), python=model)
-
-
-def _unknown(hint: object) -> SignatureError:
-    return SignatureError(
-        f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, Literal, an Enum, list[T], "
-        "dict[str, T], T | None, a union of these, Any, or a pydantic model"
-    )
+def _enumeration(hint: type[enum.Enum]) -> Type:
+    values = tuple(member.value for member in hint)
+    if not values:
+        raise SignatureError(f"the enumeration {hint.__name__} has no members")
+    if not all(type(value) in {str, int, float, bool} for value in values):
+        # values that JSON cannot hold: the members go by their names
+        raise SignatureError(
+            f"the enumeration {hint.__name__} has values that are no JSON ({values[0]!r}); give its members texts or "
+            "numbers as values"
+        )
+    return make("atom", constraints={"one_of": values}, python=hint)

@@ -1,37 +1,30 @@
-"""Signatures as JSON-ready data and back, nested models included: what rows and wires hold."""
+"""Types and fields as JSON-ready data and back, nested models included: what rows and wires hold."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex.errors import SignatureError
-from dspex.language.signatures.field import MISSING, Field
-from dspex.language.signatures.types import Member, Type
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged
 
-if TYPE_CHECKING:
-    from dspex.language.signatures.signature import Signature
-
-
-def signature_to_dict(signature: "Signature") -> dict[str, Any]:
-    """Return name, instructions and fields, types as data."""
-    return {
-        "name": signature.name,
-        "instructions": signature.instructions,
-        "fields": [_field_to_dict(field) for field in signature.fields.values()],
-    }
+FORMAT = 1
+_DEPTH = 100
 
 
-def signature_from_dict(data: Mapping[str, Any]) -> "Signature":
-    """Rebuild what `signature_to_dict` wrote.
+def fields_to_dicts(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
+    """Return fields, types included, as data; parts that are empty are left out."""
+    return [_field_to_dict(field) for field in fields.values()]
+
+
+def fields_from_dicts(data: Any) -> list[Field]:  # noqa: ANN401  # what a store or a wire held
+    """Rebuild what `fields_to_dicts` wrote.
 
     Raises:
         SignatureError: `data` was not written by it.
     """
-    from dspex.language.signatures.signature import Signature
-
     try:
-        fields = [_field_from_dict(item) for item in data["fields"]]
-        return Signature.from_fields(data["name"], fields, data["instructions"])
-    except (KeyError, TypeError, AttributeError) as error:
+        return [_field_from_dict(item) for item in data]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SignatureError(f"this is no stored signature: {type(error).__name__}: {error}") from error
 
 
@@ -47,14 +40,22 @@ def _field_to_dict(field: Field) -> dict[str, Any]:
 
 
 def _field_from_dict(data: Mapping[str, Any]) -> Field:
+    if data["role"] not in {"input", "output"}:
+        raise SignatureError(f"the role of a field is 'input' or 'output', not {data['role']!r}")
     return Field(
-        name=data["name"],
+        name=_text(data["name"]),
         role=data["role"],
         type=type_from_dict(data["type"]),
-        desc=data.get("desc", ""),
-        alias=data.get("alias"),
+        desc=_text(data.get("desc", "")),
+        alias=None if data.get("alias") is None else _text(data["alias"]),
         default=data.get("default", MISSING),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise SignatureError(f"this is no stored signature: expected a text, not {value!r}")
+    return value
 
 
 def type_to_dict(type_: Type) -> dict[str, Any]:
@@ -64,23 +65,33 @@ def type_to_dict(type_: Type) -> dict[str, Any]:
         data["args"] = [type_to_dict(arg) for arg in type_.args]
     if type_.constraints:
         data["constraints"] = {name: plain(value) for name, value in type_.constraints}
+    if type_.title:
+        data["title"] = type_.title
     if type_.kind == "object":
-        data |= {"title": type_.title, "members": [_member_to_dict(member) for member in type_.members]}
+        data["members"] = [_member_to_dict(member) for member in type_.members]
     return data
 
 
-def type_from_dict(data: Mapping[str, Any]) -> Type:
-    """Rebuild what `type_to_dict` wrote."""
-    constraints = data.get("constraints", {})
-    return Type(
-        data["kind"],
-        tuple(type_from_dict(arg) for arg in data.get("args", ())),
-        tuple(
-            sorted((name, tuple(value) if isinstance(value, list) else value) for name, value in constraints.items())
-        ),
-        data.get("title", ""),
-        tuple(_member_from_dict(member) for member in data.get("members", ())),
-    )
+def type_from_dict(data: Mapping[str, Any], depth: int = 0) -> Type:
+    """Rebuild what `type_to_dict` wrote, checked as any declaration is.
+
+    Raises:
+        SignatureError: `data` was not written by it.
+    """
+    if depth > _DEPTH:
+        raise SignatureError(f"a type nested deeper than {_DEPTH} levels")
+    kind, constraints = data["kind"], data.get("constraints", {})
+    args = tuple(type_from_dict(arg, depth + 1) for arg in data.get("args", ()))
+    if kind == "ref":
+        return Type("ref", title=_text(data["title"]))
+    if kind == "object":
+        members = tuple(_member_from_dict(member, depth) for member in data["members"])
+        return object_type(_text(data.get("title", "")), members, constraints=constraints)
+    if kind == "union":
+        # not `union`: what was stored is flat already, and keeps its nesting
+        made = Type("union", args)
+        return tagged(made, constraints["tag"]) if "tag" in constraints else made
+    return make(kind, *args, constraints=constraints)
 
 
 def _member_to_dict(member: Member) -> dict[str, Any]:
@@ -88,13 +99,19 @@ def _member_to_dict(member: Member) -> dict[str, Any]:
     if member.desc:
         data["desc"] = member.desc
     if not member.is_required:
+        data["required"] = False
+    if member.default is not MISSING:
         data["default"] = plain(member.default)
     return data
 
 
-def _member_from_dict(data: Mapping[str, Any]) -> Member:
+def _member_from_dict(data: Mapping[str, Any], depth: int) -> Member:
     return Member(
-        data["name"], type_from_dict(data["type"]), data.get("desc", ""), "default" not in data, data.get("default")
+        _text(data["name"]),
+        type_from_dict(data["type"], depth + 1),
+        _text(data.get("desc", "")),
+        is_required=data.get("required", True) and "default" not in data,
+        default=data.get("default", MISSING),
     )
 
 

@@ -1,40 +1,24 @@
-"""From a class body to a signature."""
+"""From a class body to fields."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
-from dspex.errors import SignatureError
-from dspex.language.signatures.annotations import from_annotation
-from dspex.language.signatures.field import MISSING, Field, Mark
-from dspex.language.signatures.types import Type, make, union
+from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.annotations import from_annotation, with_rules
+from dspex.language.signatures.field import Field, Mark
+from dspex.language.signatures.grammar import parse_type
+from dspex.language.signatures.kinds import ALIASES, KINDS
+from dspex.language.signatures.types import MISSING
 
-if TYPE_CHECKING:
-    from dspex.language.signatures.signature import Signature
 
-
-def compile_class(cls: "type[Signature]") -> "Signature":
-    """Return the signature that the body of `cls` declares, after the fields of the signature that it extends.
+def own_fields(cls: type) -> list[Field]:
+    """Return the fields that the body of `cls` declares, and take their defaults out of the class.
 
     Raises:
         SignatureError: a field is declared wrongly; the message names class and field.
     """
-    from dspex.language.signatures.signature import Signature
-
-    parents = [Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__]
-    fields = {field.name: field for parent in parents for field in parent.fields.values()}
-    fields |= {field.name: field for field in _own_fields(cls)}
-    instructions = cls.__dict__.get("__doc__") or (parents[0].instructions if parents else "")
-    return Signature.from_fields(cls.__name__, fields.values(), instructions)
-
-
-def _own_fields(cls: type) -> list[Field]:
-    try:
-        hints = inspect.get_annotations(cls, eval_str=True)
-    except NameError as error:
-        raise SignatureError(
-            f"{cls.__name__}: the annotation {error.name!r} is not defined where the class is; define it above, at "
-            "module level, or drop `from __future__ import annotations`"
-        ) from None
+    hints = {name: _hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()}
     for name, value in list(vars(cls).items()):
         if isinstance(value, Mark) and name not in hints:
             raise SignatureError(f"{cls.__name__}.{name} has no type; write `{name}: str = ...`")
@@ -47,20 +31,39 @@ def _own_fields(cls: type) -> list[Field]:
     return found
 
 
+def _hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
+    """Resolve an annotation in quotes: as Python where it is that, else as the text of a type."""
+    if not isinstance(hint, str):
+        return hint
+
+    def probe() -> None:
+        """Carry one annotation to the resolver of the standard library."""
+
+    probe.__annotations__ = {name: hint}
+    space = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    try:
+        return inspect.get_annotations(probe, globals=space, locals=dict(vars(cls)), eval_str=True)[name]
+    except NameError as error:
+        missing = error.name
+    except (SyntaxError, TypeError):
+        missing = ""
+    try:
+        return parse_type(hint)
+    except SignatureError as error:
+        if not missing or missing in {*KINDS, *ALIASES}:
+            raise SignatureError(f"{cls.__name__}.{name}: {error.message}") from None
+        raise SignatureError(
+            f"{cls.__name__}.{name}: {missing!r} is defined neither where the class is nor as a type."
+            f"{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or drop "
+            "`from __future__ import annotations`"
+        ) from None
+
+
 def _field(owner: str, name: str, *, hint: Any, mark: Any) -> Field:  # noqa: ANN401  # whatever the class body holds
     if not isinstance(mark, Mark):
         mark = Mark(role="input", desc="", default=mark, alias=None, constraints=())
     try:
-        type_ = _constrained(from_annotation(hint), dict(mark.constraints))
+        type_ = with_rules(from_annotation(hint), dict(mark.constraints))
     except SignatureError as error:
-        raise SignatureError(f"{owner}.{name}: {error.message}") from None
+        raise SignatureError(f"{owner}.{name}: {error.message}", **error.context) from None
     return Field(name=name, type=type_, role=mark.role, desc=mark.desc, default=mark.default, alias=mark.alias)
-
-
-def _constrained(type_: Type, rules: dict[str, Any]) -> Type:
-    """Add `rules`; those of an optional type belong to what it is when it is not None."""
-    if not rules:
-        return type_
-    if type_.kind == "union" and type_.is_optional and len(type_.args) == 2:
-        return union(*(arg if arg.kind == "none" else _constrained(arg, rules) for arg in type_.args))
-    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **rules})

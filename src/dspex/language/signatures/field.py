@@ -1,23 +1,11 @@
 """One field of a signature."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from dspex.language.signatures.types import Type
+from dspex.language.signatures.types import MISSING, Type
 
 Role = Literal["input", "output"]
-
-
-class Missing:
-    """The type of `MISSING`: there is no default (None may be one)."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

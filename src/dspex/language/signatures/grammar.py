@@ -1,109 +1,112 @@
 """The string form: `"question, context: list[str] -> answer: str[max_length=200] "the answer", score: float?"`.
 
-signature   = [fields] "->" fields
-fields      = field {"," field}
-field       = NAME [":" type] [STRING] ["=" value]
-type        = postfix {"|" postfix}
-postfix     = atom {"?"}
-atom        = NAME {"[" bracket "]"}
-bracket     = NAME "=" value {"," NAME "=" value} | (type | value) {"," (type | value)}
-value       = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" | "{" [STRING ":" value ...] "}"
+signature = fields_of | [NAME | STRING] "(" fields_of ")" [STRING]     the name, and the instructions
+fields_of = [fields] "->" fields
+fields    = field {"," field}
+field     = NAME ["as" STRING] [":" type] [STRING] ["=" value] [STRING]  alias, type, description, default
+type      = postfix {"|" postfix}
+postfix   = atom {"?" | "[" rules "]"}
+atom      = NAME ["[" bracket "]"] | "(" type ")" | [NAME] "{" [member {"," member}] "}"
+bracket   = rules | (type | value) {"," (type | value)}
+rules     = NAME "=" value {"," NAME "=" value}
+member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]   "?" after the name: may be absent
+value     = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" | "{" [STRING ":" value ...] "}"
+
+In the form `Node{value: int, children: list[Node]}` the name of an enclosing object stands for that object.
 """
 
-import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from dspex.errors import SignatureError
-from dspex.language.signatures.field import MISSING, Field, Role
-from dspex.language.signatures.types import Type, make, union
+from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.field import Field, Role
+from dspex.language.signatures.kinds import ALIASES, KINDS
+from dspex.language.signatures.tokens import Token, fail, tokenize, unquote
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged, union, unknown_type
 
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<arrow>->)|(?P<name>[^\W\d]\w*)|(?P<number>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
-    r"""|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[][{}:,=|?]))"""
-)
 _WORDS: dict[str, Any] = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _DEPTH = 50
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_DIGITS = 4000  # beyond what Python turns into a number
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    column: int
+class Parsed:
+    """A whole string signature, and the column of each field, in order, for errors that are found later."""
+
+    name: str
+    instructions: str
+    fields: tuple[Field, ...]
+    columns: tuple[int, ...]
 
 
-def parse_fields(text: str) -> tuple[Field, ...]:
-    """Return the fields of a whole string signature, inputs first.
+def parse(text: str, types: dict[str, Type] | None = None) -> Parsed:
+    """Return what the string form says; `types` are further types by name.
 
     Raises:
         SignatureError: with the column, what was read and what was expected there.
     """
-    parser = _Parser(text)
-    inputs = () if parser.peek().kind == "arrow" else parser.fields("input")
-    parser.expect("arrow", "'->' between inputs and outputs")
-    outputs = parser.fields("output")
+    parser = _Parser(text, types)
+    name, instructions = "", ""
+    is_wrapped = parser.at_wrapping()
+    if is_wrapped:
+        token = parser.take() if parser.peek().text != "(" else None
+        name = "" if token is None else unquote(token.text) if token.kind == "string" else token.text
+        parser.expect("(", "'('")
+    fields = parser.both_sides()
+    if is_wrapped:
+        parser.expect(")", "',' or ')'")
+        instructions = parser.description()
     parser.expect("end", "',' or the end")
-    return (*inputs, *outputs)
+    return Parsed(name, instructions, fields, tuple(parser.columns))
 
 
-def parse_type(text: str) -> Type:
+def parse_type(text: str, types: dict[str, Type] | None = None) -> Type:
     """Return the type that `text` names, such as `list[str][min_items=1]`."""
-    parser = _Parser(text)
+    parser = _Parser(text, types)
     found = parser.type()
     parser.expect("end", "the end of the type")
     return found
 
 
 class _Parser:
-    """One pass over the tokens of one text."""
+    """One pass over the words of one text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, types: dict[str, Type] | None) -> None:
         self.text = text
-        self.tokens = self._tokenize()
+        self.types = types or {}
+        self.tokens = tokenize(text)
         self.at = 0
         self.depth = 0
+        self.columns: list[int] = []
+        self.enclosing: list[str] = []
 
-    def _tokenize(self) -> list[_Token]:
-        tokens, position, end = [], 0, len(self.text.rstrip())
-        while position < end:
-            match = _TOKEN.match(self.text, position)
-            if match is None or match.lastgroup is None:
-                column = position + len(self.text[position:]) - len(self.text[position:].lstrip())
-                self.fail(column, repr(self.text[column]), "a field name, a type or one of -> : , = | ? [ ]")
-            tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
-            position = match.end()
-        return [*tokens, _Token("end", "the end", len(self.text))]
+    def peek(self, ahead: int = 0) -> Token:
+        return self.tokens[min(self.at + ahead, len(self.tokens) - 1)]
 
-    def fail(self, column: int, read: str, expected: str) -> NoReturn:
-        start = max(0, column - 60)
-        shown = self.text[start : column + 60].replace("\n", " ")
-        raise SignatureError(
-            f"at column {column + 1}: expected {expected}, but read {read}\n  {shown}\n  {' ' * (column - start)}^",
-            column=column + 1,
-        )
-
-    def peek(self) -> _Token:
-        return self.tokens[self.at]
-
-    def take(self) -> _Token:
+    def take(self) -> Token:
         token = self.tokens[self.at]
         self.at = min(self.at + 1, len(self.tokens) - 1)
         return token
 
-    def accept(self, text: str) -> bool:
-        if self.peek().kind == "mark" and self.peek().text == text:
-            self.at += 1
-            return True
-        return False
+    def accept(self, mark: str) -> bool:
+        found = self.peek().kind == "mark" and self.peek().text == mark
+        self.at += found
+        return found
 
-    def expect(self, kind: str, expected: str) -> _Token:
+    def expect(self, wanted: str, expected: str) -> Token:
         token = self.take()
-        if token.kind != kind and token.text != kind:
-            self.fail(token.column, repr(token.text) if token.kind != "end" else "the end", expected)
+        if token.kind != wanted and (token.kind != "mark" or token.text != wanted):
+            fail(self.text, token.column, f"expected {expected}, but read {token.shown}")
         return token
+
+    def at_wrapping(self) -> bool:
+        first, second = self.peek(), self.peek(1)
+        return first.text == "(" or (first.kind in {"name", "string"} and second.kind == "mark" and second.text == "(")
+
+    def both_sides(self) -> tuple[Field, ...]:
+        inputs = () if self.peek().kind == "arrow" else self.fields("input")
+        self.expect("arrow", "',' or '->' between inputs and outputs" if inputs else "'->' between inputs and outputs")
+        return (*inputs, *self.fields("output"))
 
     def fields(self, role: Role) -> tuple[Field, ...]:
         found = [self.field(role)]
@@ -112,16 +115,32 @@ class _Parser:
         return tuple(found)
 
     def field(self, role: Role) -> Field:
-        name = self.expect("name", f"the name of an {role} field").text
+        token = self.expect("name", f"the name of an {role} field")
+        self.columns.append(token.column)
+        alias = None
+        if self.peek().kind == "name" and self.peek().text == "as":
+            self.take()
+            alias = unquote(self.expect("string", "the alias in quotes").text)
         type_ = self.type() if self.accept(":") else make("str")
-        desc = _unquote(self.take().text) if self.peek().kind == "string" else ""
-        default = self.value() if self.accept("=") else MISSING
-        return Field(name=name, type=type_, role=role, desc=desc, default=default)
+        desc, default = self.ending()
+        return Field(name=token.text, type=type_, role=role, desc=desc, default=default, alias=alias)
 
-    def type(self) -> Type:
+    def ending(self) -> tuple[str, Any]:
+        """Read a description and a default, in either order."""
+        desc = self.description()
+        default = self.value() if self.accept("=") else MISSING
+        return desc or self.description(), default
+
+    def description(self) -> str:
+        return unquote(self.take().text) if self.peek().kind == "string" else ""
+
+    def deeper(self) -> None:
         self.depth += 1
         if self.depth > _DEPTH:
-            self.fail(self.peek().column, "a deeper type", f"at most {_DEPTH} levels of nesting")
+            fail(self.text, self.peek().column, f"nested deeper than {_DEPTH} levels")
+
+    def type(self) -> Type:
+        self.deeper()
         members = [self.postfix()]
         while self.accept("|"):
             members.append(self.postfix())
@@ -130,49 +149,138 @@ class _Parser:
 
     def postfix(self) -> Type:
         found = self.atom()
-        while self.accept("?"):
-            found = union(found, make("none"))
-        return found
+        while True:
+            token = self.peek()
+            if self.accept("?"):
+                found = union(found, make("none"))
+            elif self.accept("["):
+                found = self.ruled(token, found)
+            else:
+                return found
 
     def atom(self) -> Type:
+        if self.accept("("):
+            found = self.type()
+            self.expect(")", "'|' or ')'")
+            return found
+        if self.peek().text == "{" and self.peek().kind == "mark":
+            return self.object("")
         token = self.expect("name", "the name of a type")
+        if self.peek().text == "{" and self.peek().kind == "mark":
+            return self.object(token.text)
+        if token.text in self.enclosing:
+            return Type("ref", title=token.text)
+        if token.text in self.types:
+            return self.types[token.text]
         args: list[Any] = []
         rules: dict[str, Any] = {}
-        while self.accept("["):
-            self.bracket(args, rules)
+        columns: dict[str, int] = {}
+        if token.text not in KINDS and token.text not in ALIASES and token.text not in {"Literal", "Optional"}:
+            self.unknown(token)
+        while self.peek().text == "[" and self.peek().kind == "mark" and (not rules or token.text in {"list", "dict"}):
+            self.take()
+            self.bracket(args, rules, columns)
             self.expect("]", "',' or ']'")
-        try:
-            return _built(token.text, args, rules)
-        except SignatureError as error:
-            raise SignatureError(f"at column {token.column + 1}: {error.message}", column=token.column + 1) from None
+        return self.made(token, columns, lambda: _built(token.text, args, rules))
 
-    def bracket(self, args: list[Any], rules: dict[str, Any]) -> None:
+    def unknown(self, token: Token) -> None:
+        hint = suggest(token.text, list(self.types)) if self.types else ""
+        near = f" ({token.text!r} is read as a type here)" if self.peek().kind == "name" else ""
+        fail(self.text, token.column, unknown_type(token.text) + hint + near)
+
+    def made(self, token: Token, columns: dict[str, int], make_: Any) -> Type:  # noqa: ANN401
+        """Make a type; where it cannot be, point at the constraint or the name that is to blame."""
+        try:
+            return make_()  # type: ignore[no-any-return]
+        except SignatureError as error:
+            at = columns.get(str(error.context.get("constraint")), token.column)
+            return fail(self.text, at, error.message)
+
+    def ruled(self, token: Token, found: Type) -> Type:
+        """Read the constraints that follow a group, an object or an optional type."""
+        args: list[Any] = []
+        rules: dict[str, Any] = {}
+        columns: dict[str, int] = {}
+        self.bracket(args, rules, columns)
+        self.expect("]", "',' or ']'")
+        if args:
+            fail(self.text, token.column, "only name=value constraints can follow here")
+        return self.made(token, columns, lambda: _with_rules(found, rules))
+
+    def bracket(self, args: list[Any], rules: dict[str, Any], columns: dict[str, int]) -> None:
         while True:
-            following = self.tokens[min(self.at + 1, len(self.tokens) - 1)]
-            if self.peek().kind == "name" and following.text == "=" and following.kind == "mark":
-                name = self.take().text
+            token = self.peek()
+            following = self.peek(1)
+            if token.kind == "name" and following.text == "=" and following.kind == "mark":
+                if token.text in rules:
+                    fail(self.text, token.column, f"constraint {token.text!r} is given twice")
+                columns[self.take().text] = token.column
                 self.take()
-                rules[name] = self.value()
-            elif self.peek().kind == "name":
-                args.append(self.type())
+                rules[token.text] = self.value()
+            elif token.kind in {"string", "number"} or (token.text in _WORDS and token.text not in {"None", "null"}):
+                args.append(_Value(self.value()))
             else:
-                args.append(self.value())
+                args.append(self.type())
             if not self.accept(","):
                 return
 
-    def value(self) -> Any:  # noqa: ANN401  # any JSON value
+    def object(self, title: str) -> Type:
+        self.deeper()
+        opening = self.expect("{", "'{'")
+        self.enclosing.append(title)
+        members: list[Member] = []
+        columns: dict[str, int] = {}
+        while not self.accept("}"):
+            member = self.member(columns)
+            columns[member.name] = opening.column
+            members.append(member)
+            if not self.accept(","):
+                self.expect("}", "',' or '}'")
+                break
+        self.enclosing.pop()
+        self.depth -= 1
+        return self.made(opening, {}, lambda: object_type(title, tuple(members)))
+
+    def member(self, known: dict[str, int]) -> Member:
         token = self.take()
+        if token.kind not in {"name", "string"}:
+            fail(self.text, token.column, f"expected the name of a member, but read {token.shown}")
+        name = unquote(token.text) if token.kind == "string" else token.text
+        if name in known:
+            fail(self.text, token.column, f"there are two members named {name!r}")
+        may_be_absent = self.accept("?")
+        type_ = self.type() if self.accept(":") else make("str")
+        desc, default = self.ending()
+        required = default is MISSING and not may_be_absent
+        return Member(name, type_, desc, is_required=required, default=default)
+
+    def value(self) -> Any:  # noqa: ANN401  # any JSON value
+        self.deeper()
+        token = self.take()
+        self.depth -= 1
         if token.kind == "string":
-            return _unquote(token.text)
+            return unquote(token.text)
         if token.kind == "number":
-            return float(token.text) if any(mark in token.text for mark in ".eE") else int(token.text)
+            return self.number(token)
         if token.kind == "name" and token.text in _WORDS:
             return _WORDS[token.text]
-        if token.text == "[":
-            return self._items()
-        return self.fail(token.column, repr(token.text), 'a value: "text", a number, true, false, null or [values]')
+        if token.kind == "mark" and token.text in {"[", "{"}:
+            self.depth += 1
+            found = self.items() if token.text == "[" else self.pairs()
+            self.depth -= 1
+            return found
+        expected = 'a value ("text", a number, true, false, null, [values] or {"key": value})'
+        return fail(self.text, token.column, f"expected {expected}, but read {token.shown}")
 
-    def _items(self) -> list[Any]:
+    def number(self, token: Token) -> int | float:
+        if len(token.text) > _DIGITS:
+            fail(self.text, token.column, f"a number of more than {_DIGITS} digits")
+        value = float(token.text) if any(mark in token.text for mark in ".eE") else int(token.text)
+        if value in (float("inf"), float("-inf")):
+            fail(self.text, token.column, "a number too large for a float")
+        return value
+
+    def items(self) -> list[Any]:
         items: list[Any] = []
         while not self.accept("]"):
             items.append(self.value())
@@ -181,22 +289,53 @@ class _Parser:
                 break
         return items
 
+    def pairs(self) -> dict[str, Any]:
+        pairs: dict[str, Any] = {}
+        while not self.accept("}"):
+            key = unquote(self.expect("string", "a key in quotes").text)
+            self.expect(":", "':'")
+            pairs[key] = self.value()
+            if not self.accept(","):
+                self.expect("}", "',' or '}'")
+                break
+        return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A plain value between brackets, as in `Literal['a', 'b']`."""
+
+    value: Any
+
 
 def _built(name: str, args: list[Any], rules: dict[str, Any]) -> Type:
     if name in {"Literal", "atom"}:
-        choices = [*args, *rules.get("one_of", ())]
-        if not choices:
-            raise SignatureError(f"{name} needs its values: {name}['a', 'b']")
-        return Type("atom", constraints=(("one_of", tuple(choices)),))
-    if name == "Optional" and len(args) == 1:
-        return union(args[0], make("none"))
-    if name == "str" and "choices" in rules:
-        return Type("atom", constraints=(("one_of", tuple(rules["choices"])),))
+        values = [_literal(arg) for arg in args]
+        return make("atom", constraints={**rules, "one_of": [*values, *rules.get("one_of", ())]} if values else rules)
     for arg in args:
-        if not isinstance(arg, Type):
-            raise SignatureError(f"type {name!r} takes types and name=value constraints in brackets, not {arg!r}")
+        if isinstance(arg, _Value):
+            raise SignatureError(f"type {name!r} takes types and name=value constraints in brackets, not {arg.value!r}")
+    if name == "Optional":
+        if len(args) != 1:
+            raise SignatureError("Optional takes one type: Optional[int], or int?")
+        return union(args[0], make("none"))
     return make(name, *args, constraints=rules)
 
 
-def _unquote(text: str) -> str:
-    return _ESCAPE.sub(lambda m: chr(int(m[1][1:], 16)) if len(m[1]) > 1 else _ESCAPES.get(m[1], m[1]), text[1:-1])
+def _literal(arg: object) -> Any:  # noqa: ANN401
+    if isinstance(arg, _Value):
+        return arg.value
+    if isinstance(arg, Type) and arg.kind == "none":
+        return None
+    raise SignatureError("a Literal holds values, not types: put texts in quotes, Literal['a', 'b']")
+
+
+def _with_rules(found: Type, rules: dict[str, Any]) -> Type:
+    if found.kind == "object":
+        return object_type(found.title, found.members, constraints=rules, python=found.python)
+    if found.kind == "union" and set(rules) == {"tag"}:
+        return tagged(found, rules["tag"])
+    others = tuple(arg for arg in found.args if arg.kind != "none")
+    if found.kind == "union" and len(others) == 1:
+        return union(*(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in found.args))
+    return make(found.kind, *found.args, constraints={**dict(found.constraints), **rules})

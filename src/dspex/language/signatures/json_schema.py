@@ -1,67 +1,171 @@
-"""The JSON Schemas of a signature, in the dialects of those who read them."""
+"""JSON Schema 2020-12 of types and fields: the general form, from which each provider's dialect is made."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.types import MISSING, Type
 
-if TYPE_CHECKING:
-    from dspex.language.signatures.signature import Signature
-
-PROVIDERS = ("generic", "openai")
-_UNSUPPORTED_BY_OPENAI = ("default", "title", "format", "minLength", "maxLength", "minProperties", "maxProperties")
-
-
-def provider_schema(signature: "Signature", provider: str, purpose: str) -> dict[str, Any]:
-    """Return the schema of one side of `signature`, properties under their wire names.
-
-    Raises:
-        SignatureError: `provider` or `purpose` is unknown.
-    """
-    if purpose not in {"inputs", "outputs"}:
-        raise SignatureError(f"a schema has the purpose 'inputs' or 'outputs', not {purpose!r}")
-    if provider not in PROVIDERS:
-        hint = suggest(provider, PROVIDERS)
-        raise SignatureError(f"there is no schema dialect {provider!r}.{hint} Dialects are: {', '.join(PROVIDERS)}")
-    schema = _generic(signature, purpose)
-    return _strict(schema) if provider == "openai" else schema
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_KEYWORDS = {
+    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "multiple_of": "multipleOf",
+    "min_length": "minLength", "max_length": "maxLength", "pattern": "pattern", "format": "format",
+    "min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems", "min_size": "minProperties",
+    "max_size": "maxProperties",
+}  # fmt: skip
+Schema = dict[str, Any]
 
 
-def _generic(signature: "Signature", purpose: str) -> dict[str, Any]:
-    fields = signature.output_fields if purpose == "outputs" else signature.input_fields
-    validator = signature.output_validator if purpose == "outputs" else signature.input_validator
-    found = validator.json_schema()
-    properties = {}
-    for name, field in fields.items():
-        part = {key: value for key, value in found.get("properties", {})[name].items() if key != "title"}
-        properties[field.wire_name] = {**part, "description": field.desc} if field.desc else part
-    schema: dict[str, Any] = {
-        "type": "object",
-        "title": signature.name,
-        "properties": properties,
-        "required": [field.wire_name for field in fields.values() if field.is_required],
-        "additionalProperties": False,
-    }
-    return {**schema, "$defs": found["$defs"]} if "$defs" in found else schema
+def fields_schema(fields: Iterable[Field], *, key: Callable[[Field], str], title: str = "") -> Schema:
+    """Return the schema of an object that has `fields`, each under the name that `key` gives it."""
+    writer = SchemaWriter()
+    listed = list(fields)
+    schema: Schema = {"type": "object"}
+    if title:
+        schema["title"] = title
+    schema["properties"] = {key(field): writer.described(field.type, field.desc, field.default) for field in listed}
+    schema["required"] = [key(field) for field in listed if field.is_required]
+    schema["additionalProperties"] = False
+    return writer.finish(schema)
 
 
-def _strict(node: Any) -> Any:  # noqa: ANN401  # walks any JSON value
-    """Every property required, nothing additional, unsupported keywords said in the description instead."""
-    if isinstance(node, list):
-        return [_strict(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    made = {
-        key: _strict(value)
-        for key, value in node.items()
-        if key not in _UNSUPPORTED_BY_OPENAI or isinstance(value, dict)
-    }
-    said = [
-        f"{key}: {node[key]!r}" for key in _UNSUPPORTED_BY_OPENAI[2:] if key in node and not isinstance(node[key], dict)
-    ]
-    if said:
-        made["description"] = " ".join(
-            [*([node["description"]] if "description" in node else []), f"({', '.join(said)})"]
-        )
-    if isinstance(node.get("properties"), dict) and node.get("type") == "object":
-        made |= {"required": list(node["properties"]), "additionalProperties": False}
-    return made
+def type_schema(type_: Type) -> Schema:
+    """Return the schema of one type, recursive objects under `$defs`."""
+    writer = SchemaWriter()
+    return writer.finish(writer.write(type_))
+
+
+class SchemaWriter:
+    """Writes types as schemas. Objects are written where they stand; only recursive ones become `$defs`."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Schema] = {}
+        self._enclosing: list[tuple[str, str]] = []
+        self._referred: set[str] = set()
+        self._names: set[str] = set()
+
+    def finish(self, schema: Schema) -> Schema:
+        """Return `schema` with the definitions that it refers to."""
+        return {**schema, "$defs": self._definitions} if self._definitions else schema
+
+    def described(self, type_: Type, desc: str, default: Any) -> Schema:  # noqa: ANN401  # any JSON value
+        """Return the schema of one property."""
+        schema = self.write(type_)
+        if desc:
+            schema["description"] = f"{desc} ({said})" if (said := schema.get("description")) else desc
+        if default is not MISSING:
+            schema["default"] = default
+        return schema
+
+    def write(self, type_: Type) -> Schema:
+        """Return the schema of one type."""
+        made = expand(type_)
+        if made is not type_:
+            return self.write(made)
+        method: Callable[[Type], Schema] = getattr(self, f"_{type_.kind}")
+        return method(type_)
+
+    def _rules(self, base: str, type_: Type) -> Schema:
+        return {"type": base, **{_KEYWORDS[name]: value for name, value in type_.constraints if name in _KEYWORDS}}
+
+    def _str(self, type_: Type) -> Schema:
+        schema = self._rules("string", type_)
+        if "format" in schema:
+            shape = FORMATS[schema["format"]]
+            if "pattern" in schema:
+                schema["allOf"] = [{"pattern": shape}]
+            else:
+                schema["pattern"] = shape
+        return schema
+
+    def _int(self, type_: Type) -> Schema:
+        return self._rules("integer", type_)
+
+    def _float(self, type_: Type) -> Schema:
+        schema = self._rules("number", type_)
+        precision = type_.constraint("precision")
+        return schema if precision is None else {**schema, "description": f"at most {precision} decimals"}
+
+    def _bool(self, _: Type) -> Schema:
+        return {"type": "boolean"}
+
+    def _any(self, _: Type) -> Schema:
+        return {}
+
+    def _none(self, _: Type) -> Schema:
+        return {"type": "null"}
+
+    def _binary(self, _: Type) -> Schema:
+        return {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}
+
+    def _atom(self, type_: Type) -> Schema:
+        values = list(type_.constraint("one_of"))
+        names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+        kinds = list(dict.fromkeys(names[type(value)] for value in values))
+        if "number" in kinds and "integer" in kinds:
+            kinds.remove("integer")
+        return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": values}
+
+    def _list(self, type_: Type) -> Schema:
+        schema = self._rules("array", type_)
+        return {**schema, "items": self.write(type_.args[0])} if type_.args else schema
+
+    def _tuple(self, type_: Type) -> Schema:
+        size = len(type_.args)
+        items = {"prefixItems": [self.write(arg) for arg in type_.args]} if size else {}
+        return {"type": "array", **items, "items": False, "minItems": size, "maxItems": size}
+
+    def _dict(self, type_: Type) -> Schema:
+        schema = self._rules("object", type_)
+        if type_.args:
+            key, value = type_.args
+            names = {"pattern": "^-?[0-9]+$"} if key.kind == "int" else self.write(key)
+            names.pop("type", None)
+            if names:
+                schema["propertyNames"] = names
+            schema["additionalProperties"] = self.write(value)
+        if required := type_.constraint("required_keys"):
+            schema["required"] = list(required)
+        return schema
+
+    def _union(self, type_: Type) -> Schema:
+        parts = [self.write(arg) for arg in type_.args]
+        if type_.constraint("tag") is not None:
+            # the tags are disjoint, so that the first match is the only one
+            return {"oneOf": parts}
+        kinds = [part.get("type") for part in parts if set(part) == {"type"}]
+        if len(kinds) == len(parts) and all(isinstance(kind, str) for kind in kinds):
+            return {"type": list(dict.fromkeys(kinds))}
+        return {"anyOf": parts}
+
+    def _object(self, type_: Type) -> Schema:
+        name = self._free_name(type_.title or "Object")
+        self._enclosing.append((type_.title, name))
+        schema: Schema = {"type": "object"}
+        if type_.title:
+            schema["title"] = type_.title
+        schema["properties"] = {
+            member.name: self.described(member.type, member.desc, member.default) for member in type_.members
+        }
+        schema["required"] = [member.name for member in type_.members if member.is_required]
+        schema["additionalProperties"] = type_.constraint("extra") == "allow"
+        self._enclosing.pop()
+        if name not in self._referred:
+            self._names.discard(name)
+            return schema
+        self._definitions[name] = schema
+        return {"$ref": f"#/$defs/{name}"}
+
+    def _free_name(self, title: str) -> str:
+        name, number = title, 2
+        while name in self._names:
+            name, number = f"{title}{number}", number + 1
+        self._names.add(name)
+        return name
+
+    def _ref(self, type_: Type) -> Schema:
+        name = next(name for title, name in reversed(self._enclosing) if title == type_.title)
+        self._referred.add(name)
+        return {"$ref": f"#/$defs/{name}"}

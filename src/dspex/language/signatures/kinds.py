@@ -1,32 +1,93 @@
-"""The table of types: their names, what they are in Python, and the constraints that each of them has."""
+"""The table of types: their names, what they mean, and the constraints that each of them has.
 
-from dataclasses import dataclass
-from typing import Any
+`docs/signatures.md` prints this table, and a test compares the two.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Rule = Literal["count", "size", "number", "step", "regex", "format", "choices", "flag", "names", "name", "extra"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One row of the table. `arity` is the greatest number of type arguments."""
+    """One row of the table. `arity` is the greatest number of type arguments, `text` what a value is, in words."""
 
-    python: Any
+    text: str
+    group: Literal["basic", "ml", "composite", "media"]
     arity: int = 0
-    constraints: tuple[str, ...] = ()
+    constraints: dict[str, Rule] = field(default_factory=dict)
 
 
-_NUMBER = ("ge", "gt", "le", "lt", "multiple_of")
+_NUMBER: dict[str, Rule] = {"ge": "number", "gt": "number", "le": "number", "lt": "number", "multiple_of": "step"}
+_STR: dict[str, Rule] = {
+    "min_length": "count", "max_length": "count", "pattern": "regex", "format": "format", "choices": "choices",
+}  # fmt: skip
+_EMBEDDING: dict[str, Rule] = {"dimensions": "size", "min_value": "number", "max_value": "number"}
 
 KINDS: dict[str, Kind] = {
-    "str": Kind(python=str, constraints=("min_length", "max_length", "pattern")),
-    "int": Kind(python=int, constraints=_NUMBER),
-    "float": Kind(python=float, constraints=_NUMBER),
-    "bool": Kind(python=bool),
-    "atom": Kind(python=str, constraints=("one_of",)),
-    "any": Kind(python=Any),
-    "none": Kind(python=None),
-    "list": Kind(python=list, arity=1, constraints=("min_items", "max_items")),
-    "dict": Kind(python=dict, arity=2, constraints=("min_size", "max_size")),
-    "union": Kind(python=None, arity=64),
-    "object": Kind(python=None),
-}
+    "str": Kind(text="text", group="basic", constraints=_STR),
+    "int": Kind(text="a whole number", group="basic", constraints=_NUMBER),
+    "float": Kind(text="a finite number", group="basic", constraints={**_NUMBER, "precision": "count"}),
+    "bool": Kind(text="true or false", group="basic"),
+    "atom": Kind(text="one of the listed values", group="basic", constraints={"one_of": "choices"}),
+    "any": Kind(text="any value", group="basic"),
+    "none": Kind(text="null, no value", group="basic"),
+    "binary": Kind(text="bytes, written as base64", group="basic"),
+    "list": Kind(
+        text="a list", group="composite", arity=1,
+        constraints={"min_items": "count", "max_items": "count", "unique": "flag"},
+    ),
+    "tuple": Kind(text="a list of fixed length, each place with its own type", group="composite", arity=64),
+    "dict": Kind(
+        text="a mapping", group="composite", arity=2,
+        constraints={"min_size": "count", "max_size": "count", "required_keys": "names"},
+    ),
+    "union": Kind(text="a value of one of several types", group="composite", arity=1024, constraints={"tag": "name"}),
+    "object": Kind(text="an object with named members", group="composite", constraints={"extra": "extra"}),
+    "ref": Kind(text="an enclosing object, by its name", group="composite"),
+    "embedding": Kind(text="a vector of numbers", group="ml", constraints=_EMBEDDING),
+    "probability": Kind(text="a number from 0 to 1", group="ml"),
+    "confidence_score": Kind(text="a number from 0 to 1", group="ml"),
+    "similarity_score": Kind(text="a number from -1 to 1", group="ml"),
+    "reasoning_chain": Kind(
+        text="a list of steps in words", group="ml", constraints={"max_steps": "count", "step_format": "regex"}
+    ),
+    "token_count": Kind(text="a whole number, 0 or more", group="ml", constraints={"max_tokens": "count"}),
+    "token_usage": Kind(text="input_tokens and output_tokens", group="ml"),
+    "model_output": Kind(text="whatever a model answered", group="ml"),
+    "prompt_template": Kind(text="text with {placeholders}", group="ml"),
+    "function_call": Kind(text="the name of a function and its arguments", group="ml"),
+    "tool_result": Kind(text="what a tool answered", group="ml"),
+    "Image": Kind(text="a picture, by URL or data URI", group="media"),
+    "Audio": Kind(text="a recording, by URL or data URI", group="media"),
+    "File": Kind(text="any file, by URL or data URI", group="media"),
+    "Document": Kind(text="a text with a title", group="media"),
+    "Code": Kind(text="a text in a programming language", group="media"),
+    "History": Kind(text="the earlier turns of a conversation", group="media"),
+    "ToolCalls": Kind(text="the calls of functions that a model asks for", group="media"),
+    "Citations": Kind(text="passages with their sources", group="media"),
+}  # fmt: skip
 
-ALIASES = {"string": "str", "integer": "int", "boolean": "bool", "map": "dict", "None": "none", "Any": "any"}
+ALIASES = {
+    "string": "str", "integer": "int", "boolean": "bool", "number": "float", "map": "dict", "object": "dict",
+    "bytes": "binary", "None": "none", "null": "none", "Any": "any", "List": "list", "Dict": "dict", "Tuple": "tuple",
+    "Union": "union",
+}  # fmt: skip
+
+CONSTRAINT_ALIASES = {"min": "ge", "max": "le", "gteq": "ge", "lteq": "le"}
+
+FORMATS: dict[str, str] = {
+    "date-time": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?"
+    r"([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?$",
+    "date": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$",
+    "time": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?$",
+    "duration": r"^-?P(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?)$",
+    "email": r"^[^@\s]+@[^@\s]+\.[^@\s.]+$",
+    "hostname": r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+    "ipv4": r"^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$",
+    "ipv6": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
+    "uri": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
+    "uuid": r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$",
+    "decimal": r"^[+-]?\d+(\.\d+)?$",
+}

@@ -2,50 +2,99 @@
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 
-from dspex.language.signatures.codec import plain
-from dspex.language.signatures.field import MISSING, Field
-from dspex.language.signatures.types import Type
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.types import MISSING, Member, Type
 
 
-@lru_cache(maxsize=4096)
-def type_text(type_: Type) -> str:
-    """Return `type_` in the words of the string form: `list[str][min_items=1]`, `Literal['a', 'b']`, `int?`."""
-    if type_.kind == "union":
-        return _union_text(type_)
-    if type_.kind == "atom":
-        return f"Literal[{', '.join(_value(choice) for choice in type_.constraint('one_of'))}]"
-    if type_.kind == "object":
-        return type_.title
-    args = f"[{', '.join(type_text(arg) for arg in type_.args)}]" if type_.args else ""
-    rules = (
-        f"[{', '.join(f'{name}={_value(value)}' for name, value in type_.constraints)}]" if type_.constraints else ""
-    )
-    return f"{type_.kind}{args}{rules}"
+def type_text(type_: Type, *, full: bool = False) -> str:
+    """Return `type_` in the words of the string form: `list[str][min_items=1]`, `Literal['a', 'b']`, `int?`.
+
+    An object shows as its title; with `full`, with all its members too, so that the grammar reads back an equal type.
+    """
+    match type_.kind:
+        case "union":
+            return _union_text(type_, full=full)
+        case "atom":
+            return f"Literal[{', '.join(value_text(choice) for choice in type_.constraint('one_of'))}]"
+        case "object":
+            return _object_text(type_) if full else (type_.title or "object")
+        case "ref":
+            return type_.title
+    args = f"[{', '.join(type_text(arg, full=full) for arg in type_.args)}]" if type_.args else ""
+    return f"{type_.kind}{args}{_rules_text(type_)}"
 
 
-def _union_text(type_: Type) -> str:
-    members = [type_text(arg) for arg in type_.args if arg.kind != "none"]
-    text = " | ".join(members)
-    if len(members) == len(type_.args):
-        return text
-    return f"{text}?" if len(members) == 1 else f"{text} | none"
+def _rules_text(type_: Type) -> str:
+    rules = ", ".join(f"{name}={value_text(value)}" for name, value in type_.constraints)
+    return f"[{rules}]" if rules else ""
 
 
-def _value(value: object) -> str:
+def _union_text(type_: Type, *, full: bool) -> str:
+    parts = [arg for arg in type_.args if arg.kind != "none"]
+    is_last_none = len(parts) < len(type_.args) and type_.args[-1].kind == "none"
+    if len(parts) == 1 and is_last_none and not type_.constraints:
+        inner = type_text(parts[0], full=full)
+        return f"({inner})?" if parts[0].kind == "union" else f"{inner}?"
+    texts = [
+        f"({type_text(arg, full=full)})" if arg.kind == "union" else type_text(arg, full=full) for arg in type_.args
+    ]
+    joined = " | ".join(texts)
+    return f"({joined}){_rules_text(type_)}" if type_.constraints else joined
+
+
+def _object_text(type_: Type) -> str:
+    return f"{type_.title}{{{', '.join(_member_text(member) for member in type_.members)}}}{_rules_text(type_)}"
+
+
+def _member_text(member: Member) -> str:
+    name = member.name if _is_word(member.name) else _quoted(member.name)
+    absent = "?" if not member.is_required and member.default is MISSING else ""
+    return f"{name}{absent}: {type_text(member.type, full=True)}{_ending(member.desc, member.default)}"
+
+
+def _is_word(name: str) -> bool:
+    return name.isidentifier() and name.isascii()
+
+
+def _ending(desc: str, default: object) -> str:
+    said = f" {_quoted(desc)}" if desc else ""
+    return said if default is MISSING else f"{said} = {value_text(default)}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def value_text(value: object) -> str:
+    """Return a JSON value as the grammar writes it: texts in single quotes where that is plain."""
     if isinstance(value, str):
-        return repr(value) if "'" not in value and "\\" not in repr(value) else json.dumps(value)
-    return json.dumps(value, default=list)
+        plain = value.isascii() and value.isprintable() and "'" not in value and "\\" not in value
+        return f"'{value}'" if plain else _quoted(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(value_text(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_quoted(key)}: {value_text(item)}' for key, item in value.items())}}}"
+    return json.dumps(value)
 
 
-def fields_text(fields: Iterable[Field]) -> str:
+def fields_text(fields: Iterable[Field], *, full: bool = True) -> str:
     """Return `fields` in the words of the string form, with descriptions and defaults."""
-    return ", ".join(_field_text(field) for field in fields)
+    return ", ".join(_field_text(field, full=full) for field in fields)
 
 
-def _field_text(field: Field) -> str:
-    text = f"{field.name}: {type_text(field.type)}"
-    if field.desc:
-        text += f" {json.dumps(field.desc, ensure_ascii=False)}"
-    return text if field.default is MISSING else f"{text} = {_value(plain(field.default))}"
+def _field_text(field: Field, *, full: bool) -> str:
+    alias = f" as {_quoted(field.alias)}" if field.alias else ""
+    return f"{field.name}{alias}: {type_text(field.type, full=full)}{_ending(field.desc, field.default)}"
+
+
+def signature_text(name: str, fields: Iterable[Field], *, instructions: str) -> str:
+    """Return the whole string form; `name` and `instructions` are empty where they are the usual ones."""
+    listed = list(fields)
+    sides = [fields_text(field for field in listed if field.role == role) for role in ("input", "output")]
+    body = f"{sides[0]} -> {sides[1]}".strip()
+    if not name and not instructions:
+        return body
+    title = name if not name or _is_word(name) else _quoted(name)
+    said = f" {_quoted(instructions)}" if instructions else ""
+    return f"{title}({body}){said}"

@@ -2,19 +2,45 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Union
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Union, Unpack
 
-from dspex.errors import SignatureError
-from dspex.language.signatures.annotations import from_annotation
-from dspex.language.signatures.checks import check_fields, default_instructions
+from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.annotations import from_annotation, with_rules
+from dspex.language.signatures.checks import checked_fields, default_instructions
+from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
+from dspex.language.signatures.declaration import own_fields
 from dspex.language.signatures.field import Field, Role
-from dspex.language.signatures.grammar import parse_fields
+from dspex.language.signatures.grammar import parse
+from dspex.language.signatures.tokens import fail
+from dspex.language.signatures.types import MISSING
 from dspex.language.signatures.validation import Mode, Validator
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
 SignatureLike = Union["Signature", "type[Signature]", str]
+
+
+class FieldOptions(TypedDict, total=False):
+    """What may be said of a field that is added or changed, besides its name and type."""
+
+    role: Role
+    desc: str
+    default: Any
+    alias: str | None
+    constraints: Mapping[str, Any]
+
+
+class Check(Protocol):
+    """Returns values as the types of one side of a signature say; see `Validator.__call__`."""
+
+    def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
+        """Return the values, or raise an `InvalidError` that tells all that is wrong with them."""
+        ...
 
 
 class _Operation(Generic[P, R]):
@@ -52,6 +78,12 @@ def _compiled(owner: "type[Signature]") -> "Signature":
     return value
 
 
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> "Signature":
+    """Parse, and later compile, each text once: a signature is immutable and can be shared."""
+    return Signature(text)
+
+
 class Signature:
     """An immutable value: a name, fields and instructions.
 
@@ -65,15 +97,35 @@ class Signature:
 
     __signature_value__: "Signature"
 
-    def __init__(self, text: str, instructions: str = "", *, name: str = "") -> None:
-        """Parse the string form; without instructions, a sentence that names the fields stands in."""
-        self._set(name or "Signature", parse_fields(text), instructions)
+    def __init__(
+        self, text: str, instructions: str = "", *, name: str = "", types: Mapping[str, Any] | None = None
+    ) -> None:
+        """Parse the string form; without instructions, a sentence that names the fields stands in.
+
+        Args:
+            text: the string form; `docs/signatures.md` teaches it.
+            instructions: what the model is told to do.
+            name: what the signature is called.
+            types: further types that `text` may name, each an annotation, the text of a type, or a `Type`.
+        """
+        parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
+        try:
+            self._set(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
+        except SignatureError as error:
+            at = error.context.get("field")
+            if isinstance(at, int):
+                fail(text, parsed.columns[at], error.message)
+            raise
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**kwargs)
-        from dspex.language.signatures.declaration import compile_class
-
-        cls.__signature_value__ = compile_class(cls)
+        parents = [Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__]
+        fields = {field.name: field for parent in parents for field in parent.fields.values()}
+        fields |= {field.name: field for field in own_fields(cls)}
+        inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # what was written, not the stand-in
+        cls.__signature_value__ = Signature.from_fields(
+            cls.__name__, fields.values(), cls.__dict__.get("__doc__") or inherited
+        )
 
     @classmethod
     def from_fields(cls, name: str, fields: Iterable[Field], instructions: str = "") -> "Signature":
@@ -88,7 +140,7 @@ class Signature:
         if isinstance(given, Signature):
             return given
         if isinstance(given, str):
-            return Signature(given)
+            return _parsed(given)
         if isinstance(given, type) and issubclass(given, Signature):
             return _compiled(given)
         raise SignatureError(
@@ -97,8 +149,23 @@ class Signature:
 
     def _set(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
         ordered = tuple(field for role in ("input", "output") for field in fields if field.role == role)
-        check_fields(name, ordered, reserved=_RESERVED)
-        self.__dict__["_parts"] = (name, ordered, inspect.cleandoc(instructions) or default_instructions(ordered))
+        if ordered != fields:  # an error names a field by its place in the text
+            checked_fields(name, fields, reserved=_RESERVED)
+        ordered = checked_fields(name, ordered, reserved=_RESERVED)
+        text = inspect.cleandoc(instructions)
+        self.__dict__["_parts"] = (name, ordered, "" if text == default_instructions(ordered) else text)
+
+    def _changed(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
+        """Return a variant; what was compiled for a side that stays the same is shared."""
+        name, own, text = self._parts
+        value = Signature.from_fields(
+            name, own if fields is None else fields, text if instructions is None else instructions
+        )
+        for side in ("input", "output"):
+            view = f"{side}_validator"
+            if view in self.__dict__ and self.__dict__[view].fields == tuple(getattr(value, f"{side}_fields").values()):
+                value.__dict__[view] = self.__dict__[view]
+        return value
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
@@ -118,7 +185,7 @@ class Signature:
     @_View
     def instructions(self) -> str:
         """What the model is told to do."""
-        return self._parts[2]
+        return self._parts[2] or default_instructions(self._parts[1])
 
     @_View
     def input_fields(self) -> dict[str, Field]:
@@ -147,63 +214,198 @@ class Signature:
 
         return content_hash({key: value for key, value in self.to_dict().items() if key != "name"})
 
-    @_Operation
-    def validate_inputs(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
+    @_View
+    def validate_inputs(self) -> Check:
         """Return `values` as the inputs' types say; see `Validator.__call__`."""
-        return self.input_validator(values, mode=mode)
+        return self.input_validator.checker()
 
-    @_Operation
-    def validate_outputs(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
+    @_View
+    def validate_outputs(self) -> Check:
         """Return `values` as the outputs' types say; see `Validator.__call__`."""
-        return self.output_validator(values, mode=mode)
+        return self.output_validator.checker()
 
     @_Operation
     def with_instructions(self, instructions: str) -> "Signature":
-        """Return the signature with other instructions."""
-        return Signature.from_fields(self.name, self.fields.values(), instructions)
+        """Return the signature with other instructions; with none, the sentence that names the fields."""
+        return self._changed(instructions=instructions)
 
     @_Operation
-    def append(self, name: str, type_: Any = str, *, role: Role = "output", desc: str = "") -> "Signature":  # noqa: ANN401
-        """Return the signature with one more field, the last of its role. `type_` is an annotation or type text."""
-        added = Field(name=name, type=from_annotation(type_), role=role, desc=desc)
-        return Signature.from_fields(self.name, [*self.fields.values(), added], self.instructions)
+    def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+        """Return the signature with one more field, the last of its role. `type_` is an annotation or type text.
+
+        `options` are `role` ("output" unless said), `desc`, `default`, `alias` and `constraints`.
+        """
+        return self._changed([*self.fields.values(), _made(name, type_, options)])
 
     @_Operation
-    def prepend(self, name: str, type_: Any = str, *, role: Role = "output", desc: str = "") -> "Signature":  # noqa: ANN401
-        """Return the signature with one more field, the first of its role."""
-        added = Field(name=name, type=from_annotation(type_), role=role, desc=desc)
-        return Signature.from_fields(self.name, [added, *self.fields.values()], self.instructions)
+    def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+        """Return the signature with one more field, the first of its role; the arguments are those of `append`."""
+        return self._changed([_made(name, type_, options), *self.fields.values()])
+
+    @_Operation
+    def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+        """Return the signature with one more field, at `index` among those of its role (negative: from the end)."""
+        added = _made(name, type_, options)
+        same = [field for field in self.fields.values() if field.role == added.role]
+        if not -len(same) - 1 <= index <= len(same):
+            raise SignatureError(
+                f"signature {self.name!r} has {len(same)} {added.role} fields; {name!r} cannot be inserted at {index}"
+            )
+        same.insert(index if index >= 0 else len(same) + 1 + index, added)
+        return self._changed([*same, *(field for field in self.fields.values() if field.role != added.role)])
 
     @_Operation
     def remove(self, name: str) -> "Signature":
         """Return the signature without one field."""
+        self._known(name)
+        return self._changed([field for field in self.fields.values() if field.name != name])
+
+    @_Operation
+    def with_field(self, name: str, type_: Any = None, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
+        """Return the signature with one field changed in place: its type where given, and what `options` say.
+
+        `default=dspex.MISSING` takes a default away.
+        """
+        self._known(name)
+        changed = _updated(self.fields[name], type_, options)
+        return self._changed([changed if field.name == name else field for field in self.fields.values()])
+
+    @_Operation
+    def extend(self, other: SignatureLike) -> "Signature":
+        """Return the signature with the fields of `other` behind its own; no name may stand in both."""
+        return self._changed([*self.fields.values(), *Signature.of(other).fields.values()])
+
+    @_Operation
+    def merge(self, other: SignatureLike) -> "Signature":
+        """Return the signature with the fields of both; one that both have must have the same type and role in both.
+
+        The instructions are this signature's, or those of `other` where this one has none of its own.
+        """
+        theirs = Signature.of(other)
+        fields = dict(self.fields)
+        for name, field in theirs.fields.items():
+            mine = fields.setdefault(name, field)
+            if (mine.type, mine.role) != (field.type, field.role):
+                raise SignatureError(
+                    f"{self.name!r} and {theirs.name!r} disagree about field {name!r}: {_field_said(mine)} here, "
+                    f"{_field_said(field)} there; rename one, or take one out with remove({name!r})"
+                )
+        return self._changed(fields.values(), self._parts[2] or theirs._parts[2])  # noqa: SLF001  # of its own class
+
+    def _known(self, name: str) -> None:
         if name not in self.fields:
-            raise SignatureError(f"signature {self.name!r} has no field {name!r} to remove")
-        return Signature.from_fields(self.name, [f for f in self.fields.values() if f.name != name], self.instructions)
+            raise SignatureError(
+                f"signature {self.name!r} has no field {name!r}.{suggest(name, list(self.fields))} "
+                f"Its fields are: {', '.join(self.fields)}"
+            )
 
     @_Operation
     def to_json_schema(self, provider: str = "generic", *, purpose: str = "outputs") -> dict[str, Any]:
-        """Return the schema that `provider` wants of the inputs or the outputs (`purpose`).
+        """Return the schema that `provider` wants of this signature.
 
-        "generic" is JSON Schema 2020-12; "openai" is the strict form of structured outputs.
+        Args:
+            provider: "generic" (JSON Schema 2020-12), "openai" (strict form), "anthropic", "gemini" or "mcp".
+            purpose: "inputs" or "outputs" for the bare schema of one side, properties under their wire names; "tool"
+                for the provider's whole tool definition over the inputs; "structured" for the part of a request that
+                asks for the outputs.
+
+        Raises:
+            SignatureError: the provider has no way to say what a field holds; the message names the field and why.
         """
-        from dspex.language.signatures.json_schema import provider_schema
+        from dspex.language.signatures.providers import provider_schema
 
-        return provider_schema(self, provider, purpose)
+        return provider_schema(self.name, self.instructions, self.fields, provider=provider, purpose=purpose)
 
     @_Operation
     def to_dict(self) -> dict[str, Any]:
         """Return the whole signature as JSON-ready data, from which `from_dict` rebuilds an equal one with no code."""
-        from dspex.language.signatures.codec import signature_to_dict
-
-        return signature_to_dict(self)
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "instructions": self.instructions,
+            "fields": fields_to_dicts(self.fields),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Signature":
-        """Read what `to_dict` wrote."""
-        from dspex.language.signatures.codec import signature_from_dict
+        """Read what `to_dict` wrote.
 
-        return signature_from_dict(data)
+        Raises:
+            SignatureError: it was not written by it, or by a version that knew more.
+        """
+        if not isinstance(data, Mapping) or not {"name", "fields"} <= data.keys():
+            raise SignatureError("this is no stored signature: expected an object with name, instructions and fields")
+        if data.get("format", FORMAT) != FORMAT:
+            raise SignatureError(f"a stored signature of format {data['format']!r}; this version reads {FORMAT}")
+        name, instructions = data["name"], data.get("instructions", "")
+        if not isinstance(name, str) or not isinstance(instructions, str):
+            raise SignatureError("this is no stored signature: name and instructions are texts")
+        return Signature.from_fields(name, fields_from_dicts(data["fields"]), instructions)
+
+    @classmethod
+    def from_json_schema(
+        cls,
+        schema: Mapping[str, Any],
+        *,
+        name: str = "",
+        role: Role = "output",
+        instructions: str = "",
+        foreign: Mapping[str, str] | None = None,
+    ) -> "Signature":
+        """Return a signature whose fields are the properties of an object schema, or the parameters of a tool.
+
+        Args:
+            schema: the schema of an object, or a tool definition as OpenAI, Anthropic, Gemini or MCP write it. The
+                parameters of a tool become inputs, with one output `result` of any type.
+            name: what the signature is called; else the tool's name, or the schema's title.
+            role: what the properties of a bare schema become. As inputs they get that same output `result`.
+            instructions: what the model is told to do; else the description.
+            foreign: type words beyond JSON Schema's and what they mean, such as `reading.FOREIGN_TYPES`.
+
+        Raises:
+            SignatureError: the schema says what no type can hold; the message has the place.
+        """
+        from dspex.language.signatures.importing import schema_fields, tool_parts
+
+        tool = tool_parts(schema)
+        inner, title, said = tool or (schema, str(schema.get("title", "")), str(schema.get("description", "")))
+        side: Role = "input" if tool else role
+        fields = schema_fields(inner, side, reserved=_RESERVED, foreign=foreign)
+        if side == "input":
+            free = "result" if all(field.wire_name != "result" for field in fields) else "result_"
+            fields.append(Field(name=free, type=from_annotation(Any), role="output"))
+        return Signature.from_fields(name or title or _NAMELESS, fields, instructions or said)
+
+    @classmethod
+    def from_pydantic(
+        cls, model: "type[BaseModel]", *, name: str = "", role: Role = "output", instructions: str = ""
+    ) -> "Signature":
+        """Return a signature whose fields are those of a pydantic model (or dataclass, or TypedDict).
+
+        Values of nested models stay instances of their classes. As inputs, they get one output `result` of any type.
+        """
+        from dspex.language.signatures.importing import member_fields
+
+        type_ = from_annotation(model)
+        if type_.kind != "object":
+            raise SignatureError(f"{model!r} has no fields to make a signature of")
+        fields = member_fields(list(type_.members), role, reserved=_RESERVED)
+        if role == "input":
+            fields.append(Field(name="result", type=from_annotation(Any), role="output"))
+        text = instructions or model.__dict__.get("__doc__") or ""
+        return Signature.from_fields(name or type_.title, fields, text)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], *, name: str = "") -> "Signature":
+        """Return the signature of a typed function: parameters in, return out, the docstring as the instructions.
+
+        A return annotation that is a model, a dataclass or a TypedDict gives one output for each member, any other the
+        single output `result`. What a Google-form docstring says of an argument describes its field.
+        """
+        from dspex.language.signatures.importing import function_parts
+
+        fields, text = function_parts(function)
+        return Signature.from_fields(name or function.__name__, fields, text)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signature) and self._parts == other._parts
@@ -223,9 +425,36 @@ class Signature:
         return f"<Signature {self.name}: {self}>"
 
     def __str__(self) -> str:
-        from dspex.language.signatures.rendering import fields_text
+        """Return the string form; the grammar reads an equal signature back."""
+        from dspex.language.signatures.rendering import signature_text
 
-        return f"{fields_text(self.input_fields.values())} -> {fields_text(self.output_fields.values())}".strip()
+        name, fields, instructions = self._parts
+        return signature_text("" if name == _NAMELESS else name, fields, instructions=instructions)
 
 
+def _made(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+    made = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
+    return Field(
+        name=name,
+        type=made,
+        role=options.get("role", "output"),
+        desc=options.get("desc", ""),
+        default=options.get("default", MISSING),
+        alias=options.get("alias"),
+    )
+
+
+def _updated(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+    made = field.type if type_ is None else from_annotation(type_)
+    given: dict[str, Any] = {key: value for key, value in options.items() if key != "constraints"}
+    return replace(field, type=with_rules(made, dict(options.get("constraints", {}))), **given)
+
+
+def _field_said(field: Field) -> str:
+    from dspex.language.signatures.rendering import type_text
+
+    return f"an {field.role} of type {type_text(field.type)}"
+
+
+_NAMELESS = "Signature"
 _RESERVED = frozenset(name for name in vars(Signature) if not name.startswith("_")) - {"name"}

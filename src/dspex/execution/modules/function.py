@@ -1,0 +1,47 @@
+"""A typed function as a program: `@dspex.program`."""
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex.execution.modules.module import Module
+from dspex.language.signatures import Signature
+
+
+class FunctionModule(Module):
+    """Calls one function, async or not; its parameters are the inputs, what it returns is the outputs."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Take the function.
+
+        Raises:
+            SignatureError: a parameter or the return value has no type, or one that no field has.
+        """
+        self.function = function
+        self.signature = Signature.from_function(function)
+        self.__doc__ = function.__doc__
+
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+        """Check the inputs, call the function, and return its outputs by field name."""
+        values = self.signature.validate_inputs(inputs)
+        if inspect.iscoroutinefunction(self.function):
+            result = await self.function(**values)
+        else:
+            result = await asyncio.to_thread(self.function, **values)
+        return self._outputs(result)
+
+    def _outputs(self, result: Any) -> Mapping[str, Any]:  # noqa: ANN401  # whatever the function returns
+        if list(self.signature.output_fields) == ["result"] and not isinstance(result, Mapping):
+            return self.signature.validate_outputs({"result": result})
+        if dataclasses.is_dataclass(result) and not isinstance(result, type):
+            found = {part.name: getattr(result, part.name) for part in dataclasses.fields(result)}
+        else:
+            found = dict(result)  # a mapping, or a pydantic model, which iterates over (name, value)
+        return self.signature.validate_outputs(found)
+
+
+def program(function: Callable[..., Any]) -> FunctionModule:
+    """Make a program of a typed function: call it, evaluate it, store it, run it as `dspex run file.py:name`."""
+    return FunctionModule(function)

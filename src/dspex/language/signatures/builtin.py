@@ -1,0 +1,118 @@
+"""The ML and media types, each in terms of the basic and composite ones that it stands for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dspex.language.signatures import content
+from dspex.language.signatures.types import Member, Type, make, object_type, union
+
+_STR, _INT, _FLOAT, _ANY = make("str"), make("int"), make("float"), make("any")
+
+CLASSES: dict[type, str] = {
+    content.Image: "Image",
+    content.Audio: "Audio",
+    content.File: "File",
+    content.Document: "Document",
+    content.Code: "Code",
+    content.History: "History",
+    content.ToolCalls: "ToolCalls",
+    content.Citations: "Citations",
+    content.FunctionCall: "function_call",
+    content.ToolResult: "tool_result",
+    content.TokenUsage: "token_usage",
+}
+
+# what a bare text or list given for such a value means, when coercing
+SHORTHAND = {
+    "Image": "url", "Audio": "url", "File": "url", "Document": "text", "Code": "text", "History": "messages",
+    "ToolCalls": "calls", "Citations": "items",
+}  # fmt: skip
+
+
+def expand(type_: Type) -> Type:
+    """Return what `type_` stands for: itself where it is a basic or composite type."""
+    made = _EXPANSIONS.get(type_.kind)
+    return made(dict(type_.constraints)) if made else type_
+
+
+def _optional(name: str, type_: Type) -> Member:
+    return Member(name, union(type_, make("none")), is_required=False, default=None)
+
+
+def _embedding(rules: dict[str, Any]) -> Type:
+    bounds = {"ge": rules.get("min_value"), "le": rules.get("max_value")}
+    number = make("float", constraints={name: value for name, value in bounds.items() if value is not None})
+    size = rules.get("dimensions")
+    return make("list", number, constraints={"min_items": size, "max_items": size} if size else {})
+
+
+def _chain(rules: dict[str, Any]) -> Type:
+    step = make("str", constraints={"pattern": rules["step_format"]} if "step_format" in rules else {})
+    return make("list", step, constraints={"max_items": rules["max_steps"]} if "max_steps" in rules else {})
+
+
+def _count(rules: dict[str, Any]) -> Type:
+    return make("int", constraints={"ge": 0, **({"le": rules["max_tokens"]} if "max_tokens" in rules else {})})
+
+
+def _fixed(type_: Type) -> Callable[[dict[str, Any]], Type]:
+    return lambda _: type_
+
+
+def _object(python: type, *members: Member) -> Type:
+    return object_type(python.__name__, members, python=python)
+
+
+_UNIT = make("float", constraints={"ge": 0, "le": 1})
+_CALL = _object(
+    content.FunctionCall,
+    Member("name", _STR),
+    Member("arguments", make("dict", _STR, _ANY), is_required=False, default={}),
+    _optional("id", _STR),
+)
+_RESULT = _object(
+    content.ToolResult,
+    Member("content", _ANY),
+    _optional("name", _STR),
+    _optional("id", _STR),
+    Member("is_error", make("bool"), is_required=False, default=False),
+)
+_USAGE = _object(
+    content.TokenUsage,
+    Member("input_tokens", _INT, is_required=False, default=0),
+    Member("output_tokens", _INT, is_required=False, default=0),
+)
+_CITATION = _object(
+    content.Citation, Member("text", _STR), _optional("source", _STR), _optional("start", _INT), _optional("end", _INT)
+)
+_TURN = _object(content.Turn, Member("role", _STR), Member("content", _ANY))
+
+_EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
+    "embedding": _embedding,
+    "probability": _fixed(_UNIT),
+    "confidence_score": _fixed(_UNIT),
+    "similarity_score": _fixed(make("float", constraints={"ge": -1, "le": 1})),
+    "reasoning_chain": _chain,
+    "token_count": _count,
+    "token_usage": _fixed(_USAGE),
+    "model_output": _fixed(_ANY),
+    "prompt_template": _fixed(_STR),
+    "function_call": _fixed(_CALL),
+    "tool_result": _fixed(_RESULT),
+    "Image": _fixed(
+        _object(content.Image, Member("url", _STR), _optional("media_type", _STR), _optional("detail", _STR))
+    ),
+    "Audio": _fixed(_object(content.Audio, Member("url", _STR), _optional("media_type", _STR))),
+    "File": _fixed(_object(content.File, Member("url", _STR), _optional("name", _STR), _optional("media_type", _STR))),
+    "Document": _fixed(
+        _object(content.Document, Member("text", _STR), _optional("title", _STR), _optional("source", _STR))
+    ),
+    "Code": _fixed(_object(content.Code, Member("text", _STR), _optional("language", _STR))),
+    "History": _fixed(_object(content.History, Member("messages", make("list", _TURN), is_required=False, default=[]))),
+    "ToolCalls": _fixed(
+        _object(content.ToolCalls, Member("calls", make("list", _CALL), is_required=False, default=[]))
+    ),
+    "Citations": _fixed(
+        _object(content.Citations, Member("items", make("list", _CITATION), is_required=False, default=[]))
+    ),
+}

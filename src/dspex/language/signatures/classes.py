@@ -1,0 +1,149 @@
+"""Object types of pydantic models, dataclasses and TypedDicts, and types of whatever else pydantic can describe."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any, NotRequired, Protocol, Required, get_args, get_origin, get_type_hints
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.types import MISSING, Member, Type, object_type
+
+_DEPTH = 50
+
+
+class Reader(Protocol):
+    """What reads the annotations of members; it remembers the classes that it is inside of, with their titles."""
+
+    enclosing: list[tuple[type, str]]
+
+    def read(self, hint: Any) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means."""
+        ...
+
+    def constrained(self, hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means, with the constraints that `marks` state."""
+        ...
+
+
+def is_model(hint: object) -> bool:
+    """Whether `hint` is a class of pydantic models, or a dataclass."""
+    if not isinstance(hint, type):
+        return False
+    return hasattr(hint, "__pydantic_core_schema__") or hasattr(hint, "model_fields") or dataclasses.is_dataclass(hint)
+
+
+def class_type(hint: Any, reader: Reader) -> Type:  # noqa: ANN401
+    """Return the object type of a class, a `ref` where the class is met inside itself."""
+    for known, title in reader.enclosing:
+        if known is hint:
+            return Type("ref", title=title)
+    if len(reader.enclosing) >= _DEPTH:
+        raise SignatureError(f"{hint.__name__} is nested more than {_DEPTH} levels deep")
+    title = _title(hint, [title for _, title in reader.enclosing])
+    if getattr(hint, "__pydantic_root_model__", False):
+        return dataclasses.replace(reader.read(hint.model_fields["root"].annotation), python=hint)
+    reader.enclosing.append((hint, title))
+    try:
+        members = tuple(_members(hint, reader))
+    finally:
+        reader.enclosing.pop()
+    return object_type(title, members, constraints=_extra(hint), python=hint)
+
+
+def _title(hint: type, taken: list[str]) -> str:
+    """Return the name of a class as a word of the grammar, different from those of the classes around it."""
+    plain = "".join(char if char.isalnum() or char == "_" else "_" for char in hint.__name__)
+    title, number = plain, 2
+    while title in taken:
+        title, number = f"{plain}{number}", number + 1
+    return title
+
+
+def _extra(hint: Any) -> dict[str, str]:  # noqa: ANN401
+    config = getattr(hint, "model_config", None) or getattr(hint, "__pydantic_config__", None) or {}
+    extra = config.get("extra")
+    return {"extra": extra} if extra in {"allow", "forbid"} else {}
+
+
+def _members(hint: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+    if hasattr(hint, "model_fields"):
+        return _model_members(hint, reader)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass_members(hint, reader)
+    return _typed_dict_members(hint, reader)
+
+
+def _model_members(model: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+    if not model.__pydantic_complete__:
+        model.model_rebuild(raise_errors=False)
+    for name, info in model.model_fields.items():
+        marks = (*info.metadata, info) if info.discriminator else tuple(info.metadata)
+        type_ = reader.constrained(info.annotation, marks)
+        alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
+        factory = info.default_factory
+        default = _stable(factory) if factory is not None else info.default
+        yield _member(alias or name, type_, info.description or "", required=info.is_required(), default=default)
+
+
+def _dataclass_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+    hints = _hints(cls)
+    for item in dataclasses.fields(cls):
+        if not item.init:
+            continue
+        has_factory = item.default_factory is not dataclasses.MISSING
+        required = item.default is dataclasses.MISSING and not has_factory
+        default = _stable(item.default_factory) if has_factory else item.default
+        desc = str(item.metadata.get("description", ""))
+        yield _member(item.name, reader.read(hints[item.name]), desc, required=required, default=default)
+
+
+def _typed_dict_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+    for name, hint in _hints(cls).items():
+        inner = get_args(hint)[0] if get_origin(hint) in {NotRequired, Required} else hint
+        yield _member(name, reader.read(inner), "", required=name in cls.__required_keys__, default=MISSING)
+
+
+def _hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401
+    try:
+        return get_type_hints(cls, include_extras=True, localns={cls.__name__: cls})
+    except NameError as error:
+        raise SignatureError(
+            f"{cls.__name__}: the annotation {error.name!r} is not defined where the class is"
+        ) from None
+
+
+def _member(name: str, type_: Type, desc: str, *, required: bool, default: Any) -> Member:  # noqa: ANN401
+    if required:
+        return Member(name, type_, inspect.cleandoc(desc))
+    return Member(name, type_, inspect.cleandoc(desc), is_required=False, default=_plain(default))
+
+
+def _stable(factory: Any) -> Any:  # noqa: ANN401
+    """Return what a default factory makes, MISSING where it makes something else each time."""
+    try:
+        first, second = _plain(factory()), _plain(factory())
+    except Exception:  # noqa: BLE001  # a factory that needs the other values, or anything else
+        return MISSING
+    return first if first == second else MISSING
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if value is MISSING or value is None or type(value) in {str, int, float, bool}:
+        return value
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
+
+
+def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
+    """Return the type that pydantic's JSON Schema of `hint` describes, None where it makes none."""
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
+
+    from dspex.language.signatures.reading import SchemaReader
+
+    try:
+        schema = TypeAdapter(hint).json_schema()
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError):
+        return None
+    return dataclasses.replace(SchemaReader(schema).read(schema), python=hint)

@@ -1,0 +1,268 @@
+"""From types to the core schemas of pydantic's engine: one compiler for each mode.
+
+Strictness is compiled in instead of asked for at run time: the engine's own strict mode refuses a dict where an object
+of a class is wanted, while a contract between processes is about data.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, get_origin, is_typeddict
+
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.builtin import SHORTHAND, expand
+from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.records import record_class
+from dspex.language.signatures.types import MISSING, Member, Type, tag_values
+from dspex.language.signatures.values import (
+    binary_to_text,
+    check_depth,
+    keep_required,
+    keep_unique,
+    pairs_to_dict,
+    pick_atom,
+    round_to,
+    text_to_binary,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Mode = Literal["coerce", "strict"]
+Schema = core_schema.CoreSchema
+_RENAMED = {"min_items": "min_length", "max_items": "max_length", "min_size": "min_length", "max_size": "max_length"}
+
+
+class Compiler:
+    """Turns types into core schemas; `finish` wraps the outermost with what recursion needs."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.is_strict = mode == "strict"
+        self._definitions: dict[str, Schema] = {}
+        self._enclosing: list[tuple[str, str]] = []
+        self._referred: set[str] = set()
+        self._classes = 0
+        self._is_plain = False
+
+    def finish(self, schema: Schema) -> Schema:
+        """Return `schema` together with the definitions that were met on the way."""
+        if not self._definitions:
+            return schema
+        return core_schema.definitions_schema(schema, list(self._definitions.values()))
+
+    def compile(self, type_: Type) -> Schema:
+        """Return the core schema of one type."""
+        made = expand(type_)
+        if made is not type_:
+            return self._shorthand(type_.kind, self.compile(made))
+        if type_.python is not None and type_.kind != "atom" and not is_typeddict(type_.python):
+            return self._of_class(type_)
+        method: Callable[[Type], Schema] = getattr(self, f"_{type_.kind}")
+        return method(type_)
+
+    def _shorthand(self, kind: str, schema: Schema) -> Schema:
+        member = SHORTHAND.get(kind)
+        if member is None or self.is_strict:
+            return schema
+
+        def spelled_out(value: Any) -> Any:  # noqa: ANN401
+            return {member: value} if isinstance(value, str | list) else value
+
+        return core_schema.no_info_before_validator_function(spelled_out, schema)
+
+    def _str(self, type_: Type) -> Schema:
+        rules = dict(type_.constraints)
+        format_ = rules.pop("format", None)
+        options: dict[str, Any] = {**rules, "strict": self.is_strict, "coerce_numbers_to_str": not self.is_strict}
+        if "pattern" in rules:
+            options["regex_engine"] = _engine(rules["pattern"])
+        made = core_schema.str_schema(**options)
+        if format_ is None:
+            return made
+        shape = core_schema.str_schema(pattern=FORMATS[format_], metadata={"format": format_})
+        named = core_schema.custom_error_schema(
+            shape, "format", custom_error_message="{said}", custom_error_context={"said": f"expected a {format_}"}
+        )
+        return core_schema.chain_schema([made, named])
+
+    def _int(self, type_: Type) -> Schema:
+        return core_schema.int_schema(**dict(type_.constraints), strict=self.is_strict)
+
+    def _float(self, type_: Type) -> Schema:
+        rules = dict(type_.constraints)
+        precision = rules.pop("precision", None)
+        made: Schema = core_schema.float_schema(**rules, allow_inf_nan=False, strict=self.is_strict)
+        if precision is not None:
+            made = core_schema.no_info_after_validator_function(round_to(precision, is_strict=self.is_strict), made)
+        if self.is_strict:  # the engine's strict float takes whole numbers
+            made = core_schema.chain_schema([core_schema.is_instance_schema(float, cls_repr="float"), made])
+        return made
+
+    def _bool(self, _: Type) -> Schema:
+        return core_schema.bool_schema(strict=self.is_strict)
+
+    def _any(self, _: Type) -> Schema:
+        return core_schema.no_info_after_validator_function(check_depth, core_schema.any_schema())
+
+    def _none(self, _: Type) -> Schema:
+        return core_schema.none_schema()
+
+    def _binary(self, _: Type) -> Schema:
+        made = core_schema.bytes_schema(
+            strict=True,
+            serialization=core_schema.plain_serializer_function_ser_schema(binary_to_text, when_used="json"),
+        )
+        return made if self.is_strict else core_schema.no_info_before_validator_function(text_to_binary, made)
+
+    def _atom(self, type_: Type) -> Schema:
+        values = type_.constraint("one_of")
+        if type_.python is None and all(isinstance(value, str) for value in values):
+            return core_schema.literal_schema(list(values))
+        return core_schema.no_info_plain_validator_function(
+            pick_atom(values, python=type_.python, is_strict=self.is_strict)
+        )
+
+    def _list(self, type_: Type) -> Schema:
+        rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
+        unique = rules.pop("unique", False)
+        items = self.compile(type_.args[0]) if type_.args else core_schema.any_schema()
+        made: Schema = core_schema.list_schema(items, strict=self.is_strict, **rules)
+        return core_schema.no_info_after_validator_function(keep_unique, made) if unique else made
+
+    def _tuple(self, type_: Type) -> Schema:
+        items = [self.compile(arg) for arg in type_.args]
+        made = core_schema.tuple_schema(items)
+        if not self.is_strict:
+            return made
+        kinds = (list, tuple)
+        return core_schema.chain_schema([core_schema.is_instance_schema(kinds, cls_repr="list"), made])
+
+    def _dict(self, type_: Type) -> Schema:
+        rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
+        required = rules.pop("required_keys", ())
+        keys, values = (
+            (self.compile(arg) for arg in type_.args) if type_.args else (core_schema.str_schema(strict=True), None)
+        )
+        made: Schema = core_schema.dict_schema(keys, values, strict=self.is_strict, **rules)
+        if required:
+            made = core_schema.no_info_after_validator_function(keep_required(required), made)
+        return made if self.is_strict else core_schema.no_info_before_validator_function(pairs_to_dict, made)
+
+    def _union(self, type_: Type) -> Schema:
+        tag = type_.constraint("tag")
+        parts = [arg for arg in type_.args if arg.kind != "none"]
+        made: Schema
+        if tag is not None:
+            made = self._tagged(parts, tag)
+        elif len(parts) == 1:
+            made = self.compile(parts[0])
+        else:
+            made = core_schema.union_schema([(self.compile(part), str(at)) for at, part in enumerate(parts)])
+        return core_schema.nullable_schema(made) if len(parts) < len(type_.args) else made
+
+    def _tagged(self, parts: list[Type], tag: str) -> Schema:
+        choices: dict[Hashable, Schema] = {}
+        for part in parts:
+            for value in tag_values(part, tag):
+                choices[value] = self.compile(part)
+        return core_schema.tagged_union_schema(choices, tag, from_attributes=True)
+
+    def _object(self, type_: Type) -> Schema:
+        self._classes += 1
+        ref = f"{type_.title}:{self._classes}"
+        self._enclosing.append((type_.title, ref))
+        compiled = [(member, self.compile(member.type)) for member in type_.members]
+        self._enclosing.pop()
+        is_dict = self._is_plain or is_typeddict(type_.python)
+        made = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
+        if ref not in self._referred:
+            return made
+        self._definitions[ref] = {**made, "ref": ref}
+        return core_schema.definition_reference_schema(ref)
+
+    def _record(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
+        fields = {member.name: core_schema.model_field(_with_default(member, schema)) for member, schema in compiled}
+        has_absent = any(not member.is_required and member.default is MISSING for member, _ in compiled)
+        return core_schema.model_schema(
+            record_class(type_.title),
+            core_schema.model_fields_schema(fields, extra_behavior=self._extra(type_)),
+            post_init="drop_absent" if has_absent else None,
+        )
+
+    def _plain_object(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
+        fields = {
+            member.name: core_schema.typed_dict_field(schema, required=member.is_required)
+            for member, schema in compiled
+        }
+        return core_schema.typed_dict_schema(fields, extra_behavior=self._extra(type_))
+
+    def _extra(self, type_: Type) -> Literal["allow", "forbid", "ignore"]:
+        declared: Literal["allow", "forbid"] | None = type_.constraint("extra")
+        return declared or ("forbid" if self.is_strict else "ignore")
+
+    def _ref(self, type_: Type) -> Schema:
+        for title, ref in reversed(self._enclosing):
+            if title == type_.title:
+                self._referred.add(ref)
+                return core_schema.definition_reference_schema(ref)
+        raise SignatureError(f"there is no enclosing object {type_.title!r} to refer to")
+
+    def _of_class(self, type_: Type) -> Schema:
+        """The class makes the values; in strict mode the data must fit the declared type first, instances pass."""
+        if not self.is_strict:
+            return self._hoisted(_class_schema(type_.python))
+        outer, self._is_plain = self._is_plain, True
+        shape = self.compile(replace(type_, python=None))
+        self._is_plain = outer
+        own = get_origin(type_.python) or type_.python
+        if isinstance(own, type):
+            shape = core_schema.no_info_wrap_validator_function(
+                lambda value, check: value if isinstance(value, own) else check(value), shape
+            )
+        if self._is_plain:
+            return shape
+        return core_schema.chain_schema([shape, self._hoisted(_class_schema(type_.python))])
+
+    def _hoisted(self, schema: Schema) -> Schema:
+        """Move definitions to the outermost schema, where the engine wants each of them once."""
+        while schema["type"] == "definitions":
+            self._definitions |= {part["ref"]: part for part in schema["definitions"]}
+            schema = schema["schema"]
+        return schema
+
+
+def _with_default(member: Member, schema: Schema) -> Schema:
+    if member.is_required:
+        return schema
+    if member.default is MISSING:
+        return core_schema.with_default_schema(schema, default=MISSING)
+    return core_schema.with_default_schema(schema, default=member.default, validate_default=True)
+
+
+def _class_schema(python: Any) -> Schema:  # noqa: ANN401
+    """Return the core schema that pydantic makes of a class or annotation."""
+    from pydantic import BaseModel, TypeAdapter
+    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
+    made: Schema
+    try:
+        if isinstance(python, type) and issubclass(python, BaseModel):
+            if not python.__pydantic_complete__:
+                python.model_rebuild()
+            made = python.__pydantic_core_schema__
+        else:
+            made = TypeAdapter(python).core_schema
+    except (PydanticUserError, PydanticUndefinedAnnotation, NameError) as error:
+        raise SignatureError(f"pydantic cannot validate {python!r}: {error}") from error
+    return made
+
+
+@lru_cache(maxsize=1024)
+def _engine(pattern: str) -> Literal["rust-regex", "python-re"]:
+    """Choose the linear-time engine where it knows the pattern, else Python's (look-around, back-references)."""
+    try:
+        SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError:
+        return "python-re"
+    return "rust-regex"

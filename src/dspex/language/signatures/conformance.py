@@ -1,0 +1,219 @@
+"""What each provider documents about the schemas that it takes, as rules that can be run.
+
+A rule has the page that it was read from. `problems` runs those of one provider; none are left in what
+`Signature.to_json_schema` returns.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_OPENAI = "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas"
+_OPENAI_NAME = "https://platform.openai.com/docs/api-reference/chat/create"
+_ANTHROPIC = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use"
+_GEMINI = "https://ai.google.dev/api/caching#Schema"
+_MCP = "https://modelcontextprotocol.io/specification/2025-06-18/server/tools"
+_NESTED = ("properties", "$defs")
+_INSIDE = ("items", "additionalProperties", "propertyNames")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+Node = dict[str, Any]
+Found = Iterator[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One documented limit: `check` takes the root schema and yields a sentence for each breach."""
+
+    provider: str
+    text: str
+    source: str
+    check: Callable[[Node], Found]
+
+
+def problems(provider: str, schema: Node) -> list[str]:
+    """Return what is wrong with `schema` by the rules of `provider`; empty where it conforms."""
+    return [found for rule in RULES if rule.provider == provider for found in rule.check(schema)]
+
+
+def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, Node, int]]:  # noqa: ANN401
+    """Yield each schema within `schema`: its place, itself, and how many objects it is nested in."""
+    if not isinstance(schema, dict):
+        return
+    yield path, schema, depth
+    inner = depth + ("properties" in schema)
+    for key in _NESTED:
+        for name, part in schema.get(key, {}).items():
+            yield from walk(part, f"{path}/{key}/{name}", inner if key == "properties" else 0)
+    for key in _INSIDE:
+        yield from walk(schema.get(key), f"{path}/{key}", inner)
+    for key in _LISTS:
+        for at, part in enumerate(schema.get(key, ())):
+            yield from walk(part, f"{path}/{key}/{at}", inner)
+
+
+def _root_is_object(schema: Node) -> Found:
+    if schema.get("type") != "object" or any(key in schema for key in ("anyOf", "oneOf", "allOf")):
+        yield "the root of a schema must be an object"
+
+
+def _closed(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if node.get("type") == "object" and node.get("additionalProperties") is not False:
+            yield f"{path}: an object must have additionalProperties: false"
+
+
+def _all_required(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if set(node.get("properties", ())) - set(node.get("required", ())):
+            yield f"{path}: every property must be required"
+
+
+def _has_type(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if not any(key in node for key in ("type", "anyOf", "$ref", "enum", "const")):
+            yield f"{path}: a value of any type cannot be asked for; give it a type"
+
+
+def _only(*keywords: str) -> Callable[[Node], Found]:
+    known = frozenset(keywords)
+
+    def check(schema: Node) -> Found:
+        for path, node, _ in walk(schema):
+            for key in node:
+                if key not in known:
+                    yield f"{path}: the keyword {key!r} is not supported"
+
+    return check
+
+
+def _nesting(limit: int) -> Callable[[Node], Found]:
+    def check(schema: Node) -> Found:
+        for path, _, depth in walk(schema):
+            if depth > limit:
+                yield f"{path}: nested deeper than {limit} levels"
+                return
+
+    return check
+
+
+def _amounts(schema: Node) -> Found:
+    count = sum(len(node.get("properties", ())) for _, node, _ in walk(schema))
+    if count > 5000:
+        yield f"{count} properties, more than 5000"
+    enums = [node["enum"] for _, node, _ in walk(schema) if "enum" in node]
+    if (values := sum(map(len, enums))) > 1000:
+        yield f"{values} enum values, more than 1000"
+    for enum in enums:
+        if len(enum) > 250 and sum(len(str(value)) for value in enum) > 15000:
+            yield f"an enum of {len(enum)} values has more than 15000 characters"
+    size = sum(len(name) for _, node, _ in walk(schema) for key in _NESTED for name in node.get(key, ()))
+    size += sum(len(str(value)) for enum in enums for value in enum)
+    if size > 120_000:
+        yield f"names and enum values have {size} characters, more than 120000"
+
+
+def _formats(*known: str) -> Callable[[Node], Found]:
+    def check(schema: Node) -> Found:
+        for path, node, _ in walk(schema):
+            if node.get("type") == "string" and node.get("format", known[0]) not in known:
+                yield f"{path}: the format {node['format']!r} is not supported"
+
+    return check
+
+
+def _keys(pattern: str) -> Callable[[Node], Found]:
+    legal = re.compile(pattern)
+
+    def check(schema: Node) -> Found:
+        for path, node, _ in walk(schema):
+            for name in node.get("properties", ()):
+                if not legal.fullmatch(name):
+                    yield f"{path}: the name {name!r} does not match {pattern}; give the field another alias"
+
+    return check
+
+
+def _texts_in_enums(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if "enum" in node and not all(isinstance(value, str) for value in node["enum"]):
+            yield f"{path}: an enum holds texts only"
+
+
+def _one_type(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if isinstance(node.get("type"), list) or node.get("type") == "null":
+            yield f"{path}: a schema has one type, and null is said as nullable"
+
+
+def _no_reference(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if "$ref" in node or "$defs" in node:
+            yield f"{path}: recursive types have no place in this dialect, which knows no references"
+            return
+
+
+def _items_given(schema: Node) -> Found:
+    for path, node, _ in walk(schema):
+        if node.get("type") == "array" and not isinstance(node.get("items"), dict):
+            yield f"{path}: an array must say what its items are"
+
+
+_OPENAI_KEYWORDS = (
+    "type", "title", "description", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf",
+    "$ref", "$defs", "pattern", "format", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum",
+    "minItems", "maxItems",
+)  # fmt: skip
+GEMINI_KEYWORDS = (
+    "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
+    "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
+    "default", "items", "minimum", "maximum",
+)  # fmt: skip
+OPENAI_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+
+
+def _rules(provider: str, *rows: tuple[str, str, Callable[[Node], Found]]) -> tuple[Rule, ...]:
+    return tuple(Rule(provider=provider, text=text, source=source, check=check) for text, source, check in rows)
+
+
+RULES: tuple[Rule, ...] = (
+    *_rules(
+        "openai",
+        ("the root is an object and no anyOf", _OPENAI, _root_is_object),
+        ("every object has additionalProperties: false", _OPENAI, _closed),
+        ("every property is required", _OPENAI, _all_required),
+        ("every value has a type", _OPENAI, _has_type),
+        ("an array says what its items are", _OPENAI, _items_given),
+        ("only the listed keywords", _OPENAI, _only(*_OPENAI_KEYWORDS)),
+        ("only the listed formats", _OPENAI, _formats(*OPENAI_FORMATS)),
+        ("at most 10 levels of nesting", _OPENAI, _nesting(10)),
+        ("at most 5000 properties, 1000 enum values, 120000 characters", _OPENAI, _amounts),
+    ),
+    *_rules(
+        "anthropic",
+        ("the root of input_schema is an object", _ANTHROPIC, _root_is_object),
+        (
+            "property names match a pattern",
+            "https://github.com/n8n-io/n8n/issues/30590",
+            _keys(r"[a-zA-Z0-9_.-]{1,64}"),
+        ),
+    ),
+    *_rules(
+        "gemini",
+        ("the root is an object", _GEMINI, _root_is_object),
+        ("no references", _GEMINI, _no_reference),
+        ("only the listed fields of a schema", _GEMINI, _only(*GEMINI_KEYWORDS)),
+        ("one type, null as nullable", _GEMINI, _one_type),
+        ("enums of texts only", _GEMINI, _texts_in_enums),
+        ("an array says what its items are", _GEMINI, _items_given),
+        ("only the formats enum and date-time of texts", _GEMINI, _formats("enum", "date-time")),
+    ),
+    *_rules("mcp", ("inputSchema and outputSchema are objects", _MCP, _root_is_object)),
+    *_rules("generic", ("a signature is an object", "https://json-schema.org/draft/2020-12", _root_is_object)),
+)
+PROVIDER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+NAME_SOURCES = {
+    "openai": _OPENAI_NAME,
+    "anthropic": _ANTHROPIC,
+    "gemini": "https://ai.google.dev/api/caching#FunctionDeclaration",
+}

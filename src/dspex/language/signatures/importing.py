@@ -1,0 +1,124 @@
+"""Signatures of what was declared elsewhere: schemas, tool definitions, models, functions."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.annotations import from_annotation
+from dspex.language.signatures.checks import is_legal_name
+from dspex.language.signatures.field import Field, Role
+from dspex.language.signatures.names import field_name
+from dspex.language.signatures.reading import SchemaReader
+from dspex.language.signatures.types import MISSING, Member, Type, make, union
+
+_ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
+_PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
+
+
+def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | None:
+    """Return the parameters' schema, name and description of a tool definition in any provider's form."""
+    inner = data.get("function") if isinstance(data.get("function"), Mapping) else data
+    if not isinstance(inner, Mapping) or "properties" in inner:
+        return None
+    for key in _PARAMETERS:
+        if isinstance(inner.get(key), Mapping):
+            return inner[key], str(inner.get("name", "")), str(inner.get("description", ""))
+    return None
+
+
+def schema_fields(
+    schema: Mapping[str, Any], role: Role, *, reserved: frozenset[str], foreign: Mapping[str, str] | None = None
+) -> list[Field]:
+    """Return one field for each property of an object schema."""
+    reader = SchemaReader(schema, foreign)
+    whole: Any = schema
+    while isinstance(whole, Mapping) and "$ref" in whole:
+        whole = reader._resolved(whole["$ref"], "#")  # noqa: SLF001  # the reader of this very document
+    kind = whole.get("type", "object") if isinstance(whole, Mapping) else None
+    if reader.foreign.get(str(kind), kind) != "object" or not isinstance(whole.get("properties", {}), Mapping):
+        raise SignatureError(f"a signature is made of an object's schema, not of one of type {kind!r}")
+    if "allOf" in whole:
+        whole = reader._merged(whole, "#")  # noqa: SLF001
+    return member_fields(reader.members(whole), role, reserved=reserved)
+
+
+def member_fields(members: list[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
+    """Return members as fields; names that cannot stand are changed and kept as aliases."""
+    kept = {member.name for member in members if is_legal_name(member.name, reserved)}
+    taken = set(reserved) | kept
+    fields = []
+    for member in members:
+        name = member.name
+        if name not in kept:
+            name = field_name(member.name, taken)
+            while not is_legal_name(name, reserved):  # a keyword
+                name = f"{name}_"
+            taken.add(name)
+        type_, default = _with_absence(member)
+        alias = member.name if name != member.name else None
+        fields.append(Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias))
+    return fields
+
+
+def _with_absence(member: Member) -> tuple[Type, Any]:
+    """A field has no 'absent': one that may be left out is None then."""
+    if member.is_required or member.default is not MISSING or member.type.kind == "any":
+        return member.type, None if not member.is_required and member.default is MISSING else member.default
+    return union(member.type, make("none")), None
+
+
+def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
+    """Return the parameters of a function as inputs, its return as outputs, and its docstring as instructions.
+
+    A return annotation that is a model, a dataclass or a TypedDict gives one output for each of its members; any other
+    one gives the single output `result`.
+    """
+    text = inspect.getdoc(function) or ""
+    summary, said = _docstring(text)
+    try:
+        shape = inspect.signature(function, eval_str=True)
+    except (NameError, ValueError, TypeError) as error:
+        raise SignatureError(f"{function!r} cannot be read: {error}") from None
+    fields = []
+    for parameter in shape.parameters.values():
+        if parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+            raise SignatureError(
+                f"{function.__name__}: *{parameter.name} has no place in a signature; name its parameters"
+            )
+        if parameter.annotation is inspect.Parameter.empty:
+            raise SignatureError(f"{function.__name__}: parameter {parameter.name!r} has no annotation")
+        default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+        type_ = _read(function, parameter.name, parameter.annotation)
+        desc = said.get(parameter.name, "")
+        fields.append(Field(name=parameter.name, type=type_, role="input", desc=desc, default=default))
+    return [*fields, *_returned(function, shape.return_annotation)], summary
+
+
+def _read(function: Callable[..., Any], name: str, hint: Any) -> Type:  # noqa: ANN401
+    try:
+        return from_annotation(hint)
+    except SignatureError as error:
+        raise SignatureError(f"{function.__name__}: {name}: {error.message}") from None
+
+
+def _returned(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: ANN401
+    if hint is inspect.Signature.empty or hint is None:
+        raise SignatureError(f"{function.__name__} says not what it returns; annotate it, as in `-> str`")
+    type_ = _read(function, "return", hint)
+    if type_.kind == "object":
+        return member_fields(list(type_.members), "output", reserved=frozenset())
+    return [Field(name="result", type=type_, role="output")]
+
+
+def _docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Split a Google-form docstring into what is said before `Args:` and what is said of each argument."""
+    before, _, after = text.partition("\nArgs:\n")
+    said: dict[str, str] = {}
+    for line in after.split("\n"):
+        if line and not line[0].isspace():
+            break
+        if match := _ARGUMENT.match(line):
+            said[match[1]] = match[2].strip()
+    return before.split("\nReturns:")[0].strip(), said

@@ -1,0 +1,228 @@
+"""What the validation engine found wrong, said so that a person can act on it."""
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspex.errors import FieldError, InvalidError, suggest
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.kinds import KINDS
+from dspex.language.signatures.types import Type
+
+_SHOWN = 100  # a list of a million wrong items is one mistake, not a million
+_CONSTRAINTS = {
+    "greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt",
+    "multiple_of": "multiple_of", "string_too_short": "min_length", "string_too_long": "max_length",
+    "string_pattern_mismatch": "pattern", "literal_error": "one_of", "finite_number": "finite",
+    "union_tag_invalid": "tag", "union_tag_not_found": "tag", "recursion_loop": "depth",
+    "recursion_depth_exceeded": "depth",
+}  # fmt: skip
+_SIZES = {"list": ("min_items", "max_items"), "dict": ("min_size", "max_size")}
+_SAID = {
+    "ge": "must be at least {ge}", "gt": "must be greater than {gt}", "le": "must be at most {le}",
+    "lt": "must be less than {lt}", "multiple_of": "must be a multiple of {multiple_of}",
+    "min_length": "must have at least {min_length} characters",
+    "max_length": "must have at most {max_length} characters",
+    "pattern": "must match the pattern {pattern!r}", "one_of": "must be {expected}",
+    "finite": "must be finite: NaN and the infinities have no place in JSON",
+    "depth": "is nested too deeply, or contains itself",
+    "min_items": "must have at least {min_length} items", "max_items": "must have at most {max_length} items",
+    "min_size": "must have at least {min_length} keys", "max_size": "must have at most {max_length} keys",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one error is: its path, the type there, and whether a union led there, from which branch."""
+
+    path: str
+    type: Type | None
+    branch: str = ""
+    is_branch_itself: bool = False
+
+
+def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field]) -> InvalidError:
+    """Return the error that tells all of what `error`, raised by the engine, found.
+
+    Raises:
+        ValueError: `error` itself, where it is none of the engine's.
+    """
+    from pydantic_core import ValidationError
+
+    if not isinstance(error, ValidationError):
+        raise error
+    found = error.errors(include_url=False)
+    places = [_place(item["loc"], fields) for item in found]
+    deeper = {place.path.split("\0")[0] for place in places if place.branch and not place.is_branch_itself}
+    errors: dict[tuple[str, str], FieldError] = {}
+    for item, place in zip(found, places, strict=True):
+        if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
+            continue  # another member of the union came closer, and says what is wrong inside
+        made = _field_error(item, place, fields)
+        errors.setdefault((made.path, made.message), made)
+    shown = list(errors.values())[:_SHOWN]
+    lines = "".join(f"\n  {made.path}: {made.message}" for made in shown)
+    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return InvalidError(f"{what} do not fit:{lines}{more}", errors=shown, error_count=len(errors))
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _place(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Place:
+    """Follow `location` through the types: it names the members of unions too, people want the data's path."""
+    if not location:
+        return _Place("", None)
+    name = str(location[0])
+    field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
+    return _Walk(field.name if field else name, field.type if field else None).to(location[1:])
+
+
+class _Walk:
+    """One walk down a type along a location."""
+
+    def __init__(self, path: str, type_: Type | None) -> None:
+        self.path = path
+        self.type = type_
+        self.enclosing: list[Type] = []
+        self.branch = ""
+        self.is_branch_itself = False
+
+    def to(self, location: Sequence[str | int]) -> _Place:
+        for part in location:
+            self._step(part)
+        return _Place(self.path, self.type, self.branch, self.is_branch_itself)
+
+    def _step(self, part: str | int) -> None:
+        type_ = self._here()
+        self.is_branch_itself = False
+        if type_ is None:
+            self._extend(part)
+        elif type_.kind == "union":
+            self._into_union(type_, part)
+        elif type_.kind == "object":
+            self.enclosing.append(type_)
+            self._extend(part)
+            self.type = next((member.type for member in type_.members if member.name == part), None)
+        elif type_.kind in {"list", "tuple"} and isinstance(part, int):
+            self._extend(part)
+            at = 0 if type_.kind == "list" else part
+            self.type = type_.args[at] if at < len(type_.args) else None
+        elif type_.kind == "dict" and part != "[key]":
+            self._extend(part)
+            self.type = type_.args[1] if type_.args else None
+        elif part != "[key]":  # a step inside one of the engine's own schemas, such as a function's
+            self.type = None
+
+    def _here(self) -> Type | None:
+        type_ = expand(self.type) if self.type else None
+        if type_ is not None and type_.kind == "ref":
+            while self.enclosing and self.enclosing[-1].title != type_.title:
+                self.enclosing.pop()
+            return self.enclosing.pop() if self.enclosing else None
+        if type_ is not None and type_.kind == "union":
+            parts = [arg for arg in type_.args if arg.kind != "none"]
+            if len(parts) == 1:
+                self.type = parts[0]
+                return self._here()
+        return type_
+
+    def _into_union(self, type_: Type, part: str | int) -> None:
+        parts = [arg for arg in type_.args if arg.kind != "none"]
+        label = str(part)
+        if type_.constraint("tag") is not None:
+            from dspex.language.signatures.types import tag_values
+
+            tag = type_.constraint("tag")
+            self.type = next((arg for arg in parts if label in tag_values(arg, tag)), None)
+            return
+        self.type = parts[int(label)] if label.isdecimal() and int(label) < len(parts) else None
+        self.branch = f"{self.branch} {label}"
+        self.is_branch_itself = True
+        if self.type is None:  # a class of the user's own, whose schema names its branches in its own way
+            self.type = None
+
+    def _extend(self, part: str | int) -> None:
+        self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
+
+
+def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Field]) -> FieldError:
+    name = str(item["loc"][0]) if item["loc"] else ""
+    field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
+    top = field.name if field else name
+    rule, value = item["type"], item["input"]
+    expected = _expected(field.type if field and place.is_branch_itself else place.type, fields, name=top)
+    if rule == "missing":
+        return FieldError(
+            field=top, path=place.path, value=None, message=f"required, but missing. Give {expected}",
+            constraint="missing", expected=expected,
+        )  # fmt: skip
+    if rule == "extra_forbidden":
+        message = _unknown(item["loc"], fields)
+        return FieldError(
+            field=top, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
+        )
+    constraint, message = _said(item, place, expected)
+    return FieldError(
+        field=top, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
+        constraint=constraint, expected=expected,
+    )  # fmt: skip
+
+
+def _said(item: Mapping[str, Any], place: _Place, expected: str) -> tuple[str, str]:
+    """Return the constraint that was broken and what to say about it."""
+    rule, context = item["type"], item.get("ctx", {})
+    if rule in {"too_short", "too_long"}:
+        sizes = _SIZES.get(expand(place.type).kind if place.type else "", ("min_items", "max_items"))
+        constraint = sizes[rule == "too_long"]
+    else:
+        constraint = _CONSTRAINTS.get(rule, rule)
+    if constraint in _SAID and not place.is_branch_itself:
+        return constraint, _SAID[constraint].format(**context)
+    if constraint == "tag":
+        return constraint, f"must have a member {context['discriminator']} that says which of the objects it is"
+    if place.is_branch_itself or _is_type_error(rule):
+        return "type", f"must be {expected}"
+    return constraint, str(item["msg"])
+
+
+def _is_type_error(rule: str) -> bool:
+    return rule.endswith(("_type", "_parsing", "_from_float", "_size", "_attributes_type")) or rule == "is_instance_of"
+
+
+def _unknown(location: Sequence[str | int], fields: Mapping[str, Field]) -> str:
+    if len(location) == 1:
+        name = str(location[0])
+        return f"unknown field.{suggest(name, list(fields))} Fields are: {', '.join(fields) or 'none'}"
+    walk = _place(location[:-1], fields)
+    known = [member.name for member in expand(walk.type).members] if walk.type else []
+    return f"unknown member.{suggest(str(location[-1]), known)} Members are: {', '.join(known) or 'none'}"
+
+
+def _expected(type_: Type | None, fields: Mapping[str, Field], *, name: str) -> str:
+    from dspex.language.signatures.rendering import type_text
+
+    if type_ is None:
+        return f"one of: {', '.join(fields) or 'no field'}" if name not in fields else "a value of its type"
+    return f"{type_text(type_)} ({KINDS[type_.kind].text})"
+
+
+class _Brief(reprlib.Repr):
+    """`repr` with limits on depth and length, so that no value is too large or too deep to be named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 4, 80, 80, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 4000:  # beyond what Python turns into digits
+            return f"a whole number of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+def brief(value: object) -> str:
+    """Return a short `repr` of any value, cut where it is long or deep."""
+    return _Brief().repr(value)

@@ -1,0 +1,111 @@
+"""What the value of a constraint has to be."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.kinds import FORMATS, Rule
+
+_LARGEST_COUNT = 2**31
+
+
+def check_rule(kind: str, name: str, *, rule: Rule, value: Any) -> Any:  # noqa: ANN401  # any value in, a JSON one out
+    """Return `value` as constraint `name` of `kind` holds it.
+
+    Raises:
+        SignatureError: it is not what this constraint takes.
+    """
+    expected, accepts, convert = _RULES[rule]
+    if kind == "int" and rule in {"number", "step"} and not isinstance(value, int):
+        expected, accepts = "a whole number", lambda _: False
+    if not accepts(value):
+        raise SignatureError(
+            f"constraint {name!r} of type {kind!r} takes {expected}, not {value!r}.{_hint(rule, value)}",
+            constraint=name,
+        )
+    return convert(value) if convert else value
+
+
+def check_together(kind: str, rules: Mapping[str, Any]) -> None:
+    """Refuse constraints that no value can satisfy together."""
+    for low, high in _PAIRS:
+        if low in rules and high in rules:
+            open_ended = low == "gt" or high == "lt"
+            if rules[low] > rules[high] or (open_ended and rules[low] == rules[high]):
+                raise SignatureError(
+                    f"type {kind!r}: {low}={rules[low]!r} and {high}={rules[high]!r} leave no value", constraint=high
+                )
+    if kind == "atom" and len(rules) > 1:
+        other = next(name for name in rules if name != "one_of")
+        raise SignatureError(f"choices and {other} do not go together; the choices say it all", constraint=other)
+
+
+_PAIRS = [
+    ("ge", "le"), ("ge", "lt"), ("gt", "le"), ("gt", "lt"), ("min_length", "max_length"),
+    ("min_items", "max_items"), ("min_size", "max_size"), ("min_value", "max_value"),
+]  # fmt: skip
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_regex(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+def _is_choice(value: object) -> bool:
+    return value is None or type(value) in {str, int, bool} or (type(value) is float and math.isfinite(value))
+
+
+def _are_choices(value: object) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(_is_choice(item) for item in value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _once(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return tuple({(type(value), value): value for value in values}.values())
+
+
+def _hint(rule: Rule, value: object) -> str:
+    if rule == "format" and isinstance(value, str):
+        return suggest(value, list(FORMATS))
+    if rule == "regex" and isinstance(value, str):
+        return " Write it as Python's re module does; double each backslash inside a quoted text."
+    return ""
+
+
+_RULES: dict[Rule, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None]] = {
+    "count": ("a whole number, 0 or more", _is_count, None),
+    "size": ("a whole number, 1 or more", lambda value: _is_count(value) and value > 0, None),
+    "number": ("a finite number", _is_number, None),
+    "step": ("a number greater than 0", lambda value: _is_number(value) and value > 0, None),
+    "regex": ("a regular expression", _is_regex, None),
+    "format": (
+        f"one of {', '.join(map(repr, FORMATS))}",
+        lambda value: isinstance(value, str) and value in FORMATS,
+        None,
+    ),
+    "choices": ("a list of texts, numbers, true, false or null", _are_choices, _once),
+    "flag": ("true or false", lambda value: isinstance(value, bool), None),
+    "names": ("a list of texts", _are_names, _once),
+    "name": ("the name of a member", lambda value: isinstance(value, str) and bool(value), None),
+    "extra": ("'allow' or 'forbid'", lambda value: value in ("allow", "forbid"), None),
+}

@@ -1,0 +1,78 @@
+"""The words of the string form, and errors that point at one of them."""
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from dspex.errors import SignatureError
+
+_TOKEN = re.compile(
+    r"""(?:(?P<arrow>->)|(?P<name>[^\W\d]\w*)|(?P<number>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
+    r"""|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[][(){}:,=|?]))""",
+    re.DOTALL,
+)
+_SPACE = re.compile(r"\s*")
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_AROUND = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One word: what it is, how it is written, and where."""
+
+    kind: str
+    text: str
+    column: int
+
+    @property
+    def shown(self) -> str:
+        """The word as an error quotes it."""
+        return "the end" if self.kind == "end" else repr(self.text)
+
+
+def tokenize(text: str) -> list[Token]:
+    """Return the words of `text`, with one of kind "end" after them, in linear time.
+
+    Raises:
+        SignatureError: something in it is no word.
+    """
+    tokens: list[Token] = []
+    position = _SPACE.match(text, 0).end()  # type: ignore[union-attr]  # matches anything
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None or match.lastgroup is None:
+            read = text[position]
+            if read in "\"'":
+                fail(text, position, f"a text that never ends; close it with {read}")
+            fail(
+                text, position, f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read {read!r}"
+            )
+        tokens.append(Token(match.lastgroup, match[0], position))
+        position = _SPACE.match(text, match.end()).end()  # type: ignore[union-attr]
+    return [*tokens, Token("end", "", len(text))]
+
+
+def fail(text: str, column: int, problem: str) -> NoReturn:
+    """Raise a `SignatureError` that says `problem` and points at `column` of `text` (counted from 0)."""
+    start, end = max(0, column - _AROUND), column + _AROUND
+    before, after = "..." if start else "", "..." if end < len(text) else ""
+    shown = "".join(char if char.isprintable() else " " for char in text[start:end])
+    raise SignatureError(
+        f"at column {column + 1}: {problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + column - start)}^",
+        column=column + 1,
+    )
+
+
+def unquote(text: str) -> str:
+    """Return what a quoted text says. As in Python, a backslash before a letter that is no escape stays."""
+    return _ESCAPE.sub(_unescaped, text[1:-1])
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1]
+    if len(code) > 1:
+        return chr(int(code[1:], 16))
+    if code in _ESCAPES:
+        return _ESCAPES[code]
+    return code if code in "\\\"'/" else match[0]

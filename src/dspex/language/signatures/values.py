@@ -1,0 +1,135 @@
+"""The checks that the validation engine does not know: small functions over single values."""
+
+import base64
+import binascii
+import enum
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import PydanticCustomError, to_jsonable_python
+
+DEPTH_LIMIT = 200
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
+    """Refuse containers nested deeper than `DEPTH_LIMIT`: nothing could write them as JSON."""
+    level = [value] if isinstance(value, dict | list | tuple) else []
+    for _ in range(DEPTH_LIMIT):
+        if not level:
+            return value
+        # by identity, so that shared and circular parts are walked once
+        level = list({id(child): child for part in level for child in _children(part)}.values())
+    raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
+
+
+def _children(part: Any) -> list[Any]:  # noqa: ANN401
+    inside = part.values() if isinstance(part, dict) else part
+    return [child for child in inside if isinstance(child, dict | list | tuple)]
+
+
+def keep_unique(values: Any) -> Any:  # noqa: ANN401
+    """Refuse a list that holds one value twice, as JSON compares values."""
+    seen: dict[Any, int] = {}
+    for at, value in enumerate(values):
+        key = _identity(value)
+        if key in seen:
+            raise PydanticCustomError(
+                "unique", "the values at {first} and {second} are equal", {"first": seen[key], "second": at}
+            )
+        seen[key] = at
+    return values
+
+
+def _identity(value: Any) -> Any:  # noqa: ANN401
+    if type(value) in {str, int, float, bool}:
+        return (type(value) is bool, value)
+    return json.dumps(_numbers(to_jsonable_python(value, fallback=repr)), sort_keys=True)
+
+
+def _numbers(value: Any) -> Any:  # noqa: ANN401
+    """Write 1.0 as 1 at any depth: to JSON they are one number."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def keep_required(names: Sequence[str]) -> Callable[[Any], Any]:
+    """Return a check that a mapping has all of `names`."""
+
+    def check(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        missing = [name for name in names if name not in value]
+        if missing:
+            raise PydanticCustomError(
+                "required_keys", "the keys {missing} are missing", {"missing": ", ".join(missing)}
+            )
+        return value
+
+    return check
+
+
+def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
+    """Read `[{"key": k, "value": v}]` as a mapping: the form for providers that know only fixed names."""
+    if type(value) is not list or not all(isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value):
+        return value
+    made = {pair["key"]: pair["value"] for pair in value}
+    if len(made) < len(value):
+        raise PydanticCustomError("unique", "one key is given twice")
+    return made
+
+
+def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callable[[Any], Any]:  # noqa: ANN401
+    """Return a check that a value is one of `values`; with an enumeration, the result is its member."""
+    members = list(python) if python is not None else []
+    results = {
+        _identity(value): members[at] if members else value for at, value in enumerate(values) if value is not None
+    }
+    texts = {} if is_strict else {str(value): result for (_, value), result in results.items()}
+    expected = " or ".join(repr(value) for value in values)
+
+    def check(value: Any) -> Any:  # noqa: ANN401
+        if python is not None and isinstance(value, python):
+            return value
+        if value is None and None in values:
+            return None
+        if isinstance(value, str | int | float) and not isinstance(value, enum.Enum):
+            key = _identity(value)
+            if key in results and (not is_strict or type(key[1]) in {type(known[1]) for known in results}):
+                return results[key]
+            if isinstance(value, str) and value in texts:
+                return texts[value]
+        raise PydanticCustomError("one_of", "expected {expected}", {"expected": expected})
+
+    return check
+
+
+def round_to(precision: int, *, is_strict: bool) -> Callable[[float], float]:
+    """Return a function that rounds to `precision` decimals, or, if strict, refuses a number that has more."""
+
+    def check(value: float) -> float:
+        rounded = round(value, precision)
+        if is_strict and rounded != value:
+            raise PydanticCustomError("precision", "more than {precision} decimals", {"precision": precision})
+        return rounded
+
+    return check
+
+
+def text_to_binary(value: Any) -> Any:  # noqa: ANN401
+    """Read base64 text as bytes."""
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise PydanticCustomError("base64", "this text is no base64") from None
+
+
+def binary_to_text(value: bytes) -> str:
+    """Write bytes as base64 text."""
+    return base64.b64encode(value).decode("ascii")

@@ -1,0 +1,25 @@
+"""How good a program is: data, metrics, reports, intervals and paired tests. Imported by optimizers and above."""
+
+from dspex.learning.evaluation.comparing import Comparison, Majority, compare, majority_class
+from dspex.learning.evaluation.dataset import Dataset
+from dspex.learning.evaluation.evaluate import evaluate
+from dspex.learning.evaluation.metric import Metric, exact_match
+from dspex.learning.evaluation.report import Report, Row, constant
+from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
+
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Interval",
+    "Majority",
+    "Metric",
+    "Report",
+    "Row",
+    "bootstrap",
+    "compare",
+    "constant",
+    "evaluate",
+    "exact_match",
+    "majority_class",
+    "wilson",
+]

@@ -1,0 +1,185 @@
+"""Rows of data with a name and a checksum."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+from dspex.errors import DefinitionError, suggest
+from dspex.language.records import Example
+from dspex.language.records.canonical import content_hash
+from dspex.learning.evaluation.reading import read_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Sequence[Example]):
+    """A frozen sequence of examples. Two datasets with the same rows in the same order have the same `checksum`."""
+
+    examples: tuple[Example, ...]
+    name: str = field(default="dataset", compare=False)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Dataset":
+        """Read a `.csv`, `.jsonl` or `.json` file (UTF-8, with or without a byte order mark).
+
+        Raises:
+            DefinitionError: naming the file, the line and how to mend it.
+        """
+        path = Path(path)
+        return cls(examples=tuple(Example(row) for row in read_rows(path)), name=path.stem)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, name: str = "dataset") -> "Dataset":
+        """Take rows as mappings from field name to value.
+
+        Raises:
+            DefinitionError: there is no row, or one of them is no mapping.
+        """
+        found = list(rows)
+        for number, row in enumerate(found):
+            if not isinstance(row, Mapping):
+                raise DefinitionError(f"row {number} of {name!r} is no mapping from field to value but {row!r}")
+        if not found:
+            raise DefinitionError(f"{name!r} has no rows")
+        return cls(examples=tuple(Example(row) for row in found), name=name)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+    def __getitem__(self, index: int | slice) -> "Example | Dataset":
+        if isinstance(index, slice):
+            return Dataset(examples=self.examples[index], name=self.name)
+        return self.examples[index]
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} rows of {', '.join(self.fields)})"
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that any row has, in the order of their first appearance."""
+        return tuple(dict.fromkeys(name for example in self.examples for name in example))
+
+    @cached_property
+    def checksum(self) -> str:
+        """BLAKE2b-256 over the rows in order; the name does not count."""
+        return content_hash([example.to_dict() for example in self.examples])
+
+    def column(self, name: str) -> list[object]:
+        """Return one field of all rows, in order.
+
+        Raises:
+            DefinitionError: a row does not have it.
+        """
+        for number, example in enumerate(self.examples):
+            if name not in example:
+                hint = suggest(name, list(example))
+                raise DefinitionError(
+                    f"row {number} of {self.name!r} has no field {name!r}.{hint} Its fields are: {', '.join(example)}"
+                )
+        return [example[name] for example in self.examples]
+
+    def where(self, **values: object) -> "Dataset":
+        """Return the rows that have all these values: `data.where(split="train")`.
+
+        Raises:
+            DefinitionError: no row has, or there is no such field.
+        """
+        columns = {name: self.column(name) for name in values}
+        kept = [n for n in range(len(self)) if all(columns[name][n] == value for name, value in values.items())]
+        label = ",".join(f"{name}={value}" for name, value in values.items())
+        if not kept:
+            seen = "; ".join(f"{name}: {', '.join(map(str, Counter(columns[name])))[:200]}" for name in values)
+            raise DefinitionError(f"no row of {self.name!r} has {label}; there is {seen}")
+        return self.pick(kept, name=f"{self.name}[{label}]")
+
+    def pick(self, indexes: Iterable[int], *, name: str | None = None) -> "Dataset":
+        """Return the rows at `indexes`, in the order given."""
+        return Dataset(examples=tuple(self.examples[index] for index in indexes), name=name or self.name)
+
+    def sample(self, count: int, *, seed: int) -> "Dataset":
+        """Return `count` rows drawn without replacement; the same seed draws the same rows.
+
+        Raises:
+            DefinitionError: there are fewer rows.
+        """
+        if not 0 < count <= len(self):
+            raise DefinitionError(f"cannot sample {count} of the {len(self)} rows of {self.name!r}")
+        return self.pick(_rng(seed).sample(range(len(self)), count))
+
+    def split(self, *sizes: float, seed: int, stratify: str | None = None) -> "tuple[Dataset, ...]":
+        """Return disjoint parts drawn at random, followed by the part with the rest where anything is left.
+
+        Args:
+            sizes: a fraction (0.5, below 1) or a count (20) for each part.
+            seed: the same seed draws the same parts.
+            stratify: a field whose values shall be as frequent in each part as in the whole.
+
+        Raises:
+            DefinitionError: a part would be empty, or the parts are larger than the whole.
+        """
+        counts = [self._count(size) for size in sizes]
+        left = len(self) - sum(counts)
+        if left < 0:
+            raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
+        order = self._shuffled(seed, stratify)
+        parts, start = [], 0
+        for count in [*counts, *([left] if left else [])]:
+            parts.append(self.pick(sorted(order[start : start + count])))
+            start += count
+        return tuple(parts)
+
+    def _count(self, size: float) -> int:
+        count = round(size * len(self)) if 0 < size < 1 else int(size)
+        if count < 1 or (size >= 1 and count != size):
+            raise DefinitionError(
+                f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or "
+                "a count from 1"
+            )
+        return count
+
+    def _shuffled(self, seed: int, stratify: str | None) -> list[int]:
+        """Return the indexes in random order; stratified, each beginning of it has about the shares of the whole."""
+        rng = _rng(seed)
+        order = list(range(len(self)))
+        rng.shuffle(order)
+        if stratify is None:
+            return order
+        column = self.column(stratify)
+        groups: dict[str, list[int]] = {}
+        for index in order:
+            groups.setdefault(str(column[index]), []).append(index)
+        placed = [(rank + rng.random()) / len(group) for group in groups.values() for rank in range(len(group))]
+        members = [index for group in groups.values() for index in group]
+        return [index for _, index in sorted(zip(placed, members, strict=True))]
+
+    def duplicates(self, other: "Dataset", *, fields: Sequence[str] = ()) -> list[tuple[int, int]]:
+        """Return (row here, row there) for each row of `other` that is here too: a leak, where one is the test set.
+
+        Text is compared without regard to case and white space. Args: `fields` are compared; all common ones by
+        default.
+        """
+        compared = list(fields) or [name for name in self.fields if name in other.fields]
+        first: dict[str, int] = {}
+        for number, example in enumerate(self.examples):
+            first.setdefault(_key(example, compared), number)
+        pairs = [(first.get(_key(example, compared)), number) for number, example in enumerate(other.examples)]
+        return [(here, there) for here, there in pairs if here is not None]
+
+
+def _rng(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311  # draws rows, keeps no secret
+
+
+def _key(example: Example, fields: Sequence[str]) -> str:
+    values = (example.get(name) for name in fields)
+    return content_hash([" ".join(value.lower().split()) if isinstance(value, str) else value for value in values])

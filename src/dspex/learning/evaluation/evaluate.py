@@ -1,0 +1,133 @@
+"""Score a program on every example."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dspex.errors import DefinitionError, suggest
+from dspex.execution.context import RunContext, current, without_run
+from dspex.execution.modules import Module, module_of
+from dspex.language.programs import Program
+from dspex.language.records import Example
+from dspex.learning.evaluation.dataset import Dataset
+from dspex.learning.evaluation.metric import Metric, metric_name, score_of
+from dspex.learning.evaluation.report import Report, Row
+
+Metrics = Metric | Mapping[str, Metric]
+
+
+async def evaluate(
+    program: Module | Program,
+    dataset: Dataset,
+    metric: Metrics,
+    *,
+    context: RunContext | None = None,
+    concurrency: int = 8,
+    on_row: Callable[[Row], None] | None = None,
+) -> Report:
+    """Score `program` on every example and return one row each, in dataset order.
+
+    A failing example becomes a row with `error` set and no score. It neither stops its siblings nor counts as zero;
+    `Report.mean` is over scored rows and says how many.
+
+    Args:
+        program: what to score.
+        dataset: what to score it on.
+        metric: a metric, or several by name of which the first is the main one.
+        context: the surroundings of all runs; those in force here by default.
+        concurrency: how many examples are under way at once; 1 for exact times on a model that answers one at a time.
+        on_row: told of each row as it is finished, so in no particular order.
+
+    Raises:
+        DefinitionError: the dataset lacks an input of the program, or `metric` raises or reads a field that
+            `program` does not produce.
+    """
+    module = module_of(program)
+    given = without_run(context or current())
+    scoring = _Scoring(module, metrics_by_name(metric), given)
+    scoring.check(dataset)
+    started = given.clock.monotonic_ns()
+    rows: list[Row | None] = [None] * len(dataset)
+    work = iter(enumerate(dataset))
+
+    async def worker(work: Iterator[tuple[int, Example]]) -> None:
+        for index, example in work:
+            rows[index] = row = await scoring.row(index, example)
+            if on_row is not None:
+                on_row(row)
+
+    await _together([worker(work) for _ in range(min(_at_least_one(concurrency), len(dataset)))])
+    return Report(
+        rows=tuple(row for row in rows if row is not None),
+        metrics=tuple(scoring.metrics),
+        dataset=dataset.name,
+        checksum=dataset.checksum,
+        seconds=(given.clock.monotonic_ns() - started) / 1e9,
+        seed=given.seed or 0,
+    )
+
+
+async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker)
+    except BaseExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+
+
+def _at_least_one(concurrency: int) -> int:
+    if concurrency < 1:
+        raise DefinitionError(f"concurrency is at least 1, not {concurrency!r}")
+    return concurrency
+
+
+def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
+    """Return one metric or several by their names.
+
+    Raises:
+        DefinitionError: there is none.
+    """
+    found = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
+    if not found:
+        raise DefinitionError("there is no metric to score with; give a function such as dspex.exact_match")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    module: Module
+    metrics: dict[str, Metric]
+    context: RunContext
+
+    def check(self, dataset: Dataset) -> None:
+        for name, field in self.module.contract().input_fields.items():
+            if field.is_required and name not in dataset.fields:
+                hint = suggest(name, dataset.fields)
+                raise DefinitionError(
+                    f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} It has: "
+                    f"{', '.join(dataset.fields)}"
+                )
+
+    async def row(self, index: int, example: Example) -> Row:
+        inputs = {name: example[name] for name in self.module.contract().input_fields if name in example}
+        clock = self.context.clock
+        started = clock.monotonic_ns()
+        try:
+            prediction = await self.module.acall(self.context, **inputs)
+        except DefinitionError:
+            raise  # a wrong declaration fails every row
+        except Exception as error:  # noqa: BLE001  # whatever a user's module raises is this row's result
+            seconds = (clock.monotonic_ns() - started) / 1e9
+            return Row(index=index, example=example, error=f"{type(error).__name__}: {error}", seconds=seconds)
+        seconds = (clock.monotonic_ns() - started) / 1e9
+        return Row(
+            index=index,
+            example=example,
+            outputs=prediction.to_dict(),
+            scores={name: score_of(metric, example, prediction) for name, metric in self.metrics.items()},
+            seconds=seconds,
+            usage=prediction.usage,
+            trace_id=prediction.trace.trace_id,
+        )

@@ -1,0 +1,84 @@
+"""What is better: a function from a row and a prediction to a number."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from dspex.errors import DefinitionError, boundary
+from dspex.language.records import Example, Prediction
+
+
+class Metric(Protocol):
+    """A plain synchronous function; more is better, True is 1. It runs inline, so it does not wait for anything.
+
+    Whatever it raises ends the evaluation as a `DefinitionError`: a broken metric is never a low score.
+    """
+
+    def __call__(self, example: Example, prediction: Prediction, /) -> float:
+        """Return the score of `prediction` on `example`."""
+        ...
+
+
+def exact_match(example: Example, prediction: Prediction) -> float:
+    """Return 1 where every field that both sides have is the same, else 0.
+
+    Text is compared without the white space around it; a number or truth value may be written as text in the example,
+    as it is in a csv.
+
+    Raises:
+        DefinitionError: they have no field in common.
+    """
+    common = [name for name in prediction if name in example]
+    if not common:
+        raise DefinitionError(
+            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and the example has "
+            f"{', '.join(example) or 'no fields'}"
+        )
+    return float(all(_same(example[name], prediction[name]) for name in common))
+
+
+def _same(expected: object, found: object) -> bool:
+    if isinstance(expected, str) and isinstance(found, str):
+        return expected.strip() == found.strip()
+    if isinstance(expected, str):
+        return _read(expected) == found
+    return expected == found
+
+
+def _read(text: str) -> object:
+    try:
+        return msgspec.json.decode(text.strip().lower() if text.strip().lower() in {"true", "false"} else text)
+    except msgspec.DecodeError:
+        return text.strip() or None
+
+
+def metric_name(metric: Metric) -> str:
+    """Return what reports call `metric`: its own name, or that of its class."""
+    return str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
+    """Return the score as a finite float.
+
+    Raises:
+        DefinitionError: the metric raised, read a field that is not there, or returned no number.
+    """
+    name = metric_name(metric)
+    try:
+        with boundary(DefinitionError, f"the metric {name!r} raised"):
+            value = metric(example, prediction)
+    except DefinitionError as error:
+        if isinstance(error.__cause__, AttributeError | KeyError):
+            raise DefinitionError(
+                f"the metric {name!r} reads something that is not there ({error.__cause__}): the program produces "
+                f"{_names(prediction)}, and the example has {_names(example)}"
+            ) from error.__cause__
+        raise
+    if isinstance(value, bool | int | float) and abs(float(value)) < float("inf"):
+        return float(value)
+    raise DefinitionError(f"the metric {name!r} returned {value!r}; return a finite number or a truth value")
+
+
+def _names(values: Mapping[str, object]) -> str:
+    return ", ".join(values) or "no fields"

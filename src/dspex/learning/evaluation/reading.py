@@ -1,0 +1,106 @@
+"""Files with rows: csv, jsonl and json."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dspex.errors import DefinitionError
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a `.csv`, `.jsonl` or `.json` file; values of a csv are text.
+
+    Raises:
+        DefinitionError: naming the file, the line and how to mend it.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DefinitionError(
+            f"{path}: cannot read {path.suffix or 'a file without ending'!r}; give .csv, .jsonl or .json"
+        )
+    rows = list(reader(path, _text(path)))
+    if not rows:
+        raise DefinitionError(f"{path}: there are no rows in it")
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DefinitionError(f"{path}, line {line}: this is not UTF-8; save the file as UTF-8") from error
+    except OSError as error:
+        raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if header is None:
+                header = _header(path, row)
+                continue
+            if len(row) != len(header):
+                raise DefinitionError(
+                    f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns "
+                    f"({', '.join(header)}); put a value with a comma into double quotes"
+                )
+            yield dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise DefinitionError(
+            f"{path}, line {reader.line_num}: {error}; check that every double quote is closed, "
+            "and doubled inside a value"
+        ) from error
+
+
+def _header(path: Path, row: list[str]) -> list[str]:
+    names = [name.strip() for name in row]
+    if "" in names:
+        raise DefinitionError(
+            f"{path}, line 1: column {names.index('') + 1} has no name; the first line names the columns"
+        )
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise DefinitionError(f"{path}, line 1: two columns are named {sorted(twice)[0]!r}; rename one of them")
+    return names
+
+
+def _jsonl_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _object(_decoded(line, f"{path}, line {number}"), f"{path}, line {number}")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    data = _decoded(text, str(path))
+    if not isinstance(data, list):
+        raise DefinitionError(f"{path}: expected a list of objects, one for each row, but it is {_kind(data)}")
+    for number, item in enumerate(data):
+        yield _object(item, f"{path}, item {number}")
+
+
+def _decoded(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise DefinitionError(f"{where}: this is not JSON: {error}") from error
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise DefinitionError(f"{where}: expected an object with a value for each field, but it is {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401
+    return f"a {type(value).__name__}"

@@ -1,0 +1,173 @@
+"""What an evaluation found: one row for each example, and figures over them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from dspex.errors import DefinitionError, suggest
+from dspex.language.records import Example, Usage
+from dspex.learning.evaluation.dataset import Dataset
+from dspex.learning.evaluation.metric import Metric, metric_name, score_of
+from dspex.learning.evaluation.statistics import Interval, mean_interval, percentile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One example and what became of it: outputs and scores by metric, or an error.
+
+    `index` is the place in the dataset. `seconds` is the wall time of the whole program on this example.
+    """
+
+    index: int
+    example: Example
+    outputs: Mapping[str, object] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    seconds: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    trace_id: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """The score of the first metric; None where the example failed."""
+        return next(iter(self.scores.values()), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON-ready data, its usage without the split by model."""
+        from pydantic_core import to_jsonable_python
+
+        data: dict[str, Any] = to_jsonable_python(
+            {
+                "index": self.index,
+                "example": self.example.to_dict(),
+                "outputs": self.outputs,
+                "scores": self.scores,
+                "error": self.error,
+                "seconds": self.seconds,
+                "usage": usage_dict(self.usage),
+                "trace_id": self.trace_id,
+            }
+        )
+        return data
+
+
+def usage_dict(usage: Usage) -> dict[str, Any]:
+    """Return calls, tokens and money as JSON-ready data."""
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The rows in dataset order. All figures are over the scored rows and of the first metric unless one is named."""
+
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]
+    dataset: str
+    checksum: str
+    seconds: float = 0.0
+    seed: int = 0
+
+    @cached_property
+    def scored(self) -> int:
+        """How many rows have a score."""
+        return sum(row.score is not None for row in self.rows)
+
+    @property
+    def failed(self) -> int:
+        """How many rows have an error instead."""
+        return len(self.rows) - self.scored
+
+    def scores(self, metric: str | None = None) -> list[float]:
+        """Return the scores of one metric on the scored rows.
+
+        Raises:
+            DefinitionError: the report has no such metric.
+        """
+        name = metric or self.metrics[0]
+        if name not in self.metrics:
+            hint = suggest(name, self.metrics)
+            raise DefinitionError(f"the report has no metric {name!r}.{hint} It has: {', '.join(self.metrics)}")
+        return [row.scores[name] for row in self.rows if name in row.scores]
+
+    @property
+    def mean(self) -> float:
+        """The mean score over the scored rows; NaN where there is none."""
+        return self.mean_of(None)
+
+    def mean_of(self, metric: str | None) -> float:
+        """Return the mean of one metric over the scored rows; NaN where there is none."""
+        scores = self.scores(metric)
+        return fmean(scores) if scores else math.nan
+
+    def interval(self, metric: str | None = None, *, confidence: float = 0.95) -> Interval:
+        """Return an interval for the mean: Wilson's for scores of 0 and 1, else a seeded bootstrap."""
+        return mean_interval(self.scores(metric), confidence=confidence, seed=self.seed)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """The sum over all rows."""
+        return sum((row.usage for row in self.rows), Usage())
+
+    def seconds_at(self, share: float) -> float:
+        """Return the time within which `share` (0 to 1) of the examples were answered; NaN where there is none."""
+        return percentile([row.seconds for row in self.rows if row.error is None], share)
+
+    @property
+    def p50(self) -> float:
+        """The median time of an answered example in seconds."""
+        return self.seconds_at(0.5)
+
+    @property
+    def p95(self) -> float:
+        """The time in seconds within which 95% of the answered examples came back."""
+        return self.seconds_at(0.95)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return figures and rows as JSON-ready data; a figure that does not exist is None."""
+        figures = {}
+        for name in self.metrics:
+            interval = self.interval(name)
+            figures[name] = {"mean": _finite(self.mean_of(name)), "low": _finite(interval.low)}
+            figures[name]["high"] = _finite(interval.high)
+        return {
+            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len(self.rows)},
+            "metrics": figures,
+            "scored": self.scored,
+            "failed": self.failed,
+            "p50": _finite(self.p50),
+            "p95": _finite(self.p95),
+            "seconds": self.seconds,
+            "usage": usage_dict(self.usage),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def __repr__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return (
+            f"Report({self.metrics[0]} {self.mean:.2f} {self.interval()} over {self.scored} rows of "
+            f"{self.dataset!r}{failed})"
+        )
+
+
+def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) -> Report:
+    """Return the report of a program that answers `outputs` to everything: what any other has to beat."""
+    from dspex.language.records import Prediction
+
+    answer, name = Prediction(outputs), metric_name(metric)
+    rows = tuple(
+        Row(index=index, example=example, outputs=outputs, scores={name: score_of(metric, example, answer)})
+        for index, example in enumerate(dataset)
+    )
+    return Report(rows=rows, metrics=(name,), dataset=dataset.name, checksum=dataset.checksum)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,96 @@
+"""Intervals and tests, in plain Python: enough for thousands of rows."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+RESAMPLES = 2000
+PERMUTATIONS = 10_000
+EXACT_PAIRS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`, both included; NaN where nothing was measured."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"[{self.low:.2f}, {self.high:.2f}]"
+
+
+def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
+    """Return Wilson's score interval for a share (E. B. Wilson, JASA 22, 1927); right for few rows and for 0 and 1."""
+    if total == 0:
+        return Interval(math.nan, math.nan)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, scale = successes / total, 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = centre - reach if successes else 0.0  # exactly, whatever rounding makes of the formula
+    high = centre + reach if successes < total else 1.0
+    return Interval(low, high)
+
+
+def bootstrap(
+    values: Sequence[float],
+    *,
+    statistic: Callable[[Sequence[float]], float] = fmean,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile interval of `statistic` over resampled `values` (B. Efron, 1979); seeded."""
+    if not values:
+        return Interval(math.nan, math.nan)
+    rng = random.Random(seed)  # noqa: S311
+    found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return Interval(percentile(found, (1 - confidence) / 2), percentile(found, (1 + confidence) / 2))
+
+
+def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Return an interval for the mean: Wilson's where all scores are 0 or 1, the bootstrap's otherwise."""
+    if all(score in {0.0, 1.0} for score in scores):
+        return wilson(round(sum(scores)), len(scores), confidence=confidence)
+    return bootstrap(scores, confidence=confidence, seed=seed)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` (0 to 1) of `values` lie, interpolated; NaN where there is none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the exact two-sided p-value that `better` and `worse` discordant pairs come from a fair coin."""
+    total = better + worse
+    tail = float(sum(math.comb(total, k) for k in range(min(better, worse) + 1)) / 2**total)
+    return min(1.0, 2 * tail)
+
+
+def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Return the two-sided p-value of a permutation test on paired differences (R. A. Fisher, 1935).
+
+    Exact up to 14 pairs that differ; beyond, from 10,000 seeded permutations, the observed one counted among them.
+    """
+    moved = [difference for difference in differences if difference]
+    observed = abs(sum(moved)) - 1e-12
+    if not moved:
+        return 1.0
+    if len(moved) <= EXACT_PAIRS:
+        sums = [0.0]
+        for difference in moved:
+            sums = [total + sign * difference for total in sums for sign in (1, -1)]
+        return sum(abs(total) >= observed for total in sums) / len(sums)
+    rng = random.Random(seed)  # noqa: S311
+    hits = sum(
+        abs(sum(value if rng.getrandbits(1) else -value for value in moved)) >= observed for _ in range(PERMUTATIONS)
+    )
+    return (hits + 1) / (PERMUTATIONS + 1)

@@ -1,0 +1,141 @@
+"""Demonstrations taken from labelled rows as they are."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from dspex.errors import DefinitionError
+from dspex.language.programs import Node
+from dspex.language.records import Example
+from dspex.learning.optimizers.proposer import Candidate, Proposer, Task, Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledFewShot:
+    """Tries several random sets of labelled rows as demonstrations.
+
+    Rows are drawn evenly over the classes, and shown in rounds of one row for each class: a model that leans to what
+    it saw last then leans to no class for long.
+
+    Args:
+        k: demonstrations in all; fewer where there are fewer rows.
+        per_class: demonstrations for each class instead; decides over `k`.
+        by: the field that holds the class; the only closed choice among the outputs by default. Without any, rows are
+            drawn regardless of class.
+        candidates: how many sets are tried.
+    """
+
+    k: int = 16
+    per_class: int | None = None
+    by: str | None = None
+    candidates: int = 8
+
+    def start(self, task: Task) -> Proposer:
+        """Begin a search over sets of demonstrations.
+
+        Raises:
+            DefinitionError: no demonstration slot fits the rows, or no row would be left to score on.
+        """
+        if self.candidates < 1 or self.k < 1 or (self.per_class is not None and self.per_class < 1):
+            raise DefinitionError(f"k, per_class and candidates are at least 1, but this is {self!r}")
+        slots = labelled_slots(task)
+        groups = _groups(task, self.by or _class_field(task))
+        wanted = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
+        if wanted >= len(task.train):
+            raise DefinitionError(
+                f"{wanted} demonstrations of the {len(task.train)} rows leave none to score on; ask for fewer "
+                "demonstrations or give more rows"
+            )
+        return _Sets(self._sets(task, groups, slots=slots, wanted=wanted))
+
+    def _sets(
+        self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], wanted: int
+    ) -> Iterator[Candidate]:
+        seen: set[tuple[int, ...]] = set()
+        for number in range(self.candidates * 4):  # small data: the same set may come up again
+            if len(seen) == self.candidates:
+                return
+            chosen = tuple(islice(_rounds(groups, random.Random(f"{task.seed}/{number}")), wanted))  # noqa: S311
+            if chosen in seen:
+                continue
+            seen.add(chosen)
+            demos = [demonstration(task, task.train[index]) for index in chosen]
+            yield Candidate(
+                label=f"labelled demonstrations, set {number}",
+                assignment=dict.fromkeys(slots, demos),
+                shown=frozenset(chosen),
+            )
+
+
+class _Sets:
+    def __init__(self, sets: Iterator[Candidate]) -> None:
+        self._sets = sets
+
+    def ask(self, count: int) -> Sequence[Candidate]:
+        return list(islice(self._sets, count))
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        del trials
+
+
+def labelled_slots(task: Task) -> list[str]:
+    """Return the variables that take rows of the training data as demonstrations: those of nodes that ask for them.
+
+    Raises:
+        DefinitionError: there is none.
+    """
+    nodes = {node.id: node for node in task.program.root.walk()}
+    fitting = [
+        variable.name
+        for variable in task.program.space.values()
+        if variable.kind == "examples"
+        and all(_fits(nodes.get(path.rpartition(".")[0]), task) for path in variable.paths)
+    ]
+    if not fitting:
+        raise DefinitionError(
+            f"no module of {task.program.name!r} takes rows of {', '.join(task.train.fields)} as demonstrations: "
+            "every output of a module has to be a field of the rows"
+        )
+    return fitting
+
+
+def _fits(node: Node | None, task: Task) -> bool:
+    if node is None or node.signature is None:
+        return False
+    return set(node.signature.fields) <= set(task.train.fields)
+
+
+def demonstration(task: Task, example: Example) -> dict[str, Any]:
+    """Return a row as a demonstration: the fields that the program's signature or one of its modules knows."""
+    known: set[str] = set()
+    for node in task.program.root.walk():
+        known |= set(node.signature.fields) if node.signature is not None else set()
+    return {name: value for name, value in example.items() if name in known}
+
+
+def _class_field(task: Task) -> str | None:
+    closed = [
+        name
+        for name, field in task.program.signature.output_fields.items()
+        if field.type.kind in {"atom", "bool"} and name in task.train.fields
+    ]
+    return closed[0] if len(closed) == 1 else None
+
+
+def _groups(task: Task, by: str | None) -> list[list[int]]:
+    if by is None:
+        return [list(range(len(task.train)))]
+    groups: dict[str, list[int]] = {}
+    for index, value in enumerate(task.train.column(by)):
+        groups.setdefault(str(value), []).append(index)
+    return list(groups.values())
+
+
+def _rounds(groups: Sequence[Sequence[int]], rng: random.Random) -> Iterator[int]:
+    """Yield rows in rounds over the groups, each group in random order; the order of groups is random and kept."""
+    shuffled = [rng.sample(group, len(group)) for group in groups]
+    rng.shuffle(shuffled)
+    for rank in range(max(map(len, shuffled))):
+        yield from (group[rank] for group in shuffled if rank < len(group))

@@ -1,0 +1,75 @@
+"""What actions need of a database, and nothing more."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from dspex.operations.resources.resource import Resource
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add this row."""
+
+    entity: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Change one row: `values` replace, `increments` are added in the database.
+
+    Where `statuses` are given, the row has to be in one of them; otherwise nothing of the whole write happens.
+    """
+
+    resource: Resource[Any]
+    id: UUID
+    values: Mapping[str, Any] = field(default_factory=dict)
+    increments: Mapping[str, int] = field(default_factory=dict)
+    statuses: tuple[str, ...] = ()
+
+
+Change = Insert | Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Rows that equal `where`, newest first (`oldest_first` turns it round), beyond the row `after`, at most `limit`.
+
+    A value in `where` that is a tuple matches any of its members.
+    """
+
+    where: Mapping[str, Any] = field(default_factory=dict)
+    after: UUID | None = None
+    limit: int = 50
+    oldest_first: bool = False
+
+
+class Store(Protocol):
+    """Rows behind a database; safe to use from many tasks of one loop.
+
+    Every method may raise `StorageError` (the database is locked, read-only, full or gone).
+    """
+
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
+        """Return the row whose attributes equal `key`, or None. `key` is the id or a unique group."""
+        ...
+
+    async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
+        """Return the rows that `query` describes."""
+        ...
+
+    async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
+        """Return how many rows equal `where`."""
+        ...
+
+    async def write(self, *changes: Change) -> None:
+        """Make all changes or none; returns when they are committed.
+
+        Raises:
+            ConflictError: a unique group exists already, or a row is in another state than an update needs.
+            NotFoundError: an update names no row.
+        """
+        ...

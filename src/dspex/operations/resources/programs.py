@@ -1,0 +1,189 @@
+"""Programs and signatures come into the store."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import (
+    ConflictError,
+    DefinitionError,
+    FieldError,
+    InvalidError,
+    NotFoundError,
+    SignatureError,
+    suggest,
+)
+from dspex.execution.modules import Predict
+from dspex.language.programs import Program
+from dspex.language.signatures import Signature, SignatureLike
+from dspex.operations.resources.domain import PROGRAM, PROGRAM_VERSION, SIGNATURE
+from dspex.operations.resources.entities import ProgramRecord, ProgramVersionRecord, SignatureRecord
+from dspex.operations.resources.inputs import CreateProgram
+from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
+
+MODULES = ("predict",)
+
+
+class Programs:
+    """Creates and versions programs. Equal contents are stored once: saving them again changes nothing."""
+
+    def __init__(
+        self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Mapping[str, object]
+    ) -> None:
+        """Take the collaborators; `backends` are those that a program may name."""
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._backends = backends
+
+    async def create(self, given: CreateProgram, *, workspace: str) -> ProgramRecord:
+        """Create a program from text and settings; see `Operations.create_program`."""
+        signature = await self._signature_of(given, workspace)
+        _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
+        _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
+        settings = dict(given.configuration)
+        demos, instructions = settings.pop("demos", []), settings.pop("instructions", given.instructions)
+        if instructions:
+            signature = signature.with_instructions(instructions)
+        try:
+            program = Predict(signature, demos=demos, **settings).to_program(given.name)
+        except (DefinitionError, TypeError) as error:
+            raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
+        if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
+            raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
+        return await self._insert(program, workspace=workspace, backend=given.backend, module=given.module)
+
+    async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
+        """Store a program value; see `Operations.save_program`."""
+        found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
+        if found is None:
+            return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
+        newest = await self._newest_version(found)
+        if newest.content_hash == program.content_hash:
+            return found
+        signature = await self.save_signature(program.signature, workspace=workspace, source=program.root.kind)
+        version = self._version(program, found, number=newest.number + 1, parent_id=newest.id)
+        values: dict[str, Any] = {
+            "current_version_id": version.id,
+            "signature_id": signature.id,
+            "updated_at": version.created_at,
+        }
+        await self._store.write(Insert(version), Update(resource=PROGRAM, id=found.id, values=values))
+        return dataclasses.replace(found, **values)
+
+    async def save_signature(self, given: SignatureLike, *, workspace: str, source: str) -> SignatureRecord:
+        """Store a signature; see `Operations.save_signature`."""
+        record, change = await self._signature_record(Signature.of(given), workspace=workspace, source=source)
+        if change is not None:
+            await self._store.write(change)
+        return record
+
+    async def _insert(self, program: Program, *, workspace: str, backend: str, module: str) -> ProgramRecord:
+        _check(backend in self._backends, "backend", backend, f"one of: {', '.join(self._backends)}")
+        signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
+        now = self._clock.now()
+        record = ProgramRecord(
+            id=self._new_id(),
+            workspace=workspace,
+            created_at=now,
+            updated_at=now,
+            name=program.name,
+            status="initializing",
+            signature_id=signature.id,
+            current_version_id=None,
+            module=module,
+            backend=backend,
+            configuration=dict(program.root.config),
+        )
+        version = self._version(program, record, number=1, parent_id=None)
+        ready: dict[str, Any] = {
+            "current_version_id": version.id,
+            "status": PROGRAM.step("become_ready", record.status),
+        }
+        changes: list[Change] = [] if change is None else [change]
+        await self._store.write(
+            *changes,
+            Insert(record),
+            Insert(version),
+            Update(resource=PROGRAM, id=record.id, values=ready, statuses=("initializing",)),
+        )
+        return dataclasses.replace(record, **ready)
+
+    def _version(
+        self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
+    ) -> ProgramVersionRecord:
+        now = self._clock.now()
+        return ProgramVersionRecord(
+            id=self._new_id(),
+            workspace=record.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=record.id,
+            number=number,
+            content_hash=program.content_hash,
+            definition=program.definition(),
+            assignment=dict(program.assignment),
+            parent_id=parent_id,
+        )
+
+    async def _newest_version(self, record: ProgramRecord) -> ProgramVersionRecord:
+        found = await self._store.get(PROGRAM_VERSION, id=record.current_version_id)
+        if found is None:
+            raise NotFoundError(f"program {record.name!r} has no version")
+        return found
+
+    async def _signature_of(self, given: CreateProgram, workspace: str) -> Signature:
+        if "->" in given.signature:
+            try:
+                return Signature(given.signature, name=given.name)
+            except SignatureError as error:
+                raise _invalid("signature", given.signature, error.message, "question -> answer: str") from error
+        newest = Query(where={"workspace": workspace, "name": given.signature}, limit=1)
+        found = await self._store.select(SIGNATURE, newest)
+        if not found:
+            known = [row.name for row in await self._store.select(SIGNATURE, Query(where={"workspace": workspace}))]
+            said = f"there is no signature {given.signature!r}.{suggest(given.signature, known)}"
+            raise _invalid("signature", given.signature, said, "'inputs -> outputs', or a stored signature's name")
+        return Signature.from_dict(found[0].definition)
+
+    async def _signature_record(
+        self, signature: Signature, *, workspace: str, source: str
+    ) -> tuple[SignatureRecord, Insert | None]:
+        """Return the stored signature, and the change that adds it where it is new."""
+        newest = await self._store.select(
+            SIGNATURE, Query(where={"workspace": workspace, "name": signature.name}, limit=1)
+        )
+        if newest and newest[0].content_hash == signature.content_hash:
+            return newest[0], None
+        now, data = self._clock.now(), signature.to_dict()
+        sides = {role: [item for item in data["fields"] if item["role"] == role] for role in ("input", "output")}
+        record = SignatureRecord(
+            id=self._new_id(),
+            workspace=workspace,
+            created_at=now,
+            updated_at=now,
+            name=signature.name,
+            version=newest[0].version + 1 if newest else 1,
+            status="active",
+            inputs={"fields": sides["input"]},
+            outputs={"fields": sides["output"]},
+            instructions=signature.instructions,
+            content_hash=signature.content_hash,
+            source=source,
+            definition=data,
+        )
+        return record, Insert(record)
+
+
+def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917
+    if not is_fine:
+        raise _invalid(field, value, f"{value!r} is not {expected}", expected)
+
+
+def _invalid(field: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
+    error = FieldError(
+        field=field, path=field, value=value, message=message, constraint="definition", expected=expected
+    )
+    return InvalidError(f"{field}: {message}", errors=[error])

@@ -1,0 +1,96 @@
+"""The description of one resource, from which its table, its API type and its documentation follow."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from dspex.errors import ConflictError, InternalError
+
+E = TypeVar("E")
+AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json"]
+_KINDS: dict[Any, AttributeKind] = {
+    UUID: "uuid",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "flag",
+    datetime: "time",
+    dict: "json",
+    list: "json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One value of a resource. `choices` are all values of an enumerated text, such as a status."""
+
+    name: str
+    kind: AttributeKind
+    is_nullable: bool
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A named step between states: the action is refused in any other state than these."""
+
+    sources: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource(Generic[E]):
+    """An entity class, and what is true of all its rows.
+
+    Attributes are the dataclass fields of `entity`; the field `status`, where there is one, is its state. `references`
+    maps attributes to the resources that they point to; `pointers` does so without a foreign key, where two resources
+    point to each other. `unique` lists the groups of attributes that no two rows share.
+    """
+
+    name: str
+    plural: str
+    entity: type[E]
+    transitions: Mapping[str, Transition] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    pointers: Mapping[str, str] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """All attributes in the order of the entity's fields."""
+        hints = typing.get_type_hints(self.entity)
+        return tuple(
+            _attribute(part.name, hints[part.name]) for part in dataclasses.fields(typing.cast("Any", self.entity))
+        )
+
+    def step(self, action: str, status: str) -> str:
+        """Return the state after `action` in state `status`.
+
+        Raises:
+            ConflictError: the action is not possible in this state.
+        """
+        transition = self.transitions[action]
+        if status not in transition.sources:
+            allowed = " or ".join(transition.sources)
+            raise ConflictError(f"{self.name} is {status}: {action} needs it to be {allowed}", status=status)
+        return transition.target
+
+
+def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # an annotation is any object
+    is_nullable = False
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        is_nullable, hint = True, members[0]
+    if typing.get_origin(hint) is Literal:
+        return Attribute(name, "text", is_nullable, typing.get_args(hint))
+    kind = _KINDS.get(typing.get_origin(hint) or hint)
+    if kind is None:
+        raise InternalError(f"no kind of attribute corresponds to {name}: {hint!r}")
+    return Attribute(name, kind, is_nullable)

@@ -1,0 +1,68 @@
+"""Tables, derived from the resources."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from dspex.operations.resources import DOMAIN, Domain, Resource
+
+
+class UTCTime(TypeDecorator[datetime]):
+    """A moment in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
+        """Refuse a naive time instead of guessing its zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"a time without a zone cannot be stored: {value!r}")
+        return value if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        """Return the moment with its zone."""
+        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+_TYPES: dict[str, type[TypeEngine[Any]]] = {
+    "uuid": sa.Uuid,
+    "text": sa.Text,
+    "integer": sa.Integer,
+    "number": sa.Float,
+    "flag": sa.Boolean,
+    "time": UTCTime,
+    "json": sa.JSON,
+}
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def tables_of(domain: Domain, metadata: sa.MetaData) -> Mapping[str, sa.Table]:
+    """Return one table for each resource of `domain`, by the resource's name."""
+    return {resource.name: _table(resource, domain, metadata) for resource in domain.values()}
+
+
+def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa.Table:
+    columns: list[Any] = []
+    for attribute in resource.attributes:
+        target = resource.references.get(attribute.name)
+        foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
+        kind = sa.JSON(none_as_null=True) if attribute.kind == "json" else _TYPES[attribute.kind]()
+        is_id = attribute.name == "id"
+        columns.append(
+            sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)
+        )
+    rules: list[Any] = [sa.UniqueConstraint(*group) for group in resource.unique]
+    rules += [sa.Index(None, *group) for group in resource.indexes]
+    return sa.Table(resource.plural, metadata, *columns, *rules)
+
+
+METADATA = sa.MetaData(naming_convention=_NAMING)
+TABLES = tables_of(DOMAIN, METADATA)

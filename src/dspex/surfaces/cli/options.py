@@ -1,0 +1,34 @@
+"""What several commands share: settings from flags, and services around one coroutine."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dspex.bootstrap import Services, open_services
+from dspex.settings import Settings, read_settings
+from dspex.surfaces.cli.output import say
+from dspex.surfaces.cli.targets import code_root
+from dspex.sync import run
+
+T = TypeVar("T")
+model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
+adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="How prompts are laid out.")
+state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
+
+
+def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
+    """Return the settings, with the flags that were given."""
+    return replace(read_settings(), **{name: value for name, value in flags.items() if value is not None})
+
+
+def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
+    """Open the services for the working folder, do `work`, and close them."""
+
+    async def session() -> T:
+        async with open_services(settings, code=code_root(), say=say) as services:
+            return await work(services)
+
+    return run(session())

@@ -1,0 +1,105 @@
+"""`dspex prompt`: what would be sent, without sending it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from dspex.bootstrap import open_services
+from dspex.errors import ConfigurationError, NotFoundError
+from dspex.execution.clients import Capability, LanguageModel, Request, Response
+from dspex.execution.context import RunContext, adapter_named
+from dspex.execution.modules import build
+from dspex.language.programs import Program
+from dspex.session import ModelResolver
+from dspex.settings import Settings
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
+from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.surfaces.cli.targets import code_root, find_target
+from dspex.surfaces.cli.values import inputs_of
+from dspex.sync import run
+
+
+class _CapturedError(Exception):
+    def __init__(self, request: Request) -> None:
+        super().__init__("captured")
+        self.request = request
+
+
+class _Capturing:
+    """Stands where the model would, has its abilities, and keeps the request instead of answering it."""
+
+    def __init__(self, name: str, capabilities: frozenset[Capability]) -> None:
+        self.name = name
+        self.capabilities = capabilities
+
+    async def complete(self, request: Request) -> Response:
+        raise _CapturedError(request)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+@click.command("prompt")
+@click.argument("target")
+@click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
+@click.option("--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs.")
+@model_option
+@adapter_option
+@state_option
+@json_option
+def prompt_command(  # noqa: PLR0913  # one parameter for each flag
+    *,
+    target: str,
+    values: tuple[str, ...],
+    file: Path | None,
+    model: str | None,
+    adapter: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Show the first request that TARGET would send for these inputs. Nothing is sent or stored."""
+    settings = settings_of(adapter=adapter, state_dir=state_dir, model=model)
+    request = run(_captured(target, values, file=file, settings=settings))
+    if as_json:
+        show_json(msgspec.to_builtins(request))
+        return 0
+    for message in request.messages:
+        click.echo(f"{click.style(f'--- {message.role} ---', bold=True)}\n{message.content}\n")
+    if request.response_schema is not None:
+        schema = msgspec.json.format(msgspec.json.encode(request.response_schema), indent=2).decode()
+        click.echo(f"{click.style('--- schema of the reply ---', bold=True)}\n{schema}")
+    return 0
+
+
+async def _captured(target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings) -> Request:
+    root = code_root()
+    found = find_target(target, root)
+    program = found.program or await _stored_program(found.name, settings)
+    resolver = ModelResolver(settings)
+
+    def stand_in(text: str) -> LanguageModel:
+        try:
+            model = resolver(text)
+        except ConfigurationError as error:
+            say(f"note: {error.message}; the prompt is laid out as for a model without special abilities")
+            return _Capturing(text, frozenset())
+        return _Capturing(model.name, model.capabilities)
+
+    context = RunContext(
+        model=stand_in(settings.model) if settings.model else _Capturing("none", frozenset()),
+        adapter=adapter_named(settings.adapter),
+        models=stand_in,
+    )
+    inputs = inputs_of(values, program.signature, file=file)
+    try:
+        await build(program, code=root).acall(context, **inputs)
+    except _CapturedError as captured:
+        return captured.request
+    raise NotFoundError(f"{target} answered without asking a model")
+
+
+async def _stored_program(name: str, settings: Settings) -> Program:
+    async with open_services(replace(settings, model=None), code=code_root(), say=say) as services:
+        return await services.operations.program_value(await services.operations.program(name=name))

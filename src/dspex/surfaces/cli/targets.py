@@ -1,0 +1,99 @@
+"""From TARGET to a program: `file.py:name`, `pkg.mod:name`, or a stored program's name."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dspex.errors import DefinitionError, suggest
+from dspex.execution.modules import CodeRoot, Module, Predict
+from dspex.language.programs import Program
+from dspex.language.signatures import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a TARGET names: a stored program by `name`, or code that was loaded as `program`."""
+
+    name: str
+    program: Program | None = None
+
+
+def find_target(text: str, code: CodeRoot) -> Target:
+    """Return what `text` names; code is imported from the code root only.
+
+    Raises:
+        DefinitionError: there is no such file or name, or it is nothing that runs.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon:
+        if text.endswith(".py"):
+            raise DefinitionError(f"{text!r} does not say what to run: write {text}:name{_names_hint(Path(text))}")
+        return Target(text)
+    if place.endswith(".py"):
+        place = _module_name(Path(place), code)
+    found = code.load(f"{place}:{name}")
+    return Target(name, program_of(found, name))
+
+
+def program_of(found: Any, name: str) -> Program:  # noqa: ANN401  # whatever the code holds
+    """Return the program behind a signature, a module, a module class or a program.
+
+    Raises:
+        DefinitionError: it is none of these.
+    """
+    if isinstance(found, Program):
+        return found
+    if isinstance(found, Module):
+        return found.to_program(name)
+    if isinstance(found, Signature) or (inspect.isclass(found) and issubclass(found, Signature)):
+        return Predict(found).to_program(name)
+    if inspect.isclass(found) and issubclass(found, Module):
+        return _instance(found).to_program(name)
+    raise DefinitionError(
+        f"{name!r} is {type(found).__name__}; a target is a Signature class, a Module (or a class of one that needs no "
+        "arguments), or a Program"
+    )
+
+
+def _instance(cls: type[Module]) -> Module:
+    try:
+        return cls()
+    except TypeError as error:
+        raise DefinitionError(f"{cls.__name__} needs arguments ({error}); name an instance of it instead") from error
+
+
+def _module_name(file: Path, code: CodeRoot) -> str:
+    resolved = file.resolve()
+    if not resolved.is_file():
+        near = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        raise DefinitionError(f"there is no file {str(file)!r}.{suggest(file.name, near)}")
+    root = code.folder.resolve()
+    if not resolved.is_relative_to(root):
+        raise DefinitionError(f"{str(file)!r} lies outside the code root {str(root)!r}; start dspex in its folder")
+    return ".".join(resolved.relative_to(root).with_suffix("").parts)
+
+
+def _names_hint(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    import ast
+
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return ""
+    names = [part.name for part in tree.body if isinstance(part, ast.ClassDef)]
+    names += [
+        part.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for part in node.targets
+        if isinstance(part, ast.Name)
+    ]
+    return f" (it has: {', '.join(names)})" if names else ""
+
+
+def code_root(folder: Path | None = None) -> CodeRoot:
+    """Return the folder that this process was started in, as the root of the code it may import."""
+    return CodeRoot((folder or Path()).resolve())

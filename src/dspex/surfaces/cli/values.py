@@ -1,0 +1,58 @@
+"""From `field=value` arguments to inputs."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dspex.errors import InvalidError
+from dspex.language.signatures import Signature
+
+
+def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
+    """Return inputs by field name.
+
+    `field=value` takes the text for a text field, and JSON for every other; `field=@path` reads a file, `field=-` the
+    standard input. Values beside a `file` (a JSON object) decide over those in it.
+
+    Raises:
+        InvalidError: an argument has no `=`, or a file cannot be read.
+    """
+    found: dict[str, Any] = _object(file) if file is not None else {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise InvalidError(
+                f"expected field=value, but got {argument!r}; fields are: {', '.join(signature.input_fields)}"
+            )
+        field = signature.input_fields.get(name)
+        is_text = field is None or field.type.kind in {"str", "atom"}
+        content = _content(text)
+        found[name] = content if is_text else _json_or_text(content)
+    return found
+
+
+def _content(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read()
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidError(f"cannot read {text[1:]!r}: {error}") from error
+
+
+def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _object(file: Path) -> dict[str, Any]:
+    found = _json_or_text(_content(f"@{file}"))
+    if not isinstance(found, Mapping):
+        raise InvalidError(f"{str(file)!r} does not hold a JSON object of inputs")
+    return dict(found)

@@ -1,0 +1,161 @@
+"""Suites that every implementation of a protocol has to pass.
+
+Subclass one in a test module, write `make`, and pytest runs it.
+"""
+
+import asyncio
+
+import pytest
+
+from dspex.errors import AdapterError, DspexError
+from dspex.execution.adapters import Adapter
+from dspex.execution.clients import LanguageModel, Request, ask
+from dspex.language.records import Message
+from dspex.language.signatures import Signature
+
+_ASKED = Request(messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")))
+
+
+class LanguageModelContract:
+    """What `LanguageModel` and `StreamingModel` promise. `make` returns a model that answers with some text."""
+
+    def make(self) -> LanguageModel:
+        """Return the model under test, new for each test."""
+        raise NotImplementedError
+
+    def run(self, *requests: Request) -> list[object]:
+        """Send all requests at once, and close the model."""
+
+        async def all_of_them() -> list[object]:
+            model = self.make()
+            try:
+                return list(await asyncio.gather(*(model.complete(request) for request in requests)))
+            finally:
+                await model.aclose()
+
+        return asyncio.run(all_of_them())
+
+    def test_it_has_a_name_and_declares_its_capabilities(self) -> None:
+        """Both are there before the first call."""
+        model = self.make()
+        assert model.name
+        assert isinstance(model.capabilities, frozenset)
+
+    def test_it_answers_with_text_and_counts_one_call(self) -> None:
+        """Usage is filled in, and booked under the model's name."""
+
+        async def once() -> None:
+            model = self.make()
+            response = await model.complete(_ASKED)
+            assert isinstance(response.text, str)
+            assert response.usage.calls == 1
+            assert response.usage.input_tokens > 0
+            assert response.model == model.name
+            await model.aclose()
+
+        asyncio.run(once())
+
+    def test_it_answers_many_at_once(self) -> None:
+        """Concurrent calls do not disturb each other."""
+        assert len(self.run(*[_ASKED] * 5)) == 5
+
+    def test_it_works_on_one_loop_after_another_and_after_closing(self) -> None:
+        """No connection is tied to the first loop; `aclose` is no end."""
+        model = self.make()
+
+        async def twice() -> None:
+            await model.complete(_ASKED)
+            await model.aclose()
+            await model.complete(_ASKED)
+            await model.aclose()
+
+        asyncio.run(twice())
+        asyncio.run(twice())
+
+    def test_pieces_of_a_stream_are_the_text_of_the_response(self) -> None:
+        """Whether the model streams or not, who listens gets all of the text."""
+
+        async def streamed() -> None:
+            model, pieces = self.make(), list[str]()
+
+            async def emit(piece: str) -> None:
+                pieces.append(piece)
+
+            response = await ask(model, _ASKED, emit)
+            assert "".join(pieces) == response.text
+            assert response.usage.calls == 1
+            await model.aclose()
+
+        asyncio.run(streamed())
+
+    def test_a_cancelled_call_ends_and_the_next_one_works(self) -> None:
+        """Cancelling leaves the model usable."""
+
+        async def cancelled() -> None:
+            model = self.make()
+            task = asyncio.create_task(model.complete(_ASKED))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await model.complete(_ASKED)).usage.calls == 1
+            await model.aclose()
+
+        asyncio.run(cancelled())
+
+
+class AdapterContract:
+    """What `Adapter` promises. `make` returns the adapter under test."""
+
+    def make(self) -> Adapter:
+        """Return the adapter."""
+        raise NotImplementedError
+
+    def contents(self, signature: Signature, demos: list[dict[str, object]], **inputs: object) -> list[str]:
+        """Return the texts of the rendered turns."""
+        return [message.content for message in self.make().render(signature, demos, inputs).messages]
+
+    def test_the_system_message_comes_first_and_the_input_last(self) -> None:
+        """The order of turns."""
+        prompt = self.make().render(Signature("question -> answer", "Be brief."), [], {"question": "Why 7?"})
+        assert prompt.messages[0].role == "system"
+        assert "Be brief." in prompt.messages[0].content
+        assert prompt.messages[-1].role == "user"
+        assert "Why 7?" in prompt.messages[-1].content
+
+    def test_incomplete_demonstrations_come_before_complete_ones(self) -> None:
+        """Whatever their order was."""
+        demos: list[dict[str, object]] = [
+            {"question": "complete-in", "answer": "complete-out", "n": 1},
+            {"question": "partial-in", "answer": "partial-out"},
+        ]
+        text = "\n".join(self.contents(Signature("question -> answer, n: int"), demos, question="last-in"))
+        places = [text.index(word) for word in ("partial-in", "partial-out", "complete-in", "complete-out", "last-in")]
+        assert places == sorted(places)
+        assert "missing" in text
+
+    def test_demonstrations_without_any_input_or_any_output_are_left_out(self) -> None:
+        """They would show nothing."""
+        demos: list[dict[str, object]] = [
+            {"question": "lonely"},
+            {"answer": "orphan"},
+            {"answer": None, "question": "nil"},
+        ]
+        text = "\n".join(self.contents(Signature("question -> answer"), demos, question="q"))
+        assert not any(word in text for word in ("lonely", "orphan", "nil"))
+
+    def test_rendering_twice_gives_the_same_bytes(self) -> None:
+        """Nothing in a prompt depends on time, order of hashing or earlier calls."""
+        signature = Signature("a: list[str], b: dict[str, int] -> c, d: int")
+        demos: list[dict[str, object]] = [{"a": ["x"], "b": {"k": 1, "j": 2}, "c": "y", "d": 3}]
+        first = self.make().render(signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
+        other = Signature("a: list[str], b: dict[str, int] -> c, d: int")
+        assert first == self.make().render(other, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
+
+    def test_nonsense_is_an_adapter_error_that_carries_the_reply(self) -> None:
+        """Nothing else comes out of `parse`."""
+        for reply in ("", "nonsense", "\x00\udcff", "{]", "[[ ## ", "null"):
+            with pytest.raises(AdapterError) as caught:
+                self.make().parse(Signature("question -> answer: int, other: list[int]"), reply)
+            assert isinstance(caught.value, DspexError)
+            assert caught.value.context["reply"] == reply

@@ -1,0 +1,76 @@
+"""A language model that says what it was told to say."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from dspex.execution.clients import Capability, Emit, Request, Response
+from dspex.language.records import ToolCall, Usage
+
+Reply = str | Response | ToolCall | Exception | Callable[[Request], "str | Response | ToolCall | Exception"]
+
+
+class ScriptedModel:
+    """Answers call after call with the next reply; the last one answers all calls after it.
+
+    A reply is a text, a tool call, a whole response, an exception (which is raised), or a function of the request that
+    makes one of these. `requests` lists what was asked. Usage counts words, so that it is the same on every machine.
+    """
+
+    def __init__(
+        self,
+        *replies: Reply,
+        name: str = "scripted",
+        capabilities: Iterable[Capability] = (),
+        cost_usd: float | None = 0.0,
+        piece: int = 4,
+    ) -> None:
+        """Take the script.
+
+        Args:
+            replies: in the order of the calls; at least one.
+            name: what usage is booked under.
+            capabilities: what the model declares that it can do.
+            cost_usd: what each call costs.
+            piece: characters in each delta where the reply is streamed.
+        """
+        if not replies:
+            raise ValueError("a scripted model needs at least one reply")
+        self.name = name
+        self.capabilities: frozenset[Capability] = frozenset(capabilities)
+        self.requests: list[Request] = []
+        self.closed = 0
+        self._replies = replies
+        self._cost = cost_usd
+        self._piece = piece
+
+    async def complete(self, request: Request) -> Response:
+        """Answer with the next reply."""
+        self.requests.append(request)
+        reply = self._replies[min(len(self.requests), len(self._replies)) - 1]
+        if callable(reply):
+            reply = reply(request)
+        if isinstance(reply, Exception):
+            raise reply
+        await asyncio.sleep(0)  # a real model yields to other tasks
+        return reply if isinstance(reply, Response) else self._response(request, reply)
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer with the next reply in pieces."""
+        response = await self.complete(request)
+        for start in range(0, len(response.text), self._piece):
+            await emit(response.text[start : start + self._piece])
+        return response
+
+    async def aclose(self) -> None:
+        """Count that it was closed."""
+        self.closed += 1
+
+    def _response(self, request: Request, reply: str | ToolCall) -> Response:
+        text, calls = (reply, ()) if isinstance(reply, str) else ("", (reply,))
+        usage = Usage(
+            input_tokens=sum(len(message.content.split()) for message in request.messages),
+            output_tokens=len(text.split()),
+            calls=1,
+            cost_usd=self._cost,
+        )
+        return Response(text=text, usage=usage, model=self.name, finish_reason="stop", tool_calls=calls)

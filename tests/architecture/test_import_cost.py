@@ -1,0 +1,57 @@
+"""What `import dspex` may cost: a budget against what its users import anyway."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.bridge
+FORBIDDEN = [
+    "aiohttp",
+    "sqlalchemy",
+    "strawberry",
+    "starlette",
+    "dbos",
+    "click",
+    "rich",
+    "numpy",
+    "optuna",
+    "dspy",
+    "mcp",
+    "alembic",
+    "uvicorn",
+]
+YARDSTICK = "from pydantic import BaseModel, create_model, TypeAdapter; import msgspec, asyncio"
+PROGRAM = "import dspex\nclass QA(dspex.Signature):\n    q: str\n    a: str = dspex.Output()\np = dspex.Predict(QA)"
+MEASURE = """
+import resource, sys, json
+{work}
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({{"cpu": used.ru_utime + used.ru_stime, "kib": used.ru_maxrss, "modules": sorted(sys.modules)}}))
+"""
+
+
+def _measured(work: str, runs: int = 5) -> dict:
+    found = []
+    for _ in range(runs):
+        code = MEASURE.format(work=work)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        found.append(json.loads(done.stdout))
+    return {
+        "cpu": min(item["cpu"] for item in found),
+        "kib": min(item["kib"] for item in found),
+        "modules": found[0]["modules"],
+    }
+
+
+def test_importing_dspex_costs_little_more_than_what_it_stands_on() -> None:
+    yardstick, ours = _measured(YARDSTICK), _measured("import dspex")
+    assert ours["cpu"] <= 1.5 * yardstick["cpu"]
+    assert ours["kib"] - yardstick["kib"] <= 8 * 1024
+
+
+def test_neither_import_nor_declaring_a_program_loads_what_only_some_need() -> None:
+    for work in ("import dspex", PROGRAM):
+        loaded = {name.partition(".")[0] for name in _measured(work, runs=1)["modules"]}
+        assert not loaded & set(FORBIDDEN)

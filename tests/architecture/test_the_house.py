@@ -1,0 +1,106 @@
+"""The rules of the layout that no other tool checks."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import dspex
+from dspex import errors
+
+SOURCE = Path(dspex.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def _functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_no_module_is_longer_than_500_lines() -> None:
+    long = {file.name: count for file in FILES if (count := len(file.read_text().splitlines())) > 500}
+    assert not long
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    long = [
+        f"{file.relative_to(SOURCE)}:{node.name}"
+        for file in FILES
+        for node in _functions(ast.parse(file.read_text()))
+        if (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert not long
+
+
+def test_no_room_has_a_vague_name() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
+    assert not [file for file in FILES if file.stem in vague or file.parent.name in vague]
+
+
+def test_a_room_exports_at_most_16_names() -> None:
+    wide = {}
+    for file in FILES:
+        if file.name != "__init__.py" or file.parent == SOURCE:
+            continue
+        names = [
+            alias.name
+            for node in ast.parse(file.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        ]
+        if len(names) > 16:
+            wide[str(file.relative_to(SOURCE))] = len(names)
+    assert not wide
+
+
+def test_every_room_says_what_it_is() -> None:
+    silent = [file for file in FILES if ast.get_docstring(ast.parse(file.read_text())) is None]
+    assert not silent
+
+
+def test_the_top_exports_at_most_60_names_and_each_of_them_exists() -> None:
+    assert len(dspex.__all__) <= 60
+    assert sorted(dspex.__all__) == sorted({*dspex._HOME_OF, "__version__"})
+    for name in dspex.__all__:
+        assert getattr(dspex, name) is not None
+
+
+def test_an_unknown_name_of_the_top_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Predikt'"):
+        dspex.Predikt  # noqa: B018
+
+
+def test_the_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
+    drawn = [line for line in (errors.__doc__ or "").splitlines() if re.fullmatch(r" *[A-Z]\w+Error", line)]
+    parents: dict[str, str | None] = {}
+    path: list[str] = []
+    for line in drawn:
+        depth = (len(line) - len(line.lstrip())) // 4
+        path[depth:] = [line.strip()]
+        parents[path[-1]] = path[-2] if depth else None
+    found = {
+        name: cls.__bases__[0].__name__ if cls.__bases__[0] is not Exception else None
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, errors.DspexError)
+    }
+    assert parents == found
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.DspexError)]
+    assert len({cls.code for cls in classes}) == len(classes)
+
+
+def test_every_module_can_be_imported_alone() -> None:
+    for file in FILES:
+        name = ".".join(("dspex", *file.relative_to(SOURCE).with_suffix("").parts))
+        if "migrations" not in name and not name.endswith("__main__") and "child" not in name:
+            importlib.import_module(name.removesuffix(".__init__"))
+
+
+def test_the_repository_names_no_machine_path() -> None:
+    pattern = re.compile(r"/(tm" r"p|wor" r"k|roo" r"t)/")
+    found = [str(file) for file in FILES if pattern.search(file.read_text())]
+    assert not found

@@ -1,0 +1,25 @@
+"""Fixtures of all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of shared data and yardsticks beside the repository."""
+    folder = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared data are not at {folder} (set DSPEX_SHARED)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the developer's own shell do not reach the tests."""
+    for name in list(os.environ):
+        if name.startswith("DSPEX_") and name not in {"DSPEX_SHARED", "DSPEX_TEST_POSTGRES_URL", "DSPEX_TEST_DSPY_33"}:
+            monkeypatch.delenv(name)

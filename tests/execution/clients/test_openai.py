@@ -1,0 +1,352 @@
+"""The OpenAI client against a real server on loopback that behaves well or badly."""
+
+import asyncio
+import json
+
+import pytest
+
+from dspex.errors import (
+    ContextTooLongError,
+    ModelError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    RateLimitedError,
+    RefusedError,
+)
+from dspex.execution.clients import LanguageModel, OpenAIModel, Request, Retrying, ToolSpec
+from dspex.execution.clients.transport import Limits, Transport
+from dspex.language.records import Message, ToolCall
+from dspex.testing import FakeClock, LoopbackServer, http_answer
+
+pytestmark = pytest.mark.bridge
+
+ASKED = Request(messages=(Message("user", "hi"),))
+REPLY = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {
+        "prompt_tokens": 1000,
+        "completion_tokens": 20,
+        "prompt_tokens_details": {"cached_tokens": 500},
+        "completion_tokens_details": {"reasoning_tokens": 7},
+    },
+}
+GOOD = http_answer(REPLY)
+SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def model(server: LoopbackServer, limits: Limits | None = None, **more) -> OpenAIModel:
+    return OpenAIModel("m", base_url=f"{server.url}/v1", transport=Transport(limits), **more)
+
+
+def event(data: object) -> bytes:
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    body = b"data: " + text + b"\n\n"
+    return b"%x\r\n%s\r\n" % (len(body), body)
+
+
+def delta(**fields) -> bytes:
+    return event({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
+
+
+def test_a_request_says_everything_and_the_reply_is_read_with_usage_and_cost(go):
+    async def main():
+        async with LoopbackServer(GOOD) as server:
+            client = model(server, api_key="sk-1", name="openai/gpt-4o-mini")
+            request = Request(
+                messages=(Message("system", "s"), Message("user", "u")),
+                temperature=0.5,
+                max_tokens=9,
+                stop=("x",),
+                seed=3,
+                response_schema={"type": "object"},
+            )
+            response = await client.complete(request)
+            await client.aclose()
+            return response, server.asked[0], repr(client)
+
+    response, asked, shown = go(main())
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["authorization"] == "Bearer sk-1"
+    assert "sk-1" not in shown
+    assert asked.json() == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "seed": 3,
+        "stop": ["x"],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "outputs", "strict": True, "schema": {"type": "object"}},
+        },
+    }
+    usage = response.usage
+    assert (response.text, response.model, response.finish_reason) == ("hello", "openai/gpt-4o-mini", "stop")
+    assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens) == (1000, 20, 500, 7)
+    assert usage.cost_usd == pytest.approx((500 * 0.15 + 500 * 0.075 + 20 * 0.6) / 1e6)
+
+
+def test_an_unknown_price_is_none(go):
+    async def main():
+        async with LoopbackServer(GOOD) as server:
+            client = model(server)
+            response = await client.complete(ASKED)
+            await client.aclose()
+            return response.usage.cost_usd
+
+    assert go(main()) is None
+
+
+FAULTS = {
+    "500": (http_answer({"error": {"message": "boom"}}, status=500), ModelUnavailableError, "boom"),
+    "429": (http_answer({"error": "slow down"}, status=429, headers={"Retry-After": "7"}), RateLimitedError, "slow"),
+    "401": (http_answer({"error": {"message": "bad key"}}, status=401), RefusedError, "API key"),
+    "404 with HTML": (http_answer(b"<html>no</html>", status=404), RefusedError, "model's name"),
+    "too long": (
+        http_answer({"error": {"message": "x", "code": "context_length_exceeded"}}, status=400),
+        ContextTooLongError,
+        "400",
+    ),
+    "HTML": (http_answer(b"<!doctype html><p>hi", headers={"content-type": "text/html"}), ModelError, "no reply"),
+    "garbage": (http_answer(b"\x00\x01\x02"), ModelError, "no reply"),
+    "another JSON": (http_answer({"choices": []}), ModelError, "no reply"),
+    "wrong schema": (http_answer({"choices": [{"message": {"content": 3}}]}), ModelError, "no reply"),
+    "invalid UTF-8": (http_answer(b'{"choices":[{"message":{"content":"\xff\xfe"}}]}'), ModelError, "no reply"),
+    "refusal": (http_answer({"choices": [{"message": {"refusal": "never"}}]}), RefusedError, "never"),
+    "redirect": (http_answer(b"", status=302, headers={"location": "http://x/"}), RefusedError, "302"),
+    "dropped": (("drop",), ModelUnavailableError, "disconnected"),
+    "reset": (("reset",), ModelUnavailableError, "reach"),
+    "reset mid-body": ((GOOD[:-10], "reset"), ModelUnavailableError, "reach"),
+    "cut off": ((GOOD[:-10], "drop"), ModelUnavailableError, "reach"),
+    "no HTTP": ((b"SSH-2.0-nope\r\n\r\n", "drop"), ModelUnavailableError, "reach"),
+    "endless body": (
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n",),
+        ModelUnavailableError,
+        "longer than 4096",
+    ),
+    "endless chunks": (
+        (SSE_HEAD.replace(b"text/event-stream", b"text/html"), *[b"400\r\n" + b"x" * 1024 + b"\r\n"] * 8),
+        ModelUnavailableError,
+        "longer than 4096",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_has_its_error_and_the_next_call_works(go, fault):
+    script, kind, said = FAULTS[fault]
+
+    async def main():
+        async with LoopbackServer(script, GOOD) as server:
+            client = model(server, Limits(body=4096))
+            with pytest.raises(kind, match=said) as caught:
+                await client.complete(ASKED)
+            response = await client.complete(ASKED)
+            await client.aclose()
+            await server.until_open(0)
+            return type(caught.value), response.text
+
+    assert go(main()) == (kind, "hello")
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"HTTP/1.1 200 OK\r\n", GOOD[:-5]], ids=["no byte", "slow header", "slow body"]
+)
+def test_a_silent_server_is_a_timeout_and_its_connection_is_closed(go, before):
+    async def main():
+        async with LoopbackServer((before, asyncio.Event()), GOOD) as server:
+            client = model(server, Limits(read=0.05))
+            with pytest.raises(ModelTimeoutError):
+                await client.complete(ASKED)
+            await server.until_open(0)
+            text = (await client.complete(ASKED)).text
+            await client.aclose()
+            return text
+
+    assert go(main()) == "hello"
+
+
+def test_nobody_listening_is_unavailable_and_names_the_url(go):
+    async def main():
+        async with LoopbackServer(GOOD) as server:
+            url = server.url
+        client = OpenAIModel("m", base_url=url)
+        with pytest.raises(ModelUnavailableError, match=url):
+            await client.complete(ASKED)
+        await client.aclose()
+
+    go(main())
+
+
+def test_a_cancelled_caller_frees_the_connection(go):
+    async def main():
+        async with LoopbackServer((asyncio.Event(),), GOOD) as server:
+            client = model(server)
+            task = asyncio.create_task(client.complete(ASKED))
+            await server.until_asked(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await server.until_open(0)
+            text = (await client.complete(ASKED)).text
+            await client.aclose()
+            return text
+
+    assert go(main()) == "hello"
+
+
+def test_connections_are_kept_and_used_again(go):
+    async def main():
+        async with LoopbackServer(GOOD) as server:
+            client = model(server)
+            for _ in range(5):
+                await client.complete(ASKED)
+            await client.aclose()
+            return server.accepted
+
+    assert go(main()) == 1
+
+
+def test_retry_waits_as_the_provider_asks_and_then_succeeds(go):
+    busy = http_answer({"error": "busy"}, status=429, headers={"Retry-After": "7"})
+    clock = FakeClock(jumps=True)
+
+    async def main():
+        async with LoopbackServer(busy, ("drop",), GOOD) as server:
+            client = Retrying(model(server), clock=clock)
+            text = (await client.complete(ASKED)).text
+            await client.aclose()
+            return text
+
+    assert go(main()) == "hello"
+    first, second = clock.slept
+    assert 7 <= first <= 7.5
+    assert 0 <= second <= 1
+
+
+def test_a_stream_tells_its_pieces_and_returns_the_whole(go):
+    last = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    usage = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+    torn = delta(content="lo ü")
+    script = (SSE_HEAD + delta(role="assistant", content="Hel"), torn[:45], torn[45:], last + usage, b"0\r\n\r\n")
+
+    async def main():
+        async with LoopbackServer(script, GOOD) as server:
+            client, pieces = model(server), []
+
+            async def emit(piece):
+                pieces.append(piece)
+
+            response = await client.stream(ASKED, emit)
+            asked = server.asked[0].json()
+            await client.complete(ASKED)
+            await client.aclose()
+            return response, pieces, asked, server.accepted
+
+    response, pieces, asked, accepted = go(main())
+    assert asked["stream"] is True
+    assert pieces == ["Hel", "lo ü"]
+    assert (response.text, response.finish_reason, response.usage.input_tokens) == ("Hello ü", "stop", 5)
+    assert accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "said"),
+    [
+        ((SSE_HEAD + delta(content="He"), "drop"), ModelUnavailableError, "reach"),
+        ((SSE_HEAD + delta(content="He") + b"0\r\n\r\n",), ModelUnavailableError, "before the reply was whole"),
+        (
+            (SSE_HEAD + event({"error": {"message": "gpu on fire"}}) + b"0\r\n\r\n",),
+            ModelUnavailableError,
+            "gpu on fire",
+        ),
+        ((SSE_HEAD + event(b"{]") + b"0\r\n\r\n",), ModelError, "no reply"),
+        ((SSE_HEAD + event(b'{"choices":[{"delta":{"content":"\xff"}}]}') + b"0\r\n\r\n",), ModelError, "no reply"),
+        ((SSE_HEAD + delta(content="x" * 900) * 9,), ModelUnavailableError, "longer than 4096"),
+        (http_answer({"error": "busy"}, status=429), RateLimitedError, "busy"),
+    ],
+    ids=["dropped", "truncated", "error event", "garbage", "invalid UTF-8", "endless", "429"],
+)
+def test_each_fault_of_a_stream_has_its_error(go, script, kind, said):
+    async def main():
+        async with LoopbackServer(script, GOOD) as server:
+            client = model(server, Limits(body=4096))
+
+            async def emit(_piece):
+                pass
+
+            with pytest.raises(kind, match=said):
+                await client.stream(ASKED, emit)
+            await client.complete(ASKED)
+            await client.aclose()
+            await server.until_open(0)
+
+    go(main())
+
+
+def test_a_server_that_does_not_stream_is_heard_whole(go):
+    async def main():
+        async with LoopbackServer(GOOD) as server:
+            client, pieces = model(server), []
+
+            async def emit(piece):
+                pieces.append(piece)
+
+            response = await client.stream(ASKED, emit)
+            await client.aclose()
+            return pieces, response.text
+
+    assert go(main()) == (["hello"], "hello")
+
+
+def test_tool_calls_go_both_ways_whole_and_streamed(go):
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    whole = http_answer(
+        {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    )
+    parts = [
+        delta(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "add", "arguments": ""}}]),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": '{"a"'}}]),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": ": 1}"}}]),
+        event(b"[DONE]"),
+    ]
+    request = Request(
+        messages=(
+            Message("user", "u"),
+            Message("assistant", "", tool_calls=(ToolCall("c0", "add", {"a": 0}),)),
+            Message("tool", "0", tool_call_id="c0"),
+        ),
+        tools=(ToolSpec("add", "adds", {"type": "object"}),),
+        tool_choice="required",
+    )
+
+    async def main():
+        async with LoopbackServer(whole, SSE_HEAD + b"".join(parts) + b"0\r\n\r\n") as server:
+            client = model(server)
+
+            async def emit(_piece):
+                raise AssertionError("there is no text")
+
+            made = (await client.complete(request)).tool_calls, (await client.stream(request, emit)).tool_calls
+            await client.aclose()
+            return made, server.asked[0].json()
+
+    (first, second), asked = go(main())
+    assert first == second == (ToolCall("c1", "add", {"a": 1}),)
+    assert asked["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c0", "type": "function", "function": {"name": "add", "arguments": '{"a":0}'}}],
+        },
+        {"role": "tool", "content": "0", "tool_call_id": "c0"},
+    ]
+    assert asked["tools"] == [
+        {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}}}
+    ]
+    assert asked["tool_choice"] == "required"
+
+
+def test_the_protocol_is_fulfilled():
+    client: LanguageModel = OpenAIModel("m")
+    assert {"tools", "streaming", "response_schema"} <= client.capabilities

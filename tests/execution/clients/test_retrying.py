@@ -1,0 +1,74 @@
+import random
+
+import pytest
+
+from dspex.errors import ModelUnavailableError, RateLimitedError, RefusedError
+from dspex.execution.clients import LanguageModel, Request, Retrying
+from dspex.language.records import Message
+from dspex.testing import FakeClock, ScriptedModel
+from dspex.testing.contracts import LanguageModelContract
+
+ASKED = Request(messages=(Message("user", "hi"),))
+DOWN = ModelUnavailableError("down")
+
+
+class TestScripted(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return ScriptedModel("Paris")
+
+
+class TestScriptedStreaming(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return ScriptedModel("Paris, of course", capabilities=["streaming"])
+
+
+class TestRetrying(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return Retrying(ScriptedModel("Paris", capabilities=["streaming"]))
+
+
+def test_waits_grow_at_random_below_a_doubling_limit(go):
+    clock, model = FakeClock(jumps=True), ScriptedModel(DOWN, DOWN, DOWN, "yes")
+    retrying = Retrying(model, first=2.0, clock=clock, rng=random.Random(1))  # noqa: S311
+    assert go(retrying.complete(ASKED)).text == "yes"
+    assert all(0 <= wait <= 2.0 * 2**n for n, wait in enumerate(clock.slept))
+    assert len(set(clock.slept)) == len(clock.slept) == 3
+
+
+def test_the_last_error_goes_up_after_all_attempts(go):
+    model = ScriptedModel(DOWN)
+    with pytest.raises(ModelUnavailableError):
+        go(Retrying(model, attempts=3, clock=FakeClock(jumps=True)).complete(ASKED))
+    assert len(model.requests) == 3
+
+
+def test_what_cannot_succeed_later_is_not_tried_again(go):
+    model = ScriptedModel(RefusedError("no"))
+    with pytest.raises(RefusedError):
+        go(Retrying(model, clock=FakeClock(jumps=True)).complete(ASKED))
+    assert len(model.requests) == 1
+
+
+def test_a_wait_longer_than_allowed_is_left_to_the_caller(go):
+    model = ScriptedModel(RateLimitedError("later", retry_after=3600.0))
+    with pytest.raises(RateLimitedError):
+        go(Retrying(model, clock=FakeClock(jumps=True)).complete(ASKED))
+    assert len(model.requests) == 1
+
+
+def test_a_stream_that_said_something_is_not_begun_again(go):
+    class Breaks(ScriptedModel):
+        async def stream(self, request, emit):
+            self.requests.append(request)
+            await emit("Hel")
+            raise DOWN
+
+    model = Breaks("x", capabilities=["streaming"])
+    pieces = []
+
+    async def emit(piece):
+        pieces.append(piece)
+
+    with pytest.raises(ModelUnavailableError):
+        go(Retrying(model, clock=FakeClock(jumps=True)).stream(ASKED, emit))
+    assert (pieces, len(model.requests)) == (["Hel"], 1)

@@ -1,0 +1,89 @@
+import pytest
+
+import dspex
+from dspex.errors import DefinitionError
+
+
+def _written(tmp_path, name, data):
+    file = tmp_path / name
+    file.write_bytes(data)
+    return file
+
+
+def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
+    csv = _written(tmp_path, "a.csv", '\ufefftext,label\r\n"one, two",x\r\n\r\nthree,y\r\n'.encode())
+    jsonl = _written(tmp_path, "b.jsonl", b'{"text": "one, two", "label": "x"}\n\n{"text": "three", "label": "y"}\n')
+    listed = _written(tmp_path, "c.json", b'\xef\xbb\xbf[{"text":"one, two","label":"x"},{"label":"y","text":"three"}]')
+    read = [dspex.Dataset.from_file(file) for file in (csv, jsonl, listed)]
+    assert [row.to_dict() for row in read[0]] == [
+        {"text": "one, two", "label": "x"},
+        {"text": "three", "label": "y"},
+    ]
+    assert len({data.checksum for data in read}) == 1
+    assert read[0] == read[1]
+    assert read[0][:1].checksum != read[0].checksum
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.csv", b"", "no rows"),
+        ("a.csv", b"text,label\n", "no rows"),
+        ("a.csv", b"text,label\na,b\nc\n", "line 3: 1 values for 2 columns"),
+        ("a.csv", b'text,label\n"a,b\nc,d\n', "line 3"),
+        ("a.csv", b"text,\na,b\n", "column 2 has no name"),
+        ("a.csv", b"text,text\na,b\n", "two columns are named 'text'"),
+        ("a.csv", b"text,label\na,b\n\xff,c\n", "line 3: this is not UTF-8"),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2: this is not JSON"),
+        ("a.jsonl", b"[1]\n", "line 1: expected an object"),
+        ("a.json", b'{"a": 1}', "expected a list of objects"),
+        ("a.txt", b"a", "give .csv"),
+    ],
+)
+def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
+    file = _written(tmp_path, name, data)
+    with pytest.raises(DefinitionError) as caught:
+        dspex.Dataset.from_file(file)
+    assert str(file) in caught.value.message
+    assert said in caught.value.message
+
+
+def test_missing_file_is_said(tmp_path):
+    with pytest.raises(DefinitionError, match="no such file"):
+        dspex.Dataset.from_file(tmp_path / "none.csv")
+
+
+def _labelled(count):
+    return dspex.Dataset.from_rows([{"text": f"t{n}", "label": "ab"[n % 4 == 0]} for n in range(count)])
+
+
+def test_stratified_split_is_disjoint_complete_seeded_and_keeps_the_shares():
+    data = _labelled(40)
+    train, held_out = data.split(0.5, seed=3, stratify="label")
+    assert len(train) == len(held_out) == 20
+    assert not train.duplicates(held_out)
+    assert train.column("label").count("b") == held_out.column("label").count("b") == 5
+    assert data.split(0.5, seed=3, stratify="label")[0].checksum == train.checksum
+    assert data.split(0.5, seed=4, stratify="label")[0].checksum != train.checksum
+
+
+def test_split_into_everything_leaves_no_empty_part():
+    data = _labelled(10)
+    assert [len(part) for part in data.split(4, 6, seed=0)] == [4, 6]
+    with pytest.raises(DefinitionError, match="do not fit"):
+        data.split(6, 6, seed=0)
+    with pytest.raises(DefinitionError, match="has no rows"):
+        data.split(0.01, seed=0)
+
+
+def test_duplicates_between_splits_are_found_whatever_their_case_and_spacing():
+    train = dspex.Dataset.from_rows([{"text": "My card  is lost"}, {"text": "other"}])
+    test = dspex.Dataset.from_rows([{"text": "new"}, {"text": "my card is LOST"}])
+    assert train.duplicates(test, fields=["text"]) == [(0, 1)]
+
+
+def test_unknown_field_names_the_known_ones():
+    with pytest.raises(DefinitionError, match="Did you mean 'label'"):
+        _labelled(3).column("labels")
+    with pytest.raises(DefinitionError, match="no row of"):
+        _labelled(3).where(label="z")

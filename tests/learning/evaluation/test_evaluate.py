@@ -1,0 +1,115 @@
+import json
+import math
+from typing import Literal
+
+import pytest
+
+import dspex
+from dspex.errors import DefinitionError, ModelError
+from dspex.learning.evaluation import constant, evaluate
+from dspex.sync import run
+
+
+class Sort(dspex.Signature):
+    """Sort the text."""
+
+    text: str
+    label: Literal["a", "b"] = dspex.Output()
+
+
+ROWS = dspex.Dataset.from_rows([{"text": t, "label": t[0]} for t in ("a1", "b1", "a2", "boom", "b2")])
+
+
+def _last(request):
+    return request.messages[-1].content.rpartition("\n")[2]
+
+
+def _echo(request):
+    text = _last(request)
+    if text == "boom":
+        raise ModelError("the model is on fire")
+    return json.dumps({"label": "b" if text == "a2" else text[0]})
+
+
+def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
+    seen = []
+    with dspex.context(model=rulebook(_echo)):
+        report = run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, on_row=seen.append))
+    assert [row.score for row in report.rows] == [1.0, 1.0, 0.0, None, 1.0]
+    assert report.rows[3].error == "ModelError: the model is on fire"
+    assert (report.mean, report.scored, report.failed) == (0.75, 4, 1)
+    assert report.interval() == dspex.learning.evaluation.wilson(3, 4)
+    assert report.usage.calls == 4
+    assert report.usage.input_tokens == 40
+    assert 0 <= report.p50 <= report.p95
+    assert sorted(row.index for row in seen) == [0, 1, 2, 3, 4]
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_program_as_data_scores_like_its_module(rulebook):
+    with dspex.context(model=rulebook(_echo)):
+        report = run(evaluate(dspex.Predict(Sort).to_program(), ROWS, dspex.exact_match, concurrency=1))
+    assert report.mean == 0.75
+
+
+def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
+    with dspex.context(model=rulebook(_echo)):
+        report = run(evaluate(dspex.Predict(Sort), ROWS[3:4], dspex.exact_match))
+    assert math.isnan(report.mean)
+    assert report.to_dict()["metrics"]["exact_match"]["mean"] is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (lambda example, prediction: prediction.team == example["label"], "the program produces label"),
+        (lambda example, prediction: example["team"] == prediction.label, "the example has text, label"),
+        (lambda example, prediction: 1 / 0, "ZeroDivisionError"),
+        (lambda example, prediction: None, "returned None"),
+        (lambda example, prediction: math.nan, "finite"),
+    ],
+)
+def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
+    with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match=said):
+        run(evaluate(dspex.Predict(Sort), ROWS, metric))
+
+
+def test_data_without_an_input_is_refused_before_any_call(rulebook):
+    model = rulebook(_echo)
+    rows = dspex.Dataset.from_rows([{"txt": "a", "label": "a"}])
+    with dspex.context(model=model), pytest.raises(DefinitionError, match="Did you mean 'txt'"):
+        run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
+    assert not model.requests
+
+
+def test_several_metrics_are_scored_in_one_pass(rulebook):
+    model = rulebook(_echo)
+    metrics = {"right": dspex.exact_match, "is_b": lambda example, prediction: prediction.label == "b"}
+    with dspex.context(model=model):
+        report = run(evaluate(dspex.Predict(Sort), ROWS[:3], metrics))
+    assert len(model.requests) == 3
+    assert report.mean_of("right") == report.mean_of("is_b") == pytest.approx(2 / 3)
+    with pytest.raises(DefinitionError, match="no metric 'wrong'"):
+        report.mean_of("wrong")
+
+
+def test_paired_comparison_pairs_rows_and_refuses_other_data(rulebook):
+    with dspex.context(model=rulebook(_echo)):
+        report = run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match))
+    majority = dspex.majority_class(ROWS[:3], "label")
+    assert (majority.value, majority.share) == ("a", pytest.approx(2 / 3))
+    base = constant(ROWS[:3], {"label": "a"}, dspex.exact_match)
+    with pytest.raises(DefinitionError, match="different data"):
+        dspex.compare(report, base)
+    found = dspex.compare(report, constant(ROWS, {"label": "b"}, dspex.exact_match))
+    assert found.pairs == 4
+    assert found.difference == pytest.approx(0.25)
+    assert found.test == "mcnemar"
+    assert not found.is_better
+
+
+def test_exact_match_reads_numbers_and_truth_values_written_as_text():
+    match = dspex.exact_match
+    assert match(dspex.Example(n="42", ok="True"), dspex.Prediction(n=42, ok=True)) == 1.0
+    assert match(dspex.Example(n=" x "), dspex.Prediction(n="x", reason="free")) == 1.0
+    assert match(dspex.Example(n="41"), dspex.Prediction(n=42)) == 0.0

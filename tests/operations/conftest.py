@@ -1,0 +1,26 @@
+"""Services over a database in a temporary folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dspex.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose state lies in a fresh folder."""
+    return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What was said to the person at the terminal."""
+    return []
+
+
+@pytest.fixture
+def say(said: list[str]) -> Callable[[str], None]:
+    """Where messages for people go."""
+    return said.append

@@ -1,0 +1,143 @@
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+import dspex
+from dspex.errors import ConfigurationError
+from dspex.execution.clients import LocalModel, OpenAIModel, Retrying
+from dspex.execution.context import RunContext, current, update_default
+from dspex.session import ModelResolver
+from dspex.settings import Secret, Settings
+from dspex.telemetry import Collecting
+from dspex.testing import ScriptedModel
+
+REPLY = "[[ ## answer ## ]]\n"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_default():
+    update_default(lambda _: RunContext())
+    yield
+    update_default(lambda _: RunContext())
+
+
+def test_forgetting_a_model_shows_the_three_ways_to_set_one():
+    with pytest.raises(ConfigurationError) as caught:
+        dspex.Predict("question -> answer")(question="why?")
+    for way in ("dspex.configure(model=", "with dspex.context(model=", "dspex.Predict(signature, model="):
+        assert way in str(caught.value)
+
+
+def test_a_module_decides_over_the_block_and_the_block_over_the_process():
+    process, block, own = (ScriptedModel(f"{REPLY}{name}") for name in ("process", "block", "own"))
+    dspex.configure(model=process)
+    free, bound = dspex.Predict("question -> answer"), dspex.Predict("question -> answer", model=own)
+    assert free(question="q").answer == "process"
+    with dspex.context(model=block):
+        assert free(question="q").answer == "block"
+        assert bound(question="q").answer == "own"
+        with dspex.context(adapter="json"):
+            assert current().model is block
+    assert free(question="q").answer == "process"
+    assert free(RunContext(model=own), question="q").answer == "own"
+
+
+def test_what_is_not_given_stays_as_it_was():
+    observer = Collecting()
+    dspex.configure(model=ScriptedModel("x"), observer=observer)
+    dspex.configure(seed=3)
+    assert (current().observer, current().seed) == (observer, 3)
+
+
+def test_two_contexts_in_one_loop_never_meet():
+    ask = dspex.Predict("question -> answer")
+
+    async def user(name: str, rounds: int) -> list[str]:
+        with dspex.context(model=ScriptedModel(f"{REPLY}{name}", name=name)):
+            found = []
+            for _ in range(rounds):
+                prediction = await ask.acall(question="who?")
+                assert list(prediction.usage.by_model) == [name]
+                found.append(prediction.answer)
+            return found
+
+    async def main() -> list[list[str]]:
+        return await asyncio.gather(*(user(f"u{n}", 5) for n in range(20)))
+
+    assert asyncio.run(main()) == [[f"u{n}"] * 5 for n in range(20)]
+
+
+def test_a_block_in_one_thread_is_not_seen_in_another():
+    seen = []
+    with dspex.context(model=ScriptedModel("x")):
+        thread = threading.Thread(target=lambda: seen.append(current().model))
+        thread.start()
+        thread.join()
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "shown"),
+    [
+        ("openai/gpt-4o-mini", Retrying, "https://api.openai.com/v1/chat/completions"),
+        ("ollama/llama3", Retrying, "http://127.0.0.1:11434/v1/chat/completions"),
+        ("http://host:1/v1#name", Retrying, "http://host:1/v1/chat/completions"),
+        ("~/models/x.gguf", LocalModel, str(Path("~/models/x.gguf").expanduser())),
+    ],
+)
+def test_model_strings_are_understood(text, kind, shown):
+    resolve = ModelResolver(Settings(keys={"OPENAI_API_KEY": Secret("sk-hidden")}))
+    model = resolve(text)
+    assert isinstance(model, kind)
+    assert shown in repr(model)
+    assert "sk-hidden" not in repr(model)
+    assert resolve(text) is model
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("opnai/gpt-4o", "Did you mean 'openai'"),
+        ("gpt-4o", "unknown model"),
+        ("openai/gpt-4o", "set OPENAI_API_KEY"),
+        ("http://host/v1", "http://host/v1#name"),
+        ("local/gemma9", "gemma3-270m"),
+        ("", "unknown model"),
+    ],
+)
+def test_a_wrong_model_string_says_how_to_mend_it(text, said):
+    with pytest.raises(ConfigurationError, match=said):
+        ModelResolver(Settings())(text)
+
+
+def test_an_unknown_adapter_is_refused_at_once():
+    with pytest.raises(ConfigurationError, match="chat"), dspex.context(adapter="yaml"):
+        pass
+
+
+def test_the_model_set_in_the_environment_or_file_is_no_secret_and_keys_are(tmp_path):
+    from dspex.settings import read_settings
+
+    (tmp_path / "dspex.toml").write_text('model = "ollama/a"\nthreads = 3\n')
+    settings = read_settings({"DSPEX_MODEL": "ollama/b", "OPENAI_API_KEY": "sk-1"}, folder=tmp_path)
+    assert (settings.model, settings.threads) == ("ollama/b", 3)
+    assert settings.keys["OPENAI_API_KEY"].reveal() == "sk-1"
+    assert "sk-1" not in repr(settings)
+
+
+def test_every_wrong_setting_is_told_at_once(tmp_path):
+    from dspex.settings import read_settings
+
+    (tmp_path / "dspex.toml").write_text('modell = "x"\nport = "many"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({"DSPEX_THREADS": "-1"}, folder=tmp_path)
+    text = str(caught.value)
+    assert "Did you mean 'model'" in text
+    assert "port" in text
+    assert "DSPEX_THREADS" in text
+
+
+def test_openai_model_is_reachable_by_its_class_too():
+    assert OpenAIModel("m", api_key="k").name == "m"
