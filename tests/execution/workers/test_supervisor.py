@@ -5,7 +5,7 @@ import pytest
 
 from dspex.errors import DefinitionError, RestartLimitError, WorkerLostError, WorkerStartError
 from dspex.execution.workers import Backoff, ChildSpec, Intensity, Policy, Supervisor
-from dspex.testing.clock import FakeClock, settle
+from dspex.testing import FakeClock
 
 
 
@@ -22,11 +22,11 @@ class Nursery:
 
     async def crash(self, name):
         self.living[name].ended.set_result(WorkerLostError(f"{name} crashed"))
-        await settle()
+        await FakeClock().settle(40)
 
     async def leave(self, name):
         self.living[name].ended.set_result(None)
-        await settle()
+        await FakeClock().settle(40)
 
     def take(self):
         log, self.log = self.log, []
@@ -99,7 +99,7 @@ def test_too_many_failures_go_up_and_stop_everything():
     async def test(nursery, supervisor, clock):
         for _ in range(2):
             await nursery.crash("a")
-            await clock.turn(1)
+            await clock.advance(1)
         nursery.take()
         await nursery.crash("b")
         assert nursery.take() == "-c -a"
@@ -114,7 +114,7 @@ def test_failures_outside_the_window_are_forgotten_and_ordered_ends_never_count(
     async def test(nursery, supervisor, clock):
         for _ in range(4):
             await nursery.crash("a")
-            await clock.turn(61)
+            await clock.advance(61)
             await nursery.leave("b")
         assert supervisor.restarts("a") == 4
         assert supervisor.restarts("b") == 4
@@ -128,9 +128,9 @@ def test_the_first_restart_is_immediate_and_later_ones_back_off():
         nursery.take()
         await nursery.crash("a")
         assert nursery.take() == ""
-        await clock.turn(1.4)
+        await clock.advance(1.4)
         assert nursery.take() == ""
-        await clock.turn(1.7)
+        await clock.advance(1.7)
         assert nursery.take() == "+a"
 
     supervised(test, backoff=Backoff(base=2.0))
@@ -160,7 +160,7 @@ def test_a_restart_that_cannot_start_counts_as_a_failure():
     async def test(nursery, supervisor, clock):
         nursery.refuses.add("a")
         await nursery.crash("a")
-        await clock.turn(1)
+        await clock.advance(1)
         assert isinstance(await supervisor.wait(), RestartLimitError)
 
     supervised(test, intensity=Intensity(restarts=2))

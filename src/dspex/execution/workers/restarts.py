@@ -15,8 +15,12 @@ class Intensity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """The first restart is immediate; each further one within the intensity's time waits twice as long as the last."""
+    """The first restart is immediate; each further one waits twice as long as the last.
 
+    A child that lived for `healthy` seconds begins anew.
+    """
+
+    healthy: float = 1.0
     base: float = 0.1
     ceiling: float = 10.0
 
@@ -36,15 +40,11 @@ class Record:
     def __init__(self, intensity: Intensity) -> None:
         """Begin without failures."""
         self._intensity = intensity
-        self._moments: deque[tuple[float, str]] = deque()
+        self._moments: deque[float] = deque()
 
-    def add(self, now: float, name: str) -> bool:
-        """Note a failure of child `name`; returns whether it may be restarted."""
-        self._moments.append((now, name))
-        while self._moments[0][0] <= now - self._intensity.seconds:
+    def add(self, now: float) -> bool:
+        """Note a failure; returns whether the child may be restarted."""
+        self._moments.append(now)
+        while self._moments[0] <= now - self._intensity.seconds:
             self._moments.popleft()
         return len(self._moments) <= self._intensity.restarts
-
-    def of(self, name: str) -> int:
-        """How many failures of child `name` are within the window."""
-        return sum(1 for _, failed in self._moments if failed == name)

@@ -12,6 +12,7 @@ from dspex.errors import DefinitionError, DspexError, RestartLimitError
 from dspex.execution.workers.restarts import Backoff, Intensity, Record
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
+_EARLY = 0.001  # a timer may wake this many seconds before its time
 Restart = Literal["permanent", "transient", "temporary"]
 
 
@@ -49,6 +50,8 @@ class _Slot:
     child: Child | None = None
     due: float | None = None
     restarts: int = 0
+    failures: int = 0
+    started: float = 0.0
     monitor: asyncio.Task[None] | None = None
 
 
@@ -167,7 +170,7 @@ class Supervisor:
                     await self._react(slot, error)
             now = self._now()
             for slot in list(self._slots):
-                if slot.due is not None and slot.due <= now:
+                if slot.due is not None and slot.due <= now + _EARLY:
                     slot.due = None
                     slot.restarts += 1
                     await self._begin_or_record(slot)
@@ -183,6 +186,7 @@ class Supervisor:
 
     async def _begin(self, slot: _Slot) -> None:
         child = slot.spec.create()
+        slot.started = self._now()
         await child.start()
         slot.child = child
         slot.monitor = self._spawn(self._monitor(slot, child))
@@ -208,7 +212,10 @@ class Supervisor:
         if slot.spec.restart == "temporary" or (slot.spec.restart == "transient" and error is None):
             self._slots.remove(slot)
             return
-        if error is not None and not self._record.add(self._now(), slot.spec.name):
+        now = self._now()
+        if error is not None:
+            slot.failures = 1 if now - slot.started >= self._policy.backoff.healthy else slot.failures + 1
+        if error is not None and not self._record.add(now):
             await self._give_up(slot, error)
             return
         affected = self._affected(slot)
@@ -217,9 +224,9 @@ class Supervisor:
                 await self._end(other)
                 if other.spec.restart == "temporary":
                     self._slots.remove(other)
-        delay = 0.0 if error is None else self._policy.backoff.delay(self._record.of(slot.spec.name), self._rng)
+        delay = 0.0 if error is None else self._policy.backoff.delay(slot.failures, self._rng)
         for other in affected:
-            other.due = self._now() + delay
+            other.due = now + delay
         if delay:
             self._spawn(self._wake_after(delay))
 

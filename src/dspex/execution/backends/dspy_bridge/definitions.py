@@ -40,7 +40,8 @@ def lowered(program: Program, tools: Tools) -> dict[str, Any]:
 def _described(name: str, tools: Tools) -> dict[str, Any]:
     if name not in tools:
         raise DefinitionError(f"the program uses a tool {name!r}; this backend has: {', '.join(tools) or 'none'}")
-    schema = TypeAdapter(tools[name]).json_schema()
+    adapter: TypeAdapter[Any] = TypeAdapter(tools[name])  # type: ignore[arg-type]  # a function is a type to pydantic
+    schema = adapter.json_schema()
     return {"name": name, "desc": (tools[name].__doc__ or name).strip(), "args": schema.get("properties", {})}
 
 
@@ -96,7 +97,11 @@ def _contract(described: Mapping[str, Any], target: str) -> Signature:
     if not signatures:
         raise DefinitionError(f"{target} has no predictor to read its outputs from; give its signature")
     takes: Sequence[str] = described["forward"] or list(signatures[0].input_fields)
-    known: dict[str, Field] = {name: field for one in reversed(signatures) for name, field in one.input_fields.items()}
+    known: dict[str, Field] = {}
+    for one in signatures:  # the first that describes it, else the first that takes it
+        for name, item in one.input_fields.items():
+            if name not in known or (item.desc and not known[name].desc):
+                known[name] = item
     fields = [known.get(name) or Field(name=name, type=make("any"), role="input") for name in takes]
     return Signature.from_fields(
         target.rpartition(":")[2] or signatures[-1].name,

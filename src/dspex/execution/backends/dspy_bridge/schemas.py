@@ -35,7 +35,7 @@ def to_wire(signature: Signature) -> dict[str, Any]:
     fields = []
     for name, field in signature.fields.items():
         schema = {key: value for key, value in found[name].items() if key not in {"title", "default"}}
-        made = {"name": field.wire_name, "role": field.role, "desc": field.desc, "schema": schema}
+        made: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": field.desc, "schema": schema}
         if not field.is_required:
             made["default"] = None if field.default is MISSING else plain(field.default)
         fields.append(made)
@@ -65,6 +65,8 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Type:
         return union(*(to_type(member, definitions) for member in members))
     rules = {ours: schema[theirs] for theirs, ours in _RULES.items() if theirs in schema}
     kind = schema.get("type")
+    if isinstance(kind, list):
+        return union(*(to_type({**schema, "type": one}, definitions) for one in kind))
     if kind == "array":
         items = [to_type(schema["items"], definitions)] if schema.get("items") else []
         return make("list", *items, constraints=rules)

@@ -9,6 +9,7 @@ from typing import Any
 
 try:
     import dspy
+    from dspy.utils.exceptions import AdapterParseError
 except ImportError as error:
     raise ImportError(
         f"dspy is not installed in this interpreter ({error}): pip install 'dspex[dspy]' "
@@ -19,8 +20,9 @@ except ImportError as error:
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*BaseLM\.forward")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messages=")
 
+__all__ = ["AdapterParseError", "adapter", "chat_completion", "dspy", "satisfies", "turn_off_caches", "VERSION"]
+
 VERSION: str = dspy.__version__
-HAS_FORWARD = hasattr(dspy.BaseLM, "forward")
 
 
 class _Shape:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import compat  # first: it says what to do where dspy is missing
-from . import programs
+from . import compat, programs  # compat first: it says what to do where dspy is missing
+from .compat import AdapterParseError, dspy
 from .model import WireLM
 from .optimizing import OPTIMIZERS, evaluate, optimize
 from .watching import Watching
@@ -71,11 +71,13 @@ class DspyHost:
 
     @contextmanager
     def _settings(self, call: Any, args: "dict[str, Any]", callbacks: "list[Any]") -> "Iterator[None]":  # noqa: ANN401
-        import dspy
-
         lm = WireLM(call, args["model"])
         with dspy.context(lm=lm, adapter=compat.adapter(args["adapter"]), callbacks=callbacks, disable_history=True):
-            yield
+            try:
+                yield
+            except AdapterParseError as error:
+                error.code = "adapter"  # what the parent knows such an error by
+                raise
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         program = self._get(args["handle"])
