@@ -1,6 +1,7 @@
 """Programs that run: modules, alone and in trees, and their way to data and back."""
 
 from dspex.execution.modules.building import build, module_of
+from dspex.execution.modules.checking import Assert, Suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
 from dspex.execution.modules.module import Module, Slot
@@ -8,12 +9,14 @@ from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.switch import OneOf, Switch
 
 __all__ = [
+    "Assert",
     "CodeRoot",
     "FunctionModule",
     "Module",
     "OneOf",
     "Predict",
     "Slot",
+    "Suggest",
     "Switch",
     "build",
     "module_of",

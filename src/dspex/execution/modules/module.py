@@ -3,18 +3,21 @@
 import asyncio
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 from dspex.errors import DefinitionError
-from dspex.execution.context import Run, RunContext, current, entered
+from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
+from dspex.execution.modules.checking import MOST_TRIES, UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.language.programs import Children, Node, Program
-from dspex.language.records import Fallback, Prediction, Trace
+from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
 from dspex.sync import run as run_sync
+from dspex.telemetry import Finished, Status, StreamEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +59,89 @@ class Module:
             ExecutionError: the work could not be done; the class says why.
         """
         given = context or current()
+        if given.is_bounded:
+            return await guarded(given, partial(self.acall, **inputs))
+        if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
+            return known
         run = given.run or Run(given.observer, given.clock, self._paths())
         first = len(run.spans)
-        path = run.paths.get(id(self), type(self).__name__)
-        span = run.begin("module", type(self).__name__, parent_id=given.parent_id, path=path)
-        inner = replace(given, run=run, parent_id=span.id, path=path)
+        name = type(self).__name__
+        path = run.paths.get(id(self), name)
+        span = run.begin("module", name, parent_id=given.parent_id, path=path)
+        inner = replace(given, run=run, parent_id=span.id, path=path, memo=None)
+        if given.memo is not None and (found := given.memo.objections(self, inputs)):
+            inner = replace(inner, objections=found)
         try:
-            with entered(inner):
-                outputs, fallback = await self._run(inner, inputs)
+            if given.emit is not None:
+                await given.emit(Status(path, name, "begun"))
+            outputs, attributes = await self._run(inner, inputs)
         except BaseException as error:
             span.end(error=error)
             raise
-        span.end(attributes={} if fallback is None else {"fallback": fallback.reason})
-        spans = tuple(run.spans) if given.run is None else run.below(span.id, first=first)
-        return Prediction.of_run(outputs, Trace(run.trace_id, spans), fallback=fallback)
+        span.end(attributes=attributes)
+        if given.emit is not None:
+            await given.emit(Status(path, name, "done"))
+        trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
+        made = Prediction.of_run(outputs, trace)
+        return made if given.memo is None else given.memo.keep(self, inputs, made)
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], Fallback | None]:
-        """Run `forward` in `context`, which is in force already; a synchronous one runs in a thread."""
-        del context
+    ) -> tuple[Mapping[str, object], dict[str, object]]:
+        """Run `forward` in `context`; return its outputs and the attributes of the span.
+
+        Where an `Assert` in it fails, it is run again, see `checking.Assert`.
+        """
+        memo, tries = Memo(), 0
+        while True:
+            try:
+                with entered(replace(context, memo=memo)):
+                    return await self._forward(inputs), {"asserted_again": tries} if tries else {}
+            except UnmetError as unmet:
+                after = memo.object_to(unmet.of, unmet.message) if tries < MOST_TRIES else None
+                if after is None:
+                    raise
+                memo, tries = after, tries + 1
+
+    async def _forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
         if inspect.iscoroutinefunction(self.forward):
             result = await self.forward(**inputs)
         else:
             result = await asyncio.to_thread(self.forward, **inputs)
         if isinstance(result, Prediction):
-            return result.to_dict(), result.fallback
+            return result.to_dict()
         if isinstance(result, Mapping):
-            return dict(result), None
+            return dict(result)
         raise DefinitionError(
             f"forward of {type(self).__name__} returned {type(result).__name__}; return a Prediction or a dict of "
             "outputs"
         )
+
+    async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
+        """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
+
+        Who takes events slowly holds the run back. Leaving the loop (with `aclose` or `contextlib.aclosing`) cancels
+        the run and its request.
+
+        Raises:
+            DspexError: what `acall` raises, after the events before it.
+        """
+        events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
+        given = replace(context or current(), emit=events.put)
+
+        async def run() -> Prediction:
+            try:
+                return await self.acall(given, **inputs)
+            finally:
+                await events.put(None)
+
+        task = asyncio.ensure_future(run())
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield Finished(await task)
+        finally:
+            await _ended(task, events)
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """Yield (relative path, module) for each module in an attribute, a list or a dict of this one."""
@@ -285,3 +339,16 @@ class Module:
 def _is_slot(variable: Variable) -> bool:
     """Whether the place itself keeps the value, so that nothing else has to remember it."""
     return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options
+
+
+async def _ended(task: "asyncio.Task[Prediction]", events: "asyncio.Queue[StreamEvent | None]") -> None:
+    """Cancel a run that nobody listens to any more, and wait until it is over; its last event needs a place."""
+    if task.done():
+        return
+    task.cancel()
+    while not task.done():
+        while not events.empty():
+            events.get_nowait()
+        await asyncio.wait({task}, timeout=0.01)
+    if not task.cancelled():
+        task.exception()
