@@ -12,6 +12,7 @@ _COMMANDS = {
     "run": "running",
     "prompt": "prompting",
     "eval": "evaluating",
+    "optimize": "optimizing",
     "serve": "serving",
     "init": "initializing",
     "doctor": "examining",

@@ -1,0 +1,150 @@
+"""`dspex optimize`: search for better values of a program's variables, and say honestly what came of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.errors import DefinitionError
+from dspex.execution.clients.budgeted import Budget
+from dspex.execution.modules import build
+from dspex.learning.optimizers import (
+    BootstrapFewShot,
+    Joint,
+    JsonlJournal,
+    LabeledFewShot,
+    MIPROv2,
+    Optimizer,
+    Outcome,
+    RandomSearch,
+    Search,
+    optimize,
+)
+from dspex.surfaces.cli.evaluating import chosen_rows, metric_of, program_of_target
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.targets import code_root, find_target
+
+OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
+
+
+@click.command("optimize")
+@click.argument("target")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
+@click.option("--trials", type=click.IntRange(1), help="How many candidates; the optimizer's own number by default.")
+@click.option("--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled).")
+@click.option("--metric", default="exact_match", show_default=True, help="exact_match, or file.py:function.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train on the rows with this value only.")
+@click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Report once on these rows, held out.")
+@click.option("--rows", type=click.IntRange(1), help="Score each candidate on so many rows.")
+@click.option("--maximize", help="The figure to maximize; a minus minimizes (-usd). The metric by default.")
+@click.option("--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'.")
+@click.option("--max-usd", type=float, help="End before more dollars are spent.")
+@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
+@click.option("--insist", is_flag=True, help="Keep the winner without a significant improvement too.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@model_option
+@adapter_option
+@state_option
+@json_option
+def optimize_command(  # noqa: PLR0913  # one parameter for each flag
+    *,
+    target: str,
+    data: Path,
+    out: Path | None,
+    model: str | None,
+    adapter: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
+    code = code_root()
+    found, scoring = find_target(target, code), metric_of(flags["metric"], code)
+    train = chosen_rows(data, flags["where"], limit=None)
+    search = _search(flags, data)
+    optimizer = _optimizer(flags)
+
+    async def work(services: Services) -> Outcome[Any]:
+        module = build(await program_of_target(services, found), code=code)
+        return await optimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
+
+    outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+    if out is not None:
+        out.write_text(outcome.program.to_program().to_json() + "\n", encoding="utf-8")
+    show_json(_facts(outcome)) if as_json else _show(outcome, out)
+    return 0
+
+
+def _optimizer(flags: dict[str, Any]) -> Optimizer:
+    trials = flags["trials"]
+    made: dict[str, Optimizer] = {
+        "labeled": LabeledFewShot(per_class=flags["per_class"], candidates=trials or 8),
+        "bootstrap": BootstrapFewShot(),
+        "random": RandomSearch(candidates=trials or 16),
+        "mipro": MIPROv2(trials=trials or 20),
+        "joint": Joint(trials=trials or 32),
+    }
+    return made[flags["optimizer"]]
+
+
+def _search(flags: dict[str, Any], data: Path) -> Search:
+    test = chosen_rows(data, flags["test"], limit=None) if flags["test"] else None
+    if test is not None and not flags["where"]:
+        raise DefinitionError("--test names held-out rows; name the others by --where, such as split=train")
+    search = Search(
+        rows=flags["rows"],
+        test=test,
+        insists=flags["insist"],
+        maximize=flags["maximize"],
+        subject_to=flags["subject_to"],
+        budget=Budget(usd=flags["max_usd"], calls=flags["max_calls"]),
+        concurrency=flags["concurrency"],
+        seed=flags["seed"],
+        on_estimate=lambda estimate: say(f"estimate: {estimate}"),
+        on_trial=lambda trial: say(f"trial {trial.number}: {trial.candidate.label}: {_number(trial.score)}"),
+    )
+    return search if flags["journal"] is None else replace(search, journal=JsonlJournal(flags["journal"]))
+
+
+def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
+    verdict = outcome.verdict
+    return {
+        "trials": outcome.table(),
+        "best": outcome.best.number,
+        "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.comparison.to_dict()},
+        "changes": outcome.changes(),
+        "spent": {"calls": outcome.spent.calls, "usd": outcome.spent.cost_usd, "tokens": outcome.spent.total_tokens},
+        "stopped": outcome.stopped,
+        "warnings": list(outcome.warnings),
+        "program": outcome.program.to_program().content_hash,
+    }
+
+
+def _show(outcome: Outcome[Any], out: Path | None) -> None:
+    rows = [
+        {**row, "score": _number(row["score"])}
+        for row in outcome.table()
+        if outcome.trials[row["trial"]].candidate.is_final
+    ]
+    click.echo(table(rows, list(rows[0])))
+    click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}")
+    if outcome.verdict is not None:
+        click.echo(f"\n{outcome.verdict}")
+    spent = outcome.spent
+    cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
+    click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
+    if outcome.stopped:
+        say(f"stopped early: {outcome.stopped}")
+    if out is not None:
+        click.echo(f"the program is in {out}")
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
