@@ -1,12 +1,15 @@
 """Optuna behind ask and tell: numbers, choices and conditions, for one objective or several."""
 
 import importlib
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex.errors import ConfigurationError
-from dspex.language.variables import Space, Variable
+from dspex.language.variables import Space, Variable, samples
 from dspex.learning.optimizers.limits import figure_of
+
+EXPLORES = 2
 
 
 def _optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a second
@@ -21,6 +24,10 @@ def _optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a s
 class Tuner:
     """Suggests assignments of a space, learning from those told: TPE (Bergstra et al., 2011), seeded.
 
+    The first suggestions are spread evenly over the space. After them, every second one takes its turn through the
+    values that conditions read and leaves the rest to TPE: left alone, it may never look again into a branch whose
+    first values did badly.
+
     `choices` are further dimensions by name with the number of their options. Nothing is stored outside of memory: a
     search that is resumed tells everything again.
 
@@ -31,7 +38,7 @@ class Tuner:
     def __init__(
         self, space: Space, *, choices: Mapping[str, int], objectives: int = 1, seed: int = 0, startup: int = 8
     ) -> None:
-        """Begin; `startup` suggestions are random."""
+        """Begin; `startup` suggestions come before the first that is learned."""
         optuna = _optuna()
         with _quiet():
             sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=startup)
@@ -40,6 +47,11 @@ class Tuner:
         self._space = space
         self._choices = dict(choices)
         self._open: dict[int, Any] = {}
+        self._spread = samples(space, seed=seed, method="quasi")
+        self._rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret
+        self._branches = _branches(space)
+        self._startup = startup
+        self._suggested = 0
 
     def first(self, values: Mapping[str, Any], choices: Mapping[str, int]) -> None:
         """Suggest these values next."""
@@ -47,6 +59,12 @@ class Tuner:
 
     def suggest(self) -> tuple[int, dict[str, Any], dict[str, int]]:
         """Return (number, values of the active variables, choices); hand the number back with the result."""
+        self._suggested += 1
+        if 1 < self._suggested <= self._startup:
+            self.first(next(self._spread), {name: self._rng.randrange(count) for name, count in self._choices.items()})
+        elif self._branches and self._suggested % EXPLORES == 0:
+            turn = self._suggested // EXPLORES
+            self.first({name: options[turn % len(options)] for name, options in self._branches.items()}, {})
         trial = self._study.ask()
         choices = {
             name: trial.suggest_categorical(name, list(range(count))) for name, count in self._choices.items() if count
@@ -72,6 +90,17 @@ class Tuner:
             self._study.tell(trial, state=self._fail)
         else:
             self._study.tell(trial, values)
+
+
+def _branches(space: Space) -> dict[str, Sequence[Any]]:
+    """Return the options of the choices and booleans that conditions read."""
+    read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
+    options: dict[str, Sequence[Any]] = {"boolean": (False, True)}
+    return {
+        name: space[name].options or options["boolean"]
+        for name in space
+        if name in read and space[name].kind in {"boolean", "choice", "module"}
+    }
 
 
 def _suggested(trial: Any, variable: Variable) -> Any:  # noqa: ANN401

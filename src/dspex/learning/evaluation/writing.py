@@ -1,0 +1,84 @@
+"""Reports for people and spreadsheets: a table of text, CSV and HTML without any outside file."""
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+
+from dspex.learning.evaluation.report import Report, Row
+
+
+def to_text(reports: Mapping[str, Report]) -> str:
+    """Return a table with one line for each report: mean, interval, rows, times and cost."""
+    head = ("", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s", "cost")
+    lines = [head, *(_line(name, report) for name, report in reports.items())]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("  ".join(_padded(line, widths)) for line in lines)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *rest = zip(line, widths, strict=True)
+    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
+
+
+def _line(name: str, report: Report) -> tuple[str, ...]:
+    cost = report.usage.cost_usd
+    return (
+        name,
+        f"{report.mean:.3f}",
+        str(report.interval()),
+        str(report.scored),
+        str(report.failed),
+        f"{report.p50:.2f}",
+        f"{report.p95:.2f}",
+        "unknown" if cost is None else f"${cost:.4f}",
+    )
+
+
+def to_csv(report: Report) -> str:
+    """Return one line for each row: the example, the outputs (`out.<field>`), scores (`score.<metric>`) and the error.
+
+    A value that a spreadsheet would take for a formula gets a quote in front.
+    """
+    rows = [_flat(row) for row in report.rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    target = io.StringIO()
+    writer = csv.DictWriter(target, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _safe(value) for name, value in row.items()} for row in rows])
+    return target.getvalue()
+
+
+def _flat(row: Row) -> dict[str, object]:
+    return {
+        "index": row.index,
+        **row.example,
+        **{f"out.{name}": value for name, value in (row.outputs or {}).items()},
+        **{f"score.{name}": value for name, value in row.scores.items()},
+        "error": row.error or "",
+        "seconds": round(row.seconds, 4),
+    }
+
+
+def _safe(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+
+
+def to_html(report: Report, title: str = "Evaluation") -> str:
+    """Return a page of its own with the figures and all rows, failures first, then the lowest scores."""
+    ordered = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))
+    rows = [_flat(row) for row in ordered]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{_cells(row, columns)}</tr>" for row in rows)
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
+        "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}"
+        "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}</style>"
+        f"<h1>{html.escape(title)}</h1><pre>{html.escape(to_text({report.dataset: report}))}</pre>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>"
+    )
+
+
+def _cells(row: Mapping[str, object], columns: Sequence[str]) -> str:
+    return "".join(f"<td>{html.escape(str(row.get(name, '')))}</td>" for name in columns)

@@ -1,0 +1,72 @@
+"""Which variable mattered: over the trials of a search, and in its winner."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from dspex.execution.context import RunContext
+from dspex.execution.modules import Module, module_of
+from dspex.language.programs import Program
+from dspex.language.records.canonical import canonical_json
+from dspex.learning.evaluation import Comparison, Dataset, compare, evaluate
+from dspex.learning.evaluation.evaluate import Metrics
+from dspex.learning.optimizers.proposer import Trial
+
+BINS = 4
+
+
+def importance(trials: Sequence[Trial]) -> dict[str, float]:
+    """Return, for each variable that took several values, the share of the scores' variance that goes with it.
+
+    It is the between-group share (eta squared), numbers cut into quarters, corrected for the number of groups, so that
+    a variable with no effect is about 0. Shares overlap where variables were not varied independently. Largest first.
+    """
+    scored = [trial for trial in trials if trial.score is not None]
+    names = dict.fromkeys(name for trial in scored for name in trial.candidate.assignment)
+    found = {name: _share([(_value(trial, name), trial.score or 0.0) for trial in scored]) for name in names}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def _value(trial: Trial, name: str) -> object:
+    return trial.candidate.assignment.get(name)
+
+
+def _share(pairs: Sequence[tuple[object, float]]) -> float:
+    numbers = [value for value, _ in pairs if isinstance(value, int | float) and not isinstance(value, bool)]
+    cuts = sorted(numbers)[len(numbers) // BINS :: max(1, len(numbers) // BINS)] if len(set(numbers)) > BINS else []
+    groups: dict[str, list[float]] = {}
+    for value, score in pairs:
+        is_number = cuts and isinstance(value, int | float) and not isinstance(value, bool)
+        key = str(sum(value >= cut for cut in cuts)) if is_number and isinstance(value, int | float) else _key(value)
+        groups.setdefault(key, []).append(score)
+    mean, count = fmean(score for _, score in pairs), len(pairs)
+    total = sum((score - mean) ** 2 for _, score in pairs)
+    if len(groups) < 2 or not total or count <= len(groups):
+        return 0.0
+    within = sum((score - fmean(scores)) ** 2 for scores in groups.values() for score in scores)
+    noise = within / (count - len(groups))
+    return max(0.0, (total - within - (len(groups) - 1) * noise) / (total + noise))
+
+
+def _key(value: object) -> str:
+    from pydantic_core import to_jsonable_python
+
+    return canonical_json(to_jsonable_python(value))
+
+
+async def ablate(
+    program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
+) -> dict[str, Comparison]:
+    """Score the winner with each of its values taken back, one at a time, on `rows`.
+
+    Returns:
+        For each variable, the winner compared with itself without it; a positive difference says that the value helps.
+    """
+    module = module_of(program)
+    values = dict(winner.candidate.assignment)
+    whole = await evaluate(module.assign(values), rows, metric, context=context)
+    found: dict[str, Comparison] = {}
+    for name in values:
+        less = {other: value for other, value in values.items() if other != name}
+        report = await evaluate(module.assign(less), rows, metric, context=context)
+        found[name] = compare(whole, report)
+    return found
