@@ -1,0 +1,71 @@
+"""What is made of a finished search: importance, ablation, reports."""
+
+import csv
+import io
+import math
+
+import pytest
+
+import dspex
+from dspex.learning.evaluation.writing import to_csv, to_html, to_text
+from dspex.learning.optimizers import Candidate, Trial
+from dspex.learning.optimizers.importance import ablate, importance
+from dspex.sync import run
+from dspex.testing import SimulatedModel
+
+
+def _rows(count, first=0):
+    return dspex.Dataset.from_rows(
+        [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(first, first + count)]
+    )
+
+
+def _trial(number, values, score):
+    return Trial(number=number, candidate=Candidate(label="", assignment=values), report=None, score=score)
+
+
+def test_importance_finds_the_variable_that_mattered():
+    trials = [
+        _trial(n, {"mode": "ab"[n % 2], "heat": (n * 7 % 40) / 40, "noise": "xyz"[n % 3]}, (n % 2) + (n * 7 % 40) / 20)
+        for n in range(120)
+    ]
+    shares = importance(trials)
+    assert list(shares)[:2] == ["heat", "mode"]
+    assert min(shares["heat"], shares["mode"]) > 0.3
+    assert shares["noise"] < 0.05
+
+
+def test_ablation_takes_back_one_value_at_a_time():
+    winner = _trial(0, {"self.instructions": "Be careful and exact.", "self.temperature": 0.2}, 1.0)
+    module = dspex.Predict("question -> answer", temperature=dspex.Float(0, 1.5))
+    with dspex.context(model=SimulatedModel(seed=1)):
+        found = run(ablate(module, winner, _rows(200), metric=dspex.exact_match))
+    assert found["self.instructions"].is_better
+    assert abs(found["self.temperature"].difference) < 0.1
+
+
+def test_report_is_written_as_text_csv_and_html_without_running_anything_in_it():
+    rows = dspex.Dataset.from_rows([{"question": "question 1", "answer": "=cmd()"}, {"question": "<b>", "answer": "x"}])
+    with dspex.context(model=SimulatedModel(seed=1)):
+        report = run(dspex.evaluate(dspex.Predict("question -> answer"), rows, dspex.exact_match))
+    assert "0.000" in to_text({"it": report})
+    read = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert [row["answer"] for row in read] == ["'=cmd()", "x"]
+    assert {"out.answer", "score.exact_match", "seconds"} <= set(read[0])
+    page = to_html(report, "A & B")
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_simulated_model_is_as_good_as_its_surface_says():
+    model, rows = SimulatedModel(seed=2), _rows(400)
+    demos = [{"question": f"question {n}", "answer": f"answer {n}"} for n in (1000, 1002, 1005)]
+    program = dspex.Predict("question -> answer", demos=demos, temperature=0.5).assign(
+        {"self.instructions": "Be careful."}
+    )
+    with dspex.context(model=model):
+        report = run(dspex.evaluate(program, rows, dspex.exact_match))
+        again = run(dspex.evaluate(program, rows, dspex.exact_match))
+    truth = model.truth("Be careful.", [(1000, True), (1002, True), (1005, True)], 0.5)
+    assert report.mean == pytest.approx(truth, abs=4 * math.sqrt(0.25 / 400))
+    assert [row.outputs for row in again.rows] == [row.outputs for row in report.rows]
