@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot, check_source
+from dspex.execution.modules.files import read_state
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module
@@ -132,6 +134,23 @@ _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
     "parallel": _parallel,
     "retry": _retry,
 }
+
+
+def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
+    """Return the module that `Module.save` wrote to a file.
+
+    Raises:
+        DefinitionError: the file holds only the state of a module whose class no import finds: make the module and
+            call its `load`.
+    """
+    stored = read_state(Path(path))
+    if stored["program"] is None:
+        raise DefinitionError(
+            f"{str(path)!r} holds the state of a module, not how to make it: make the module, then call its load(...)"
+        )
+    module = build(Program.from_dict(stored["program"]), code=code)
+    module.load(path)
+    return module
 
 
 def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:
