@@ -16,6 +16,14 @@ DspexError
         ToolError
         RetrievalError
         WorkerError
+            WorkerStartError
+            WorkerLostError
+            WorkerTimeoutError
+            WorkerProtocolError
+            FrameTooLargeError
+            PoolExhaustedError
+            CircuitOpenError
+            RestartLimitError
         BudgetError
         CheckError
     ActionError
@@ -184,6 +192,57 @@ class WorkerError(ExecutionError):
     is_retryable = True
 
 
+class WorkerStartError(WorkerError):
+    """A worker could not be started or introduced itself wrongly; its interpreter or its packages need mending."""
+
+    code = "worker_start"
+    is_retryable = False
+
+
+class WorkerLostError(WorkerError):
+    """The worker that held the call ended before it answered."""
+
+    code = "worker_lost"
+
+
+class WorkerTimeoutError(WorkerError):
+    """The worker did not answer by the deadline of the call."""
+
+    code = "worker_timeout"
+
+
+class WorkerProtocolError(WorkerError):
+    """The worker sent bytes or a message that the protocol does not know; it is replaced."""
+
+    code = "worker_protocol"
+
+
+class FrameTooLargeError(WorkerError):
+    """A message is longer than a frame may be; the same call can never pass."""
+
+    code = "frame_too_large"
+    is_retryable = False
+
+
+class PoolExhaustedError(WorkerError):
+    """Every worker is taken, and the queue is full or the deadline passed in it."""
+
+    code = "pool_exhausted"
+
+
+class CircuitOpenError(WorkerError):
+    """Calls of this pool failed in a row, so none is let through for now; `context["retry_after"]` holds seconds."""
+
+    code = "circuit_open"
+
+
+class RestartLimitError(WorkerError):
+    """Children ended too often in too short a time: the supervisor gave up and stopped all of them."""
+
+    code = "restart_limit"
+    is_retryable = False
+
+
 class BudgetError(ExecutionError):
     """The next call would pass a limit on money, tokens, calls or time."""
 
@@ -255,7 +314,10 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 def shorten(value: object, limit: int = 200) -> str:
     """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
+        return f"<{type(value).__name__}, too deep or too large to show>"
     return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
 
 

@@ -8,7 +8,8 @@ import dspex
 from dspex import Module, Predict
 from dspex.errors import DefinitionError
 from dspex.execution.clients import OpenAIModel
-from dspex.execution.modules import ChainOfThought, from_dspy_state, load, to_dspy_state
+from dspex.execution.modules import ChainOfThought, load
+from dspex.execution.modules.dspy_state import from_dspy_state, to_dspy_state
 
 DSPY_LM = {
     "_dspy_lm_class": "dspy.clients.lm.LM",

@@ -4,7 +4,6 @@ from dspex.execution.modules.building import build, load, module_of
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.checking import Assert, Suggest
 from dspex.execution.modules.code import CodeRoot
-from dspex.execution.modules.dspy_state import from_dspy_state, to_dspy_state
 from dspex.execution.modules.function import FunctionModule, program
 from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module, Slot
@@ -24,9 +23,7 @@ __all__ = [
     "Slot",
     "Suggest",
     "build",
-    "from_dspy_state",
     "load",
     "module_of",
     "program",
-    "to_dspy_state",
 ]

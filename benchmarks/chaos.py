@@ -1,0 +1,165 @@
+"""Workers under fire: 64 callers on 4 workers while children are killed, stopped, made to leak and made to spin.
+
+Goals: every call ends in an answer or a typed retryable error; no answer reaches the wrong caller; from a kill to
+serving again takes under 1 s (p95); at the end there is no orphan, no zombie and no descriptor more than before; and a
+parent that is killed leaves no child after 3 s.
+
+    python benchmarks/chaos.py [--seconds 60] [--quick] [--check]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from dspex.errors import DspexError
+from dspex.execution.workers import BreakerConfig, Intensity, Pool, PoolConfig
+from dspex.telemetry import Event, Silent
+from dspex.testing.processes import fake_worker, holdings, is_alive
+
+RESULT = Path(__file__).parent / "results" / "chaos.json"
+CALLERS, WORKERS = 64, 4
+
+
+class Clockwork(Silent):
+    """Notes when each worker process was hit, and when its place serves again."""
+
+    def __init__(self):
+        self.hit, self.recovered, self.stopped = {}, [], []
+
+    def on_event(self, event: Event):
+        name, state = event.attributes.get("worker"), event.attributes.get("state")
+        if state == "ready" and name in self.hit:
+            kind, moment = self.hit.pop(name)
+            (self.recovered if kind == "kill" else self.stopped).append(time.monotonic() - moment)
+
+
+class Wrong(Exception):
+    """An answer reached the wrong caller."""
+
+
+async def caller(pool, rng, until, outcomes):
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        token = {"token": rng.random(), "number": number}
+        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [60, 30, 4, 1, 2, 1])[0]
+        args = {"echo": token, "sleep": {"seconds": rng.random() * 0.02, **token}, "leak": {"bytes": 8 << 20}}.get(kind, {})
+        try:
+            answer = await pool.call(kind, args, seconds=2.0 if kind in {"echo", "sleep"} else 0.3)
+            if kind in {"echo", "sleep"} and answer != args:
+                raise Wrong(f"{answer} is not {args}")
+            outcomes["answered"] += 1
+        except DspexError as error:
+            outcomes[type(error).__name__] += 1
+            if not error.is_retryable:
+                outcomes["not retryable"] += 1
+            await asyncio.sleep(0.01)
+        except Exception as error:  # noqa: BLE001  # this is what must never happen
+            outcomes[f"UNTYPED {type(error).__name__}: {error}"] += 1
+
+
+async def gunman(pool, rng, until, clockwork):
+    while time.monotonic() < until:
+        await asyncio.sleep(rng.uniform(0.1, 0.5))
+        ready = [worker for worker in pool.stats().workers if worker.state == "ready" and worker.name not in clockwork.hit]
+        if not ready:
+            continue
+        victim = rng.choice(ready)
+        kind = rng.choices(["kill", "stop"], [4, 1])[0]
+        clockwork.hit[victim.name] = (kind, time.monotonic())
+        os.kill(victim.pid, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+
+
+async def storm(seconds, seed):
+    rng, outcomes, clockwork = random.Random(seed), Counter(), Clockwork()
+    before = holdings()
+    config = PoolConfig(
+        name="chaos", minimum=WORKERS, maximum=WORKERS, spares=1, health_seconds=0.2,
+        intensity=Intensity(restarts=100_000), breaker=BreakerConfig(failures=1_000_000),
+    )  # fmt: skip
+    spec = fake_worker(concurrency=4, memory_limit=128 << 20, cancel_seconds=0.3)
+    async with Pool(config, spec, observer=clockwork, rng=rng) as pool:
+        until = time.monotonic() + seconds
+        calls = [caller(pool, random.Random(f"{seed}{n}"), until, outcomes) for n in range(CALLERS)]
+        async with asyncio.timeout(seconds + 30):
+            await asyncio.gather(gunman(pool, rng, until, clockwork), *calls)
+        restarts = pool.stats().restarts
+    await asyncio.sleep(0.05)
+    after = holdings()
+    return outcomes, clockwork, restarts, {"children": len(after[0] - before[0]), "descriptors": after[1] - before[1]}
+
+
+PARENT = """
+import asyncio
+from dspex.execution.workers import Pool, PoolConfig
+from dspex.testing.processes import fake_worker
+async def main():
+    async with Pool(PoolConfig(name="p", minimum=4, maximum=4), fake_worker(concurrency=4)) as pool:
+        calls = [asyncio.create_task(pool.call(kind, {"seconds": 60})) for kind in ("spin", "stubborn", "hang", "sleep")]
+        grandchild = await pool.call("spawn", {})
+        print(*(worker.pid for worker in pool.stats().workers), grandchild, flush=True)
+        await asyncio.gather(*calls)
+asyncio.run(main())
+"""
+
+
+def killed_parent():
+    """Kill a parent under load; return how long its last child lived, and whether any lives after 3 s."""
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    began = time.monotonic()
+    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() - began < 3:
+        time.sleep(0.01)
+    return len(pids), len(left), time.monotonic() - began
+
+
+def percentile(values, part):
+    return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    seconds = 15 if options.quick else options.seconds
+    outcomes, clockwork, restarts, left = asyncio.run(storm(seconds, options.seed))
+    children, alive, lived = killed_parent()
+    untyped = sum(count for name, count in outcomes.items() if name.startswith("UNTYPED") or name == "not retryable")
+    p95 = percentile(clockwork.recovered, 0.95)
+    rows = [
+        ("calls", sum(outcomes.values()), ""),
+        *((f"  {name}", count, "") for name, count in outcomes.most_common()),
+        ("worker restarts", restarts, ""),
+        ("untyped or not retryable", untyped, "0"),
+        ("kill to serving again, median s", round(statistics.median(clockwork.recovered or [0]), 3), ""),
+        ("kill to serving again, p95 s", round(p95 or 0, 3), "< 1"),
+        ("SIGSTOP to serving again, median s", round(statistics.median(clockwork.stopped or [0]), 3), ""),
+        ("children left", left["children"], "0"),
+        ("descriptors more than before", left["descriptors"], "0"),
+        (f"of {children} processes alive 3 s after their parent was killed", alive, "0"),
+        ("  the last of them ended after s", round(lived, 3), ""),
+    ]
+    for name, value, goal in rows:
+        print(f"{name:64} {value!s:>12}  {goal}")
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps({"seconds": seconds, "rows": [list(row) for row in rows]}, indent=1) + "\n")
+    missed = bool(untyped or left["children"] or left["descriptors"] > 0 or alive or p95 is None or p95 >= 1)
+    print("goals missed" if missed else "all goals met")
+    sys.exit(options.check and missed)
+
+
+if __name__ == "__main__":
+    main()

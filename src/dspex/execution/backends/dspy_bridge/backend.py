@@ -1,0 +1,275 @@
+"""Programs on the real dspy, in supervised workers."""
+
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dspex.errors import DefinitionError
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.dspy_bridge.definitions import imported, lowered, space_of, values_of
+from dspex.execution.backends.held import Held
+from dspex.execution.backends.remote import Answerer, Metric, Tools
+from dspex.execution.context import OpenSpan, Run, RunContext
+from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
+from dspex.language.programs import Node, Program
+from dspex.language.records import Prediction, Trace
+from dspex.language.signatures import Signature
+from dspex.telemetry import Observer
+
+HOST = Path(__file__).parent / "child"
+Progress = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DspyConfig:
+    """Which interpreter has dspy, where users' modules are imported from, and how many workers there are.
+
+    Two backends with two interpreters run two versions of dspy side by side.
+    """
+
+    interpreter: str = sys.executable
+    paths: tuple[str, ...] = ()
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1))
+    concurrency: int = 4
+    memory_limit: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimization:
+    """What an optimizer of dspy is given. `options` go to its constructor, `compile` to its `compile`."""
+
+    optimizer: str
+    metric: Metric
+    trainset: Sequence[Mapping[str, Any]]
+    valset: Sequence[Mapping[str, Any]] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    compile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Kept:
+    program: Program
+    loading: Loading
+
+
+class DspyBackend:
+    """Creates dspy modules from definitions and runs them in workers; models and tools answer in this process.
+
+    Owned by one event loop; `async with` starts and ends its workers. Kinds: predict, chain_of_thought, react,
+    program_of_thought, and `dspy` for a module that a user wrote.
+    """
+
+    name = "dspy"
+    capabilities: frozenset[BackendCapability] = frozenset({"code_programs", "streaming", "isolation"})
+
+    def __init__(
+        self,
+        config: DspyConfig | None = None,
+        *,
+        tools: Tools | None = None,
+        observer: Observer | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Take the tools by name that programs may use; nothing is started before `async with`."""
+        self.config = config or DspyConfig()
+        self._tools = tools or {}
+        self._programs: Held[_Kept] = Held()
+        self._cache = Path(tempfile.mkdtemp(prefix="dspex-dspy-"))
+        spec = WorkerSpec(
+            host=HOST,
+            interpreter=self.config.interpreter,
+            paths=self.config.paths,
+            concurrency=self.config.concurrency,
+            memory_limit=self.config.memory_limit,
+            # without it dspy 3.4 downloads a price list at its first call; its cache folder must not be the user's
+            environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "DSPY_CACHEDIR": str(self._cache)},
+        )
+        self._pool = Pool(self.config.pool, spec, observer=observer, rng=rng)
+
+    async def __aenter__(self) -> "DspyBackend":
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.stop()
+        shutil.rmtree(self._cache, ignore_errors=True)
+
+    @property
+    def version(self) -> str:
+        """The version of dspy in the workers."""
+        return str(self._pool.about.get("dspy", ""))
+
+    def stats(self) -> PoolStats:
+        """Return what every worker does at this moment."""
+        return self._pool.stats()
+
+    async def create_program(self, program: Program) -> Handle:
+        """Make the program's root a dspy module; see `Backend.create_program`."""
+        handle = Handle(program.content_hash)
+        if handle not in self._programs:
+            args = {"handle": handle, "definition": lowered(program, self._tools)}
+            await self._pool.call("create_program", args, seconds=self.config.seconds)
+            self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args)))
+        return handle
+
+    async def execute_program(
+        self, handle: Handle, inputs: Mapping[str, Any], context: RunContext, *, on_event: Progress | None = None
+    ) -> Prediction:
+        """Run a program once; see `Backend.execute_program`. With `on_event`, predictors are heard as they answer."""
+        kept = self._programs.get(handle)
+        signature = kept.program.signature
+        values = signature.validate_inputs(inputs)
+        sent = signature.input_validator.dump(values)
+        args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
+        run = context.run or Run(context.observer, context.clock, {})
+        first = len(run.spans)
+        answer, span = await self._run(
+            kept, "execute_program", args, context=replace(context, run=run), events=on_event
+        )
+        outputs = _outputs(signature, answer)
+        spans = tuple(run.spans) if context.run is None else run.below(span.id, first=first)
+        return Prediction.of_run(outputs, Trace(run.trace_id, spans))
+
+    async def _run(
+        self,
+        kept: _Kept,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        context: RunContext,
+        events: Progress | None = None,
+        metric: Metric | None = None,
+    ) -> tuple[Any, OpenSpan]:
+        run = context.run or Run(context.observer, context.clock, {})
+        own = kept.program.root.config.get("model")
+        model = context.model_for(own)
+        adapter = kept.program.root.config.get("adapter") or context.adapter_for(None, model).name
+        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
+        answerer = Answerer(context=context, span=span, model=model, tools=self._tools, metric=metric)
+        if events is not None:
+            answerer.on_progress = events
+        message = {
+            "handle": kept.loading.handle,
+            "model": {"name": model.name, "capabilities": sorted(model.capabilities)},
+            "adapter": adapter,
+            "stream": events is not None,
+            **args,
+        }
+        try:
+            answer = await self._pool.call(
+                command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
+            )
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        why = f"node {kept.program.root.id!r} names the backend {kept.program.root.backend!r}"
+        span.end(attributes={"dspy": self.version, "kind": kept.program.root.kind, "why": why})
+        return answer, span
+
+    async def optimize_program(
+        self, handle: Handle, work: Optimization, context: RunContext, *, on_progress: Progress | None = None
+    ) -> Program:
+        """Run one of dspy's optimizers and return the better program; the stored one stays as it is.
+
+        Cancelling it stops the worker's part within a second.
+
+        Raises:
+            DefinitionError: an option or the metric does not fit.
+            ExecutionError: the optimizer failed.
+        """
+        kept = self._programs.get(handle)
+        args = {
+            "optimizer": work.optimizer,
+            "trainset": [dict(row) for row in work.trainset],
+            "valset": [dict(row) for row in work.valset],
+            "inputs": list(kept.program.signature.input_fields),
+            "options": dict(work.options),
+            "compile": dict(work.compile),
+        }
+        answer, _ = await self._run(
+            kept, "optimize_program", args, context=context, events=on_progress, metric=work.metric
+        )
+        predictors = answer["predictors"]
+        return replace(kept.program, space=space_of(predictors), assignment=values_of(predictors))
+
+    async def evaluate_program(
+        self,
+        handle: Handle,
+        rows: Sequence[Mapping[str, Any]],
+        metric: Metric,
+        *,
+        context: RunContext,
+        on_progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """Run a program on every row; a row that fails has `error` set and no score."""
+        kept = self._programs.get(handle)
+        args = {"rows": [dict(row) for row in rows], "inputs": list(kept.program.signature.input_fields)}
+        answer, _ = await self._run(kept, "evaluate_program", args, context=context, events=on_progress, metric=metric)
+        return list(answer["rows"])
+
+    async def export_state(self, handle: Handle) -> dict[str, Any]:
+        """Return the program's state as dspy's own `save` would write it, without keys."""
+        kept = self._programs.get(handle)
+        args = {"handle": handle}
+        return dict(await self._pool.call("export_state", args, program=kept.loading, seconds=self.config.seconds))
+
+    async def import_program(
+        self,
+        target: str,
+        *,
+        init: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        signature: Signature | None = None,
+        name: str = "",
+    ) -> Program:
+        """Return a module that a user wrote for dspy ("pkg.mod:Name" under `paths`) as a program, with a saved state.
+
+        Its inputs are what `forward` takes and its outputs are its last predictor's, unless `signature` says otherwise.
+
+        Raises:
+            DefinitionError: the target cannot be imported, or is no dspy module.
+        """
+        major, minor, *_ = (*self.version.split("."), "", "")
+        config: dict[str, Any] = {"target": target, "init": dict(init or {}), "dspy": f"=={major}.{minor}.*"}
+        if state is not None:
+            config["state"] = {key: value for key, value in state.items() if key != "metadata"}
+        node = Node(id="self", kind="dspy", backend="dspy", config=config)
+        handle = f"import:{target}"
+        args = {"handle": handle, "definition": {"kind": "dspy", **config}}
+        loading = Loading(handle=handle, args=args)
+        try:
+            described = await self._pool.call(
+                "get_program", {"handle": handle}, program=loading, seconds=self.config.seconds
+            )
+        finally:
+            self._pool.forget(handle)
+            await self._pool.broadcast("delete_program", {"handle": handle})
+        return imported(described, node, signature=signature, name=name)
+
+    async def delete_program(self, handle: Handle) -> None:
+        """Forget one program, here and in every worker."""
+        self._programs.delete(handle)
+        self._pool.forget(handle)
+        await self._pool.broadcast("delete_program", {"handle": handle})
+
+    async def list_programs(self) -> Sequence[Handle]:
+        """Return the handles of all programs."""
+        return self._programs.handles()
+
+
+def _outputs(signature: Signature, answer: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a worker's answer under our names; fields beyond the signature (a reasoning) are kept after them."""
+    if not isinstance(answer, Mapping):
+        raise DefinitionError(f"the dspy program answered {answer!r}, which is no prediction")
+    names = {field.wire_name: name for name, field in signature.output_fields.items()}
+    known = {names[key]: value for key, value in answer.items() if key in names}
+    return {**signature.validate_outputs(known), **{key: value for key, value in answer.items() if key not in names}}

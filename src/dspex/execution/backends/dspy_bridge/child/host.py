@@ -1,0 +1,95 @@
+"""The commands of the dspy host."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import compat, programs  # compat first: it says what to do where dspy is missing
+from .compat import AdapterParseError, dspy
+from .model import WireLM
+from .optimizing import OPTIMIZERS, evaluate, optimize
+from .watching import Watching
+
+
+class UnknownProgramError(KeyError):
+    """There is no program behind a handle."""
+
+    code = "not_found"
+
+    def __str__(self) -> str:
+        return f"this worker holds no program {self.args[0]!r}; create it first"
+
+
+class DspyHost:
+    """Programs by handle. Commands run on threads of their own; dspy's settings are per thread."""
+
+    def __init__(self, config: "dict[str, Any]") -> None:
+        compat.turn_off_caches()
+        self._config = config
+        self._programs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self.commands = {
+            "create_program": self._create,
+            "execute_program": self._execute,
+            "optimize_program": self._optimize,
+            "evaluate_program": self._evaluate,
+            "get_program": lambda call, args: programs.described(self._get(args["handle"])),
+            "list_programs": lambda call, args: list(self._programs),
+            "delete_program": self._delete,
+            "export_state": lambda call, args: programs.plain(self._get(args["handle"]).dump_state()),
+            "import_state": self._import_state,
+            "configure": lambda call, args: self._config.update(args),
+        }
+
+    def describe(self) -> "dict[str, Any]":
+        """What the handshake adds."""
+        return {"dspy": compat.VERSION, "optimizers": sorted(OPTIMIZERS)}
+
+    def stats(self) -> "dict[str, Any]":
+        """What `stats` adds."""
+        return {"programs": len(self._programs)}
+
+    def _get(self, handle: str) -> Any:  # noqa: ANN401
+        try:
+            return self._programs[handle]
+        except KeyError:
+            raise UnknownProgramError(handle) from None
+
+    def _create(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+        handle = str(args["handle"])
+        if handle not in self._programs:
+            with self._lock:  # importing a user's module twice at once helps nobody
+                self._programs.setdefault(handle, programs.create(args["definition"]))
+        return handle
+
+    def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
+        return self._programs.pop(args["handle"], None) is not None
+
+    def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        self._get(args["handle"]).load_state(args["state"])
+
+    @contextmanager
+    def _settings(self, call: Any, args: "dict[str, Any]", callbacks: "list[Any]") -> "Iterator[None]":  # noqa: ANN401
+        lm = WireLM(call, args["model"])
+        with dspy.context(lm=lm, adapter=compat.adapter(args["adapter"]), callbacks=callbacks, disable_history=True):
+            try:
+                yield
+            except AdapterParseError as error:
+                error.code = "adapter"  # what the parent knows such an error by
+                raise
+
+    def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+        program = self._get(args["handle"])
+        callbacks = [Watching(call, program)] if args.get("stream") else []
+        with self._settings(call, args, callbacks):
+            prediction = program(**args["inputs"])
+        return programs.plain(prediction.toDict())  # type: ignore[no-any-return]
+
+    def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+        with self._settings(call, args, []):
+            return optimize(call, self._get(args["handle"]), args)
+
+    def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+        with self._settings(call, args, []):
+            return evaluate(call, self._get(args["handle"]), args)

@@ -1,0 +1,125 @@
+"""dspy programs from definitions: modules over our signatures, and modules that users wrote."""
+
+import importlib
+import inspect
+from typing import Any
+
+import dspy
+
+from . import compat
+from .signatures import from_dspy, to_dspy
+
+
+class DefinitionError(ValueError):
+    """The definition cannot become a dspy program."""
+
+    code = "definition"
+
+
+def create(definition: "dict[str, Any]") -> Any:  # noqa: ANN401  # a dspy module
+    """Return the dspy module that `definition` describes, its state and assignment applied.
+
+    Raises:
+        DefinitionError: the kind, the target or the version of dspy does not fit.
+    """
+    if not compat.satisfies(definition.get("dspy", "")):
+        raise DefinitionError(
+            f"the program wants dspy {definition['dspy']}, this worker has {compat.VERSION}: "
+            "run it on a pool whose interpreter has that version"
+        )
+    maker = _KINDS.get(definition["kind"])
+    if maker is None:
+        raise DefinitionError(f"dspy runs no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}")
+    program = maker(definition)
+    if definition.get("state"):
+        program.load_state(definition["state"])
+    predictors = dict(program.named_predictors())
+    for path, values in definition.get("assigned", {}).items():
+        _assign(predictors, path, values)
+    return program
+
+
+def _assign(predictors: "dict[str, Any]", path: str, values: "dict[str, Any]") -> None:
+    name = path if path in predictors or len(predictors) > 1 else next(iter(predictors))
+    if name not in predictors:
+        raise DefinitionError(f"the dspy program has no predictor {path!r}; it has: {', '.join(predictors)}")
+    if "instructions" in values:
+        predictors[name].signature = predictors[name].signature.with_instructions(values["instructions"])
+    if "demos" in values:
+        predictors[name].demos = [dspy.Example(**demo) for demo in values["demos"]]
+
+
+def _over_signature(cls: Any, **fixed: Any) -> Any:  # noqa: ANN401
+    def make(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+        return cls(to_dspy(definition["signature"]), **fixed, **definition.get("settings", {}))
+
+    return make
+
+
+def _react(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+    tools = [
+        dspy.Tool(_remote_tool(tool["name"]), name=tool["name"], desc=tool["desc"], args=tool["args"])
+        for tool in definition.get("tools", ())
+    ]
+    settings = {key: value for key, value in definition.get("settings", {}).items() if key in {"max_iters"}}
+    return dspy.ReAct(to_dspy(definition["signature"]), tools=tools, **settings)
+
+
+def _remote_tool(name: str) -> Any:  # noqa: ANN401
+    def run(**arguments: Any) -> Any:  # noqa: ANN401
+        return dspy.settings.lm.call.callback("tool", {"name": name, "arguments": arguments})
+
+    run.__name__ = name
+    return run
+
+
+def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+    module_name, _, name = definition["target"].partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise DefinitionError(f"cannot import {definition['target']!r}: {error}") from error
+    made = found(**definition.get("init", {})) if isinstance(found, type) else found
+    if not isinstance(made, dspy.Module):
+        raise DefinitionError(f"{definition['target']!r} is no dspy module but {type(made).__name__}")
+    return made.deepcopy() if made is found else made
+
+
+_KINDS: "dict[str, Any]" = {
+    "predict": _over_signature(dspy.Predict),
+    "chain_of_thought": _over_signature(dspy.ChainOfThought),
+    "program_of_thought": _over_signature(dspy.ProgramOfThought),
+    "react": _react,
+    "dspy": _user_module,
+}
+
+
+def described(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the predictors of a program, and the names that its `forward` takes (none where it takes any)."""
+    found = inspect.signature(type(program).forward).parameters.values()
+    named = [
+        item.name
+        for item in found
+        if item.name != "self" and item.kind in {item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY}
+    ]
+    anything = any(item.kind is item.VAR_KEYWORD for item in found)
+    return {"predictors": describe(program), "forward": [] if anything else named, "dspy": compat.VERSION}
+
+
+def describe(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the predictors of a program by path: signature, instructions and demonstrations."""
+    return {
+        path: {"signature": from_dspy(predictor.signature), "demos": [_demo(demo) for demo in predictor.demos]}
+        for path, predictor in program.named_predictors()
+    }
+
+
+def _demo(demo: Any) -> "dict[str, Any]":  # noqa: ANN401
+    return plain({key: value for key, value in dict(demo).items() if not key.startswith("dspy_")})
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Return `value` as JSON-ready data; what has no JSON form becomes its text."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, fallback=str)

@@ -1,0 +1,95 @@
+"""One request that a child is carrying out, as its host sees it."""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class Cancelled(BaseException):
+    """The parent wants the call to end. No `Exception`, so that a program's own handlers let it pass."""
+
+
+class RemoteError(Exception):
+    """The parent could not answer a callback; `call` tells it which of its own errors this was."""
+
+    def __init__(self, code: str, message: str, call: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.call = call
+
+
+class Call:
+    """A request in work. Its methods may be used from any thread that the host starts for it."""
+
+    def __init__(self, request: "dict[str, Any]", send: "Callable[..., None]", ask: "Callable[..., int]") -> None:
+        """Take the request, and the runtime's ways to send a message and to register a callback."""
+        self.id: int = request["id"]
+        self.command: str = request["cmd"]
+        self.args: dict[str, Any] = request.get("args") or {}
+        self.seconds: float | None = request.get("deadline")
+        self.is_cancelled = False
+        self._send = send
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Future[Any]] = {}
+        self._thread: int | None = None
+
+    def emit(self, event: str, data: object) -> None:
+        """Send an event (`stream`, `progress`, `log`) to the caller."""
+        self._send({"id": self.id, "event": event, "data": data})
+
+    def callback(self, command: str, args: "dict[str, Any]") -> Any:  # noqa: ANN401  # any JSON value
+        """Ask the parent and wait for its answer.
+
+        Raises:
+            RemoteError: the parent could not answer.
+            Cancelled: the call was cancelled meanwhile.
+        """
+        return self.callback_future(command, args).result()
+
+    def callback_future(self, command: str, args: "dict[str, Any]") -> "Future[Any]":
+        """Ask the parent; the future holds its answer."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self.is_cancelled:
+                raise Cancelled
+            number = self._ask(future, self)
+            self._waiting[number] = future
+        self._send({"id": self.id, "call": number, "cmd": command, "data": args})
+        return future
+
+    def answered(self, number: int) -> None:
+        """Forget a callback whose answer has come."""
+        with self._lock:
+            self._waiting.pop(number, None)
+
+    def cancel(self) -> None:
+        """End the call: callbacks in flight fail, and code that runs without one is interrupted where it is."""
+        with self._lock:
+            if self.is_cancelled:
+                return
+            self.is_cancelled = True
+            waiting, self._waiting = self._waiting, {}
+            if not waiting and self._thread is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(Cancelled())
+
+    def begin(self) -> None:
+        """Note the thread that carries the call out.
+
+        Raises:
+            Cancelled: the call was cancelled before it began.
+        """
+        with self._lock:
+            if self.is_cancelled:
+                raise Cancelled
+            self._thread = threading.get_ident()
+
+    def end(self) -> None:
+        """Note that the thread is done: no interruption reaches it from here on."""
+        with self._lock:
+            self._thread = None

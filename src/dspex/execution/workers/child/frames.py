@@ -1,0 +1,86 @@
+"""Messages as frames on a byte stream: 4 bytes of length, big-endian, then 1 byte of codec, then the payload.
+
+The length counts the codec byte and the payload. Both sides use this module, so that they cut the stream alike.
+"""
+
+import struct
+
+JSON = 1
+MSGPACK = 2
+CODECS = (JSON, MSGPACK)
+LIMIT = 64 * 1024 * 1024
+
+_HEADER = struct.Struct(">IB")
+_LENGTH = struct.Struct(">I")
+
+
+class FrameError(ValueError):
+    """Bytes that are no frame. `kind` is "oversize", "garbage" or "truncated"."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def pack(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
+    """Return `payload` as one frame.
+
+    Raises:
+        FrameError: it is longer than `limit` allows.
+    """
+    size = len(payload) + 1
+    if size > limit:
+        raise FrameError("oversize", f"a message of {size} bytes is over the limit of {limit} bytes for one frame")
+    return _HEADER.pack(size, codec) + payload
+
+
+class Splitter:
+    """Cuts a stream into frames, however its bytes arrive: split anywhere, or several at once.
+
+    After a FrameError the stream has no meaning any more; feed it nothing further.
+    """
+
+    __slots__ = ("_buffer", "_limit")
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        """Refuse frames longer than `limit` as soon as their length is read, before their bytes are kept."""
+        self._buffer = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> "list[tuple[int, bytes]]":
+        """Take the next bytes and return the frames that they complete, each as codec and payload.
+
+        Raises:
+            FrameError: the stream is no sequence of frames.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[tuple[int, bytes]] = []
+        start, end = 0, len(buffer)
+        while end - start >= 4:
+            (size,) = _LENGTH.unpack_from(buffer, start)
+            self._check(size, buffer, start)
+            if end - start < 4 + size:
+                break
+            frames.append((buffer[start + 4], bytes(buffer[start + 5 : start + 4 + size])))
+            start += 4 + size
+        if start:
+            del buffer[:start]
+        return frames
+
+    def _check(self, size: int, buffer: bytearray, start: int) -> None:
+        if size > self._limit:
+            raise FrameError("oversize", f"a frame of {size} bytes is announced; the limit is {self._limit} bytes")
+        if size == 0:
+            raise FrameError("garbage", "a frame of no bytes is announced; the smallest holds its codec byte")
+        if len(buffer) - start > 4 and buffer[start + 4] not in CODECS:
+            raise FrameError("garbage", f"a frame has the codec byte {buffer[start + 4]}; codecs are 1 and 2")
+
+    def close(self) -> None:
+        """Say that the stream ended.
+
+        Raises:
+            FrameError: it ended inside a frame.
+        """
+        if self._buffer:
+            raise FrameError("truncated", f"the stream ended inside a frame, after {len(self._buffer)} of its bytes")

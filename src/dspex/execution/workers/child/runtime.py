@@ -1,0 +1,273 @@
+"""The loop of a child: requests in, replies out, callbacks to the parent in between, pings on a channel of their own.
+
+The main thread only reads; requests run on threads of their own, so that `cancel` is heard while one computes. The end
+of the channel is the end of the process: a child never outlives its parent.
+"""
+
+import json
+import os
+import platform
+import queue
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from .calls import Call, Cancelled, RemoteError
+from .frames import JSON, MSGPACK, FrameError, Splitter, pack
+
+PROTOCOL = 1
+_END_OF_CHANNEL = 0
+_BAD_FRAME = 70
+_HOST_FAILED = 71
+
+
+Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
+
+
+def codecs() -> "dict[int, Codec]":
+    """Return encode and decode by codec byte: those of msgspec where it is installed, else the standard library's."""
+
+    def encode(value: Any) -> bytes:  # noqa: ANN401
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+    try:
+        import msgspec
+    except ImportError:
+        return {JSON: (encode, json.loads)}
+    plain = msgspec.json.Encoder().encode
+
+    def fast(value: Any) -> bytes:  # noqa: ANN401
+        try:
+            return plain(value)
+        except UnicodeEncodeError:  # a lone surrogate, which UTF-8 does not have
+            return encode(value)
+
+    return {
+        JSON: (fast, msgspec.json.Decoder().decode),
+        MSGPACK: (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode),
+    }
+
+
+def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
+    """Create the host and serve it until the channel ends or the parent says `shutdown`."""
+    sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
+    for item in sockets:
+        item.set_inheritable(False)  # a process that the program starts must not keep the channel open
+        item.setblocking(True)
+    runtime = Runtime(sockets[0], options)
+    threading.Thread(target=runtime.answer_pings, args=(sockets[1],), daemon=True, name="health").start()
+    try:
+        runtime.host = create()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the parent has to hear of it
+        runtime.send({"id": 0, "error": fault(error)})
+        return _HOST_FAILED
+    return runtime.read()
+
+
+def fault(error: BaseException) -> "dict[str, Any]":
+    """Return an error as a message: a stable code where it has one, its text, and its traceback."""
+    shown: dict[str, Any] = {
+        "code": str(getattr(error, "code", "execution")),
+        "type": type(error).__name__,
+        "message": str(error) or type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error))[-20_000:],
+    }
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RemoteError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, RemoteError):
+        shown["call"] = cause.call
+    return shown
+
+
+class Runtime:
+    """The channel, the calls in work, and the threads that carry them out."""
+
+    def __init__(self, channel: socket.socket, options: "dict[str, Any]") -> None:
+        """Take the channel; nothing is read before `read`."""
+        self.host: Any = None
+        self.served = 0
+        self._channel = channel
+        self._limit: int = options["limit"]
+        self._concurrency: int = options["concurrency"]
+        self._codecs = codecs()
+        self._codec = JSON
+        self._sending = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._asked: dict[int, tuple[Future[Any], Call]] = {}
+        self._last_asked = 0
+        self._counting = threading.Lock()
+        self._work: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._threads = 0
+        self._inline: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "handshake": self._handshake,
+            "cancel": self._cancel,
+            "ping": lambda _: self._state(),
+            "stats": lambda _: {**self._state(), **self._host_stats()},
+        }
+
+    def send(self, message: "dict[str, Any]") -> None:
+        """Write one message; threads take turns."""
+        frame = pack(self._codec, self._codecs[self._codec][0](message), self._limit)
+        with self._sending:
+            self._channel.sendall(frame)
+
+    def read(self) -> int:
+        """Read until the channel ends; returns the exit code after `shutdown`."""
+        splitter = Splitter(self._limit)
+        while True:
+            try:
+                data = self._channel.recv(1 << 18)
+            except OSError:
+                data = b""
+            if not data:
+                end()
+            try:
+                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(data)]
+            except (FrameError, ValueError, KeyError) as error:
+                print(f"the parent sent no frame: {error}", file=sys.stderr, flush=True)  # noqa: T201
+                return _BAD_FRAME
+            for message in messages:
+                if message.get("cmd") == "shutdown":
+                    self.send({"id": message["id"], "ok": None})
+                    return 0
+                self._take(message)
+
+    def _take(self, message: "dict[str, Any]") -> None:
+        if "call" in message:
+            self._answer(message)
+            return
+        name = message["cmd"]
+        if name in self._inline:
+            self._reply(message["id"], self._inline[name], message.get("args") or {})
+        elif name not in self.host.commands:
+            known = ", ".join(sorted([*self._inline, "shutdown", *self.host.commands]))
+            text = f"there is no command {name!r}; commands are: {known}"
+            self.send({"id": message["id"], "error": {"code": "unknown_command", "message": text}})
+        else:
+            self._start(Call(message, self.send, self._register))
+
+    def _reply(self, number: int, function: "Callable[[dict[str, Any]], Any]", args: "dict[str, Any]") -> None:
+        try:
+            self.send({"id": number, "ok": function(args)})
+        except Exception as error:  # noqa: BLE001  # every error of a command is an answer
+            self.send({"id": number, "error": fault(error)})
+
+    def _start(self, call: Call) -> None:
+        self._calls[call.id] = call
+        if len(self._calls) > self._threads and self._threads < self._concurrency:
+            self._threads += 1
+            threading.Thread(target=self._carry_out, daemon=True, name=f"call-{self._threads}").start()
+        self._work.put(call)
+
+    def _carry_out(self) -> None:
+        while True:
+            call = self._work.get()
+            try:
+                try:
+                    reply = self._outcome(call)
+                finally:
+                    call.end()
+                self._finish(call, reply)
+            except Cancelled:  # it struck between the handler and the reply
+                call.end()
+                self._finish(call, _cancelled())
+
+    def _finish(self, call: Call, reply: "dict[str, Any]") -> None:
+        if self._calls.pop(call.id, None) is None:
+            return
+        self.served += 1
+        try:
+            self.send({"id": call.id, **reply})
+        except (TypeError, ValueError) as error:  # not JSON, or too long for a frame
+            self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
+
+    def _outcome(self, call: Call) -> "dict[str, Any]":
+        try:
+            call.begin()
+            return {"ok": self.host.commands[call.command](call, call.args)}
+        except Cancelled:
+            return _cancelled()
+        except BaseException as error:  # noqa: BLE001  # also what a program raises to leave: it is its answer
+            return _cancelled() if call.is_cancelled else {"error": fault(error)}
+
+    def _register(self, future: "Future[Any]", call: Call) -> int:
+        with self._counting:
+            self._last_asked += 1
+            self._asked[self._last_asked] = (future, call)
+            return self._last_asked
+
+    def _answer(self, message: "dict[str, Any]") -> None:
+        future, call = self._asked.pop(message["call"], (None, None))
+        if future is None or call is None:
+            return
+        call.answered(message["call"])
+        try:
+            if "error" in message:
+                found = message["error"]
+                future.set_exception(RemoteError(found["code"], found["message"], message["call"]))
+            else:
+                future.set_result(message.get("ok"))
+        except InvalidStateError:  # the call was cancelled in the same moment
+            return
+
+    def _cancel(self, args: "dict[str, Any]") -> bool:
+        call = self._calls.get(args["id"])
+        if call is not None:
+            call.cancel()
+        return call is not None
+
+    def _handshake(self, args: "dict[str, Any]") -> "dict[str, Any]":
+        if args.get("protocol") != PROTOCOL:
+            raise ValueError(f"the parent speaks protocol {args.get('protocol')!r}, this child speaks {PROTOCOL}")
+        self._codec = args.get("codec", JSON) if args.get("codec") in self._codecs else JSON
+        return {
+            "protocol": PROTOCOL,
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "codecs": sorted(self._codecs),
+            "commands": sorted(self.host.commands),
+            **self.host.describe(),
+        }
+
+    def _host_stats(self) -> "dict[str, Any]":
+        found = getattr(self.host, "stats", None)
+        return found() if found is not None else {}
+
+    def _state(self) -> "dict[str, Any]":
+        return {"busy": len(self._calls), "served": self.served, "memory": memory()}
+
+    def answer_pings(self, health: socket.socket) -> None:
+        """Answer every ping on its own channel, however busy the calls are."""
+        splitter, (encode, decode) = Splitter(1 << 16), self._codecs[JSON]
+        while data := health.recv(4096):
+            for _, payload in splitter.feed(data):
+                health.sendall(pack(JSON, encode({"id": decode(payload)["id"], "ok": self._state()})))
+        end()
+
+
+def _cancelled() -> "dict[str, Any]":
+    return {"error": {"code": "cancelled", "message": "the call was cancelled"}}
+
+
+def memory() -> int:
+    """Return the resident memory of this process in bytes: now on Linux, at its highest elsewhere."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def end() -> None:
+    """End this process and, where it leads its own group, everything that it started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(_END_OF_CHANNEL)

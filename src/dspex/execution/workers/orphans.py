@@ -1,0 +1,56 @@
+"""Workers whose parent died without ending them: found by the mark of their run, and nothing else is touched."""
+
+import contextlib
+import os
+import signal
+import uuid
+from pathlib import Path
+
+RUN_VARIABLE = "DSPEX_WORKER_RUN"
+_PROC = Path("/proc")
+
+
+def run_mark() -> str:
+    """Return a mark for the children of this process: its pid, its start time and a random part."""
+    return f"{os.getpid()}:{_start_time(os.getpid()) or 0}:{uuid.uuid4().hex}"
+
+
+def sweep() -> list[int]:
+    """Kill every marked process of this user whose parent run is over, and return their pids.
+
+    Does nothing where there is no `/proc`; there the end of the channel alone ends a child.
+    """
+    if not _PROC.is_dir():
+        return []
+    killed = []
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid() and _is_orphan(folder):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed.append(int(folder.name))
+    return killed
+
+
+def _is_orphan(folder: Path) -> bool:
+    try:
+        if folder.stat().st_uid != os.getuid():
+            return False
+        entries = (folder / "environ").read_bytes().split(b"\0")
+    except OSError:  # it ended meanwhile, or is not ours to read
+        return False
+    prefix = f"{RUN_VARIABLE}=".encode()
+    mark = next((entry[len(prefix) :] for entry in entries if entry.startswith(prefix)), None)
+    if mark is None:
+        return False
+    pid, started, *_ = (*mark.decode("ascii", "replace").split(":"), "", "")
+    return pid.isdigit() and started.isdigit() and _start_time(int(pid)) != int(started)
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when `pid` was started, in clock ticks since boot; None where there is no such process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state == "Z" else int(rest[18])  # a zombie runs nothing and owns no children

@@ -1,0 +1,304 @@
+"""Workers of one kind behind one queue."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from dspex.clock import Clock, SystemClock
+from dspex.errors import (
+    DspexError,
+    PoolExhaustedError,
+    WorkerError,
+    WorkerLostError,
+    WorkerStartError,
+    WorkerTimeoutError,
+)
+from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
+from dspex.execution.workers.connection import Caller
+from dspex.execution.workers.orphans import run_mark, sweep
+from dspex.execution.workers.queue import Queue
+from dspex.execution.workers.restarts import Intensity
+from dspex.execution.workers.spec import WorkerSpec
+from dspex.execution.workers.stats import PoolStats, WorkerStats
+from dspex.execution.workers.supervisor import ChildSpec, Policy, Supervisor
+from dspex.execution.workers.worker import Worker
+from dspex.telemetry import Observer, Silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """How many workers there are, and how long things may wait.
+
+    `spares` workers are kept started beyond those that serve, so that a call after a crash waits for no import.
+    A pool grows to `maximum` while calls wait, and shrinks after `idle_seconds` without use.
+    """
+
+    name: str
+    minimum: int = 1
+    maximum: int = 1
+    spares: int = 0
+    queue_limit: int = 1000
+    health_seconds: float = 1.0
+    idle_seconds: float = 60.0
+    intensity: Intensity = field(default_factory=Intensity)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """A program that a call needs: its handle, and the arguments that create it where a worker has not got it yet."""
+
+    handle: str
+    args: Mapping[str, Any]
+
+
+class Pool:
+    """Calls go to the worker that has their program and the least to do, or wait in a queue with a limit.
+
+    A crash fails the calls that the worker held, each with a retryable error, and nothing else. Owned by one event
+    loop; `async with` starts and ends it. It is a supervisor's `Child`.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        spec: WorkerSpec,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Take what to run; nothing is started before `start`."""
+        self.config = config
+        self.spec = spec
+        self._clock = clock or SystemClock()
+        self._observer = observer or Silent()
+        self._run = run_mark()
+        policy = Policy(intensity=config.intensity, stops_together=True)
+        self._supervisor = Supervisor(config.name, policy=policy, clock=self._clock, rng=rng)
+        self._breaker = CircuitBreaker(config.breaker, self._clock)
+        self._serving: set[str] = set()
+        self._target = config.minimum
+        self._queue = Queue(config.name, config.queue_limit)
+        self._last_used = 0.0
+        self._counts = {"answered": 0, "failed": 0, "rejected": 0}
+        self._failure: DspexError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Pool":
+        await self.start()
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Sweep what an earlier run left behind and start the workers; `ready` waits for them."""
+        await asyncio.to_thread(sweep)
+        await self._supervisor.start()
+        for number in range(self.config.minimum + self.config.spares):
+            await self._supervisor.add(self._child(number))
+        self._spawn(self._beat())
+        self._spawn(self._watch())
+
+    async def ready(self) -> None:
+        """Wait until the minimum of workers serves.
+
+        Raises:
+            WorkerStartError: one of them did not start; the pool is stopped.
+        """
+        try:
+            for worker in self._workers[: self.config.minimum]:
+                await asyncio.shield(worker.ready)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait(self) -> DspexError | None:
+        """Wait for the end; returns why its supervisor gave up, None after `stop`."""
+        return await self._supervisor.wait()
+
+    async def stop(self) -> None:
+        """End every worker in order; calls that still wait fail with a retryable error."""
+        self._failure = self._failure or WorkerLostError(f"pool {self.config.name!r} has ended")
+        self._queue.fail(self._failure)
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._supervisor.stop()
+
+    async def call(
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        seconds: float | None = None,
+        caller: Caller | None = None,
+        program: Loading | None = None,
+    ) -> Any:  # noqa: ANN401  # any JSON value
+        """Make one request on some worker and return its answer.
+
+        Raises:
+            PoolExhaustedError: the queue is full, or `seconds` passed in it.
+            CircuitOpenError: the workers fail in a row.
+            WorkerTimeoutError: the worker did not answer within `seconds`, the time in the queue included.
+            WorkerLostError: the worker ended first; the call may be made again.
+            DspexError: what the child or a callback answered.
+        """
+        if self._failure is not None:
+            raise self._failure
+        is_probe = self._breaker.admit()
+        ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        try:
+            worker = await self._lease(program.handle if program else "", ends)
+            answer = await self._on(worker, command, args, ends=ends, caller=caller, program=program)
+        except WorkerError as error:
+            self._counts["rejected" if isinstance(error, PoolExhaustedError) else "failed"] += 1
+            if isinstance(error, WorkerTimeoutError):
+                self._breaker.failed()
+            raise
+        else:
+            self._counts["answered"] += 1
+            self._breaker.succeeded()
+            return answer
+        finally:
+            self._breaker.done(is_probe=is_probe)
+
+    async def _on(
+        self,
+        worker: Worker,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        ends: float | None,
+        caller: Caller | None,
+        program: Loading | None,
+    ) -> Any:  # noqa: ANN401
+        worker.release()
+        if program is not None and program.handle not in worker.loaded:
+            await worker.call("create_program", program.args, seconds=_left(ends))
+            worker.loaded.add(program.handle)
+        return await worker.call(command, args, seconds=_left(ends), caller=caller)
+
+    async def broadcast(self, command: str, args: Mapping[str, Any]) -> None:
+        """Make the same request on every worker that is ready, spares included; a worker that is lost has no answer."""
+        ready = [worker for worker in self._workers if worker.state == "ready"]
+        await asyncio.gather(*(worker.call(command, args) for worker in ready), return_exceptions=True)
+
+    def forget(self, handle: str) -> None:
+        """Let no worker count as having the program any more."""
+        for worker in self._workers:
+            worker.loaded.discard(handle)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What a ready worker said about itself: versions, commands, capabilities; empty while none is ready."""
+        return next((worker.about for worker in self._workers if worker.about), {})
+
+    async def tick(self) -> None:
+        """Check health, recycle what is drained, shrink where nothing waits. The pool's own task calls it."""
+        for worker in self._workers:
+            worker.check()
+        idle = self._clock.monotonic_ns() / 1e9 - self._last_used
+        if self._target > self.config.minimum and not len(self._queue) and idle > self.config.idle_seconds:
+            last = self._workers[-1]
+            if not last.busy:
+                self._target -= 1
+                self._serving.discard(last.name)
+                await self._supervisor.remove(last.name)
+
+    def stats(self) -> PoolStats:
+        """Return what every worker does at this moment."""
+        workers = tuple(
+            WorkerStats(
+                name=worker.name,
+                state=worker.state,
+                role="serving" if worker.name in self._serving else "spare",
+                pid=worker.pid,
+                memory=worker.memory,
+                busy=worker.busy,
+                served=worker.served,
+                restarts=self._supervisor.restarts(worker.name),
+                reason=worker.reason,
+            )
+            for worker in self._workers
+        )
+        return PoolStats(
+            name=self.config.name,
+            breaker=self._breaker.state,
+            queued=len(self._queue),
+            restarts=sum(worker.restarts for worker in workers),
+            workers=workers,
+            **self._counts,
+        )
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [child for child in self._supervisor.children.values() if isinstance(child, Worker)]
+
+    def _child(self, number: int) -> ChildSpec:
+        name = f"{self.config.name}-{number}"
+
+        def create() -> Worker:
+            return Worker(name, self.spec, run=self._run, observer=self._observer, on_change=self._changed)
+
+        return ChildSpec(name=name, create=create)
+
+    def _changed(self, worker: Worker) -> None:
+        if worker.state not in {"starting", "ready"}:
+            self._serving.discard(worker.name)
+        if worker.state == "lost":
+            self._breaker.failed()
+        if worker.state == "draining" and not worker.busy and not worker.is_stopping:
+            self._spawn(worker.stop())
+        self._fill()
+        self._queue.serve(self._choose)
+
+    def _fill(self) -> None:
+        for worker in self._workers:
+            if len(self._serving) >= self._target:
+                return
+            if worker.state == "ready":
+                self._serving.add(worker.name)
+
+    def _choose(self, handle: str) -> Worker | None:
+        """Return the worker with the least to do, of equals one that has the program."""
+        free = [worker for worker in self._workers if worker.has_slot and worker.name in self._serving]
+        return min(free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None)
+
+    async def _lease(self, handle: str, ends: float | None) -> Worker:
+        self._last_used = self._clock.monotonic_ns() / 1e9
+        worker = self._choose(handle) if not len(self._queue) else None
+        if worker is not None:
+            worker.reserve()
+            return worker
+        if self._target < self.config.maximum:
+            self._target += 1
+            self._spawn(self._supervisor.add(self._child(self._target + self.config.spares - 1)))
+        return await self._queue.wait(handle, ends)
+
+    def _spawn(self, coroutine: Any) -> None:  # noqa: ANN401  # a coroutine that returns nothing
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._clock.sleep(self.config.health_seconds)
+            await self.tick()
+
+    async def _watch(self) -> None:
+        error = await self._supervisor.wait()
+        self._failure = error or WorkerStartError(f"pool {self.config.name!r} has ended")
+        self._queue.fail(self._failure)
+
+
+def _left(ends: float | None) -> float | None:
+    return None if ends is None else max(ends - asyncio.get_running_loop().time(), 0.0)

@@ -1,0 +1,151 @@
+"""A worker's host that misbehaves on request: a real process that speaks real bytes, sooner or later wrong ones.
+
+Start it as any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executable)`. Standard library only.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__)
+
+
+def create(config: "dict[str, Any]") -> "FakeHost":
+    """Return the host; `config` may say `fail` (do not start), `die` (end while starting) or `about`."""
+    if "fail" in config:
+        raise RuntimeError(config["fail"])
+    if "die" in config:
+        os._exit(config["die"])
+    if "silence" in config:
+        threading.Event().wait()
+    if "raw" in config:
+        write(bytes.fromhex(config["raw"]))
+    return FakeHost(config)
+
+
+def write(data: bytes) -> None:
+    """Write bytes straight to the channel, past every frame."""
+    channel = json.loads(sys.argv[1])["channel"]
+    while data:
+        data = data[os.write(channel, data) :]
+
+
+class FakeHost:
+    """One command for everything that a worker may do, well or badly."""
+
+    def __init__(self, config: "dict[str, Any]") -> None:
+        self._about = config.get("about", {})
+        self._kept: list[bytearray] = []
+        self._programs: dict[str, Any] = {}
+        self.commands = {
+            "echo": lambda call, args: args,
+            "repeat": lambda call, args: [args["text"], args["text"]],
+            "ask": self._ask,
+            "create_program": self._create_program,
+            "programs": lambda call, args: sorted(self._programs),
+            "crash": self._crash,
+            "exit": lambda call, args: sys.exit(args.get("code", 1)),
+            "hang": self._hang,
+            "spin": self._spin,
+            "sleep": self._sleep,
+            "leak": self._leak,
+            "print": self._print,
+            "emit": self._emit,
+            "raise": self._raise,
+            "raw": self._raw,
+            "spawn": self._spawn,
+            "environment": lambda call, args: dict(os.environ),
+            "unserializable": lambda call, args: object(),
+            "stubborn": self._stubborn,
+            "swallow": self._swallow,
+        }
+
+    def describe(self) -> "dict[str, Any]":
+        """What the handshake adds."""
+        return dict(self._about)
+
+    def _create_program(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+        self._programs[args["name"]] = args
+        return str(args["name"])
+
+    def _ask(self, call: Any, args: "dict[str, Any]") -> "list[Any]":  # noqa: ANN401
+        return [call.callback(args["command"], {"value": value}) for value in args["values"]]
+
+    def _crash(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        if args.get("after") == "event":
+            call.emit("progress", {"step": 1})
+        if args.get("after") == "callback":
+            call.callback("anything", {})
+        if "half" in args:
+            self._raw(call, {"pieces": [args["half"]]})
+        os.kill(os.getpid(), args.get("signal", signal.SIGKILL))
+        threading.Event().wait()  # the signal may take a moment to another thread
+
+    def _hang(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
+        threading.Event().wait()
+
+    def _spin(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
+        while True:
+            pass
+
+    def _sleep(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
+        if "says" in args:
+            call.emit("progress", args["says"])
+        end = time.monotonic() + args["seconds"]
+        while (left := end - time.monotonic()) > 0:
+            threading.Event().wait(min(left, 0.05))
+        return args
+
+    def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        call.emit("progress", "begun")
+        while True:
+            try:
+                threading.Event().wait(0.05)
+            except BaseException:  # noqa: BLE001, S112  # stubborn by intention
+                continue
+
+    def _swallow(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
+        try:
+            return str(call.callback("anything", {}))
+        except Exception:  # noqa: BLE001  # a program that hides the failure of its model
+            return "swallowed"
+
+    def _leak(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+        block = bytearray(args["bytes"])
+        block[::4096] = b"x" * len(block[::4096])
+        self._kept.append(block)
+        return sum(len(item) for item in self._kept)
+
+    def _print(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        print(args["text"], flush=True)  # noqa: T201
+        print(args["text"], file=sys.stderr, flush=True)  # noqa: T201
+        os.write(1, b"written to descriptor 1\n")
+
+    def _emit(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+        for item in args["items"]:
+            call.emit(args.get("event", "stream"), item)
+        return len(args["items"])
+
+    def _raise(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        raise ValueError(args["message"])
+
+    def _raw(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
+        """Write bytes straight to the channel, in pieces, and leave the call without an answer where told to."""
+        for piece in args["pieces"]:
+            write(bytes.fromhex(piece))
+            threading.Event().wait(args.get("pause", 0))
+        if args.get("then") == "hang":
+            threading.Event().wait()
+        if args.get("then") == "die":
+            os._exit(0)
+
+    def _spawn(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+        """Start a grandchild that would live for long, and return its pid."""
+        return os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])

@@ -1,0 +1,26 @@
+"""Which interpreters have dspy: this one where the extra is installed, and a second one that a variable names."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+SECOND = "DSPEX_TEST_DSPY_INTERPRETER"
+
+
+@pytest.fixture(scope="session", params=["here", "second"])
+def interpreter(request):
+    if request.param == "here":
+        if importlib.util.find_spec("dspy") is None:
+            pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
+        return sys.executable
+    if SECOND not in os.environ:
+        pytest.skip(f"{SECOND} names no second interpreter with another version of dspy")
+    return os.environ[SECOND]
+
+
+@pytest.fixture
+def folder():
+    return str(Path(__file__).parent / "programs")

@@ -1,0 +1,287 @@
+"""The bridge on the real dspy, each version that is installed."""
+
+import asyncio
+import sys
+import time
+
+import pytest
+
+from dspex.errors import AdapterError, BudgetError, DefinitionError, WorkerLostError, WorkerStartError
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig, Optimization
+from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
+from dspex.execution.context import RunContext
+from dspex.execution.workers import Intensity, PoolConfig
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+from dspex.testing import ScriptedModel
+from dspex.testing.backends import BackendContract, answering, predicting
+from dspex.testing.processes import holdings
+
+pytestmark = pytest.mark.full
+
+POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restarts=50))
+EXACT = {"answer": lambda row, found: float(row["answer"] == found["answer"])}["answer"]
+
+
+def with_bridge(interpreter, test, *, tools=None, pool=POOL, paths=(), **values):
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=pool, paths=paths)
+        async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
+            await test(bridge, RunContext(model=answering(values or {"answer": 3})))
+
+    asyncio.run(main())
+
+
+class TestContract(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _interpreter(self, interpreter):
+        self.interpreter = interpreter
+
+    def make(self):
+        return DspyBackend(DspyConfig(interpreter=self.interpreter, pool=POOL))
+
+
+def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
+    async def test(bridge, context):
+        for kind in ("predict", "chain_of_thought"):
+            handle = await bridge.create_program(predicting(backend="dspy", kind=kind))
+            prediction = await bridge.execute_program(handle, {"question": "1 + 2?"}, context)
+            assert prediction.answer == 3
+            assert prediction.usage.calls == 1
+            kinds = [(span.kind, span.name) for span in prediction.trace.spans]
+            assert kinds == [("model", "scripted"), ("backend", "dspy")]
+            assert prediction.trace.spans[-1].attributes["dspy"] == bridge.version
+        assert prediction["reasoning"] == "reasoning"
+        assert "Answer the question." in context.model.requests[-1].messages[0].content
+
+    with_bridge(interpreter, test)
+
+
+def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
+    async def test(bridge, context):
+        program = predicting(backend="dspy")
+        changed = Program(
+            name="p", signature=program.signature, root=program.root,
+            assignment={"self.instructions": "Be brief.", "self.demos": [{"question": "2 + 2?", "answer": 4}]},
+        )  # fmt: skip
+        await bridge.execute_program(await bridge.create_program(changed), {"question": "?"}, context)
+        contents = [message.content for message in context.model.requests[-1].messages]
+        assert "Be brief." in contents[0]
+        assert "2 + 2?" in contents[1]
+
+    with_bridge(interpreter, test)
+
+
+def test_tools_of_a_react_program_are_called_in_this_process(interpreter):
+    seen = []
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        seen.append((a, b))
+        return a + b
+
+    def model(request):
+        done = "Observation" in request.messages[-1].content or "observation" in request.messages[-1].content
+        return {
+            "next_thought": "t",
+            "next_tool_name": "finish" if done else "add",
+            "next_tool_args": {} if done else {"a": 1, "b": 2},
+            "answer": 3,
+        }
+
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=POOL)
+        async with DspyBackend(config, tools={"add": add}) as bridge:
+            value = Signature("question -> answer: int")
+            node = Node(id="self", kind="react", signature=value, backend="dspy", config={"tools": ["add"]})
+            handle = await bridge.create_program(Program(name="r", signature=value, root=node))
+            prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=answering(model)))
+            assert prediction.answer == 3
+            assert seen == [(1, 2)]
+            assert [span.name for span in prediction.trace.spans if span.kind == "tool"] == ["add"]
+            unknown = Node(id="self", kind="react", signature=value, backend="dspy", config={"tools": ["sub"]})
+            with pytest.raises(DefinitionError, match="uses a tool 'sub'; this backend has: add"):
+                await bridge.create_program(Program(name="r", signature=value, root=unknown))
+
+    asyncio.run(main())
+
+
+def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(interpreter, folder):
+    async def test(bridge, context):
+        program = await bridge.import_program("rag:Hops", init={"hops": 1})
+        fields = program.signature.fields
+        assert list(program.signature.input_fields) == ["question"]
+        assert fields["question"].desc == "what is asked"
+        assert fields["answer"].type.constraint("min_length") == 1
+        assert fields["trust"].type.constraint("one_of") == ("low", "high")
+        assert program.root.config["dspy"] == f"=={'.'.join(bridge.version.split('.')[:2])}.*"
+        assert program.assignment["answer.predict.instructions"] == "Answer from the notes."
+        handle, heard = await bridge.create_program(program), []
+        prediction = await bridge.execute_program(
+            handle, {"question": "?"}, context, on_event=lambda kind, data: heard.append((data["path"], data["state"]))
+        )
+        assert (prediction.answer, prediction.trust) == ("yes", "high")
+        assert heard == [
+            ("search", "begun"),
+            ("search", "done"),
+            ("answer.predict", "begun"),
+            ("answer.predict", "done"),
+        ]
+        state = await bridge.export_state(handle)
+        state["search"]["signature"]["instructions"] = "Find it."
+        restored = await bridge.import_program("rag:Hops", state={**state, "metadata": {}})
+        assert restored.assignment["search.instructions"] == "Find it."
+        assert Program.from_json(program.to_json()).content_hash == program.content_hash
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "no dspy module but int")],
+)
+def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
+    async def test(bridge, context):
+        with pytest.raises(DefinitionError, match=why):
+            await bridge.import_program(target)
+
+    with_bridge(interpreter, test, paths=(folder,))
+
+
+def test_a_program_that_pins_another_version_is_refused(interpreter):
+    async def test(bridge, context):
+        value = Signature("question -> answer")
+        node = Node(id="self", kind="dspy", backend="dspy", config={"target": "rag:Hops", "dspy": "==2.6.*"})
+        with pytest.raises(DefinitionError, match=r"wants dspy ==2\.6\.\*, this worker has 3\."):
+            await bridge.create_program(Program(name="p", signature=value, root=node))
+
+    with_bridge(interpreter, test)
+
+
+def test_the_errors_of_the_model_and_of_a_reply_arrive_as_themselves(interpreter):
+    async def test(bridge, context):
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        error = BudgetError("no money left")
+        with pytest.raises(BudgetError) as caught:
+            await bridge.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel(error)))
+        assert caught.value is error
+        with pytest.raises(AdapterError):
+            await bridge.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel("nonsense")))
+
+    with_bridge(interpreter, test)
+
+
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "MIPROv2"])
+def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(interpreter, optimizer):
+    rows = [{"question": f"q{n}", "answer": 3} for n in range(6)]
+    mipro = optimizer == "MIPROv2"
+
+    async def test(bridge, context):
+        handle, heard = await bridge.create_program(predicting(backend="dspy")), []
+        work = Optimization(
+            optimizer=optimizer,
+            metric=EXACT,
+            trainset=rows,
+            valset=rows if mipro else (),
+            options={"auto": None, "num_candidates": 2} if mipro else {"max_bootstrapped_demos": 2},
+            compile={"num_trials": 2, "minibatch": False} if mipro else {},
+        )
+        better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
+        assert better.assignment["self.demos"]
+        assert heard[0]["optimizer"] == optimizer
+        assert heard[-1]["scored"] >= 2
+        again = await bridge.create_program(better)
+        assert (await bridge.execute_program(again, {"question": "?"}, context)).answer == 3
+
+    with_bridge(interpreter, test)
+
+
+def test_evaluation_scores_rows_and_a_failing_row_has_no_score(interpreter):
+    def model(request):
+        return {"answer": "nonsense" if "q1" in request.messages[-1].content else 3}
+
+    async def main():
+        async with DspyBackend(DspyConfig(interpreter=interpreter, pool=POOL)) as bridge:
+            handle = await bridge.create_program(predicting(backend="dspy"))
+            rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
+            found = await bridge.evaluate_program(handle, rows, EXACT, context=RunContext(model=answering(model)))
+            assert [row["score"] for row in found] == [1.0, None, 1.0]
+            assert "nonsense" in found[1]["error"]
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Slow"))
+        run = asyncio.create_task(bridge.execute_program(handle, {"question": "?"}, context))
+        while len(context.model.requests) < 20:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        while any(worker.busy for worker in bridge.stats().workers):
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 1.0
+        asked = len(context.model.requests)
+        assert (
+            await bridge.execute_program(await bridge.create_program(predicting()), {"question": "?"}, context)
+        ).answer
+        assert len(context.model.requests) == asked + 1
+
+    with_bridge(interpreter, test, paths=(folder,))
+
+
+def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, folder):
+    pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=1, intensity=Intensity(restarts=50))
+
+    async def test(bridge, context):
+        while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
+            await asyncio.sleep(0.01)
+        crashing = await bridge.create_program(await bridge.import_program("rag:Crash"))
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        with pytest.raises(WorkerLostError):
+            await bridge.execute_program(crashing, {"question": "?"}, context)
+        began = time.monotonic()
+        assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
+        assert time.monotonic() - began < 0.5
+
+    with_bridge(interpreter, test, paths=(folder,), pool=pool)
+
+
+def test_two_versions_run_side_by_side(interpreter):
+    async def test(bridge, context):
+        async with DspyBackend(DspyConfig(pool=POOL)) as other:
+            for one in (bridge, other):
+                handle = await one.create_program(predicting(backend="dspy"))
+                assert (await one.execute_program(handle, {"question": "?"}, context)).answer == 3
+            if interpreter != sys.executable:
+                assert bridge.version != other.version
+
+    with_bridge(interpreter, test)
+
+
+def test_without_dspy_the_error_says_what_to_install(tmp_path):
+    (tmp_path / "dspy.py").write_text("raise ImportError('no such package')")
+
+    async def main():
+        before = holdings()
+        with pytest.raises(WorkerStartError, match=r"pip install 'dspex\[dspy\]'"):
+            async with DspyBackend(DspyConfig(paths=(str(tmp_path),), pool=POOL)):
+                pass
+        await asyncio.sleep(0)
+        assert holdings() == before
+
+    asyncio.run(main())
+
+
+def test_signatures_survive_the_way_to_dspy_and_back():
+    text = (
+        'name: str[min_length=2] "who", tags: list[str][min_items=1], n: int[ge=0, le=9] = 3, note: str? '
+        "-> grade: Literal['A', 'B'], scores: dict[str, float], ok: bool | int"
+    )
+    value = Signature(text, "Grade it.", name="Grading")
+    assert from_wire(to_wire(value)).to_dict()["fields"] == [
+        {**field, **({"default": None} if field["name"] == "note" else {})} for field in value.to_dict()["fields"]
+    ]

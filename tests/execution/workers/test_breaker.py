@@ -1,0 +1,61 @@
+import asyncio
+
+import pytest
+
+from dspex.errors import CircuitOpenError
+from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
+from dspex.testing import FakeClock
+
+
+@pytest.fixture
+def opened():
+    clock = FakeClock()
+    breaker = CircuitBreaker(BreakerConfig(failures=5, seconds=60, probes=3), clock)
+    for _ in range(4):
+        breaker.failed()
+    breaker.succeeded()
+    for _ in range(4):
+        breaker.failed()
+    assert breaker.admit() is False  # a success between them begins the count anew
+    breaker.failed()
+    return breaker, clock
+
+
+def test_it_opens_after_failures_in_a_row_and_says_for_how_long(opened):
+    breaker, clock = opened
+    asyncio.run(clock.advance(59.0 - clock.monotonic_ns() / 1e9))
+    with pytest.raises(CircuitOpenError, match=r"let through in 1\.0 s") as caught:
+        breaker.admit()
+    assert caught.value.is_retryable
+    assert caught.value.context["retry_after"] == 1.0
+
+
+def test_three_probes_pass_and_their_success_closes_it(opened):
+    breaker, clock = opened
+    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    assert [breaker.admit() for _ in range(3)] == [True, True, True]
+    with pytest.raises(CircuitOpenError):
+        breaker.admit()
+    for _ in range(3):
+        breaker.done(is_probe=True)
+        breaker.succeeded()
+    assert breaker.state == "closed"
+
+
+def test_a_failed_probe_opens_it_again(opened):
+    breaker, clock = opened
+    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    breaker.admit()
+    breaker.failed()
+    assert breaker.state == "open"
+    asyncio.run(clock.advance(119.0 - clock.monotonic_ns() / 1e9))
+    with pytest.raises(CircuitOpenError):
+        breaker.admit()
+
+
+def test_a_probe_that_ends_without_a_verdict_is_given_back(opened):
+    breaker, clock = opened
+    asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
+    for _ in range(9):
+        breaker.done(is_probe=breaker.admit())
+    assert breaker.state == "half_open"

@@ -1,0 +1,316 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from dspex.errors import (
+    CircuitOpenError,
+    PoolExhaustedError,
+    RestartLimitError,
+    WorkerLostError,
+    WorkerStartError,
+    WorkerTimeoutError,
+)
+from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, Loading, Pool, PoolConfig, Supervisor
+from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
+from dspex.telemetry import Collecting
+from dspex.testing.processes import fake_worker, gone, holdings, is_alive
+
+pytestmark = pytest.mark.bridge
+
+
+def with_pool(test, *, spec=None, observer=None, **options):
+    """Run `test(pool)`; afterwards there is no child, zombie or descriptor more than before."""
+
+    async def main():
+        before = holdings()
+        config = PoolConfig(name="p", **{"intensity": Intensity(restarts=100), **options})
+        async with asyncio.timeout(20), Pool(config, spec or fake_worker(), observer=observer) as pool:
+            await test(pool)
+        await asyncio.sleep(0)
+        assert holdings() == before
+
+    asyncio.run(main())
+
+
+async def until(condition, seconds=5.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_start():
+    async def test(pool):
+        other = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
+        await asyncio.sleep(0)
+        with pytest.raises(WorkerLostError):
+            await pool.call("crash", {})
+        assert await pool.call("echo", {"n": 1}, seconds=0.1) == {"n": 1}
+        assert await other == {"seconds": 0.3}
+        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
+        assert pool.stats().restarts == 1
+        assert Counter(w.role for w in pool.stats().workers) == {"serving": 2, "spare": 1}
+
+    with_pool(test, minimum=2, maximum=2, spares=1)
+
+
+def test_calls_wait_in_order_and_a_full_queue_says_so():
+    async def test(pool):
+        done = []
+
+        async def call(n):
+            await pool.call("sleep", {"seconds": 0.05})
+            done.append(n)
+
+        calls = [asyncio.create_task(call(n)) for n in range(4)]
+        await asyncio.sleep(0)
+        assert pool.stats().queued == 3
+        with pytest.raises(PoolExhaustedError, match="3 calls wait already") as caught:
+            await pool.call("echo", {})
+        assert caught.value.is_retryable
+        await asyncio.gather(*calls)
+        assert done == [0, 1, 2, 3]
+        assert (pool.stats().answered, pool.stats().rejected) == (4, 1)
+
+    with_pool(test, queue_limit=3)
+
+
+def test_a_deadline_counts_in_the_queue_too_and_a_caller_who_leaves_takes_no_slot():
+    async def test(pool):
+        held = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
+        await asyncio.sleep(0)
+        leaving = asyncio.create_task(pool.call("echo", {}))
+        with pytest.raises(PoolExhaustedError, match="by the deadline"):
+            await pool.call("echo", {}, seconds=0.05)
+        leaving.cancel()
+        await held
+        assert await pool.call("echo", {"n": 1}, seconds=1) == {"n": 1}
+        assert pool.stats().queued == 0
+
+    with_pool(test)
+
+
+def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
+    async def test(pool):
+        await asyncio.gather(*(pool.call("sleep", {"seconds": 0.3}) for _ in range(6)))
+        assert len(pool.stats().workers) == 3
+        await until(lambda: len(pool.stats().workers) == 1)
+
+    with_pool(test, maximum=3, idle_seconds=0.8, health_seconds=0.05)
+
+
+def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
+    async def test(pool):
+        def run(handle):
+            return pool.call("programs", {}, program=Loading(handle=handle, args={"name": handle}))
+
+        assert [await run("a") for _ in range(5)] == [["a"]] * 5
+        busy = asyncio.create_task(pool.call("sleep", {"seconds": 0.1}))
+        await asyncio.sleep(0)
+        first = await run("b")
+        await busy
+        assert await run("b") == first
+
+    with_pool(test, minimum=2, maximum=2)
+
+
+def test_a_stopped_worker_misses_its_pings_and_is_replaced_while_a_busy_one_is_not():
+    async def test(pool):
+        spinning = asyncio.create_task(pool.call("spin", {}))
+        await until(lambda: any(w.busy for w in pool.stats().workers))
+        victim = next(w for w in pool.stats().workers if not w.busy)
+        os.kill(victim.pid, signal.SIGSTOP)
+        call = asyncio.create_task(pool.call("echo", {}))
+        with pytest.raises(WorkerLostError, match="missed 3 pings"):
+            await call
+        await until(lambda: all(w.state == "ready" for w in pool.stats().workers))
+        assert not spinning.done()
+        assert [w.restarts for w in pool.stats().workers if w.busy] == [0]
+        spinning.cancel()
+
+    with_pool(test, minimum=2, maximum=2, health_seconds=0.1)
+
+
+def test_memory_above_the_ceiling_drains_and_far_above_kills():
+    async def test(pool):
+        await pool.call("leak", {"bytes": 60 << 20})
+        await until(lambda: pool.stats().restarts == 1)
+        assert pool.stats().workers[0].memory < 50 << 20
+        with pytest.raises(WorkerLostError, match="MiB of memory"):
+            await asyncio.gather(pool.call("hang", {}), _leak(pool))
+        await until(lambda: pool.stats().workers[0].state == "ready")
+
+    async def _leak(pool):
+        await pool.call("leak", {"bytes": 200 << 20})
+        await asyncio.Event().wait()
+
+    with_pool(test, spec=fake_worker(memory_limit=64 << 20, concurrency=2), health_seconds=0.3)
+
+
+def test_a_worker_is_replaced_after_so_many_requests_and_no_call_notices():
+    async def test(pool):
+        answers = await asyncio.gather(*(pool.call("echo", {"n": n}) for n in range(20)))
+        assert [answer["n"] for answer in answers] == list(range(20))
+        assert pool.stats().restarts >= 2
+        assert pool.stats().failed == 0
+
+    with_pool(test, spec=fake_worker(request_limit=5), spares=1, intensity=Intensity(restarts=0))
+
+
+def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
+    async def test(pool):
+        for _ in range(2):
+            calls = [pool.call("sleep", {"seconds": 9}) for _ in range(7)]
+            await asyncio.gather(*calls, pool.call("crash", {}), return_exceptions=True)
+            assert pool.stats().breaker == "closed"
+        with pytest.raises(WorkerLostError):
+            await pool.call("crash", {})
+        with pytest.raises(CircuitOpenError):
+            await pool.call("echo", {})
+
+    with_pool(test, spec=fake_worker(concurrency=8), breaker=BreakerConfig(failures=3))
+
+
+def test_a_pool_whose_workers_keep_crashing_gives_up_and_says_why():
+    async def test(pool):
+        for _ in range(3):
+            with pytest.raises(WorkerLostError):
+                await pool.call("crash", {})
+        with pytest.raises(RestartLimitError, match="failed more than 2 times in 60 s"):
+            await pool.call("echo", {}, seconds=5)
+
+    with_pool(test, intensity=Intensity(restarts=2))
+
+
+def test_named_pools_under_one_supervisor_do_not_share_their_fate():
+    async def main():
+        pools = {}
+
+        def make(name):
+            def create():
+                pools[name] = Pool(PoolConfig(name=name, intensity=Intensity(restarts=0)), fake_worker())
+                return pools[name]
+
+            return ChildSpec(name=name, create=create)
+
+        async with asyncio.timeout(20), Supervisor("workers", [make("a"), make("b")]) as tree:
+            first = pools["a"]
+            with pytest.raises(WorkerLostError):
+                await first.call("crash", {})
+            await until(lambda: pools["a"] is not first)
+            assert await pools["a"].call("echo", {"n": 1}) == {"n": 1}
+            assert (tree.restarts("a"), tree.restarts("b")) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_cannot_start_says_why_and_leaves_nothing():
+    async def main():
+        before = holdings()
+        with pytest.raises(WorkerStartError, match="dspy is not installed"):
+            async with Pool(PoolConfig(name="p"), fake_worker({"fail": "dspy is not installed"})):
+                pass
+        await asyncio.sleep(0)
+        assert holdings() == before
+
+    asyncio.run(main())
+
+
+def test_stopping_fails_what_waits_and_what_runs_and_leaves_nothing():
+    async def main():
+        before = holdings()
+        pool = Pool(PoolConfig(name="p"), fake_worker(shutdown_seconds=0.2))
+        await pool.start()
+        await pool.ready()
+        calls = [asyncio.create_task(pool.call("hang", {})) for _ in range(3)]
+        await asyncio.sleep(0)
+        await pool.stop()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [WorkerLostError] * 3
+        with pytest.raises(WorkerLostError):
+            await pool.call("echo", {})
+        await asyncio.sleep(0)
+        assert holdings() == before
+
+    asyncio.run(main())
+
+
+def test_timeouts_in_a_row_open_the_circuit_too():
+    async def test(pool):
+        for _ in range(2):
+            with pytest.raises(WorkerTimeoutError):
+                await pool.call("sleep", {"seconds": 9}, seconds=0.05)
+            await until(lambda: not pool.stats().workers[0].busy)
+        with pytest.raises(CircuitOpenError):
+            await pool.call("echo", {})
+
+    with_pool(test, breaker=BreakerConfig(failures=2))
+
+
+def test_events_tell_the_life_of_every_worker():
+    observer = Collecting()
+
+    async def test(pool):
+        with pytest.raises(WorkerLostError):
+            await pool.call("crash", {})
+        await until(lambda: pool.stats().workers[0].state == "ready")
+
+    with_pool(test, observer=observer)
+    states = [event.attributes["state"] for event in observer.events if event.name == "worker"]
+    assert states == ["ready", "lost", "ended", "ready", "draining", "ended"]
+
+
+PARENT = """
+import asyncio, sys
+from dspex.execution.workers import Pool, PoolConfig
+from dspex.testing.processes import fake_worker
+
+async def main():
+    async with Pool(PoolConfig(name="p", minimum=3, maximum=3), fake_worker()) as pool:
+        asyncio.create_task(pool.call("spin", {}))
+        asyncio.create_task(pool.call("stubborn", {}))
+        grandchild = await pool.call("spawn", {})
+        print(*(worker.pid for worker in pool.stats().workers), grandchild, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_no_child_outlives_a_parent_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 4
+        parent.kill()
+
+    async def check():
+        await asyncio.gather(*(gone(pid, 3.0) for pid in pids))
+
+    asyncio.run(check())
+
+
+def test_only_marked_processes_of_dead_parents_are_swept():
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    marks = {"orphan": f"{dead.stdout.strip()}:1:x", "ours": run_mark(), "unmarked": None}
+    sleep = "import signal; print(flush=True); signal.pause()"
+    started = {}
+    for name, mark in marks.items():
+        env = {} if mark is None else {RUN_VARIABLE: mark}
+        started[name] = subprocess.Popen([sys.executable, "-c", sleep], env=env, stdout=subprocess.PIPE)
+        started[name].stdout.readline()
+    try:
+        assert started["orphan"].pid in sweep()
+        assert started["orphan"].wait(5) == -signal.SIGKILL
+        assert is_alive(started["ours"].pid)
+        assert is_alive(started["unmarked"].pid)
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+            process.stdout.close()

@@ -1,0 +1,191 @@
+import asyncio
+import random
+
+import pytest
+
+from dspex.errors import DefinitionError, RestartLimitError, WorkerLostError, WorkerStartError
+from dspex.execution.workers import Backoff, ChildSpec, Intensity, Policy, Supervisor
+from dspex.testing import FakeClock
+
+
+class Nursery:
+    """Makes children that write down what happens to them."""
+
+    def __init__(self):
+        self.log = []
+        self.living = {}
+        self.refuses = set()
+
+    def spec(self, name, restart="permanent"):
+        return ChildSpec(name=name, create=lambda: Fake(self, name), restart=restart)
+
+    async def crash(self, name):
+        self.living[name].ended.set_result(WorkerLostError(f"{name} crashed"))
+        await FakeClock().settle(40)
+
+    async def leave(self, name):
+        self.living[name].ended.set_result(None)
+        await FakeClock().settle(40)
+
+    def take(self):
+        log, self.log = self.log, []
+        return " ".join(log)
+
+
+class Fake:
+    def __init__(self, nursery, name):
+        self.nursery, self.name = nursery, name
+        self.ended = asyncio.get_running_loop().create_future()
+
+    async def start(self):
+        if self.name in self.nursery.refuses:
+            raise WorkerStartError(f"{self.name} refuses")
+        self.nursery.log.append(f"+{self.name}")
+        self.nursery.living[self.name] = self
+
+    async def wait(self):
+        return await asyncio.shield(self.ended)
+
+    async def stop(self):
+        self.nursery.log.append(f"-{self.name}")
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def supervised(test, **options):
+    """Run `test(nursery, supervisor, clock)` on three permanent children, or on `specs`."""
+
+    async def main():
+        nursery, clock = Nursery(), FakeClock()
+        specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
+        supervisor = Supervisor("s", specs, policy=Policy(**options), clock=clock, rng=random.Random(7))
+        async with supervisor:
+            await test(nursery, supervisor, clock)
+        return nursery.take()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("one_for_one", "+b"), ("rest_for_one", "-c +b +c"), ("one_for_all", "-c -a +a +b +c")],
+)
+def test_a_crash_restarts_what_the_strategy_says_in_order(strategy, expected):
+    async def test(nursery, supervisor, clock):
+        assert nursery.take() == "+a +b +c"
+        await nursery.crash("b")
+        assert nursery.take() == expected
+        assert supervisor.restarts("b") == 1
+
+    assert supervised(test, strategy=strategy) == "-c -b -a"
+
+
+@pytest.mark.parametrize(
+    ("restart", "after_crash", "after_leave"),
+    [("permanent", "+b", "+b"), ("transient", "+b", ""), ("temporary", "", "")],
+)
+def test_a_child_comes_back_as_its_restart_says(restart, after_crash, after_leave):
+    for how, expected in (("crash", after_crash), ("leave", after_leave)):
+
+        async def test(nursery, supervisor, clock, how=how, expected=expected):
+            nursery.take()
+            await getattr(nursery, how)("b")
+            assert nursery.take() == expected
+
+        supervised(test, specs=lambda n: [n.spec("a"), n.spec("b", restart)])
+
+
+def test_too_many_failures_go_up_and_stop_everything():
+    async def test(nursery, supervisor, clock):
+        for _ in range(2):
+            await nursery.crash("a")
+            await clock.advance(1)
+        nursery.take()
+        await nursery.crash("b")
+        assert nursery.take() == "-c -a"
+        error = await supervisor.wait()
+        assert isinstance(error, RestartLimitError)
+        assert "more than 2 times in 60 s, last 'b': b crashed" in error.message
+
+    supervised(test, intensity=Intensity(restarts=2))
+
+
+def test_failures_outside_the_window_are_forgotten_and_ordered_ends_never_count():
+    async def test(nursery, supervisor, clock):
+        for _ in range(4):
+            await nursery.crash("a")
+            await clock.advance(61)
+            await nursery.leave("b")
+        assert supervisor.restarts("a") == 4
+        assert supervisor.restarts("b") == 4
+
+    supervised(test, intensity=Intensity(restarts=1))
+
+
+def test_the_first_restart_is_immediate_and_later_ones_back_off():
+    async def test(nursery, supervisor, clock):
+        await nursery.crash("a")
+        nursery.take()
+        await nursery.crash("a")
+        assert nursery.take() == ""
+        await clock.advance(1.4)
+        assert nursery.take() == ""
+        await clock.advance(1.7)
+        assert nursery.take() == "+a"
+
+    supervised(test, backoff=Backoff(base=2.0))
+
+
+def test_backoff_doubles_has_jitter_and_a_ceiling():
+    backoff, rng = Backoff(base=1, ceiling=8), random.Random(1)
+    for failures, planned in ((1, 0), (2, 1), (3, 2), (5, 8), (50, 8)):
+        delays = [backoff.delay(failures, rng) for _ in range(50)]
+        assert all(planned * 0.5 <= delay <= planned * 1.5 for delay in delays)
+        assert len(set(delays)) > (1 if planned else 0)
+
+
+def test_a_child_that_cannot_start_stops_those_before_it_and_raises():
+    async def main():
+        nursery = Nursery()
+        nursery.refuses.add("b")
+        supervisor = Supervisor("s", [nursery.spec("a"), nursery.spec("b")])
+        with pytest.raises(WorkerStartError, match="b refuses"):
+            await supervisor.start()
+        assert nursery.take() == "+a -a"
+
+    asyncio.run(main())
+
+
+def test_a_restart_that_cannot_start_counts_as_a_failure():
+    async def test(nursery, supervisor, clock):
+        nursery.refuses.add("a")
+        await nursery.crash("a")
+        await clock.advance(1)
+        assert isinstance(await supervisor.wait(), RestartLimitError)
+
+    supervised(test, intensity=Intensity(restarts=2))
+
+
+def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there():
+    async def main():
+        nursery, clock = Nursery(), FakeClock()
+        policy = Policy(intensity=Intensity(restarts=0))
+        inner = ChildSpec(name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy))
+        async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
+            await nursery.crash("a")
+            assert nursery.take() == "+a +b +a"
+            assert outer.restarts("inner") == 1
+
+    asyncio.run(main())
+
+
+def test_children_come_and_go_while_it_runs():
+    async def test(nursery, supervisor, clock):
+        nursery.take()
+        await supervisor.add(nursery.spec("d"))
+        await supervisor.remove("a")
+        assert (nursery.take(), list(supervisor.children)) == ("+d -a", ["b", "c", "d"])
+        with pytest.raises(DefinitionError, match="has a child 'b' already"):
+            await supervisor.add(nursery.spec("b"))
+
+    assert supervised(test) == "-d -c -b"
