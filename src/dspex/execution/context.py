@@ -161,6 +161,10 @@ class RunContext:
             return self
         return replace(self, deadline=until, is_guarded=False)
 
+    def below(self, span: "OpenSpan") -> "RunContext":
+        """Return the context for what happens inside `span`."""
+        return replace(self, parent_id=span.id, memo=None)
+
     def check(self) -> None:
         """Refuse to go on after the deadline, or once cancelled.
 

@@ -1,6 +1,6 @@
 """Language models behind one small protocol, and wrappers that add behaviour to any of them."""
 
-from dspex.execution.clients.budgeted import Budget, Budgeted, ask_within
+from dspex.execution.clients.budgeted import Budget, Budgeted
 from dspex.execution.clients.language_model import (
     Capability,
     Emit,
@@ -31,7 +31,6 @@ __all__ = [
     "StreamingModel",
     "ToolSpec",
     "ask",
-    "ask_within",
     "packaged_model",
     "price_of",
 ]
