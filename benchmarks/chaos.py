@@ -51,7 +51,7 @@ async def caller(pool, rng, until, outcomes):
     while time.monotonic() < until:
         number += 1
         token = {"token": rng.random(), "number": number}
-        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [60, 30, 4, 1, 2, 1])[0]
+        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [640, 320, 30, 4, 4, 2])[0]
         args = {"echo": token, "sleep": {"seconds": rng.random() * 0.02, **token}, "leak": {"bytes": 8 << 20}}.get(kind, {})
         try:
             answer = await pool.call(kind, args, seconds=2.0 if kind in {"echo", "sleep"} else 0.3)

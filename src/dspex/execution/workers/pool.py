@@ -20,7 +20,7 @@ from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
 from dspex.execution.workers.connection import Caller
 from dspex.execution.workers.orphans import run_mark, sweep
 from dspex.execution.workers.queue import Queue
-from dspex.execution.workers.restarts import Intensity
+from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
 from dspex.execution.workers.supervisor import ChildSpec, Policy, Supervisor
@@ -77,7 +77,7 @@ class Pool:
         self._clock = clock or SystemClock()
         self._observer = observer or Silent()
         self._run = run_mark()
-        policy = Policy(intensity=config.intensity, stops_together=True)
+        policy = Policy(intensity=config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
         self._supervisor = Supervisor(config.name, policy=policy, clock=self._clock, rng=rng)
         self._breaker = CircuitBreaker(config.breaker, self._clock)
         self._serving: set[str] = set()

@@ -1,0 +1,15 @@
+"""A program of two modules, for tests of programs that run in several places."""
+
+import dspex
+
+
+class TwoSteps(dspex.Module):
+    signature = "question -> answer: int, sure: bool"
+
+    def __init__(self):
+        self.search = dspex.Predict("question -> query")
+        self.steps = [dspex.Predict("question, query -> answer: int, sure: bool")]
+
+    async def forward(self, question):
+        found = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=found.query)
