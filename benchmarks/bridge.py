@@ -22,7 +22,9 @@ from pathlib import Path
 
 RESULT = Path(__file__).parent / "results" / "bridge.json"
 BARE_WIRE_US = 194
-EIGHT = "text -> a: str, b: int, c: float, d: bool, e: list[str], f: list[int], g: dict[str, float], h: Literal['x', 'y']"
+EIGHT = (
+    "text -> a: str, b: int, c: float, d: bool, e: list[str], f: list[int], g: dict[str, float], h: Literal['x', 'y']"
+)
 VALUES = {"a": "t", "b": 1, "c": 2.5, "d": True, "e": ["p", "q"], "f": [1, 2, 3], "g": {"k": 1.5}, "h": "x"}
 
 

@@ -24,7 +24,9 @@ def two_steps(**where):
     finally:
         sys.path.remove(str(FOLDER))
     program = TwoSteps().to_program()
-    children = {name: replace(child, backend=where.get(name, "native")) for name, child in program.root.children.items()}
+    children = {
+        name: replace(child, backend=where.get(name, "native")) for name, child in program.root.children.items()
+    }
     return replace(program, root=replace(program.root, children=children))
 
 

@@ -29,7 +29,7 @@ class TestRetrying(LanguageModelContract):
 
 def test_waits_grow_at_random_below_a_doubling_limit(go):
     clock, model = FakeClock(jumps=True), ScriptedModel(DOWN, DOWN, DOWN, "yes")
-    retrying = Retrying(model, first=2.0, clock=clock, rng=random.Random(1))  # noqa: S311
+    retrying = Retrying(model, first=2.0, clock=clock, rng=random.Random(1))
     assert go(retrying.complete(ASKED)).text == "yes"
     assert all(0 <= wait <= 2.0 * 2**n for n, wait in enumerate(clock.slept))
     assert len(set(clock.slept)) == len(clock.slept) == 3

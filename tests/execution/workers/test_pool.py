@@ -294,7 +294,9 @@ def test_no_child_outlives_a_parent_that_is_killed():
 
 
 def test_only_marked_processes_of_dead_parents_are_swept():
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
     marks = {"orphan": f"{dead.stdout.strip()}:1:x", "ours": run_mark(), "unmarked": None}
     sleep = "import signal; print(flush=True); signal.pause()"
     started = {}

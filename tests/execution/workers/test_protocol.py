@@ -1,4 +1,4 @@
-"""The parent against a real process that speaks real bytes: whatever comes, every call ends, typed, and nothing leaks."""
+"""The parent against a real process that speaks real bytes: every call ends, typed, and nothing leaks."""
 
 import asyncio
 import contextlib
@@ -167,7 +167,9 @@ def test_a_silent_worker_meets_its_deadline_and_is_ended():
     with_worker(test, cancel_seconds=0.1)
 
 
-@pytest.mark.parametrize(("command", "survives"), [("spin", True), ("sleep", True), ("stubborn", False), ("hang", False)])
+@pytest.mark.parametrize(
+    ("command", "survives"), [("spin", True), ("sleep", True), ("stubborn", False), ("hang", False)]
+)
 def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
     async def test(worker):
         caller = Answering()
@@ -365,7 +367,9 @@ MESSAGES = st.fixed_dictionaries(
     optional={
         "id": st.one_of(st.integers(-3, 5), st.text(max_size=3), st.none()),
         "ok": st.one_of(st.none(), st.integers(), st.text(max_size=5)),
-        "error": st.one_of(st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}), st.text()),
+        "error": st.one_of(
+            st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}), st.text()
+        ),
         "event": st.text(max_size=5),
         "call": st.one_of(st.integers(-2, 9), st.none()),
         "cmd": st.text(max_size=5),
@@ -373,7 +377,9 @@ MESSAGES = st.fixed_dictionaries(
     },
 )
 PIECES = st.lists(
-    st.one_of(st.binary(min_size=1, max_size=40), MESSAGES.map(frame), st.binary(max_size=40).map(lambda b: pack(JSON, b))),
+    st.one_of(
+        st.binary(min_size=1, max_size=40), MESSAGES.map(frame), st.binary(max_size=40).map(lambda b: pack(JSON, b))
+    ),
     max_size=6,
 )
 

@@ -161,7 +161,7 @@ class Supervisor:
                 self._slots.remove(slot)
 
     async def tick(self) -> None:
-        """React to every end that was noticed, and start what is due; the supervisor's own task calls it when needed."""
+        """React to every end that was noticed, and start what is due. The supervisor's own task calls it."""
         async with self._turn:
             while self._exits and self._failure is None:
                 slot, child, error = self._exits.pop(0)

@@ -132,7 +132,9 @@ class DspyBackend:
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
         run = context.run or Run(context.observer, context.clock, {})
         first = len(run.spans)
-        answer, span = await self._run(kept, "execute_program", args, context=replace(context, run=run), events=on_event)
+        answer, span = await self._run(
+            kept, "execute_program", args, context=replace(context, run=run), events=on_event
+        )
         outputs = _outputs(signature, answer)
         spans = tuple(run.spans) if context.run is None else run.below(span.id, first=first)
         return Prediction.of_run(outputs, Trace(run.trace_id, spans))
@@ -211,9 +213,7 @@ class DspyBackend:
         """Run a program on every row; a row that fails has `error` set and no score."""
         kept = self._programs.get(handle)
         args = {"rows": [dict(row) for row in rows], "inputs": list(kept.program.signature.input_fields)}
-        answer, _ = await self._run(
-            kept, "evaluate_program", args, context=context, events=on_progress, metric=metric
-        )
+        answer, _ = await self._run(kept, "evaluate_program", args, context=context, events=on_progress, metric=metric)
         return list(answer["rows"])
 
     async def export_state(self, handle: Handle) -> dict[str, Any]:

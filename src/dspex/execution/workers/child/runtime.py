@@ -57,7 +57,7 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
     for item in sockets:
         item.set_inheritable(False)  # a process that the program starts must not keep the channel open
-        item.setblocking(True)
+        item.settimeout(None)
     runtime = Runtime(sockets[0], options)
     threading.Thread(target=runtime.answer_pings, args=(sockets[1],), daemon=True, name="health").start()
     try:

@@ -84,7 +84,7 @@ class DspyHost:
         callbacks = [Watching(call, program)] if args.get("stream") else []
         with self._settings(call, args, callbacks):
             prediction = program(**args["inputs"])
-        return programs.plain(prediction.toDict())  # type: ignore[no-any-return]
+        return programs.plain(prediction.toDict())
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args, []):
