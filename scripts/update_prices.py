@@ -39,7 +39,7 @@ def number(price: object) -> object:
 def main() -> None:
     """Write the snapshot."""
     table: dict[str, list[object]] = {}
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     for provider in providers:
         for model in provider.models if provider.id in KEEP else ():
             price = model.get_prices(now)

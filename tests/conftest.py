@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+ENVIRONMENT = os.environ  # noqa: TID251  # a test session has its own
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def shared() -> Path:
     """The folder of shared data and yardsticks beside the repository."""
-    folder = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
+    folder = Path(ENVIRONMENT.get("DSPEX_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"the shared data are not at {folder} (set DSPEX_SHARED)")
     return folder
@@ -20,6 +21,6 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the developer's own shell do not reach the tests."""
-    for name in list(os.environ):
+    for name in list(ENVIRONMENT):
         if name.startswith("DSPEX_") and name not in {"DSPEX_SHARED", "DSPEX_TEST_POSTGRES_URL", "DSPEX_TEST_DSPY_33"}:
             monkeypatch.delenv(name)

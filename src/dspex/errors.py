@@ -25,6 +25,7 @@ DspexError
             CircuitOpenError
             RestartLimitError
         BudgetError
+        CheckError
     ActionError
         InvalidError
         NotFoundError
@@ -248,6 +249,12 @@ class BudgetError(ExecutionError):
     code = "budget"
 
 
+class CheckError(ExecutionError):
+    """An `Assert` of a program still does not hold after its predictor was asked again."""
+
+    code = "check"
+
+
 class ActionError(DspexError):
     """An action on a resource is refused; the subclasses are what the APIs show."""
 
@@ -307,7 +314,10 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 def shorten(value: object, limit: int = 200) -> str:
     """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
+        return f"<{type(value).__name__}, too deep or too large to show>"
     return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
 
 

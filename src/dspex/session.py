@@ -8,12 +8,12 @@ from typing import Any
 
 from dspex.errors import ConfigurationError, suggest
 from dspex.execution.adapters import Adapter
-from dspex.execution.clients import LanguageModel
+from dspex.execution.clients import Budget, LanguageModel
 from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
 from dspex.settings import Settings, read_settings
 from dspex.telemetry import Observer
 
-# provider -> (base URL of an OpenAI-compatible API, the environment variable with its key or None)
+# provider -> (base URL, the environment variable with its key or None); an OpenAI-compatible API but for the last two
 PROVIDERS: dict[str, tuple[str, str | None]] = {
     "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
@@ -23,6 +23,8 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {
     "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
     "ollama": ("http://127.0.0.1:11434/v1", None),
+    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
 }
 FORMS = (
     "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
@@ -88,8 +90,16 @@ class ModelResolver:
         key = self.settings.keys.get(variable) if variable else None
         if variable and key is None:
             raise ConfigurationError(f"the model {provider}/{name} needs an API key: set {variable} in the environment")
-        made = OpenAIModel(name, base_url=base, api_key=key.reveal() if key else None, name=f"{provider}/{name}")
-        return Retrying(made)
+        secret = key.reveal() if key else None
+        if provider == "anthropic":
+            from dspex.execution.clients.anthropic import AnthropicModel
+
+            return Retrying(AnthropicModel(name, base_url=base, api_key=secret))
+        if provider == "gemini":
+            from dspex.execution.clients.gemini import GeminiModel
+
+            return Retrying(GeminiModel(name, base_url=base, api_key=secret))
+        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=f"{provider}/{name}"))
 
 
 def configure(
@@ -116,12 +126,34 @@ def context(
     adapter: Adapter | str | None = None,
     observer: Observer | None = None,
     seed: int | None = None,
+    budget: Budget | None = None,
+    **limits: Any,  # noqa: ANN401  # named and checked below
 ) -> Iterator[RunContext]:
-    """Set the same for a block, in this thread or task and those that it starts."""
+    """Set the same for a block, in this thread or task and those that it starts.
+
+    Args:
+        model: a model or a model string.
+        adapter: "chat", "json", "tools" or an adapter.
+        observer: hears of spans and events.
+        seed: for models that take one.
+        budget: what the calls inside may spend in all.
+        limits: `timeout` (seconds from now that everything inside has), `cancellation` (a `Cancellation`).
+
+    Raises:
+        ConfigurationError: the model or adapter is unknown, a key is missing, or there is no such limit.
+    """
     prepare()
+    if unknown := limits.keys() - {"timeout", "cancellation"}:
+        name = min(unknown)
+        raise ConfigurationError(f"context has no {name!r}.{suggest(name, ['timeout', 'cancellation', 'budget'])}")
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
-    with entered(replace(current(), **change)) as made:
-        yield made
+    if budget is not None:
+        change["budget"] = budget
+    if limits.get("cancellation") is not None:
+        change |= {"cancellation": limits["cancellation"], "is_guarded": False}
+    made = replace(current(), **change)
+    with entered(made if limits.get("timeout") is None else made.within(limits["timeout"])) as inside:
+        yield inside
 
 
 def prepare() -> None:

@@ -4,21 +4,26 @@ Found in this order: an explicit argument, the enclosing `with context(...)` or 
 else an error that shows how to set one.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 import uuid_utils
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import ConfigurationError
-from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter
+from dspex.errors import BudgetError, ConfigurationError
+from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.execution.clients import LanguageModel
-from dspex.language.records import Span, SpanKind, SpanStatus, Usage
-from dspex.telemetry import Event, Observer, Silent
+from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
+from dspex.telemetry import Event, Observer, Silent, StreamEvent
+
+if TYPE_CHECKING:
+    from dspex.execution.clients import Budget
 
 PAYLOAD_LIMIT = 64 * 1024
 _SILENT = Silent()
@@ -26,7 +31,8 @@ _CLOCK = SystemClock()
 THREE_WAYS = """no model is set. Set one in one of three ways:
   dspex.configure(model="local/gemma3-270m")              # for the whole process
   with dspex.context(model="openai/gpt-4o-mini"): ...     # for a block
-  dspex.Predict(signature, model="http://host/v1#name")   # for one module"""
+  dspex.Predict(signature, model="http://host/v1#name")   # for one module
+The command line and the server take --model, DSPEX_MODEL, or `model = ...` in dspex.toml."""
 
 
 class Run:
@@ -48,10 +54,14 @@ class Run:
         self._next += 1
         return OpenSpan(self, self._next, kind=kind, name=name, parent_id=parent_id, path=path)
 
-    def below(self, span_id: int, *, first: int) -> tuple[Span, ...]:
-        """Return span `span_id` and all below it, among those recorded from index `first` on."""
+    def trace(self, span_id: int, *, first: int) -> Callable[[], Trace]:
+        """Return what gathers span `span_id`, just ended, and all below it, recorded from index `first` on."""
+        last = len(self.spans)
+        return lambda: Trace(self.trace_id, self._below(span_id, first=first, last=last))
+
+    def _below(self, span_id: int, *, first: int, last: int) -> tuple[Span, ...]:
         inside, kept = {span_id}, []
-        for span in reversed(self.spans[first:]):
+        for span in reversed(self.spans[first:last]):
             if span.span_id in inside or span.parent_id in inside:
                 inside.add(span.span_id)
                 kept.append(span)
@@ -115,7 +125,10 @@ class RunContext:
     """The surroundings of a run; immutable, passed on, and safe to share.
 
     `models` turns the model strings that modules carry into models. `records_payloads` says whether spans of models
-    keep messages and replies (cut at 64 KiB). `run`, `parent_id` and `path` place a module in the run under way.
+    keep messages and replies (cut at 64 KiB). `deadline` is a moment of the clock (monotonic nanoseconds); `budget` and
+    `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
+    `Module.stream`; `memo` and `objections` serve `Assert`. `run`, `parent_id` and `path` place a module in the run
+    under way; `is_guarded` says that deadline and cancellation are watched over further out.
     """
 
     model: LanguageModel | None = None
@@ -125,9 +138,39 @@ class RunContext:
     seed: int | None = None
     records_payloads: bool = False
     clock: Clock = _CLOCK
+    deadline: int | None = None
+    budget: "Budget | None" = None
+    cancellation: "Cancellation | None" = None
+    emit: Callable[[StreamEvent], Awaitable[None]] | None = None
+    memo: "Memo | None" = None
+    objections: tuple[tuple[Prediction, str], ...] = ()
     run: Run | None = None
     parent_id: int | None = None
     path: str = ""
+    is_guarded: bool = False
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a run that begins here has to watch deadline or cancellation itself."""
+        return (self.deadline is not None or self.cancellation is not None) and not self.is_guarded
+
+    def within(self, seconds: float) -> "RunContext":
+        """Return the context with a deadline `seconds` from now; an earlier one stays."""
+        until = self.clock.monotonic_ns() + int(seconds * 1e9)
+        if self.deadline is not None and self.deadline <= until:
+            return self
+        return replace(self, deadline=until, is_guarded=False)
+
+    def check(self) -> None:
+        """Refuse to go on after the deadline, or once cancelled.
+
+        Raises:
+            BudgetError: the deadline has passed.
+        """
+        if self.cancellation is not None and self.cancellation.is_cancelled:
+            raise asyncio.CancelledError
+        if self.deadline is not None and self.clock.monotonic_ns() >= self.deadline:
+            raise BudgetError("the deadline of this run has passed; nothing more is sent", limit="time")
 
     def model_for(self, own: LanguageModel | str | None) -> LanguageModel:
         """Return a module's own model, else this context's.
@@ -159,7 +202,97 @@ class RunContext:
 
 _CHAT = ChatAdapter()
 _JSON = JSONAdapter()
-ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON}
+ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON, "tools": ToolAdapter()}
+
+
+class Memo:
+    """The calls that one `forward` has made, in order, so that it can be run again without asking anew."""
+
+    __slots__ = ("_made", "_objections", "_replay")
+
+    def __init__(self) -> None:
+        self._made: list[MemoEntry] = []
+        self._replay: list[MemoEntry] = []
+        self._objections: list[tuple[MemoEntry, str]] = []
+
+    def keep(self, module: object, inputs: Mapping[str, object], prediction: Prediction) -> Prediction:
+        """Note a call and its answer."""
+        self._made.append(MemoEntry(module, inputs, prediction))
+        return prediction
+
+    def again(self, module: object, inputs: Mapping[str, object]) -> Prediction | None:
+        """Return what the same call answered in the last run of the `forward`, once for each time it was made."""
+        for number, entry in enumerate(self._replay):
+            if entry.module is module and entry.inputs == inputs:
+                self._made.append(self._replay.pop(number))
+                return entry.prediction
+        return None
+
+    def objections(self, module: object, inputs: Mapping[str, object]) -> tuple[tuple[Prediction, str], ...]:
+        """Return earlier answers to this call, each with what was wrong with it."""
+        return tuple(
+            (entry.prediction, message)
+            for entry, message in self._objections
+            if entry.module is module and entry.inputs == inputs
+        )
+
+    def object_to(self, prediction: Prediction, message: str) -> "Memo | None":
+        """Return the memo for another run in which the call that made `prediction` hears of `message`.
+
+        None where no call of this `forward` made it.
+        """
+        for number, entry in enumerate(self._made):
+            if entry.prediction is prediction:
+                after = Memo()
+                after._replay = self._made[:number]  # a second constructor
+                after._objections = [*self._objections, (entry, message)]
+                return after
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoEntry:
+    """One call: who was called, with what, and the answer."""
+
+    module: object
+    inputs: Mapping[str, object]
+    prediction: Prediction
+
+
+class Cancellation:
+    """Ends every run that is given it, from any thread: requests under way are stopped, and none is made after.
+
+    The runs raise `asyncio.CancelledError`.
+    """
+
+    __slots__ = ("_lock", "_watched", "is_cancelled")
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self._lock = threading.Lock()
+        self._watched: dict[asyncio.Task[object], asyncio.AbstractEventLoop] = {}
+
+    def cancel(self) -> None:
+        """End them all; a second call does nothing."""
+        with self._lock:
+            self.is_cancelled = True
+            watched, self._watched = self._watched, {}
+        for task, loop in watched.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+    @contextmanager
+    def watching(self, task: "asyncio.Task[object]") -> Iterator[None]:
+        """Cancel `task` too, as long as the block lasts."""
+        with self._lock:
+            if self.is_cancelled:
+                raise asyncio.CancelledError
+            self._watched[task] = task.get_loop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.pop(task, None)
 
 
 class _ProcessDefault:
@@ -211,11 +344,13 @@ def payload(value: object) -> str:
 
 def without_run(context: RunContext) -> RunContext:
     """Return the context for a new run of its own."""
-    return context if context.run is None else replace(context, run=None, parent_id=None, path="")
+    if context.run is None:
+        return context
+    return replace(context, run=None, parent_id=None, path="", emit=None, memo=None, objections=())
 
 
 def adapter_named(given: "Adapter | str | None") -> Adapter | None:
-    """Return the adapter behind a name ("chat", "json"); an adapter or None is returned as it is.
+    """Return the adapter behind a name ("chat", "json", "tools"); an adapter or None is returned as it is.
 
     Raises:
         ConfigurationError: there is no adapter of this name.
@@ -225,3 +360,27 @@ def adapter_named(given: "Adapter | str | None") -> Adapter | None:
     if given not in ADAPTERS:
         raise ConfigurationError(f"there is no adapter {given!r}; adapters are: {', '.join(ADAPTERS)}")
     return ADAPTERS[given]
+
+
+async def guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]) -> Prediction:
+    """Make one call under the deadline and the cancellation of `context`.
+
+    Raises:
+        BudgetError: the deadline came before the answer.
+    """
+    context.check()
+    inside = replace(context, is_guarded=True)
+    task = asyncio.current_task()
+    with ExitStack() as stack:
+        if context.cancellation is not None and task is not None:
+            stack.enter_context(context.cancellation.watching(task))
+        if context.deadline is None:
+            return await call(inside)
+        left = (context.deadline - context.clock.monotonic_ns()) / 1e9
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await call(inside)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise BudgetError("the deadline of this run has passed before its answer came", limit="time") from None

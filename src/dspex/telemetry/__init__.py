@@ -2,5 +2,17 @@
 
 from dspex.telemetry.events import Event, EventName
 from dspex.telemetry.observer import Collecting, Observer, Silent
+from dspex.telemetry.stream import FieldDelta, Finished, Partial, Status, StreamEvent
 
-__all__ = ["Collecting", "Event", "EventName", "Observer", "Silent"]
+__all__ = [
+    "Collecting",
+    "Event",
+    "EventName",
+    "FieldDelta",
+    "Finished",
+    "Observer",
+    "Partial",
+    "Silent",
+    "Status",
+    "StreamEvent",
+]

@@ -3,5 +3,16 @@
 from dspex.execution.adapters.adapter import Adapter, Prompt
 from dspex.execution.adapters.chat import ChatAdapter
 from dspex.execution.adapters.json import JSONAdapter
+from dspex.execution.adapters.splitting import Splitter, SplittingAdapter
+from dspex.execution.adapters.tools import ANSWER, ToolAdapter
 
-__all__ = ["Adapter", "ChatAdapter", "JSONAdapter", "Prompt"]
+__all__ = [
+    "ANSWER",
+    "Adapter",
+    "ChatAdapter",
+    "JSONAdapter",
+    "Prompt",
+    "Splitter",
+    "SplittingAdapter",
+    "ToolAdapter",
+]

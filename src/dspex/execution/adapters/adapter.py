@@ -9,16 +9,17 @@ from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rendered call: the messages, and the shape that the reply is to have.
 
-    `response_schema` (JSON Schema, strict form) and `json_mode` are wishes: who sends the prompt drops what its model
-    cannot do.
+    `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description and parameters of a
+    tool whose arguments are the reply) are wishes: who sends the prompt drops what its model cannot do.
     """
 
     messages: tuple[Message, ...]
     response_schema: dict[str, Any] | None = None
     json_mode: bool = False
+    answer_tool: dict[str, Any] | None = None
 
 
 class Adapter(Protocol):

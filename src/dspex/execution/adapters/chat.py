@@ -8,6 +8,7 @@ import msgspec
 
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.splitting import ChatSplitter, Splitter
 from dspex.execution.adapters.turns import (
     INCOMPLETE,
     Layout,
@@ -68,6 +69,10 @@ class ChatAdapter:
             expected = ", ".join(f"[[ ## {name} ## ]]" for name in readers)
             raise unreadable(signature, reply, found, because=f"it has none of the headers {expected}")
         return validated(signature, reply, found)
+
+    def splitter(self, signature: Signature) -> Splitter:
+        """Return what reads one reply while it comes."""
+        return ChatSplitter({wire: name for wire, (name, _) in _plan(signature).readers.items()})
 
 
 def _compile(signature: Signature) -> _Plan:

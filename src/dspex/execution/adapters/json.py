@@ -9,6 +9,7 @@ import msgspec
 from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.splitting import JSONSplitter, Splitter
 from dspex.execution.adapters.turns import (
     INCOMPLETE,
     Layout,
@@ -64,6 +65,10 @@ class JSONAdapter:
                 # a model that writes an object or a list as text inside JSON is understood
                 outputs[name] = reader(value) if reader is not None and isinstance(value, str) else value
         return validated(signature, reply, outputs)
+
+    def splitter(self, signature: Signature) -> Splitter:
+        """Return what reads one reply while it comes."""
+        return JSONSplitter({wire: name for wire, name, _ in _plan(signature).outputs})
 
 
 def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value

@@ -31,13 +31,16 @@ class Endpoint:
         self._headers = {"content-type": "application/json", **headers}
         self._transport = transport or Transport()
 
-    async def post(self, body: Mapping[str, Any]) -> bytes:
-        """Return the body of the answer.
+    def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
+        """Send one request; `checked` tells a good answer from a bad one."""
+        return self._transport.post(self.url, _encode(body), self._headers)
+
+    def checked(self, answer: Answer) -> bytes:
+        """Return the body of a good answer.
 
         Raises:
-            ModelError: the class says what happened.
+            ModelError: it is none; the class says what happened.
         """
-        answer = await self._transport.post(self.url, _encode(body), self._headers)
         if answer.status != 200:
             self._fail(answer)
         return answer.body

@@ -11,7 +11,7 @@ Capability = Literal["response_schema", "json_mode", "constrained_decoding", "se
 Emit = Callable[[str], Awaitable[None]]
 
 
-class ToolSpec(msgspec.Struct, frozen=True):
+class ToolSpec(msgspec.Struct, frozen=True, gc=False):
     """A tool as a model is told of it: `parameters` is the JSON Schema of its arguments."""
 
     name: str
@@ -19,7 +19,7 @@ class ToolSpec(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a model is asked. None means: the model's own default.
 
     `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for any JSON
@@ -38,7 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: str = "auto"
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...)."""
 
     text: str

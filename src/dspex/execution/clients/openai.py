@@ -16,54 +16,54 @@ from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False):
     function: _Function
     id: str | None = None
     index: int = 0
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: _Message
     finish_reason: str | None = None
 
 
-class _InputDetails(msgspec.Struct):
+class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = 0
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = 0
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
     usage: _Usage | None = None
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     delta: _Message | None = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Step] = []
     usage: _Usage | None = None
     error: Any = None
@@ -109,7 +109,8 @@ class OpenAIModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._whole(await self._endpoint.post(self._body(request)))
+        answer = await self._endpoint.post(self._body(request))
+        return self._whole(self._endpoint.checked(answer))
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""

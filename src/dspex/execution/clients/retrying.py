@@ -39,19 +39,25 @@ class Retrying:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request`, or raise the last error."""
-        return await self._answer(request, None)
+        attempt = 1
+        while True:
+            try:
+                return await self.model.complete(request)
+            except ModelError as error:
+                wait = self._wait(error, attempt)
+                if wait is None:
+                    raise
+            attempt += 1
+            await self._clock.sleep(wait)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; once a piece was told, nothing is tried again."""
-        return await self._answer(request, _Told(emit))
-
-    async def _answer(self, request: Request, told: "_Told | None") -> Response:
-        attempt = 1
+        attempt, told = 1, _Told(emit)
         while True:
             try:
                 return await ask(self.model, request, told)
             except ModelError as error:
-                wait = None if told is not None and told.any else self._wait(error, attempt)
+                wait = None if told.any else self._wait(error, attempt)
                 if wait is None:
                     raise
             attempt += 1

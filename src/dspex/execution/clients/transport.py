@@ -1,13 +1,12 @@
 """HTTP with one pooled session for each event loop, and errors of ours instead of the library's."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from dspex.errors import ModelTimeoutError, ModelUnavailableError
+from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -49,9 +48,16 @@ class Transport:
         """
         held = self._sessions.get(asyncio.get_running_loop())
         session = held.session if held is not None and not held.session.closed else await self._session()
-        with self._named(url):
+        try:
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return Answer(response.status, response.headers, await self._read(response))
+                length = response.content_length
+                whole = length is not None and length <= self.limits.body
+                content = await response.read() if whole else await self._read(response)
+                return Answer(response.status, response.headers, content)
+        except DspexError:
+            raise
+        except Exception as error:
+            raise self._error(error, url) from error
 
     async def events(
         self, url: str, body: bytes, *, headers: Mapping[str, str], take: Callable[[bytes], Awaitable[None]]
@@ -65,11 +71,15 @@ class Transport:
             ModelUnavailableError: see `post`.
         """
         session = await self._session()
-        with self._named(url):
+        try:
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return Answer(response.status, response.headers, await self._read(response))
                 await self._split(response, take)
+        except DspexError:
+            raise
+        except Exception as error:
+            raise self._error(error, url) from error
         return None
 
     async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
@@ -80,23 +90,20 @@ class Transport:
             for data in split.feed(part):
                 await take(data)
 
-    @contextmanager
-    def _named(self, url: str) -> Iterator[None]:
+    def _error(self, error: Exception, url: str) -> Exception:
+        """Return what an exception of the HTTP library means."""
         import aiohttp
 
-        try:
-            yield
-        except TimeoutError as error:
+        if isinstance(error, TimeoutError):
             limit = self.limits
-            raise ModelTimeoutError(
+            return ModelTimeoutError(
                 f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, {limit.read:g} s of "
                 f"silence, {limit.total:g} s in all)"
-            ) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            )
+        if isinstance(error, aiohttp.ClientError | OSError | ValueError):
             detail = str(error) or type(error).__name__
-            raise ModelUnavailableError(
-                f"cannot reach {url}: {detail}. Is the server running, and the URL right?"
-            ) from error
+            return ModelUnavailableError(f"cannot reach {url}: {detail}. Is the server running, and the URL right?")
+        return InternalError(f"the request to {url} failed in a way that was not foreseen: {error!r}")
 
     def _check(self, size: int, url: object) -> None:
         if size > self.limits.body:

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dspex.execution.modules.code import code_config
 from dspex.execution.modules.module import Module
+from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 
 
@@ -22,6 +24,10 @@ class FunctionModule(Module):
         self.function = function
         self.signature = Signature.from_function(function)
         self.__doc__ = function.__doc__
+
+    def node(self, path: str) -> Node:
+        """Return the function as data: where it is, and the hash of its source."""
+        return Node(id=path, kind="python", config=code_config(self.function, {}))
 
     async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
         """Check the inputs, call the function, and return its outputs by field name."""

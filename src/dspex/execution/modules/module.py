@@ -1,27 +1,39 @@
 """The runnable part that everything is composed of."""
 
 import asyncio
+import copy
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 from dspex.errors import DefinitionError
-from dspex.execution.context import Run, RunContext, current, entered
-from dspex.language.programs import Program
-from dspex.language.records import Fallback, Prediction, Trace
+from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
+from dspex.execution.modules.checking import MOST_TRIES, UnmetError
+from dspex.execution.modules.code import code_config, constructor_arguments
+from dspex.language.programs import Children, Node, Program
+from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment
+from dspex.language.variables import Assignment, Space, Variable, VariableKind
 from dspex.sync import run as run_sync
+from dspex.telemetry import Finished, Status, StreamEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place of a module whose value may vary: its kind, and the value where it is not the declared one."""
+
+    kind: VariableKind
+    value: Any = None
 
 
 class Module:
     """Subclass it, make parts in `__init__`, and write `forward` (async or not) that calls them.
 
     A module is called with its inputs as keyword arguments: `module(question="...")`, or `await module.acall(...)`
-    where a
-    loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at once as
-    long as `forward` leaves `self` alone.
+    where a loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at
+    once as long as `forward` leaves `self` alone.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
@@ -47,38 +59,89 @@ class Module:
             ExecutionError: the work could not be done; the class says why.
         """
         given = context or current()
+        if given.is_bounded:
+            return await guarded(given, partial(self.acall, **inputs))
+        if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
+            return known
         run = given.run or Run(given.observer, given.clock, self._paths())
         first = len(run.spans)
-        path = run.paths.get(id(self), type(self).__name__)
-        span = run.begin("module", type(self).__name__, parent_id=given.parent_id, path=path)
-        inner = replace(given, run=run, parent_id=span.id, path=path)
+        name = type(self).__name__
+        path = run.paths.get(id(self), name)
+        span = run.begin("module", name, parent_id=given.parent_id, path=path)
+        inner = replace(given, run=run, parent_id=span.id, path=path, memo=None)
+        if given.memo is not None and (found := given.memo.objections(self, inputs)):
+            inner = replace(inner, objections=found)
         try:
-            with entered(inner):
-                outputs, fallback = await self._run(inner, inputs)
+            if given.emit is not None:
+                await given.emit(Status(path, name, "begun"))
+            outputs, attributes = await self._run(inner, inputs)
         except BaseException as error:
             span.end(error=error)
             raise
-        span.end(attributes={} if fallback is None else {"fallback": fallback.reason})
-        spans = tuple(run.spans) if given.run is None else run.below(span.id, first=first)
-        return Prediction.of_run(outputs, Trace(run.trace_id, spans), fallback=fallback)
+        span.end(attributes=attributes)
+        if given.emit is not None:
+            await given.emit(Status(path, name, "done"))
+        trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
+        made = Prediction.of_run(outputs, trace)
+        return made if given.memo is None else given.memo.keep(self, inputs, made)
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], Fallback | None]:
-        """Run `forward` in `context`, which is in force already; a synchronous one runs in a thread."""
-        del context
+    ) -> tuple[Mapping[str, object], dict[str, object]]:
+        """Run `forward` in `context`; return its outputs and the attributes of the span.
+
+        Where an `Assert` in it fails, it is run again, see `checking.Assert`.
+        """
+        memo, tries = Memo(), 0
+        while True:
+            try:
+                with entered(replace(context, memo=memo)):
+                    return await self._forward(inputs), {"asserted_again": tries} if tries else {}
+            except UnmetError as unmet:
+                after = memo.object_to(unmet.of, unmet.message) if tries < MOST_TRIES else None
+                if after is None:
+                    raise
+                memo, tries = after, tries + 1
+
+    async def _forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
         if inspect.iscoroutinefunction(self.forward):
             result = await self.forward(**inputs)
         else:
             result = await asyncio.to_thread(self.forward, **inputs)
         if isinstance(result, Prediction):
-            return result.to_dict(), result.fallback
+            return result.to_dict()
         if isinstance(result, Mapping):
-            return dict(result), None
+            return dict(result)
         raise DefinitionError(
             f"forward of {type(self).__name__} returned {type(result).__name__}; return a Prediction or a dict of "
             "outputs"
         )
+
+    async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
+        """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
+
+        Who takes events slowly holds the run back. Leaving the loop (with `aclose` or `contextlib.aclosing`) cancels
+        the run and its request.
+
+        Raises:
+            DspexError: what `acall` raises, after the events before it.
+        """
+        events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
+        given = replace(context or current(), emit=events.put)
+
+        async def run() -> Prediction:
+            try:
+                return await self.acall(given, **inputs)
+            finally:
+                await events.put(None)
+
+        task = asyncio.ensure_future(run())
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield Finished(await task)
+        finally:
+            await _ended(task, events)
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """Yield (relative path, module) for each module in an attribute, a list or a dict of this one."""
@@ -129,12 +192,78 @@ class Module:
         Raises:
             DefinitionError: a constructor argument is not JSON; the message names it.
         """
-        from dspex.execution.modules.building import program_of
+        signature = self.contract()
+        return Program(
+            name=name or signature.name,
+            signature=signature,
+            root=self.node("self"),
+            space=self._space(),
+            assignment={path: found.value for path, found in self._all_slots() if found.value is not None},
+        )
 
-        return program_of(self, name)
+    def _all_slots(self) -> list[tuple[str, Slot]]:
+        return [
+            (f"{path}.{slot}", found) for path, part in self.named_modules() for slot, found in part.slots().items()
+        ]
+
+    def _space(self) -> Space:
+        return Space(tuple(Variable(name=path, kind=slot.kind, paths=(path,)) for path, slot in self._all_slots()))
+
+    def node(self, path: str) -> Node:
+        """Return this module and all below it as data; one that a user wrote is its class and arguments."""
+        below = "" if path == "self" else f"{path}."
+        children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
+        args, kwargs = self.__dict__["_init"]
+        config = code_config(type(self), constructor_arguments(self, args, kwargs))
+        return Node(id=path, kind="python", config=config, children=children)
+
+    def slots(self) -> Mapping[str, Slot]:
+        """Return what of this module itself (not of those below it) may be varied."""
+        return {}
+
+    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401  # any JSON value
+        """Give one slot another value; only modules under construction are changed, never those that run.
+
+        Raises:
+            DefinitionError: there is no such slot.
+        """
+        del value
+        known = ", ".join(self.slots()) or "none"
+        raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {known}")
+
+    def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
+        """Give the slot at the end of `path` another value, in this module or one below it."""
+        parts, (place, _, slot) = dict(self.named_modules()), path.rpartition(".")
+        if place not in parts:
+            raise DefinitionError(f"the program has nothing at {place!r} for {path!r}; it has: {', '.join(parts)}")
+        parts[place].bind(slot, value)
+
+    def shared(self) -> Sequence[object]:
+        """Return what a copy of this module shares with it: values that are immutable or own resources."""
+        return ()
 
     def assign(self, values: Assignment) -> Self:
-        """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`."""
-        from dspex.execution.modules.building import reassigned
+        """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`.
 
-        return reassigned(self, values)
+        Raises:
+            VariableError: a variable is unknown, or a value is not of its kind.
+        """
+        self._space().check(values)
+        kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
+        made = copy.deepcopy(self, kept)
+        for path, value in values.items():
+            made.bind_path(path, value)
+        return made
+
+
+async def _ended(task: "asyncio.Task[Prediction]", events: "asyncio.Queue[StreamEvent | None]") -> None:
+    """Cancel a run that nobody listens to any more, and wait until it is over; its last event needs a place."""
+    if task.done():
+        return
+    task.cancel()
+    while not task.done():
+        while not events.empty():
+            events.get_nowait()
+        await asyncio.wait({task}, timeout=0.01)
+    if not task.cancelled():
+        task.exception()

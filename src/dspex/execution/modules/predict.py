@@ -1,33 +1,31 @@
 """The module that asks a model once."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dspex.errors import AdapterError, DefinitionError, suggest
-from dspex.execution.adapters import Adapter, JSONAdapter, Prompt
-from dspex.execution.clients import LanguageModel, Request
-from dspex.execution.context import RunContext, adapter_named, payload
-from dspex.execution.modules.module import Module
-from dspex.language.records import Fallback
+from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
+from dspex.execution.clients import LanguageModel, Request, ToolSpec
+from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current, guarded
+from dspex.execution.modules.asking import Asking, with_objection
+from dspex.execution.modules.module import Module, Slot
+from dspex.language.programs import Node
+from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature, SignatureLike
-from dspex.telemetry import Event
+from dspex.language.signatures.codec import plain
+from dspex.telemetry import Status
 
 SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 _FALLBACK = JSONAdapter()
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    outputs: dict[str, Any] = field(default_factory=dict)
-    error: AdapterError | None = None
-
-
 class Predict(Module):
     """Renders its signature, demonstrations and inputs, asks the model, and reads the reply as typed outputs.
 
-    A reply that a chat layout cannot be read from is asked for once more as JSON; the prediction says so in
-    `.fallback`.
+    A reply that can be read but whose values do not fit is sent back once with the errors. A reply that a chat layout
+    cannot be read from is asked for once more as JSON; the prediction says so in `.fallback`.
     """
 
     def __init__(
@@ -37,6 +35,7 @@ class Predict(Module):
         demos: Iterable[Mapping[str, Any]] = (),
         model: LanguageModel | str | None = None,
         adapter: Adapter | str | None = None,
+        repairs: int = 1,
         **settings: Any,  # noqa: ANN401  # named and checked below
     ) -> None:
         """Take the contract, and what is particular to this module.
@@ -45,7 +44,8 @@ class Predict(Module):
             signature: class, instance or string form.
             demos: examples to show the model, each with inputs and outputs by field name.
             model: a model or model string of its own; the context's by default.
-            adapter: "chat", "json" or an adapter of its own; the context's by default.
+            adapter: "chat", "json", "tools" or an adapter of its own; the context's by default.
+            repairs: how often a reply that can be read but does not fit is sent back with what is wrong with it.
             settings: temperature, max_tokens (of the reply), top_p, stop (texts that end the reply), seed.
 
         Raises:
@@ -60,6 +60,7 @@ class Predict(Module):
         self.demos = [dict(demo) for demo in demos]
         self.model = model
         self.adapter = adapter_named(adapter)
+        self.repairs = repairs
         self.settings = {name: value for name, value in settings.items() if value is not None}
 
     def contract(self) -> Signature:
@@ -68,6 +69,43 @@ class Predict(Module):
 
     def _paths(self) -> Mapping[int, str]:
         return {id(self): "self"}
+
+    def node(self, path: str) -> Node:
+        """Return this predictor as data."""
+        if type(self) is not Predict:
+            raise DefinitionError(
+                f"{type(self).__name__} at {path!r} extends Predict; hold a Predict in a Module instead"
+            )
+        config: dict[str, Any] = plain(self.settings)
+        if self.repairs != 1:
+            config["repairs"] = self.repairs
+        if self.model is not None:
+            config["model"] = self.model if isinstance(self.model, str) else self.model.name
+        if self.adapter is not None:
+            if self.adapter not in ADAPTERS.values():
+                known = ", ".join(ADAPTERS)
+                raise DefinitionError(
+                    f"the adapter of {path!r} is an object of your own; name one ({known}) to store it"
+                )
+            config["adapter"] = self.adapter.name
+        return Node(id=path, kind="predict", signature=self.signature, config=config)
+
+    def slots(self) -> Mapping[str, Slot]:
+        """Return instructions (which the signature holds) and demonstrations."""
+        return {"instructions": Slot("text"), "demos": Slot("examples", plain(self.demos) or None)}
+
+    def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
+        """Set instructions or demonstrations."""
+        if slot == "demos":
+            self.demos = [dict(demo) for demo in value]
+        elif slot == "instructions":
+            self.signature = self.signature.with_instructions(value)
+        else:
+            super().bind(slot, value)
+
+    def shared(self) -> Sequence[object]:
+        """Return signature, model and adapter."""
+        return (self.signature, self.model, self.adapter)
 
     def render(self, inputs: Mapping[str, Any], context: RunContext) -> tuple[Prompt, Adapter]:
         """Return what would be sent for `inputs`, and the adapter that lays it out; nothing is sent.
@@ -79,65 +117,76 @@ class Predict(Module):
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
         return adapter.render(self.signature, self.demos, self.signature.input_validator(inputs)), adapter
 
-    async def _run(
-        self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], Fallback | None]:
-        values = self.signature.input_validator(inputs)
-        model = context.model_for(self.model)
-        adapter = context.adapter_for(self.adapter, model)
-        tried = await self._ask(context, values, model=model, adapter=adapter)
-        if tried.error is None:
-            return tried.outputs, None
-        if isinstance(adapter, JSONAdapter):
-            raise tried.error
-        fallback = Fallback(source=adapter.name, target=_FALLBACK.name, reason=tried.error.message)
-        context.say(
-            Event(
-                name="fallback", message=fallback.reason, trace_id=None if context.run is None else context.run.trace_id
-            )
-        )
-        second = await self._ask(context, values, model=model, adapter=_FALLBACK)
-        if second.error is not None:
-            raise second.error
-        return second.outputs, fallback
-
-    async def _ask(
-        self, context: RunContext, values: Mapping[str, Any], *, model: LanguageModel, adapter: Adapter
-    ) -> _Tried:
-        prompt = adapter.render(self.signature, self.demos, values)
-        reply = await self._complete(context, self._request(prompt, model, seed=context.seed), model)
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+        """Ask the model; see `Module.acall`."""
+        # one function, few objects and no context variable: thousands of these run at once
+        given = context or current()
+        if given.is_bounded:
+            return await guarded(given, partial(self.acall, **inputs))
+        memo = given.memo
+        if memo is not None:
+            if (known := memo.again(self, inputs)) is not None:
+                return known
+            if found := memo.objections(self, inputs):
+                given = replace(given, objections=found)
+        run = given.run or Run(given.observer, given.clock, {id(self): "self"})
+        first = len(run.spans)
+        path = run.paths.get(id(self), "Predict")
+        span = run.begin("module", "Predict", parent_id=given.parent_id, path=path)
         try:
-            return _Tried(adapter.parse(self.signature, reply))
-        except AdapterError as error:
-            return _Tried(error=error)
+            model = given.model_for(self.model)
+            adapter = given.adapter_for(self.adapter, model)
+            values = self.signature.input_validator(inputs)
+            asked = Asking(given, run, span, model=model, adapter=adapter)
+            request = self._request(adapter.render(self.signature, self.demos, values), model, seed=given.seed)
+            if given.objections or given.emit is not None:
+                request = await asked.begun(request, self.signature)
+            while True:
+                reply = await asked.reply(request)
+                try:
+                    outputs = asked.adapter.parse(self.signature, reply)
+                    break
+                except AdapterError as error:
+                    request = await self._next(asked, request, values=values, error=error)
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end(attributes=asked.attributes())
+        if given.emit is not None:
+            await given.emit(Status(path, "Predict", "done"))
+        trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
+        made = Prediction.of_run(outputs, trace, fallback=asked.fallback)
+        return made if memo is None else memo.keep(self, inputs, made)
+
+    async def _next(
+        self, asked: Asking, request: Request, *, values: Mapping[str, Any], error: AdapterError
+    ) -> Request:
+        """Return what to ask after a reply that cannot be read; raise `error` where nothing is left to try."""
+        if error.fields and asked.repairs < self.repairs:
+            asked.repairs += 1
+            asked.say(f"repair: {error.message}")
+            return with_objection(request, str(error.context.get("reply", "")), error=error)
+        if asked.fallback is not None or isinstance(asked.adapter, JSONAdapter | ToolAdapter):
+            raise error
+        asked.fallback = Fallback(source=asked.adapter.name, target=_FALLBACK.name, reason=error.message)
+        asked.say(error.message)
+        asked.adapter = _FALLBACK
+        prompt = _FALLBACK.render(self.signature, self.demos, values)
+        return asked.with_objections(self._request(prompt, asked.model, seed=asked.context.seed))
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
         able = model.capabilities
+        if not self.settings and seed is None and not able:
+            return Request(messages=prompt.messages)
         settings = {"seed": seed, **self.settings}
         if "seed" not in able:
             settings.pop("seed")
+        if prompt.answer_tool is not None and "tools" in able:
+            tool = ToolSpec(**prompt.answer_tool)
+            return Request(messages=prompt.messages, tools=(tool,), tool_choice=tool.name, **settings)
         return Request(
             messages=prompt.messages,
             response_schema=prompt.response_schema if "response_schema" in able else None,
             json_mode=prompt.json_mode and "json_mode" in able,
             **settings,
         )
-
-    async def _complete(self, context: RunContext, request: Request, model: LanguageModel) -> str:
-        run = context.run
-        if run is None:
-            raise DefinitionError("a module runs through its call or `acall`, not through its private methods")
-        span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
-        if context.records_payloads:
-            span.inputs = payload(request.messages)
-        try:
-            response = await model.complete(request)
-        except BaseException as error:
-            span.end(error=error)
-            raise
-        span.end(
-            usage=response.usage.of_model(response.model),
-            attributes={"finish_reason": response.finish_reason},
-            outputs=payload(response.text) if context.records_payloads else None,
-        )
-        return response.text

@@ -7,7 +7,7 @@ import msgspec
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """A wish of a model: call the tool `name` with `arguments`. `id` ties the result to it."""
 
     id: str
@@ -15,7 +15,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: dict[str, Any]
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A role and its text, as every chat protocol knows them.
 
     An assistant's message may hold `tool_calls`; a message of the role "tool" answers the call `tool_call_id`.

@@ -1,6 +1,6 @@
 """What a module answers: typed fields, and how they came about."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ class Prediction(Mapping[str, object]):
     def __init__(self, outputs: Mapping[str, object] | None = None, /, **fields: object) -> None:
         """Take the outputs as a mapping, as keyword arguments, or both; a prediction is never changed afterwards."""
         self._outputs: Mapping[str, object] = {**(outputs or {}), **fields}
-        self._trace: Trace | None = None
+        self._trace: Trace | Callable[[], Trace] | None = None
         self._usage: Usage | None = None
         self.fallback = None
 
@@ -38,12 +38,15 @@ class Prediction(Mapping[str, object]):
     def of_run(
         cls,
         outputs: Mapping[str, object],
-        trace: Trace,
+        trace: Trace | Callable[[], Trace],
         *,
         usage: Usage | None = None,
         fallback: Fallback | None = None,
     ) -> "Prediction":
-        """Return the prediction that a run made; its usage is that of the trace unless it is given."""
+        """Return the prediction that a run made; its usage is that of the trace unless it is given.
+
+        A trace that is a function is gathered when it is first asked for.
+        """
         made = cls(outputs)
         made._trace, made._usage = trace, usage  # a second constructor
         made.fallback = fallback
@@ -52,7 +55,11 @@ class Prediction(Mapping[str, object]):
     @property
     def trace(self) -> Trace:
         """The spans of the run that made this prediction; empty for one made by hand."""
-        return self._trace if self._trace is not None else Trace()
+        if self._trace is None:
+            return Trace()
+        if not isinstance(self._trace, Trace):
+            self._trace = self._trace()
+        return self._trace
 
     @property
     def usage(self) -> Usage:

@@ -10,7 +10,7 @@ SpanKind = Literal["program", "module", "adapter", "model", "tool", "retrieval",
 SpanStatus = Literal["ok", "error", "cancelled"]
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One piece of work. Times are monotonic nanoseconds: only differences within one trace mean anything.
 
     `path` is the place of the module in its program (`cot.predict`, `steps[0]`); `inputs` and `outputs` are JSON text,
@@ -38,7 +38,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return (self.end_ns - self.start_ns) / 1e9
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """The spans of one run in the order in which they ended; the root comes last."""
 
     trace_id: str = ""

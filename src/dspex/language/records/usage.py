@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens, calls and money. Adding two usages adds every part.
 
     `cost_usd` is None as soon as the price of any call in it is unknown: an unknown price is never zero.

@@ -6,11 +6,11 @@ import itertools
 import types
 import uuid
 from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import CLASSES
-from dspex.language.signatures.types import Type, make, tagged, union
+from dspex.language.signatures.types import Type, is_typed_dict, make, tagged, union
 
 _BASIC: dict[Any, str] = {
     str: "str", int: "int", float: "float", bool: "bool", bytes: "binary", Any: "any", object: "any", None: "none",
@@ -100,8 +100,10 @@ class Reader:
 
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
             return _enumeration(hint)
-        if is_model(hint) or is_typeddict(hint):
+        if is_model(hint) or is_typed_dict(hint):
             return class_type(hint, self)
+        if hasattr(hint, "__supertype__"):  # a NewType
+            return self.read(hint.__supertype__)
         if hasattr(hint, "__value__"):  # a `type X = ...` alias
             return self.read(hint.__value__)
         if isinstance(hint, type) or get_origin(hint) is not None:

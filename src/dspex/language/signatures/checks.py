@@ -114,13 +114,14 @@ def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
     if field.default is MISSING or is_plainly(field):
         return field
     try:
-        return replace(field, default=check_one(field)[1])
+        default = check_one(field)[1]
     except InvalidError as error:
         raise SignatureError(
             f"signature {signature!r}: the default of {field.name!r} is refused by its own type: "
             f"{error.fields[0].path}: {error.fields[0].message}",
             field=at,
         ) from None
+    return field if repr(default) == repr(field.default) else replace(field, default=default)
 
 
 def default_instructions(fields: Sequence[Field]) -> str:

@@ -6,7 +6,7 @@ of a class is wanted, while a contract between processes is about data.
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_origin, is_typeddict
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -14,7 +14,7 @@ from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import SHORTHAND, expand
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.records import record_class
-from dspex.language.signatures.types import MISSING, Member, Type, tag_values
+from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
 from dspex.language.signatures.values import (
     binary_to_text,
     check_depth,
@@ -56,7 +56,7 @@ class Compiler:
         made = expand(type_)
         if made is not type_:
             return self._shorthand(type_.kind, self.compile(made))
-        if type_.python is not None and type_.kind != "atom" and not is_typeddict(type_.python):
+        if type_.python is not None and type_.kind != "atom" and not is_typed_dict(type_.python):
             return self._of_class(type_)
         method: Callable[[Type], Schema] = getattr(self, f"_{type_.kind}")
         return method(type_)
@@ -174,7 +174,7 @@ class Compiler:
         self._enclosing.append((type_.title, ref))
         compiled = [(member, self.compile(member.type)) for member in type_.members]
         self._enclosing.pop()
-        is_dict = self._is_plain or is_typeddict(type_.python)
+        is_dict = self._is_plain or is_typed_dict(type_.python)
         made = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
         if ref not in self._referred:
             return made

@@ -33,15 +33,7 @@ def schema_fields(
 ) -> list[Field]:
     """Return one field for each property of an object schema."""
     reader = SchemaReader(schema, foreign)
-    whole: Any = schema
-    while isinstance(whole, Mapping) and "$ref" in whole:
-        whole = reader._resolved(whole["$ref"], "#")  # noqa: SLF001  # the reader of this very document
-    kind = whole.get("type", "object") if isinstance(whole, Mapping) else None
-    if reader.foreign.get(str(kind), kind) != "object" or not isinstance(whole.get("properties", {}), Mapping):
-        raise SignatureError(f"a signature is made of an object's schema, not of one of type {kind!r}")
-    if "allOf" in whole:
-        whole = reader._merged(whole, "#")  # noqa: SLF001
-    return member_fields(reader.members(whole), role, reserved=reserved)
+    return member_fields(reader.root_members(), role, reserved=reserved)
 
 
 def member_fields(members: list[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:

@@ -5,24 +5,23 @@ from collections.abc import Container
 
 from dspex.errors import SignatureError
 
-_LEGAL = re.compile(r"[A-Za-z0-9_-]")
-_ESCAPED = re.compile(r"_x([0-9A-F]{1,6})_")
+_PLAIN = re.compile(r"[A-Za-z0-9_]")
+_CONFUSING = re.compile(r"_(?=x[0-9A-F]{0,6}(?![A-Za-z0-9.]|$))")
+_TOKEN = re.compile(r"_x([0-9A-F]{1,6})_|--")
 NAME_LIMIT = 64
 
 
 def provider_name(name: str) -> str:
     """Return `name` in letters, digits, `_` and `-`, beginning with a letter or `_`, as every provider takes it.
 
-    Any other character becomes `_x2E_` (its code point in hexadecimal); `original_name` reads it back.
+    A dot becomes `--`, any other character `_x20_` (its code point in hexadecimal); `original_name` reads it back.
 
     Raises:
         SignatureError: the result has more than 64 characters.
     """
     # an underscore that would be read as the start of an escape is escaped itself
-    safe = _ESCAPED.sub(lambda match: f"_x5F_{match[0][1:]}", name)
-    made = "".join(char if _LEGAL.fullmatch(char) else f"_x{ord(char):X}_" for char in safe)
-    if made[:1].isdigit() or made[:1] == "-" or not made:
-        made = f"_x{ord(made[0]):X}_{made[1:]}" if made else "_x_"
+    safe = _CONFUSING.sub("_x5F_", name)
+    made = "".join(_written(safe, at) for at in range(len(safe))) or "_x_"
     if len(made) > NAME_LIMIT:
         raise SignatureError(
             f"the name {name!r} has {len(made)} characters as providers take it, more than {NAME_LIMIT}; shorten it"
@@ -30,14 +29,22 @@ def provider_name(name: str) -> str:
     return made
 
 
+def _written(name: str, at: int) -> str:
+    char, following = name[at], name[at + 1 : at + 2]
+    is_plain = _PLAIN.fullmatch(char) is not None and not (at == 0 and char.isdigit())
+    if is_plain or (char == "-" and at > 0 and following not in {"-", "."}):
+        return char
+    return "--" if char == "." and at > 0 else f"_x{ord(char):X}_"
+
+
 def original_name(name: str) -> str:
     """Return the name that `provider_name` made this one of."""
-    return "" if name == "_x_" else _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name)
+    return "" if name == "_x_" else _TOKEN.sub(lambda match: chr(int(match[1], 16)) if match[1] else ".", name)
 
 
 def field_name(wire: str, taken: Container[str]) -> str:
     """Return a legal name for a field or member that is called `wire` elsewhere, different from those `taken`."""
-    word = re.sub(r"\W", "_", wire).strip("_") or "field"
+    word = re.sub(r"[^0-9A-Za-z_]", "_", wire).strip("_") or "field"
     if word[0].isdigit():
         word = f"field_{word}"
     made, number = word, 2

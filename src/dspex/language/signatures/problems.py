@@ -35,11 +35,11 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one error is: its path, the type there, and whether a union led there, from which branch."""
+    """Where one error is: its path, the type there, and the paths of the unions that led there."""
 
     path: str
     type: Type | None
-    branch: str = ""
+    unions: tuple[str, ...] = ()
     is_branch_itself: bool = False
 
 
@@ -55,7 +55,7 @@ def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field]) -> Inv
         raise error
     found = error.errors(include_url=False)
     places = [_place(item["loc"], fields) for item in found]
-    deeper = {place.path.split("\0")[0] for place in places if place.branch and not place.is_branch_itself}
+    deeper = {path for place in places for path in place.unions if path != place.path}
     errors: dict[tuple[str, str], FieldError] = {}
     for item, place in zip(found, places, strict=True):
         if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
@@ -88,13 +88,13 @@ class _Walk:
         self.path = path
         self.type = type_
         self.enclosing: list[Type] = []
-        self.branch = ""
+        self.unions: tuple[str, ...] = ()
         self.is_branch_itself = False
 
     def to(self, location: Sequence[str | int]) -> _Place:
         for part in location:
             self._step(part)
-        return _Place(self.path, self.type, self.branch, self.is_branch_itself)
+        return _Place(self.path, self.type, self.unions, self.is_branch_itself)
 
     def _step(self, part: str | int) -> None:
         type_ = self._here()
@@ -139,11 +139,12 @@ class _Walk:
             tag = type_.constraint("tag")
             self.type = next((arg for arg in parts if label in tag_values(arg, tag)), None)
             return
-        self.type = parts[int(label)] if label.isdecimal() and int(label) < len(parts) else None
-        self.branch = f"{self.branch} {label}"
+        is_ours = label.isdecimal() and int(label) < len(parts)  # the engine's own labels are names
+        self.type = (
+            parts[int(label)] if is_ours else next((part for part in parts if label in {part.title, part.kind}), None)
+        )
+        self.unions = (*self.unions, self.path)
         self.is_branch_itself = True
-        if self.type is None:  # a class of the user's own, whose schema names its branches in its own way
-            self.type = None
 
     def _extend(self, part: str | int) -> None:
         self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
@@ -165,6 +166,8 @@ def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Fi
         return FieldError(
             field=top, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
         )
+    if not item["loc"]:
+        expected = f"a mapping with the fields {', '.join(fields) or 'none'}"
     constraint, message = _said(item, place, expected)
     return FieldError(
         field=top, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
@@ -180,13 +183,15 @@ def _said(item: Mapping[str, Any], place: _Place, expected: str) -> tuple[str, s
         constraint = sizes[rule == "too_long"]
     else:
         constraint = _CONSTRAINTS.get(rule, rule)
+    if place.type is None and item["loc"]:  # inside a class of the user's own
+        return constraint, str(item["msg"]).removeprefix("Value error, ")
     if constraint in _SAID and not place.is_branch_itself:
         return constraint, _SAID[constraint].format(**context)
     if constraint == "tag":
         return constraint, f"must have a member {context['discriminator']} that says which of the objects it is"
     if place.is_branch_itself or _is_type_error(rule):
         return "type", f"must be {expected}"
-    return constraint, str(item["msg"])
+    return constraint, str(item["msg"]).removeprefix("Value error, ")
 
 
 def _is_type_error(rule: str) -> bool:

@@ -39,6 +39,13 @@ def provider_schema(
     return _structured(provider, provider_name(name), schema) if purpose == "structured" else schema
 
 
+def copied(node: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Return JSON data of its own, which the caller may change."""
+    if isinstance(node, dict):
+        return {key: copied(value) for key, value in node.items()}
+    return [copied(item) for item in node] if isinstance(node, list) else node
+
+
 def _tool(provider: str, name: str, instructions: str, *, schema: Schema) -> dict[str, Any]:
     said = {"name": name, "description": instructions}
     match provider:

@@ -47,6 +47,21 @@ class SchemaReader:
         self._enclosing: list[tuple[str, str]] = []
         self._nodes = 0
 
+    def root_members(self) -> list[Member]:
+        """Return the properties of the whole document, which describes an object.
+
+        Raises:
+            SignatureError: it describes something else.
+        """
+        made = self.read(
+            {**self.root, "type": self.root.get("type", "object")} if "$ref" not in self.root else self.root
+        )
+        if made.kind == "dict" and not made.args and not made.constraints:
+            return []
+        if made.kind != "object":
+            raise SignatureError(f"a signature is made of an object's schema, not of one of type {made.kind!r}")
+        return list(made.members)
+
     def read(self, schema: Any, pointer: str = "#") -> Type:  # noqa: ANN401  # any JSON value
         """Return the type that `schema` describes.
 
@@ -71,6 +86,8 @@ class SchemaReader:
             if error.message.startswith("#"):
                 raise
             raise SignatureError(f"{pointer}: {error.message}") from None
+        except (TypeError, AttributeError, ValueError, KeyError) as error:  # a keyword with a value of the wrong kind
+            raise SignatureError(f"{pointer}: this is no JSON Schema: {error}") from error
         return union(found, make("none")) if schema.get("nullable") is True else found
 
     def _whole(self, schema: Mapping[str, Any], pointer: str) -> Type:
@@ -180,7 +197,7 @@ class SchemaReader:
         made = []
         for name, part in schema.get("properties", {}).items():
             type_ = self.read(part, f"{pointer}/properties/{name}")
-            desc = part.get("description", "") if isinstance(part, Mapping) else ""
+            desc = _said(part)
             default = part.get("default", MISSING) if isinstance(part, Mapping) and name not in required else MISSING
             if default is not MISSING and not _fits(type_, default):
                 desc, default = f"{desc} (default: {default!r})".strip(), MISSING
@@ -225,6 +242,14 @@ def _add(made: dict[str, Any], part: Mapping[str, Any], pointer: str) -> None:
             made.setdefault(key, value)
         elif key != "pattern" or value not in FORMATS.values():  # that of a format stands beside it
             raise SignatureError(f"{pointer}: the parts of allOf disagree about {key!r}")
+
+
+def _said(schema: Any) -> str:  # noqa: ANN401
+    """Return the description of a property, what is said of the items of a list included: they have no other place."""
+    if not isinstance(schema, Mapping):
+        return ""
+    own, items = str(schema.get("description", "")), _said(schema.get("items"))
+    return f"{own} (each item: {items})".strip() if items else own
 
 
 def _key(names: Mapping[str, Any]) -> Type:

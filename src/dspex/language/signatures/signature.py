@@ -2,19 +2,31 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Union, Unpack
+from types import SimpleNamespace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    Unpack,
+    cast,
+)
 
 from dspex.errors import SignatureError, suggest
-from dspex.language.signatures.annotations import from_annotation, with_rules
+from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.checks import checked_fields, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
 from dspex.language.signatures.declaration import own_fields
+from dspex.language.signatures.editing import FieldOptions, field_said, made_field, updated_field
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.grammar import parse
 from dspex.language.signatures.tokens import fail
-from dspex.language.signatures.types import MISSING
 from dspex.language.signatures.validation import Mode, Validator
 
 if TYPE_CHECKING:
@@ -23,16 +35,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 SignatureLike = Union["Signature", "type[Signature]", str]
-
-
-class FieldOptions(TypedDict, total=False):
-    """What may be said of a field that is added or changed, besides its name and type."""
-
-    role: Role
-    desc: str
-    default: Any
-    alias: str | None
-    constraints: Mapping[str, Any]
 
 
 class Check(Protocol):
@@ -108,6 +110,8 @@ class Signature:
             name: what the signature is called.
             types: further types that `text` may name, each an annotation, the text of a type, or a `Type`.
         """
+        if not isinstance(text, str):
+            raise SignatureError(f"expected the string form, such as 'question -> answer', not {text!r}")
         parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
         try:
             self._set(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
@@ -162,9 +166,9 @@ class Signature:
             name, own if fields is None else fields, text if instructions is None else instructions
         )
         for side in ("input", "output"):
-            view = f"{side}_validator"
-            if view in self.__dict__ and self.__dict__[view].fields == tuple(getattr(value, f"{side}_fields").values()):
-                value.__dict__[view] = self.__dict__[view]
+            validator: Validator = getattr(self, f"{side}_validator")
+            if validator.is_over(getattr(value, f"{side}_fields").values()):
+                value.__dict__[f"{side}_validator"] = validator
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -224,6 +228,16 @@ class Signature:
         """Return `values` as the outputs' types say; see `Validator.__call__`."""
         return self.output_validator.checker()
 
+    @classmethod
+    def typed_outputs(cls, values: Mapping[str, Any]) -> Self:
+        """Return the outputs, coerced, as attributes that a type checker knows by the annotations of the class.
+
+        `QA.typed_outputs(prediction).answer` is a `str` to it. At run time this is a plain namespace.
+        """
+        value = _compiled(cls)
+        found = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
+        return cast("Self", SimpleNamespace(**found))
+
     @_Operation
     def with_instructions(self, instructions: str) -> "Signature":
         """Return the signature with other instructions; with none, the sentence that names the fields."""
@@ -235,17 +249,17 @@ class Signature:
 
         `options` are `role` ("output" unless said), `desc`, `default`, `alias` and `constraints`.
         """
-        return self._changed([*self.fields.values(), _made(name, type_, options)])
+        return self._changed([*self.fields.values(), made_field(name, type_, options)])
 
     @_Operation
     def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with one more field, the first of its role; the arguments are those of `append`."""
-        return self._changed([_made(name, type_, options), *self.fields.values()])
+        return self._changed([made_field(name, type_, options), *self.fields.values()])
 
     @_Operation
     def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with one more field, at `index` among those of its role (negative: from the end)."""
-        added = _made(name, type_, options)
+        added = made_field(name, type_, options)
         same = [field for field in self.fields.values() if field.role == added.role]
         if not -len(same) - 1 <= index <= len(same):
             raise SignatureError(
@@ -267,7 +281,7 @@ class Signature:
         `default=dspex.MISSING` takes a default away.
         """
         self._known(name)
-        changed = _updated(self.fields[name], type_, options)
+        changed = updated_field(self.fields[name], type_, options)
         return self._changed([changed if field.name == name else field for field in self.fields.values()])
 
     @_Operation
@@ -287,8 +301,8 @@ class Signature:
             mine = fields.setdefault(name, field)
             if (mine.type, mine.role) != (field.type, field.role):
                 raise SignatureError(
-                    f"{self.name!r} and {theirs.name!r} disagree about field {name!r}: {_field_said(mine)} here, "
-                    f"{_field_said(field)} there; rename one, or take one out with remove({name!r})"
+                    f"{self.name!r} and {theirs.name!r} disagree about field {name!r}: {field_said(mine)} here, "
+                    f"{field_said(field)} there; rename one, or take one out with remove({name!r})"
                 )
         return self._changed(fields.values(), self._parts[2] or theirs._parts[2])  # noqa: SLF001  # of its own class
 
@@ -312,9 +326,14 @@ class Signature:
         Raises:
             SignatureError: the provider has no way to say what a field holds; the message names the field and why.
         """
-        from dspex.language.signatures.providers import provider_schema
+        from dspex.language.signatures.providers import copied, provider_schema
 
-        return provider_schema(self.name, self.instructions, self.fields, provider=provider, purpose=purpose)
+        kept: dict[tuple[str, str], dict[str, Any]] = self.__dict__.setdefault("_schemas", {})
+        key = (provider, purpose)
+        if key not in kept:
+            kept[key] = provider_schema(self.name, self.instructions, self.fields, provider=provider, purpose=purpose)
+        schema: dict[str, Any] = copied(kept[key])
+        return schema
 
     @_Operation
     def to_dict(self) -> dict[str, Any]:
@@ -367,6 +386,8 @@ class Signature:
         """
         from dspex.language.signatures.importing import schema_fields, tool_parts
 
+        if not isinstance(schema, Mapping):
+            raise SignatureError(f"expected the schema of an object, not {schema!r}")
         tool = tool_parts(schema)
         inner, title, said = tool or (schema, str(schema.get("title", "")), str(schema.get("description", "")))
         side: Role = "input" if tool else role
@@ -407,6 +428,12 @@ class Signature:
         fields, text = function_parts(function)
         return Signature.from_fields(name or function.__name__, fields, text)
 
+    def __copy__(self) -> "Signature":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Signature":
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signature) and self._parts == other._parts
 
@@ -430,30 +457,6 @@ class Signature:
 
         name, fields, instructions = self._parts
         return signature_text("" if name == _NAMELESS else name, fields, instructions=instructions)
-
-
-def _made(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
-    made = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
-    return Field(
-        name=name,
-        type=made,
-        role=options.get("role", "output"),
-        desc=options.get("desc", ""),
-        default=options.get("default", MISSING),
-        alias=options.get("alias"),
-    )
-
-
-def _updated(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
-    made = field.type if type_ is None else from_annotation(type_)
-    given: dict[str, Any] = {key: value for key, value in options.items() if key != "constraints"}
-    return replace(field, type=with_rules(made, dict(options.get("constraints", {}))), **given)
-
-
-def _field_said(field: Field) -> str:
-    from dspex.language.signatures.rendering import type_text
-
-    return f"an {field.role} of type {type_text(field.type)}"
 
 
 _NAMELESS = "Signature"

@@ -17,6 +17,12 @@ class Missing:
     def __repr__(self) -> str:
         return "MISSING"
 
+    def __copy__(self) -> "Missing":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Missing":
+        return self
+
 
 MISSING: Final = Missing()
 
@@ -176,6 +182,11 @@ def tag_values(type_: Type, tag: str) -> tuple[str, ...]:
             values = member.type.constraint("one_of")
             return values if all(isinstance(value, str) for value in values) else ()
     return ()
+
+
+def is_typed_dict(hint: object) -> bool:
+    """Whether `hint` is a TypedDict, of the standard library or of typing_extensions."""
+    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__required_keys__")
 
 
 def object_type(

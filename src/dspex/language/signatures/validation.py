@@ -1,6 +1,6 @@
 """Values against fields: one compiled validator for each side of a signature, all errors at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import InvalidError
@@ -17,7 +17,7 @@ Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 class Validator:
     """Checks a mapping against fields. Each mode is compiled once, when first used; safe to share between threads.
 
-    `compilations` counts them: it never passes 2.
+    `compilations` counts them. Threads that meet at the very first call may each compile; one result is kept.
     """
 
     __slots__ = ("_checks", "_core", "_fields", "_serializer", "compilations", "what")
@@ -35,6 +35,13 @@ class Validator:
     def fields(self) -> tuple[Field, ...]:
         """What is validated, in order."""
         return tuple(self._fields.values())
+
+    def is_over(self, fields: Iterable[Field]) -> bool:
+        """Whether these very fields are what is validated."""
+        others = list(fields)
+        return len(others) == len(self._fields) and all(
+            mine is other for mine, other in zip(self._fields.values(), others, strict=True)
+        )
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
         """Return the values as their types say, defaults filled in.
@@ -82,6 +89,16 @@ class Validator:
             dict(values), mode="json", by_alias=True, warnings=False
         )
 
+    def coerced(self, given: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the fields whose values validation turned into something else, for a trace to show.
+
+        Args:
+            given: what was validated, by field name.
+            made: what came of it. Defaults that were filled in do not count.
+        """
+        dumped = self.dump(made)
+        return tuple(name for name in made if name in given and not is_same_json(given[name], dumped[name]))
+
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema 2020-12 of the whole mapping, properties by field name."""
         from dspex.language.signatures.json_schema import fields_schema
@@ -106,6 +123,16 @@ class Validator:
         from dspex.language.signatures.problems import invalid
 
         return invalid(error, self.what, fields=self._fields)
+
+
+def is_same_json(given: Any, dumped: Any) -> bool:  # noqa: ANN401
+    """Whether `given` is written as `dumped` is, 1 and 1.0 being different."""
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(given, inf_nan_mode="constants") == to_json(dumped, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError):
+        return False
 
 
 def fields_core_schema(fields: Sequence[Field], mode: Mode) -> "CoreSchema":

@@ -8,6 +8,7 @@ from dspex.operations.resources.domain import DOMAIN, Domain
 from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord, SignatureRecord
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
 from dspex.operations.resources.ports import Insert, Query, Store, Update
+from dspex.operations.resources.recorded import RecordedModule
 from dspex.operations.resources.resource import Resource
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ProgramRecord",
     "ProgramVersionRecord",
     "Query",
+    "RecordedModule",
     "Resource",
     "SignatureRecord",
     "Store",

@@ -11,7 +11,6 @@ from dspex.errors import (
     DefinitionError,
     FieldError,
     InvalidError,
-    NotFoundError,
     SignatureError,
     suggest,
 )
@@ -60,17 +59,28 @@ class Programs:
         found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if found is None:
             return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
-        newest = await self._newest_version(found)
-        if newest.content_hash == program.content_hash:
+        current = await self._version_of(found, id=found.current_version_id)
+        if current is not None and current.content_hash == program.content_hash:
             return found
+        known = await self._version_of(found, content_hash=program.content_hash)
+        if known is not None:
+            return await self._point(found, known)
+        newest = await self._version_of(found)
         signature = await self.save_signature(program.signature, workspace=workspace, source=program.root.kind)
-        version = self._version(program, found, number=newest.number + 1, parent_id=newest.id)
-        values: dict[str, Any] = {
-            "current_version_id": version.id,
-            "signature_id": signature.id,
-            "updated_at": version.created_at,
-        }
-        await self._store.write(Insert(version), Update(resource=PROGRAM, id=found.id, values=values))
+        number = newest.number + 1 if newest is not None else 1
+        version = self._version(program, found, number=number, parent_id=found.current_version_id)
+        return await self._point(found, version, Insert(version), signature_id=signature.id)
+
+    async def _point(
+        self,
+        found: ProgramRecord,
+        version: ProgramVersionRecord,
+        *changes: Change,
+        **values: Any,  # noqa: ANN401
+    ) -> ProgramRecord:
+        """Make `version` the current one, together with `changes`."""
+        values |= {"current_version_id": version.id, "updated_at": self._clock.now()}
+        await self._store.write(*changes, Update(resource=PROGRAM, id=found.id, values=values))
         return dataclasses.replace(found, **values)
 
     async def save_signature(self, given: SignatureLike, *, workspace: str, source: str) -> SignatureRecord:
@@ -128,11 +138,11 @@ class Programs:
             parent_id=parent_id,
         )
 
-    async def _newest_version(self, record: ProgramRecord) -> ProgramVersionRecord:
-        found = await self._store.get(PROGRAM_VERSION, id=record.current_version_id)
-        if found is None:
-            raise NotFoundError(f"program {record.name!r} has no version")
-        return found
+    async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
+        """Return the newest version of a program that matches `where`."""
+        wanted = Query(where={"program_id": record.id, **where}, limit=1)
+        found = await self._store.select(PROGRAM_VERSION, wanted)
+        return found[0] if found else None
 
     async def _signature_of(self, given: CreateProgram, workspace: str) -> Signature:
         if "->" in given.signature:

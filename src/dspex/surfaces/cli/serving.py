@@ -14,6 +14,7 @@ from dspex.surfaces.cli.options import adapter_option, model_option, settings_of
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
+APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it: surfaces do not import one another
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -39,8 +40,9 @@ def serve_command(  # one parameter for each flag
     """
     try:
         import uvicorn
+        from uvicorn.importer import import_from_string
 
-        from dspex.surfaces.api import application
+        application = import_from_string(APPLICATION)
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     settings = settings_of(host=host, port=port, model=model, adapter=adapter, state_dir=state_dir)

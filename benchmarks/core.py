@@ -1,0 +1,191 @@
+"""The native core against dspy and a bare HTTP client, in one run: medians of interleaved rounds.
+
+    python benchmarks/core.py [--quick] [--check] [--dspy-python PYTHON]
+
+Each side is a process of its own on the first core; servers run on the last. The yardsticks (`model_server.py`,
+`bare_client.py`) are read from $DSPEX_SHARED/bench or `../shared/bench`. dspy runs in the interpreter that is given,
+else in this one where it is installed. Writes `benchmarks/results/core.json`.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parent.parent / "shared")) / "bench"
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+def start(stack: ExitStack, command: list[str], core: int) -> subprocess.Popen:
+    pinned = ["taskset", "-c", str(core), *command] if len(CORES) > 1 else command
+    process = stack.enter_context(
+        subprocess.Popen(pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    )
+    stack.callback(process.kill)
+    return process
+
+
+class Side:
+    def __init__(self, stack: ExitStack, python: str, name: str) -> None:
+        self.process = start(stack, [python, str(HERE / "core_side.py"), name], CORES[0])
+        if self.process.stdout.readline().strip() != "ready":
+            sys.exit(f"{name} does not start with {python}")
+
+    def ask(self, work: str, **parameters) -> dict[str, float]:
+        self.process.stdin.write(json.dumps({"work": work, **parameters}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+def serve(stack: ExitStack, *command: str) -> str:
+    process = start(stack, [sys.executable, *command], CORES[-1])
+    return f"http://127.0.0.1:{process.stdout.readline().split()[1]}"
+
+
+def bare(url: str, calls: int, concurrency: int, delay: int) -> dict[str, float]:
+    command = [sys.executable, str(SHARED / "bare_client.py"), "--url", url, "--calls", str(calls)]
+    command += ["--concurrency", str(concurrency), "--delay-ms", str(delay)]
+    pinned = ["taskset", "-c", str(CORES[0]), *command] if len(CORES) > 1 else command
+    return json.loads(subprocess.run(pinned, capture_output=True, text=True, check=True).stdout)
+
+
+def middle(rounds: list[dict[str, float]], key: str) -> float | None:
+    found = [one[key] for one in rounds if key in one]
+    return statistics.median(found) if found else None
+
+
+def dspy_python(given: str | None) -> str | None:
+    if given:
+        return given
+    return sys.executable if importlib.util.find_spec("dspy") else None
+
+
+def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> dict[str, dict[str, list[dict[str, float]]]]:
+    few = 5 if quick else 1
+    rounds = 3 if quick else 5
+    ours = Side(stack, sys.executable, "dspex")
+    theirs = Side(stack, peer, "dspy") if peer else None
+    model = serve(stack, str(SHARED / "model_server.py"), "--port", "0")
+    stream = serve(stack, str(HERE / "core_side.py"), "stream-server")
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+
+    def note(work: str, side: str, answer: dict[str, float]) -> None:
+        found.setdefault(work, {}).setdefault(side, []).append(answer)
+        if "error" in answer:
+            print(f"  {work} by {side}: {answer['error']}", file=sys.stderr)
+
+    def both(work: str, name: str, sizes: tuple[int, int], **parameters) -> None:
+        size = "rows" if name == "evaluate" else "calls"
+        note(work, "dspex", ours.ask(name, **{size: sizes[0] // few}, **parameters))
+        if theirs:
+            note(work, "dspy", theirs.ask(name, **{size: sizes[1] // few}, **parameters))
+
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        both("predict", "predict", (5000, 600))
+        both("predict_sync", "predict_sync", (5000, 600))
+        both("typed", "typed8", (3000, 150))
+        note("server64", "bare", bare(model, 20_000 // few, 64, 0))
+        both("server64", "server", (20_000, 2_000), url=model, concurrency=64)
+        note("server1000", "bare", bare(model, 10_000 // few, 1000, 200))
+        both("server1000", "server", (10_000, 2_000), url=f"{model}/d200", concurrency=1000)
+        note("first_delta", "dspex", ours.ask("first_delta", url=stream, calls=300 // few))
+        both("evaluate", "evaluate", (2_000, 2_000), url=model, concurrency=64)
+        note("calls_1000", "dspex", ours.ask("predict", calls=1_000))
+        note("calls_100000", "dspex", ours.ask("predict", calls=100_000 // few))
+        note("flight_64", "dspex", ours.ask("server", url=f"{model}/d200", calls=2_000 // few, concurrency=64))
+        flight = {"url": f"{model}/d200", "calls": 20_000 // few, "concurrency": 5000}
+        note("flight_5000", "dspex", ours.ask("server", **flight))
+    for name, python in (("dspex", sys.executable), ("dspy", peer)):
+        if python:
+            note("memory", name, Side(stack, python, name).ask("memory_growth", calls=10_000 // few))
+    return found
+
+
+def judge(found: dict) -> list[dict]:
+    def value(work: str, side: str, key: str) -> float | None:
+        return middle(found.get(work, {}).get(side, []), key)
+
+    def ratio(above: float | None, below: float | None) -> float | None:
+        return None if above is None or not below else above / below
+
+    def row(name: str, goal: str, got: float | None, passed: bool | None, **shown) -> dict:
+        return {"work": name, "goal": goal, "measured": got, "passed": passed, **shown}
+
+    rows = []
+    for name, work, least in (
+        ("Predict in memory, acall: CPU us", "predict", 9),
+        ("Predict in memory, sync: CPU us", "predict_sync", 6),
+        ("8 typed fields, JSON: CPU us", "typed", 30),
+    ):
+        us, them = value(work, "dspex", "cpu_us"), value(work, "dspy", "cpu_us")
+        got = ratio(them, us)
+        rows.append(row(name, f"1/{least} of dspy", got, got and got >= least, dspex=us, dspy=them))
+    for name, work, least, share in (
+        ("server, 64 at a time: calls/s", "server64", 7, 0.55),
+        ("server, 1000 at a time, 200 ms: calls/s", "server1000", 7, 0.85),
+    ):
+        us, them, limit = (value(work, side, "per_second") for side in ("dspex", "dspy", "bare"))
+        got = ratio(us, them)
+        rows.append(row(name, f"{least}x dspy", got, got and got >= least, dspex=us, dspy=them, bare=limit))
+        got = ratio(us, limit)
+        rows.append(row(name, f"{share:.0%} of bare", got, got and got >= share, dspex=us, dspy=them, bare=limit))
+    late = value("first_delta", "dspex", "p50_ms")
+    rows.append(row("first streamed delta: p50 ms", "<= 1 ms", late, late and late <= 1, dspex=late))
+    us, them = value("evaluate", "dspex", "per_second"), value("evaluate", "dspy", "per_second")
+    got = ratio(us, them)
+    rows.append(row("evaluate, 64 at a time: rows/s", "6x dspy", got, got and got >= 6, dspex=us, dspy=them))
+    us, them = value("memory", "dspex", "mb"), value("memory", "dspy", "mb")
+    passed = None if us is None else us < 5
+    rows.append(row("memory after 10,000 calls: MB more", "< 5 MB", us, passed, dspex=us, dspy=them))
+    got = ratio(value("calls_100000", "dspex", "cpu_us"), value("calls_1000", "dspex", "cpu_us"))
+    rows.append(row("CPU per call, 100,000 calls against 1,000", "<= 1.15x", got, got and got <= 1.15))
+    got = ratio(value("flight_5000", "dspex", "cpu_us"), value("flight_64", "dspex", "cpu_us"))
+    rows.append(row("CPU per call, 5,000 in flight against 64", "<= 1.5x", got, got and got <= 1.5))
+    return rows
+
+
+def show(rows: list[dict]) -> None:
+    def text(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+    print(f"{'work':<44}{'dspex':>10}{'dspy':>10}{'bare':>10}  {'goal':<14}{'measured':>9}  ")
+    for one in rows:
+        sides = "".join(f"{text(one.get(side)):>10}" for side in ("dspex", "dspy", "bare"))
+        verdict = {True: "met", False: "MISSED"}.get(one["passed"], "not measured")
+        print(f"{one['work']:<44}{sides}  {one['goal']:<14}{text(one['measured']):>9}  {verdict}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer calls and rounds, under a minute")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
+    parser.add_argument("--dspy-python", help="an interpreter that has dspy 3.4.1")
+    given = parser.parse_args()
+    if not SHARED.is_dir():
+        print(f"skipped: the yardsticks are not in {SHARED}; set DSPEX_SHARED")
+        return
+    peer = dspy_python(given.dspy_python)
+    if peer is None:
+        print("dspy is not installed here: only dspex and the bare client are measured (give --dspy-python)")
+    with ExitStack() as stack:
+        found = measure(stack, quick=given.quick, peer=peer)
+    rows = judge(found)
+    show(rows)
+    results = HERE / "results" / "core.json"
+    results.parent.mkdir(exist_ok=True)
+    machine = {"python": platform.python_version(), "cores": len(CORES), "quick": given.quick}
+    results.write_text(json.dumps({"machine": machine, "rows": rows, "rounds": found}, indent=1) + "\n")
+    if given.check and any(one["passed"] is False for one in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

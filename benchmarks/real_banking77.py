@@ -1,0 +1,156 @@
+"""Six intents of banking77 on the small local model: zero-shot, and with demonstrations chosen on training rows.
+
+    python benchmarks/real_banking77.py [--quick] [--check]
+
+Goals (--check): at least 0.70 with chosen demonstrations on 60 test rows, and the paired interval above both zero-shot
+and the majority class. Needs `dspex[local]` and the shared data (`../shared` beside the repository, or DSPEX_SHARED).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import dspex
+from dspex.learning.evaluation import constant
+from dspex.learning.optimizers import Trial
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
+INTENTS = (
+    "card_arrival",
+    "lost_or_stolen_card",
+    "exchange_rate",
+    "top_up_failed",
+    "cash_withdrawal_charge",
+    "change_pin",
+)
+GOAL = 0.70
+
+
+class Intent(dspex.Signature):
+    """Say which intent a customer of a bank has."""
+
+    text: str
+    intent: Literal[INTENTS] = dspex.Output()
+
+
+def rows(split: str, per_class: int, seed: int) -> dspex.Dataset:
+    data = dspex.Dataset.from_file(SHARED / "data" / "banking77" / f"{split}.csv")
+    found = [
+        {"text": row["text"], "intent": intent}
+        for intent in INTENTS
+        for row in data.where(category=intent).sample(per_class, seed=seed)
+    ]
+    return dspex.Dataset.from_rows(found, name=f"banking77 {split}")
+
+
+def told(trial: Trial) -> None:
+    print(f"  trial {trial.number}: {trial.score:.2f} on {trial.report.scored} rows", file=sys.stderr)
+
+
+async def measured(*, quick: bool, seed: int) -> dict[str, object]:
+    train, test = rows("train", 10, seed), rows("test", 4 if quick else 10, seed)
+    leaked = len(train.duplicates(test, fields=["text"]))
+    program = dspex.Predict(Intent)
+    zero = await dspex.evaluate(program, test, dspex.exact_match, concurrency=1)
+    started = time.perf_counter()
+    outcome = await dspex.optimize(
+        program,
+        dspex.LabeledFewShot(per_class=3, candidates=2 if quick else 6),
+        train=train,
+        metric=dspex.exact_match,
+        search=dspex.Search(rows=18 if quick else 30, concurrency=1, seed=seed, on_trial=told),
+    )
+    spent = time.perf_counter() - started
+    chosen = await dspex.evaluate(outcome.program, test, dspex.exact_match, concurrency=1)
+    majority = constant(test, {"intent": dspex.majority_class(train, "intent").value}, dspex.exact_match)
+    return {
+        "seed": seed,
+        "rows": {"train": len(train), "test": len(test), "also in train": leaked},
+        "zero-shot": figures(zero),
+        "majority class": figures(majority),
+        "chosen demonstrations": figures(chosen),
+        "over zero-shot": dspex.compare(chosen, zero).to_dict(),
+        "over majority class": dspex.compare(chosen, majority).to_dict(),
+        "search": {"seconds": round(spent, 1), "trials": outcome.table()},
+    }
+
+
+def figures(report: dspex.Report) -> dict[str, object]:
+    interval = report.interval()
+    return {
+        "accuracy": report.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "scored": report.scored,
+        "failed": report.failed,
+        "p50 seconds": report.p50,
+        "p95 seconds": report.p95,
+        "input tokens": report.usage.input_tokens,
+    }
+
+
+def show(result: dict[str, object]) -> None:
+    print(f"{'':24} accuracy  95% interval   p50 s  p95 s  failed")
+    for name in ("majority class", "zero-shot", "chosen demonstrations"):
+        found = result[name]
+        print(
+            f"{name:24} {found['accuracy']:8.2f}  [{found['low']:.2f}, {found['high']:.2f}]  "
+            f"{found['p50 seconds']:6.2f} {found['p95 seconds']:6.2f}  {found['failed']:6}"
+        )
+    for name in ("over zero-shot", "over majority class"):
+        found = result[name]
+        print(
+            f"{name:24} {found['difference']:+8.2f}  [{found['low']:.2f}, {found['high']:.2f}]  "
+            f"p = {found['p_value']:.2g} ({found['test']}, {found['pairs']} pairs)"
+        )
+    print(f"search: {result['search']['seconds']} s, {len(result['search']['trials'])} trials; rows: {result['rows']}")
+
+
+def missed(result: dict[str, object]) -> list[str]:
+    found = []
+    if result["chosen demonstrations"]["accuracy"] < GOAL:
+        found.append(f"accuracy {result['chosen demonstrations']['accuracy']:.2f} is below {GOAL}")
+    found.extend(
+        f"the interval {name} reaches zero"
+        for name in ("over zero-shot", "over majority class")
+        if result[name]["low"] <= 0
+    )
+    return found
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="24 test rows and two candidates")
+    options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    if not (SHARED / "data" / "banking77").is_dir():
+        print(f"skipped: no banking77 in {SHARED} (set DSPEX_SHARED)")
+        return 0
+    try:
+        with dspex.context(model="local/gemma3-270m"):
+            result = asyncio.run(measured(quick=given.quick, seed=given.seed))
+    except dspex.DspexError as error:
+        if error.code != "configuration":
+            raise
+        print(f"skipped: {error}")
+        return 0
+    result["quick"], result["machine"] = given.quick, f"{platform.machine()}, {os.cpu_count()} cores"
+    show(result)
+    target = ROOT / "benchmarks" / "results" / "real_banking77.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    problems = missed(result)
+    print("goals: " + ("; ".join(problems) if problems else "met"))
+    return 1 if given.check and problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Answers that were given before, from memory or from a file."""
+
+import asyncio
+import sqlite3
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from dspex.errors import StorageError, boundary
+from dspex.execution.clients.keys import request_key
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.language.records import Usage
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Response).decode
+
+
+class ResponseStore:
+    """Responses in one SQLite file, which processes may share. All work is done on one thread of its own."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Take the file; it is opened, and made where it is missing, at the first use."""
+        self.path = Path(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-cache")
+        self._connection: sqlite3.Connection | None = None
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what is kept under `key`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._get, key)
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Keep `value`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._put, key, value)
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        self._thread.submit(self._close).result()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            made = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+            made.execute("PRAGMA journal_mode=WAL")
+            made.execute("PRAGMA synchronous=NORMAL")
+            made.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+            self._connection = made
+        return self._connection
+
+    def _get(self, key: str) -> bytes | None:
+        with boundary(StorageError, f"the cache {str(self.path)!r} cannot be read"):
+            row = self._open().execute("SELECT value FROM responses WHERE key = ?", (key,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    def _put(self, key: str, value: bytes) -> None:
+        with boundary(StorageError, f"the cache {str(self.path)!r} cannot be written"):
+            self._open().execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
+
+
+class Caching:
+    """Wraps a model: a request that was answered before is answered so again, with no usage.
+
+    Equal requests (messages, settings, seed, schema and tools) to one model are one. Failures are not kept. A request
+    under way is not waited for: two equal ones at the same time are both made.
+    """
+
+    def __init__(self, model: LanguageModel, path: str | Path | None = None, *, entries: int = 10_000) -> None:
+        """Take the model, a file for answers to keep beyond this process, and how many to hold in memory."""
+        self.model = model
+        self.name = model.name
+        self.capabilities = model.capabilities
+        self.hits = 0
+        self.misses = 0
+        self._entries = entries
+        self._store = None if path is None else ResponseStore(path)
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, Response] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Caching({self.model!r})"
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request` from memory, from the file, or by the model."""
+        key = request_key(self.name, request)
+        known = await self._known(key)
+        return known if known is not None else await self._keep(key, await self.model.complete(request))
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; a known answer is one piece."""
+        key = request_key(self.name, request)
+        known = await self._known(key)
+        if known is None:
+            return await self._keep(key, await ask(self.model, request, emit))
+        if known.text:
+            await emit(known.text)
+        return known
+
+    async def aclose(self) -> None:
+        """Free what the wrapped model holds, and close the file."""
+        await self.model.aclose()
+        if self._store is not None:
+            self._store.close()
+
+    async def _known(self, key: str) -> Response | None:
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                self._held.move_to_end(key)
+        if held is None and self._store is not None and (stored := await self._store.get(key)) is not None:
+            held = self._hold(key, _decode(stored))
+        if held is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        return held
+
+    async def _keep(self, key: str, response: Response) -> Response:
+        free = self._hold(key, msgspec.structs.replace(response, usage=Usage()))
+        if self._store is not None:
+            await self._store.put(key, _encode(free))
+        return response
+
+    def _hold(self, key: str, response: Response) -> Response:
+        with self._lock:
+            self._held[key] = response
+            self._held.move_to_end(key)
+            while len(self._held) > self._entries:
+                self._held.popitem(last=False)
+        return response

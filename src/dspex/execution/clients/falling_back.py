@@ -1,0 +1,50 @@
+"""Another model where one fails."""
+
+from dspex.errors import ModelError
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+
+
+class Fallback:
+    """Wraps several models: the first that answers does. `Response.model` says which one it was.
+
+    What only some of them can do is not asked of any: the capabilities are those that all have.
+    """
+
+    def __init__(self, first: LanguageModel, *others: LanguageModel) -> None:
+        """Take the models in the order in which they are asked."""
+        self.models = (first, *others)
+        self.name = first.name
+        self.capabilities = frozenset.intersection(*(model.capabilities for model in self.models))
+
+    def __repr__(self) -> str:
+        return f"Fallback({', '.join(map(repr, self.models))})"
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request` by the first model that can; raise the last one's error."""
+        return await self._answer(request, None)
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer piece by piece; once a piece was told, the next model is not asked."""
+        return await self._answer(request, emit)
+
+    async def aclose(self) -> None:
+        """Free what the models hold."""
+        for model in self.models:
+            await model.aclose()
+
+    async def _answer(self, request: Request, emit: Emit | None) -> Response:
+        told = False
+
+        async def tell(text: str) -> None:
+            nonlocal told
+            told = True
+            if emit is not None:
+                await emit(text)
+
+        for model in self.models[:-1]:
+            try:
+                return await ask(model, request, None if emit is None else tell)
+            except ModelError:
+                if told:
+                    raise
+        return await ask(self.models[-1], request, emit)

@@ -1,0 +1,209 @@
+"""Models of Google, by the Gemini API.
+
+Protocol: the public API reference, "generateContent" and "streamGenerateContent" (v1beta).
+"""
+
+from typing import Any
+
+import msgspec
+
+from dspex.errors import RefusedError
+from dspex.execution.clients.endpoint import Endpoint, usage_of
+from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.prices import price_of
+from dspex.execution.clients.transport import Transport
+from dspex.language.records import Message, ToolCall
+
+
+class _Call(msgspec.Struct):
+    name: str
+    args: dict[str, Any] | None = None
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str = ""
+    thought: bool = False
+    function_call: _Call | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] = []
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    prompt_token_count: int = 0
+    candidates_token_count: int = 0
+    thoughts_token_count: int = 0
+    cached_content_token_count: int = 0
+
+
+class _Blocked(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Reply(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] = []
+    usage_metadata: _Usage | None = None
+    prompt_feedback: _Blocked | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+class GeminiModel:
+    """One model of Google. The key goes into a header and not into the URL, where logs would keep it."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str = "https://generativelanguage.googleapis.com/v1beta",
+        transport: Transport | None = None,
+    ) -> None:
+        """Take the model's name."""
+        self.name = f"gemini/{model}"
+        self.capabilities: frozenset[Capability] = frozenset(
+            {"response_schema", "json_mode", "seed", "tools", "streaming"}
+        )
+        self._model = model
+        self._url = f"{base_url.rstrip('/')}/models/{model}"
+        headers = {"x-goog-api-key": api_key} if api_key else {}
+        self._endpoint = Endpoint(self.name, f"{self._url}:generateContent", headers=headers, transport=transport)
+        self._price = price_of(self.name) or price_of(f"google/{model}")
+
+    def __repr__(self) -> str:
+        return f"GeminiModel({self._model!r}, url={self._endpoint.url!r})"
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request` with one POST; see `LanguageModel.complete`."""
+        body = self._endpoint.checked(await self._endpoint.post(self._body(request)))
+        return self._response([self._read(body)], body)
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        chunks: list[_Reply] = []
+
+        async def take(data: bytes) -> None:
+            chunk = self._read(data)
+            if chunk.error is not None:
+                raise self._endpoint.failed(chunk.error)
+            chunks.append(chunk)
+            if text := _text(chunk):
+                await emit(text)
+
+        url = f"{self._url}:streamGenerateContent?alt=sse"
+        whole = await self._endpoint.events(self._body(request), take, url=url)
+        if whole is not None:
+            response = self._response([self._read(whole)], whole)
+            await emit(response.text)
+            return response
+        ended = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
+        if not ended and not any(chunk.prompt_feedback for chunk in chunks):
+            raise self._endpoint.cut_off()
+        return self._response(chunks, b"")
+
+    async def aclose(self) -> None:
+        """Close this loop's connections."""
+        await self._endpoint.aclose()
+
+    def _read(self, body: bytes) -> _Reply:
+        try:
+            return _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._endpoint.unreadable(error, body) from error
+
+    def _response(self, chunks: list[_Reply], body: bytes) -> Response:
+        firsts = [chunk.candidates[0] for chunk in chunks if chunk.candidates]
+        if not firsts:
+            blocked = next((c.prompt_feedback.block_reason for c in chunks if c.prompt_feedback), None)
+            if blocked:
+                raise RefusedError(f"{self.name} refuses the prompt: {blocked}")
+            raise self._endpoint.unreadable(ValueError("it has no candidates"), body)
+        parts = [part for first in firsts for part in (first.content.parts if first.content else ())]
+        found = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage())
+        return Response(
+            text="".join(_text(chunk) for chunk in chunks),
+            usage=usage_of(
+                self._price,
+                given=found.prompt_token_count,
+                made=found.candidates_token_count + found.thoughts_token_count,
+                cached=found.cached_content_token_count,
+                reasoning=found.thoughts_token_count,
+            ),
+            model=self.name,
+            finish_reason=next((first.finish_reason for first in reversed(firsts) if first.finish_reason), None),
+            tool_calls=tuple(
+                ToolCall(f"call_{n}", part.function_call.name, part.function_call.args or {})
+                for n, part in enumerate(parts)
+                if part.function_call is not None
+            ),
+        )
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {"contents": _turns(request.messages)}
+        if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
+            body["systemInstruction"] = {"parts": [{"text": system}]}
+        if settings := _settings(request):
+            body["generationConfig"] = settings
+        if request.tools:
+            body["tools"] = [
+                {
+                    "functionDeclarations": [
+                        {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
+                        for tool in request.tools
+                    ]
+                }
+            ]
+            words = {"auto": {"mode": "AUTO"}, "required": {"mode": "ANY"}, "none": {"mode": "NONE"}}
+            named = {"mode": "ANY", "allowedFunctionNames": [request.tool_choice]}
+            body["toolConfig"] = {"functionCallingConfig": words.get(request.tool_choice, named)}
+        return body
+
+
+def _text(chunk: _Reply) -> str:
+    if not chunk.candidates or chunk.candidates[0].content is None:
+        return ""
+    return "".join(part.text for part in chunk.candidates[0].content.parts if not part.thought)
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    found = {
+        "temperature": request.temperature,
+        "maxOutputTokens": request.max_tokens,
+        "topP": request.top_p,
+        "seed": request.seed,
+        "stopSequences": request.stop or None,
+        "responseJsonSchema": request.response_schema,
+        "responseMimeType": "application/json" if request.response_schema or request.json_mode else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    names: dict[str, str] = {call.id: call.name for message in messages for call in message.tool_calls}
+    for message in messages:
+        if message.role == "system":
+            continue
+        role = "model" if message.role == "assistant" else "user"
+        parts = _parts(message, names)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["parts"] += parts
+        else:
+            turns.append({"role": role, "parts": parts})
+    return turns
+
+
+def _parts(message: Message, names: dict[str, str]) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        name = names.get(message.tool_call_id or "", "")
+        return [{"functionResponse": {"name": name, "response": {"result": message.content}}}]
+    text = [{"text": message.content}] if message.content else []
+    return [*text, *({"functionCall": {"name": call.name, "args": call.arguments}} for call in message.tool_calls)]

@@ -1,0 +1,170 @@
+"""No more requests than a provider allows: by the minute, and at a time."""
+
+import asyncio
+import threading
+from collections import deque
+
+from dspex.clock import Clock, SystemClock
+from dspex.errors import RateLimitedError
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+
+_BURST = 6.0  # a bucket holds this many seconds' worth, so that no minute passes its limit by more than a tenth
+
+
+class Limiting:
+    """Wraps a model: requests wait their turn, first come, first served.
+
+    Concurrency begins at `concurrency`, is halved when the provider says that it is too much (429), and grows by one
+    for each round of successes, up to `concurrency` again. A `Retry-After` holds back all requests that wait here.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        concurrency: int = 64,
+        clock: Clock | None = None,
+    ) -> None:
+        """Take the limits; None is no limit. Tokens are estimated before a call and corrected after it."""
+        self.model = model
+        self.name = model.name
+        self.capabilities = model.capabilities
+        self._clock = clock or SystemClock()
+        self._requests = None if requests_per_minute is None else _Rate(requests_per_minute)
+        self._tokens = None if tokens_per_minute is None else _Rate(tokens_per_minute)
+        self._slots = _Slots(concurrency)
+        self._resume_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"Limiting({self.model!r})"
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be under way now."""
+        return self._slots.limit
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request` when its turn has come."""
+        return await self._answer(request, None)
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece when its turn has come."""
+        return await self._answer(request, emit)
+
+    async def aclose(self) -> None:
+        """Free what the wrapped model holds."""
+        await self.model.aclose()
+
+    async def _answer(self, request: Request, emit: Emit | None) -> Response:
+        await self._slots.take()
+        try:
+            estimate = sum(len(message.content) for message in request.messages) / 4 + (request.max_tokens or 0)
+            await self._turn(estimate)
+            try:
+                response = await ask(self.model, request, emit)
+            except RateLimitedError as error:
+                self._slots.shrink()
+                asked = error.context.get("retry_after")
+                if isinstance(asked, int | float):
+                    self._resume_at = max(self._resume_at, self._now() + asked)
+                raise
+            self._slots.grow()
+            if self._tokens is not None:
+                self._tokens.correct(response.usage.total_tokens - estimate)
+            return response
+        finally:
+            self._slots.give_back()
+
+    async def _turn(self, tokens: float) -> None:
+        now = self._now()
+        waits = [self._resume_at - now]
+        if self._requests is not None:
+            waits.append(self._requests.reserve(1, now))
+        if self._tokens is not None:
+            waits.append(self._tokens.reserve(tokens, now))
+        if (longest := max(waits)) > 0:
+            await self._clock.sleep(longest)
+
+    def _now(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
+
+
+class _Rate:
+    """A leaky bucket that gives out times instead of tokens ("generic cell rate algorithm", ITU-T I.371)."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._second = per_minute / 60
+        self._full_at = 0.0
+        self._lock = threading.Lock()
+
+    def reserve(self, amount: float, now: float) -> float:
+        """Take `amount` out and return how many seconds to wait before it may be used."""
+        with self._lock:
+            begin = max(self._full_at, now)
+            burst = max(_BURST, 1 / self._second)  # one request always fits
+            self._full_at = begin + amount / self._second
+            return max(0.0, begin - now - burst + min(amount / self._second, burst))
+
+    def correct(self, amount: float) -> None:
+        """Take `amount` more out, or put it back where it is negative."""
+        with self._lock:
+            self._full_at += amount / self._second
+
+
+class _Slots:
+    """A semaphore whose size moves, for waiters on any event loop."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(most)
+        self._taken = 0
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+
+    @property
+    def limit(self) -> int:
+        return max(1, int(self._limit))
+
+    async def take(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._taken < self.limit and not self._waiting:
+                self._taken += 1
+                return
+            turn: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            with self._lock:
+                is_waiting = (loop, turn) in self._waiting
+                if is_waiting:
+                    self._waiting.remove((loop, turn))
+            if not is_waiting:
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._taken -= 1
+            while self._waiting and self._taken < self.limit:
+                loop, turn = self._waiting.popleft()
+                if loop.is_closed():
+                    continue
+                self._taken += 1
+                loop.call_soon_threadsafe(_wake, turn)
+
+    def shrink(self) -> None:
+        with self._lock:
+            self._limit = max(1.0, self._limit / 2)
+
+    def grow(self) -> None:
+        with self._lock:
+            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+
+
+def _wake(turn: "asyncio.Future[None]") -> None:
+    if not turn.done():
+        turn.set_result(None)

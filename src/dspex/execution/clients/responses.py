@@ -1,0 +1,199 @@
+"""Models behind the OpenAI Responses protocol.
+
+Protocol: the public API reference of OpenAI, "Responses".
+"""
+
+from typing import Any
+
+import msgspec
+
+from dspex.errors import RefusedError
+from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
+from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.prices import price_of
+from dspex.execution.clients.transport import Transport
+from dspex.language.records import Message, ToolCall
+
+
+class _Content(msgspec.Struct):
+    type: str
+    text: str = ""
+    refusal: str = ""
+
+
+class _Item(msgspec.Struct):
+    type: str
+    content: list[_Content] | None = None
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int = 0
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int = 0
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Reply(msgspec.Struct):
+    output: list[_Item]
+    status: str = "completed"
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    delta: Any = None
+    response: _Reply | None = None
+    message: str = ""
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+class ResponsesModel:
+    """One model at one endpoint of the Responses protocol. Nothing is stored at the provider."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str = "https://api.openai.com/v1",
+        name: str | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """Take what the endpoint calls the model; the other arguments are those of `OpenAIModel`."""
+        self.name = name or model
+        self.capabilities: frozenset[Capability] = frozenset({"response_schema", "json_mode", "tools", "streaming"})
+        self._model = model
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._endpoint = Endpoint(self.name, f"{base_url.rstrip('/')}/responses", headers=headers, transport=transport)
+        self._price = price_of(self.name)
+
+    def __repr__(self) -> str:
+        return f"ResponsesModel({self._model!r}, url={self._endpoint.url!r})"
+
+    async def complete(self, request: Request) -> Response:
+        """Answer `request` with one POST; see `LanguageModel.complete`."""
+        return self._whole(self._endpoint.checked(await self._endpoint.post(self._body(request))))
+
+    async def stream(self, request: Request, emit: Emit) -> Response:
+        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        found: list[_Reply] = []
+
+        async def take(data: bytes) -> None:
+            if data == b"[DONE]":
+                return
+            try:
+                event = _decode_event(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise self._endpoint.unreadable(error, data) from error
+            if event.type == "response.output_text.delta" and isinstance(event.delta, str):
+                await emit(event.delta)
+            elif event.type in {"response.completed", "response.incomplete"} and event.response is not None:
+                found.append(event.response)
+            elif event.type in {"response.failed", "error"}:
+                raise self._endpoint.failed(event.response.error if event.response else event.message)
+
+        whole = await self._endpoint.events({**self._body(request), "stream": True}, take)
+        if whole is not None:
+            response = self._whole(whole)
+            await emit(response.text)
+            return response
+        if not found:
+            raise self._endpoint.cut_off()
+        return self._response(found[-1])
+
+    async def aclose(self) -> None:
+        """Close this loop's connections."""
+        await self._endpoint.aclose()
+
+    def _whole(self, body: bytes) -> Response:
+        try:
+            reply = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._endpoint.unreadable(error, body) from error
+        return self._response(reply)
+
+    def _response(self, reply: _Reply) -> Response:
+        if reply.error is not None:
+            raise self._endpoint.failed(reply.error)
+        parts = [part for item in reply.output if item.type == "message" for part in item.content or ()]
+        refusals = [part.refusal for part in parts if part.type == "refusal"]
+        calls = [item for item in reply.output if item.type == "function_call"]
+        text = "".join(part.text for part in parts if part.type == "output_text")
+        if refusals and not text:
+            raise RefusedError(f"{self.name} refuses: {refusals[0]}")
+        used = reply.usage or _Usage()
+        return Response(
+            text=text,
+            usage=usage_of(
+                self._price,
+                given=used.input_tokens,
+                made=used.output_tokens,
+                cached=used.input_tokens_details.cached_tokens if used.input_tokens_details else 0,
+                reasoning=used.output_tokens_details.reasoning_tokens if used.output_tokens_details else 0,
+            ),
+            model=self.name,
+            finish_reason="length" if reply.status == "incomplete" else "stop",
+            tool_calls=tuple(ToolCall(item.call_id, item.name, arguments_of(item.arguments)) for item in calls),
+        )
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        items = [item for message in request.messages for item in _items(message)]
+        body: dict[str, Any] = {"model": self._model, "input": items, "store": False}
+        for name, value in (
+            ("temperature", request.temperature),
+            ("top_p", request.top_p),
+            ("max_output_tokens", request.max_tokens),
+        ):
+            if value is not None:
+                body[name] = value
+        if request.response_schema is not None:
+            schema = request.response_schema
+            body["text"] = {"format": {"type": "json_schema", "name": "outputs", "strict": True, "schema": schema}}
+        elif request.json_mode:
+            body["text"] = {"format": {"type": "json_object"}}
+        if request.tools:
+            body["tools"] = [
+                {
+                    "type": "function",
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                    "strict": False,
+                }
+                for tool in request.tools
+            ]
+            choice = request.tool_choice
+            is_word = choice in {"auto", "required", "none"}
+            body["tool_choice"] = choice if is_word else {"type": "function", "name": choice}
+        return body
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.content}]
+    calls = [
+        {
+            "type": "function_call",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": msgspec.json.encode(call.arguments).decode(),
+        }
+        for call in message.tool_calls
+    ]
+    text = [{"role": message.role, "content": message.content}] if message.content or not calls else []
+    return [*text, *calls]

@@ -1,0 +1,155 @@
+"""One predictor's calls to its model: the first, and those that mend a reply."""
+
+from typing import Any
+
+import msgspec
+
+from dspex.errors import AdapterError
+from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
+from dspex.execution.clients import LanguageModel, Request, Response, ask, ask_within
+from dspex.execution.context import OpenSpan, Run, RunContext, payload
+from dspex.language.records import Fallback, Message, Prediction
+from dspex.language.signatures import Signature
+from dspex.telemetry import Event, FieldDelta, Partial, Status
+
+
+class Asking:
+    """The state of one call of a predictor."""
+
+    __slots__ = ("_attempt", "_signature", "adapter", "context", "fallback", "model", "repairs", "run", "span")
+
+    def __init__(
+        self, context: RunContext, run: Run, span: OpenSpan, *, model: LanguageModel, adapter: Adapter
+    ) -> None:
+        """Begin; nothing is sent yet."""
+        self.context = context
+        self.run = run
+        self.span = span
+        self.model = model
+        self.adapter = adapter
+        self.fallback: Fallback | None = None
+        self.repairs = 0
+        self._attempt = 0
+        self._signature: Signature | None = None
+
+    async def begun(self, request: Request, signature: Signature) -> Request:
+        """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
+        self._signature = signature
+        if self.context.emit is not None:
+            await self.context.emit(Status(self.span.path, "Predict", "begun"))
+        return self.with_objections(request)
+
+    async def reply(self, request: Request) -> str:
+        """Send one request and return the text of its reply, or the arguments of its answering tool call as JSON."""
+        context, model = self.context, self.model
+        span = self.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
+        if context.records_payloads:
+            span.inputs = payload(request.messages)
+        try:
+            if context.emit is None and context.budget is None and context.deadline is None:
+                response = await model.complete(request)
+            else:
+                response = await self._carefully(request)
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        text = response.text if not response.tool_calls else _arguments(response)
+        span.end(
+            usage=response.usage.of_model(response.model),
+            attributes={"finish_reason": response.finish_reason},
+            outputs=payload(text) if context.records_payloads else None,
+        )
+        return text
+
+    async def _carefully(self, request: Request) -> Response:
+        context = self.context
+        context.check()
+        self._attempt += 1
+        teller = None
+        if context.emit is not None:
+            if self._attempt > 1:
+                await context.emit(Status(self.span.path, "Predict", "again"))
+            teller = self._teller()
+        emit = None if teller is None else teller.take
+        if context.budget is None:
+            response = await ask(self.model, request, emit)
+        else:
+            response = await ask_within(context.budget, self.model, request, emit=emit)
+        if teller is not None:
+            await teller.end()
+        return response
+
+    def _teller(self) -> "_Teller | None":
+        if self._signature is None or not isinstance(self.adapter, SplittingAdapter):
+            return None
+        return _Teller(self.context, self.adapter.splitter(self._signature), path=self.span.path, attempt=self._attempt)
+
+    def say(self, reason: str) -> None:
+        """Tell the observer that another call is made, and why."""
+        self.context.say(Event(name="fallback", message=reason, trace_id=self.run.trace_id))
+
+    def with_objections(self, request: Request) -> Request:
+        """Return the request with what was wrong with earlier answers, which `Assert` refused."""
+        for prediction, message in self.context.objections:
+            request = _again(request, _shown(prediction), f"That does not hold up: {message}")
+        return request
+
+    def attributes(self) -> dict[str, object]:
+        """Return what the module's span says about the calls beyond the first."""
+        found: dict[str, object] = {}
+        if self.fallback is not None:
+            found["fallback"] = self.fallback.reason
+        if self.repairs:
+            found["repairs"] = self.repairs
+        return found
+
+
+def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:
+    """Return the request for a better reply than `reply`."""
+    lines = "\n".join(f"- {found.path}: {found.message}" for found in error.fields)
+    return _again(request, reply, f"Some values do not fit:\n{lines}")
+
+
+def _again(request: Request, reply: str, what: str) -> Request:
+    turns = (Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout."))
+    return msgspec.structs.replace(request, messages=(*request.messages, *turns))
+
+
+def _shown(prediction: Prediction) -> str:
+    return payload(prediction.to_dict())
+
+
+def _arguments(response: Response) -> str:
+    return msgspec.json.encode(response.tool_calls[0].arguments).decode()
+
+
+class _Teller:
+    """Turns pieces of one reply into events."""
+
+    __slots__ = ("_attempt", "_context", "_last", "_path", "_splitter")
+
+    def __init__(self, context: RunContext, splitter: Splitter, *, path: str, attempt: int) -> None:
+        self._context = context
+        self._splitter = splitter
+        self._path = path
+        self._attempt = attempt
+        self._last: dict[str, Any] | None = None
+
+    async def take(self, text: str) -> None:
+        """Tell what one piece makes certain."""
+        await self._tell(self._splitter.feed(text))
+
+    async def end(self) -> None:
+        """Tell what was held back."""
+        await self._tell(self._splitter.end())
+
+    async def _tell(self, deltas: list[tuple[str, str]]) -> None:
+        emit = self._context.emit
+        if emit is None:
+            return
+        for field, text in deltas:
+            await emit(FieldDelta(self._path, field, text, self._attempt))
+        found = self._splitter.partial()
+        if found is not None and found != self._last:
+            self._last = found
+            await emit(Partial(self._path, found, self._attempt))

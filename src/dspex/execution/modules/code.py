@@ -1,0 +1,99 @@
+"""Modules that users wrote, as data: where their code is, what it was made with, and a hash of its source."""
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dspex.errors import ConflictError, DefinitionError, boundary, suggest
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRoot:
+    """The folder that modules which users wrote are imported from; `name` is what jobs call it."""
+
+    folder: Path
+    name: str = "default"
+
+    def load(self, target: str) -> Any:  # noqa: ANN401  # whatever the target names
+        """Return the object behind "pkg.mod:name" in this folder.
+
+        Raises:
+            DefinitionError: no such module or name, or the file lies outside the folder.
+        """
+        module_name, _, name = target.partition(":")
+        if not module_name or not name:
+            raise DefinitionError(f"a code target looks like 'pkg.mod:name', not {target!r}")
+        if str(self.folder) not in sys.path:
+            sys.path.insert(0, str(self.folder))
+        with boundary(DefinitionError, f"cannot import {module_name!r} from {str(self.folder)!r}"):
+            module = importlib.import_module(module_name)
+        file = Path(module.__file__ or "").resolve()
+        if not file.is_relative_to(self.folder.resolve()):
+            raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {str(file)!r}")
+        try:
+            return getattr(module, name)
+        except AttributeError:
+            hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
+            raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
+
+
+def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dict[str, Any]:
+    """Return target, constructor arguments and source hash of a class or function, for a stored program.
+
+    Raises:
+        DefinitionError: the code cannot be found by import.
+    """
+    if "<locals>" in code.__qualname__ or code.__module__ == "__main__":
+        raise DefinitionError(
+            f"{code.__qualname__} cannot be found by import; define it at the top of a module file to store "
+            "programs of it"
+        )
+    return {"target": f"{code.__module__}:{code.__qualname__}", "init": init, "source_hash": source_hash(code)}
+
+
+def constructor_arguments(made: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `made` was constructed with, by parameter name, as JSON values.
+
+    Raises:
+        DefinitionError: an argument is no JSON value; the message names it.
+    """
+    cls = type(made)
+    bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+    return {name: _json_argument(cls, name, value) for name, value in list(bound.arguments.items())[1:]}
+
+
+def _json_argument(cls: type, name: str, value: object) -> object:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"the constructor argument {name!r} of {cls.__name__} is no JSON value ({type(value).__name__}), "
+            "so a stored program could not be rebuilt; pass names or settings instead"
+        ) from error
+
+
+def source_hash(code: type | Callable[..., Any]) -> str:
+    """Return BLAKE2b-256 over the source file of a class or function."""
+    file = inspect.getsourcefile(code)
+    if file is None:
+        raise DefinitionError(f"{code.__qualname__} has no source file")
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=32).hexdigest()
+
+
+def check_source(code: type | Callable[..., Any], config: Mapping[str, Any]) -> None:
+    """Refuse code that is not what was stored.
+
+    Raises:
+        ConflictError: its source file has changed.
+    """
+    if source_hash(code) != config.get("source_hash"):
+        raise ConflictError(
+            f"the code of {config['target']!r} has changed since the program was stored; store it again"
+        )

@@ -1,0 +1,76 @@
+"""A stored program as a module: whatever calls it, each call is an execution in the database."""
+
+import asyncio
+import dataclasses
+from typing import Any, Self
+
+import msgspec
+
+from dspex.errors import ExecutionError
+from dspex.execution.context import RunContext
+from dspex.execution.modules import Module
+from dspex.language.programs import Node, Program
+from dspex.language.records import Prediction, Trace, Usage
+from dspex.language.signatures import Signature
+from dspex.language.variables import Assignment
+from dspex.operations.resources.actions import Operations
+from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord
+
+
+class RecordedModule(Module):
+    """Runs a program through `Operations`: evaluate or optimize it like any module, and find every call in the store.
+
+    The version is stored at the first call; a variant made by `assign` is a version of the same program.
+    """
+
+    def __init__(self, operations: Operations, program: Program) -> None:
+        """Take the services and the program; nothing is stored yet."""
+        self._operations = operations
+        self._program = program
+        self._lock = asyncio.Lock()
+        self._record: ProgramRecord | None = None
+
+    def contract(self) -> Signature:
+        """Return the program's signature."""
+        return self._program.signature
+
+    def to_program(self, name: str = "") -> Program:
+        """Return the program."""
+        return self._program if not name else dataclasses.replace(self._program, name=name)
+
+    def node(self, path: str) -> Node:
+        """Return the program's root."""
+        del path
+        return self._program.root
+
+    def assign(self, values: Assignment) -> Self:
+        """Return a variant of the program with other values for some variables."""
+        return type(self)(self._operations, self._program.assign(values))
+
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+        """Execute the program once; the services' own context decides over `context`.
+
+        Raises:
+            InvalidError: the inputs do not fit.
+            ExecutionError: the execution failed; its id is in the error's context.
+        """
+        del context
+        ended = await self._operations.execute_record(await self.stored(), inputs)
+        if ended.status != "completed":
+            message = (ended.error or {}).get("message", f"the execution is {ended.status}")
+            raise ExecutionError(str(message), execution_id=str(ended.id))
+        return prediction_of(ended, self._program.signature)
+
+    async def stored(self) -> ProgramRecord:
+        """Return the stored program at this version, storing it where it is new."""
+        async with self._lock:
+            if self._record is None:
+                self._record = await self._operations.save_program(self._program)
+            return self._record
+
+
+def prediction_of(ended: ExecutionRecord, signature: Signature) -> Prediction:
+    """Return what a completed execution answered, as typed values, with its usage and trace."""
+    outputs = signature.validate_outputs(ended.outputs or {})
+    trace = msgspec.convert(ended.trace or {"trace_id": ""}, Trace)
+    return Prediction.of_run(outputs, trace, usage=msgspec.convert(ended.usage or {}, Usage))

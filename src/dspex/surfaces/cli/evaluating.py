@@ -1,0 +1,125 @@
+"""`dspex eval`: a program on data, every call stored."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.errors import DefinitionError
+from dspex.execution.modules import CodeRoot
+from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
+from dspex.operations.resources import RecordedModule
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.progress import Progress
+from dspex.surfaces.cli.targets import Target, code_root, find_target
+
+METRICS: dict[str, Metric] = {"exact_match": exact_match}
+
+
+@click.command("eval")
+@click.argument("target")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--metric", default="exact_match", show_default=True, help="exact_match, or file.py:function.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many rows, the first ones.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this.")
+@model_option
+@adapter_option
+@state_option
+@json_option
+def eval_command(  # noqa: PLR0913  # one parameter for each flag
+    *,
+    target: str,
+    data: Path,
+    metric: str,
+    where: tuple[str, ...],
+    limit: int | None,
+    concurrency: int,
+    least: float | None,
+    model: str | None,
+    adapter: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
+    code = code_root()
+    found, scoring, rows = find_target(target, code), metric_of(metric, code), chosen_rows(data, where, limit=limit)
+
+    async def work(services: Services) -> Report:
+        module = RecordedModule(services.operations, await program_of_target(services, found))
+        with Progress("evaluating", len(rows)) as progress:
+            return await evaluate(
+                module, rows, scoring, context=services.context, concurrency=concurrency, on_row=progress.step
+            )
+
+    report = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+    show_json(report.to_dict()) if as_json else _show(report)
+    if report.scored == 0:
+        return 1
+    if least is not None and report.mean < least:
+        say(f"{report.mean:.3f} is below the minimum of {least:g}")
+        return 1
+    return 0
+
+
+async def program_of_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program
+    """Return the program that a target names, from code or from the store."""
+    if target.program is not None:
+        return target.program
+    return await services.operations.program_value(await services.operations.program(name=target.name))
+
+
+def metric_of(text: str, code: CodeRoot) -> Metric:
+    """Return a metric by name, or a function in the code root.
+
+    Raises:
+        DefinitionError: there is no such metric.
+    """
+    if text in METRICS:
+        return METRICS[text]
+    if ":" not in text:
+        raise DefinitionError(f"there is no metric {text!r}; use {', '.join(METRICS)}, or file.py:function")
+    place, _, name = text.rpartition(":")
+    found: Metric = code.load(f"{place.removesuffix('.py').replace('/', '.')}:{name}")
+    if not callable(found):
+        raise DefinitionError(f"{text!r} is no function; a metric is a function of (example, prediction)")
+    return found
+
+
+def chosen_rows(data: Path, where: tuple[str, ...], *, limit: int | None) -> Dataset:
+    """Return the rows of a file that were asked for.
+
+    Raises:
+        DefinitionError: the file cannot be read, or no row is left.
+    """
+    rows = Dataset.from_file(data)
+    for condition in where:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise DefinitionError(f"--where takes COLUMN=VALUE, not {condition!r}")
+        rows = rows.where(**{column: value})
+    return rows if limit is None else rows[:limit]
+
+
+def _show(report: Report) -> None:
+    usage = report.usage
+    cost = "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
+    figures = [
+        {
+            "metric": name,
+            "mean": f"{report.mean_of(name):.3f}",
+            "95% interval": str(report.interval(name)),
+            "rows": f"{report.scored} scored, {report.failed} failed",
+            "p50": f"{report.p50:.2f} s",
+            "p95": f"{report.p95:.2f} s",
+            "tokens": f"{usage.input_tokens}+{usage.output_tokens}",
+            "cost": cost,
+        }
+        for name in report.metrics
+    ]
+    click.echo(table(figures, list(figures[0])))
+    for row in [row for row in report.rows if row.error][:5]:
+        say(f"row {row.index}: {row.error}")

@@ -1,0 +1,42 @@
+"""What `Module.stream` yields while a program runs."""
+
+import msgspec
+
+from dspex.language.records import Prediction
+
+
+class Status(msgspec.Struct, frozen=True, gc=False):
+    """The module at `path` has begun ("begun"), asks its model anew ("again") or has ended ("done")."""
+
+    path: str
+    name: str
+    state: str
+
+
+class FieldDelta(msgspec.Struct, frozen=True, gc=False):
+    """More text of one output field. All deltas of a field together are its text in the reply.
+
+    `attempt` counts the replies of one call: a second one (a repair, a fallback) begins each field anew.
+    """
+
+    path: str
+    field: str
+    text: str
+    attempt: int = 1
+
+
+class Partial(msgspec.Struct, frozen=True):
+    """What the outputs of the module at `path` look like so far; not validated, cut where the reply has got to."""
+
+    path: str
+    outputs: dict[str, object]
+    attempt: int = 1
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The end: the whole, validated prediction."""
+
+    prediction: Prediction
+
+
+StreamEvent = Status | FieldDelta | Partial | Finished

@@ -1,0 +1,141 @@
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from dspex.errors import SignatureError
+from dspex.language.signatures import Signature
+from dspex.language.signatures.conformance import PROVIDER_NAME, RULES, problems
+from dspex.language.signatures.names import original_name, provider_name
+from dspex.language.signatures.providers import PROVIDERS
+
+
+class Person(BaseModel):
+    name: str
+    home: dict[str, int] = {}
+
+
+SIGNATURE = Signature(
+    "question: str \"what is asked\", limit: int[gt=0, lt=9] = 3, kind: Literal['a', 2] -> answer: str[max_length=9], "
+    "score: probability?, tags: list[str][unique=true, max_items=3], counts: dict[str, int], pair: tuple[int, str], "
+    "who: P{name: str, age?: int, when: str[format='date'] = '2020-01-01'}, pick: int | Q{x: bool}, "
+    "pet: (C{kind: Literal['cat']} | D{kind: Literal['dog']})[tag='kind'], link: str[format='uri']?, image: Image",
+    "Answer.",
+    name="qa.best",
+)
+TREE = Signature("-> tree: Tree{value: int, children: list[Tree]}")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("purpose", ["inputs", "outputs"])
+def test_every_dialect_is_valid_and_within_the_documented_limits(provider, purpose):
+    schema = SIGNATURE.to_json_schema(provider, purpose=purpose)
+    assert problems(provider, schema) == []
+    json.dumps(schema)
+    if provider != "gemini":  # whose schemas are a subset of OpenAPI's, and no JSON Schema
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_strict_form_requires_all_closes_all_and_says_the_rest_in_words():
+    schema = SIGNATURE.to_json_schema("openai")
+    assert schema["required"] == list(schema["properties"])
+    assert schema["properties"]["score"]["anyOf"] == [{"type": "number", "maximum": 1, "minimum": 0}, {"type": "null"}]
+    assert "maxLength: 9" in schema["properties"]["answer"]["description"]
+    assert "maxLength" not in schema["properties"]["answer"]
+    assert schema["properties"]["counts"]["items"]["required"] == ["key", "value"]
+    assert schema["properties"]["who"]["properties"]["age"]["type"] == ["integer", "null"]
+
+
+def test_an_answer_in_strict_form_is_read_back():
+    answer = {
+        "answer": "x", "score": None, "tags": [], "counts": [{"key": "a", "value": 1}], "pair": [1, "a"],
+        "who": {"name": "n", "age": 3, "when": "2020-01-01"}, "pick": {"x": True}, "pet": {"kind": "dog"}, "link": None,
+        "image": {"url": "https://x", "media_type": None, "detail": None},
+    }  # fmt: skip
+    jsonschema.validate(answer, SIGNATURE.to_json_schema("openai"))
+    assert SIGNATURE.validate_outputs(answer)["counts"] == {"a": 1}
+
+
+def test_recursive_types_are_references_or_refused_with_the_reason():
+    for provider in ("generic", "openai", "anthropic", "mcp"):
+        schema = TREE.to_json_schema(provider)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        jsonschema.validate({"tree": {"value": 1, "children": [{"value": 2, "children": []}]}}, schema)
+    with pytest.raises(SignatureError, match="recursive types have no place"):
+        TREE.to_json_schema("gemini")
+
+
+def test_what_a_dialect_cannot_say_is_refused_with_the_reason():
+    with pytest.raises(SignatureError, match="a value of any type cannot be asked for"):
+        Signature("-> x: any").to_json_schema("openai")
+    with pytest.raises(SignatureError, match="give the field another alias"):
+        Signature('-> x as "a b": int').to_json_schema("anthropic")
+    with pytest.raises(SignatureError, match="Did you mean 'openai'"):
+        SIGNATURE.to_json_schema("opnai")
+
+
+def test_envelopes_are_those_of_the_providers():
+    named = "qa--best"
+    assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["name"] == named
+    assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["strict"] is True
+    assert SIGNATURE.to_json_schema("openai", purpose="structured")["json_schema"]["name"] == named
+    assert SIGNATURE.to_json_schema("anthropic", purpose="tool").keys() == {"name", "description", "input_schema"}
+    assert SIGNATURE.to_json_schema("mcp", purpose="tool").keys() == {"name", "description", "inputSchema"}
+    assert "responseSchema" in SIGNATURE.to_json_schema("gemini", purpose="structured")
+    assert PROVIDER_NAME.fullmatch(named)
+    again = Signature.from_json_schema(SIGNATURE.to_json_schema("anthropic", purpose="tool"))
+    assert list(again.input_fields) == list(SIGNATURE.input_fields)
+
+
+def test_a_schema_belongs_to_the_caller():
+    SIGNATURE.to_json_schema()["properties"].clear()
+    assert SIGNATURE.to_json_schema()["properties"]
+
+
+BROKEN = {
+    "openai": [
+        {"type": "array", "items": {}},
+        {"type": "object", "properties": {"a": {"type": "string"}}, "required": [], "additionalProperties": False},
+        {"type": "object", "properties": {}, "required": []},
+        {"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "array"}}, "required": ["a"], "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}, "required": ["a"],
+         "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "string", "format": "uri"}}, "required": ["a"],
+         "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "string", "enum": [str(n) for n in range(1001)]}},
+         "required": ["a"], "additionalProperties": False},
+    ],
+    "anthropic": [{"type": "string"}, {"type": "object", "properties": {"a b": {}}}],
+    "gemini": [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": ["string", "null"]}}},
+        {"type": "object", "properties": {"a": {"type": "integer", "enum": [1]}}},
+        {"type": "object", "properties": {"a": {"type": "array"}}},
+        {"type": "object", "properties": {"a": {"type": "string", "format": "date"}}},
+    ],
+    "mcp": [{"type": "string"}],
+}  # fmt: skip
+
+
+def test_the_checker_finds_each_breach_and_each_rule_has_its_source():
+    for provider, schemas in BROKEN.items():
+        for schema in schemas:
+            assert problems(provider, schema), (provider, schema)
+    nested = {"type": "string"}
+    for _ in range(12):
+        nested = {"type": "object", "properties": {"a": nested}, "required": ["a"], "additionalProperties": False}
+    assert any("nested deeper" in found for found in problems("openai", nested))
+    assert all(rule.source.startswith("https://") and rule.text for rule in RULES)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=5) | st.text("a.-_x2E", max_size=12))
+def test_a_name_comes_back_from_what_providers_take(name):
+    made = provider_name(name)
+    assert PROVIDER_NAME.fullmatch(made)
+    assert original_name(made) == name

@@ -1,0 +1,171 @@
+"""The GraphQL schema over real services on SQLite."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import open_services
+from dspex.operations.resources import CreateProgram, Operations
+from dspex.settings import Settings
+from dspex.surfaces.api.graphql import make_schema
+from dspex.surfaces.api.graphql.request import Request
+from tests.support.waiting import finish
+
+SDL = Path(__file__).parent / "schema.graphql"
+CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id name status signature { name } } }"
+EXECUTE = """mutation($input: ExecuteProgramInput!) {
+  executeProgram(input: $input) { id status outputs error durationMs program { name executionCount } }
+}"""
+Ask = Callable[..., Any]
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[Ask, Operations]]:
+    """A function that asks, and the operations behind it."""
+    schema = make_schema()
+    async with open_services(Settings(state_dir=folder / "state")) as services:
+
+        async def ask(query: str, **variables: Any) -> Any:
+            return await schema.execute(query, variable_values=variables, context_value=Request(services.operations))
+
+        yield ask, services.operations
+
+
+def test_the_sdl_is_the_one_in_the_repository() -> None:
+    """After a deliberate change: python -m tests.surfaces.api.test_graphql > tests/surfaces/api/schema.graphql."""
+    assert make_schema().as_str().strip() == SDL.read_text().strip()
+
+
+def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, _operations):
+            given = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
+            made = await ask(CREATE, input=given)
+            assert made.errors is None
+            assert made.data["createProgram"]["status"] == "READY"
+            ended = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+            found = ended.data["executeProgram"]
+            assert (found["status"], found["error"]) == ("COMPLETED", None)
+            assert isinstance(found["outputs"]["n"], int)
+            assert found["program"] == {"name": "n", "executionCount": 1}
+            by_id = await ask(EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}})
+            assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
+            stored = await ask("query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"])
+            assert stored.data["execution"]["outputs"] == found["outputs"]
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("given", "type_", "fields"),
+    [
+        ({"name": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
+        ({"name": "nope", "inputs": {}}, "NotFoundError", []),
+        ({"inputs": {}}, "InvalidError", []),
+        ({"programId": "not-an-id", "inputs": {}}, "InvalidError", []),
+        ({"name": "n", "inputs": [1, 2]}, "InvalidError", []),
+    ],
+)
+def test_a_refused_execution_is_a_typed_error_with_field_paths(
+    tmp_path: Path, given: dict[str, Any], type_: str, fields: list[str]
+) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            await operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
+            answer = await ask(EXECUTE, input=given)
+            assert answer.data is None
+            [error] = answer.errors
+            assert error.extensions["type"] == type_
+            assert [field["path"] for field in error.extensions["fields"]] == fields
+            assert error.path == ["executeProgram"]
+
+    finish(work())
+
+
+def test_a_second_program_of_the_same_name_is_a_typed_conflict(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, _operations):
+            given = {"name": "n", "signature": "q -> a"}
+            assert (await ask(CREATE, input=given)).errors is None
+            [error] = (await ask(CREATE, input=given)).errors
+            assert error.extensions["type"] == "ConflictError"
+
+    finish(work())
+
+
+def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            for n in range(5):
+                await operations.create_program(CreateProgram(name=f"p{n}", signature=f"q -> a{n}", backend="mock"))
+            query = """query($first: Int!, $after: String, $filter: ProgramFilter) {
+              programs(first: $first, after: $after, filter: $filter) {
+                totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
+              }
+            }"""
+            first = (await ask(query, first=3)).data["programs"]
+            assert [edge["node"]["name"] for edge in first["edges"]] == ["p4", "p3", "p2"]
+            assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (5, True)
+            rest = (await ask(query, first=3, after=first["pageInfo"]["endCursor"])).data["programs"]
+            assert [edge["node"]["name"] for edge in rest["edges"]] == ["p1", "p0"]
+            assert rest["pageInfo"]["hasNextPage"] is False
+            some = (await ask(query, first=3, filter={"name": "p2", "status": "READY"})).data["programs"]
+            assert [edge["node"]["name"] for edge in some["edges"]] == ["p2"]
+            for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
+                [error] = (await ask(query, **wrong)).errors
+                assert error.extensions["type"] == "InvalidError"
+
+    finish(work())
+
+
+def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            made = await operations.create_program(CreateProgram(name="n", signature="q -> a"))
+            query = "query($id: ID, $name: String) { program(id: $id, name: $name) { name currentVersion { number } } }"
+            for given in ({"id": str(made.id)}, {"name": "n"}):
+                assert (await ask(query, **given)).data["program"] == {"name": "n", "currentVersion": {"number": 1}}
+            assert (await ask(query, name="other")).data["program"] is None
+            [error] = (await ask(query)).errors
+            assert "either the id or the name" in error.message
+            signature = await ask('{ signature(name: "n") { inputs outputs instructions contentHash } }')
+            assert signature.errors is None
+
+    finish(work())
+
+
+def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            await operations.create_program(CreateProgram(name="n", signature="q -> a", backend="mock"))
+            for _ in range(10):
+                await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+            seen: list[str] = []
+            select = operations.store.select
+
+            async def counted(resource: Any, query: Any) -> Any:
+                seen.append(resource.name)
+                return await select(resource, query)
+
+            operations.store.select = counted  # type: ignore[method-assign]
+            answer = await ask("{ executions(first: 10) { nodes { id program { name signature { name } } } } }")
+            assert len(answer.data["executions"]["nodes"]) == 10
+            assert seen == ["execution", "program", "signature"]
+
+    finish(work())
+
+
+def test_a_huge_document_is_refused(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, _operations):
+            answer = await ask("{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(1000)) + "}")
+            assert "Token limit" in answer.errors[0].message or "tokens" in answer.errors[0].message
+
+    finish(work())
+
+
+if __name__ == "__main__":
+    print(make_schema().as_str())  # noqa: T201

@@ -1,0 +1,226 @@
+"""The command line, in this process: what it prints, and what it exits with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.surfaces.cli import main
+
+PROGRAM = '''
+from typing import Literal
+import dspex
+
+class Sort(dspex.Signature):
+    """Sort."""
+    text: str
+    kind: Literal["a", "b"] = dspex.Output()
+
+sort = dspex.Predict(Sort)
+number = 3
+
+@dspex.program
+def shout(text: str, times: int = 1) -> str:
+    """Shout."""
+    return text.upper() * times
+
+@dspex.program
+def fail(text: str) -> str:
+    """Fail."""
+    raise RuntimeError("broken on purpose")
+
+def half(example, prediction):
+    return 0.5
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A working folder with a program whose module name no other test uses."""
+    monkeypatch.chdir(tmp_path)
+    name = f"program_{abs(hash(request.node.nodeid))}"
+    (tmp_path / f"{name}.py").write_text(PROGRAM)
+    (tmp_path / "link.txt").write_text(name)
+    (tmp_path / "data.csv").write_text("text,result\nx,X\ny,Y\nz,?\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def target(folder: Path) -> Any:
+    """A function from a name in the program to a target."""
+    module = (folder / "link.txt").read_text()
+    return lambda name: f"{module}.py:{name}"
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command line; return its exit code, and what it printed on both streams."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    printed = capsys.readouterr()
+    return int(stopped.value.code or 0), printed.out, printed.err
+
+
+def test_run_prints_the_outputs_and_stores_the_execution(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "run", target("shout"), "text=hi", "times=2")
+    assert (code, out) == (0, "result: HIHI\n")
+    assert "completed in" in err
+    assert "made .dspex/" in err
+    code, out, _ = call(capsys, "run", "shout", "text=again", "--json")
+    found = json.loads(out)
+    assert (code, found["outputs"]) == (0, {"result": "AGAIN"})
+    _, out, _ = call(capsys, "executions", "--json")
+    assert [row["outputs"]["result"] for row in json.loads(out)] == ["AGAIN", "HIHI"]
+    _, out, _ = call(capsys, "execution", found["id"])
+    assert "AGAIN" in out
+    _, out, _ = call(capsys, "programs", "--json")
+    assert [(row["name"], row["execution_count"]) for row in json.loads(out)] == [("shout", 2)]
+
+
+def test_run_reads_values_from_files(target: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "text.txt").write_text("from a file")
+    assert call(capsys, "run", target("shout"), "text=@text.txt")[1] == "result: FROM A FILE\n"
+    (folder / "inputs.json").write_text('{"text": "j", "times": 3}')
+    assert call(capsys, "run", target("shout"), "--inputs", "inputs.json")[1] == "result: JJJ\n"
+    code, _, err = call(capsys, "run", target("shout"), "text=@nowhere.txt")
+    assert code == 1
+    assert "cannot read 'nowhere.txt'" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("shout", ["txt=hi"], "Did you mean 'text'?"),
+        ("shout", ["text=hi", "times=x"], "times"),
+        ("shout", ["hi"], "expected field=value"),
+        ("shuot", ["text=hi"], "Did you mean 'shout'?"),
+        ("number", ["text=hi"], "a target is"),
+        ("fail", ["text=hi"], "broken on purpose"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_message_and_no_traceback(
+    target: Any, name: str, values: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(capsys, "run", target(name), *values)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_errors_are_json_where_json_was_asked_for(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "run", target("shout"), "txt=hi", "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "invalid")
+    assert {field["path"] for field in error["fields"]} == {"text", "txt"}
+
+
+def test_an_unknown_target_says_how_targets_look(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "file.py:name" in call(capsys, "run", "nothing", "text=hi")[2]
+    assert "there is no file 'nowhere.py'" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
+    name = (folder / "link.txt").read_text()
+    assert "(it has: Sort, sort, number)" in call(capsys, "run", f"{name}.py", "text=hi")[2]
+
+
+def test_a_file_outside_the_code_root_is_refused(
+    target: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert "lies outside the code root" in call(capsys, "run", f"../{target('shout')}", "text=hi")[2]
+
+
+def test_prompt_shows_what_would_be_sent_and_stores_nothing(
+    target: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = call(capsys, "prompt", target("sort"), "text=hello")
+    assert code == 0
+    assert "[[ ## text ## ]]\nhello" in out
+    request = json.loads(call(capsys, "prompt", target("sort"), "text=hello", "--adapter", "json", "--json")[1])
+    assert [message["role"] for message in request["messages"]] == ["system", "user"]
+    assert not (folder / ".dspex").exists()
+    assert "answered without asking a model" in call(capsys, "prompt", target("shout"), "text=hello")[2]
+
+
+def test_without_a_model_run_says_how_to_set_one(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "run", target("sort"), "text=hello")
+    assert code == 1
+    assert "--model" in err
+
+
+def test_eval_shows_the_mean_with_its_interval_and_stores_each_call(
+    target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = call(capsys, "eval", target("shout"), "data.csv")
+    assert code == 0
+    assert "0.667" in out
+    report = json.loads(call(capsys, "eval", "shout", "data.csv", "--limit", "2", "--json")[1])
+    assert report["metrics"]["exact_match"]["mean"] == 1.0
+    assert len(json.loads(call(capsys, "executions", "--json")[1])) == 5
+
+
+def test_eval_has_a_gate_filters_and_metrics_of_ones_own(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "eval", target("shout"), "data.csv", "--min", "0.6")[0] == 0
+    code, _, err = call(capsys, "eval", target("shout"), "data.csv", "--min", "0.9")
+    assert code == 1
+    assert "below the minimum" in err
+    assert "1.000" in call(capsys, "eval", target("shout"), "data.csv", "--where", "text=x")[1]
+    assert "0.500" in call(capsys, "eval", target("shout"), "data.csv", "--metric", target("half"))[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.csv"], "nowhere.csv"),
+        (["data.csv", "--metric", "exact_mach"], "there is no metric"),
+        (["data.csv", "--where", "text"], "COLUMN=VALUE"),
+    ],
+)
+def test_a_wrong_eval_is_one_clear_message(
+    target: Any, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "eval", target("shout"), *arguments)
+    assert code == 1
+    assert said in err
+
+
+def test_init_makes_a_project_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "init", "mine")
+    assert code == 0
+    assert "dspex run program.py:triage" in out
+    assert len((folder / "mine" / "program.py").read_text().splitlines()) <= 15
+    code, _, err = call(capsys, "init", "mine")
+    assert code == 1
+    assert "not empty" in err
+
+
+def test_doctor_says_what_is_there_and_what_is_broken(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = call(capsys, "doctor")
+    assert code == 0
+    assert "dspex[server]" in out
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-value")
+    _, out, _ = call(capsys, "doctor", "--json")
+    assert "OPENAI_API_KEY" in out
+    assert "sk-secret-value" not in out
+    (folder / "dspex.toml").write_text('modl = "x"\nport = "many"\n')
+    code, out, _ = call(capsys, "doctor")
+    assert code == 1
+    assert "Did you mean 'model'?" in out
+    assert "port" in out
+
+
+def test_a_server_beyond_loopback_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del folder
+    code, _, err = call(capsys, "serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
+    assert code == 1
+    assert "no access control" in err
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "run")[0] == 2
+    assert call(capsys, "rnu")[0] == 2
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    assert "TARGET" in out
