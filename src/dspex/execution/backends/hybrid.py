@@ -10,7 +10,7 @@ from dspex.execution.backends.held import Held
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
 from dspex.language.programs import Node, Program
-from dspex.language.records import Fallback, Prediction
+from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 
 
@@ -28,10 +28,11 @@ class Elsewhere(Module):
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, object], Fallback | None]:
+    ) -> tuple[Mapping[str, object], dict[str, object]]:
         handle = await self._backend.create_program(self._program)
         prediction = await self._backend.execute_program(handle, inputs, context)
-        return prediction.to_dict(), prediction.fallback
+        fallback = prediction.fallback
+        return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
 
 
 class HybridBackend:

@@ -7,15 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dspex.errors import ExecutionError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.remote import Answerer
-from dspex.execution.context import Run, RunContext
+from dspex.execution.context import Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program
-from dspex.language.records import Prediction, Trace
+from dspex.language.records import Prediction
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "native_host.py"
@@ -41,7 +40,7 @@ class IsolatedBackend:
         rng: random.Random | None = None,
     ) -> None:
         """Take where code programs are imported from, in the workers only, and a deadline for every call."""
-        found: set[BackendCapability] = {"isolation"} | ({"code_programs"} if code is not None else set())
+        found: tuple[BackendCapability, ...] = ("isolation",) if code is None else ("isolation", "code_programs")
         self.capabilities: frozenset[BackendCapability] = frozenset(found)
         config = {} if code is None else {"code": {"folder": str(code.folder), "name": code.name}}
         spec = WorkerSpec(
@@ -75,6 +74,8 @@ class IsolatedBackend:
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Run a program once in a worker; see `Backend.execute_program`."""
+        if context.is_bounded:
+            return await guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
         program, loading = self._programs.get(handle)
         validator = program.signature.input_validator
         model = context.model_for(program.root.config.get("model"))
@@ -92,15 +93,12 @@ class IsolatedBackend:
             answer = await self._pool.call(
                 "execute_program", args, seconds=self._seconds, caller=answerer, program=loading
             )
-            if not isinstance(answer, Mapping):
-                raise ExecutionError(f"the worker answered {answer!r}, which is no prediction")
             outputs = program.signature.validate_outputs(answer["outputs"])
         except BaseException as error:
             span.end(error=error)
             raise
         span.end()
-        spans = tuple(run.spans) if context.run is None else run.below(span.id, first=first)
-        return Prediction.of_run(outputs, Trace(run.trace_id, spans))
+        return Prediction.of_run(outputs, run.trace(span.id, first=first))
 
     async def delete_program(self, handle: Handle) -> None:
         """Forget one program, here and in every worker."""

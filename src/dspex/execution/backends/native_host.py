@@ -51,7 +51,11 @@ class NativeHost:
         folder = config.get("code")
         code = CodeRoot(Path(folder["folder"]), folder["name"]) if folder else None
         self._backend = NativeBackend(code=code)
-        self.commands = {"create_program": self._create, "execute_program": self._execute, "delete_program": self._delete}
+        self.commands = {
+            "create_program": self._create,
+            "execute_program": self._execute,
+            "delete_program": self._delete,
+        }
 
     def describe(self) -> dict[str, Any]:
         """What the handshake adds."""
