@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from dspex.errors import DefinitionError, ToolError, boundary
-from dspex.execution.clients import LanguageModel, Request, Response, ask_within
+from dspex.execution.clients import LanguageModel, Request, Response
+from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, RunContext, payload
 from dspex.language.records import Message
 from dspex.telemetry import Event
