@@ -167,7 +167,7 @@ async def show_next(services: Services, after: Report) -> None:
     ended = await last_execution(services)
     query = '{\\"query\\": \\"{ executions(first: 3) { totalCount nodes { status inputs outputs durationMs } } }\\"}'
     print(f"\n{count} executions are stored in {services.database}. Next:")
-    print(f'  {command} run triage message="The bus never came" --model {MODEL}')
+    print(f'  {command} run triage message="The shop kept my card" --model {MODEL}')
     print(f"  {command} execution {ended.id}")
     print(f"  {command} serve --model {MODEL}      # then, in another terminal:")
     print(

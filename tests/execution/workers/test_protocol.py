@@ -1,4 +1,4 @@
-"""The parent against a real process that speaks real bytes: whatever comes, every call ends, typed, and nothing leaks."""
+"""The parent against a real process that speaks real bytes: every call ends, typed, and nothing leaks."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ from dspex.errors import (
 )
 from dspex.execution.workers import Worker
 from dspex.execution.workers.child.frames import JSON, MSGPACK, pack
+from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
 from dspex.testing.processes import fake_worker, gone, holdings, is_alive
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.bridge
 
 @contextlib.asynccontextmanager
 async def running(observer=None, config=None, **options):
-    worker = Worker("w", fake_worker(config, **options), run="0:0:test", observer=observer or Collecting())
+    worker = Worker("w", fake_worker(config, **options), run=run_mark(), observer=observer or Collecting())
     await worker.start()
     try:
         async with asyncio.timeout(20):
@@ -335,7 +336,7 @@ def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing()
         spec = fake_worker()
         spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
         with pytest.raises(WorkerStartError, match="name a Python executable"):
-            await Worker("w", spec, run="0:0:test", observer=Collecting()).start()
+            await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
         assert holdings() == before
 
     asyncio.run(main())

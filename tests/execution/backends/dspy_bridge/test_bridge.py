@@ -187,7 +187,8 @@ def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(in
             compile={"num_trials": 2, "minibatch": False} if mipro else {},
         )
         better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
-        assert better.assignment["self.demos"]
+        assert better.assignment["self.instructions"]
+        assert mipro or better.assignment["self.demos"]  # where all candidates are equal, MIPROv2 keeps the first
         assert heard[0]["optimizer"] == optimizer
         assert heard[-1]["scored"] >= 2
         again = await bridge.create_program(better)
