@@ -1,6 +1,6 @@
 """Language models behind one small protocol, and wrappers that add behaviour to any of them."""
 
-from dspex.execution.clients.budgeted import Budget, Budgeted
+from dspex.execution.clients.budgeted import Budget, Budgeted, ask_within
 from dspex.execution.clients.language_model import (
     Capability,
     Emit,
@@ -13,7 +13,6 @@ from dspex.execution.clients.language_model import (
 )
 from dspex.execution.clients.local import GEMMA_TERMS, LocalModel, packaged_model
 from dspex.execution.clients.openai import OpenAIModel
-from dspex.execution.clients.prices import price_of
 from dspex.execution.clients.retrying import Retrying
 
 __all__ = [
@@ -31,6 +30,6 @@ __all__ = [
     "StreamingModel",
     "ToolSpec",
     "ask",
+    "ask_within",
     "packaged_model",
-    "price_of",
 ]
