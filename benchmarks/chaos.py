@@ -51,8 +51,10 @@ async def caller(pool, rng, until, outcomes):
     while time.monotonic() < until:
         number += 1
         token = {"token": rng.random(), "number": number}
-        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [60, 30, 4, 1, 2, 1])[0]
-        args = {"echo": token, "sleep": {"seconds": rng.random() * 0.02, **token}, "leak": {"bytes": 8 << 20}}.get(kind, {})
+        kind = rng.choices(["echo", "sleep", "leak", "spin", "crash", "hang"], [640, 320, 30, 4, 4, 2])[0]
+        args = {"echo": token, "sleep": {"seconds": rng.random() * 0.02, **token}, "leak": {"bytes": 8 << 20}}.get(
+            kind, {}
+        )
         try:
             answer = await pool.call(kind, args, seconds=2.0 if kind in {"echo", "sleep"} else 0.3)
             if kind in {"echo", "sleep"} and answer != args:
@@ -70,7 +72,9 @@ async def caller(pool, rng, until, outcomes):
 async def gunman(pool, rng, until, clockwork):
     while time.monotonic() < until:
         await asyncio.sleep(rng.uniform(0.1, 0.5))
-        ready = [worker for worker in pool.stats().workers if worker.state == "ready" and worker.name not in clockwork.hit]
+        ready = [
+            worker for worker in pool.stats().workers if worker.state == "ready" and worker.name not in clockwork.hit
+        ]
         if not ready:
             continue
         victim = rng.choice(ready)
@@ -104,7 +108,8 @@ from dspex.execution.workers import Pool, PoolConfig
 from dspex.testing.processes import fake_worker
 async def main():
     async with Pool(PoolConfig(name="p", minimum=4, maximum=4), fake_worker(concurrency=4)) as pool:
-        calls = [asyncio.create_task(pool.call(kind, {"seconds": 60})) for kind in ("spin", "stubborn", "hang", "sleep")]
+        kinds = ("spin", "stubborn", "hang", "sleep")
+        calls = [asyncio.create_task(pool.call(kind, {"seconds": 60})) for kind in kinds]
         grandchild = await pool.call("spawn", {})
         print(*(worker.pid for worker in pool.stats().workers), grandchild, flush=True)
         await asyncio.gather(*calls)

@@ -116,7 +116,7 @@ def judge(found: dict) -> list[dict]:
     def ratio(above: float | None, below: float | None) -> float | None:
         return None if above is None or not below else above / below
 
-    def row(name: str, goal: str, got: float | None, passed: bool | None, **shown) -> dict:
+    def row(name: str, goal: str, got: float | None, passed: "bool | None", **shown) -> dict:
         return {"work": name, "goal": goal, "measured": got, "passed": passed, **shown}
 
     rows = []

@@ -168,7 +168,7 @@ class Dspex:
         async def main():
             model = self.openai("gpt-4o-mini", base_url=f"{url}/v1")
             context = self.context(model=model)
-            data = Dataset.of([{"question": f"q{n}", "answer": "Paris"} for n in range(rows)])
+            data = Dataset.from_rows([{"question": f"q{n}", "answer": "Paris"} for n in range(rows)])
             await evaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
             start, before = time.perf_counter(), cpu()
             report = await evaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)

@@ -29,7 +29,7 @@ from statistics import fmean, median
 
 import dspex
 from dspex.execution.clients.budgeted import Budget
-from dspex.language.variables import samples
+from dspex.language.variables import Boolean, Choice, Space, samples
 from dspex.learning.evaluation import bootstrap
 from dspex.learning.optimizers.limits import hypervolume
 from dspex.learning.optimizers.tuner import Tuner
@@ -60,7 +60,7 @@ def resume(kills: int) -> dict[str, object]:
         place = Path(folder)
         whole = json.loads(started(place / "whole.jsonl", place / "whole.calls").communicate()[0])
         total = lines(place / "whole.calls")
-        points = sorted(random.Random(5).sample(range(1, total), kills))  # noqa: S311
+        points = sorted(random.Random(5).sample(range(1, total), kills))
         journal, calls = place / "killed.jsonl", place / "killed.calls"
         done, repeats = [], 0
         for point in points:
@@ -181,9 +181,9 @@ def mixed(values: dict[str, object]) -> float:
 FUNCTIONS = {
     "conditional": (
         bent,
-        dspex.Space(
+        Space(
             [
-                dspex.Choice("flat", "deep", name="kind"),
+                Choice("flat", "deep", name="kind"),
                 dspex.Integer(1, 12, name="depth", when=dspex.var("kind").equals("deep")),
                 dspex.Float(1e-5, 1, log=True, name="rate", when=dspex.var("kind").equals("deep")),
                 dspex.Float(0, 1, name="width", when=dspex.var("kind").equals("flat")),
@@ -192,10 +192,10 @@ FUNCTIONS = {
     ),
     "mixed": (
         mixed,
-        dspex.Space(
+        Space(
             [
-                dspex.Choice("a", "b", "c", "d", name="letter"),
-                dspex.Boolean(name="flag"),
+                Choice("a", "b", "c", "d", name="letter"),
+                Boolean(name="flag"),
                 dspex.Integer(0, 20, name="n"),
                 dspex.Float(0, 1, name="x"),
                 dspex.Float(0, 1, name="y"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ENVIRONMENT = os.environ  # noqa: TID251  # a test session has its own
+ENVIRONMENT = os.environ
 ROOT = Path(__file__).parent.parent
 
 

@@ -79,6 +79,8 @@ async def measured(services: Services, program: dspex.Program, rows: dspex.Datas
 
 async def search(services: Services, train: dspex.Dataset) -> Any:
     """Choose the demonstrations on the training messages: each set is scored on those that it does not show."""
+    from dataclasses import replace
+
     module = RecordedModule(services.operations, triage.to_program("triage"))
     print(
         f"2 of 3  {CANDIDATES} sets of {PER_CLASS} demonstrations a team, each scored on the other training messages:"
@@ -86,9 +88,8 @@ async def search(services: Services, train: dspex.Dataset) -> Any:
 
     def told(trial: Trial) -> None:
         score = "no score" if trial.score is None else f"{trial.score:.2f}"
-        print(
-            f"        set {trial.number + 1}: {score} on {trial.report.scored} messages in {trial.report.seconds:.0f} s"
-        )
+        name = f"set {trial.number}" if trial.number else "as it is"
+        print(f"        {name}: {score} on {trial.report.scored} messages in {trial.report.seconds:.0f} s")
 
     outcome = await dspex.optimize(
         module,
@@ -99,7 +100,7 @@ async def search(services: Services, train: dspex.Dataset) -> Any:
         search=dspex.Search(concurrency=1, seed=SEED, on_trial=told),
     )
     chosen = outcome.program.to_program()
-    return type(outcome)(program=chosen, best=outcome.best, trials=outcome.trials)
+    return replace(outcome, program=chosen)
 
 
 async def show_call(services: Services) -> None:
@@ -167,7 +168,7 @@ async def show_next(services: Services, after: Report) -> None:
     ended = await last_execution(services)
     query = '{\\"query\\": \\"{ executions(first: 3) { totalCount nodes { status inputs outputs durationMs } } }\\"}'
     print(f"\n{count} executions are stored in {services.database}. Next:")
-    print(f'  {command} run triage message="The bus never came" --model {MODEL}')
+    print(f'  {command} run triage message="The shop kept my card" --model {MODEL}')
     print(f"  {command} execution {ended.id}")
     print(f"  {command} serve --model {MODEL}      # then, in another terminal:")
     print(

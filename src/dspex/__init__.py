@@ -11,12 +11,31 @@ from dspex._version import __version__
 
 if TYPE_CHECKING:
     from dspex.errors import DspexError as DspexError
+    from dspex.execution.clients import Budget as Budget
+    from dspex.execution.clients import OpenAIModel as OpenAIModel
+    from dspex.execution.clients.caching import Caching as Caching
+    from dspex.execution.clients.falling_back import Fallback as Fallback
+    from dspex.execution.clients.limiting import Limiting as Limiting
+    from dspex.execution.clients.recording import Recording as Recording
+    from dspex.execution.context import Cancellation as Cancellation
+    from dspex.execution.context import RunContext as RunContext
+    from dspex.execution.modules import Assert as Assert
+    from dspex.execution.modules import ChainOfThought as ChainOfThought
     from dspex.execution.modules import Module as Module
     from dspex.execution.modules import OneOf as OneOf
+    from dspex.execution.modules import Parallel as Parallel
     from dspex.execution.modules import Predict as Predict
-    from dspex.execution.modules import Switch as Switch
+    from dspex.execution.modules import ReAct as ReAct
+    from dspex.execution.modules import Retry as Retry
+    from dspex.execution.modules import Suggest as Suggest
     from dspex.execution.modules import build as build
+    from dspex.execution.modules import load as load
     from dspex.execution.modules import program as program
+    from dspex.execution.modules.dspy_state import from_dspy_state as from_dspy_state
+    from dspex.execution.modules.dspy_state import to_dspy_state as to_dspy_state
+    from dspex.execution.tools import Policy as Policy
+    from dspex.execution.tools import Tool as Tool
+    from dspex.execution.tools import ToolSet as ToolSet
     from dspex.language.programs import Program as Program
     from dspex.language.records import Example as Example
     from dspex.language.records import Message as Message
@@ -25,15 +44,11 @@ if TYPE_CHECKING:
     from dspex.language.signatures import Input as Input
     from dspex.language.signatures import Output as Output
     from dspex.language.signatures import Signature as Signature
-    from dspex.language.variables import Boolean as Boolean
-    from dspex.language.variables import Choice as Choice
     from dspex.language.variables import Composite as Composite
     from dspex.language.variables import Constraint as Constraint
     from dspex.language.variables import Float as Float
     from dspex.language.variables import Integer as Integer
-    from dspex.language.variables import Space as Space
     from dspex.language.variables import Text as Text
-    from dspex.language.variables import Variable as Variable
     from dspex.language.variables import var as var
     from dspex.learning.evaluation import Dataset as Dataset
     from dspex.learning.evaluation import Report as Report
@@ -51,66 +66,141 @@ if TYPE_CHECKING:
     from dspex.learning.optimizers import optimize as optimize
     from dspex.session import configure as configure
     from dspex.session import context as context
+    from dspex.telemetry import FieldDelta as FieldDelta
+    from dspex.telemetry import Finished as Finished
 
 _HOMES = {
     "dspex.errors": ("DspexError",),
-    "dspex.language.records": ("Example", "Message", "Prediction", "Usage"),
-    "dspex.language.signatures": ("Input", "Output", "Signature"),
+    "dspex.execution.clients": (
+        "Budget",
+        "OpenAIModel",
+    ),
+    "dspex.execution.clients.caching": ("Caching",),
+    "dspex.execution.clients.falling_back": ("Fallback",),
+    "dspex.execution.clients.limiting": ("Limiting",),
+    "dspex.execution.clients.recording": ("Recording",),
+    "dspex.execution.context": (
+        "Cancellation",
+        "RunContext",
+    ),
+    "dspex.execution.modules": (
+        "Assert",
+        "ChainOfThought",
+        "Module",
+        "OneOf",
+        "Parallel",
+        "Predict",
+        "ReAct",
+        "Retry",
+        "Suggest",
+        "build",
+        "load",
+        "program",
+    ),
+    "dspex.execution.modules.dspy_state": (
+        "from_dspy_state",
+        "to_dspy_state",
+    ),
+    "dspex.execution.tools": (
+        "Policy",
+        "Tool",
+        "ToolSet",
+    ),
     "dspex.language.programs": ("Program",),
-    "dspex.execution.modules": ("Module", "Predict", "build", "program", "OneOf", "Switch"),
-    "dspex.learning.evaluation": ("Dataset", "Report", "compare", "evaluate", "exact_match", "majority_class"),
-    "dspex.learning.optimizers": (
-        *("BootstrapFewShot", "JsonlJournal", "Joint", "LabeledFewShot"),
-        *("MIPROv2", "RandomSearch", "Search", "optimize"),
+    "dspex.language.records": (
+        "Example",
+        "Message",
+        "Prediction",
+        "Usage",
+    ),
+    "dspex.language.signatures": (
+        "Input",
+        "Output",
+        "Signature",
     ),
     "dspex.language.variables": (
-        "Boolean",
-        "Choice",
         "Composite",
         "Constraint",
         "Float",
         "Integer",
-        "Space",
         "Text",
-        "Variable",
         "var",
     ),
-    "dspex.session": ("configure", "context"),
+    "dspex.learning.evaluation": (
+        "Dataset",
+        "Report",
+        "compare",
+        "evaluate",
+        "exact_match",
+        "majority_class",
+    ),
+    "dspex.learning.optimizers": (
+        "BootstrapFewShot",
+        "Joint",
+        "JsonlJournal",
+        "LabeledFewShot",
+        "MIPROv2",
+        "RandomSearch",
+        "Search",
+        "optimize",
+    ),
+    "dspex.session": (
+        "configure",
+        "context",
+    ),
+    "dspex.telemetry": (
+        "FieldDelta",
+        "Finished",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Boolean",
+    "Assert",
     "BootstrapFewShot",
-    "Choice",
+    "Budget",
+    "Caching",
+    "Cancellation",
+    "ChainOfThought",
     "Composite",
     "Constraint",
     "Dataset",
     "DspexError",
     "Example",
+    "Fallback",
+    "FieldDelta",
+    "Finished",
     "Float",
     "Input",
     "Integer",
     "Joint",
     "JsonlJournal",
     "LabeledFewShot",
+    "Limiting",
     "MIPROv2",
     "Message",
     "Module",
     "OneOf",
+    "OpenAIModel",
     "Output",
+    "Parallel",
+    "Policy",
     "Predict",
     "Prediction",
     "Program",
     "RandomSearch",
+    "ReAct",
+    "Recording",
     "Report",
+    "Retry",
+    "RunContext",
     "Search",
     "Signature",
-    "Space",
-    "Switch",
+    "Suggest",
     "Text",
+    "Tool",
+    "ToolSet",
     "Usage",
-    "Variable",
     "__version__",
     "build",
     "compare",
@@ -118,9 +208,12 @@ __all__ = [
     "context",
     "evaluate",
     "exact_match",
+    "from_dspy_state",
+    "load",
     "majority_class",
     "optimize",
     "program",
+    "to_dspy_state",
     "var",
 ]
 
@@ -129,7 +222,7 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    if home == "dspex.execution.modules":  # modules may carry model strings, which the session resolves
+    if home.startswith("dspex.execution.modules"):  # modules may carry model strings, which the session resolves
         import_module("dspex.session").prepare()
     value = globals()[name] = getattr(import_module(home), name)
     return value

@@ -59,6 +59,10 @@ class Run:
         last = len(self.spans)
         return lambda: Trace(self.trace_id, self._below(span_id, first=first, last=last))
 
+    def below(self, span_id: int, *, first: int) -> tuple[Span, ...]:
+        """Return span `span_id` and all below it, among those recorded from index `first` on."""
+        return self._below(span_id, first=first, last=len(self.spans))
+
     def _below(self, span_id: int, *, first: int, last: int) -> tuple[Span, ...]:
         inside, kept = {span_id}, []
         for span in reversed(self.spans[first:last]):
@@ -160,6 +164,10 @@ class RunContext:
         if self.deadline is not None and self.deadline <= until:
             return self
         return replace(self, deadline=until, is_guarded=False)
+
+    def below(self, span: "OpenSpan") -> "RunContext":
+        """Return the context for what happens inside `span`."""
+        return replace(self, parent_id=span.id, memo=None)
 
     def check(self) -> None:
         """Refuse to go on after the deadline, or once cancelled.

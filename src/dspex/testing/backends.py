@@ -45,7 +45,9 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def predicting(signature: str = "question -> answer: int", *, backend: str = "native", kind: str = "predict") -> Program:
+def predicting(
+    signature: str = "question -> answer: int", *, backend: str = "native", kind: str = "predict"
+) -> Program:
     """Return a program of one module."""
     value = Signature(signature, "Answer the question.")
     return Program(name="p", signature=value, root=Node(id="self", kind=kind, signature=value, backend=backend))

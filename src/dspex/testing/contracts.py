@@ -4,12 +4,14 @@ Subclass one in a test module, write `make`, and pytest runs it.
 """
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from dspex.errors import AdapterError, DspexError
+from dspex.errors import AdapterError, DspexError, ToolError
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import LanguageModel, Request, ask
+from dspex.execution.tools import Policy, Tool
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
@@ -159,3 +161,38 @@ class AdapterContract:
                 self.make().parse(Signature("question -> answer: int, other: list[int]"), reply)
             assert isinstance(caught.value, DspexError)
             assert caught.value.context["reply"] == reply
+
+
+class ToolContract:
+    """What a `Tool` promises. `make` returns one that takes `text: str` and gives it back in capitals."""
+
+    def make(self) -> Tool:
+        """Return the tool."""
+        raise NotImplementedError
+
+    def run(self, **arguments: object) -> object:
+        """Call it once."""
+        return asyncio.run(self.make().run(arguments))
+
+    def test_its_spec_says_name_description_and_arguments(self) -> None:
+        """A model can be told of it."""
+        spec = self.make().spec()
+        assert spec.name
+        assert spec.description
+        assert spec.parameters["required"] == ["text"]
+
+    def test_it_gives_its_result(self) -> None:
+        """Fit arguments are passed on."""
+        assert self.run(text="hi") == "HI"
+
+    def test_unfit_arguments_are_a_tool_error_with_the_fields(self) -> None:
+        """Nothing is called with them."""
+        with pytest.raises(ToolError) as caught:
+            self.run(text=["hi"], more=1)
+        assert {error.field for error in caught.value.fields} == {"text", "more"}
+
+    def test_what_is_not_permitted_is_not_called(self) -> None:
+        """The hook decides."""
+        guarded = replace(self.make(), policy=Policy(permit=lambda _name, _arguments: False))
+        with pytest.raises(ToolError, match="not permitted"):
+            asyncio.run(guarded.run({"text": "hi"}))

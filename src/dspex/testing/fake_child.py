@@ -87,7 +87,7 @@ class FakeHost:
         threading.Event().wait()  # the signal may take a moment to another thread
 
     def _hang(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        call.emit("progress", "begun")
+        threading.Timer(0.05, call.emit, ("progress", "begun")).start()  # when it hangs, not just before
         threading.Event().wait()
 
     def _spin(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
@@ -104,9 +104,12 @@ class FakeHost:
         return args
 
     def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        call.emit("progress", "begun")
+        said = False
         while True:
             try:
+                if not said:
+                    said = True
+                    call.emit("progress", "begun")
                 threading.Event().wait(0.05)
             except BaseException:  # noqa: BLE001, S112  # stubborn by intention
                 continue

@@ -31,8 +31,8 @@ async def gone(pid: int, seconds: float = 5.0) -> None:
         TimeoutError: it still runs after `seconds`.
     """
     async with asyncio.timeout(seconds):
-        while is_alive(pid):
-            await asyncio.sleep(0.01)
+        while is_alive(pid):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # there is nothing to wait for: it may be no child of ours
 
 
 def holdings() -> tuple[set[int], int]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from dspex import Output, Signature
 from dspex.errors import AdapterError
-from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter
+from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.testing.contracts import AdapterContract
 
 
@@ -20,6 +20,11 @@ class TestChat(AdapterContract):
 class TestJSON(AdapterContract):
     def make(self) -> Adapter:
         return JSONAdapter()
+
+
+class TestTools(AdapterContract):
+    def make(self) -> Adapter:
+        return ToolAdapter()
 
 
 class Address(BaseModel):

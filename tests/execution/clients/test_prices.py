@@ -1,4 +1,4 @@
-from dspex.execution.clients import price_of
+from dspex.execution.clients.prices import price_of
 
 
 def test_a_dated_name_has_the_price_of_its_family():

@@ -139,10 +139,10 @@ def test_memory_above_the_ceiling_drains_and_far_above_kills():
     async def test(pool):
         await pool.call("leak", {"bytes": 60 << 20})
         await until(lambda: pool.stats().restarts == 1)
-        assert pool.stats().workers[0].memory < 50 << 20
+        assert all(worker.memory < 50 << 20 for worker in pool.stats().workers)
         with pytest.raises(WorkerLostError, match="MiB of memory"):
             await asyncio.gather(pool.call("hang", {}), _leak(pool))
-        await until(lambda: pool.stats().workers[0].state == "ready")
+        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
 
     async def _leak(pool):
         await pool.call("leak", {"bytes": 200 << 20})
@@ -244,7 +244,7 @@ def test_timeouts_in_a_row_open_the_circuit_too():
         for _ in range(2):
             with pytest.raises(WorkerTimeoutError):
                 await pool.call("sleep", {"seconds": 9}, seconds=0.05)
-            await until(lambda: not pool.stats().workers[0].busy)
+            await until(lambda: not any(w.busy for w in pool.stats().workers))
         with pytest.raises(CircuitOpenError):
             await pool.call("echo", {})
 
@@ -257,7 +257,7 @@ def test_events_tell_the_life_of_every_worker():
     async def test(pool):
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
-        await until(lambda: pool.stats().workers[0].state == "ready")
+        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"])
 
     with_pool(test, observer=observer)
     states = [event.attributes["state"] for event in observer.events if event.name == "worker"]
@@ -294,7 +294,9 @@ def test_no_child_outlives_a_parent_that_is_killed():
 
 
 def test_only_marked_processes_of_dead_parents_are_swept():
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
     marks = {"orphan": f"{dead.stdout.strip()}:1:x", "ours": run_mark(), "unmarked": None}
     sleep = "import signal; print(flush=True); signal.pause()"
     started = {}
@@ -303,7 +305,7 @@ def test_only_marked_processes_of_dead_parents_are_swept():
         started[name] = subprocess.Popen([sys.executable, "-c", sleep], env=env, stdout=subprocess.PIPE)
         started[name].stdout.readline()
     try:
-        assert started["orphan"].pid in sweep()
+        sweep()
         assert started["orphan"].wait(5) == -signal.SIGKILL
         assert is_alive(started["ours"].pid)
         assert is_alive(started["unmarked"].pid)

@@ -1,4 +1,4 @@
-"""The parent against a real process that speaks real bytes: whatever comes, every call ends, typed, and nothing leaks."""
+"""The parent against a real process that speaks real bytes: every call ends, typed, and nothing leaks."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ from dspex.errors import (
 )
 from dspex.execution.workers import Worker
 from dspex.execution.workers.child.frames import JSON, MSGPACK, pack
+from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
 from dspex.testing.processes import fake_worker, gone, holdings, is_alive
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.bridge
 
 @contextlib.asynccontextmanager
 async def running(observer=None, config=None, **options):
-    worker = Worker("w", fake_worker(config, **options), run="0:0:test", observer=observer or Collecting())
+    worker = Worker("w", fake_worker(config, **options), run=run_mark(), observer=observer or Collecting())
     await worker.start()
     try:
         async with asyncio.timeout(20):
@@ -167,7 +168,9 @@ def test_a_silent_worker_meets_its_deadline_and_is_ended():
     with_worker(test, cancel_seconds=0.1)
 
 
-@pytest.mark.parametrize(("command", "survives"), [("spin", True), ("sleep", True), ("stubborn", False), ("hang", False)])
+@pytest.mark.parametrize(
+    ("command", "survives"), [("spin", True), ("sleep", True), ("stubborn", False), ("hang", False)]
+)
 def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
     async def test(worker):
         caller = Answering()
@@ -333,7 +336,7 @@ def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing()
         spec = fake_worker()
         spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
         with pytest.raises(WorkerStartError, match="name a Python executable"):
-            await Worker("w", spec, run="0:0:test", observer=Collecting()).start()
+            await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
         assert holdings() == before
 
     asyncio.run(main())
@@ -365,7 +368,9 @@ MESSAGES = st.fixed_dictionaries(
     optional={
         "id": st.one_of(st.integers(-3, 5), st.text(max_size=3), st.none()),
         "ok": st.one_of(st.none(), st.integers(), st.text(max_size=5)),
-        "error": st.one_of(st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}), st.text()),
+        "error": st.one_of(
+            st.fixed_dictionaries({"code": st.text(max_size=9), "message": st.text(max_size=5)}), st.text()
+        ),
         "event": st.text(max_size=5),
         "call": st.one_of(st.integers(-2, 9), st.none()),
         "cmd": st.text(max_size=5),
@@ -373,7 +378,9 @@ MESSAGES = st.fixed_dictionaries(
     },
 )
 PIECES = st.lists(
-    st.one_of(st.binary(min_size=1, max_size=40), MESSAGES.map(frame), st.binary(max_size=40).map(lambda b: pack(JSON, b))),
+    st.one_of(
+        st.binary(min_size=1, max_size=40), MESSAGES.map(frame), st.binary(max_size=40).map(lambda b: pack(JSON, b))
+    ),
     max_size=6,
 )
 

@@ -8,7 +8,6 @@ from dspex.execution.workers import Backoff, ChildSpec, Intensity, Policy, Super
 from dspex.testing import FakeClock
 
 
-
 class Nursery:
     """Makes children that write down what happens to them."""
 
@@ -82,7 +81,8 @@ def test_a_crash_restarts_what_the_strategy_says_in_order(strategy, expected):
 
 
 @pytest.mark.parametrize(
-    ("restart", "after_crash", "after_leave"), [("permanent", "+b", "+b"), ("transient", "+b", ""), ("temporary", "", "")]
+    ("restart", "after_crash", "after_leave"),
+    [("permanent", "+b", "+b"), ("transient", "+b", ""), ("temporary", "", "")],
 )
 def test_a_child_comes_back_as_its_restart_says(restart, after_crash, after_leave):
     for how, expected in (("crash", after_crash), ("leave", after_leave)):

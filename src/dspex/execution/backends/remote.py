@@ -10,6 +10,7 @@ import msgspec
 
 from dspex.errors import DefinitionError, ToolError, boundary
 from dspex.execution.clients import LanguageModel, Request, Response
+from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, RunContext, payload
 from dspex.language.records import Message
 from dspex.telemetry import Event
@@ -73,7 +74,11 @@ class Answerer:
         if self.context.records_payloads:
             span.inputs = payload(request.messages)
         try:
-            response = await self.model.complete(request)
+            self.context.check()
+            if self.context.budget is None:
+                response = await self.model.complete(request)
+            else:
+                response = await ask_within(self.context.budget, self.model, request, emit=None)
         except BaseException as error:
             span.end(error=error)
             raise

@@ -13,7 +13,6 @@ from dspex.execution.clients.language_model import (
 )
 from dspex.execution.clients.local import GEMMA_TERMS, LocalModel, packaged_model
 from dspex.execution.clients.openai import OpenAIModel
-from dspex.execution.clients.prices import price_of
 from dspex.execution.clients.retrying import Retrying
 
 __all__ = [
@@ -33,5 +32,4 @@ __all__ = [
     "ask",
     "ask_within",
     "packaged_model",
-    "price_of",
 ]

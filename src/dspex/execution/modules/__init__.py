@@ -1,24 +1,31 @@
 """Programs that run: modules, alone and in trees, and their way to data and back."""
 
-from dspex.execution.modules.building import build, module_of
+from dspex.execution.modules.building import build, load, module_of
+from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.checking import Assert, Suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
+from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module, Slot
 from dspex.execution.modules.predict import Predict
-from dspex.execution.modules.switch import OneOf, Switch
+from dspex.execution.modules.react import ReAct
+from dspex.execution.modules.switch import OneOf
 
 __all__ = [
     "Assert",
+    "ChainOfThought",
     "CodeRoot",
     "FunctionModule",
     "Module",
     "OneOf",
+    "Parallel",
     "Predict",
+    "ReAct",
+    "Retry",
     "Slot",
     "Suggest",
-    "Switch",
     "build",
+    "load",
     "module_of",
     "program",
 ]

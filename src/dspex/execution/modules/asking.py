@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError
+from dspex.errors import AdapterError, DefinitionError
 from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
-from dspex.execution.clients import LanguageModel, Request, Response, ask, ask_within
+from dspex.execution.clients import LanguageModel, Request, Response, ask
+from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
 from dspex.language.records import Fallback, Message, Prediction
 from dspex.language.signatures import Signature
@@ -102,6 +103,28 @@ class Asking:
         if self.repairs:
             found["repairs"] = self.repairs
         return found
+
+
+async def complete(context: RunContext, model: LanguageModel, request: Request) -> Response:
+    """Send one request outside of a predictor, under the same limits and with the same span."""
+    context.check()
+    run = context.run
+    if run is None:
+        raise DefinitionError("a model is asked while a module runs")
+    span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
+    if context.records_payloads:
+        span.inputs = payload(request.messages)
+    try:
+        if context.budget is None:
+            response = await model.complete(request)
+        else:
+            response = await ask_within(context.budget, model, request)
+    except BaseException as error:
+        span.end(error=error)
+        raise
+    text = payload(response) if context.records_payloads else None
+    span.end(usage=response.usage.of_model(response.model), outputs=text)
+    return response
 
 
 def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:

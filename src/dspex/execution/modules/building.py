@@ -2,15 +2,22 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DefinitionError
+from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot, check_source
+from dspex.execution.modules.files import read_state
 from dspex.execution.modules.function import FunctionModule
+from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
 from dspex.language.programs import Node, Program
+
+M = TypeVar("M", bound=Module)
 
 
 def build(program: Program, *, code: CodeRoot | None = None) -> Module:
@@ -90,11 +97,72 @@ def _switch(node: Node, code: CodeRoot | None) -> Module:
     return Switch(alternatives, chosen=node.config.get("chosen"))
 
 
+def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
+    if node.signature is None:
+        raise DefinitionError(f"the node {node.id!r} has no signature")
+    made = ChainOfThought(node.signature, **node.config)
+    made.predict = _child(node, "predict", code=code, kind=Predict)
+    return made
+
+
+def _react(node: Node, code: CodeRoot | None) -> Module:
+    if node.signature is None:
+        raise DefinitionError(f"the node {node.id!r} has no signature")
+    if code is None:
+        raise DefinitionError(f"the agent {node.id!r} has tools, which are code, and code is not loaded here")
+    tools = []
+    for config in node.config["tools"]:
+        function = code.load(config["target"])
+        check_source(function, config)
+        tools.append(function)
+    made = ReAct(node.signature, tools, **{name: value for name, value in node.config.items() if name != "tools"})
+    made.react = _child(node, "react", code=code, kind=Predict)
+    made.extract = _child(node, "extract", code=code, kind=ChainOfThought)
+    return made
+
+
+def _parallel(node: Node, code: CodeRoot | None) -> Module:
+    return Parallel(_child(node, "module", code=code, kind=Module), **node.config)
+
+
+def _retry(node: Node, code: CodeRoot | None) -> Module:
+    return Retry(_child(node, "module", code=code, kind=Module), **node.config)
+
+
+def _child(node: Node, name: str, *, code: CodeRoot | None, kind: type[M]) -> M:
+    child = node.children.get(name)
+    made = _built(child, code) if isinstance(child, Node) else None
+    if not isinstance(made, kind):
+        raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no {name!r} that is a {kind.__name__}")
+    return made
+
+
 _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
     "predict": _predict,
     "python": _python,
     "switch": _switch,
+    "chain_of_thought": _chain_of_thought,
+    "react": _react,
+    "parallel": _parallel,
+    "retry": _retry,
 }
+
+
+def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
+    """Return the module that `Module.save` wrote to a file.
+
+    Raises:
+        DefinitionError: the file holds only the state of a module whose class no import finds: make the module and
+            call its `load`.
+    """
+    stored = read_state(Path(path))
+    if stored["program"] is None:
+        raise DefinitionError(
+            f"{str(path)!r} holds the state of a module, not how to make it: make the module, then call its load(...)"
+        )
+    module = build(Program.from_dict(stored["program"]), code=code)
+    module.load(path)
+    return module
 
 
 def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:

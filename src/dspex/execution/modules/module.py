@@ -6,12 +6,14 @@ import inspect
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from dspex.errors import DefinitionError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
 from dspex.execution.modules.checking import MOST_TRIES, UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
+from dspex.execution.modules.files import read_state, write_state
 from dspex.language.programs import Children, Node, Program
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
@@ -213,7 +215,7 @@ class Module:
         demonstrations) that none of them takes.
         """
         outside: tuple[Variable | Constraint, ...] = self.__dict__.get("_outside", ())
-        found = [declared for path, part in self.named_modules() for declared in part.declared(path)]
+        found = [declared for path, part in self.named_modules() for declared in part.own_variables(path)]
         found += [item for item in outside if isinstance(item, Variable)]
         taken = {path for variable in found for path in variable.paths}
         free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken]
@@ -222,7 +224,7 @@ class Module:
             everything = [part.conditional(path, variable) for variable in everything]
         return Space(everything, [item for item in outside if isinstance(item, Constraint)])
 
-    def declared(self, path: str) -> Sequence[Variable]:
+    def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables that were declared in line in this module, which is at `path`."""
         del path
         return ()
@@ -286,6 +288,40 @@ class Module:
         space = self.variables()
         slots = {path: found.value for path, found in self._all_slots() if found.value is not None and path in space}
         return {**slots, **self.__dict__.get("_assigned", {})}
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what of this module itself was set or learned, as JSON values; `restore` takes it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` of a module of the same kind returned."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the state of this module and of all below it to a JSON file; a whole program where it can be one.
+
+        No code and no key is written: what is no data (a model or adapter object) goes by its name.
+        """
+        parts = {path: state for path, part in self.named_modules() if (state := part.state())}
+        try:
+            program = self.to_program().to_dict()
+        except DefinitionError:  # code that no import finds: its state can be loaded into a module, all the same
+            program = None
+        write_state(Path(path), parts=parts, program=program)
+
+    def load(self, path: str | Path) -> None:
+        """Take the state in a file that `save` wrote of a module of the same shape.
+
+        Raises:
+            DefinitionError: the file is no such state, is newer than this dspex, or is of another shape.
+        """
+        parts = dict(self.named_modules())
+        stored = read_state(Path(path))["parts"]
+        if missing := stored.keys() - parts.keys():
+            raise DefinitionError(
+                f"the state in {str(path)!r} has parts that this module lacks: {', '.join(sorted(missing))}"
+            )
+        for place, state in stored.items():
+            parts[place].restore(state)
 
     def node(self, path: str) -> Node:
         """Return this module and all below it as data; one that a user wrote is its class and arguments."""

@@ -74,6 +74,7 @@ class Predict(Module):
         self.model: LanguageModel | str | None = own_model
         self.adapter = adapter_named(own_adapter)
         self.repairs = repairs
+        self.foreign: Mapping[str, Any] = {}  # what a state of dspy holds beyond this
         self.settings = {name: value for name, value in given.items() if value is not None}
 
     def contract(self) -> Signature:
@@ -89,6 +90,9 @@ class Predict(Module):
             raise DefinitionError(
                 f"{type(self).__name__} at {path!r} extends Predict; hold a Predict in a Module instead"
             )
+        return Node(id=path, kind="predict", signature=self.signature, config=self._config(path))
+
+    def _config(self, path: str) -> dict[str, Any]:
         config: dict[str, Any] = plain(self.settings)
         if self.repairs != 1:
             config["repairs"] = self.repairs
@@ -101,7 +105,30 @@ class Predict(Module):
                     f"the adapter of {path!r} is an object of your own; name one ({known}) to store it"
                 )
             config["adapter"] = self.adapter.name
-        return Node(id=path, kind="predict", signature=self.signature, config=config)
+        return config
+
+    def state(self) -> Mapping[str, Any]:
+        """Return signature, demonstrations and settings."""
+        return {"signature": self.signature.to_dict(), "demos": plain(self.demos), "config": self._config("self")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take signature, demonstrations and settings; a model or adapter object of this predictor stays."""
+        stored = Signature.from_dict(state["signature"])
+        own = self.signature.fields
+        fields = [
+            replace(field, type=own[name].type) if name in own and own[name].type == field.type else field
+            for name, field in stored.fields.items()
+        ]  # types of the code know their Python classes, those from a file do not
+        self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
+        self.demos = [dict(demo) for demo in state["demos"]]
+        config = dict(state["config"])
+        model, adapter = config.pop("model", None), config.pop("adapter", None)
+        if self.model is None or isinstance(self.model, str):
+            self.model = model
+        if self.adapter is None or adapter is not None:
+            self.adapter = adapter_named(adapter)
+        self.repairs = config.pop("repairs", 1)
+        self.settings = config
 
     def slots(self) -> Mapping[str, Slot]:
         """Return instructions (which the signature holds) and demonstrations."""
@@ -129,7 +156,7 @@ class Predict(Module):
         known = {"demos", "instructions", "model", "adapter", *SETTINGS}
         return slot in known or _described(slot) in self.signature.fields
 
-    def declared(self, path: str) -> Sequence[Variable]:
+    def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables declared in line, named by their paths unless they have names."""
         return [variable.named(f"{path}.{slot}", f"{path}.{slot}") for slot, variable in self._declared.items()]
 

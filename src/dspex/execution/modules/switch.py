@@ -50,7 +50,7 @@ class Switch(Module):
             id=path, kind="switch", signature=self.contract(), config=config, children={"alternatives": children}
         )
 
-    def declared(self, path: str) -> Sequence[Variable]:
+    def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the choice."""
         name = f"{path}.self"
         return [

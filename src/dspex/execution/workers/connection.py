@@ -185,6 +185,8 @@ class Connection(asyncio.Protocol):
         self._pending[number] = pending
         self._transport.write(frame)
         try:
+            if seconds is None and self._flowing.is_set():
+                return await pending.future
             async with asyncio.timeout(seconds):
                 if not self._flowing.is_set():
                     await self._flowing.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,7 @@ from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
 from dspex.execution.workers.connection import Caller
 from dspex.execution.workers.orphans import run_mark, sweep
 from dspex.execution.workers.queue import Queue
-from dspex.execution.workers.restarts import Intensity
+from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
 from dspex.execution.workers.supervisor import ChildSpec, Policy, Supervisor
@@ -77,7 +77,7 @@ class Pool:
         self._clock = clock or SystemClock()
         self._observer = observer or Silent()
         self._run = run_mark()
-        policy = Policy(intensity=config.intensity, stops_together=True)
+        policy = Policy(intensity=config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
         self._supervisor = Supervisor(config.name, policy=policy, clock=self._clock, rng=rng)
         self._breaker = CircuitBreaker(config.breaker, self._clock)
         self._serving: set[str] = set()
@@ -87,6 +87,7 @@ class Pool:
         self._counts = {"answered": 0, "failed": 0, "rejected": 0}
         self._failure: DspexError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._growing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Pool":
         await self.start()
@@ -128,6 +129,7 @@ class Pool:
         """End every worker in order; calls that still wait fail with a retryable error."""
         self._failure = self._failure or WorkerLostError(f"pool {self.config.name!r} has ended")
         self._queue.fail(self._failure)
+        await asyncio.gather(*self._growing, return_exceptions=True)  # a start that is cut short would be lost
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -281,13 +283,16 @@ class Pool:
             return worker
         if self._target < self.config.maximum:
             self._target += 1
-            self._spawn(self._supervisor.add(self._child(self._target + self.config.spares - 1)))
+            growing = self._spawn(self._supervisor.add(self._child(self._target + self.config.spares - 1)))
+            self._growing.add(growing)
+            growing.add_done_callback(self._growing.discard)
         return await self._queue.wait(handle, ends)
 
-    def _spawn(self, coroutine: Any) -> None:  # noqa: ANN401  # a coroutine that returns nothing
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _beat(self) -> None:
         while True:

@@ -88,7 +88,7 @@ class ChildProcess:
         pipes = [os.pipe() for _ in range(2)]
         theirs = [pair[1].fileno() for pair in pairs]
         try:
-            process = _spawn(spec, run, theirs, [pipe[1] for pipe in pipes])
+            process = _spawn(spec, run, channels=theirs, outputs=[pipe[1] for pipe in pipes])
         except OSError as error:
             for pair in pairs:
                 pair[0].close()
@@ -105,7 +105,7 @@ class ChildProcess:
         loop = asyncio.get_running_loop()
         transports: list[asyncio.BaseTransport] = []
         for pair, connection in zip(pairs, (channel, health), strict=True):
-            pair[0].setblocking(False)
+            pair[0].settimeout(0)
             made, _ = await loop.create_connection(lambda item=connection: item, sock=pair[0])  # type: ignore[misc]
             transports.append(made)
         for (read, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
@@ -158,7 +158,7 @@ class ChildProcess:
             return None
 
 
-def _spawn(spec: WorkerSpec, run: str, channels: list[int], outputs: list[int]) -> "subprocess.Popen[bytes]":
+def _spawn(spec: WorkerSpec, run: str, *, channels: list[int], outputs: list[int]) -> "subprocess.Popen[bytes]":
     options: dict[str, Any] = {
         "channel": channels[0],
         "health": channels[1],

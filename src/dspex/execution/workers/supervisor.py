@@ -137,11 +137,11 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop every child, the last one first."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        async with self._turn:
+        async with self._turn:  # nothing is half started or half stopped while this is held
+            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._end_all()
 
     async def add(self, spec: ChildSpec) -> None:
@@ -161,7 +161,7 @@ class Supervisor:
                 self._slots.remove(slot)
 
     async def tick(self) -> None:
-        """React to every end that was noticed, and start what is due; the supervisor's own task calls it when needed."""
+        """React to every end that was noticed, and start what is due. The supervisor's own task calls it."""
         async with self._turn:
             while self._exits and self._failure is None:
                 slot, child, error = self._exits.pop(0)
@@ -258,9 +258,10 @@ class Supervisor:
         self._ended.set()
 
     async def _end(self, slot: _Slot) -> None:
-        child, slot.child, slot.due = slot.child, None, None
+        slot.due = None
         if slot.monitor is not None:
             slot.monitor.cancel()
             slot.monitor = None
-        if child is not None:
-            await child.stop()
+        if slot.child is not None:
+            await slot.child.stop()
+            slot.child = None  # not before: whoever is cancelled here leaves it to the next who stops it

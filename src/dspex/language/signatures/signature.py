@@ -66,11 +66,11 @@ class _View(Generic[R]):
         self.__doc__ = function.__doc__
 
     def __get__(self, instance: "Signature | None", owner: "type[Signature]") -> R:
-        value = instance if instance is not None else _compiled(owner)
-        kept = value.__dict__
-        if self.name not in kept:
-            kept[self.name] = self.function(value)
-        return kept[self.name]  # type: ignore[no-any-return]
+        value = instance if instance is not None else owner.__dict__.get("__signature_value__") or _compiled(owner)
+        try:
+            return value.__dict__[self.name]  # type: ignore[no-any-return]
+        except KeyError:
+            return value.__dict__.setdefault(self.name, self.function(value))  # type: ignore[no-any-return]
 
 
 def _compiled(owner: "type[Signature]") -> "Signature":

@@ -5,7 +5,7 @@ One description of each resource; tables, API types and documentation are derive
 
 from dspex.operations.resources.actions import ACTIONS, Action, Operations
 from dspex.operations.resources.domain import DOMAIN, Domain
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord, SignatureRecord
+from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, SignatureRecord
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
 from dspex.operations.resources.ports import Insert, Query, Store, Update
 from dspex.operations.resources.recorded import RecordedModule
@@ -22,7 +22,6 @@ __all__ = [
     "Insert",
     "Operations",
     "ProgramRecord",
-    "ProgramVersionRecord",
     "Query",
     "RecordedModule",
     "Resource",

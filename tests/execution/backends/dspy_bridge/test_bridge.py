@@ -121,7 +121,12 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
             handle, {"question": "?"}, context, on_event=lambda kind, data: heard.append((data["path"], data["state"]))
         )
         assert (prediction.answer, prediction.trust) == ("yes", "high")
-        assert heard == [("search", "begun"), ("search", "done"), ("answer.predict", "begun"), ("answer.predict", "done")]
+        assert heard == [
+            ("search", "begun"),
+            ("search", "done"),
+            ("answer.predict", "begun"),
+            ("answer.predict", "done"),
+        ]
         state = await bridge.export_state(handle)
         state["search"]["signature"]["instructions"] = "Find it."
         restored = await bridge.import_program("rag:Hops", state={**state, "metadata": {}})
@@ -132,7 +137,8 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
 
 
 @pytest.mark.parametrize(
-    ("target", "why"), [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "no dspy module but int")]
+    ("target", "why"),
+    [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "no dspy module but int")],
 )
 def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
     async def test(bridge, context):
@@ -181,7 +187,8 @@ def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(in
             compile={"num_trials": 2, "minibatch": False} if mipro else {},
         )
         better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
-        assert better.assignment["self.demos"]
+        assert better.assignment["self.instructions"]
+        assert mipro or better.assignment["self.demos"]  # where all candidates are equal, MIPROv2 keeps the first
         assert heard[0]["optimizer"] == optimizer
         assert heard[-1]["scored"] >= 2
         again = await bridge.create_program(better)
@@ -219,7 +226,9 @@ def test_cancelling_a_long_run_stops_its_model_calls_within_a_second(interpreter
             await asyncio.sleep(0.01)
         assert time.monotonic() - began < 1.0
         asked = len(context.model.requests)
-        assert (await bridge.execute_program(await bridge.create_program(predicting()), {"question": "?"}, context)).answer
+        assert (
+            await bridge.execute_program(await bridge.create_program(predicting()), {"question": "?"}, context)
+        ).answer
         assert len(context.model.requests) == asked + 1
 
     with_bridge(interpreter, test, paths=(folder,))
@@ -270,7 +279,7 @@ def test_without_dspy_the_error_says_what_to_install(tmp_path):
 
 def test_signatures_survive_the_way_to_dspy_and_back():
     text = (
-        "name: str[min_length=2] \"who\", tags: list[str][min_items=1], n: int[ge=0, le=9] = 3, note: str? "
+        'name: str[min_length=2] "who", tags: list[str][min_items=1], n: int[ge=0, le=9] = 3, note: str? '
         "-> grade: Literal['A', 'B'], scores: dict[str, float], ok: bool | int"
     )
     value = Signature(text, "Grade it.", name="Grading")

@@ -15,10 +15,10 @@ from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import imported, lowered, space_of, values_of
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.remote import Answerer, Metric, Tools
-from dspex.execution.context import OpenSpan, Run, RunContext
+from dspex.execution.context import OpenSpan, Run, RunContext, guarded
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
-from dspex.language.records import Prediction, Trace
+from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.telemetry import Observer
 
@@ -125,6 +125,10 @@ class DspyBackend:
         self, handle: Handle, inputs: Mapping[str, Any], context: RunContext, *, on_event: Progress | None = None
     ) -> Prediction:
         """Run a program once; see `Backend.execute_program`. With `on_event`, predictors are heard as they answer."""
+        if context.is_bounded:
+            return await guarded(
+                context, lambda inside: self.execute_program(handle, inputs, inside, on_event=on_event)
+            )
         kept = self._programs.get(handle)
         signature = kept.program.signature
         values = signature.validate_inputs(inputs)
@@ -132,10 +136,11 @@ class DspyBackend:
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
         run = context.run or Run(context.observer, context.clock, {})
         first = len(run.spans)
-        answer, span = await self._run(kept, "execute_program", args, context=replace(context, run=run), events=on_event)
+        answer, span = await self._run(
+            kept, "execute_program", args, context=replace(context, run=run), events=on_event
+        )
         outputs = _outputs(signature, answer)
-        spans = tuple(run.spans) if context.run is None else run.below(span.id, first=first)
-        return Prediction.of_run(outputs, Trace(run.trace_id, spans))
+        return Prediction.of_run(outputs, run.trace(span.id, first=first))
 
     async def _run(
         self,
@@ -151,6 +156,8 @@ class DspyBackend:
         own = kept.program.root.config.get("model")
         model = context.model_for(own)
         adapter = kept.program.root.config.get("adapter") or context.adapter_for(None, model).name
+        if adapter not in {"chat", "json"}:
+            raise DefinitionError(f"dspy has no adapter {adapter!r} of ours; use 'chat' or 'json' for this node")
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         answerer = Answerer(context=context, span=span, model=model, tools=self._tools, metric=metric)
         if events is not None:
@@ -211,9 +218,7 @@ class DspyBackend:
         """Run a program on every row; a row that fails has `error` set and no score."""
         kept = self._programs.get(handle)
         args = {"rows": [dict(row) for row in rows], "inputs": list(kept.program.signature.input_fields)}
-        answer, _ = await self._run(
-            kept, "evaluate_program", args, context=context, events=on_progress, metric=metric
-        )
+        answer, _ = await self._run(kept, "evaluate_program", args, context=context, events=on_progress, metric=metric)
         return list(answer["rows"])
 
     async def export_state(self, handle: Handle) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _RULES = {
 
 
 def to_wire(signature: Signature) -> dict[str, Any]:
-    """Return `{name, instructions, fields: [{name, role, desc, schema, default?}], $defs}`; names are those models see."""
+    """Return `{name, instructions, fields: [{name, role, desc, schema, default?}], $defs}`, under wire names."""
     found: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     for validator in (signature.input_validator, signature.output_validator):

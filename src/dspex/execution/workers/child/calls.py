@@ -3,7 +3,6 @@
 import ctypes
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 
@@ -20,6 +19,32 @@ class RemoteError(Exception):
         self.call = call
 
 
+class Waiter:
+    """An answer to come, for one thread: a future that costs a lock instead of a condition."""
+
+    __slots__ = ("_answer", "_error", "_lock", "is_done")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._answer: Any = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def settle(self, answer: object, error: "BaseException | None" = None) -> None:
+        """Set the answer or the error; the first one counts."""
+        if not self.is_done:
+            self.is_done, self._answer, self._error = True, answer, error
+            self._lock.release()
+
+    def result(self) -> Any:  # noqa: ANN401  # any JSON value
+        """Wait and return the answer, or raise the error."""
+        self._lock.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
 class Call:
     """A request in work. Its methods may be used from any thread that the host starts for it."""
 
@@ -33,7 +58,7 @@ class Call:
         self._send = send
         self._ask = ask
         self._lock = threading.Lock()
-        self._waiting: dict[int, Future[Any]] = {}
+        self._waiting: dict[int, Waiter] = {}
         self._thread: int | None = None
 
     def emit(self, event: str, data: object) -> None:
@@ -47,18 +72,14 @@ class Call:
             RemoteError: the parent could not answer.
             Cancelled: the call was cancelled meanwhile.
         """
-        return self.callback_future(command, args).result()
-
-    def callback_future(self, command: str, args: "dict[str, Any]") -> "Future[Any]":
-        """Ask the parent; the future holds its answer."""
-        future: Future[Any] = Future()
+        waiter = Waiter()
         with self._lock:
             if self.is_cancelled:
                 raise Cancelled
-            number = self._ask(future, self)
-            self._waiting[number] = future
+            number = self._ask(waiter, self)
+            self._waiting[number] = waiter
         self._send({"id": self.id, "call": number, "cmd": command, "data": args})
-        return future
+        return waiter.result()
 
     def answered(self, number: int) -> None:
         """Forget a callback whose answer has come."""
@@ -74,9 +95,8 @@ class Call:
             waiting, self._waiting = self._waiting, {}
             if not waiting and self._thread is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(Cancelled())
+        for waiter in waiting.values():
+            waiter.settle(None, Cancelled())
 
     def begin(self) -> None:
         """Note the thread that carries the call out.

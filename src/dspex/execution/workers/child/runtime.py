@@ -14,10 +14,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from .calls import Call, Cancelled, RemoteError
+from .calls import Call, Cancelled, RemoteError, Waiter
 from .frames import JSON, MSGPACK, FrameError, Splitter, pack
 
 PROTOCOL = 1
@@ -58,7 +57,7 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
     for item in sockets:
         item.set_inheritable(False)  # a process that the program starts must not keep the channel open
-        item.setblocking(True)
+        item.settimeout(None)
     runtime = Runtime(sockets[0], options)
     threading.Thread(target=runtime.answer_pings, args=(sockets[1],), daemon=True, name="health").start()
     try:
@@ -99,7 +98,7 @@ class Runtime:
         self._codec = JSON
         self._sending = threading.Lock()
         self._calls: dict[int, Call] = {}
-        self._asked: dict[int, tuple[Future[Any], Call]] = {}
+        self._asked: dict[int, tuple[Waiter, Call]] = {}
         self._last_asked = 0
         self._counting = threading.Lock()
         self._work: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -196,25 +195,22 @@ class Runtime:
         except BaseException as error:  # noqa: BLE001  # also what a program raises to leave: it is its answer
             return _cancelled() if call.is_cancelled else {"error": fault(error)}
 
-    def _register(self, future: "Future[Any]", call: Call) -> int:
+    def _register(self, waiter: Waiter, call: Call) -> int:
         with self._counting:
             self._last_asked += 1
-            self._asked[self._last_asked] = (future, call)
+            self._asked[self._last_asked] = (waiter, call)
             return self._last_asked
 
     def _answer(self, message: "dict[str, Any]") -> None:
-        future, call = self._asked.pop(message["call"], (None, None))
-        if future is None or call is None:
+        waiter, call = self._asked.pop(message["call"], (None, None))
+        if waiter is None or call is None:
             return
         call.answered(message["call"])
-        try:
-            if "error" in message:
-                found = message["error"]
-                future.set_exception(RemoteError(found["code"], found["message"], message["call"]))
-            else:
-                future.set_result(message.get("ok"))
-        except InvalidStateError:  # the call was cancelled in the same moment
-            return
+        if "error" in message:
+            found = message["error"]
+            waiter.settle(None, RemoteError(found["code"], found["message"], message["call"]))
+        else:
+            waiter.settle(message.get("ok"))
 
     def _cancel(self, args: "dict[str, Any]") -> bool:
         call = self._calls.get(args["id"])

@@ -20,7 +20,7 @@ except ImportError as error:
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*BaseLM\.forward")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messages=")
 
-__all__ = ["AdapterParseError", "adapter", "chat_completion", "dspy", "satisfies", "turn_off_caches", "VERSION"]
+__all__ = ["VERSION", "AdapterParseError", "adapter", "chat_completion", "dspy", "satisfies", "turn_off_caches"]
 
 VERSION: str = dspy.__version__
 
@@ -54,4 +54,4 @@ def adapter(name: str) -> Any:  # noqa: ANN401
 def satisfies(spec: str) -> bool:
     """Whether the installed version fits "3.4.1", "==3.4.*" or an empty requirement."""
     wanted = spec.removeprefix("==").strip()
-    return not wanted or VERSION == wanted or (wanted.endswith(".*") and VERSION.startswith(wanted[:-1]))
+    return not wanted or wanted == VERSION or (wanted.endswith(".*") and VERSION.startswith(wanted[:-1]))

@@ -28,6 +28,7 @@ class DspyHost:
         compat.turn_off_caches()
         self._config = config
         self._programs: dict[str, Any] = {}
+        self._adapters = {name: compat.adapter(name) for name in ("chat", "json")}
         self._lock = threading.Lock()
         self.commands = {
             "create_program": self._create,
@@ -72,7 +73,7 @@ class DspyHost:
     @contextmanager
     def _settings(self, call: Any, args: "dict[str, Any]", callbacks: "list[Any]") -> "Iterator[None]":  # noqa: ANN401
         lm = WireLM(call, args["model"])
-        with dspy.context(lm=lm, adapter=compat.adapter(args["adapter"]), callbacks=callbacks, disable_history=True):
+        with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], callbacks=callbacks, disable_history=True):
             try:
                 yield
             except AdapterParseError as error:
@@ -84,7 +85,7 @@ class DspyHost:
         callbacks = [Watching(call, program)] if args.get("stream") else []
         with self._settings(call, args, callbacks):
             prediction = program(**args["inputs"])
-        return programs.plain(prediction.toDict())  # type: ignore[no-any-return]
+        return programs.plain(prediction.toDict())
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args, []):

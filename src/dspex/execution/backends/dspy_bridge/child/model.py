@@ -14,7 +14,7 @@ class WireLM(dspy.BaseLM):
 
     def __init__(self, call: Any, about: "dict[str, Any]") -> None:  # noqa: ANN401
         super().__init__(model=about["name"], cache=False)
-        self.kwargs = {}
+        self.kwargs: dict[str, Any] = {}
         self.call = call
         self._abilities = frozenset(about.get("capabilities", ()))
 

@@ -32,7 +32,7 @@ class _Scoring:
             self._sum += score
             done, mean = self._count, self._sum / self._count
         self._call.emit("progress", {"scored": done, "last": score, "mean": mean, "examples": self._examples})
-        return score if trace is None else bool(score >= 1.0)  # type: ignore[return-value]
+        return score if trace is None else bool(score >= 1.0)
 
 
 def _examples(rows: "list[dict[str, Any]]", inputs: "list[str]") -> "list[Any]":

@@ -97,7 +97,11 @@ _KINDS: "dict[str, Any]" = {
 def described(program: Any) -> "dict[str, Any]":  # noqa: ANN401
     """Return the predictors of a program, and the names that its `forward` takes (none where it takes any)."""
     found = inspect.signature(type(program).forward).parameters.values()
-    named = [item.name for item in found if item.name != "self" and item.kind in {item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY}]
+    named = [
+        item.name
+        for item in found
+        if item.name != "self" and item.kind in {item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY}
+    ]
     anything = any(item.kind is item.VAR_KEYWORD for item in found)
     return {"predictors": describe(program), "forward": [] if anything else named, "dspy": compat.VERSION}
 

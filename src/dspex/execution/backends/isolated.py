@@ -1,0 +1,111 @@
+"""Native programs in supervised workers: code that may crash, hang or leak does so there (`isolation: process`)."""
+
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.held import Held
+from dspex.execution.backends.remote import Answerer
+from dspex.execution.context import Run, RunContext, guarded
+from dspex.execution.modules import CodeRoot
+from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
+from dspex.language.programs import Program
+from dspex.language.records import Prediction
+from dspex.telemetry import Observer
+
+HOST = Path(__file__).parent / "native_host.py"
+
+
+class IsolatedBackend:
+    """Runs native programs in workers of this interpreter; models answer in this process, keys stay here.
+
+    Owned by one event loop; `async with` starts and ends its workers. The trace holds the model calls and the
+    backend's span; the spans of modules stay in the worker.
+    """
+
+    name = "isolated"
+
+    def __init__(
+        self,
+        *,
+        code: CodeRoot | None = None,
+        pool: PoolConfig | None = None,
+        seconds: float | None = None,
+        memory_limit: int | None = None,
+        observer: Observer | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Take where code programs are imported from, in the workers only, and a deadline for every call."""
+        found: tuple[BackendCapability, ...] = ("isolation",) if code is None else ("isolation", "code_programs")
+        self.capabilities: frozenset[BackendCapability] = frozenset(found)
+        config = {} if code is None else {"code": {"folder": str(code.folder), "name": code.name}}
+        spec = WorkerSpec(
+            host=HOST, interpreter=sys.executable, config=config, concurrency=4, memory_limit=memory_limit
+        )
+        self._pool = Pool(pool or PoolConfig(name="native", maximum=2, spares=1), spec, observer=observer, rng=rng)
+        self._seconds = seconds
+        self._programs: Held[tuple[Program, Loading]] = Held()
+
+    async def __aenter__(self) -> "IsolatedBackend":
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.stop()
+
+    def stats(self) -> PoolStats:
+        """Return what every worker does at this moment."""
+        return self._pool.stats()
+
+    async def create_program(self, program: Program) -> Handle:
+        """Build the program in a worker; see `Backend.create_program`."""
+        handle = Handle(program.content_hash)
+        if handle not in self._programs:
+            args = {"program": program.to_dict()}
+            await self._pool.call("create_program", args, seconds=self._seconds)
+            self._programs.put(handle, (program, Loading(handle=handle, args=args)))
+        return handle
+
+    async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        """Run a program once in a worker; see `Backend.execute_program`."""
+        if context.is_bounded:
+            return await guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
+        program, loading = self._programs.get(handle)
+        validator = program.signature.input_validator
+        model = context.model_for(program.root.config.get("model"))
+        args = {
+            "handle": handle,
+            "inputs": validator.dump(validator(inputs)),
+            "model": {"name": model.name, "capabilities": sorted(model.capabilities)},
+            "seed": context.seed,
+        }
+        run = context.run or Run(context.observer, context.clock, {})
+        first = len(run.spans)
+        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
+        answerer = Answerer(context=context, span=span, model=model)
+        try:
+            answer = await self._pool.call(
+                "execute_program", args, seconds=self._seconds, caller=answerer, program=loading
+            )
+            outputs = program.signature.validate_outputs(answer["outputs"])
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end()
+        return Prediction.of_run(outputs, run.trace(span.id, first=first))
+
+    async def delete_program(self, handle: Handle) -> None:
+        """Forget one program, here and in every worker."""
+        self._programs.delete(handle)
+        self._pool.forget(handle)
+        await self._pool.broadcast("delete_program", {"handle": handle})
+
+    async def list_programs(self) -> Sequence[Handle]:
+        """Return the handles of all programs."""
+        return self._programs.handles()

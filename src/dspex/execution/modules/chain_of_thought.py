@@ -1,0 +1,52 @@
+"""Reasons before it answers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dspex.execution.adapters import Adapter
+from dspex.execution.clients import LanguageModel
+from dspex.execution.modules.module import Module
+from dspex.execution.modules.predict import Predict
+from dspex.language.programs import Node
+from dspex.language.records import Prediction
+from dspex.language.signatures import Signature, SignatureLike
+
+
+class ChainOfThought(Module):
+    """Adds an output `reasoning` before those of the signature, so that the model thinks before it commits itself.
+
+    With `steps`, the reasoning is a list of steps instead of one text. Source: Wei et al., "Chain-of-Thought Prompting
+    Elicits Reasoning in Large Language Models", 2022.
+    """
+
+    def __init__(
+        self,
+        signature: SignatureLike,
+        *,
+        steps: bool = False,
+        demos: Iterable[Mapping[str, Any]] = (),
+        model: LanguageModel | str | None = None,
+        adapter: Adapter | str | None = None,
+        **settings: Any,  # noqa: ANN401  # those of Predict
+    ) -> None:
+        """Take the contract; the other arguments are those of `Predict`."""
+        self.steps = steps
+        self.declared = Signature.of(signature)
+        type_, desc = ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
+        reasoned = self.declared.prepend("reasoning", type_, desc=desc)
+        self.predict = Predict(reasoned, demos=demos, model=model, adapter=adapter, **settings)
+
+    def contract(self) -> Signature:
+        """Return the signature, `reasoning` included."""
+        return self.predict.signature
+
+    async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
+        """Ask once."""
+        return await self.predict.acall(**inputs)
+
+    def node(self, path: str) -> Node:
+        """Return this module as data."""
+        below = "predict" if path == "self" else f"{path}.predict"
+        config = {"steps": True} if self.steps else {}
+        children = {"predict": self.predict.node(below)}
+        return Node(id=path, kind="chain_of_thought", signature=self.declared, config=config, children=children)

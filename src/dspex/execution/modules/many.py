@@ -1,0 +1,105 @@
+"""One module many times: on many rows at once, or again until it succeeds."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dspex.errors import DefinitionError, DspexError, ExecutionError
+from dspex.execution.context import current
+from dspex.execution.modules.module import Module
+from dspex.language.programs import Node
+from dspex.language.records import Prediction
+from dspex.language.signatures import Signature
+
+
+class Parallel(Module):
+    """Runs one module on every row, several at a time: `results` in the order of the rows.
+
+    A row that fails has None as its result and its error in `errors`; it does not stop the others.
+    """
+
+    signature = Signature("rows: list[dict] -> results: list[any], errors: list[any]", name="Parallel")
+
+    def __init__(self, module: Module, *, concurrency: int = 16) -> None:
+        """Take the module, and how many rows are under way at once."""
+        if concurrency < 1:
+            raise DefinitionError(f"concurrency is at least 1, not {concurrency!r}")
+        self.module = module
+        self.concurrency = concurrency
+
+    async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+        """Run them all."""
+        rows: Sequence[Mapping[str, Any]] = self.signature.validate_inputs(inputs)["rows"]
+        results: list[Prediction | None] = [None] * len(rows)
+        errors: list[DspexError | None] = [None] * len(rows)
+        left = iter(enumerate(rows))
+
+        async def worker() -> None:
+            for index, row in left:
+                try:
+                    results[index] = await self.module.acall(**row)
+                except DspexError as error:
+                    errors[index] = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self.concurrency, len(rows))):
+                group.create_task(worker())
+        return {"results": results, "errors": errors}
+
+    def node(self, path: str) -> Node:
+        """Return this module as data."""
+        below = "module" if path == "self" else f"{path}.module"
+        children = {"module": self.module.node(below)}
+        return Node(id=path, kind="parallel", config={"concurrency": self.concurrency}, children=children)
+
+
+class Retry(Module):
+    """Runs a module again where it fails or its answer is not accepted, with another seed each time."""
+
+    def __init__(
+        self, module: Module, *, attempts: int = 3, accept: Callable[[Prediction], bool] | None = None
+    ) -> None:
+        """Take the module, how often it is run at most, and what an answer has to pass."""
+        if attempts < 1:
+            raise DefinitionError(f"attempts is at least 1, not {attempts!r}")
+        self.module = module
+        self.attempts = attempts
+        self.accept = accept
+
+    def contract(self) -> Signature:
+        """Return the module's own."""
+        return self.module.contract()
+
+    async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
+        """Run until an answer is accepted.
+
+        Raises:
+            ExecutionError: the last attempt failed, or no answer was accepted.
+        """
+        context = current()
+        for attempt in range(self.attempts):
+            given = context if attempt == 0 else replace(context, seed=(context.seed or 0) + attempt)
+            try:
+                prediction = await self.module.acall(given, **inputs)
+            except ExecutionError:
+                if attempt == self.attempts - 1:
+                    raise
+                continue
+            if self.accept is None or self.accept(prediction):
+                return prediction
+        raise ExecutionError(f"none of {self.attempts} answers of {type(self.module).__name__} was accepted")
+
+    def node(self, path: str) -> Node:
+        """Return this module as data.
+
+        Raises:
+            DefinitionError: it has a function `accept`, which is no data.
+        """
+        if self.accept is not None:
+            raise DefinitionError(
+                f"Retry at {path!r} has a function `accept`; write a Module class around it to store it"
+            )
+        below = "module" if path == "self" else f"{path}.module"
+        children = {"module": self.module.node(below)}
+        return Node(id=path, kind="retry", config={"attempts": self.attempts}, children=children)

@@ -1,0 +1,91 @@
+"""The dspy side of the comparison: cases on standard input, what dspy made of them on standard output."""
+
+import json
+import os
+import sys
+import tempfile
+import warnings
+from types import SimpleNamespace
+from typing import Literal, Optional
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+warnings.simplefilter("ignore")
+
+import dspy  # noqa: E402
+from dspy.clients.base_lm import BaseLM  # noqa: E402
+from pydantic import BaseModel  # noqa: E402
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+class Typed(dspy.Signature):
+    """Fill the fields."""
+
+    text: str = dspy.InputField()
+    n: int = dspy.OutputField()
+    ratio: float = dspy.OutputField()
+    is_it: bool = dspy.OutputField()
+    mood: Literal["glad", "sad"] = dspy.OutputField()
+    words: list[str] = dspy.OutputField()
+    person: Person = dspy.OutputField()
+    note: Optional[str] = dspy.OutputField()  # noqa: UP045
+
+
+class Scripted(BaseLM):
+    def __init__(self, replies):
+        super().__init__("scripted", cache=False)
+        self.replies = list(replies)
+
+    def forward(self, prompt=None, messages=None, **kwargs):
+        text = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        choice = SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop")
+        return SimpleNamespace(choices=[choice], usage={}, model="scripted")
+
+
+class Both(dspy.Module):
+    def __init__(self):
+        self.cot = dspy.ChainOfThought("question -> answer")
+        self.preds = [dspy.Predict("a_thing, b -> c")]
+        self.d = {"k": dspy.Predict("x -> y")}
+
+
+def outputs(module, adapter, replies):
+    made = {
+        "qa": lambda: dspy.Predict("question -> answer"),
+        "typed": lambda: dspy.Predict(Typed),
+        "cot": lambda: dspy.ChainOfThought("question -> answer"),
+    }[module]()
+    inputs = {"text": "t"} if module == "typed" else {"question": "q"}
+    kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[adapter]()
+    try:
+        with dspy.context(lm=Scripted(replies), adapter=kind):
+            found = made(**inputs)
+    except Exception:  # noqa: BLE001  # whatever dspy raises counts as an error
+        return "error"
+    return {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in found.items()}
+
+
+def saved():
+    program = Both()
+    program.preds[0].demos = [dspy.Example(a_thing="1", b="2", c="3").with_inputs("a_thing", "b")]
+    program.cot.predict.signature = program.cot.predict.signature.with_instructions("Be brief.")
+    program.cot.predict.lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret", temperature=0.3)
+    with tempfile.TemporaryDirectory() as folder:
+        program.save(f"{folder}/state.json")
+        with open(f"{folder}/state.json") as file:
+            return json.load(file)
+
+
+if __name__ == "__main__":
+    given = json.load(sys.stdin)
+    if sys.argv[1:] == ["load"]:
+        program = Both()
+        program.load_state({name: part for name, part in given.items() if name != "metadata"})
+        sys.stdout.write(json.dumps(program.dump_state(), default=dict))
+    else:
+        sys.stdout.write(
+            json.dumps({"outputs": {name: outputs(*case) for name, case in given.items()}, "state": saved()})
+        )

@@ -1,0 +1,144 @@
+"""dspy and dspex on the same replies: the parsed outputs are the same.
+
+dspy runs in an interpreter of its own (`DSPEX_DSPY_PYTHON`, else this one where it is installed).
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel
+
+from dspex import ChainOfThought, Module, Output, Predict, Signature, from_dspy_state, to_dspy_state
+from dspex.errors import AdapterError
+from dspex.execution.context import RunContext
+from dspex.testing import ScriptedModel
+
+PYTHON = os.environ.get("DSPEX_DSPY_PYTHON") or (sys.executable if importlib.util.find_spec("dspy") else "")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not PYTHON, reason="needs dspy 3.4, here or in the interpreter that DSPEX_DSPY_PYTHON names"),
+]
+PEER = Path(__file__).parent / "dspy_peer.py"
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+class Typed(Signature):
+    """Fill the fields."""
+
+    text: str
+    n: int = Output()
+    ratio: float = Output()
+    is_it: bool = Output()
+    mood: Literal["glad", "sad"] = Output()
+    words: list[str] = Output()
+    person: Person = Output()
+    note: str | None = Output()
+
+
+FIELDS = {
+    "n": "3",
+    "ratio": "0.5",
+    "is_it": "True",
+    "mood": "glad",
+    "words": '["a", "b"]',
+    "person": '{"name": "Ada", "age": 36}',
+    "note": "x",
+}
+
+
+def chat(fields: dict[str, str]) -> str:
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + "\n\n[[ ## completed ## ]]"
+
+
+def as_json(**changes: object) -> str:
+    read = {"n": 3, "ratio": 0.5, "is_it": True, "mood": "glad", "words": ["a", "b"], "note": "x"}
+    return json.dumps({**read, "person": {"name": "Ada", "age": 36}, **changes})
+
+
+CASES = {
+    "qa chat": ("qa", "chat", [chat({"answer": "Paris"})]),
+    "qa text around": ("qa", "chat", ["Sure!\n" + chat({"answer": "Paris"}) + "\nbye"]),
+    "qa first wins": ("qa", "chat", ["[[ ## answer ## ]]\none\n\n[[ ## answer ## ]]\ntwo"]),
+    "qa unknown header": ("qa", "chat", [chat({"mood": "glad", "answer": "Paris"})]),
+    "qa not completed": ("qa", "chat", ["[[ ## answer ## ]]\nParis"]),
+    "qa several lines": ("qa", "chat", [chat({"answer": "one\n\ntwo [[ three ]]"})]),
+    "qa falls back": ("qa", "chat", ["It is Paris.", '{"answer": "Paris"}']),
+    "qa json": ("qa", "json", ['{"answer": "Paris"}']),
+    "qa json in text": ("qa", "json", ['Here: {"answer": "Paris", "unknown": 1} done']),
+    "qa json fenced": ("qa", "json", ['```json\n{"answer": "Paris"}\n```']),
+    "qa json broken": ("qa", "json", ['{"answer": "Paris"']),
+    "qa json none": ("qa", "json", ["no idea"]),
+    "typed chat": ("typed", "chat", [chat(FIELDS)]),
+    "typed chat no note": ("typed", "chat", [chat({k: v for k, v in FIELDS.items() if k != "note"})]),
+    "typed json": ("typed", "json", [as_json()]),
+    "typed json null": ("typed", "json", [as_json(note=None)]),
+    "cot chat": ("cot", "chat", [chat({"reasoning": "because", "answer": "Paris"})]),
+    "cot json": ("cot", "json", ['{"reasoning": "because", "answer": "Paris"}']),
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict:
+    done = subprocess.run(
+        [PYTHON, str(PEER)], input=json.dumps(CASES), capture_output=True, text=True, timeout=120, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(module: str, adapter: str, replies: list[str]) -> object:
+    made = {
+        "qa": lambda: Predict("question -> answer", adapter=adapter),
+        "typed": lambda: Predict(Typed, adapter=adapter),
+        "cot": lambda: ChainOfThought("question -> answer", adapter=adapter),
+    }[module]()
+    inputs = {"text": "t"} if module == "typed" else {"question": "q"}
+    try:
+        outputs = made(RunContext(model=ScriptedModel(*replies)), **inputs)
+    except AdapterError:
+        return "error"
+    return {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in outputs.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_read_the_same_out_of_the_same_replies(theirs, case):
+    assert ours(*CASES[case]) == theirs["outputs"][case]
+
+
+class Both(Module):
+    def __init__(self):
+        self.cot = ChainOfThought("question -> answer")
+        self.preds = [Predict("a_thing, b -> c")]
+        self.d = {"k": Predict("x -> y")}
+
+
+def test_a_state_that_dspy_saved_comes_back_as_it_was(theirs):
+    module = Both()
+    from_dspy_state(module, theirs["state"])
+    assert module.preds[0].demos == [{"a_thing": "1", "b": "2", "c": "3"}]
+    again = to_dspy_state(module)
+    assert {k: v for k, v in again.items() if k != "metadata"} == {
+        k: v for k, v in theirs["state"].items() if k != "metadata"
+    }
+
+
+def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
+    module = Both()
+    module.cot.predict.signature = module.cot.predict.signature.with_instructions("Be brief.")
+    module.preds[0].demos = [{"a_thing": "1", "b": "2", "c": "3"}]
+    done = subprocess.run(
+        [PYTHON, str(PEER), "load"],
+        input=json.dumps(to_dspy_state(module)), capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["cot.predict"]["signature"]["instructions"] == "Be brief."
+    assert found["preds[0]"]["demos"] == [{"a_thing": "1", "b": "2", "c": "3"}]

@@ -1,0 +1,74 @@
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dspex.errors import BudgetError, WorkerLostError, WorkerTimeoutError
+from dspex.execution.backends import IsolatedBackend
+from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot
+from dspex.execution.workers import Intensity, PoolConfig
+from dspex.testing import ScriptedModel
+from dspex.testing.backends import BackendContract, answering
+
+pytestmark = pytest.mark.bridge
+FOLDER = Path(__file__).parent
+POOL = PoolConfig(name="native", intensity=Intensity(restarts=50))
+
+
+def program(name):
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import two_steps
+    finally:
+        sys.path.remove(str(FOLDER))
+    return getattr(two_steps, name)().to_program()
+
+
+class TestIsolated(BackendContract):
+    def make(self):
+        return IsolatedBackend(pool=POOL)
+
+
+def with_isolated(test, **options):
+    async def main():
+        async with asyncio.timeout(30), IsolatedBackend(code=CodeRoot(FOLDER), pool=POOL, **options) as backend:
+            await test(backend, RunContext(model=answering({"query": "q", "answer": 7, "sure": True})))
+
+    asyncio.run(main())
+
+
+def test_code_of_a_user_runs_in_another_process_on_the_model_of_this_one():
+    async def test(backend, context):
+        handle = await backend.create_program(program("TwoSteps"))
+        prediction = await backend.execute_program(handle, {"question": "?"}, context)
+        assert (prediction.answer, prediction.sure, prediction.usage.calls) == (7, True, 2)
+        where = await backend.create_program(program("Where"))
+        assert (await backend.execute_program(where, {"question": "?"}, context)).pid != os.getpid()
+
+    with_isolated(test)
+
+
+def test_code_that_crashes_or_hangs_harms_nobody_else():
+    async def test(backend, context):
+        crash, fine = [await backend.create_program(program(name)) for name in ("Crash", "TwoSteps")]
+        with pytest.raises(WorkerLostError):
+            await backend.execute_program(crash, {"question": "die"}, context)
+        assert (await backend.execute_program(fine, {"question": "?"}, context)).answer == 7
+        with pytest.raises(WorkerTimeoutError):
+            await backend.execute_program(crash, {"question": "hang"}, context)
+        assert (await backend.execute_program(fine, {"question": "?"}, context)).answer == 7
+
+    with_isolated(test, seconds=3.0)
+
+
+def test_the_error_of_the_model_is_the_error_of_the_run():
+    async def test(backend, context):
+        handle, error = await backend.create_program(program("TwoSteps")), BudgetError("no money left")
+        with pytest.raises(BudgetError) as caught:
+            await backend.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel(error)))
+        assert caught.value is error
+
+    with_isolated(test)

@@ -1,0 +1,155 @@
+import asyncio
+import threading
+
+import pytest
+
+from dspex import Module, Predict
+from dspex.errors import DefinitionError, SignatureError, ToolError
+from dspex.execution.clients import ToolSpec
+from dspex.execution.context import RunContext, entered
+from dspex.execution.tools import Policy, Tool, ToolSet
+from dspex.testing import FakeClock, ScriptedModel
+
+
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def shout(text: str) -> str:
+    """Make it loud."""
+    return text.upper()
+
+
+def test_a_typed_function_is_a_tool_with_a_schema():
+    spec = Tool.from_function(add).spec()
+    assert isinstance(spec, ToolSpec)
+    assert (spec.name, spec.description) == ("add", "Add two numbers.")
+    assert spec.parameters["required"] == ["a"]
+    assert spec.parameters["properties"]["a"]["type"] == "integer"
+
+
+def test_sync_and_async_functions_are_called_with_validated_arguments(go):
+    tools = ToolSet([add, shout])
+
+    async def main():
+        return await tools.run("add", {"a": "41"}), await tools.run("shout", {"text": "hi"})
+
+    assert go(main()) == (42, "HI")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [("add", {"a": "many"}, "a: must be int"), ("add", {"c": 1}, "unknown"), ("ad", {}, "Did you mean 'add'")],
+)
+def test_wrong_calls_are_tool_errors_that_say_what_is_wrong(go, name, arguments, said):
+    with pytest.raises(ToolError, match=said):
+        go(ToolSet([add]).run(name, arguments))
+
+
+def test_what_a_tool_raises_becomes_a_tool_error_with_its_cause(go):
+    def broken() -> str:
+        raise LookupError("nothing there")
+
+    with pytest.raises(ToolError, match="LookupError: nothing there") as caught:
+        go(Tool.from_function(broken).run({}))
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_a_timeout_ends_an_attempt(go):
+    stopped = threading.Event()
+
+    async def hangs() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return ""
+
+    with pytest.raises(ToolError, match=r"within 0\.01 s"):
+        go(Tool.from_function(hangs, policy=Policy(timeout=0.01)).run({}))
+    assert stopped.is_set()
+
+
+def test_failures_are_tried_again_as_often_as_the_policy_says(go):
+    calls = []
+
+    def flaky() -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError("again")
+        return "done"
+
+    clock = FakeClock(jumps=True)
+    made = Tool(
+        name="flaky", description="", signature=Tool.from_function(flaky).signature, call=flaky,
+        policy=Policy(retries=2), clock=clock,
+    )  # fmt: skip
+    assert go(made.run({})) == "done"
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_permission_is_asked_for_each_call(go, is_async):
+    asked = []
+
+    def permit(name, arguments):
+        asked.append((name, arguments))
+        return arguments["a"] < 10
+
+    async def permit_later(name, arguments):
+        return permit(name, arguments)
+
+    tools = ToolSet([add], policies={"add": Policy(permit=permit_later if is_async else permit)})
+    assert go(tools.run("add", {"a": 1})) == 2
+    with pytest.raises(ToolError, match="not permitted"):
+        go(tools.run("add", {"a": 10}))
+    assert asked == [("add", {"a": 1, "b": 1}), ("add", {"a": 10, "b": 1})]
+
+
+def test_a_module_is_a_tool_and_its_usage_and_trace_nest(go):
+    class Outer(Module):
+        def __init__(self, tool):
+            self.tool = tool
+
+        async def forward(self):
+            return {"answer": await self.tool.run({"question": "why?"})}
+
+    tool = Tool.from_module(Predict("question -> answer"), name="ask")
+    model = ScriptedModel("[[ ## answer ## ]]\nbecause")
+    prediction = go(Outer(tool).acall(RunContext(model=model)))
+    assert prediction.answer == "because"
+    assert prediction.usage.calls == 1
+    assert [span.kind for span in prediction.trace.spans] == ["model", "module", "module"]
+
+
+def test_mistakes_in_a_tool_set_are_told_at_once():
+    with pytest.raises(DefinitionError, match="two tools are named 'add'"):
+        ToolSet([add, add])
+    with pytest.raises(DefinitionError, match="Did you mean 'add'"):
+        ToolSet([add], policies={"ad": Policy()})
+
+    def untyped(a):
+        return a
+
+    with pytest.raises(SignatureError, match="has no type"):
+        ToolSet([untyped])
+
+
+def test_cancelling_a_tool_is_no_tool_error(go):
+    async def main():
+        begun = asyncio.Event()
+
+        async def hangs() -> str:
+            begun.set()
+            await asyncio.Event().wait()
+            return ""
+
+        with entered(RunContext()):
+            task = asyncio.create_task(Tool.from_function(hangs, policy=Policy(retries=3)).run({}))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    go(main())
