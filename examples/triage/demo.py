@@ -97,7 +97,7 @@ async def search(services: Services, train: dspex.Dataset) -> Any:
         train=train,
         metric=dspex.exact_match,
         context=services.context,
-        search=dspex.Search(concurrency=1, seed=SEED, on_trial=told),
+        search=dspex.Search(rows=18, concurrency=1, seed=SEED, on_trial=told),
     )
     chosen = outcome.program.to_program()
     return replace(outcome, program=chosen)

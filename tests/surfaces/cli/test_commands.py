@@ -224,3 +224,17 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
     assert "TARGET" in out
+
+
+def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
+    assert code == 1
+    assert "name the others by --where" in said
+
+
+def test_optimize_refuses_rows_that_suit_no_predictor(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--model", "http://127.0.0.1:9/v1#none")
+    assert code == 1
+    assert "takes rows of text, result as demonstrations" in said

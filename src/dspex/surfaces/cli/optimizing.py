@@ -1,5 +1,6 @@
 """`dspex optimize`: search for better values of a program's variables, and say honestly what came of it."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
         module = build(await program_of_target(services, found), code=code)
         return await optimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
 
-    outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the outcome holds them too
+        outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     if out is not None:
         out.write_text(outcome.program.to_program().to_json() + "\n", encoding="utf-8")
     show_json(_facts(outcome)) if as_json else _show(outcome, out)
@@ -140,6 +143,8 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
+    for warning in outcome.warnings:
+        say(f"warning: {warning}")
     if outcome.stopped:
         say(f"stopped early: {outcome.stopped}")
     if out is not None:
