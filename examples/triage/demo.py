@@ -4,9 +4,11 @@ Every call goes through the services of dspex and is stored in `./.dspex/`, so t
 """
 
 import asyncio
+import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,6 @@ def main() -> int:
 
 async def demo() -> None:
     """Load, measure, search, measure again, and say what came out."""
-    from dataclasses import replace
-
     settings = replace(read_settings(), model=MODEL)
     started = time.perf_counter()
     async with open_services(settings, code=CodeRoot(Path.cwd()), say=print) as services:
@@ -56,7 +56,7 @@ async def demo() -> None:
         before = await measured(
             services, triage.to_program("triage"), test, what="1 of 3  zero-shot on the held-out messages"
         )
-        outcome = await search(services, train)
+        outcome = await search(services, train, teams=teams)
         after = await measured(services, outcome.program, test, what="3 of 3  chosen demonstrations, held-out messages")
         await services.operations.save_program(outcome.program)
 
@@ -77,7 +77,7 @@ async def measured(services: Services, program: dspex.Program, rows: dspex.Datas
     return report
 
 
-async def search(services: Services, train: dspex.Dataset) -> Any:
+async def search(services: Services, train: dspex.Dataset, *, teams: int) -> Any:
     """Choose the demonstrations on the training messages: each set is scored on those that it does not show."""
     from dataclasses import replace
 
@@ -88,17 +88,23 @@ async def search(services: Services, train: dspex.Dataset) -> Any:
 
     def told(trial: Trial) -> None:
         score = "no score" if trial.score is None else f"{trial.score:.2f}"
+        rows, seconds = trial.report.scored, trial.report.seconds
         name = f"set {trial.number}" if trial.number else "as it is"
-        print(f"        {name}: {score} on {trial.report.scored} messages in {trial.report.seconds:.0f} s")
+        progress.say(f"        {name}: {score} on {rows} messages in {seconds:.0f} s")
 
-    outcome = await dspex.optimize(
-        module,
-        dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
-        train=train,
-        metric=dspex.exact_match,
-        context=services.context,
-        search=dspex.Search(rows=18, concurrency=1, seed=SEED, on_trial=told),
-    )
+    def counted(example: dspex.Example, prediction: dspex.Prediction) -> float:
+        progress.step()
+        return dspex.exact_match(example, prediction)
+
+    with Progress("        choosing", (CANDIDATES + 1) * (len(train) - PER_CLASS * teams)) as progress:
+        outcome = await dspex.optimize(
+            module,
+            dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
+            train=train,
+            metric=counted,
+            context=services.context,
+            search=dspex.Search(rows=len(train) - PER_CLASS * teams, concurrency=1, seed=SEED, on_trial=told),
+        )
     chosen = outcome.program.to_program()
     return replace(outcome, program=chosen)
 
@@ -107,7 +113,7 @@ async def show_call(services: Services) -> None:
     """Print what was sent and answered in the last call."""
     ended = await last_execution(services)
     span = next(span for span in ended.trace["spans"] if span["kind"] == "model")
-    turns = dspex_messages(span["inputs_ref"])
+    turns = messages_of(span["inputs_ref"])
     print("\nThe last call, as the model saw it:")
     for turn in [*turns[:3], None, turns[-1]]:
         if turn is None:
@@ -118,10 +124,8 @@ async def show_call(services: Services) -> None:
     print(f"    --- the model ---\n    {ended.outputs}")
 
 
-def dspex_messages(text: str) -> list[dict[str, str]]:
+def messages_of(text: str) -> list[dict[str, str]]:
     """Read the messages of a recorded call."""
-    import json
-
     return json.loads(text)
 
 

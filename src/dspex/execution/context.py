@@ -52,7 +52,7 @@ class Run:
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> "OpenSpan":
         """Begin a span; it is recorded when it ends."""
         self._next += 1
-        return OpenSpan(self, self._next, kind=kind, name=name, parent_id=parent_id, path=path)
+        return OpenSpan(self, self._next, kind, name, parent_id, path, self.clock.monotonic_ns())
 
     def trace(self, span_id: int, *, first: int) -> Callable[[], Trace]:
         """Return what gathers span `span_id`, just ended, and all below it, recorded from index `first` on."""
@@ -72,21 +72,17 @@ class Run:
         return tuple(reversed(kept))
 
 
-class OpenSpan:
-    """A span under way."""
+class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once; none is part of a cycle
+    """A span under way. `id` is its number in the run, `inputs` JSON text where payloads are recorded."""
 
-    __slots__ = ("id", "inputs", "kind", "name", "parent_id", "path", "run", "start_ns")
-
-    def __init__(self, run: Run, number: int, *, kind: SpanKind, name: str, parent_id: int | None, path: str) -> None:
-        """Begin now."""
-        self.run = run
-        self.id = number
-        self.kind: SpanKind = kind
-        self.name = name
-        self.parent_id = parent_id
-        self.path = path
-        self.inputs: str | None = None
-        self.start_ns = run.clock.monotonic_ns()
+    run: Run
+    id: int
+    kind: SpanKind
+    name: str
+    parent_id: int | None
+    path: str
+    start_ns: int
+    inputs: str | None = None
 
     def end(
         self,

@@ -1,4 +1,4 @@
-"""A line that says how far long work is; only on a terminal, and only after two seconds."""
+"""A line that says how far long work is, from the third second on."""
 
 import sys
 import time
@@ -40,10 +40,18 @@ class Progress:
         sys.stderr.write(f"\r\x1b[2K{line}" if self._is_terminal else f"{line}\n")
         sys.stderr.flush()
 
+    def say(self, text: str) -> None:
+        """Print a whole line on standard output, in the place of the progress line."""
+        self._clear()
+        print(text, flush=True)
+
+    def _clear(self) -> None:
+        if self._is_terminal and self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._is_terminal and self._shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+        self._clear()
