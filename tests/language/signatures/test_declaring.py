@@ -157,6 +157,7 @@ def test_values_are_instances_of_the_classes_that_were_declared():
     assert Everything.validate_outputs(dumped, mode="strict") == found
 
 
+@pytest.mark.bridge
 def test_another_process_rebuilds_a_signature_without_its_code():
     stored = json.dumps(Everything.to_dict())
     code = (

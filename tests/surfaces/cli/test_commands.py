@@ -232,6 +232,7 @@ def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, caps
     assert "name the others by --where" in said
 
 
+@pytest.mark.bridge
 def test_optimize_refuses_rows_that_suit_no_predictor(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
