@@ -22,5 +22,5 @@ def shared() -> Path:
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the developer's own shell do not reach the tests."""
     for name in list(ENVIRONMENT):
-        if name.startswith("DSPEX_") and name not in {"DSPEX_SHARED", "DSPEX_TEST_POSTGRES_URL", "DSPEX_TEST_DSPY_33"}:
+        if name.startswith("DSPEX_") and not name.startswith("DSPEX_TEST_") and name != "DSPEX_SHARED":
             monkeypatch.delenv(name)
