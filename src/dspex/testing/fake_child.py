@@ -151,4 +151,4 @@ class FakeHost:
 
     def _spawn(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
         """Start a grandchild that would live for long, and return its pid."""
-        return os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+        return os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import signal; signal.pause()"])
