@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dspex.errors import SignatureError
@@ -33,7 +34,7 @@ def schema_fields(
 ) -> list[Field]:
     """Return one field for each property of an object schema."""
     reader = SchemaReader(schema, foreign)
-    return member_fields(reader.root_members(), role, reserved=reserved)
+    return member_fields(opened(reader.root_object()), role, reserved=reserved)
 
 
 def member_fields(members: list[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
@@ -52,6 +53,24 @@ def member_fields(members: list[Member], role: Role, *, reserved: frozenset[str]
         alias = member.name if name != member.name else None
         fields.append(Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias))
     return fields
+
+
+def opened(type_: Type) -> list[Member]:
+    """Return the members of an object that stand by themselves: where one names the object, it is put there whole."""
+    return [replace(member, type=_filled(member.type, type_)) for member in type_.members]
+
+
+def _filled(type_: Type, whole: Type) -> Type:
+    if type_.kind == "ref" and type_.title == whole.title:
+        return whole
+    if type_.kind == "object" and type_.title == whole.title:  # inside it the name means this object
+        return type_
+    args = tuple(_filled(arg, whole) for arg in type_.args)
+    members = tuple(replace(member, type=_filled(member.type, whole)) for member in type_.members)
+    if args == type_.args and members == type_.members:
+        return type_
+    # a class whose annotations name the enclosing one resolves it by itself; a generic is made anew of its arguments
+    return replace(type_, args=args, members=members, python=type_.python if type_.kind == "object" else None)
 
 
 def _with_absence(member: Member) -> tuple[Type, Any]:
@@ -100,7 +119,7 @@ def _returned(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: 
         raise SignatureError(f"{function.__name__} says not what it returns; annotate it, as in `-> str`")
     type_ = _read(function, "return", hint)
     if type_.kind == "object":
-        return member_fields(list(type_.members), "output", reserved=frozenset())
+        return member_fields(opened(type_), "output", reserved=frozenset())
     return [Field(name="result", type=type_, role="output")]
 
 

@@ -47,8 +47,8 @@ class SchemaReader:
         self._enclosing: list[tuple[str, str]] = []
         self._nodes = 0
 
-    def root_members(self) -> list[Member]:
-        """Return the properties of the whole document, which describes an object.
+    def root_object(self) -> Type:
+        """Return the type of the whole document, which describes an object.
 
         Raises:
             SignatureError: it describes something else.
@@ -57,10 +57,10 @@ class SchemaReader:
             {**self.root, "type": self.root.get("type", "object")} if "$ref" not in self.root else self.root
         )
         if made.kind == "dict" and not made.args and not made.constraints:
-            return []
+            return Type("object")
         if made.kind != "object":
             raise SignatureError(f"a signature is made of an object's schema, not of one of type {made.kind!r}")
-        return list(made.members)
+        return made
 
     def read(self, schema: Any, pointer: str = "#") -> Type:  # noqa: ANN401  # any JSON value
         """Return the type that `schema` describes.

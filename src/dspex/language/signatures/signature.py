@@ -405,12 +405,12 @@ class Signature:
 
         Values of nested models stay instances of their classes. As inputs, they get one output `result` of any type.
         """
-        from dspex.language.signatures.importing import member_fields
+        from dspex.language.signatures.importing import member_fields, opened
 
         type_ = from_annotation(model)
         if type_.kind != "object":
             raise SignatureError(f"{model!r} has no fields to make a signature of")
-        fields = member_fields(list(type_.members), role, reserved=_RESERVED)
+        fields = member_fields(opened(type_), role, reserved=_RESERVED)
         if role == "input":
             fields.append(Field(name="result", type=from_annotation(Any), role="output"))
         text = instructions or model.__dict__.get("__doc__") or ""
