@@ -1,4 +1,4 @@
-"""The composition root: from settings to services. Nothing else constructs storage."""
+"""The services that every surface uses, and their life."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

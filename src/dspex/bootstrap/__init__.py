@@ -1,0 +1,5 @@
+"""The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
+
+from dspex.bootstrap.services import DATABASE, Services, examine_database, new_id, open_services
+
+__all__ = ["DATABASE", "Services", "examine_database", "new_id", "open_services"]
