@@ -63,11 +63,14 @@ class Operations:
             ConflictError: the program is not ready.
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
-        return await self.execute_record(await self.program(given.program_id, given.name), given.inputs)
+        program = await self.program(given.program_id, given.name)
+        return await self.execute_record(program, given.inputs, backend=given.backend)
 
-    async def execute_record(self, program: ProgramRecord, inputs: dict[str, Any]) -> ExecutionRecord:
+    async def execute_record(
+        self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
+    ) -> ExecutionRecord:
         """Run the version that `program` names as its current one; see `execute_program`."""
-        return await self._executor.execute(program, inputs)
+        return await self._executor.execute(program, inputs, backend=backend)
 
     async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
         """Return a program by id or by name.
