@@ -6,7 +6,8 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
-from dspex.operations.resources import ExecuteProgram, ExecutionRecord, ProgramRecord
+from dspex.operations.resources import ExecuteProgram, ExecutionRecord
+from dspex.operations.resources.program import ProgramRecord
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
