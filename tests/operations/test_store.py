@@ -13,7 +13,8 @@ import pytest
 
 from dspex.bootstrap import new_id
 from dspex.errors import ConflictError, NotFoundError, StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query, SignatureRecord, Update
+from dspex.operations.resources import DOMAIN, Insert, Query, Update
+from dspex.operations.resources.signature import SignatureRecord
 from dspex.operations.storage import METADATA, Database, SQLStore, migrate, revision
 from dspex.operations.storage.migrating import downgrade
 from tests.support.waiting import finish

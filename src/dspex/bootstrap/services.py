@@ -14,9 +14,8 @@ from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Operations
+from dspex.operations.resources import DOMAIN, Floor, Operations
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.programs import Programs
 from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
@@ -76,12 +75,11 @@ async def open_services(
         await migrate(database, say=say)
         store = SQLStore(database)
         async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
-            operations = Operations(
-                store,
-                Programs(store, clock=time, new_id=new_id, backends=backends),
-                Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
+            executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
+            floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id)
+            yield Services(
+                settings=settings, operations=Operations(floor), context=context, backends=backends, database=file
             )
-            yield Services(settings=settings, operations=operations, context=context, backends=backends, database=file)
     finally:
         await resolver.aclose()
         await database.aclose()

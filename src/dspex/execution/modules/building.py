@@ -108,10 +108,10 @@ def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
 def _react(node: Node, code: CodeRoot | None) -> Module:
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} has no signature")
-    if code is None:
-        raise DefinitionError(f"the agent {node.id!r} has tools, which are code, and code is not loaded here")
     tools = []
-    for config in node.config["tools"]:
+    for config in node.config.get("tools", ()):
+        if code is None:
+            raise DefinitionError(f"the agent {node.id!r} has tools, which are code, and code is not loaded here")
         function = code.load(config["target"])
         check_source(function, config)
         tools.append(function)

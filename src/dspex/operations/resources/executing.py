@@ -17,9 +17,9 @@ from dspex.language.programs import Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
-from dspex.operations.resources.domain import EXECUTION, PROGRAM, PROGRAM_VERSION
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.ports import Insert, Store, Update
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 
 
 class Executor:

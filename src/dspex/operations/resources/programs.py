@@ -18,10 +18,10 @@ from dspex.execution.backends import Backends
 from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
-from dspex.operations.resources.domain import PROGRAM, PROGRAM_VERSION, SIGNATURE
-from dspex.operations.resources.entities import ProgramRecord, ProgramVersionRecord, SignatureRecord
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
 
 MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
 

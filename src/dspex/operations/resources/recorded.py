@@ -13,8 +13,9 @@ from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction, Trace, Usage
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment
-from dspex.operations.resources.actions import Operations
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord
+from dspex.operations.resources.execution import ExecutionRecord
+from dspex.operations.resources.operations import Operations
+from dspex.operations.resources.program import ProgramRecord
 
 
 class RecordedModule(Module):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dspex.errors import StorageError
 from dspex.operations.storage.database import Database
 
-HEAD = "0001"
+HEAD = "0002"
 _FOLDER = Path(__file__).parent / "migrations"
 
 

@@ -6,7 +6,8 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
-from dspex.operations.resources import ExecuteProgram, ExecutionRecord, ProgramRecord
+from dspex.operations.resources import ExecuteProgram, ExecutionRecord
+from dspex.operations.resources.program import ProgramRecord
 from dspex.surfaces.cli.options import (
     adapter_option,
     backend_option,
