@@ -13,7 +13,7 @@ class EvaluationRecord(Row):
     """One evaluation. `waiting` says why a queued one does not run; `rows` are results in the order of the data set.
 
     `turn` counts how often the job was queued: who writes for an earlier turn is refused. `worker` is the one that has
-    it, or had it last. A queued job with `retry_at` waits until then. `attempts` are starts since it was last asked for.
+    it, or had it last. A queued job with `retry_at` waits until then. `attempts` counts starts since it was asked for.
     """
 
     program_id: UUID

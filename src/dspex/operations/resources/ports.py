@@ -22,8 +22,8 @@ class Insert:
 class Update:
     """Change one row: `values` replace, `increments` are added in the database.
 
-    Where `statuses` are given, the row has to be in one of them, and it has to equal `expected`; otherwise nothing of the
-    whole write happens.
+    Where `statuses` are given, the row has to be in one of them, and it has to equal `expected`; otherwise nothing of
+    the whole write happens.
     """
 
     resource: Resource[Any]
