@@ -1,6 +1,15 @@
 """The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
 
-from dspex.bootstrap.backends import WORKERS, open_backends
+from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.services import DATABASE, Services, examine_database, new_id, open_services
 
-__all__ = ["DATABASE", "WORKERS", "Services", "examine_database", "new_id", "open_backends", "open_services"]
+__all__ = [
+    "DATABASE",
+    "WORKERS",
+    "Services",
+    "dspy_bridge",
+    "examine_database",
+    "new_id",
+    "open_backends",
+    "open_services",
+]
