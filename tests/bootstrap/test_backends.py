@@ -103,7 +103,7 @@ def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(
             context = RunContext(model=model, adapter=adapter_named("json"), models=resolve)
             prediction, _ = await run(backends, predicting(), context, question="?", asked="isolated")
             assert prediction.answer == 7
-            assert "JSON" in model.requests[0].messages[-1].content
+            assert "JSON" in model.requests[0].messages[0].content
             root = predicting().root
             own = replace(predicting(), root=replace(root, config={"model": "other/model"}))
             prediction, _ = await run(backends, own, context, question="?", asked="isolated")
