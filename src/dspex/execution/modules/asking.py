@@ -1,23 +1,39 @@
 """One predictor's calls to its model: the first, and those that mend a reply."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, DefinitionError
+from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
 from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
 from dspex.language.records import Fallback, Message, Prediction
-from dspex.language.signatures import Signature
+from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Partial, Status
+
+
+MOST_TRIES = 2  # how often a predictor is asked again because of one condition
+_AGAIN = "That does not hold up: "
 
 
 class Asking:
     """The state of one call of a predictor."""
 
-    __slots__ = ("_attempt", "_signature", "adapter", "context", "fallback", "model", "repairs", "run", "span")
+    __slots__ = (
+        "_attempt",
+        "_refused",
+        "_signature",
+        "adapter",
+        "context",
+        "fallback",
+        "model",
+        "repairs",
+        "run",
+        "span",
+    )
 
     def __init__(
         self, context: RunContext, run: Run, span: OpenSpan, *, model: LanguageModel, adapter: Adapter
@@ -30,6 +46,7 @@ class Asking:
         self.adapter = adapter
         self.fallback: Fallback | None = None
         self.repairs = 0
+        self._refused = 0
         self._attempt = 0
         self._signature: Signature | None = None
 
@@ -92,8 +109,29 @@ class Asking:
     def with_objections(self, request: Request) -> Request:
         """Return the request with what was wrong with earlier answers, which `Assert` refused."""
         for prediction, message in self.context.objections:
-            request = _again(request, _shown(prediction), f"That does not hold up: {message}")
+            request = _again(request, _shown(prediction), _AGAIN + message)
         return request
+
+    def after_checks(
+        self, checks: Iterable[tuple[str, FieldCheck]], outputs: Mapping[str, Any], request: Request, *, reply: str
+    ) -> Request | None:
+        """Return what to ask because of `outputs` that do not hold up; None where they do.
+
+        What was only suggested is noted as an event, once everything else holds.
+
+        Raises:
+            CheckError: they still do not, after as many tries as an `Assert` has.
+        """
+        found = [(name, check, said) for name, check in checks if (said := _complaint(name, check, outputs))]
+        unmet = [f"{name}: {said}" for name, check, said in found if check.is_required]
+        if not unmet:
+            for name, _, said in found:
+                note_suggestion(self.context, f"{name}: {said}", path=self.span.path, trace_id=self.run.trace_id)
+            return None
+        if self._refused == MOST_TRIES:
+            raise CheckError("; ".join(unmet))
+        self._refused += 1
+        return _again(request, reply, _AGAIN + "\n".join(unmet))
 
     def attributes(self) -> dict[str, object]:
         """Return what the module's span says about the calls beyond the first."""
@@ -102,7 +140,21 @@ class Asking:
             found["fallback"] = self.fallback.reason
         if self.repairs:
             found["repairs"] = self.repairs
+        if self._refused:
+            found["asserted_again"] = self._refused
         return found
+
+
+def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
+    """Tell the observer of something that would be better otherwise."""
+    context.say(
+        Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={"path": path})
+    )
+
+
+def _complaint(name: str, check: FieldCheck, outputs: Mapping[str, Any]) -> str | None:
+    with boundary(CheckError, f"the check {check.name!r} of {name!r} failed itself"):
+        return check.complaint(outputs[name])
 
 
 async def complete(context: RunContext, model: LanguageModel, request: Request) -> Response:
