@@ -15,6 +15,7 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
+from dspex.execution.modules.tool_data import tool_of
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 
@@ -109,18 +110,10 @@ def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
 
 
 def _react(node: Node, code: CodeRoot | None) -> Module:
-    if code is None:
-        raise DefinitionError(f"the agent {node.id!r} has tools, which are code, and code is not loaded here")
-    tools = []
-    for config in node.config["tools"]:
-        function = code.load(config["target"])
-        check_source(function, config)
-        tools.append(function)
-    made = ReAct(
-        with_code(_signature(node), code),
-        tools,
-        **{name: value for name, value in node.config.items() if name != "tools"},
-    )
+    config, found = dict(node.config), node.children.get("tools", {})
+    modules = {name: _built(child, code) for name, child in found.items()} if isinstance(found, Mapping) else {}
+    tools = [tool_of(tool, modules, code) for tool in config.pop("tools")]
+    made = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
     made.react = _child(node, "react", code=code, kind=Predict)
     made.extract = _child(node, "extract", code=code, kind=ChainOfThought)
     return made

@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from dspex.errors import AdapterError, DefinitionError, suggest
+from dspex.errors import AdapterError, CheckError, DefinitionError, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current, guarded
-from dspex.execution.modules.asking import Asking, with_objection
+from dspex.execution.modules.asking import Asking, hold, with_objection
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.module import Module, Slot
 from dspex.language.programs import Node
@@ -209,14 +209,10 @@ class Predict(Module):
                 reply = await asked.reply(request)
                 try:
                     outputs = asked.adapter.parse(signature, reply)
-                except AdapterError as error:
-                    request = self._next(asked, request, values=values, error=error)
-                    continue
-                checks = signature.output_checks
-                again = asked.after_checks(checks, outputs, request, reply=reply) if checks else None
-                if again is None:
+                    hold(signature, outputs, asked.note)
                     break
-                request = again
+                except (AdapterError, CheckError) as error:
+                    request = self._next(asked, request, reply, values=values, error=error)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -227,12 +223,22 @@ class Predict(Module):
         made = Prediction.of_run(outputs, trace, fallback=asked.fallback)
         return made if memo is None else memo.keep(self, inputs, made)
 
-    def _next(self, asked: Asking, request: Request, *, values: Mapping[str, Any], error: AdapterError) -> Request:
-        """Return what to ask after a reply that cannot be read; raise `error` where nothing is left to try."""
+    def _next(
+        self,
+        asked: Asking,
+        request: Request,
+        reply: str,
+        *,
+        values: Mapping[str, Any],
+        error: AdapterError | CheckError,
+    ) -> Request:
+        """Return what to ask after a reply that is no good; raise `error` where nothing is left to try."""
+        if isinstance(error, CheckError):
+            return asked.refused(request, reply, error=error)
         if error.fields and asked.repairs < self.repairs:
             asked.repairs += 1
             asked.say(f"repair: {error.message}")
-            return with_objection(request, str(error.context.get("reply", "")), error=error)
+            return with_objection(request, reply, error=error)
         if asked.fallback is not None or isinstance(asked.adapter, JSONAdapter | ToolAdapter):
             raise error
         asked.fallback = Fallback(source=asked.adapter.name, target=_FALLBACK.name, reason=error.message)
