@@ -15,6 +15,7 @@ from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Floor, Operations
 from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
 from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
@@ -69,10 +70,12 @@ async def open_services(
     database = Database.embedded(file)
     try:
         await migrate(database, say=say)
-        store = SQLStore(database)
+        wakes = Wakes()
+        store = AnnouncingStore(SQLStore(database), wakes)
+        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
         backends: dict[str, Backend] = {"native": NativeBackend(code=code), "mock": MockBackend()}
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id)
+        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
         yield Services(settings=settings, operations=Operations(floor), context=context, database=file)
     finally:
         await resolver.aclose()
