@@ -8,9 +8,10 @@ from uuid import UUID
 
 import uuid_utils.compat
 
+from dspex.bootstrap.backends import open_backends
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
-from dspex.execution.backends import Backend, MockBackend, NativeBackend
+from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Floor, Operations
@@ -31,6 +32,7 @@ class Services:
     settings: Settings
     operations: Operations
     context: RunContext
+    backends: Backends
     database: Path
 
 
@@ -42,6 +44,7 @@ async def open_services(
     observer: Observer | None = None,
     say: Callable[[str], None] = lambda _text: None,
     clock: Clock | None = None,
+    serves: bool = False,
 ) -> AsyncIterator[Services]:
     """Open the state folder (made and announced by `say` where it is new), bring its schema up to date, and close it.
 
@@ -51,6 +54,7 @@ async def open_services(
         observer: hears of every span and event.
         say: takes messages for people.
         clock: the time.
+        serves: whether this process lives on to serve others; `dspex workers` then shows it before it has workers.
 
     Raises:
         StorageError: the folder or its database cannot be used.
@@ -73,10 +77,12 @@ async def open_services(
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database), wakes)
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
-        backends: dict[str, Backend] = {"native": NativeBackend(code=code), "mock": MockBackend()}
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
-        yield Services(settings=settings, operations=Operations(floor), context=context, database=file)
+        async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
+            executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
+            floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
+            yield Services(
+                settings=settings, operations=Operations(floor), context=context, backends=backends, database=file
+            )
     finally:
         await resolver.aclose()
         await database.aclose()

@@ -1,13 +1,13 @@
 """Everything that can be asked of the stored resources, by one actor."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import InvalidError, NotFoundError
-from dspex.execution.backends import Backend
+from dspex.execution.backends import Backends
 from dspex.language.programs import Program
 from dspex.language.signatures import SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
@@ -29,7 +29,7 @@ class Floor:
 
     store: Store
     executor: Executor
-    backends: Mapping[str, Backend]
+    backends: Backends
     clock: Clock
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
@@ -89,11 +89,14 @@ class Operations:
             ConflictError: the program is not ready.
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
-        return await self.execute_record(await self.program(given.program_id, given.name), given.inputs)
+        program = await self.program(given.program_id, given.name)
+        return await self.execute_record(program, given.inputs, backend=given.backend)
 
-    async def execute_record(self, program: ProgramRecord, inputs: dict[str, Any]) -> ExecutionRecord:
+    async def execute_record(
+        self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
+    ) -> ExecutionRecord:
         """Run the version that `program` names as its current one; see `execute_program`."""
-        return await self._executor.execute(program, inputs)
+        return await self._executor.execute(program, inputs, backend=backend)
 
     async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
         """Return a program by id or by name.
