@@ -13,6 +13,7 @@ from typing import Any
 from dspex.errors import ConfigurationError, suggest
 
 FILE = "dspex.toml"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 class Secret:
@@ -43,10 +44,12 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
+    `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
     """
 
     model: str | None = None
     adapter: str | None = None
+    database_url: Secret | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -58,6 +61,7 @@ class Settings:
 _NAMES: dict[str, type] = {
     "model": str,
     "adapter": str,
+    "database_url": Secret,
     "state_dir": Path,
     "cache_dir": Path,
     "host": str,
@@ -118,6 +122,9 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
 
 def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  # noqa: ANN401  # text or a TOML value
     wanted = _NAMES[name]
+    if wanted is Secret and not str(value).startswith(POSTGRES):  # the value itself is never shown
+        problems.append(f"{where}: expected a URL such as postgresql://user:password@host:5432/name")
+        return None
     try:
         made = wanted(value)
     except (TypeError, ValueError):

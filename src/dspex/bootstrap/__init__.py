@@ -1,5 +1,14 @@
 """The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
 
-from dspex.bootstrap.services import DATABASE, Services, examine_database, new_id, open_services
+from dspex.bootstrap.opening import DATABASE, database_of, examine_database, migrate_database
+from dspex.bootstrap.services import Services, new_id, open_services
 
-__all__ = ["DATABASE", "Services", "examine_database", "new_id", "open_services"]
+__all__ = [
+    "DATABASE",
+    "Services",
+    "database_of",
+    "examine_database",
+    "migrate_database",
+    "new_id",
+    "open_services",
+]
