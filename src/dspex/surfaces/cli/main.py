@@ -16,6 +16,7 @@ _COMMANDS = {
     "import": "importing",
     "serve": "serving",
     "workers": "showing_workers",
+    "migrate": "migrating",
     "init": "initializing",
     "doctor": "examining",
     "programs": "listing",
