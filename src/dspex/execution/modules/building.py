@@ -112,7 +112,7 @@ def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
 def _react(node: Node, code: CodeRoot | None) -> Module:
     config, found = dict(node.config), node.children.get("tools", {})
     modules = {name: _built(child, code) for name, child in found.items()} if isinstance(found, Mapping) else {}
-    tools = [tool_of(tool, modules, code) for tool in config.pop("tools")]
+    tools = [tool_of(tool, modules, code) for tool in config.pop("tools", ())]
     made = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
     made.react = _child(node, "react", code=code, kind=Predict)
     made.extract = _child(node, "extract", code=code, kind=ChainOfThought)

@@ -9,6 +9,7 @@ import msgspec
 
 from dspex.errors import (
     AdapterError,
+    ConflictError,
     DefinitionError,
     DspexError,
     ExecutionError,
@@ -26,7 +27,16 @@ from dspex.execution.workers.wire import JSON, LIMIT, Fault, FrameError, Incomin
 
 _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
-    for kind in (AdapterError, DefinitionError, InvalidError, ModelError, NotFoundError, ToolError, WorkerError)
+    for kind in (
+        AdapterError,
+        ConflictError,
+        DefinitionError,
+        InvalidError,
+        ModelError,
+        NotFoundError,
+        ToolError,
+        WorkerError,
+    )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
 
 

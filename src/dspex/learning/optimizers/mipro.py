@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.language.variables import Space
+from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
@@ -29,6 +29,7 @@ class Ingredients:
     def __init__(self, task: Task, *, sets: RandomSearch, instructions: int) -> None:
         """Take how many of each; `sets.candidates` demonstration sets are made besides those of the program."""
         slots = demonstration_slots(task)
+        self._task = task
         self.sets = [DemoSet(demos={slot: task.program.assignment.get(slot, []) for slot in slots})]
         self._walks: list[Bootstrapping] = [sets.walk(task, seed) for seed in range(-2, sets.candidates - 2)]
         self.instructions = Instructions(task, count=instructions)
@@ -54,6 +55,14 @@ class Ingredients:
         """Return the number of options by name: one choice of set, and one of instruction for each predictor."""
         texts = {name: len(found) for name, found in self.instructions.found.items()}
         return {name: count for name, count in {"demonstration set": len(self.sets), **texts}.items() if count > 1}
+
+    def variables(self) -> list[Variable]:
+        """Return the choices as variables, an instruction's active where it is in the program."""
+        space = self._task.program.space
+        return [
+            Choice(*range(count), name=name, when=space[name].when if name in space else None)
+            for name, count in self.choices().items()
+        ]
 
     def assignment(self, chosen: Mapping[str, int]) -> tuple[dict[str, Any], frozenset[int]]:
         """Return the values of a choice, those of the program left out, and the rows that they show."""
@@ -121,8 +130,8 @@ class _Search:
         if self._tuner is None:
             if asked := self._ingredients.ask(count):
                 return asked
-            self._tuner = Tuner(Space(), choices=self._ingredients.choices(), seed=self._task.seed)
-            self._tuner.first({}, dict.fromkeys(self._ingredients.choices(), 0))
+            self._tuner = Tuner(self._ingredients.choices(), seed=self._task.seed)
+            self._tuner.first(dict.fromkeys(self._ingredients.choices(), 0))
         if self._is_time_for_all_rows():
             return [self._full_candidate()]
         room = min(count, self._recipe.trials - self._done, self._recipe.full_every)
@@ -137,7 +146,7 @@ class _Search:
         return len(self._full) < due and bool(set(self._scores) - self._full)
 
     def _minibatch(self, tuner: Tuner, number: int) -> Candidate:
-        trial, _, chosen = tuner.suggest()
+        trial, chosen = tuner.suggest()
         values, shown = self._ingredients.assignment(chosen)
         label = f"minibatch {number}"
         self._asked[label] = (trial, tuple(sorted(chosen.items())))
@@ -161,6 +170,6 @@ class _Search:
                 continue
             number, key = self._asked.pop(trial.candidate.label)
             self._done += 1
-            self._tuner.learn(number, None if trial.score is None else {"score": trial.score}, ["score"])
+            self._tuner.learn(number, trial.score)
             if trial.score is not None:
                 self._scores.setdefault(key, []).append(trial.score)

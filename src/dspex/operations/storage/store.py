@@ -23,6 +23,10 @@ class SQLStore:
         """Take the database, which its owner closes."""
         self._database = database
 
+    def resource_of(self, entity: object) -> Resource[Any]:
+        """Return the resource of which `entity` is a row."""
+        return DOMAIN.of(type(entity))
+
     async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
         """Return one row or None; see `Store.get`."""
         table = TABLES[resource.name]

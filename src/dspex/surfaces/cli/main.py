@@ -14,6 +14,7 @@ _COMMANDS = {
     "eval": "evaluating",
     "optimize": "optimizing",
     "serve": "serving",
+    "migrate": "migrating",
     "init": "initializing",
     "doctor": "examining",
     "programs": "listing",

@@ -9,7 +9,7 @@ from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.types import ExecutionContext
 
 from dspex.errors import InvalidError
-from dspex.operations.resources import ACTIONS, DOMAIN, Action, Query, Resource
+from dspex.operations.resources import DOMAIN, Action, Query, Resource
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.types import PageInfo, Types, input_of, uuid_of, values_of
@@ -31,9 +31,11 @@ def make_schema() -> strawberry.Schema:
     made = Types(DOMAIN)
     queries: dict[str, Any] = {}
     for resource in DOMAIN.values():
+        if resource.is_internal:
+            continue
         queries[resource.name] = _one(resource, made)
         queries[resource.plural] = _many(resource, made)
-    mutations = {action.name: _mutation(action, made) for action in ACTIONS}
+    mutations = {action.name: _mutation(action, made) for action in DOMAIN.actions}
     return _Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
@@ -106,7 +108,7 @@ def _mutation(action: Action, made: Types) -> Any:  # noqa: ANN401
     async def act(info: Any, input: Any) -> Any:  # noqa: ANN401
         with as_graphql():
             given = values_of(action.input, input)
-            return made.of_row(action.resource, await action.run(info.context.operations, given))
+            return made.of_row(action.resource, await info.context.operations.perform(action, given))
 
     act.__annotations__ = {
         "info": Info,
