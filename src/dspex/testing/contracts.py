@@ -15,9 +15,7 @@ from dspex.execution.tools import Policy, Tool
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
-_ASKED = Request(
-    messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")), max_tokens=16
-)
+_ASKED = Request(messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")))
 
 
 class LanguageModelContract:
