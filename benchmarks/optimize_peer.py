@@ -15,7 +15,7 @@ import os
 import sys
 from statistics import fmean
 
-TRAIN, VALIDATION = range(0, 30), range(30, 60)
+TRAIN, VALIDATION = range(30), range(30, 60)
 FEW = {"max_bootstrapped_demos": 4, "max_labeled_demos": 4}
 CANDIDATES, TRIALS, MINIBATCH, EVERY = 6, 15, 10, 5
 WORK = ("bootstrap", "random", "mipro")
