@@ -2,8 +2,8 @@
 
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.journal import SQLJournal
-from dspex.operations.storage.migrating import HEAD, migrate, revision
+from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
 from dspex.operations.storage.store import SQLStore
 from dspex.operations.storage.tables import METADATA, TABLES
 
-__all__ = ["HEAD", "METADATA", "TABLES", "Database", "SQLJournal", "SQLStore", "migrate", "revision"]
+__all__ = ["HEAD", "METADATA", "TABLES", "Database", "SQLJournal", "SQLStore", "migrate", "require_head", "revision"]
