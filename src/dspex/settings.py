@@ -51,6 +51,9 @@ class Settings:
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
     at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
     that has dspy, where it is not this one.
+
+    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
+    `optimization_limit` are how many run at once in all workers together (0: no limit).
     """
 
     model: str | None = None
@@ -68,6 +71,9 @@ class Settings:
     workers: int = 2
     dspy_workers: int = 2
     worker_memory_mb: int = 0
+    job_concurrency: int = 4
+    evaluation_limit: int = 0
+    optimization_limit: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
 
 
@@ -148,6 +154,9 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "workers": _number(1, 256),
     "dspy_workers": _number(1, 256),
     "worker_memory_mb": _number(0, 1 << 20),
+    "job_concurrency": _number(1, 256),
+    "evaluation_limit": _number(0, 1 << 16),
+    "optimization_limit": _number(0, 1 << 16),
 }
 
 

@@ -13,10 +13,11 @@ from dspex.clock import Clock, SystemClock
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
+from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
-from dspex.operations.storage import SQLStore
+from dspex.operations.storage import Database, SQLStore
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -24,13 +25,17 @@ from dspex.telemetry import Observer, Silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password."""
+    """Everything that a surface needs, ready to use.
+
+    `data` is the database, and `database` says where it is, without its password.
+    """
 
     settings: Settings
     operations: Operations
     context: RunContext
     backends: Backends
     database: str
+    data: Database
 
 
 @asynccontextmanager
@@ -77,18 +82,37 @@ async def open_services(
         store = AnnouncingStore(SQLStore(database), wakes)
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
         async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
+            jobs = QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=new_id)
             executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-            floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
+            floor = Floor(
+                store=store,
+                executor=executor,
+                backends=backends,
+                clock=time,
+                new_id=new_id,
+                feed=feed,
+                code=code,
+                jobs=jobs,
+            )
             yield Services(
                 settings=settings,
                 operations=Operations(floor),
                 context=context,
                 backends=backends,
                 database=database.shown,
+                data=database,
             )
     finally:
         await resolver.aclose()
         await database.aclose()
+
+
+def job_policy(settings: Settings) -> JobPolicy:
+    """Return how jobs are run under these settings."""
+    limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
+    return JobPolicy(
+        concurrency=settings.job_concurrency, limits={name: limit for name, limit in limits.items() if limit}
+    )
 
 
 def new_id() -> UUID:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dspex.bootstrap import open_services
+from dspex.bootstrap import attended, open_services
 from dspex.errors import ConfigurationError
 from dspex.operations.resources import Operations
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
@@ -21,14 +21,16 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 @click.command("serve")
 @click.option("--host", help="A loopback address (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free one.")
+@click.option("--worker/--no-worker", default=None, help="Run jobs too, in a process of its own. With SQLite: yes.")
 @model_option
 @adapter_option
 @state_option
 @json_option
-def serve_command(  # one parameter for each flag
+def serve_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     host: str | None,
     port: int | None,
+    worker: bool | None,
     model: str | None,
     adapter: str | None,
     state_dir: Path | None,
@@ -58,7 +60,9 @@ def serve_command(  # one parameter for each flag
     async def opened() -> AsyncIterator[Operations]:
         async with open_services(settings, code=code_root(), say=say, serves=True) as services:
             _announce(url, services.database, as_json=as_json)
-            yield services.operations
+            is_embedded = services.data.is_sqlite if worker is None else worker
+            async with attended(services, is_embedded=is_embedded):
+                yield services.operations
 
     config = uvicorn.Config(application(opened), log_level="warning", access_log=False, lifespan="on")
     server = uvicorn.Server(config)
