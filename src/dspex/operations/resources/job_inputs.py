@@ -10,14 +10,15 @@ class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
     `metrics` are names (exact_match, contains, f1) or "module:function" in the code root; the first one is the main
-    one. `configuration` may hold "concurrency" (8) and "limit" (only so many rows).
+    one, and where none is given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
+    many rows).
     """
 
     program_id: UUID | None = None
     program: str | None = None
     dataset_id: UUID | None = None
     dataset: str | None = None
-    metrics: list[Any] = field(default_factory=lambda: ["exact_match"])
+    metrics: list[Any] | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
 
 
@@ -36,7 +37,7 @@ class CreateOptimization:
     dataset_id: UUID | None = None
     dataset: str | None = None
     optimizer: str = "LabeledFewShot"
-    metrics: list[Any] = field(default_factory=lambda: ["exact_match"])
+    metrics: list[Any] | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
 
