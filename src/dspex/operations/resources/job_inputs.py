@@ -17,7 +17,7 @@ class CreateEvaluation:
     program: str | None = None
     dataset_id: UUID | None = None
     dataset: str | None = None
-    metrics: list[Any] = field(default_factory=lambda: ["exact_match"])
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
 
 
@@ -36,7 +36,7 @@ class CreateOptimization:
     dataset_id: UUID | None = None
     dataset: str | None = None
     optimizer: str = "LabeledFewShot"
-    metrics: list[Any] = field(default_factory=lambda: ["exact_match"])
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
 
