@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 class Done:
     """What a job has come to: `values` of its row, and what gives other changes that are made in the same transaction.
 
-    `changes` is asked again where they were refused because somebody else had changed the same rows meanwhile.
+    `changes` gives further values and changes; it is asked again where they were refused because somebody else had
+    changed the same rows meanwhile.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    changes: Callable[[], Awaitable[Sequence[Change]]] | None = None
+    changes: Callable[[], Awaitable[tuple[Mapping[str, Any], Sequence[Change]]]] | None = None
     message: str = "completed"
 
 

@@ -173,18 +173,19 @@ class Runner:
 
     async def _completed(self, resource: Resource[Any], run: JobRun, done: Done) -> str:
         now = self._clock.now()
-        values: dict[str, Any] = {
-            **done.values,
-            "status": resource.step("complete", "running"),
-            "progress": run.progress,
-            "finished_at": now,
-            "updated_at": now,
-        }
-        job = dataclasses.replace(run.job, **values)
-        events = [self._told(job, resource, text) for text in (*run.messages, done.message)]
         for _ in range(_TRIES):
+            further, changes = ({}, []) if done.changes is None else await done.changes()
+            values: dict[str, Any] = {
+                **done.values,
+                **further,
+                "status": resource.step("complete", "running"),
+                "progress": run.progress,
+                "finished_at": now,
+                "updated_at": now,
+            }
+            job = dataclasses.replace(run.job, **values)
+            events = [self._told(job, resource, text) for text in (*run.messages, done.message)]
             # the changes come first: the row refers to some of them
-            changes = [] if done.changes is None else await done.changes()
             refused = await self._write(*changes, _owned(resource, run.job, values), *events)
             if refused is None or await self._store_says(resource, run) is not None:
                 return refused or "completed"

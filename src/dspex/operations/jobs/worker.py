@@ -32,8 +32,8 @@ Opened = Callable[[], AbstractAsyncContextManager[Store]]
 class WorkerConfig:
     """What a worker stands on.
 
-    `open_store` opens a store on the running loop, `url` is for DBOS; `code` is the code root's name and revision, empty
-    without one.
+    `open_store` opens a store on the running loop, `url` is for DBOS; `code` is the code root's name and revision,
+    empty without one.
     """
 
     url: str
