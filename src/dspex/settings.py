@@ -43,6 +43,11 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
+    `secret_key` is the server's own key (only from the environment); without it, a file in `state_dir` holds one.
+
+    Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
+    commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
+    KiB and calls.
     """
 
     model: str | None = None
@@ -53,6 +58,13 @@ class Settings:
     port: int = 8123
     threads: int = 2
     keys: Mapping[str, Secret] = field(default_factory=dict)
+    secret_key: Secret | None = None
+    auth: str = "auto"
+    allowed_hosts: str = ""
+    request_timeout: int = 300
+    request_kib: int = 4096
+    requests_per_minute: int = 6000
+    concurrency: int = 128
 
 
 _NAMES: dict[str, type] = {
@@ -63,7 +75,15 @@ _NAMES: dict[str, type] = {
     "host": str,
     "port": int,
     "threads": int,
+    "auth": str,
+    "allowed_hosts": str,
+    "request_timeout": int,
+    "request_kib": int,
+    "requests_per_minute": int,
+    "concurrency": int,
 }
+_RANGES: dict[str, tuple[int, int]] = {"port": (0, 65_535)}
+_CHOICES: dict[str, tuple[str, ...]] = {"auth": ("auto", "on")}
 
 
 def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
@@ -85,7 +105,9 @@ def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path 
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
+    own = environment.get("DSPEX_SECRET_KEY")
+    given = {name: value for name, value in found.items() if value is not None}
+    settings = Settings(**given, keys=keys, secret_key=Secret(own) if own else None)
     return _expanded(settings, environment)
 
 
@@ -123,7 +145,28 @@ def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  #
     except (TypeError, ValueError):
         problems.append(f"{where}: expected {'a whole number' if wanted is int else 'text'}, but it is {value!r}")
         return None
-    if wanted is int and not (0 <= made <= 65535):
-        problems.append(f"{where}: expected a number from 0 to 65535, but it is {made}")
+    least, most = _RANGES.get(name, (1, 1_000_000_000))
+    if wanted is int and not (least <= made <= most):
+        problems.append(f"{where}: expected a number from {least} to {most}, but it is {made}")
+        return None
+    if name in _CHOICES and made not in _CHOICES[name]:
+        problems.append(f"{where}: expected one of {', '.join(_CHOICES[name])}, but it is {made!r}")
         return None
     return made
+
+
+def referred(reference: str) -> Secret:
+    """Return the secret behind "env:NAME" or "file:/path", without the line end of a file.
+
+    Raises:
+        ConfigurationError: the variable is not set, or the file cannot be read.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        if text := os.environ.get(where):
+            return Secret(text)
+        raise ConfigurationError(f"a secret refers to the variable {where}, which is not set")
+    try:
+        return Secret(Path(where).read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"a secret refers to the file {where}, which cannot be read: {error}") from error

@@ -1,13 +1,14 @@
 """The services that every surface uses, and their life."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 import uuid_utils.compat
 
+from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
 from dspex.execution.backends import Backend, MockBackend, NativeBackend
@@ -15,6 +16,7 @@ from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Floor, Operations
 from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.keyring import KeyRing
 from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
@@ -25,12 +27,14 @@ DATABASE = "dspex.sqlite3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use."""
+    """Everything that a surface needs, ready to use. `examine` gives the reasons not to send requests here."""
 
     settings: Settings
     operations: Operations
     context: RunContext
     database: Path
+    keys: KeyRing
+    examine: Callable[[], Awaitable[list[str]]]
 
 
 @asynccontextmanager
@@ -57,23 +61,33 @@ async def open_services(
     """
     time = clock or SystemClock()
     resolver = ModelResolver(settings)
-    context = RunContext(
-        model=resolver(settings.model) if settings.model else None,
-        adapter=adapter_named(settings.adapter),
-        observer=observer or Silent(),
-        models=resolver,
-        records_payloads=True,
-        clock=time,
-    )
     file = _state_folder(settings.state_dir, say) / DATABASE
     database = Database.embedded(file)
     try:
         await migrate(database, say=say)
         store = SQLStore(database)
+        vault = vault_of(settings)
+        resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
+        context = RunContext(
+            model=resolver(settings.model) if settings.model else None,
+            adapter=adapter_named(settings.adapter),
+            observer=observer or Silent(),
+            models=resolver,
+            records_payloads=True,
+            clock=time,
+        )
         backends: dict[str, Backend] = {"native": NativeBackend(code=code), "mock": MockBackend()}
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id)
-        yield Services(settings=settings, operations=Operations(floor), context=context, database=file)
+        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, vault=vault)
+        keys = KeyRing(store, vault, clock=time)
+        yield Services(
+            settings=settings,
+            operations=Operations(floor),
+            context=context,
+            database=file,
+            keys=keys,
+            examine=lambda: _examine(database),
+        )
     finally:
         await resolver.aclose()
         await database.aclose()
@@ -82,6 +96,14 @@ async def open_services(
 def new_id() -> UUID:
     """Return a UUID of version 7: its order is that of creation."""
     return uuid_utils.compat.uuid7()
+
+
+async def _examine(database: Database) -> list[str]:
+    try:
+        found = await revision(database)
+    except StorageError as error:
+        return [error.message]
+    return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]
 
 
 def _state_folder(folder: Path, say: Callable[[str], None]) -> Path:
