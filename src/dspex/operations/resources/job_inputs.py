@@ -18,7 +18,7 @@ class CreateEvaluation:
     program: str | None = None
     dataset_id: UUID | None = None
     dataset: str | None = None
-    metrics: list[Any] | None = None
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
 
 
@@ -37,7 +37,7 @@ class CreateOptimization:
     dataset_id: UUID | None = None
     dataset: str | None = None
     optimizer: str = "LabeledFewShot"
-    metrics: list[Any] | None = None
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
 
