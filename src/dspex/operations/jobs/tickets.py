@@ -97,6 +97,8 @@ class Tickets:
             "workflow_id": ticket_of(job_id, turn),
             "app_version": VERSION,
         }
+        if turn == 0:
+            options["priority"] = 1  # behind those that were begun already
         self._use().enqueue(options, queue, str(job_id), turn)
 
     def spent(self, tickets: Sequence[str]) -> set[str]:
