@@ -6,8 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import InvalidError, NotFoundError
+from dspex.errors import ConfigurationError, InvalidError, NotFoundError
 from dspex.execution.backends import Backends
+from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
@@ -21,11 +22,15 @@ from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVe
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What the operations of all actors stand on. `jobs` is None where this process can start no jobs."""
+    """What the operations of all actors stand on.
+
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    """
 
     store: Store
     executor: Executor
@@ -34,6 +39,8 @@ class Floor:
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
     feed: Feed | None = None
+    code: CodeRoot | None = None
+    vault: Vault | None = None
 
 
 class Operations:
@@ -53,6 +60,17 @@ class Operations:
     def as_actor(self, actor: Actor) -> "Operations":
         """Return the same for another actor."""
         return Operations(self.floor, actor=actor)
+
+    @property
+    def vault(self) -> Vault:
+        """What hashes keys and encrypts secrets.
+
+        Raises:
+            ConfigurationError: these operations have none.
+        """
+        if self.floor.vault is None:
+            raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
+        return self.floor.vault
 
     async def perform(self, action: Action, given: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
         """Carry out an action if this actor may; what it writes is audited under its name.
