@@ -30,7 +30,7 @@ class ParentModel:
 
     async def complete(self, request: Request) -> Response:
         """Ask the parent."""
-        answer = await asyncio.to_thread(self._call.callback, "complete", msgspec.to_builtins(request))
+        answer = await asyncio.to_thread(self._call.callback, "complete", {"request": msgspec.to_builtins(request)})
         return msgspec.convert(answer, Response)
 
     async def stream(self, request: Request, emit: Emit) -> Response:

@@ -13,6 +13,7 @@ from dspex.execution.context import RunContext
 from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
+from dspex.telemetry import Collecting
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import BackendContract, answering, predicting
 from dspex.testing.processes import holdings
@@ -48,13 +49,41 @@ def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
             prediction = await bridge.execute_program(handle, {"question": "1 + 2?"}, context)
             assert prediction.answer == 3
             assert prediction.usage.calls == 1
-            kinds = [(span.kind, span.name) for span in prediction.trace.spans]
-            assert kinds == [("model", "scripted"), ("backend", "dspy")]
+            assert [span.kind for span in prediction.trace.spans if span.kind != "module"] == ["model", "backend"]
             assert prediction.trace.spans[-1].attributes["dspy"] == bridge.version
         assert prediction["reasoning"] == "reasoning"
         assert "Answer the question." in context.model.requests[-1].messages[0].content
 
     with_bridge(interpreter, test)
+
+
+def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Hops", init={"hops": 1}))
+        trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
+        names = {span.span_id: f"{span.name} {span.path}" for span in trace.spans}
+        tree = [(names[span.span_id], names.get(span.parent_id)) for span in trace.spans]
+        assert tree == [
+            ("scripted search", "Predict search"),
+            ("scripted answer.predict", "Predict answer.predict"),
+            ("Predict search", "Hops self"),
+            ("Predict answer.predict", "ChainOfThought answer"),
+            ("ChainOfThought answer", "Hops self"),
+            ("Hops self", "dspy self"),
+            ("dspy self", None),
+        ]
+        begins = {names[span.span_id]: span.start_ns for span in trace.spans}
+        for span in trace.spans[:-1]:
+            outer = next(one for one in trace.spans if one.span_id == span.parent_id)
+            assert outer.start_ns <= span.start_ns <= span.end_ns <= outer.end_ns
+        assert begins["Predict search"] < begins["ChainOfThought answer"]
+        failing = RunContext(model=ScriptedModel("nonsense"), observer=(heard := Collecting()))
+        with pytest.raises(AdapterError):
+            await bridge.execute_program(handle, {"question": "?"}, failing)
+        failed = {span.name: span.status for span in heard.spans}
+        assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
 
 
 def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):

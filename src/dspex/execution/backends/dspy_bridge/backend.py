@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from dspex.errors import DefinitionError
 from dspex.execution.backends.backend import BackendCapability, Handle
@@ -30,13 +30,15 @@ Progress = Callable[[str, Any], None]
 class DspyConfig:
     """Which interpreter has dspy, where users' modules are imported from, and how many workers there are.
 
-    Two backends with two interpreters run two versions of dspy side by side.
+    Two backends with two interpreters run two versions of dspy side by side. `interface` is how dspy asks its model:
+    by `BaseLM.forward` (3.3 and 3.4) or by an engine (3.4, and the only way in 3.5); "auto" takes what the version has.
     """
 
     interpreter: str = sys.executable
     paths: tuple[str, ...] = ()
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1))
     concurrency: int = 4
+    interface: Literal["auto", "forward", "engine"] = "auto"
     memory_limit: int | None = None
     seconds: float | None = None
 
@@ -86,6 +88,7 @@ class DspyBackend:
             host=HOST,
             interpreter=self.config.interpreter,
             paths=self.config.paths,
+            config={"interface": self.config.interface},
             concurrency=self.config.concurrency,
             memory_limit=self.config.memory_limit,
             # without it dspy 3.4 downloads a price list at its first call; its cache folder must not be the user's

@@ -110,11 +110,12 @@ class Runtime:
             "stats": lambda _: {**self._state(), **self._host_stats()},
         }
 
-    def send(self, message: "dict[str, Any]") -> None:
-        """Write one message; threads take turns."""
-        frame = pack(self._codec, self._codecs[self._codec][0](message), self._limit)
+    def send(self, *messages: "dict[str, Any]") -> None:
+        """Write messages, none between them; threads take turns."""
+        encode = self._codecs[self._codec][0]
+        frames = b"".join([pack(self._codec, encode(message), self._limit) for message in messages])
         with self._sending:
-            self._channel.sendall(frame)
+            self._channel.sendall(frames)
 
     def read(self) -> int:
         """Read until the channel ends; returns the exit code after `shutdown`."""
@@ -182,7 +183,7 @@ class Runtime:
             return
         self.served += 1
         try:
-            self.send({"id": call.id, **reply})
+            self.send(*call.attached, {"id": call.id, **reply})
         except (TypeError, ValueError) as error:  # not JSON, or too long for a frame
             self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
 
