@@ -4,9 +4,17 @@ import asyncio
 import sys
 import time
 
+import msgspec
 import pytest
 
-from dspex.errors import AdapterError, BudgetError, DefinitionError, WorkerLostError, WorkerStartError
+from dspex.errors import (
+    AdapterError,
+    BudgetError,
+    DefinitionError,
+    ExecutionError,
+    WorkerLostError,
+    WorkerStartError,
+)
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig, Optimization
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.context import RunContext
@@ -84,6 +92,65 @@ def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_the
         assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
 
     with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
+    text = "question -> answer: int, why: str"
+    abilities = ("json_mode", "response_schema", "seed")
+
+    async def asked(interface):
+        config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
+        model = answering({"answer": 3, "why": "so"}, capabilities=abilities)
+        async with asyncio.timeout(60), DspyBackend(config) as bridge:
+            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "rollout_id": 7}
+            node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
+            handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
+            if interface == "engine" and bridge.version.startswith("3.3."):
+                with pytest.raises(ExecutionError, match="asks no engines"):
+                    await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
+                pytest.skip("dspy 3.3 has no engines")
+            prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
+            assert (prediction.answer, prediction.why, prediction.usage.calls) == (3, "so", 1)
+            with pytest.raises(BudgetError):
+                await bridge.execute_program(
+                    handle, {"question": "?"}, RunContext(model=ScriptedModel(BudgetError("no money left")))
+                )
+        return model.requests[0]
+
+    async def main():
+        forward, engine = await asked("forward"), await asked("engine")
+        assert (forward.temperature, forward.max_tokens, forward.seed) == (0.5, 50, 7)
+        shape = engine.response_schema
+        assert (shape is None) == (adapter == "chat")
+        if shape is not None:  # the engine's is dspy's strict form of it
+            assert shape["properties"].keys() == forward.response_schema["properties"].keys()
+        assert msgspec.structs.replace(engine, response_schema=None) == msgspec.structs.replace(
+            forward, response_schema=None
+        )
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("interface", ["forward", "engine"])
+def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, interface):
+    rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
+
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
+        async with asyncio.timeout(60), DspyBackend(config) as bridge:
+            if interface == "engine" and bridge.version.startswith("3.3."):
+                pytest.skip("dspy 3.3 has no engines")
+            handle = await bridge.create_program(predicting(backend="dspy"))
+            work = Optimization(
+                optimizer="BootstrapFewShot", metric=lambda *_: 0.0, trainset=rows, options={"max_rounds": 2}
+            )
+            model = answering({"answer": 3}, capabilities=("seed",))
+            await bridge.optimize_program(handle, work, RunContext(model=model))
+            assert {request.temperature for request in model.requests} == {None, 1.0}
+            assert {request.seed for request in model.requests if request.temperature} == {1}
+
+    asyncio.run(main())
 
 
 def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
