@@ -10,7 +10,8 @@ import msgspec
 
 from dspex.clock import SystemClock
 from dspex.errors import DefinitionError, ToolError, boundary
-from dspex.execution.clients import LanguageModel, Request, Response
+from dspex.execution.backends.telling import Telling
+from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, RunContext, payload
 from dspex.language.records import Message, Span, SpanKind
@@ -23,7 +24,7 @@ Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
 
 @dataclass(slots=True, kw_only=True)
 class Answerer:
-    """Answers the callbacks of one run, under that run's context: its model, its trace, its budget.
+    """Answers the callbacks of one run, under that run's context: its model, its trace, its budget, its listener.
 
     Nothing of a model but its name and abilities is known in the worker; keys stay here.
     """
@@ -34,10 +35,13 @@ class Answerer:
     tools: Tools = field(default_factory=dict)
     metric: Metric | None = None
     on_progress: Callable[[str, Any], None] = lambda _event, _data: None
+    telling: Telling | None = None
     _inside: dict[int, int] = field(default_factory=dict)
 
     async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
         """Answer one callback."""
+        if self.telling is not None:
+            await self.telling.flush()
         match command:
             case "lm":
                 return await self._ask(_chat_request(args, self.context, self.model), args)
@@ -56,6 +60,8 @@ class Answerer:
         if event == "spans":
             self._take_spans(data)
             return
+        if event == "stream" and self.telling is not None:
+            self.telling.heard(self.place(data["path"]), data)
         self.on_progress(event, data)
         shown = data if isinstance(data, dict) else {"data": data}
         self.context.say(
@@ -111,10 +117,10 @@ class Answerer:
             span.inputs = payload(request.messages)
         try:
             self.context.check()
-            if self.context.budget is None:
+            if self.telling is None and self.context.budget is None:
                 response = await self.model.complete(request)
             else:
-                response = await ask_within(self.context.budget, self.model, request, emit=None)
+                response = await self._carefully(request, args, path)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -123,6 +129,19 @@ class Answerer:
             attributes={"finish_reason": response.finish_reason},
             outputs=payload(response.text) if self.context.records_payloads else None,
         )
+        return response
+
+    async def _carefully(self, request: Request, args: Mapping[str, Any], path: str) -> Response:
+        told = None
+        if self.telling is not None and (fields := args.get("fields")):
+            told = await self.telling.reply(path, module=args["span"], fields=fields)
+        emit = None if told is None else told.take
+        if self.context.budget is None:
+            response = await ask(self.model, request, emit)
+        else:
+            response = await ask_within(self.context.budget, self.model, request, emit=emit)
+        if told is not None:
+            await told.end()
         return response
 
     async def _use(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -17,11 +17,13 @@ from dspex.errors import (
 )
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig, Optimization
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
+from dspex.execution.backends.hybrid import Elsewhere
 from dspex.execution.context import RunContext
+from dspex.execution.modules import Module, Predict
 from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
-from dspex.telemetry import Collecting
+from dspex.telemetry import Collecting, FieldDelta, Finished, Status
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import BackendContract, answering, predicting
 from dspex.testing.processes import holdings
@@ -92,6 +94,47 @@ def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_the
         assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
 
     with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(interpreter, adapter):
+    async def test(bridge, context):
+        outer = Module()
+        outer.first = Predict("question -> query")
+        text, config = "question, query -> answer, why", {"adapter": adapter}
+        node = Node(id="second", kind="chain_of_thought", signature=Signature(text), backend="dspy", config=config)
+        outer.second = Elsewhere(Program(name="second", signature=Signature(text), root=node), bridge)
+
+        async def forward(question):
+            found = await outer.first.acall(question=question)
+            return await outer.second.acall(question=question, query=found.query)
+
+        outer.forward = forward
+        model = answering({"query": "q", "answer": "yes", "why": "so"}, capabilities=["streaming"], piece=1)
+        events = [event async for event in outer.stream(RunContext(model=model), question="?")]
+        texts = {}
+        for event in events:
+            if isinstance(event, FieldDelta):
+                texts[event.path, event.field] = texts.get((event.path, event.field), "") + event.text
+        inner = "second.predict"
+        assert texts == {
+            ("first", "query"): "q",
+            (inner, "reasoning"): "reasoning",
+            (inner, "answer"): "yes",
+            (inner, "why"): "so",
+        }
+        told = [(event.path, event.state) for event in events if isinstance(event, Status)]
+        assert told[3:] == [
+            ("second", "begun"),
+            (inner, "begun"),
+            (inner, "done"),
+            ("second", "done"),
+            ("self", "done"),
+        ]
+        assert isinstance(events[-1], Finished)
+        assert events[-1].prediction.answer == "yes"
+
+    with_bridge(interpreter, test)
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])

@@ -15,6 +15,7 @@ from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import imported, lowered, space_of, values_of
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.remote import Answerer, Metric, Tools
+from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
@@ -165,17 +166,21 @@ class DspyBackend:
         answerer = Answerer(context=context, span=span, model=model, tools=self._tools, metric=metric)
         if events is not None:
             answerer.on_progress = events
+        if context.emit is not None:
+            answerer.telling = Telling(context.emit)
         message = {
             "handle": kept.loading.handle,
             "model": {"name": model.name, "capabilities": sorted(model.capabilities)},
             "adapter": adapter,
-            "stream": events is not None,
+            "stream": events is not None or context.emit is not None,
             **args,
         }
         try:
             answer = await self._pool.call(
                 command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
             )
+            if answerer.telling is not None:
+                await answerer.telling.flush()
         except BaseException as error:
             span.end(error=error)
             raise

@@ -68,7 +68,7 @@ class Trail:
             return {}
         place: dict[str, Any] = {"span": entered.number, "path": entered.path}
         if self._tells and isinstance(entered.module, dspy.Predict):
-            place["fields"] = list(entered.module.signature.output_fields)
+            place["fields"] = {name: name for name in entered.module.signature.output_fields}
         return place
 
     def end(self) -> None:
