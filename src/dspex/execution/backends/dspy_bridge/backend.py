@@ -138,13 +138,10 @@ class DspyBackend:
         values = signature.validate_inputs(inputs)
         sent = signature.input_validator.dump(values)
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
-        run = context.run or Run(context.observer, context.clock, {})
-        first = len(run.spans)
-        answer, span = await self._run(
-            kept, "execute_program", args, context=replace(context, run=run), events=on_event
-        )
+        first = 0 if context.run is None else len(context.run.spans)
+        answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
         outputs = _outputs(signature, answer)
-        return Prediction.of_run(outputs, run.trace(span.id, first=first))
+        return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def _run(
         self,

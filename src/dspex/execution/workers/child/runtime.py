@@ -23,6 +23,7 @@ PROTOCOL = 1
 _END_OF_CHANNEL = 0
 _BAD_FRAME = 70
 _HOST_FAILED = 71
+_CHUNK = 1 << 17
 
 
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
@@ -119,16 +120,16 @@ class Runtime:
 
     def read(self) -> int:
         """Read until the channel ends; returns the exit code after `shutdown`."""
-        splitter = Splitter(self._limit)
+        splitter, place = Splitter(self._limit), memoryview(bytearray(_CHUNK))
         while True:
             try:
-                data = self._channel.recv(1 << 18)
+                size = self._channel.recv_into(place)
             except OSError:
-                data = b""
-            if not data:
+                size = 0
+            if not size:
                 end()
             try:
-                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(data)]
+                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(place[:size])]
             except (FrameError, ValueError, KeyError) as error:
                 print(f"the parent sent no frame: {error}", file=sys.stderr, flush=True)  # noqa: T201
                 return _BAD_FRAME
