@@ -52,6 +52,7 @@ def to_csv(report: Report) -> str:
 def _flat(row: Row) -> dict[str, object]:
     return {
         "index": row.index,
+        **({"repeat": row.repeat} if row.repeat else {}),
         **row.example,
         **{f"out.{name}": value for name, value in (row.outputs or {}).items()},
         **{f"score.{name}": value for name, value in row.scores.items()},

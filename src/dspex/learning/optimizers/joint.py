@@ -80,7 +80,6 @@ class _Arm:
     number: int
     cohort: int
     label: str
-    values: Mapping[str, Any]
     assignment: dict[str, Any]
     shown: frozenset[int]
     level: int = -1
@@ -128,6 +127,7 @@ class _Search:
         self._pooled: Pooled | None = None
         self._arms: list[_Arm] = []
         self._cohorts = 0
+        self._is_exhausted = False
         self._level = 0
         self._waiting: list[_Arm] = []
         self._open: dict[str, _Arm] = {}
@@ -206,13 +206,20 @@ class _Search:
             room = max(1, self._recipe.cohort // self._recipe.keep**self._level)
             if chosen := self._best(sampler, self._level - 1)[:room]:
                 return self._raised(chosen)
-        size = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
-        if size < 1:
-            return self._raised(self._finalists(sampler))
         self._level, self._cohorts = 0, self._cohorts + 1
-        drawn = [self._arm(sampler) for _ in range(size)]
-        self._arms += drawn
-        return self._raised(drawn)
+        if drawn := self._drawn(sampler):
+            self._arms += drawn
+            return self._raised(drawn)
+        return self._finalists(sampler)
+
+    def _drawn(self, sampler: Sampler) -> list[_Arm]:
+        """Return a new cohort; a smaller one where not more may be drawn, or where there is nothing new."""
+        found: list[_Arm] = []
+        room = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
+        while len(found) < room and (suggested := sampler.suggest()) is not None:
+            found.append(self._arm(*suggested))
+        self._is_exhausted = len(found) < room
+        return found
 
     def _raised(self, arms: list[_Arm]) -> list[_Arm]:
         for arm in arms:
@@ -227,16 +234,19 @@ class _Search:
         return [there[place] for place in sorted(range(len(there)), key=lambda n: (order[n], -expected[n][0], n))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
-        """Return the best at the end, all those that were not scored on all rows yet; the last to be asked for."""
-        last = len(self._batches) - 1
+        """Return the best that were not scored on all rows yet: the best few, or one cohort after the other in the end.
+
+        Where the space is exhausted, all that is left to find out is which of its points is the best.
+        """
+        self._level = last = len(self._batches) - 1
         there = [arm for arm in self._arms if arm.is_scored]
         expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))[: self._recipe.keep]
-        self._level = last
-        return [there[place] for place in order if there[place].level < last]
+        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))
+        if self._is_exhausted:
+            return self._raised([there[n] for n in order if there[n].level < last][: self._recipe.cohort])
+        return self._raised([there[n] for n in order[: self._recipe.keep] if there[n].level < last])
 
-    def _arm(self, sampler: Sampler) -> _Arm:
-        number, values = sampler.suggest()
+    def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
         chosen = {name: values[name] for name in self._made if name in values}
         texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
         only = self._recipe.only
@@ -244,7 +254,7 @@ class _Search:
         said = [f"{name}={value}" for name, value in own.items()]
         said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
         label = f"{number + 1}: {', '.join(said) or 'as it is'}"
-        return _Arm(number, self._cohorts, label, values, {**own, **texts}, shown)
+        return _Arm(number, self._cohorts, label, {**own, **texts}, shown)
 
     def _candidate(self, arm: _Arm) -> Candidate:
         rows = self._batches[arm.level]
@@ -271,8 +281,7 @@ class _Search:
         if self._pooled is None:
             self._pooled = Pooled(self._recipe.objectives or (trial.report.metrics[0],))
         self._pooled.add(arm.number, trial)
-        for number, found in self._pooled.measured().items():
-            sampler.learn(number, found)
+        sampler.learn(self._pooled.measured())
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
         """Return what each trial on all rows probably is worth, from all scores together."""
