@@ -1,5 +1,6 @@
 """What an evaluation found: one row for each example, and figures over them."""
 
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -182,6 +183,16 @@ class Report:
             "usage": usage_dict(self.usage),
             "rows": [row.to_dict() for row in self.rows],
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        times = (f"{self.p50:.2f}", f"{self.p95:.2f}")
+        cells: list[tuple[object, ...]] = [("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")]
+        for name in self.metrics:
+            mean, interval = f"{self.mean_of(name):.3f}", str(self.interval(name))
+            cells.append((name, mean, interval, self.scored, self.failed, *times))
+        rows = ("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells)
+        return f"<table>{''.join(rows)}</table>"
 
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

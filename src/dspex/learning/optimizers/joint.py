@@ -8,7 +8,7 @@ from dspex.errors import DefinitionError, suggest
 from dspex.language.variables import Choice, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
-from dspex.learning.optimizers.limits import ranks
+from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import Ingredients
 from dspex.learning.optimizers.pooling import Pooled
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
@@ -172,7 +172,8 @@ class _Search:
                 f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
                 "demonstrations be proposed"
             )
-        objectives, startup = max(1, len(self._recipe.objectives)), max(4, self._recipe.cohort)
+        objectives = max(1, len(self._recipe.objectives))
+        startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
         found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
         found |= {variable.name: 0 for variable in self._made.values()}
@@ -203,7 +204,7 @@ class _Search:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            room = max(1, self._recipe.cohort // self._recipe.keep**self._level)
+            room = max(1, self._recipe.cohort // self._recipe.keep**self._level, len(self._recipe.objectives))
             if chosen := self._best(sampler, self._level - 1)[:room]:
                 return self._raised(chosen)
         self._level, self._cohorts = 0, self._cohorts + 1
@@ -227,11 +228,17 @@ class _Search:
         return arms
 
     def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
-        """Return the arms that stand at a level, the best by expectation first: front after front."""
+        """Return the arms that stand at a level, in the order in which they are to go on.
+
+        First the one with the best expectation in the first objective; with several objectives, every second one is
+        that of the front which is the farthest from those that are ahead.
+        """
         there = [arm for arm in self._arms if arm.level == level and arm.is_scored]
-        expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = ranks(expected)
-        return [there[place] for place in sorted(range(len(there)), key=lambda n: (order[n], -expected[n][0], n))]
+        if not there:
+            return []
+        ahead = [arm for arm in self._arms if arm.level > level and arm.is_scored]
+        expected = sampler.expected([arm.number for arm in (*there, *ahead)])
+        return [there[place] for place in spread(expected, len(there))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
         """Return the best that were not scored on all rows yet: the best few, or one cohort after the other in the end.

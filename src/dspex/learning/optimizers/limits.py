@@ -83,14 +83,28 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...], *, earlier: bool) -
     return all(a >= b for a, b in zip(one, other, strict=True)) and (one != other or earlier)
 
 
-def ranks(points: Sequence[Sequence[float]]) -> list[int]:
-    """Return, for each point, how many fronts lie before its own: 0 where no other is better in every objective."""
-    left, found, rank = set(range(len(points))), [0] * len(points), 0
+def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Return the first `count` places in the order in which they are worth a closer look; those after are known well.
+
+    The best in the first objective comes first; with several objectives every second one is, of those that no other
+    beats, the farthest from all that came before it and from the known ones.
+    """
+    scales = [max(column) - min(column) or 1.0 for column in zip(*points, strict=True)]
+    seen, left, found = list(range(count, len(points))), list(range(count)), list[int]()
+
+    def distance(one: int, other: int) -> float:
+        pairs = zip(points[one], points[other], scales, strict=True)
+        return math.dist([0.0] * len(scales), [(a - b) / scale for a, b, scale in pairs])
+
     while left:
-        front_now = {n for n in left if not any(_exceeds(points[m], points[n]) for m in left)}
-        for n in front_now:
-            found[n] = rank
-        left, rank = left - front_now, rank + 1
+        if len(scales) == 1 or len(found) % 2 == 0:
+            best = max(left, key=lambda n: (points[n][0], -n))
+        else:
+            open_front = [n for n in left if not any(_exceeds(points[m], points[n]) for m in left)]
+            best = max(open_front, key=lambda n: (min(distance(n, m) for m in seen), -n))
+        left.remove(best)
+        seen.append(best)
+        found.append(best)
     return found
 
 
