@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex.errors import DefinitionError, suggest
+from dspex.learning.evaluation import Report
 from dspex.learning.optimizers.proposer import Trial
 
 _LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*\$?([0-9.]+(?:[eE]-?\d+)?)\s*(s|ms|)\s*")
@@ -63,6 +64,18 @@ def figure_of(figures: Mapping[str, float], name: str) -> float:
         hint = suggest(bare, list(figures))
         raise DefinitionError(f"there is no figure {bare!r}.{hint} There is: {', '.join(figures)}")
     return -figures[bare] if name.startswith("-") else figures[bare]
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """Return what limits and objectives speak of: the mean of each metric, and cost, tokens and times of a row."""
+    answered, usage = max(report.scored, 1), report.usage
+    return {
+        **{name: report.mean_of(name) for name in report.metrics},
+        "usd": math.nan if usage.cost_usd is None else usage.cost_usd / answered,
+        "tokens": usage.total_tokens / answered,
+        "p50": report.p50,
+        "p95": report.p95,
+    }
 
 
 def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:

@@ -40,10 +40,10 @@ class Sampler:
     The first suggestions are spread evenly over the space, so that every option of a choice, and with it every branch
     of a conditional space, is tried. After them a Gaussian process for each objective says what to expect elsewhere:
     suggested is what has the largest expected improvement among random assignments and small changes to the best ones
-    (J. Mockus, 1975); with several objectives, improvement in a random direction of the front (J. Knowles, "ParEGO",
-    2006), every second time in the first objective alone. What was suggested and not measured yet counts as measured with the expected value. Every fourth suggestion
-    is the most promising one of one branch of a conditional space, branch after branch: a branch whose first values
-    did badly is looked into again.
+    (J. Mockus, 1975); with several objectives, every second time in the first one alone, else in a random direction of
+    the front (J. Knowles, "ParEGO", 2006). What was suggested and not measured yet counts as measured with the expected
+    value. Every fourth suggestion is the most promising one of one branch of a conditional space, branch after branch:
+    a branch whose first values did badly is looked into again.
 
     Nothing is stored outside of memory: a search that is resumed tells everything again.
 
