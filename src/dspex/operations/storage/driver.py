@@ -42,4 +42,4 @@ def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
 def updated(statements: Statements[Any], change: Update) -> list[Any]:
     """Return the parameters of an update."""
     values = [statements.encoded(name, value) for name, value in change.values.items()]
-    return [*values, *change.increments.values(), statements.encoded("id", change.id), *change.statuses]
+    return [*values, *change.increments.values(), 1, statements.encoded("id", change.id), *change.statuses]

@@ -9,6 +9,7 @@ from dspex.operations.resources.ports import Insert
 from dspex.operations.storage.driver import refused, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import Merging
+from dspex.operations.storage.onestatement import one_statement
 from dspex.operations.storage.statements import Dialect, Question
 from dspex.operations.storage.values import POSTGRES
 
@@ -95,7 +96,7 @@ class PostgresDriver:
     async def _commit(self, together: Merging) -> list[Exception | None]:
         if not together.writes:
             return []
-        question = together.question()
+        question = one_statement(together)
         if question is not None:
             try:
                 await self._sent(question)

@@ -5,19 +5,22 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DspexError, StorageError
 from dspex.operations.resources.ports import Insert
 from dspex.operations.storage.driver import refused, updated
 from dspex.operations.storage.grouping import Step, Write
+from dspex.operations.storage.merging import COUNT, Merging
 from dspex.operations.storage.statements import Dialect, Question
 from dspex.operations.storage.values import SQLITE
 
+T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=0", "foreign_keys=ON", "wal_autocheckpoint=0")
 _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 300  # rows, after which the log is written back into the file
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
@@ -56,19 +59,18 @@ class SQLiteDriver:
             return await asyncio.to_thread(self._read, question)
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction; one that fails is undone alone."""
+        """Commit the writes in one transaction, merged where nothing in them fails; one that fails is undone alone."""
         with self._errors("write"):
             connection = self._connection()
-            await self._begin(connection)
-            try:
-                outcomes = [self._write(connection, steps) for steps in writes]
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # SQLite has undone it already where the disk is full
-                    connection.execute("ROLLBACK")
-                raise
-        self._keep_log_short(connection)
-        return outcomes
+            merging = Merging()
+            if all(merging.add(steps) for steps in writes):
+                try:
+                    await self._transaction(connection, lambda: _merged(connection, merging))
+                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT):
+                    pass  # with which of the writes something is wrong is found out below
+                else:
+                    return [None] * len(writes)
+            return await self._transaction(connection, lambda: [_one(connection, steps) for steps in writes])
 
     async def aclose(self) -> None:
         """Close the connection, after the log was written back."""
@@ -92,30 +94,17 @@ class SQLiteDriver:
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _write(self, connection: sqlite3.Connection, steps: Write) -> Exception | None:
-        connection.execute("SAVEPOINT one")
+    async def _transaction(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+        await self._begin(connection)
         try:
-            for step in steps:
-                _carry_out(connection, step)
-        except sqlite3.IntegrityError as error:
-            outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
-        except DspexError as error:
-            outcome = error
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            AttributeError,
-            sqlite3.ProgrammingError,
-            sqlite3.InterfaceError,
-        ) as error:
-            outcome = StorageError(f"a value cannot be stored: {error}")
-        else:
-            connection.execute("RELEASE one")
-            return None
-        connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
-        return outcome
+            made = work()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite has undone it already where the disk is full
+                connection.execute("ROLLBACK")
+            raise
+        self._keep_log_short(connection)
+        return made
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
@@ -172,6 +161,39 @@ class SQLiteDriver:
             yield
         except (sqlite3.Error, OSError) as error:
             raise self._mend(doing, str(error)) from error
+
+
+def _merged(connection: sqlite3.Connection, merging: Merging) -> None:
+    for statements in sorted(merging.inserts, key=lambda statements: statements.place):
+        connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
+    for shape, rows in merging.updates.items():
+        statements = shape.statements
+        sql = statements.update(shape.values, shape.increments, len(shape.statuses))
+        for row in rows.values():
+            values = [statements.encoded(name, row[name]) for name in shape.values]
+            increments = [row["+" + name] for name in shape.increments]
+            key = statements.encoded("id", row["id"])
+            if not connection.execute(sql, [*values, *increments, row[COUNT], key, *shape.statuses]).rowcount:
+                raise sqlite3.IntegrityError
+
+
+def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
+    connection.execute("SAVEPOINT one")
+    try:
+        for step in steps:
+            _carry_out(connection, step)
+    except sqlite3.IntegrityError as error:
+        outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
+    except DspexError as error:
+        outcome = error
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT) as error:
+        outcome = StorageError(f"a value cannot be stored: {error}")
+    else:
+        connection.execute("RELEASE one")
+        return None
+    connection.execute("ROLLBACK TO one")
+    connection.execute("RELEASE one")
+    return outcome
 
 
 def _carry_out(connection: sqlite3.Connection, step: Step) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import StorageError
@@ -33,9 +34,10 @@ class Question:
 class Statements(Generic[E]):
     """The statements of one resource in one dialect."""
 
-    def __init__(self, resource: Resource[E], dialect: Dialect) -> None:
-        """Take what they are about; each is written when it is first needed."""
+    def __init__(self, resource: Resource[E], dialect: Dialect, *, place: int = 0) -> None:
+        """Take what they are about; `place` is that of the resource in its domain: it refers to none of a later one."""
         self.resource = resource
+        self.place = place
         self.table = quoted(resource.plural)
         self.kinds = {attribute.name: attribute.kind for attribute in resource.attributes}
         self.names = tuple(self.kinds)
@@ -43,6 +45,8 @@ class Statements(Generic[E]):
         self._dialect = dialect
         codec = dialect.codec
         self._encoders = {name: made for name, kind in self.kinds.items() if (made := codec.encode.get(kind))}
+        self._row_encoders = _positions(resource.attributes, codec.encode)
+        self._values: Callable[[object], tuple[Any, ...]] = attrgetter(*self.names)
         self._decoders = _positions(resource.attributes, codec.decode)
         self._columns = ", ".join(map(quoted, self.names))
         self._entity: Any = resource.entity
@@ -60,9 +64,14 @@ class Statements(Generic[E]):
         encode = self._encoders.get(name)
         return value if value is None or encode is None else encode(value)
 
-    def row(self, entity: object) -> tuple[Any, ...]:
+    def row(self, entity: object) -> list[Any]:
         """Return the parameters of `insert`."""
-        return tuple([self.encoded(name, getattr(entity, name)) for name in self.names])
+        values = list(self._values(entity))
+        for position, encode in self._row_encoders:
+            value = values[position]
+            if value is not None:
+                values[position] = encode(value)
+        return values
 
     def entity(self, row: Any) -> E:  # noqa: ANN401  # a row of any driver
         """Return the entity of a row."""
@@ -159,8 +168,8 @@ class Statements(Generic[E]):
         parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(values)]
         for n, name in enumerate(increments):
             parts.append(f"{quoted(name)} = {quoted(name)} + {mark(len(values) + n + 1)}")
-        parts.append('"lock_version" = "lock_version" + 1')
-        number = len(values) + len(increments) + 1
+        number = len(values) + len(increments) + 2
+        parts.append(f'"lock_version" = "lock_version" + {mark(number - 1)}')
         guard = ", ".join(mark(number + n + 1) for n in range(statuses))
         where = f'"id" = {mark(number)}' + (f' AND "status" IN ({guard})' if statuses else "")
         return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {where}"  # noqa: S608  # quoted
