@@ -18,7 +18,7 @@ from dspex.errors import (
     ModelUnavailableError,
     NotFoundError,
 )
-from dspex.execution.backends import MockBackend, NativeBackend
+from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, ExecutionRecord, Operations, Query
 from dspex.operations.resources.executing import Executor
@@ -32,7 +32,7 @@ EXECUTION = DOMAIN["execution"]
 def operations_of(services: Services, *, model: Any = None, mock: MockBackend | None = None) -> Operations:
     """The same services with another model or mock."""
     floor = services.operations.floor
-    backends: Any = {"native": NativeBackend(), "mock": mock or MockBackend()}
+    backends = Backends({"native": NativeBackend(), "mock": mock or MockBackend()})
     context = RunContext(model=model, models=services.context.models, records_payloads=True)
     executor = Executor(floor.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends)
     return Operations(dataclasses.replace(floor, executor=executor, backends=backends))

@@ -1,20 +1,25 @@
 """The services that every surface uses, and their life."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import uuid_utils.compat
 
+from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
-from dspex.execution.backends import Backend, MockBackend, NativeBackend
+from dspex.errors import StorageError
+from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
-from dspex.operations.storage import SQLStore
+from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
+from dspex.operations.resources.keyring import KeyRing
+from dspex.operations.storage import HEAD, Database, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -22,12 +27,18 @@ from dspex.telemetry import Observer, Silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password."""
+    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+
+    `examine` gives the reasons not to send requests here.
+    """
 
     settings: Settings
     operations: Operations
     context: RunContext
+    backends: Backends
     database: str
+    keys: KeyRing
+    examine: Callable[[], Awaitable[list[str]]]
 
 
 @asynccontextmanager
@@ -38,6 +49,7 @@ async def open_services(
     observer: Observer | None = None,
     say: Callable[[str], None] = lambda _text: None,
     clock: Clock | None = None,
+    serves: bool = False,
 ) -> AsyncIterator[Services]:
     """Open the database, and close it at the end.
 
@@ -50,6 +62,7 @@ async def open_services(
         observer: hears of every span and event.
         say: takes messages for people.
         clock: the time.
+        serves: whether this process lives on to serve others; `dspex workers` then shows it before it has workers.
 
     Raises:
         StorageError: the database cannot be used, or has another schema.
@@ -57,22 +70,43 @@ async def open_services(
     """
     time = clock or SystemClock()
     resolver = ModelResolver(settings)
-    context = RunContext(
-        model=resolver(settings.model) if settings.model else None,
-        adapter=adapter_named(settings.adapter),
-        observer=observer or Silent(),
-        models=resolver,
-        records_payloads=True,
-        clock=time,
-    )
     database = database_of(settings, say=say)
     try:
         await prepare(database, say=say)
-        store = SQLStore(database)
-        backends: dict[str, Backend] = {"native": NativeBackend(code=code), "mock": MockBackend()}
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id)
-        yield Services(settings=settings, operations=Operations(floor), context=context, database=database.shown)
+        wakes = Wakes()
+        store = AnnouncingStore(SQLStore(database), wakes)
+        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        vault = vault_of(settings)
+        resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
+        context = RunContext(
+            model=resolver(settings.model) if settings.model else None,
+            adapter=adapter_named(settings.adapter),
+            observer=observer or Silent(),
+            models=resolver,
+            records_payloads=True,
+            clock=time,
+        )
+        async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
+            executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
+            floor = Floor(
+                store=store,
+                executor=executor,
+                backends=backends,
+                clock=time,
+                new_id=new_id,
+                feed=feed,
+                code=code,
+                vault=vault,
+            )
+            yield Services(
+                settings=settings,
+                operations=Operations(floor),
+                context=context,
+                backends=backends,
+                database=database.shown,
+                keys=KeyRing(store, vault, clock=time),
+                examine=lambda: _examine(database),
+            )
     finally:
         await resolver.aclose()
         await database.aclose()
@@ -81,3 +115,11 @@ async def open_services(
 def new_id() -> UUID:
     """Return a UUID of version 7: its order is that of creation."""
     return uuid_utils.compat.uuid7()
+
+
+async def _examine(database: Database) -> list[str]:
+    try:
+        found = await revision(database)
+    except StorageError as error:
+        return [error.message]
+    return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]

@@ -1,23 +1,38 @@
 """One predictor's calls to its model: the first, and those that mend a reply."""
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, DefinitionError
+from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
 from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
-from dspex.language.records import Fallback, Message, Prediction
-from dspex.language.signatures import Signature
+from dspex.language.records import Fallback, Message
+from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Partial, Status
+
+MOST_TRIES = 2  # how often a predictor is asked again because of one condition
+_NOT_HELD = "That does not hold up: "
 
 
 class Asking:
     """The state of one call of a predictor."""
 
-    __slots__ = ("_attempt", "_signature", "adapter", "context", "fallback", "model", "repairs", "run", "span")
+    __slots__ = (
+        "_attempt",
+        "_refused",
+        "_signature",
+        "adapter",
+        "context",
+        "fallback",
+        "model",
+        "repairs",
+        "run",
+        "span",
+    )
 
     def __init__(
         self, context: RunContext, run: Run, span: OpenSpan, *, model: LanguageModel, adapter: Adapter
@@ -30,6 +45,7 @@ class Asking:
         self.adapter = adapter
         self.fallback: Fallback | None = None
         self.repairs = 0
+        self._refused = 0
         self._attempt = 0
         self._signature: Signature | None = None
 
@@ -91,9 +107,20 @@ class Asking:
 
     def with_objections(self, request: Request) -> Request:
         """Return the request with what was wrong with earlier answers, which `Assert` refused."""
-        for prediction, message in self.context.objections:
-            request = _again(request, _shown(prediction), f"That does not hold up: {message}")
-        return request
+        if not self.context.objections:
+            return request
+        return msgspec.structs.replace(request, messages=(*request.messages, *objecting(self.context)))
+
+    def note(self, said: str) -> None:
+        """Tell the observer of a suggestion that the outputs do not meet."""
+        note_suggestion(self.context, said, path=self.span.path, trace_id=self.run.trace_id)
+
+    def refused(self, request: Request, reply: str, *, error: CheckError) -> Request:
+        """Return the request for an answer that holds up; raise `error` after as many tries as an `Assert` has."""
+        if self._refused == MOST_TRIES:
+            raise error
+        self._refused += 1
+        return _again(request, reply, f"{_NOT_HELD}{error.message}")
 
     def attributes(self) -> dict[str, object]:
         """Return what the module's span says about the calls beyond the first."""
@@ -102,29 +129,80 @@ class Asking:
             found["fallback"] = self.fallback.reason
         if self.repairs:
             found["repairs"] = self.repairs
+        if self._refused:
+            found["asserted_again"] = self._refused
         return found
 
 
-async def complete(context: RunContext, model: LanguageModel, request: Request) -> Response:
-    """Send one request outside of a predictor, under the same limits and with the same span."""
+def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
+    """Tell the observer of something that would be better otherwise."""
+    context.say(
+        Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={"path": path})
+    )
+
+
+def _complaint(name: str, check: FieldCheck, outputs: Mapping[str, Any]) -> str | None:
+    with boundary(DefinitionError, f"the check {check.name!r} of {name!r} is at fault itself"):
+        return check.complaint(outputs[name])
+
+
+async def complete(
+    context: RunContext, model: LanguageModel, request: Request, *, field: str, attempt: int
+) -> Response:
+    """Send one request outside of a predictor, under the same limits and with the same span.
+
+    The text of the reply is told, to whoever listens, as that of `field`.
+    """
     context.check()
-    run = context.run
+    run, listen = context.run, context.emit
     if run is None:
         raise DefinitionError("a model is asked while a module runs")
     span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
     if context.records_payloads:
         span.inputs = payload(request.messages)
+
+    async def tell(text: str) -> None:
+        if listen is not None and text:
+            await listen(FieldDelta(context.path, field, text, attempt))
+
+    emit = None if listen is None else tell
     try:
         if context.budget is None:
-            response = await model.complete(request)
+            response = await ask(model, request, emit)
         else:
-            response = await ask_within(context.budget, model, request)
+            response = await ask_within(context.budget, model, request, emit=emit)
     except BaseException as error:
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
     span.end(usage=response.usage.of_model(response.model), outputs=text)
     return response
+
+
+def hold(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
+    """Refuse `outputs` that do not hold up to the checks of `signature`.
+
+    What was only suggested is given to `note`, once everything else holds.
+
+    Raises:
+        CheckError: they do not hold up.
+        DefinitionError: a check itself is at fault.
+    """
+    found = [
+        (f"{name}: {said}", check.is_required)
+        for name, check in signature.output_checks
+        if (said := _complaint(name, check, outputs)) is not None
+    ]
+    if unmet := [said for said, is_required in found if is_required]:
+        raise CheckError("; ".join(unmet))
+    for said, _ in found:
+        note(said)
+
+
+def objecting(context: RunContext) -> Iterator[Message]:
+    """Yield turns that show earlier answers, which `Assert` refused, each with what was wrong with it."""
+    for prediction, message in context.objections:
+        yield from _turns(payload(prediction.to_dict()), f"{_NOT_HELD}{message}")
 
 
 def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:
@@ -134,12 +212,11 @@ def with_objection(request: Request, reply: str, *, error: AdapterError) -> Requ
 
 
 def _again(request: Request, reply: str, what: str) -> Request:
-    turns = (Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout."))
-    return msgspec.structs.replace(request, messages=(*request.messages, *turns))
+    return msgspec.structs.replace(request, messages=(*request.messages, *_turns(reply, what)))
 
 
-def _shown(prediction: Prediction) -> str:
-    return payload(prediction.to_dict())
+def _turns(reply: str, what: str) -> tuple[Message, Message]:
+    return Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout.")
 
 
 def _arguments(response: Response) -> str:

@@ -9,6 +9,10 @@ import msgspec
 
 from dspex.errors import (
     AdapterError,
+    BudgetError,
+    CheckError,
+    ConfigurationError,
+    ConflictError,
     DefinitionError,
     DspexError,
     ExecutionError,
@@ -26,7 +30,19 @@ from dspex.execution.workers.wire import JSON, LIMIT, Fault, FrameError, Incomin
 
 _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
-    for kind in (AdapterError, DefinitionError, InvalidError, ModelError, NotFoundError, ToolError, WorkerError)
+    for kind in (
+        AdapterError,
+        BudgetError,
+        CheckError,
+        ConfigurationError,
+        ConflictError,
+        DefinitionError,
+        InvalidError,
+        ModelError,
+        NotFoundError,
+        ToolError,
+        WorkerError,
+    )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
 
 

@@ -1,13 +1,14 @@
 """Everything that can be asked of the stored resources, by one actor."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import InvalidError, NotFoundError
-from dspex.execution.backends import Backend
+from dspex.errors import ConfigurationError, InvalidError, NotFoundError
+from dspex.execution.backends import Backends
+from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
@@ -21,19 +22,25 @@ from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVe
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What the operations of all actors stand on. `jobs` is None where this process can start no jobs."""
+    """What the operations of all actors stand on.
+
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    """
 
     store: Store
     executor: Executor
-    backends: Mapping[str, Backend]
+    backends: Backends
     clock: Clock
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
     feed: Feed | None = None
+    code: CodeRoot | None = None
+    vault: Vault | None = None
 
 
 class Operations:
@@ -53,6 +60,17 @@ class Operations:
     def as_actor(self, actor: Actor) -> "Operations":
         """Return the same for another actor."""
         return Operations(self.floor, actor=actor)
+
+    @property
+    def vault(self) -> Vault:
+        """What hashes keys and encrypts secrets.
+
+        Raises:
+            ConfigurationError: these operations have none.
+        """
+        if self.floor.vault is None:
+            raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
+        return self.floor.vault
 
     async def perform(self, action: Action, given: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
         """Carry out an action if this actor may; what it writes is audited under its name.
@@ -89,11 +107,14 @@ class Operations:
             ConflictError: the program is not ready.
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
-        return await self.execute_record(await self.program(given.program_id, given.name), given.inputs)
+        program = await self.program(given.program_id, given.name)
+        return await self.execute_record(program, given.inputs, backend=given.backend)
 
-    async def execute_record(self, program: ProgramRecord, inputs: dict[str, Any]) -> ExecutionRecord:
+    async def execute_record(
+        self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
+    ) -> ExecutionRecord:
         """Run the version that `program` names as its current one; see `execute_program`."""
-        return await self._executor.execute(program, inputs)
+        return await self._executor.execute(program, inputs, backend=backend)
 
     async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
         """Return a program by id or by name.

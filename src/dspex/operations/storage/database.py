@@ -51,7 +51,9 @@ class Database:
         """Connections for what is not a row: the schema, and statements of one's own."""
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
-            return create_async_engine("postgresql+asyncpg://", async_creator=self.driver.connect, **options)
+            return create_async_engine(
+                "postgresql+asyncpg://", async_creator=self.driver.connect, pool_pre_ping=True, **options
+            )
         engine = create_async_engine(self.url, **options)
         sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
         sa.event.listen(engine.sync_engine, "begin", _begin)

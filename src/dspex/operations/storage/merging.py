@@ -8,7 +8,7 @@ from dspex.operations.resources.ports import Insert, Update
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
 
-COUNT = "#"  # how many updates one row stands for; an increment is named "+attribute", so no attribute is meant
+COUNT = "#"  # how many updates one row stands for; increments are named "+attribute", expected values "=attribute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,13 @@ class Shape:
     statements: Statements[Any]
     values: tuple[str, ...]
     increments: tuple[str, ...]
+    expected: tuple[str, ...]
     statuses: tuple[str, ...]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the row has to be as the update expects it."""
+        return bool(self.expected or self.statuses)
 
 
 class Merging:
@@ -40,7 +46,7 @@ class Merging:
         planned = dict(self._touched)
         for step in steps:
             place, shape = _place(step)
-            if place in planned and (shape is None or shape.statuses or planned[place] != shape):
+            if place in planned and (shape is None or shape.is_guarded or planned[place] != shape):
                 return False
             planned[place] = shape
         for step in steps:
@@ -58,6 +64,7 @@ class Merging:
         row = self.updates.setdefault(shape, {}).setdefault(change.id, {"id": change.id, COUNT: 0})
         row |= change.values
         row[COUNT] += 1
+        row |= {"=" + name: value for name, value in change.expected.items()}
         for name, number in change.increments.items():
             row["+" + name] = row.get("+" + name, 0) + number
 
@@ -70,4 +77,4 @@ def _place(step: Step) -> tuple[tuple[str, UUID], Shape | None]:
 
 
 def _shape(statements: Statements[Any], change: Update) -> Shape:
-    return Shape(statements, tuple(change.values), tuple(change.increments), change.statuses)
+    return Shape(statements, tuple(change.values), tuple(change.increments), tuple(change.expected), change.statuses)

@@ -65,10 +65,10 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
     for n, shape in enumerate(updates):
         number += 1
         checks.append(f"(SELECT count(*) FROM u{n}) = ${number}")  # noqa: S608
-        guard = ""
+        guard = "".join(f" AND r.{quoted(name)} IS NOT DISTINCT FROM v.{quoted('=' + name)}" for name in shape.expected)
         if shape.statuses:
             number += 1
-            guard = f' AND r."status" = ANY(${number})'
+            guard += f' AND r."status" = ANY(${number})'
         parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
     # A division by zero undoes the whole statement where an update found fewer rows than it names.
     check = f"1 / (CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END)" if checks else "1"
@@ -80,6 +80,7 @@ def _update(shape: Shape, number: int) -> str:
     columns = {"id": "uuid", COUNT: "integer"}
     columns |= {name: _TYPES[kinds[name]] for name in shape.values}
     columns |= {"+" + name: "bigint" for name in shape.increments}
+    columns |= {"=" + name: _TYPES[kinds[name]] for name in shape.expected}
     told = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
     sets += [f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments]

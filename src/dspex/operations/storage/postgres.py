@@ -21,7 +21,7 @@ _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 class PostgresDriver:
     """One connection for writes, a few for reads, each opened when it is needed and replaced when it is lost."""
 
-    dialect = Dialect(POSTGRES, "${}".format, has_arrays=True)
+    dialect = Dialect(POSTGRES, "${}".format, equals="IS NOT DISTINCT FROM", has_arrays=True)
 
     def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
         """Take the URL, and how errors are told.
@@ -209,7 +209,7 @@ async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401
     if isinstance(change, Insert):
         await connection.execute(statements.insert, *statements.row(change.entity))
         return
-    sql = statements.update(tuple(change.values), tuple(change.increments), len(change.statuses))
-    told = await connection.execute(sql, *updated(statements, change))
+    update = updated(statements, change)
+    told = await connection.execute(update.sql, *update.parameters)
     if told.endswith(" 0"):
         raise refused(change, await connection.fetchval(statements.status(), change.id))

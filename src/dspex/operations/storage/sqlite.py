@@ -31,7 +31,7 @@ class SQLiteDriver:
     interpreter's lock. Long reads and the writing back of the log, which waits for the disk, are done in threads.
     """
 
-    dialect = Dialect(SQLITE, lambda _n: "?", has_arrays=False)
+    dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False)
 
     def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
         """Take the file (or an URI), how errors are told, and how long to wait for another process that writes."""
@@ -168,12 +168,13 @@ def _merged(connection: sqlite3.Connection, merging: Merging) -> None:
         connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
     for shape, rows in merging.updates.items():
         statements = shape.statements
-        sql = statements.update(shape.values, shape.increments, len(shape.statuses))
+        sql = statements.update(shape.values, shape.increments, expected=shape.expected, statuses=len(shape.statuses))
         for row in rows.values():
             values = [statements.encoded(name, row[name]) for name in shape.values]
-            increments = [row["+" + name] for name in shape.increments]
-            key = statements.encoded("id", row["id"])
-            if not connection.execute(sql, [*values, *increments, row[COUNT], key, *shape.statuses]).rowcount:
+            values += [row["+" + name] for name in shape.increments]
+            values += [row[COUNT], statements.encoded("id", row["id"])]
+            values += [statements.encoded(name, row["=" + name]) for name in shape.expected]
+            if not connection.execute(sql, [*values, *shape.statuses]).rowcount:
                 raise sqlite3.IntegrityError
 
 
@@ -201,8 +202,7 @@ def _carry_out(connection: sqlite3.Connection, step: Step) -> None:
     if isinstance(change, Insert):
         connection.execute(statements.insert, statements.row(change.entity))
         return
-    parameters = updated(statements, change)
-    sql = statements.update(tuple(change.values), tuple(change.increments), len(change.statuses))
-    if not connection.execute(sql, parameters).rowcount:
+    update = updated(statements, change)
+    if not connection.execute(update.sql, update.parameters).rowcount:
         found = connection.execute(statements.status(), (statements.encoded("id", change.id),)).fetchone()
         raise refused(change, found[0] if found else None)

@@ -16,10 +16,11 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What two databases write differently: the n-th parameter, membership in many values, and the values."""
+    """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values."""
 
     codec: Codec
     parameter: Callable[[int], str]
+    equals: str
     has_arrays: bool
 
 
@@ -163,16 +164,22 @@ class Statements(Generic[E]):
         marks = ", ".join(self._dialect.parameter(n + 1) for n in range(len(self.names)))
         return f"INSERT INTO {self.table} ({self._columns}) VALUES ({marks})"  # noqa: S608  # quoted
 
-    def _update(self, values: tuple[str, ...], increments: tuple[str, ...], statuses: int) -> str:
+    def _update(
+        self, values: tuple[str, ...], increments: tuple[str, ...], *, expected: tuple[str, ...], statuses: int
+    ) -> str:
         mark = self._dialect.parameter
         parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(values)]
         for n, name in enumerate(increments):
             parts.append(f"{quoted(name)} = {quoted(name)} + {mark(len(values) + n + 1)}")
         number = len(values) + len(increments) + 2
         parts.append(f'"lock_version" = "lock_version" + {mark(number - 1)}')
-        guard = ", ".join(mark(number + n + 1) for n in range(statuses))
-        where = f'"id" = {mark(number)}' + (f' AND "status" IN ({guard})' if statuses else "")
-        return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {where}"  # noqa: S608  # quoted
+        where = [f'"id" = {mark(number)}']
+        for name in expected:
+            number += 1
+            where.append(f"{quoted(name)} {self._dialect.equals} {mark(number)}")
+        if statuses:
+            where.append(f'"status" IN ({", ".join(mark(number + n + 1) for n in range(statuses))})')
+        return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {' AND '.join(where)}"  # noqa: S608  # quoted
 
 
 @dataclass(frozen=True, slots=True)

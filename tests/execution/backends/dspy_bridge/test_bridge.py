@@ -7,7 +7,8 @@ import time
 import pytest
 
 from dspex.errors import AdapterError, BudgetError, DefinitionError, WorkerLostError, WorkerStartError
-from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig, Optimization
+from dspex.execution.backends import Optimization
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.context import RunContext
 from dspex.execution.workers import Intensity, PoolConfig
