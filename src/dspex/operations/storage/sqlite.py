@@ -1,6 +1,7 @@
 """SQLite without threads in the way: statements take microseconds, and whatever takes longer is done elsewhere."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from dspex.operations.storage.statements import Dialect, Question
 from dspex.operations.storage.values import SQLITE
 
 T = TypeVar("T")
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=0", "foreign_keys=ON", "wal_autocheckpoint=0")
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
 _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 300  # rows, after which the log is written back into the file
@@ -36,6 +37,8 @@ class SQLiteDriver:
     def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
         """Take the file (or an URI), how errors are told, and how long to wait for another process that writes."""
         self._file = file
+        self._path = file.removeprefix("file:").partition("?")[0]
+        self._place = (0, 0)
         self._mend = mend
         self._busy_seconds = busy_seconds
         self._read_seconds = _READ_SECONDS
@@ -47,21 +50,14 @@ class SQLiteDriver:
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
         with self._errors("read"):
-            connection = self._connection()
-            self._deadline = time.perf_counter() + self._read_seconds
-            try:
-                return connection.execute(question.sql, question.parameters).fetchall()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                    raise
-            finally:
-                self._deadline = 0.0
-            return await asyncio.to_thread(self._read, question)
+            rows = await self._patiently(lambda connection: self._short_read(connection, question))
+            return await asyncio.to_thread(self._long_read, question) if rows is None else rows
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """Commit the writes in one transaction, merged where nothing in them fails; one that fails is undone alone."""
         with self._errors("write"):
             connection = self._connection()
+            self._check_place()
             merging = Merging()
             if all(merging.add(steps) for steps in writes):
                 try:
@@ -80,22 +76,32 @@ class SQLiteDriver:
             self._opened.close()
             self._opened = None
 
-    async def _begin(self, connection: sqlite3.Connection) -> None:
+    async def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do what has to wait for other processes; the loop goes on meanwhile."""
         end = time.monotonic() + self._busy_seconds
         wait = _FIRST_WAIT
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                return work(self._connection())
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
-            else:
-                return
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
+    def _short_read(self, connection: sqlite3.Connection, question: Question) -> list[Any] | None:
+        self._deadline = time.perf_counter() + self._read_seconds
+        try:
+            return connection.execute(question.sql, question.parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return None
+        finally:
+            self._deadline = 0.0
+
     async def _transaction(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
-        await self._begin(connection)
+        await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
         try:
             made = work()
             connection.execute("COMMIT")
@@ -109,8 +115,23 @@ class SQLiteDriver:
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = self._connect()
+            self._opened.execute("PRAGMA busy_timeout=0")  # `_patiently` waits without holding the loop
             self._opened.set_progress_handler(self._is_late, _PROGRESS)
+            self._place = self._found()
         return self._opened
+
+    def _check_place(self) -> None:
+        """What is written into a file that has no name any more is lost at the end of the process."""
+        try:
+            is_there = self._found() == self._place
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            raise OSError("the file was moved or replaced while it was in use; put it back, or start again")
+
+    def _found(self) -> tuple[int, int]:
+        found = os.stat(self._path)  # it is asked before each group of writes
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -132,7 +153,7 @@ class SQLiteDriver:
     def _is_late(self) -> int:
         return int(0.0 < self._deadline < time.perf_counter())
 
-    def _read(self, question: Question) -> list[Any]:
+    def _long_read(self, question: Question) -> list[Any]:
         with closing(self._connect()) as connection:
             return connection.execute(question.sql, question.parameters).fetchall()
 
