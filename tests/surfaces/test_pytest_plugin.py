@@ -3,10 +3,6 @@
 import pytest
 
 # what is imported in an inner run is forgotten after it, so all of it is imported here
-import dspex.learning.evaluation.writing
-import dspex.learning.optimizers.limits
-import dspex.session
-import dspex.testing
 
 pytest_plugins = ["pytester"]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
@@ -75,17 +76,18 @@ async def open_services(
         await prepare(database, say=say)
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database), wakes)
-        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        ids = await ids_after(store)
+        feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
         context = _context(resolver, observer=observer, clock=time)
         async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
             floor = Floor(
                 store=store,
-                executor=Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
+                executor=Executor(store, backends=backends, context=context, clock=time, new_id=ids),
                 backends=backends,
                 clock=time,
-                new_id=new_id,
+                new_id=ids,
                 feed=feed,
                 code=code,
                 vault=vault,
