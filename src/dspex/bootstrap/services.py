@@ -1,7 +1,7 @@
 """The services that every surface uses, and their life."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -17,12 +17,14 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
+from dspex.operations.resources.housekeeping import Housekeeper
 from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
 
 DATABASE = "dspex.sqlite3"
+GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +74,22 @@ async def open_services(
     )
     file = _state_folder(settings.state_dir, say) / DATABASE
     database = Database.embedded(file)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.aclose)
+        stack.push_async_callback(resolver.aclose)
         await migrate(database, say=say)
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database), wakes)
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
-        async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
-            executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-            floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
-            yield Services(
-                settings=settings, operations=Operations(floor), context=context, backends=backends, database=file
-            )
-    finally:
-        await resolver.aclose()
-        await database.aclose()
+        opened = open_backends(settings, code=code, observer=observer, serves=serves)
+        backends = await stack.enter_async_context(opened)
+        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
+        await stack.enter_async_context(Housekeeper(store, executor, clock=time, observer=context.observer))
+        stack.push_async_callback(executor.runs.drain, GRACE)
+        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
+        yield Services(
+            settings=settings, operations=Operations(floor), context=context, backends=backends, database=file
+        )
 
 
 def new_id() -> UUID:

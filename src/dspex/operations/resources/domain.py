@@ -8,6 +8,7 @@ from dspex.operations.resources.dataset import DATASET
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import EXECUTION
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
+from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
@@ -57,5 +58,6 @@ DOMAIN = Domain(
     OPTIMIZATION_JOB,
     EVENT,
     AUDIT_ENTRY,
+    PROCESS,
     actions=STORED_ACTIONS,
 )

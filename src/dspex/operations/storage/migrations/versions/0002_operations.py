@@ -16,8 +16,11 @@ _ADDED = (
     "actor",
     "owner",
     "deadline_at",
+    "inputs_hash",
+    "payloads",
 )
 _TABLES = (
+    "processes",
     "audit_entries",
     "events",
     "optimization_jobs",
@@ -98,6 +101,8 @@ def upgrade() -> None:
         table.add_column(sa.Column("actor", sa.Text(), nullable=False, server_default="local"))
         table.add_column(_text("owner", nullable=True))
         table.add_column(_time("deadline_at"))
+        table.add_column(_text("inputs_hash", nullable=True))
+        table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
         table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
     _index("executions", "parent_id")
 
@@ -157,6 +162,7 @@ def _trail() -> None:
     )
     _index("audit_entries", "workspace", "id")
     _index("audit_entries", "resource_id")
+    _table("processes", _text("owner"), _integer("beats"))
 
 
 def downgrade() -> None:
