@@ -14,6 +14,7 @@ from typing import Any
 from dspex.errors import ConfigurationError, suggest
 
 FILE = "dspex.toml"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 class Secret:
@@ -44,6 +45,7 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
+    `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
@@ -53,6 +55,7 @@ class Settings:
 
     model: str | None = None
     adapter: str | None = None
+    database_url: Secret | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -70,6 +73,10 @@ class Settings:
 
 class _UnfitError(ValueError):
     """A value that a setting does not take; says what it does take."""
+
+
+class _UnshownError(_UnfitError):
+    """The same for a value that may be a secret and is not repeated."""
 
 
 def _text(value: object) -> str:
@@ -111,6 +118,12 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return read
 
 
+def _postgres(value: object) -> Secret:
+    if not str(value).startswith(POSTGRES):
+        raise _UnshownError("a URL such as postgresql://user:password@host:5432/name")
+    return Secret(str(value))
+
+
 def _interpreter(value: object) -> str:
     """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
     found = shutil.which(str(Path(_text(value)).expanduser()))
@@ -122,6 +135,7 @@ def _interpreter(value: object) -> str:
 _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
+    "database_url": _postgres,
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,
@@ -190,6 +204,9 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  # noqa: ANN401  # text or a TOML value
     try:
         return _NAMES[name](value)
+    except _UnshownError as error:
+        problems.append(f"{where}: expected {error}")
+        return None
     except _UnfitError as error:
         problems.append(f"{where}: expected {error}, but it is {value!r}")
         return None

@@ -3,39 +3,37 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
-from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Floor, Operations
+from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
 from dspex.operations.resources.housekeeping import Housekeeper
-from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
+from dspex.operations.storage import SQLStore
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
 
-DATABASE = "dspex.sqlite3"
 GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use."""
+    """Everything that a surface needs, ready to use. `database` says where it is, without its password."""
 
     settings: Settings
     operations: Operations
     context: RunContext
     backends: Backends
-    database: Path
+    database: str
 
 
 @asynccontextmanager
@@ -48,7 +46,10 @@ async def open_services(
     clock: Clock | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the state folder (made and announced by `say` where it is new), bring its schema up to date, and close it.
+    """Open the database, and close it at the end.
+
+    An embedded one (its folder is made, and announced by `say`) is brought to the current schema; a PostgreSQL one has
+    to have it.
 
     Args:
         settings: what was set from outside.
@@ -59,7 +60,7 @@ async def open_services(
         serves: whether this process lives on to serve others; `dspex workers` then shows it before it has workers.
 
     Raises:
-        StorageError: the folder or its database cannot be used.
+        StorageError: the database cannot be used, or has another schema.
         ConfigurationError: the model or adapter of the settings is wrong.
     """
     time = clock or SystemClock()
@@ -72,12 +73,11 @@ async def open_services(
         records_payloads=True,
         clock=time,
     )
-    file = _state_folder(settings.state_dir, say) / DATABASE
-    database = Database.embedded(file)
+    database = database_of(settings, say=say)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.aclose)
         stack.push_async_callback(resolver.aclose)
-        await migrate(database, say=say)
+        await prepare(database, say=say)
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database), wakes)
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
@@ -88,38 +88,14 @@ async def open_services(
         stack.push_async_callback(executor.runs.drain, GRACE)
         floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
         yield Services(
-            settings=settings, operations=Operations(floor), context=context, backends=backends, database=file
+            settings=settings,
+            operations=Operations(floor),
+            context=context,
+            backends=backends,
+            database=database.shown,
         )
 
 
 def new_id() -> UUID:
     """Return a UUID of version 7: its order is that of creation."""
     return uuid_utils.compat.uuid7()
-
-
-def _state_folder(folder: Path, say: Callable[[str], None]) -> Path:
-    if not folder.is_dir():
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a writable one"
-            ) from error
-        say(f"made {folder}/ for programs and executions")
-    return folder
-
-
-async def examine_database(file: Path) -> str:
-    """Return one line on an embedded database: its schema and how many executions it holds.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    database = Database.embedded(file)
-    try:
-        found = await revision(database)
-        count = await SQLStore(database).count(DOMAIN["execution"], {}) if found == HEAD else 0
-        state = "current" if found == HEAD else f"will be brought from {found} to {HEAD} at the next use"
-        return f"{file}: schema {found or 'none'} ({state}), {count} executions"
-    finally:
-        await database.aclose()

@@ -92,7 +92,7 @@ class NativeLoop:
         self._specs = (*caller.tools.specs(), finish)
         self._system = Message(
             "system",
-            f"{instructions}Call the tools that you are given; end by calling `{FINISH}` with the answer.",
+            f"{instructions.rstrip()}\n\nCall the tools that you are given; end by calling `{FINISH}` with the answer.",
         )
 
     async def work(

@@ -60,6 +60,21 @@ def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dic
     return {"target": f"{code.__module__}:{code.__qualname__}", "init": init, "source_hash": source_hash(code)}
 
 
+def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
+    """Return target and source hash of a function that belongs to a stored program.
+
+    Raises:
+        DefinitionError: it cannot be found by import; the message begins with `what`.
+    """
+    try:
+        found = code_config(function, {})
+    except DefinitionError as error:
+        raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
+    except AttributeError:
+        raise DefinitionError(f"{what} cannot be stored: {function!r} is no function") from None
+    return {"target": found["target"], "source_hash": found["source_hash"]}
+
+
 def checks_config(signature: Signature) -> dict[str, Any]:
     """Return the source hashes of the checks of a signature, for a stored program; nothing where it has none.
 
@@ -68,8 +83,8 @@ def checks_config(signature: Signature) -> dict[str, Any]:
     """
     found = {}
     for name, check in signature.output_checks:
-        with boundary(DefinitionError, f"the check of {name!r} cannot be stored"):
-            found[check.target] = code_config(_loaded(check, None, name), {})["source_hash"]
+        config = function_config(_loaded(check, None, name), f"the check of {name!r}")
+        found[check.target] = config["source_hash"]
     return {"checks": found} if found else {}
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.errors import DefinitionError, boundary
-from dspex.execution.modules.code import CodeRoot, check_source, code_config
+from dspex.errors import DefinitionError
+from dspex.execution.modules.code import CodeRoot, check_source, function_config
 from dspex.execution.modules.module import Module
 from dspex.execution.tools import Policy, Tool
 
@@ -17,11 +17,7 @@ def tool_config(tool: Tool) -> dict[str, Any]:
     """
     if isinstance(tool.module, Module):
         return {"module": tool.name, "description": tool.description, **_policy_config(tool)}
-    try:
-        found = {**code_config(tool.call, {}), **_policy_config(tool)}
-    except (DefinitionError, AttributeError) as error:
-        said = error.message if isinstance(error, DefinitionError) else f"{tool.call!r} is no function"
-        raise DefinitionError(f"the tool {tool.name!r} cannot be stored: {said}") from None
+    found = {**function_config(tool.call, f"the tool {tool.name!r}"), **_policy_config(tool)}
     own = Tool.from_function(tool.call)
     if tool.name != own.name:
         found["name"] = tool.name
@@ -59,16 +55,15 @@ def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: Code
 
 
 def _policy_config(tool: Tool) -> dict[str, Any]:
-    policy, found = tool.policy, {}
+    policy = tool.policy
+    found: dict[str, Any] = {}
     if policy.timeout is not None:
         found["timeout"] = policy.timeout
     if policy.retries:
         found["retries"] = policy.retries
-    made: dict[str, Any] = dict(found)
     if policy.permit is not None:
-        with boundary(DefinitionError, f"the permission of the tool {tool.name!r} cannot be stored"):
-            made["permit"] = code_config(policy.permit, {})
-    return made
+        found["permit"] = function_config(policy.permit, f"the permission of the tool {tool.name!r}")
+    return found
 
 
 def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:  # noqa: ANN401

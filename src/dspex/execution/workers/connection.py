@@ -9,6 +9,9 @@ import msgspec
 
 from dspex.errors import (
     AdapterError,
+    BudgetError,
+    CheckError,
+    ConfigurationError,
     ConflictError,
     DefinitionError,
     DspexError,
@@ -29,6 +32,9 @@ _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
     for kind in (
         AdapterError,
+        BudgetError,
+        CheckError,
+        ConfigurationError,
         ConflictError,
         DefinitionError,
         InvalidError,

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, suggest
 from dspex.language.variables import Choice, Space, Variable
+from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.limits import ranks
 from dspex.learning.optimizers.mipro import Ingredients
@@ -35,6 +36,7 @@ class Joint:
         instructions: for each predictor, the current one among them; 1 leaves them as they are.
         sets: of demonstrations, the program's own not counted; 0 leaves them as they are.
         bootstrap: how a set is made.
+        only: names of the variables that are searched; the others stay as they are. All by default.
     """
 
     trials: int = 32
@@ -45,6 +47,7 @@ class Joint:
     instructions: int = 4
     sets: int = 4
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
+    only: tuple[str, ...] = ()
 
     def start(self, task: Task) -> Proposer:
         """Begin with the texts and demonstrations.
@@ -120,6 +123,7 @@ class _Search:
         self._recipe = recipe
         self._task = task
         self._ingredients = self._begin()
+        self._made: dict[str, Variable] = {}
         self._sampler: Sampler | None = None
         self._pooled: Pooled | None = None
         self._arms: list[_Arm] = []
@@ -131,10 +135,17 @@ class _Search:
         self._batches = self._sizes()
 
     def _begin(self) -> Ingredients | None:
-        if any(variable.kind == "examples" for variable in self._task.program.space.values()):
-            sets = RandomSearch(bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets)
-            return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions)
-        return None
+        """Return what makes texts and demonstrations, as far as they are searched."""
+        space = self._task.program.space
+        if unknown := [name for name in self._recipe.only if name not in space]:
+            raise DefinitionError(f"there is no variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
+        kinds = {space[name].kind for name in self._recipe.only or space}
+        if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {"examples", "text"}:
+            return None
+        sets = RandomSearch(
+            bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets if "examples" in kinds else 0
+        )
+        return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
 
     def _sizes(self) -> list[int | None]:
         """Return the rows of each level; None for all of them."""
@@ -155,22 +166,38 @@ class _Search:
         return [self._candidate(arm) for arm in asked_arms]
 
     def _made_sampler(self) -> Sampler:
-        made = self._ingredients.variables() if self._ingredients is not None else []
-        names = {variable.name for variable in made}
-        known = searchable(self._task.program.space)
-        space = Space([*(variable for variable in known.values() if variable.name not in names), *made])
-        space = space.add(*known.constraints)
-        if not space.dimensions:
+        space, current = self._searched(), self._task.program.assignment
+        if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
                 f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
                 "demonstrations be proposed"
             )
-        names_of = self._recipe.objectives
-        startup = max(4, self._recipe.cohort)
-        sampler = Sampler(space, objectives=max(1, len(names_of)), seed=self._task.seed, startup=startup)
-        defaults = {n: v.default for n, v in space.items() if v.is_searchable and v.default is not None}
-        sampler.first({name: defaults[name] for name in space.order if name in space.active(defaults) & set(defaults)})
+        objectives, startup = max(1, len(self._recipe.objectives)), max(4, self._recipe.cohort)
+        sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
+        found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
+        found |= {variable.name: 0 for variable in self._made.values()}
+        known = {name: value for name, value in found.items() if value is not None}
+        sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
         return sampler
+
+    def _searched(self) -> Space:
+        """Return the space: declarations, and the numbers of texts and sets; what is not searched has one option."""
+        program, only = self._task.program, self._recipe.only
+        made = self._ingredients.variables() if self._ingredients is not None else []
+        self._made = {variable.name: variable for variable in made if not only or variable.name not in program.space}
+        self._made |= {variable.name: variable for variable in made if variable.name in only}
+        found: list[Variable] = list(self._made.values())
+        declared = searchable(program.space)
+        for name, variable in declared.items():
+            current = program.assignment.get(name, variable.default)
+            if name in self._made:
+                continue
+            if only and name not in only and variable.compute is None and current is not None:
+                found.append(replace(Choice(current), name=name, when=variable.when))
+            elif not only or name in only or variable.compute is not None:
+                found.append(variable)
+        names = {variable.name for variable in found}
+        return Space(found, [c for c in declared.constraints if {*c.test.variables(), *c.rewrite} <= names])
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
@@ -210,11 +237,12 @@ class _Search:
 
     def _arm(self, sampler: Sampler) -> _Arm:
         number, values = sampler.suggest()
-        texts, shown = self._ingredients.assignment(values) if self._ingredients is not None else ({}, frozenset())
-        made = {} if self._ingredients is None else self._ingredients.choices()
-        own = {name: value for name, value in values.items() if name not in made}
+        chosen = {name: values[name] for name in self._made if name in values}
+        texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
+        only = self._recipe.only
+        own = {n: value for n, value in values.items() if n not in self._made and (not only or n in only)}
         said = [f"{name}={value}" for name, value in own.items()]
-        said += [f"{name} {values[name]}" for name in made if values.get(name)]
+        said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
         label = f"{number + 1}: {', '.join(said) or 'as it is'}"
         return _Arm(number, self._cohorts, label, values, {**own, **texts}, shown)
 

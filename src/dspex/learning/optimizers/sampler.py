@@ -63,6 +63,9 @@ class Sampler:
         self._models = [Surrogate([not options(space[n]) for n in self._names], seed=seed) for _ in range(objectives)]
         self._given: list[Mapping[str, Any]] = []
         self._points: list[Mapping[str, Any]] = []
+        self._codes: list[list[float]] = []
+        self._keys: set[str] = set()
+        self._places = {name: {_key(it): float(n) for n, it in enumerate(options(space[name]))} for name in self._names}
         self._measured: dict[int, Sequence[Measured] | None] = {}
         self._learned = self._tuned = self._searched = 0
         read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
@@ -81,6 +84,8 @@ class Sampler:
         else:
             values = self._promising()
         self._points.append(values)
+        self._keys.add(_key(values))
+        self._codes.append(self._code(values))
         return len(self._points) - 1, values
 
     def learn(self, number: int, found: Sequence[Measured] | None) -> None:
@@ -97,7 +102,7 @@ class Sampler:
         if not any(self._measured.values()):
             return [[0.0] * len(self._models) for _ in numbers]
         self._fit()
-        coded = self._coded([self._points[number] for number in numbers])
+        coded = self._known(numbers)
         means = [model.predict(coded)[0] for model in self._models]
         return [[float(mean[row]) for mean in means] for row in range(len(numbers))]
 
@@ -107,12 +112,12 @@ class Sampler:
         pending = [number for number in range(len(self._points)) if number not in self._measured]
         is_tuned = self._learned - self._tuned >= max(1, min(TUNED_EVERY, self._learned // 8))
         self._tuned = self._learned if is_tuned else self._tuned
-        coded = self._coded([self._points[number] for number in known])
+        coded = self._known(known)
         for place, model in enumerate(self._models):
             values, noise = self._targets([self._measured[number] for number in known], place)
             model.fit(coded, values, noise, is_tuned=is_tuned)
             if pending:
-                others = self._coded([self._points[number] for number in pending])
+                others = self._known(pending)
                 believed = model.predict(others)[0]
                 stack = self._np.concatenate
                 blur = self._np.full(len(pending), self._np.median(noise))
@@ -131,7 +136,7 @@ class Sampler:
     def _promising(self) -> Mapping[str, Any]:
         self._fit()
         self._searched += 1
-        known = {_key(point) for point in self._points}
+        known = self._keys
         worth, fits = self._worth(), self._branch()
         first = [*islice(self._random, DRAWN), *self._mutants(self._parents(), scale=0.3)]
         pool = _distinct(filter(fits, first), known) or _distinct(first, known)
@@ -151,7 +156,7 @@ class Sampler:
 
     def _parents(self) -> list[Mapping[str, Any]]:
         """Return the best points so far, those of each objective in turn."""
-        coded = self._coded(self._points)
+        coded = self._known()
         ranks = [self._np.argsort(-model.predict(coded)[0], kind="stable") for model in self._models]
         turns = [int(rank[place]) for place in range(len(self._points)) for rank in ranks]
         return [self._points[number] for number in dict.fromkeys(turns)][:PARENTS]
@@ -165,7 +170,7 @@ class Sampler:
     def _worth(self) -> Any:  # noqa: ANN401  # a function from coded points to an array
         """Return what says how much an assignment promises: the logarithm of its expected improvement."""
         np = self._np
-        coded = self._coded(self._points)
+        coded = self._known()
         if len(self._models) == 1:
             best = float(self._models[0].predict(coded)[0].max())
 
@@ -221,18 +226,26 @@ class Sampler:
         except VariableError:
             return None
 
-    def _coded(self, points: Sequence[Mapping[str, Any]]) -> "Array":
-        rows = [[self._code(name, point) for name in self._names] for point in points]
-        made: Array = self._np.array(rows, dtype=float).reshape(len(points), len(self._names))
+    def _known(self, numbers: Sequence[int] | None = None) -> "Array":
+        """Return the codes of suggestions; of all by default."""
+        rows = self._codes if numbers is None else [self._codes[number] for number in numbers]
+        made: Array = self._np.array(rows, dtype=float).reshape(len(rows), len(self._names))
         return made
 
-    def _code(self, name: str, point: Mapping[str, Any]) -> float:
-        if name not in point:
-            return math.nan
-        variable = self._space[name]
-        if found := options(variable):
-            return float(next(n for n, option in enumerate(found) if _key(option) == _key(point[name])))
-        return place_of(variable, point[name])
+    def _coded(self, points: Sequence[Mapping[str, Any]]) -> "Array":
+        made: Array = self._np.array([self._code(point) for point in points], dtype=float)
+        return made.reshape(len(points), len(self._names))
+
+    def _code(self, point: Mapping[str, Any]) -> list[float]:
+        row: list[float] = []
+        for name in self._names:
+            if name not in point:
+                row.append(math.nan)
+            elif places := self._places[name]:
+                row.append(places[_key(point[name])])
+            else:
+                row.append(place_of(self._space[name], point[name]))
+        return row
 
 
 def _log_improvement(np: Any, z: "Array") -> "Array":  # noqa: ANN401

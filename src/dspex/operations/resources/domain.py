@@ -7,6 +7,8 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import EXECUTION
+from dspex.operations.resources.job_actions import JOB_ACTIONS
+from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
@@ -56,8 +58,9 @@ DOMAIN = Domain(
     DATASET,
     EVALUATION,
     OPTIMIZATION_JOB,
+    JOB_WORKER,
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=STORED_ACTIONS,
+    actions=(*STORED_ACTIONS, *JOB_ACTIONS),
 )

@@ -9,6 +9,7 @@ from uuid import UUID
 from dspex.clock import Clock
 from dspex.errors import ConflictError, InvalidError, NotFoundError
 from dspex.execution.backends import Backends
+from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
@@ -27,7 +28,10 @@ from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What the operations of all actors stand on. `jobs` is None where this process can start no jobs."""
+    """What the operations of all actors stand on.
+
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    """
 
     store: Store
     executor: Executor
@@ -36,6 +40,7 @@ class Floor:
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
     feed: Feed | None = None
+    code: CodeRoot | None = None
 
 
 class Operations:

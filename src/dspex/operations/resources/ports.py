@@ -22,7 +22,8 @@ class Insert:
 class Update:
     """Change one row: `values` replace, `increments` are added in the database.
 
-    Where `statuses` are given, the row has to be in one of them; otherwise nothing of the whole write happens.
+    Where `statuses` are given, the row has to be in one of them, and it has to equal `expected`; otherwise nothing of
+    the whole write happens.
     """
 
     resource: Resource[Any]
@@ -30,6 +31,7 @@ class Update:
     values: Mapping[str, Any] = field(default_factory=dict)
     increments: Mapping[str, int] = field(default_factory=dict)
     statuses: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
 
 Change = Insert | Update
@@ -74,7 +76,7 @@ class Store(Protocol):
         """Make all changes or none; returns when they are committed.
 
         Raises:
-            ConflictError: a unique group exists already, or a row is in another state than an update needs.
+            ConflictError: a unique group exists already, or a row is not as an update needs it.
             NotFoundError: an update names no row.
         """
         ...

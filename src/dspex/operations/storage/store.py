@@ -89,11 +89,15 @@ async def _update(connection: AsyncConnection, change: Update) -> None:
     wanted = table.update().where(table.c.id == change.id).values(**values)
     if change.statuses:
         wanted = wanted.where(table.c.status.in_(change.statuses))
+    for name, value in change.expected.items():
+        wanted = wanted.where(table.c[name] == value)
     if (await connection.execute(wanted)).rowcount:
         return
     status = table.c.status if "status" in table.c else sa.literal("there")
     found = (await connection.execute(sa.select(status).where(table.c.id == change.id))).scalar()
     if found is None:
         raise NotFoundError(f"there is no {change.resource.name} {str(change.id)!r}")
+    if found in change.statuses or not change.statuses:
+        raise ConflictError(f"the {change.resource.name} {str(change.id)!r} has changed meanwhile")
     needed = " or ".join(change.statuses)
     raise ConflictError(f"the {change.resource.name} {str(change.id)!r} is {found}: this needs it to be {needed}")

@@ -57,7 +57,7 @@ def serve_command(  # one parameter for each flag
     @asynccontextmanager
     async def opened() -> AsyncIterator[Operations]:
         async with open_services(settings, code=code_root(), say=say, serves=True) as services:
-            _announce(url, str(services.database), as_json=as_json)
+            _announce(url, services.database, as_json=as_json)
             yield services.operations
 
     config = uvicorn.Config(application(opened), log_level="warning", access_log=False, lifespan="on")

@@ -181,6 +181,8 @@ def _input_hint(hint: Any) -> Any:  # noqa: ANN401
     if isinstance(hint, types.UnionType):
         members = [_input_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return members[0] | None
+    if typing.get_origin(hint) is list and typing.get_args(hint)[0] in {str, int, float, bool}:
+        return hint
     return _INPUT_SCALARS.get(typing.get_origin(hint) or hint, hint)
 
 
