@@ -51,6 +51,11 @@ class Settings:
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
     at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
     that has dspy, where it is not this one.
+    `secret_key` is the server's own key (only from the environment); without it, a file in `state_dir` holds one.
+
+    Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
+    commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
+    KiB and calls.
     """
 
     model: str | None = None
@@ -69,6 +74,13 @@ class Settings:
     dspy_workers: int = 2
     worker_memory_mb: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
+    secret_key: Secret | None = None
+    auth: str = "auto"
+    allowed_hosts: str = ""
+    request_timeout: int = 300
+    request_kib: int = 4096
+    requests_per_minute: int = 6000
+    concurrency: int = 128
 
 
 class _UnfitError(ValueError):
@@ -148,6 +160,12 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "workers": _number(1, 256),
     "dspy_workers": _number(1, 256),
     "worker_memory_mb": _number(0, 1 << 20),
+    "auth": _one_of("auto", "on"),
+    "allowed_hosts": _text,
+    "request_timeout": _number(1, 1_000_000),
+    "request_kib": _number(1, 1_000_000),
+    "requests_per_minute": _number(1, 1_000_000_000),
+    "concurrency": _number(1, 1_000_000),
 }
 
 
@@ -170,7 +188,9 @@ def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path 
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
+    own = environment.get("DSPEX_SECRET_KEY")
+    given = {name: value for name, value in found.items() if value is not None}
+    settings = Settings(**given, keys=keys, secret_key=Secret(own) if own else None)
     return _expanded(settings, environment)
 
 
@@ -210,3 +230,20 @@ def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  #
     except _UnfitError as error:
         problems.append(f"{where}: expected {error}, but it is {value!r}")
         return None
+
+
+def referred(reference: str) -> Secret:
+    """Return the secret behind "env:NAME" or "file:/path", without the line end of a file.
+
+    Raises:
+        ConfigurationError: the variable is not set, or the file cannot be read.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        if text := os.environ.get(where):
+            return Secret(text)
+        raise ConfigurationError(f"a secret refers to the variable {where}, which is not set")
+    try:
+        return Secret(Path(where).read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"a secret refers to the file {where}, which cannot be read: {error}") from error

@@ -1,15 +1,17 @@
 """The services that every surface uses, and their life."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
+from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
@@ -17,7 +19,8 @@ from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
 from dspex.operations.resources.housekeeping import Housekeeper
-from dspex.operations.storage import SQLStore
+from dspex.operations.resources.keyring import KeyRing
+from dspex.operations.storage import HEAD, Database, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -27,13 +30,18 @@ GRACE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password."""
+    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+
+    `examine` gives the reasons not to send requests here.
+    """
 
     settings: Settings
     operations: Operations
     context: RunContext
     backends: Backends
     database: str
+    keys: KeyRing
+    examine: Callable[[], Awaitable[list[str]]]
 
 
 @asynccontextmanager
@@ -65,14 +73,6 @@ async def open_services(
     """
     time = clock or SystemClock()
     resolver = ModelResolver(settings)
-    context = RunContext(
-        model=resolver(settings.model) if settings.model else None,
-        adapter=adapter_named(settings.adapter),
-        observer=observer or Silent(),
-        models=resolver,
-        records_payloads=True,
-        clock=time,
-    )
     database = database_of(settings, say=say)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.aclose)
@@ -81,21 +81,50 @@ async def open_services(
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database), wakes)
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        vault = vault_of(settings)
+        resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
+        context = RunContext(
+            model=resolver(settings.model) if settings.model else None,
+            adapter=adapter_named(settings.adapter),
+            observer=observer or Silent(),
+            models=resolver,
+            records_payloads=True,
+            clock=time,
+        )
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
         await stack.enter_async_context(Housekeeper(store, executor, clock=time, observer=context.observer))
         stack.push_async_callback(executor.runs.drain, GRACE)
-        floor = Floor(store=store, executor=executor, backends=backends, clock=time, new_id=new_id, feed=feed)
+        floor = Floor(
+            store=store,
+            executor=executor,
+            backends=backends,
+            clock=time,
+            new_id=new_id,
+            feed=feed,
+            code=code,
+            vault=vault,
+        )
         yield Services(
             settings=settings,
             operations=Operations(floor),
             context=context,
             backends=backends,
             database=database.shown,
+            keys=KeyRing(store, vault, clock=time),
+            examine=lambda: _examine(database),
         )
 
 
 def new_id() -> UUID:
     """Return a UUID of version 7: its order is that of creation."""
     return uuid_utils.compat.uuid7()
+
+
+async def _examine(database: Database) -> list[str]:
+    try:
+        found = await revision(database)
+    except StorageError as error:
+        return [error.message]
+    return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]

@@ -16,6 +16,7 @@ from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
 from dspex.operations.resources.stored import STORED_ACTIONS
 from dspex.operations.resources.tenancy import API_KEY, SECRET, WORKSPACE
+from dspex.operations.resources.tenants import TENANCY_ACTIONS
 from dspex.operations.resources.trail import AUDIT_ENTRY, EVENT
 
 
@@ -62,5 +63,5 @@ DOMAIN = Domain(
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=(*STORED_ACTIONS, *JOB_ACTIONS),
+    actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )

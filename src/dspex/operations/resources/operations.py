@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import ConflictError, InvalidError, NotFoundError
+from dspex.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
 from dspex.execution.backends import Backends
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
@@ -24,6 +24,7 @@ from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.recording import Asked
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Floor:
     jobs: JobEngine | None = None
     feed: Feed | None = None
     code: CodeRoot | None = None
+    vault: Vault | None = None
 
 
 class Operations:
@@ -66,6 +68,17 @@ class Operations:
     def as_actor(self, actor: Actor) -> "Operations":
         """Return the same for another actor."""
         return Operations(self.floor, actor=actor)
+
+    @property
+    def vault(self) -> Vault:
+        """What hashes keys and encrypts secrets.
+
+        Raises:
+            ConfigurationError: these operations have none.
+        """
+        if self.floor.vault is None:
+            raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
+        return self.floor.vault
 
     async def perform(self, action: Action, given: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
         """Carry out an action if this actor may; what it writes is audited under its name.

@@ -22,6 +22,9 @@ _COMMANDS = {
     "programs": "listing",
     "executions": "listing",
     "execution": "listing",
+    "keys": "keeping",
+    "workspaces": "keeping",
+    "secrets": "keeping",
 }
 
 
