@@ -8,6 +8,7 @@ from uuid import UUID
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
 from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
@@ -18,21 +19,19 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
-from dspex.operations.resources.housekeeping import Housekeeper
 from dspex.operations.resources.keyring import KeyRing
-from dspex.operations.storage import HEAD, Database, SQLStore, revision
+from dspex.operations.resources.retention import Retention
+from dspex.operations.storage import HEAD, Database, SQLFigures, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
-
-GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything that a surface needs, ready to use. `database` says where it is, without its password.
 
-    `examine` gives the reasons not to send requests here.
+    `examine` gives the reasons not to send requests here. `retention` deletes what is too old.
     """
 
     settings: Settings
@@ -42,6 +41,7 @@ class Services:
     database: str
     keys: KeyRing
     examine: Callable[[], Awaitable[list[str]]]
+    retention: Retention
 
 
 @asynccontextmanager
@@ -78,24 +78,16 @@ async def open_services(
         stack.push_async_callback(database.aclose)
         stack.push_async_callback(resolver.aclose)
         await prepare(database, say=say)
-        wakes = Wakes()
-        store = AnnouncingStore(SQLStore(database), wakes)
-        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        store, feed = _store(database, time)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = RunContext(
-            model=resolver(settings.model) if settings.model else None,
-            adapter=adapter_named(settings.adapter),
-            observer=observer or Silent(),
-            models=resolver,
-            records_payloads=True,
-            clock=time,
-        )
+        context = _context(resolver, observer=observer, clock=time)
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
-        await stack.enter_async_context(Housekeeper(store, executor, clock=time, observer=context.observer))
-        stack.push_async_callback(executor.runs.drain, GRACE)
+        figures, keeping = SQLFigures(database), keeping_of(settings, code)
+        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id, keeping=keeping)
+        retention = retention_of(settings, store, figures, clock=time)
+        await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
         floor = Floor(
             store=store,
             executor=executor,
@@ -103,6 +95,7 @@ async def open_services(
             clock=time,
             new_id=new_id,
             feed=feed,
+            figures=figures,
             code=code,
             vault=vault,
         )
@@ -114,7 +107,26 @@ async def open_services(
             database=database.shown,
             keys=KeyRing(store, vault, clock=time),
             examine=lambda: _examine(database),
+            retention=retention,
         )
+
+
+def _store(database: Database, clock: Clock) -> tuple[AnnouncingStore, StoredFeed]:
+    wakes = Wakes()
+    store = AnnouncingStore(SQLStore(database), wakes)
+    return store, StoredFeed(store, wakes, clock=clock, new_id=new_id)
+
+
+def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
+    settings = resolver.settings
+    return RunContext(
+        model=resolver(settings.model) if settings.model else None,
+        adapter=adapter_named(settings.adapter),
+        observer=observer or Silent(),
+        models=resolver,
+        records_payloads=True,
+        clock=clock,
+    )
 
 
 def new_id() -> UUID:

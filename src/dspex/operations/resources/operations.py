@@ -18,7 +18,7 @@ from dspex.operations.resources.audited import AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution, check_call
-from dspex.operations.resources.ports import Feed, JobEngine, Query, Store
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.recording import Asked
@@ -41,6 +41,7 @@ class Floor:
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
     feed: Feed | None = None
+    figures: Figures | None = None
     code: CodeRoot | None = None
     vault: Vault | None = None
 
