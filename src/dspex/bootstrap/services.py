@@ -99,16 +99,23 @@ async def open_services(
             code=code,
             vault=vault,
         )
-        yield Services(
-            settings=settings,
-            operations=Operations(floor),
-            context=context,
-            backends=backends,
-            database=database.shown,
-            keys=KeyRing(store, vault, clock=time),
-            examine=lambda: _examine(database),
-            retention=retention,
-        )
+        yield _services(floor, settings=settings, context=context, database=database, retention=retention)
+
+
+def _services(
+    floor: Floor, *, settings: Settings, context: RunContext, database: Database, retention: Retention
+) -> Services:
+    operations = Operations(floor)
+    return Services(
+        settings=settings,
+        operations=operations,
+        context=context,
+        backends=floor.backends,
+        database=database.shown,
+        keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
+        examine=lambda: _examine(database),
+        retention=retention,
+    )
 
 
 def _store(database: Database, clock: Clock) -> tuple[AnnouncingStore, StoredFeed]:
