@@ -4,6 +4,7 @@ A flag of the command line decides over the environment, the environment over `d
 """
 
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
@@ -56,6 +57,10 @@ class Settings:
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
     KiB and calls.
+
+    Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
+    root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
+    Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     """
 
     model: str | None = None
@@ -81,6 +86,11 @@ class Settings:
     request_kib: int = 4096
     requests_per_minute: int = 6000
     concurrency: int = 128
+    store_inputs: bool = True
+    redact: str | None = None
+    redact_patterns: tuple[str, ...] = ()
+    keep_days: int = 0
+    keep_count: int = 0
 
 
 class _UnfitError(ValueError):
@@ -136,6 +146,24 @@ def _postgres(value: object) -> Secret:
     return Secret(str(value))
 
 
+def _function(value: object) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
+        raise _UnfitError("module:function, such as privacy:redact")
+    return text
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list):
+        raise _UnfitError("a regular expression, or a list of them")
+    for pattern in given:
+        try:
+            re.compile(_text(pattern))
+        except re.error as error:
+            raise _UnfitError(f"a regular expression ({error})") from None
+    return tuple(given)
+
+
 def _interpreter(value: object) -> str:
     """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
     found = shutil.which(str(Path(_text(value)).expanduser()))
@@ -166,6 +194,11 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "request_kib": _number(1, 1_000_000),
     "requests_per_minute": _number(1, 1_000_000_000),
     "concurrency": _number(1, 1_000_000),
+    "store_inputs": _flag,
+    "redact": _function,
+    "redact_patterns": _patterns,
+    "keep_days": _number(0, 100_000),
+    "keep_count": _number(0, 1_000_000_000),
 }
 
 
