@@ -52,6 +52,10 @@ class Settings:
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
     at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
     that has dspy, where it is not this one.
+
+    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
+    `optimization_limit` are how many run at once in all workers together (0: no limit).
+
     `secret_key` is the server's own key (only from the environment); without it, a file in `state_dir` holds one.
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
@@ -78,6 +82,9 @@ class Settings:
     workers: int = 2
     dspy_workers: int = 2
     worker_memory_mb: int = 0
+    job_concurrency: int = 4
+    evaluation_limit: int = 0
+    optimization_limit: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
     secret_key: Secret | None = None
     auth: str = "auto"
@@ -188,6 +195,9 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "workers": _number(1, 256),
     "dspy_workers": _number(1, 256),
     "worker_memory_mb": _number(0, 1 << 20),
+    "job_concurrency": _number(1, 256),
+    "evaluation_limit": _number(0, 1 << 16),
+    "optimization_limit": _number(0, 1 << 16),
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,
     "request_timeout": _number(1, 1_000_000),

@@ -17,6 +17,7 @@ from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
+from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
@@ -30,9 +31,10 @@ from dspex.telemetry import Observer, Silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+    """Everything that a surface needs, ready to use.
 
-    `examine` gives the reasons not to send requests here. `retention` deletes what is too old.
+    `data` is the database, and `database` says where it is, without its password. `examine` gives the reasons not to
+    send requests here. `retention` deletes what is too old.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class Services:
     context: RunContext
     backends: Backends
     database: str
+    data: Database
     keys: KeyRing
     examine: Callable[[], Awaitable[list[str]]]
     retention: Retention
@@ -85,7 +88,7 @@ async def open_services(
         feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = _context(resolver, observer=observer, clock=time)
+        context = _context(settings, resolver, observer=observer, clock=time)
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
         figures, keeping = SQLFigures(database), keeping_of(settings, code)
@@ -101,6 +104,7 @@ async def open_services(
             feed=feed,
             figures=figures,
             code=code,
+            jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
             vault=vault,
         )
         yield _services(floor, settings=settings, context=context, database=database, retention=retention)
@@ -116,14 +120,14 @@ def _services(
         context=context,
         backends=floor.backends,
         database=database.shown,
+        data=database,
         keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
         examine=lambda: _examine(database),
         retention=retention,
     )
 
 
-def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
-    settings = resolver.settings
+def _context(settings: Settings, resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
     return RunContext(
         model=resolver(settings.model) if settings.model else None,
         adapter=adapter_named(settings.adapter),
@@ -131,6 +135,14 @@ def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock
         models=resolver,
         records_payloads=True,
         clock=clock,
+    )
+
+
+def job_policy(settings: Settings) -> JobPolicy:
+    """Return how jobs are run under these settings."""
+    limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
+    return JobPolicy(
+        concurrency=settings.job_concurrency, limits={name: limit for name, limit in limits.items() if limit}
     )
 
 
