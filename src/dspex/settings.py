@@ -45,8 +45,8 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
-    `secret_key` is the server's own key: it checks API keys and encrypts secrets; without it, a file in
-    `secret_key` is the server's own key for API keys and secrets; without it, a file in `state_dir` holds one.
+    `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir` holds one.
+    `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
