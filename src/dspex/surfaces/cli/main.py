@@ -25,6 +25,7 @@ _COMMANDS = {
     "programs": "listing",
     "executions": "listing",
     "execution": "listing",
+    "prune": "pruning",
     "keys": "keeping",
     "workspaces": "keeping",
     "secrets": "keeping",
