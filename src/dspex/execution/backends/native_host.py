@@ -13,6 +13,7 @@ from dspex.clock import SystemClock
 from dspex.execution.backends.backend import Handle
 from dspex.execution.backends.native import NativeBackend
 from dspex.execution.clients import Capability, Emit, Request, Response
+from dspex.execution.clients.language_model import told
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.language.programs import Program
@@ -38,7 +39,8 @@ class ParentModel:
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Ask the parent, whose answer comes in one piece."""
         response = await self.complete(request)
-        await emit(response.text)
+        if text := told(request, response):
+            await emit(text)
         return response
 
     async def aclose(self) -> None:
