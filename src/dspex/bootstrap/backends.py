@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dspex.errors import InternalError
 from dspex.execution.backends import (
     Backend,
     Backends,
@@ -42,19 +43,20 @@ async def open_backends(
         settings: which interpreter, how many workers, and what decides where nobody asked.
         code: where code programs come from.
         observer: hears of workers.
-        serves: whether this process tells of itself before it has any worker.
+        serves: whether this process lives on to serve others: it tells of itself before it has any worker, and keeps a
+            warm spare in each pool.
     """
     publisher = Publisher(settings.state_dir / WORKERS, what="serve" if serves else "run")
     heard = Heard(observer or Silent(), publisher)
     isolated = LazyBackend(
         "isolated",
         frozenset({"isolation"} if code is None else {"isolation", "code_programs"}),
-        partial(_isolated, settings, code=code, observer=heard),
+        partial(_isolated, settings, code=code, observer=heard, spares=int(serves)),
     )
     dspy = LazyBackend(
         "dspy",
         frozenset({"code_programs", "streaming", "isolation", "optimizing"}),
-        partial(_dspy, settings, code=code, observer=heard),
+        partial(_dspy, settings, code=code, observer=heard, spares=int(serves)),
     )
     publisher.pools = lambda: [found for found in (isolated.stats(), dspy.stats()) if found is not None]
     backends: dict[str, Backend] = {
@@ -80,6 +82,21 @@ async def open_backends(
             await isolated.aclose()
 
 
+async def dspy_bridge(backends: Backends) -> "DspyBackend":
+    """Return the bridge to dspy with its workers, which are started where there are none yet.
+
+    Raises:
+        InvalidError: dspy is not installed; the message says what to do.
+        WorkerStartError: no worker could be started.
+    """
+    backends.check("dspy")
+    lazy = backends["dspy"]
+    if not isinstance(lazy, LazyBackend):
+        raise InternalError(f"the backend 'dspy' is {type(lazy).__name__}, not what `open_backends` made")
+    started: DspyBackend = await lazy.started()
+    return started
+
+
 class Heard:
     """Tells the publisher that a worker has changed, and passes everything on."""
 
@@ -96,18 +113,18 @@ class Heard:
         self._observer.on_event(event)
 
 
-def _isolated(settings: Settings, *, code: CodeRoot | None, observer: Observer) -> IsolatedBackend:
-    pool = PoolConfig(name="native", minimum=1, maximum=settings.workers, spares=1)
+def _isolated(settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int) -> IsolatedBackend:
+    pool = PoolConfig(name="isolated", minimum=1, maximum=settings.workers, spares=spares)
     return IsolatedBackend(code=code, pool=pool, memory_limit=_memory(settings), observer=observer)
 
 
-def _dspy(settings: Settings, *, code: CodeRoot | None, observer: Observer) -> "DspyBackend":
+def _dspy(settings: Settings, *, code: CodeRoot | None, observer: Observer, spares: int) -> "DspyBackend":
     from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 
     config = DspyConfig(
         interpreter=settings.dspy_interpreter or sys.executable,
         paths=() if code is None else (str(code.folder),),
-        pool=PoolConfig(name="dspy", minimum=1, maximum=settings.dspy_workers, spares=1),
+        pool=PoolConfig(name="dspy", minimum=1, maximum=settings.dspy_workers, spares=spares),
         memory_limit=_memory(settings),
     )
     return DspyBackend(config, code=code, observer=observer)

@@ -66,10 +66,10 @@ class Surface:
 
     @classmethod
     def drawn(cls, seed: int, *, together: float = 0.7) -> "Surface":
-        """Return a surface drawn at random.
+        """Return a surface drawn at random: hard as it is, and with much to gain.
 
-        Effects of words are N(0.2, 0.7), of reasoning N(0.3, 0.7), of four useful demonstrations U(0.5, 2) with halving
-        steps; each pair of features has N(0, `together`), and the best temperatures are U(0, 1).
+        The base is -1.5. Effects of words are N(0.2, 0.7), of reasoning N(0.3, 0.7), of four useful demonstrations
+        U(0.5, 2) with halving steps; each pair of features has N(0, `together`), the best temperatures are U(0, 1).
         """
         rng = random.Random(f"{seed}/surface")  # noqa: S311  # draws parameters, keeps no secret
         words = {word: rng.gauss(0.2, 0.7) for word in VOCABULARY}
@@ -84,6 +84,7 @@ class Surface:
             for other in features[place + 1 :]
         }
         return cls(
+            base=-1.5,
             words=words,
             demonstrations=tuple(gain * share for share in (8 / 15, 4 / 15, 2 / 15, 1 / 15)),
             reasoning=reasoning,
@@ -144,10 +145,10 @@ class Bottleneck:
         rng = random.Random(f"{seed}/bottleneck")  # noqa: S311
         return cls(
             words={word: rng.gauss(0.3, 0.8) for word in VOCABULARY},
-            understanding=rng.uniform(-0.5, 0.5),
-            knowing=rng.uniform(-1.0, 0.5),
+            understanding=rng.uniform(0.0, 1.5),
+            knowing=rng.uniform(-0.5, 1.0),
             shown=rng.uniform(1.0, 3.0),
-            working=rng.uniform(-0.5, 1.0),
+            working=rng.uniform(0.0, 1.5),
             reasoning=rng.uniform(-0.5, 1.5),
             warmth=(rng.random(), rng.random()),
             steepness=rng.uniform(0.5, 3.0),

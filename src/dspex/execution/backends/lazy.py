@@ -50,6 +50,7 @@ class LazyBackend(Generic[P]):
         self.capabilities = capabilities
         self._make = make
         self._backend: P | None = None
+        self._shown: P | None = None
         self._lock = asyncio.Lock()
         self._programs: Held[Program] = Held()
         self._is_closed = False
@@ -65,12 +66,22 @@ class LazyBackend(Generic[P]):
             if self._is_closed:
                 raise WorkerLostError(f"backend {self.name!r} has ended")
             if self._backend is None:
-                self._backend = await _begun(self._make())
+                self._backend = await self._begun()
             return self._backend
 
+    async def _begun(self) -> P:
+        self._shown = backend = self._make()
+        try:
+            await backend.__aenter__()
+        except BaseException:
+            self._shown = None
+            await backend.__aexit__(None, None, None)
+            raise
+        return backend
+
     def stats(self) -> PoolStats | None:
-        """Return what every worker does, None where none was needed yet."""
-        return None if self._backend is None else self._backend.stats()
+        """Return what every worker does, also while they start; None where none was needed yet."""
+        return None if self._shown is None else self._shown.stats()
 
     async def aclose(self) -> None:
         """End the workers, if there are any; nothing can be started after this."""
@@ -114,15 +125,6 @@ class LazyBackend(Generic[P]):
             raise
 
     async def _end(self) -> None:
-        backend, self._backend = self._backend, None
+        backend, self._backend, self._shown = self._backend, None, None
         if backend is not None:
             await backend.__aexit__(None, None, None)
-
-
-async def _begun(backend: P) -> P:
-    try:
-        await backend.__aenter__()
-    except BaseException:
-        await backend.__aexit__(None, None, None)
-        raise
-    return backend

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from dspex.errors import (
     AdapterError,
+    BudgetError,
+    CheckError,
+    ConfigurationError,
     ConflictError,
     DefinitionError,
     DspexError,
@@ -29,6 +32,9 @@ _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
     for kind in (
         AdapterError,
+        BudgetError,
+        CheckError,
+        ConfigurationError,
         ConflictError,
         DefinitionError,
         InvalidError,
@@ -38,6 +44,9 @@ _ERRORS: Mapping[str, type[DspexError]] = {
         WorkerError,
     )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
+
+
+_CHUNK = 1 << 17
 
 
 class Caller(Protocol):
@@ -76,7 +85,7 @@ class _Pending:
     errors: dict[int, BaseException] = field(default_factory=dict)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Requests over one channel, any number at a time. Owned by one event loop.
 
     Every request ends: with its reply, at its deadline, or with the channel. A message that the protocol does not
@@ -97,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_broken = on_broken
         self._splitter = Splitter(limit)
+        self._place = memoryview(bytearray(_CHUNK))
         self._pending: dict[int, _Pending] = {}
         self._last = 0
         self._transport: asyncio.Transport | None = None
@@ -116,8 +126,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it is made
-        self._transport = transport
+        # A stream transport, by how it is made; those of other event loops (uvloop) do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def pause_writing(self) -> None:
         """Hold further requests until the child has read what it was sent."""
@@ -131,10 +141,14 @@ class Connection(asyncio.Protocol):
         """Fail everything that is pending."""
         self.fail(WorkerLostError("the worker ended"))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go: always the same place, because a new one for each read costs more than it."""
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from the child."""
         try:
-            for codec, payload in self._splitter.feed(data):
+            for codec, payload in self._splitter.feed(self._place[:nbytes]):
                 self._take(decode(codec, payload))
                 if self._broken is not None:
                     return

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, suggest
 from dspex.language.variables import Choice, Space, Variable
+from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
-from dspex.learning.optimizers.limits import ranks
+from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import Ingredients
 from dspex.learning.optimizers.pooling import Pooled
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
@@ -35,6 +36,7 @@ class Joint:
         instructions: for each predictor, the current one among them; 1 leaves them as they are.
         sets: of demonstrations, the program's own not counted; 0 leaves them as they are.
         bootstrap: how a set is made.
+        only: names of the variables that are searched; the others stay as they are. All by default.
     """
 
     trials: int = 32
@@ -45,6 +47,7 @@ class Joint:
     instructions: int = 4
     sets: int = 4
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
+    only: tuple[str, ...] = ()
 
     def start(self, task: Task) -> Proposer:
         """Begin with the texts and demonstrations.
@@ -77,7 +80,6 @@ class _Arm:
     number: int
     cohort: int
     label: str
-    values: Mapping[str, Any]
     assignment: dict[str, Any]
     shown: frozenset[int]
     level: int = -1
@@ -120,10 +122,12 @@ class _Search:
         self._recipe = recipe
         self._task = task
         self._ingredients = self._begin()
+        self._made: dict[str, Variable] = {}
         self._sampler: Sampler | None = None
         self._pooled: Pooled | None = None
         self._arms: list[_Arm] = []
         self._cohorts = 0
+        self._is_exhausted = False
         self._level = 0
         self._waiting: list[_Arm] = []
         self._open: dict[str, _Arm] = {}
@@ -131,10 +135,17 @@ class _Search:
         self._batches = self._sizes()
 
     def _begin(self) -> Ingredients | None:
-        if any(variable.kind == "examples" for variable in self._task.program.space.values()):
-            sets = RandomSearch(bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets)
-            return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions)
-        return None
+        """Return what makes texts and demonstrations, as far as they are searched."""
+        space = self._task.program.space
+        if unknown := [name for name in self._recipe.only if name not in space]:
+            raise DefinitionError(f"there is no variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
+        kinds = {space[name].kind for name in self._recipe.only or space}
+        if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {"examples", "text"}:
+            return None
+        sets = RandomSearch(
+            bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets if "examples" in kinds else 0
+        )
+        return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
 
     def _sizes(self) -> list[int | None]:
         """Return the rows of each level; None for all of them."""
@@ -155,37 +166,61 @@ class _Search:
         return [self._candidate(arm) for arm in asked_arms]
 
     def _made_sampler(self) -> Sampler:
-        made = self._ingredients.variables() if self._ingredients is not None else []
-        names = {variable.name for variable in made}
-        known = searchable(self._task.program.space)
-        space = Space([*(variable for variable in known.values() if variable.name not in names), *made])
-        space = space.add(*known.constraints)
-        if not space.dimensions:
+        space, current = self._searched(), self._task.program.assignment
+        if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
                 f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
                 "demonstrations be proposed"
             )
-        names_of = self._recipe.objectives
-        startup = max(4, self._recipe.cohort)
-        sampler = Sampler(space, objectives=max(1, len(names_of)), seed=self._task.seed, startup=startup)
-        defaults = {n: v.default for n, v in space.items() if v.is_searchable and v.default is not None}
-        sampler.first({name: defaults[name] for name in space.order if name in space.active(defaults) & set(defaults)})
+        objectives = max(1, len(self._recipe.objectives))
+        startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
+        sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
+        found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
+        found |= {variable.name: 0 for variable in self._made.values()}
+        known = {name: value for name, value in found.items() if value is not None}
+        sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
         return sampler
+
+    def _searched(self) -> Space:
+        """Return the space: declarations, and the numbers of texts and sets; what is not searched has one option."""
+        program, only = self._task.program, self._recipe.only
+        made = self._ingredients.variables() if self._ingredients is not None else []
+        self._made = {variable.name: variable for variable in made if not only or variable.name not in program.space}
+        self._made |= {variable.name: variable for variable in made if variable.name in only}
+        found: list[Variable] = list(self._made.values())
+        declared = searchable(program.space)
+        for name, variable in declared.items():
+            current = program.assignment.get(name, variable.default)
+            if name in self._made:
+                continue
+            if only and name not in only and variable.compute is None and current is not None:
+                found.append(replace(Choice(current), name=name, when=variable.when))
+            elif not only or name in only or variable.compute is not None:
+                found.append(variable)
+        names = {variable.name for variable in found}
+        return Space(found, [c for c in declared.constraints if {*c.test.variables(), *c.rewrite} <= names])
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            room = max(1, self._recipe.cohort // self._recipe.keep**self._level)
+            room = max(1, self._recipe.cohort // self._recipe.keep**self._level, len(self._recipe.objectives))
             if chosen := self._best(sampler, self._level - 1)[:room]:
                 return self._raised(chosen)
-        size = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
-        if size < 1:
-            return self._raised(self._finalists(sampler))
         self._level, self._cohorts = 0, self._cohorts + 1
-        drawn = [self._arm(sampler) for _ in range(size)]
-        self._arms += drawn
-        return self._raised(drawn)
+        if drawn := self._drawn(sampler):
+            self._arms += drawn
+            return self._raised(drawn)
+        return self._finalists(sampler)
+
+    def _drawn(self, sampler: Sampler) -> list[_Arm]:
+        """Return a new cohort; a smaller one where not more may be drawn, or where there is nothing new."""
+        found: list[_Arm] = []
+        room = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
+        while len(found) < room and (suggested := sampler.suggest()) is not None:
+            found.append(self._arm(*suggested))
+        self._is_exhausted = len(found) < room
+        return found
 
     def _raised(self, arms: list[_Arm]) -> list[_Arm]:
         for arm in arms:
@@ -193,30 +228,40 @@ class _Search:
         return arms
 
     def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
-        """Return the arms that stand at a level, the best by expectation first: front after front."""
+        """Return the arms that stand at a level, in the order in which they are to go on.
+
+        First the one with the best expectation in the first objective; with several objectives, every second one is
+        that of the front which is the farthest from those that are ahead.
+        """
         there = [arm for arm in self._arms if arm.level == level and arm.is_scored]
-        expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = ranks(expected)
-        return [there[place] for place in sorted(range(len(there)), key=lambda n: (order[n], -expected[n][0], n))]
+        if not there:
+            return []
+        ahead = [arm for arm in self._arms if arm.level > level and arm.is_scored]
+        expected = sampler.expected([arm.number for arm in (*there, *ahead)])
+        return [there[place] for place in spread(expected, len(there))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
-        """Return the best at the end, all those that were not scored on all rows yet; the last to be asked for."""
-        last = len(self._batches) - 1
+        """Return the best that were not scored on all rows yet: the best few, or one cohort after the other in the end.
+
+        Where the space is exhausted, all that is left to find out is which of its points is the best.
+        """
+        self._level = last = len(self._batches) - 1
         there = [arm for arm in self._arms if arm.is_scored]
         expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))[: self._recipe.keep]
-        self._level = last
-        return [there[place] for place in order if there[place].level < last]
+        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))
+        if self._is_exhausted:
+            return self._raised([there[n] for n in order if there[n].level < last][: self._recipe.cohort])
+        return self._raised([there[n] for n in order[: self._recipe.keep] if there[n].level < last])
 
-    def _arm(self, sampler: Sampler) -> _Arm:
-        number, values = sampler.suggest()
-        texts, shown = self._ingredients.assignment(values) if self._ingredients is not None else ({}, frozenset())
-        made = {} if self._ingredients is None else self._ingredients.choices()
-        own = {name: value for name, value in values.items() if name not in made}
+    def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
+        chosen = {name: values[name] for name in self._made if name in values}
+        texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
+        only = self._recipe.only
+        own = {n: value for n, value in values.items() if n not in self._made and (not only or n in only)}
         said = [f"{name}={value}" for name, value in own.items()]
-        said += [f"{name} {values[name]}" for name in made if values.get(name)]
+        said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
         label = f"{number + 1}: {', '.join(said) or 'as it is'}"
-        return _Arm(number, self._cohorts, label, values, {**own, **texts}, shown)
+        return _Arm(number, self._cohorts, label, {**own, **texts}, shown)
 
     def _candidate(self, arm: _Arm) -> Candidate:
         rows = self._batches[arm.level]
@@ -243,8 +288,7 @@ class _Search:
         if self._pooled is None:
             self._pooled = Pooled(self._recipe.objectives or (trial.report.metrics[0],))
         self._pooled.add(arm.number, trial)
-        for number, found in self._pooled.measured().items():
-            sampler.learn(number, found)
+        sampler.learn(self._pooled.measured())
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
         """Return what each trial on all rows probably is worth, from all scores together."""

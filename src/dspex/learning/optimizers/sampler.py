@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from dspex.learning.optimizers.surrogate import Array
 
 DRAWN = 150
+TRIES = 20
 PARENTS = 5
 MUTANTS = 24
 SCALES = (0.1, 0.03, 0.01)
 DRAWS = 64
 TUNED_EVERY = 4
 BRANCH_EVERY = 4
+FOCUS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,10 @@ class Sampler:
     The first suggestions are spread evenly over the space, so that every option of a choice, and with it every branch
     of a conditional space, is tried. After them a Gaussian process for each objective says what to expect elsewhere:
     suggested is what has the largest expected improvement among random assignments and small changes to the best ones
-    (J. Mockus, 1975); with several objectives, improvement in a random direction of the front (J. Knowles, "ParEGO",
-    2006). What was suggested and not measured yet counts as measured with the expected value. Every fourth suggestion
-    is the most promising one of one branch of a conditional space, branch after branch: a branch whose first values
-    did badly is looked into again.
+    (J. Mockus, 1975); with several objectives, every second time in the first one alone, else in a random direction of
+    the front (J. Knowles, "ParEGO", 2006). What was suggested and not measured yet counts as measured with the expected
+    value. Every fourth suggestion is the most promising one of one branch of a conditional space, branch after branch:
+    a branch whose first values did badly is looked into again.
 
     Nothing is stored outside of memory: a search that is resumed tells everything again.
 
@@ -63,8 +65,12 @@ class Sampler:
         self._models = [Surrogate([not options(space[n]) for n in self._names], seed=seed) for _ in range(objectives)]
         self._given: list[Mapping[str, Any]] = []
         self._points: list[Mapping[str, Any]] = []
+        self._codes: list[list[float]] = []
+        self._keys: set[str] = set()
+        self._places = {name: {_key(it): float(n) for n, it in enumerate(options(space[name]))} for name in self._names}
         self._measured: dict[int, Sequence[Measured] | None] = {}
         self._learned = self._tuned = self._searched = 0
+        self._fitted = (0, 0)
         read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
         self._branches = [(name, option) for name in self._names if name in read for option in options(space[name])]
 
@@ -72,24 +78,30 @@ class Sampler:
         """Suggest these values next."""
         self._given.append(values)
 
-    def suggest(self) -> tuple[int, Mapping[str, Any]]:
-        """Return (number, values of the active variables); hand the number back with the result."""
+    def suggest(self) -> tuple[int, Mapping[str, Any]] | None:
+        """Return (number, values of the active variables); hand the number back with the result.
+
+        None where nothing is found that was not suggested before: the space is exhausted.
+        """
         if self._given:
             values = self._given.pop(0)
-        elif len(self._points) < self._startup or not any(self._measured.values()):
-            values = next(self._spread)
+        elif (found := self._spread_out() or self._promising()) is not None:
+            values = found
         else:
-            values = self._promising()
+            return None
         self._points.append(values)
+        self._keys.add(_key(values))
+        self._codes.append(self._code(values))
         return len(self._points) - 1, values
 
-    def learn(self, number: int, found: Sequence[Measured] | None) -> None:
-        """Take note of one value for each objective, more is better; None where there is none.
+    def learn(self, results: Mapping[int, Sequence[Measured] | None]) -> None:
+        """Take note, by number, of one value for each objective, more is better; None where there is none.
 
         What is said later of the same number replaces what was said before.
         """
-        fine = found is not None and all(math.isfinite(one.value) for one in found)
-        self._measured[number] = found if fine else None
+        for number, found in results.items():
+            fine = found is not None and all(math.isfinite(one.value) for one in found)
+            self._measured[number] = found if fine else None
         self._learned += 1
 
     def expected(self, numbers: Sequence[int]) -> list[list[float]]:
@@ -97,7 +109,7 @@ class Sampler:
         if not any(self._measured.values()):
             return [[0.0] * len(self._models) for _ in numbers]
         self._fit()
-        coded = self._coded([self._points[number] for number in numbers])
+        coded = self._known(numbers)
         means = [model.predict(coded)[0] for model in self._models]
         return [[float(mean[row]) for mean in means] for row in range(len(numbers))]
 
@@ -105,14 +117,17 @@ class Sampler:
         """Fit each objective; a failure counts as the worst value seen, a pending suggestion as the expected one."""
         known = [number for number in range(len(self._points)) if number in self._measured]
         pending = [number for number in range(len(self._points)) if number not in self._measured]
+        if (self._learned, len(self._points)) == self._fitted:
+            return
+        self._fitted = self._learned, len(self._points)
         is_tuned = self._learned - self._tuned >= max(1, min(TUNED_EVERY, self._learned // 8))
         self._tuned = self._learned if is_tuned else self._tuned
-        coded = self._coded([self._points[number] for number in known])
+        coded = self._known(known)
         for place, model in enumerate(self._models):
             values, noise = self._targets([self._measured[number] for number in known], place)
             model.fit(coded, values, noise, is_tuned=is_tuned)
             if pending:
-                others = self._coded([self._points[number] for number in pending])
+                others = self._known(pending)
                 believed = model.predict(others)[0]
                 stack = self._np.concatenate
                 blur = self._np.full(len(pending), self._np.median(noise))
@@ -128,10 +143,18 @@ class Sampler:
         noise = [one[place].variance if one else 0.0 for one in found]
         return np.array(values, dtype=float), np.array(noise, dtype=float)
 
-    def _promising(self) -> Mapping[str, Any]:
+    def _spread_out(self) -> Mapping[str, Any] | None:
+        """Return a point of the even spread while it is time for it, as far as there is a new one."""
+        if len(self._points) >= self._startup and any(self._measured.values()):
+            return None
+        return next((point for point in islice(self._spread, TRIES) if _key(point) not in self._keys), None)
+
+    def _promising(self) -> Mapping[str, Any] | None:
+        if not any(self._measured.values()):
+            return None
         self._fit()
         self._searched += 1
-        known = {_key(point) for point in self._points}
+        known = self._keys
         worth, fits = self._worth(), self._branch()
         first = [*islice(self._random, DRAWN), *self._mutants(self._parents(), scale=0.3)]
         pool = _distinct(filter(fits, first), known) or _distinct(first, known)
@@ -139,7 +162,7 @@ class Sampler:
             ranked = self._ranked(pool, worth)[:PARENTS]
             nearby = filter(fits, self._mutants(ranked, scale=scale))
             pool = ranked + _distinct(nearby, known | {_key(point) for point in ranked})
-        return self._ranked(pool, worth)[0] if pool else next(self._random)
+        return next(iter(self._ranked(pool, worth)), None)
 
     def _branch(self) -> Callable[[Mapping[str, Any]], bool]:
         """Return what says whether a point lies in the branch whose turn it is; mostly no branch has one."""
@@ -151,7 +174,7 @@ class Sampler:
 
     def _parents(self) -> list[Mapping[str, Any]]:
         """Return the best points so far, those of each objective in turn."""
-        coded = self._coded(self._points)
+        coded = self._known()
         ranks = [self._np.argsort(-model.predict(coded)[0], kind="stable") for model in self._models]
         turns = [int(rank[place]) for place in range(len(self._points)) for rank in ranks]
         return [self._points[number] for number in dict.fromkeys(turns)][:PARENTS]
@@ -165,8 +188,8 @@ class Sampler:
     def _worth(self) -> Any:  # noqa: ANN401  # a function from coded points to an array
         """Return what says how much an assignment promises: the logarithm of its expected improvement."""
         np = self._np
-        coded = self._coded(self._points)
-        if len(self._models) == 1:
+        coded = self._known()
+        if len(self._models) == 1 or self._rng.random() < FOCUS:
             best = float(self._models[0].predict(coded)[0].max())
 
             def single(points: "Array") -> "Array":
@@ -221,18 +244,26 @@ class Sampler:
         except VariableError:
             return None
 
-    def _coded(self, points: Sequence[Mapping[str, Any]]) -> "Array":
-        rows = [[self._code(name, point) for name in self._names] for point in points]
-        made: Array = self._np.array(rows, dtype=float).reshape(len(points), len(self._names))
+    def _known(self, numbers: Sequence[int] | None = None) -> "Array":
+        """Return the codes of suggestions; of all by default."""
+        rows = self._codes if numbers is None else [self._codes[number] for number in numbers]
+        made: Array = self._np.array(rows, dtype=float).reshape(len(rows), len(self._names))
         return made
 
-    def _code(self, name: str, point: Mapping[str, Any]) -> float:
-        if name not in point:
-            return math.nan
-        variable = self._space[name]
-        if found := options(variable):
-            return float(next(n for n, option in enumerate(found) if _key(option) == _key(point[name])))
-        return place_of(variable, point[name])
+    def _coded(self, points: Sequence[Mapping[str, Any]]) -> "Array":
+        made: Array = self._np.array([self._code(point) for point in points], dtype=float)
+        return made.reshape(len(points), len(self._names))
+
+    def _code(self, point: Mapping[str, Any]) -> list[float]:
+        row: list[float] = []
+        for name in self._names:
+            if name not in point:
+                row.append(math.nan)
+            elif places := self._places[name]:
+                row.append(places[_key(point[name])])
+            else:
+                row.append(place_of(self._space[name], point[name]))
+        return row
 
 
 def _log_improvement(np: Any, z: "Array") -> "Array":  # noqa: ANN401

@@ -20,13 +20,17 @@ class Actor:
     scopes: frozenset[Scope] = frozenset(SCOPES)
     key_id: UUID | None = None
 
+    def may(self, scope: Scope) -> bool:
+        """Return whether this actor has `scope`."""
+        return scope in self.scopes or "admin" in self.scopes
+
     def require(self, scope: Scope, doing: str) -> None:
         """Return where this actor has `scope`.
 
         Raises:
             ForbiddenError: it has not; the message names the scope and what it was needed for.
         """
-        if scope not in self.scopes and "admin" not in self.scopes:
+        if not self.may(scope):
             held = ", ".join(sorted(self.scopes)) or "none"
             raise ForbiddenError(f"{doing} needs the scope {scope!r}; this key has: {held}", scope=scope)
 

@@ -13,6 +13,7 @@ class Action:
     """One thing that can be done: `run` takes `Operations` and an `input`, and gives back a row of `resource`.
 
     Only actors with `scope` may do it. What `run` writes through the operations' store stands in the audit trail.
+    Where it gives back something else than a row, `result` is its dataclass: of rows and plain values.
     """
 
     name: str
@@ -21,3 +22,4 @@ class Action:
     scope: Scope
     description: str
     run: Callable[[Any, Any], Awaitable[Any]]
+    result: type | None = None

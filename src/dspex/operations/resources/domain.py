@@ -7,12 +7,16 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import EXECUTION
+from dspex.operations.resources.job_actions import JOB_ACTIONS
+from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
+from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
 from dspex.operations.resources.stored import STORED_ACTIONS
 from dspex.operations.resources.tenancy import API_KEY, SECRET, WORKSPACE
+from dspex.operations.resources.tenants import TENANCY_ACTIONS
 from dspex.operations.resources.trail import AUDIT_ENTRY, EVENT
 
 
@@ -55,7 +59,9 @@ DOMAIN = Domain(
     DATASET,
     EVALUATION,
     OPTIMIZATION_JOB,
+    JOB_WORKER,
     EVENT,
     AUDIT_ENTRY,
-    actions=STORED_ACTIONS,
+    PROCESS,
+    actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )

@@ -10,7 +10,11 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecord(Row):
-    """One evaluation. `waiting` says why a queued one does not run; `rows` are results in the order of the data set."""
+    """One evaluation. `waiting` says why a queued one does not run; `rows` are results in the order of the data set.
+
+    `turn` counts how often the job was queued: who writes for an earlier turn is refused. `worker` is the one that has
+    it, or had it last. A queued job with `retry_at` waits until then. `attempts` counts starts since it was asked for.
+    """
 
     program_id: UUID
     program_version_id: UUID
@@ -30,6 +34,9 @@ class EvaluationRecord(Row):
     p95_ms: float | None = None
     error: dict[str, Any] | None = None
     actor: str = "local"
+    turn: int = 0
+    worker: str | None = None
+    retry_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -40,8 +47,10 @@ JOB_STEPS = {
     "resume": Transition(("paused", "failed"), "queued"),
     "complete": Transition(("running",), "completed"),
     "fail": Transition(("queued", "running"), "failed"),
+    "requeue": Transition(("running",), "queued"),
     "cancel": Transition(("queued", "running", "paused"), "cancelled"),
 }
+JOB_HIDDEN = ("workspace", "lock_version", "turn")
 EVALUATION = Resource(
     name="evaluation",
     plural="evaluations",
@@ -49,4 +58,5 @@ EVALUATION = Resource(
     transitions=JOB_STEPS,
     references={"program_id": "program", "program_version_id": "program_version", "dataset_id": "dataset"},
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
+    hidden=JOB_HIDDEN,
 )

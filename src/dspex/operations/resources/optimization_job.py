@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from dspex.operations.resources.evaluation import JOB_STEPS
+from dspex.operations.resources.evaluation import JOB_HIDDEN, JOB_STEPS
 from dspex.operations.resources.resource import Resource, Row
 
 
@@ -13,11 +13,13 @@ from dspex.operations.resources.resource import Resource, Row
 class OptimizationJobRecord(Row):
     """One optimization. Its trials stand in its journal; `best` and `progress` are what a watcher sees.
 
-    `needs` is the code root and revision that a worker has to have. `result_version_id` is the program version that it
-    made, None where nothing significantly better was found.
+    `program_version_id` is the version that it starts from. `needs` is the code root and revision that a worker has to
+    have. `result_version_id` is the program version that it made, None where nothing significantly better was found.
+    `turn`, `worker`, `retry_at` and `attempts` are those of an evaluation.
     """
 
     program_id: UUID
+    program_version_id: UUID
     dataset_id: UUID
     status: Literal["queued", "running", "paused", "completed", "failed", "cancelled"] = "queued"
     optimizer: str
@@ -33,6 +35,9 @@ class OptimizationJobRecord(Row):
     result_version_id: UUID | None = None
     error: dict[str, Any] | None = None
     actor: str = "local"
+    turn: int = 0
+    worker: str | None = None
+    retry_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -42,6 +47,12 @@ OPTIMIZATION_JOB = Resource(
     plural="optimization_jobs",
     entity=OptimizationJobRecord,
     transitions=JOB_STEPS,
-    references={"program_id": "program", "dataset_id": "dataset", "result_version_id": "program_version"},
+    references={
+        "program_id": "program",
+        "program_version_id": "program_version",
+        "dataset_id": "dataset",
+        "result_version_id": "program_version",
+    },
     indexes=(("workspace", "id"), ("status",), ("program_id",)),
+    hidden=JOB_HIDDEN,
 )

@@ -88,6 +88,16 @@ class Resource(Generic[E]):
             _attribute(part.name, hints[part.name]) for part in dataclasses.fields(typing.cast("Any", self.entity))
         )
 
+    @cached_property
+    def shown(self) -> tuple[Attribute, ...]:
+        """The attributes that surfaces show."""
+        return tuple(part for part in self.attributes if part.name not in self.hidden)
+
+    @cached_property
+    def filterable(self) -> tuple[Attribute, ...]:
+        """The attributes by whose value rows are found."""
+        return tuple(part for part in self.shown if part.kind in {"uuid", "text"} and part.name != "id")
+
     def step(self, action: str, status: str) -> str:
         """Return the state after `action` in state `status`.
 

@@ -13,13 +13,22 @@ _COMMANDS = {
     "prompt": "prompting",
     "eval": "evaluating",
     "optimize": "optimizing",
+    "import": "importing",
     "serve": "serving",
+    "workers": "showing_workers",
+    "worker": "working",
+    "jobs": "working",
+    "job": "working",
     "migrate": "migrating",
     "init": "initializing",
     "doctor": "examining",
     "programs": "listing",
     "executions": "listing",
     "execution": "listing",
+    "prune": "pruning",
+    "keys": "keeping",
+    "workspaces": "keeping",
+    "secrets": "keeping",
 }
 
 

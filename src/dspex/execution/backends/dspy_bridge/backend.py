@@ -1,5 +1,6 @@
 """Programs on the real dspy, in supervised workers."""
 
+import asyncio
 import random
 import shutil
 import sys
@@ -9,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, DspexError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -25,6 +26,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
+from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
@@ -40,13 +42,15 @@ HOST = Path(__file__).parent / "child"
 class DspyConfig:
     """Which interpreter has dspy, where users' modules are imported from, and how many workers there are.
 
-    Two backends with two interpreters run two versions of dspy side by side.
+    Two backends with two interpreters run two versions of dspy side by side. `interface` is how dspy asks its model:
+    by `BaseLM.forward` (3.3 and 3.4) or by an engine (3.4, and the only way in 3.5); "auto" takes what the version has.
     """
 
     interpreter: str = sys.executable
     paths: tuple[str, ...] = ()
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1))
     concurrency: int = 4
+    interface: Literal["auto", "forward", "engine"] = "auto"
     memory_limit: int | None = None
     seconds: float | None = None
 
@@ -89,6 +93,7 @@ class DspyBackend:
             host=HOST,
             interpreter=self.config.interpreter,
             paths=self.config.paths,
+            config={"interface": self.config.interface},
             concurrency=self.config.concurrency,
             memory_limit=self.config.memory_limit,
             # without it dspy 3.4 downloads a price list at its first call; its cache folder must not be the user's
@@ -142,13 +147,10 @@ class DspyBackend:
         values = signature.validate_inputs(inputs)
         sent = signature.input_validator.dump(values)
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
-        run = context.run or Run(context.observer, context.clock, {})
-        first = len(run.spans)
-        answer, span = await self._run(
-            kept, "execute_program", args, context=replace(context, run=run), events=on_event
-        )
+        first = 0 if context.run is None else len(context.run.spans)
+        answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
         outputs = _outputs(signature, answer)
-        return Prediction.of_run(outputs, run.trace(span.id, first=first))
+        return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def _run(
         self,
@@ -169,17 +171,21 @@ class DspyBackend:
         answerer = Answerer(context=context, span=span, model=model, tools=kept.tools, metric=metric)
         if events is not None:
             answerer.on_progress = events
+        if context.emit is not None:
+            answerer.telling = Telling(context.emit)
         message = {
             "handle": kept.loading.handle,
             "model": about(model),
             "adapter": adapter,
-            "stream": events is not None,
+            "stream": events is not None or context.emit is not None,
             **args,
         }
         try:
             answer = await self._pool.call(
                 command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
             )
+            if answerer.telling is not None:
+                await answerer.telling.flush()
         except BaseException as error:
             span.end(error=error)
             raise
@@ -192,10 +198,11 @@ class DspyBackend:
     ) -> Program:
         """Run one of dspy's optimizers and return the better program; the stored one stays as it is.
 
-        Cancelling it stops the worker's part within a second.
+        Cancelling it stops the worker's part within a second. A metric that fails ends the search: dspy would go on
+        without that score.
 
         Raises:
-            DefinitionError: an option or the metric does not fit.
+            DefinitionError: an option does not fit, or the metric fails.
             ExecutionError: the optimizer failed.
         """
         kept = self._programs.get(handle)
@@ -207,9 +214,25 @@ class DspyBackend:
             "options": dict(work.options),
             "compile": dict(work.compile),
         }
-        answer, _ = await self._run(
-            kept, "optimize_program", args, context=context, events=on_progress, metric=work.metric
-        )
+        faults: list[DspexError] = []
+
+        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+            try:
+                with boundary(DefinitionError, "the metric failed"):
+                    return float(work.metric(row, found))
+            except DspexError as error:
+                faults.append(error)
+                search.cancel()
+                raise
+
+        run = self._run(kept, "optimize_program", args, context=context, events=on_progress, metric=score)
+        search = asyncio.ensure_future(run)
+        try:
+            answer, _ = await search
+        except asyncio.CancelledError:
+            if faults:
+                raise faults[0] from None
+            raise
         predictors = answer["predictors"]
         return replace(kept.program, space=space_of(predictors), assignment=values_of(predictors))
 

@@ -16,7 +16,7 @@ from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
 from dspex.language.variables import Space, Variable
 
-_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
+_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "rollout_id")
 _MEND = "leave it out, or run the program natively"
 
 
@@ -140,6 +140,8 @@ def imported(described: Mapping[str, Any], node: Node, *, signature: Signature |
 def unfit_state(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     """Return what is wrong with a saved state for a program with these predictors, empty where it fits."""
     predictors = described["predictors"]
+    if list(predictors) == ["self"] and "signature" in state:
+        state = {"self": state}  # a lone Predict is saved without a path
     wanted, given = ", ".join(predictors) or "none", ", ".join(state) or "none"
     if state.keys() != predictors.keys():
         return f"the state is of a program with the predictors {given}; this one has {wanted}"

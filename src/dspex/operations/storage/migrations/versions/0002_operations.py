@@ -16,10 +16,15 @@ _ADDED = (
     "actor",
     "owner",
     "deadline_at",
+    "inputs_hash",
+    "payloads",
 )
 _TABLES = (
+    "processes",
     "audit_entries",
     "events",
+    "journal_entries",
+    "job_workers",
     "optimization_jobs",
     "evaluations",
     "datasets",
@@ -98,6 +103,8 @@ def upgrade() -> None:
         table.add_column(sa.Column("actor", sa.Text(), nullable=False, server_default="local"))
         table.add_column(_text("owner", nullable=True))
         table.add_column(_time("deadline_at"))
+        table.add_column(_text("inputs_hash", nullable=True))
+        table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
         table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
     _index("executions", "parent_id")
 
@@ -124,26 +131,47 @@ def _jobs() -> None:
         *(_json("configuration"), _json("needs"), _json("progress"), _text("waiting", nullable=True)),
         *(_integer("attempts"), _json("rows", nullable=True), _number("mean"), _json("interval", nullable=True)),
         *(_number("cost_usd"), _number("p50_ms"), _number("p95_ms"), _json("error", nullable=True), _text("actor")),
-        *(_time("started_at"), _time("finished_at")),
+        *_turns(),
         _reference("evaluations", "program_id", "programs"),
         _reference("evaluations", "program_version_id", "program_versions"),
         _reference("evaluations", "dataset_id", "datasets"),
     )
     _table(
         "optimization_jobs",
-        *(_uuid("program_id"), _uuid("dataset_id"), _text("status"), _text("optimizer"), _json("metrics")),
+        *(_uuid("program_id"), _uuid("program_version_id"), _uuid("dataset_id"), _text("status"), _text("optimizer")),
+        _json("metrics"),
         *(_json("configuration"), _json("budget"), _json("needs"), _json("progress")),
         *(_text("waiting", nullable=True), _integer("attempts"), _json("trials", nullable=True)),
         *(_json("best", nullable=True), _uuid("result_version_id", nullable=True), _json("error", nullable=True)),
-        *(_text("actor"), _time("started_at"), _time("finished_at")),
+        _text("actor"),
+        *_turns(),
         _reference("optimization_jobs", "program_id", "programs"),
+        _reference("optimization_jobs", "program_version_id", "program_versions"),
         _reference("optimization_jobs", "dataset_id", "datasets"),
         _reference("optimization_jobs", "result_version_id", "program_versions"),
+    )
+    _table(
+        "job_workers",
+        *(_text("host"), _integer("pid"), _text("status"), _json("queues"), _text("code"), _text("revision")),
+        _integer("beats"),
+    )
+    _index("job_workers", "status")
+    op.create_table(
+        "journal_entries",
+        *(_uuid("job_id"), _integer("number"), _text("entry")),
+        sa.PrimaryKeyConstraint("job_id", "number", name="pk_journal_entries"),
     )
     for table in ("evaluations", "optimization_jobs"):
         _index(table, "workspace", "id")
         _index(table, "status")
         _index(table, "program_id")
+
+
+def _turns() -> tuple[sa.Column[Any], ...]:
+    return (
+        *(_integer("turn"), _text("worker", nullable=True), _time("retry_at")),
+        *(_time("started_at"), _time("finished_at")),
+    )
 
 
 def _trail() -> None:
@@ -157,6 +185,7 @@ def _trail() -> None:
     )
     _index("audit_entries", "workspace", "id")
     _index("audit_entries", "resource_id")
+    _table("processes", _text("owner"), _integer("beats"))
 
 
 def downgrade() -> None:

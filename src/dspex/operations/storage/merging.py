@@ -1,0 +1,80 @@
+"""Changes of many callers, merged as far as the order of each of them allows."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.operations.resources.ports import Insert, Update
+from dspex.operations.storage.grouping import Step, Write
+from dspex.operations.storage.statements import Statements
+
+COUNT = "#"  # how many updates one row stands for; increments are named "+attribute", expected values "=attribute"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Updates that one statement can make: of one resource, of the same attributes, from the same states."""
+
+    statements: Statements[Any]
+    values: tuple[str, ...]
+    increments: tuple[str, ...]
+    expected: tuple[str, ...]
+    statuses: tuple[str, ...]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the row has to be as the update expects it."""
+        return bool(self.expected or self.statuses)
+
+
+class Merging:
+    """Collects writes whose inserts and updates can be made in any order, and says so of each.
+
+    A row that is changed twice in different ways, or inserted and changed, needs its order. Increments of one row are
+    added up: a counter that many executions move on is written once.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.writes: list[Write] = []
+        self.inserts: dict[Statements[Any], list[Any]] = {}
+        self.updates: dict[Shape, dict[UUID, dict[str, Any]]] = {}
+        self._touched: dict[tuple[str, UUID], Shape | None] = {}
+
+    def add(self, steps: Write) -> bool:
+        """Take a write if it fits to those that are here; otherwise nothing of it is taken."""
+        planned = dict(self._touched)
+        for step in steps:
+            place, shape = _place(step)
+            if place in planned and (shape is None or shape.is_guarded or planned[place] != shape):
+                return False
+            planned[place] = shape
+        for step in steps:
+            self._take(step)
+        self._touched = planned
+        self.writes.append(steps)
+        return True
+
+    def _take(self, step: Step) -> None:
+        change = step.change
+        if isinstance(change, Insert):
+            self.inserts.setdefault(step.statements, []).append(change.entity)
+            return
+        shape = _shape(step.statements, change)
+        row = self.updates.setdefault(shape, {}).setdefault(change.id, {"id": change.id, COUNT: 0})
+        row |= change.values
+        row[COUNT] += 1
+        row |= {"=" + name: value for name, value in change.expected.items()}
+        for name, number in change.increments.items():
+            row["+" + name] = row.get("+" + name, 0) + number
+
+
+def _place(step: Step) -> tuple[tuple[str, UUID], Shape | None]:
+    change = step.change
+    if isinstance(change, Insert):
+        return (step.statements.table, change.entity.id), None
+    return (step.statements.table, change.id), _shape(step.statements, change)
+
+
+def _shape(statements: Statements[Any], change: Update) -> Shape:
+    return Shape(statements, tuple(change.values), tuple(change.increments), tuple(change.expected), change.statuses)
