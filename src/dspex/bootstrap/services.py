@@ -78,19 +78,11 @@ async def open_services(
         feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = RunContext(
-            model=resolver(settings.model) if settings.model else None,
-            adapter=adapter_named(settings.adapter),
-            observer=observer or Silent(),
-            models=resolver,
-            records_payloads=True,
-            clock=time,
-        )
+        context = _context(resolver, observer=observer, clock=time)
         async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
-            executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id)
             floor = Floor(
                 store=store,
-                executor=executor,
+                executor=Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
                 backends=backends,
                 clock=time,
                 new_id=new_id,
@@ -110,6 +102,18 @@ async def open_services(
     finally:
         await resolver.aclose()
         await database.aclose()
+
+
+def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
+    settings = resolver.settings
+    return RunContext(
+        model=resolver(settings.model) if settings.model else None,
+        adapter=adapter_named(settings.adapter),
+        observer=observer or Silent(),
+        models=resolver,
+        records_payloads=True,
+        clock=clock,
+    )
 
 
 def new_id() -> UUID:

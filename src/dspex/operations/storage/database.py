@@ -1,8 +1,9 @@
 """One database: its engine, its settings, and its errors as ours."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dspex.errors import ConfigurationError, ConflictError, StorageError
+from dspex.operations.storage.driver import Driver
+from dspex.operations.storage.grouping import Grouping
+from dspex.operations.storage.postgres import PostgresDriver
+from dspex.operations.storage.sqlite import SQLiteDriver
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
@@ -31,15 +36,26 @@ class Database:
             self.url = sa.make_url(url)
         except ArgumentError:
             raise ConfigurationError("the database URL cannot be read; write postgresql://user@host/name") from None
-        options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
+        self.driver: Driver = self._driver(url)
+        self.writes = Grouping(self.driver.apply)
+
+    def _driver(self, url: str) -> Driver:
         if self.is_sqlite:
-            self.engine: AsyncEngine = create_async_engine(self.url, **options)
-            sa.event.listen(self.engine.sync_engine, "connect", _set_pragmas)
-            sa.event.listen(self.engine.sync_engine, "begin", _begin)
-        else:
-            self.engine = create_async_engine(
-                "postgresql+asyncpg://", async_creator=_connector(url), pool_pre_ping=True, **options
-            )
+            mode = self.url.query.get("mode")
+            file = f"{self.url.database}?mode={mode}" if mode else str(self.url.database)
+            return SQLiteDriver(file, mend=self.told)
+        return PostgresDriver(url, mend=self.told)
+
+    @cached_property
+    def engine(self) -> AsyncEngine:
+        """Connections for what is not a row: the schema, and statements of one's own."""
+        options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
+        if isinstance(self.driver, PostgresDriver):
+            return create_async_engine("postgresql+asyncpg://", async_creator=self.driver.connect, **options)
+        engine = create_async_engine(self.url, **options)
+        sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
+        sa.event.listen(engine.sync_engine, "begin", _begin)
+        return engine
 
     @classmethod
     def embedded(cls, file: Path) -> "Database":
@@ -100,8 +116,15 @@ class Database:
             await self.engine.dispose()  # no later user of this connection may find the references unchecked
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self.engine.dispose()
+        """Finish the writes that wait, and close all connections."""
+        await self.writes.aclose()
+        await self.driver.aclose()
+        if "engine" in self.__dict__:
+            await self.engine.dispose()
+
+    def told(self, doing: str, text: str) -> StorageError:
+        """Return what the database said as our error, with what can be done about it."""
+        return StorageError(f"cannot {doing} the database {self.shown!r}: {_mend(text)}")
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
@@ -111,24 +134,9 @@ class Database:
         except IntegrityError as error:
             raise ConflictError(f"this exists already, or refers to what does not: {error.orig}") from error
         except DBAPIError as error:
-            raise StorageError(f"cannot {doing} the database {self.shown!r}: {_mend(str(error.orig))}") from error
+            raise self.told(doing, str(error.orig)) from error
         except (SQLAlchemyError, OSError) as error:
-            raise StorageError(f"cannot {doing} the database {self.shown!r}: {error}") from error
-
-
-def _connector(url: str) -> Callable[[], Awaitable[Any]]:
-    try:
-        import asyncpg
-    except ImportError as error:
-        raise ConfigurationError("PostgreSQL needs one more package: pip install 'dspex[pg]'") from error
-
-    async def connect() -> Any:  # noqa: ANN401  # a driver's connection
-        try:
-            return await asyncpg.connect(url)
-        except (asyncpg.PostgresError, asyncpg.ClientConfigurationError, ValueError) as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
-
-    return connect
+            raise self.told(doing, str(error)) from error
 
 
 _MENDS = {
