@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dspex.errors import DefinitionError, DspexError, boundary
+from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -126,7 +126,7 @@ class DspyBackend:
         if handle not in self._programs:
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
-            await self._pool.call("create_program", args, seconds=self.config.seconds)
+            await self._call("create_program", args)
             self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args), tools))
         return handle
 
@@ -150,6 +150,24 @@ class DspyBackend:
         )
         outputs = _outputs(signature, answer)
         return Prediction.of_run(outputs, run.trace(span.id, first=first))
+
+    async def _call(
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        caller: Answerer | None = None,
+        program: Loading | None = None,
+    ) -> Any:  # noqa: ANN401  # any JSON value
+        """Make one call; where the worker has loaded older code than the program needs, once more on new workers."""
+        options: dict[str, Any] = {"seconds": self.config.seconds, "caller": caller, "program": program}
+        try:
+            return await self._pool.call(command, args, **options)
+        except ExecutionError as error:
+            if error.context.get("remote_code") != "stale":
+                raise
+        self._pool.recycle("the code of a program has changed")
+        return await self._pool.call(command, args, **options)
 
     async def _run(
         self,
@@ -178,9 +196,7 @@ class DspyBackend:
             **args,
         }
         try:
-            answer = await self._pool.call(
-                command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
-            )
+            answer = await self._call(command, message, caller=answerer, program=kept.loading)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -250,7 +266,7 @@ class DspyBackend:
         """Return the program's state as dspy's own `save` would write it, without keys."""
         kept = self._programs.get(handle)
         args = {"handle": handle}
-        return dict(await self._pool.call("export_state", args, program=kept.loading, seconds=self.config.seconds))
+        return dict(await self._call("export_state", args, program=kept.loading))
 
     async def import_program(
         self,
