@@ -24,14 +24,14 @@ class Own(dspy.Module):
 """
 
 
-def test_a_worker_with_older_code_is_replaced_and_older_programs_are_refused(interpreter, tmp_path):
+def test_a_worker_with_older_code_is_replaced_and_older_programs_are_refused(newest, tmp_path):
     def write(number):
         (tmp_path / "own.py").write_text(CODE.replace("NUMBER", number))
 
     async def main():
         context = RunContext(model=answering({"answer": "a"}))
         pool = PoolConfig(name="dspy", minimum=1, maximum=1)
-        config = DspyConfig(interpreter=interpreter, paths=(str(tmp_path),), pool=pool)
+        config = DspyConfig(interpreter=newest, paths=(str(tmp_path),), pool=pool)
         async with asyncio.timeout(120), DspyBackend(config) as serving:
 
             async def answer(program):
