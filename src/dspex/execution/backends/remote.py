@@ -60,10 +60,10 @@ class Answerer:
         if event == "spans":
             self._take_spans(data)
             return
-        if event == "stream" and self.telling is not None:
-            self.telling.heard(self.place(data["path"]), data)
-        self.on_progress(event, data)
         shown = data if isinstance(data, dict) else {"data": data}
+        if event == "stream" and self.telling is not None:
+            self.telling.heard(self.place(str(shown.get("path", ""))), shown)
+        self.on_progress(event, data)
         self.context.say(
             Event(name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **shown})
         )

@@ -379,6 +379,7 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
     async def test(bridge, context):
         while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
             await asyncio.sleep(0.01)
+        spare = [worker.pid for worker in bridge.stats().workers if worker.role == "spare"]
         crashing = await bridge.create_program(await bridge.import_program("rag:Crash"))
         handle = await bridge.create_program(predicting(backend="dspy"))
         with pytest.raises(WorkerLostError):
@@ -386,6 +387,8 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
         began = time.monotonic()
         assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
         assert time.monotonic() - began < 0.5
+        serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
+        assert serving == spare
 
     with_bridge(interpreter, test, paths=(folder,), pool=pool)
 
