@@ -3,6 +3,17 @@
 from dspex.testing.clock import FakeClock
 from dspex.testing.loopback import LoopbackServer, http_answer
 from dspex.testing.scripted import Reply, ScriptedModel
-from dspex.testing.simulated import SimulatedModel, Surface
+from dspex.testing.simulated import SimulatedModel
+from dspex.testing.surfaces import Bottleneck, ResponseSurface, Surface
 
-__all__ = ["FakeClock", "LoopbackServer", "Reply", "ScriptedModel", "SimulatedModel", "Surface", "http_answer"]
+__all__ = [
+    "Bottleneck",
+    "FakeClock",
+    "LoopbackServer",
+    "Reply",
+    "ResponseSurface",
+    "ScriptedModel",
+    "SimulatedModel",
+    "Surface",
+    "http_answer",
+]

@@ -3,75 +3,48 @@
 import asyncio
 import hashlib
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from dspex.execution.clients import Capability, Request, Response
-from dspex.language.records import Usage
+from dspex.language.records import Message, Usage
+from dspex.testing.surfaces import Demos, ResponseSurface, Surface
 
 _NUMBER = re.compile(r"question (\d+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surface:
-    """How probable a right answer is, on the logit scale; every part adds to `base`.
-
-    Args:
-        base: with nothing set.
-        words: what a word in the instructions adds, whatever its case.
-        demonstrations: what the n-th useful demonstration adds; a useful one is right, and its question's number
-            divides by `useful`.
-        useful: see there.
-        harmful: what a wrong demonstration takes away.
-        warmth: the best temperature, which depends on whether the instructions ask for reasoning.
-        reasoning: what the word "step" adds; it also makes replies `long` tokens instead of `short` ones.
-    """
-
-    base: float = -1.0
-    words: Mapping[str, float] = field(default_factory=lambda: {"careful": 0.8, "exact": 0.6, "poem": -1.0})
-    demonstrations: Sequence[float] = (0.6, 0.4, 0.2, 0.1)
-    useful: int = 3
-    harmful: float = 0.5
-    warmth: tuple[float, float] = (0.2, 0.8)
-    reasoning: float = 0.7
-    steepness: float = 1.5
-    short: int = 10
-    long: int = 60
-
-    def probability(self, system: str, demos: Sequence[tuple[int, bool]], temperature: float) -> float:
-        """Return the chance of a right answer under instructions, (question, is right) demonstrations and heat."""
-        said = system.lower()
-        value = self.base + sum(worth for word, worth in self.words.items() if word in said)
-        value += self.reasoning if "step" in said else 0.0
-        useful = sum(is_right and number % self.useful == 0 for number, is_right in demos)
-        value += sum(self.demonstrations[:useful])
-        value -= self.harmful * sum(not is_right for _, is_right in demos)
-        best = self.warmth["step" in said]
-        value -= self.steepness * (temperature - best) ** 2
-        return 1 / (1 + math.exp(-value))
+_FIELD = re.compile(r"\[\[ ## (\w+) ## \]\]")
+_ASKS = re.compile(r"(?:Answer|Respond) with .*", re.DOTALL)
+PROPOSALS = (
+    "Be careful.",
+    "Be exact.",
+    "Think step by step.",
+    "Answer as a poem.",
+    "You are an expert.",
+    "Be brief.",
+    "Be careful and exact.",
+    "Answer as a careful expert.",
+)
 
 
 class SimulatedModel:
     """Answers "question <n>" with "answer <n>" as often as its surface says; deterministic for request and seed.
 
-    The chance depends on the instructions (the system message), the demonstrations (earlier turns) and the
-    temperature. Replies are laid out for the chat adapter. Asked to write instructions, it offers one of `proposals`.
+    The chance depends on the instructions (the system message), the demonstrations (earlier turns), whether reasoning
+    is asked for, and the temperature. Replies are laid out as chat adapters ask for them. Asked to write instructions,
+    it offers one of `proposals`; any other field is filled with a sentence.
     """
 
     def __init__(
         self,
-        surface: Surface | None = None,
+        surface: ResponseSurface | None = None,
         *,
         seed: int = 0,
-        proposals: Sequence[str] = ("Be careful.", "Be exact.", "Think step by step.", "Answer as a poem."),
+        proposals: Sequence[str] = PROPOSALS,
         price: float = 1e-6,
     ) -> None:
         """Take the surface, the seed of all answers and the dollars for a token."""
         self.name = "simulated"
         self.capabilities: frozenset[Capability] = frozenset()
-        self.surface = surface or Surface()
+        self.surface: ResponseSurface = surface or Surface()
         self.calls = 0
         self._seed = seed
         self._proposals = proposals
@@ -89,23 +62,28 @@ class SimulatedModel:
     async def aclose(self) -> None:
         """Hold nothing."""
 
-    def truth(self, system: str, demos: Sequence[tuple[int, bool]], temperature: float) -> float:
+    def truth(self, system: str, demos: Demos, temperature: float) -> float:
         """Return the expected accuracy of a program, without sampling."""
         return self.surface.probability(system, demos, temperature)
 
     def _reply(self, request: Request) -> tuple[str, int]:
-        asked = request.messages[-1].content
-        draw = self._draw(request)
-        if "[[ ## instruction ## ]]" in asked:
-            return f"[[ ## instruction ## ]]\n{self._proposals[int(draw * len(self._proposals))]}", 20
-        if "[[ ## description ## ]]" in asked:
-            return "[[ ## description ## ]]\nNumbered questions with numbered answers.", 20
-        number = _number(asked)
+        said, draw = request.messages[-1].content, self._draw(request)
+        asks = _ASKS.search(said[max(0, said.rfind("\n\n")) :])
+        fields = [name for name in _FIELD.findall(asks[0] if asks else said) if name != "completed"] or ["answer"]
         system = request.messages[0].content if request.messages[0].role == "system" else ""
-        chance = self.surface.probability(system, _demonstrations(request), request.temperature or 0.0)
-        answer = f"answer {number}" if draw < chance else "answer unknown"
-        tokens = self.surface.long if "step" in system.lower() else self.surface.short
-        return f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]", tokens
+        values = {name: self._value(name, draw) for name in fields}
+        tokens = 20
+        if "answer" in values and (number := _number(said)) >= 0:
+            chance = self.surface.probability(system, _demonstrations(request.messages), request.temperature or 0.0)
+            values["answer"] = f"answer {number}" if draw < chance else "answer unknown"
+            tokens = self.surface.tokens(system)
+        text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in values.items())
+        return f"{text}\n\n[[ ## completed ## ]]", tokens
+
+    def _value(self, field: str, draw: float) -> str:
+        if "instruction" in field:
+            return self._proposals[int(draw * len(self._proposals))]
+        return "Numbered questions with numbered answers."
 
     def _draw(self, request: Request) -> float:
         """Return a number from 0 to 1 that is as random as the request is new."""
@@ -114,9 +92,9 @@ class SimulatedModel:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2**56
 
 
-def _demonstrations(request: Request) -> list[tuple[int, bool]]:
+def _demonstrations(messages: Sequence[Message]) -> list[tuple[int, bool]]:
     found: list[tuple[int, bool]] = []
-    turns = [message for message in request.messages if message.role in {"user", "assistant"}][:-1]
+    turns = [message for message in messages if message.role in {"user", "assistant"}][:-1]
     for asked, said in zip(turns[::2], turns[1::2], strict=False):
         number = _number(asked.content)
         found.append((number, f"answer {number}" in said.content))

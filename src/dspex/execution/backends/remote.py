@@ -9,17 +9,41 @@ from typing import Any
 import msgspec
 
 from dspex.clock import SystemClock
-from dspex.errors import DefinitionError, ToolError, boundary
+from dspex.errors import ConfigurationError, DefinitionError, ToolError, boundary
 from dspex.execution.backends.telling import Telling
-from dspex.execution.clients import LanguageModel, Request, Response, ask
+from dspex.execution.clients import Capability, LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.context import OpenSpan, RunContext, payload
+from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
 from dspex.language.records import Message, Span, SpanKind
 from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
 _CLOCK = SystemClock()
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+
+
+class NoModel:
+    """Stands where no model is set: only a program that asks one fails."""
+
+    name = "none"
+    capabilities: frozenset[Capability] = frozenset()
+
+    async def complete(self, request: Request) -> Response:
+        """Say how to set a model."""
+        raise ConfigurationError(THREE_WAYS)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def model_of(context: RunContext, own: str | None) -> LanguageModel:
+    """Return the model of a run in a worker; that there is none is said when it is asked."""
+    return NoModel() if own is None and context.model is None else context.model_for(own)
+
+
+def about(model: LanguageModel) -> dict[str, Any]:
+    """Return what a worker may know of a model: its name and abilities."""
+    return {"name": model.name, "capabilities": sorted(model.capabilities)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,8 +70,10 @@ class Answerer:
             case "lm":
                 return await self._ask(_chat_request(args, self.context, self.model), args)
             case "complete":
-                response = await self._complete(msgspec.convert(args["request"], Request), args)
-                return msgspec.to_builtins(response)
+                model = self.model if args["model"] is None else self.context.model_for(args["model"])
+                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
+            case "model":
+                return about(self.context.model_for(args["name"]))
             case "tool":
                 return await self._use(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
@@ -97,7 +123,7 @@ class Answerer:
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
     async def _ask(self, request: Request, args: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._complete(request, args)
+        response = await self._complete(request, self.model, args)
         usage = response.usage
         return {
             "text": response.text,
@@ -110,17 +136,17 @@ class Answerer:
             },
         }
 
-    async def _complete(self, request: Request, args: Mapping[str, Any]) -> Response:
+    async def _complete(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
         parent, path = self.number(args.get("span")), self.place(args.get("path", ""))
-        span = self.span.run.begin("model", self.model.name, parent_id=parent, path=path)
+        span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
             span.inputs = payload(request.messages)
         try:
             self.context.check()
             if self.telling is None and self.context.budget is None:
-                response = await self.model.complete(request)
+                response = await model.complete(request)
             else:
-                response = await self._carefully(request, args, path)
+                response = await self._carefully(request, model, args)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -131,15 +157,15 @@ class Answerer:
         )
         return response
 
-    async def _carefully(self, request: Request, args: Mapping[str, Any], path: str) -> Response:
+    async def _carefully(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
         told = None
         if self.telling is not None and (fields := args.get("fields")):
-            told = await self.telling.reply(path, module=args["span"], fields=fields)
+            told = await self.telling.reply(self.place(args["path"]), module=args["span"], fields=fields)
         emit = None if told is None else told.take
         if self.context.budget is None:
-            response = await ask(self.model, request, emit)
+            response = await ask(model, request, emit)
         else:
-            response = await ask_within(self.context.budget, self.model, request, emit=emit)
+            response = await ask_within(self.context.budget, model, request, emit=emit)
         if told is not None:
             await told.end()
         return response

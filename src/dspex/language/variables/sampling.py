@@ -17,8 +17,8 @@ TRIES = 200
 def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "random") -> Iterator[dict[str, Any]]:
     """Yield assignments without end; the same seed yields the same.
 
-    "quasi" spreads them evenly: a Halton sequence with a random shift (J. H. Halton, 1960;
-    R. Cranley and T. N. L. Patterson, 1976).
+    "quasi" spreads them evenly: numbers by a Halton sequence with a random shift (J. H. Halton, 1960; R. Cranley and
+    T. N. L. Patterson, 1976), choices in rounds, so that as many samples as there are options cover all of them.
     Inactive variables are left out. An assignment that a constraint refuses is drawn again, 200 times at most.
 
     Raises:
@@ -28,6 +28,7 @@ def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "ra
     names = [name for name in space.order if space[name].is_searchable]
     shifts = {name: rng.random() for name in names}
     bases = dict(zip(names, _primes(), strict=False))
+    rounds = {name: _rounds(len(options(space[name])), rng) for name in names if options(space[name])}
     number = 0
 
     def advance() -> None:
@@ -37,11 +38,28 @@ def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "ra
     def place(name: str) -> float:
         if method == "random":
             return rng.random()
+        if name in rounds:
+            return next(rounds[name])
         return (_radical_inverse(number, bases[name]) + shifts[name]) % 1.0
 
     while True:
-        made = _first_allowed(space, lambda: _drawn(space, names, place), step=advance)
-        yield {name: made[name] for name in names if name in made}
+        yield _first_allowed(space, lambda: assignment_at(space, place), step=advance)
+
+
+def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]:
+    """Return the assignment in which each active variable stands at `place` (0 up to 1) of its distribution.
+
+    Raises:
+        VariableError: a constraint refuses it.
+    """
+    made = space.complete(_drawn(space, [name for name in space.order if space[name].is_searchable], place))
+    return {name: made[name] for name in space.order if name in made and space[name].is_searchable}
+
+
+def _rounds(count: int, rng: random.Random) -> Iterator[float]:
+    """Yield a place in each of `count` equal parts, in random order, again and again."""
+    while True:
+        yield from [(part + rng.random()) / count for part in rng.sample(range(count), count)]
 
 
 def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]) -> dict[str, Any]:
@@ -49,7 +67,7 @@ def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Ca
     for _ in range(TRIES):
         step()
         try:
-            return space.complete(draw())
+            return draw()
         except VariableError as error:
             constraint = error.context.get("constraint")
             if constraint is None:
@@ -71,6 +89,38 @@ def _drawn(space: Space, names: list[str], place: Callable[[str], float]) -> dic
         elif variable.default is not None and variable.compute is None and space.is_active(name, drawn):
             drawn[name] = variable.default
     return drawn
+
+
+def options(variable: Variable) -> tuple[Any, ...]:
+    """Return what a variable chooses from; nothing for a number."""
+    return (False, True) if variable.kind == "boolean" else variable.options
+
+
+def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
+    """Return a place (0 to 1) at which `value_at` gives `value`: of a choice or whole number, the middle of its part.
+
+    Raises:
+        VariableError: the variable does not take it.
+    """
+    variable.check(value)
+    if found := options(variable):
+        weights = variable.weights or (1.0,) * len(found)
+        index = next((n for n, it in enumerate(found) if type(it) is type(value) and it == value), None)
+        if index is None:
+            raise VariableError(f"{value!r} is none of the options of {variable.name!r}")
+        return (sum(weights[:index]) + weights[index] / 2) / sum(weights)
+    low, high = variable.low or 0.0, variable.high or 0.0
+    if low == high:
+        return 0.0
+    if variable.kind == "integer" and not variable.log and variable.prior is None:
+        steps = int((high - low) // variable.step) + 1
+        return float(((value - low) // variable.step + 0.5) / steps)
+    if variable.prior is not None:
+        normal = NormalDist(*variable.prior)
+        return (normal.cdf(value) - normal.cdf(low)) / (normal.cdf(high) - normal.cdf(low))
+    if variable.log:
+        return math.log(value / low) / math.log(high / low)
+    return float((value - low) / (high - low))
 
 
 def value_at(variable: Variable, place: float) -> Any:  # noqa: ANN401  # any JSON value

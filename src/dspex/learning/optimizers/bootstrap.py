@@ -109,7 +109,11 @@ class Bootstrapping:
     def _demos_of(self, trial: Trial) -> Mapping[str, list[dict[str, Any]]]:
         """Return the calls of a run by slot; of several calls of one predictor the last."""
         last = {call.path: {**call.inputs, **call.outputs} for calls in trial.calls for call in calls}
-        return {slot: [last[path]] for slot, path in self._slots.items() if path in last}
+        return {
+            slot: [next(last[path] for path in paths if path in last)]
+            for slot, paths in self._slots.items()
+            if any(path in last for path in paths)
+        }
 
     def candidate(self, label: str) -> Candidate:
         """Return the demonstrations that came of the walk, filled up with labelled rows."""
@@ -140,14 +144,14 @@ class Bootstrapping:
         return random.Random(seed).sample(every, min(count, len(every)))  # noqa: S311
 
 
-def demonstration_slots(task: Task) -> dict[str, str]:
-    """Return (variable, path of its predictor) for every variable that takes demonstrations.
+def demonstration_slots(task: Task) -> dict[str, tuple[str, ...]]:
+    """Return, for every variable that takes demonstrations, the paths of the predictors that it is bound to.
 
     Raises:
         DefinitionError: the program has none.
     """
     found = {
-        variable.name: variable.paths[0].rpartition(".")[0]
+        variable.name: tuple(path.rpartition(".")[0] for path in variable.paths)
         for variable in task.program.space.values()
         if variable.kind == "examples" and variable.paths
     }

@@ -19,7 +19,7 @@ from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import figure_of
-from dspex.learning.optimizers.proposer import Ask, Candidate, Optimizer, Question, Reply, Task, Told, Trial
+from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
 from dspex.learning.optimizers.recording import Recorded
 from dspex.learning.optimizers.search import Estimate, Outcome, Search, Verdict
 from dspex.telemetry import Event
@@ -94,6 +94,7 @@ class _Driver:
         self.context = without_run(given)
         self.trials: list[Trial] = []
         self.recorded: dict[int, Mapping[str, Any]] = {}
+        self.estimated: Mapping[int, Mapping[str, float]] = {}
         self.warnings: list[str] = []
         self._order = list(range(len(train)))
         random.Random(search.seed).shuffle(self._order)  # noqa: S311  # which rows are scored first, the same for all
@@ -109,6 +110,8 @@ class _Driver:
             if len(told) < len(asked):
                 break
             proposer.tell(told)
+        if isinstance(proposer, Estimating):
+            self.estimated = proposer.estimates(self.trials)
         best = self._best()
         verdict = await self._verdict(best)
         better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]  # both kinds return their own
@@ -120,6 +123,7 @@ class _Driver:
             trials=tuple(self.trials),
             verdict=verdict,
             estimate=estimate,
+            estimated=self.estimated,
             spent=self.answers.spent,
             made=self.answers.made,
             stopped=self._stopped(),
@@ -278,7 +282,10 @@ class _Driver:
         rows = self._all_rows(candidate)
         if candidate.batch is None or candidate.batch[0] >= len(rows):
             return rows
-        return rows.sample(candidate.batch[0], seed=candidate.batch[1])
+        count, draw = candidate.batch
+        order = list(range(len(rows)))
+        random.Random(draw).shuffle(order)  # noqa: S311  # a larger batch of the same draw begins with the smaller one
+        return rows.pick(sorted(order[:count]))
 
     def _all_rows(self, candidate: Candidate) -> Dataset:
         if candidate.rows is not None:
@@ -329,13 +336,16 @@ class _Driver:
             because = f"; the first error was: {errors[0]}" if errors else ""
             raise DefinitionError(f"none of {len(self.trials)} candidates could be scored{because}")
         limits = self.search.limits()
-        return max(scored, key=lambda trial: (sum(limit.holds(trial.figures) for limit in limits), *self._goal(trial)))
+        known = {trial.number: {**trial.figures, **self.estimated.get(trial.number, {})} for trial in scored}
+        goal = self.search.maximize or next(iter(self.metric))
 
-    def _goal(self, trial: Trial) -> tuple[float, int]:
-        value = trial.score or 0.0
-        if self.search.maximize is not None:
-            value = figure_of(trial.figures, self.search.maximize)
-        return (-math.inf if math.isnan(value) else value), -trial.number
+        def merit(trial: Trial) -> tuple[int, float, int]:
+            figures = known[trial.number]
+            value = figure_of(figures, goal)
+            within = sum(limit.holds(figures) for limit in limits)
+            return within, -math.inf if math.isnan(value) else value, -trial.number
+
+        return max(scored, key=merit)
 
     async def _verdict(self, best: Trial) -> Verdict | None:
         test = self.search.test

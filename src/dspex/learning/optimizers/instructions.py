@@ -2,12 +2,11 @@
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
-from dspex.learning.optimizers.bootstrap import demonstration_slots
 from dspex.learning.optimizers.proposer import Question, Reply, Task, Told
 
 TIPS = (
@@ -31,7 +30,10 @@ _WRITE = Signature(
 
 
 class Instructions:
-    """Asks for `count` instructions for each predictor; number 0 is always the current one."""
+    """What each predictor may be told: number 0 is the current instruction, then those that its variable declares.
+
+    The model is asked for `count - 1` more.
+    """
 
     def __init__(self, task: Task, *, count: int) -> None:
         """Take the task."""
@@ -40,15 +42,9 @@ class Instructions:
         self._rng = random.Random(f"{task.seed}/instructions")  # noqa: S311
         self._description: str | None = None
         self._asked: list[tuple[str, Question]] | None = None
-        nodes = {node.id: node for node in task.program.root.walk()}
-        self._signatures = {
-            f"{path}.instructions": node.signature
-            for path in demonstration_slots(task).values()
-            if (node := nodes.get(path)) is not None and node.signature is not None
-        }
+        self._signatures = dict(_instruction_variables(task))
         self.found: dict[str, list[str]] = {
-            slot: [str(task.program.assignment.get(slot, signature.instructions))]
-            for slot, signature in self._signatures.items()
+            name: _worth_trying(task, name, signature) for name, signature in self._signatures.items()
         }
 
     @property
@@ -92,6 +88,25 @@ class Instructions:
     def _rows(self, count: int) -> str:
         drawn = self._rng.sample(range(len(self._task.train)), min(count, len(self._task.train)))
         return "\n".join(json.dumps(self._task.train[n].to_dict(), ensure_ascii=False, default=str) for n in drawn)
+
+
+def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
+    """Yield each variable that sets instructions, with the signature whose instructions they are."""
+    nodes = {node.id: node for node in task.program.root.walk()}
+    for variable in task.program.space.values():
+        for path in variable.paths:
+            owner, _, slot = path.rpartition(".")
+            node = nodes.get(owner)
+            if variable.kind == "text" and slot == "instructions" and node is not None and node.signature is not None:
+                yield variable.name, node.signature
+                break
+
+
+def _worth_trying(task: Task, name: str, signature: Signature) -> list[str]:
+    """Return the current instruction, then those that the variable declares."""
+    variable = task.program.space[name]
+    current = task.program.assignment.get(name, variable.default or signature.instructions)
+    return list(dict.fromkeys([str(current), *variable.options]))
 
 
 def _text(reply: Reply, field: str) -> str:

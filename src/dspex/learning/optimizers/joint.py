@@ -1,27 +1,31 @@
 """One search over everything that varies: texts, demonstrations, numbers, choices and modules."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex.errors import DefinitionError, VariableError
-from dspex.language.variables import Space, Variable
+from dspex.errors import DefinitionError, suggest
+from dspex.language.variables import Choice, Space, Variable
+from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
-from dspex.learning.optimizers.limits import figure_of
+from dspex.learning.optimizers.limits import ranks
 from dspex.learning.optimizers.mipro import Ingredients
+from dspex.learning.optimizers.pooling import Pooled
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
-from dspex.learning.optimizers.tuner import Tuner
+from dspex.learning.optimizers.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joint:
     """Searches all variables of a program together, with successive halving on growing minibatches.
 
-    Instructions come from a proposing model, demonstrations from bootstrapping; numbers, choices and modules from
-    their declarations. A cohort of candidates is scored on few rows; the best share goes on to more, the last of them
-    to all (Jamieson and Talwalkar, "Non-stochastic Best Arm Identification", 2016). The sampler learns from every
-    rung. With several objectives it looks for the whole Pareto front. Needs Optuna (`dspex[optimize]`).
+    Instructions come from a proposing model and from what variables declare, demonstrations from bootstrapping;
+    numbers, choices and modules from their declarations. A cohort of candidates is scored on few rows; the best share
+    of all that were scored so far goes on to more, the last of them to all (Jamieson and Talwalkar, "Non-stochastic
+    Best Arm Identification", 2016). What is best is decided by the expectation from all scores together, not by one
+    score on few rows; so is the winner. With several objectives the search looks for the whole Pareto front. Needs
+    NumPy (`dspex[optimize]`).
 
     Args:
         trials: candidates drawn in all.
@@ -32,6 +36,7 @@ class Joint:
         instructions: for each predictor, the current one among them; 1 leaves them as they are.
         sets: of demonstrations, the program's own not counted; 0 leaves them as they are.
         bootstrap: how a set is made.
+        only: names of the variables that are searched; the others stay as they are. All by default.
     """
 
     trials: int = 32
@@ -42,13 +47,14 @@ class Joint:
     instructions: int = 4
     sets: int = 4
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
+    only: tuple[str, ...] = ()
 
     def start(self, task: Task) -> Proposer:
         """Begin with the texts and demonstrations.
 
         Raises:
             DefinitionError: nothing of the program can vary, or the recipe makes no sense.
-            ConfigurationError: Optuna is not installed.
+            ConfigurationError: NumPy is not installed.
         """
         if self.trials < 1 or self.cohort < 1 or self.keep < 2 or self.first_rows < 1:
             raise DefinitionError(f"trials, cohort and first_rows are at least 1 and keep at least 2, not {self!r}")
@@ -72,24 +78,35 @@ class Joint:
 @dataclass(slots=True)
 class _Arm:
     number: int
+    cohort: int
     label: str
+    values: Mapping[str, Any]
     assignment: dict[str, Any]
     shown: frozenset[int]
-    figures: dict[str, float] = field(default_factory=dict)
-    score: float | None = None
+    level: int = -1
+    is_scored: bool = False
 
 
 def searchable(space: Space) -> Space:
     """Return the part of a space that is drawn from declarations: texts and demonstrations come from elsewhere.
 
-    A condition on a text stays out with it.
+    A text with options is a choice between them. A condition on another text stays out with it.
     """
-    kept: list[Variable] = [
-        variable for variable in space.values() if variable.kind not in {"text", "examples"} or variable.options
+    kept = [
+        _as_choice(variable) if variable.kind == "text" else variable
+        for variable in space.values()
+        if variable.kind not in {"text", "examples"} or variable.options
     ]
     names = {variable.name for variable in kept}
     constraints = [c for c in space.constraints if {*c.test.variables(), *c.rewrite} <= names]
     return Space([variable for variable in kept if _reads(variable) <= names], constraints)
+
+
+def _as_choice(variable: Variable) -> Variable:
+    known = () if variable.default is None else (variable.default,)
+    options = tuple(dict.fromkeys((*known, *variable.options)))
+    weights = variable.weights if len(options) == len(variable.options) else ()
+    return replace(Choice(*options), name=variable.name, when=variable.when, weights=weights)
 
 
 def _reads(variable: Variable) -> set[str]:
@@ -100,107 +117,176 @@ def _reads(variable: Variable) -> set[str]:
 
 
 class _Search:
+    """Draws cohorts; lets the most promising of all candidates go on to the next level, up to all rows."""
+
     def __init__(self, recipe: Joint, task: Task) -> None:
         self._recipe = recipe
         self._task = task
-        self._space = searchable(task.program.space)
         self._ingredients = self._begin()
-        self._tuner: Tuner | None = None
-        self._drawn = 0
+        self._made: dict[str, Variable] = {}
+        self._sampler: Sampler | None = None
+        self._pooled: Pooled | None = None
+        self._arms: list[_Arm] = []
+        self._cohorts = 0
+        self._level = 0
         self._waiting: list[_Arm] = []
-        self._rung: list[_Arm] = []
         self._open: dict[str, _Arm] = {}
-        self._rows = 0
-        self._is_last = False
+        self._final: dict[int, _Arm] = {}
+        self._batches = self._sizes()
 
     def _begin(self) -> Ingredients | None:
-        if any(variable.kind == "examples" for variable in self._task.program.space.values()):
-            sets = RandomSearch(bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets)
-            return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions)
-        return None
+        """Return what makes texts and demonstrations, as far as they are searched."""
+        space = self._task.program.space
+        if unknown := [name for name in self._recipe.only if name not in space]:
+            raise DefinitionError(f"there is no variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
+        kinds = {space[name].kind for name in self._recipe.only or space}
+        if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {"examples", "text"}:
+            return None
+        sets = RandomSearch(
+            bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets if "examples" in kinds else 0
+        )
+        return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
+
+    def _sizes(self) -> list[int | None]:
+        """Return the rows of each level; None for all of them."""
+        whole, size, found = self._task.scored or len(self._task.train), self._recipe.first_rows, list[int | None]()
+        while size < whole:
+            found.append(size)
+            size *= self._recipe.keep
+        return [*found, None]
 
     def ask(self, count: int) -> Sequence[Ask]:
-        if self._tuner is None:
+        if self._sampler is None:
             if self._ingredients is not None and (asked := self._ingredients.ask(count)):
                 return asked
-            self._tuner = self._made_tuner()
+            self._sampler = self._made_sampler()
         if not self._waiting and not self._open:
-            self._next_rung(self._tuner)
+            self._waiting = self._next(self._sampler)
         asked_arms, self._waiting = self._waiting[:count], self._waiting[count:]
         return [self._candidate(arm) for arm in asked_arms]
 
-    def _made_tuner(self) -> Tuner:
-        choices = self._ingredients.choices() if self._ingredients is not None else {}
-        if not choices and not self._space.dimensions:
+    def _made_sampler(self) -> Sampler:
+        space, current = self._searched(), self._task.program.assignment
+        if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
                 f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
                 "demonstrations be proposed"
             )
-        tuner = Tuner(
-            self._space,
-            choices=choices,
-            objectives=max(1, len(self._recipe.objectives)),
-            seed=self._task.seed,
-            startup=max(4, self._recipe.cohort),
-        )
-        defaults = {n: v.default for n, v in self._space.items() if v.is_searchable and v.default is not None}
-        tuner.first(defaults, dict.fromkeys(choices, 0))
-        return tuner
+        objectives, startup = max(1, len(self._recipe.objectives)), max(4, self._recipe.cohort)
+        sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
+        found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
+        found |= {variable.name: 0 for variable in self._made.values()}
+        known = {name: value for name, value in found.items() if value is not None}
+        sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
+        return sampler
 
-    def _next_rung(self, tuner: Tuner) -> None:
-        """Let the best of this rung go on to more rows, or begin a new cohort."""
-        if self._rung and not self._is_last:
-            scored = [arm for arm in self._rung if arm.score is not None]
-            scored.sort(key=lambda arm: (-self._goal(arm), arm.number))
-            self._rung = scored[: max(1, len(self._rung) // self._recipe.keep)]
-            self._rows *= self._recipe.keep
-        else:
-            size = min(self._recipe.cohort, self._recipe.trials - self._drawn)
-            self._rung = [self._arm(tuner) for _ in range(size)]
-            self._rows = self._recipe.first_rows
-        self._is_last = self._rows >= (self._task.scored or len(self._task.train))
-        self._waiting = list(self._rung)
-
-    def _arm(self, tuner: Tuner) -> _Arm:
-        for _ in range(50):
-            number, values, chosen = tuner.suggest()
-            try:
-                self._space.complete(values)
-            except VariableError:  # a constraint: the sampler learns that there is nothing here
-                tuner.learn(number, None, ())
+    def _searched(self) -> Space:
+        """Return the space: declarations, and the numbers of texts and sets; what is not searched has one option."""
+        program, only = self._task.program, self._recipe.only
+        made = self._ingredients.variables() if self._ingredients is not None else []
+        self._made = {variable.name: variable for variable in made if not only or variable.name not in program.space}
+        self._made |= {variable.name: variable for variable in made if variable.name in only}
+        found: list[Variable] = list(self._made.values())
+        declared = searchable(program.space)
+        for name, variable in declared.items():
+            current = program.assignment.get(name, variable.default)
+            if name in self._made:
                 continue
-            self._drawn += 1
-            texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
-            said = [f"{name}={value}" for name, value in values.items()]
-            said += [f"{name} {index}" for name, index in chosen.items() if index]
-            label = f"{self._drawn}: {', '.join(said) or 'as it is'}"
-            return _Arm(number, label, {**values, **texts}, shown)
-        raise VariableError("no assignment satisfies the constraints of the space after 50 suggestions; loosen them")
+            if only and name not in only and variable.compute is None and current is not None:
+                found.append(replace(Choice(current), name=name, when=variable.when))
+            elif not only or name in only or variable.compute is not None:
+                found.append(variable)
+        names = {variable.name for variable in found}
+        return Space(found, [c for c in declared.constraints if {*c.test.variables(), *c.rewrite} <= names])
+
+    def _next(self, sampler: Sampler) -> list[_Arm]:
+        """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
+        while self._arms and self._level + 1 < len(self._batches):
+            self._level += 1
+            room = max(1, self._recipe.cohort // self._recipe.keep**self._level)
+            if chosen := self._best(sampler, self._level - 1)[:room]:
+                return self._raised(chosen)
+        size = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
+        if size < 1:
+            return self._raised(self._finalists(sampler))
+        self._level, self._cohorts = 0, self._cohorts + 1
+        drawn = [self._arm(sampler) for _ in range(size)]
+        self._arms += drawn
+        return self._raised(drawn)
+
+    def _raised(self, arms: list[_Arm]) -> list[_Arm]:
+        for arm in arms:
+            arm.level = self._level
+        return arms
+
+    def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
+        """Return the arms that stand at a level, the best by expectation first: front after front."""
+        there = [arm for arm in self._arms if arm.level == level and arm.is_scored]
+        expected = sampler.expected([arm.number for arm in there]) if there else []
+        order = ranks(expected)
+        return [there[place] for place in sorted(range(len(there)), key=lambda n: (order[n], -expected[n][0], n))]
+
+    def _finalists(self, sampler: Sampler) -> list[_Arm]:
+        """Return the best at the end, all those that were not scored on all rows yet; the last to be asked for."""
+        last = len(self._batches) - 1
+        there = [arm for arm in self._arms if arm.is_scored]
+        expected = sampler.expected([arm.number for arm in there]) if there else []
+        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))[: self._recipe.keep]
+        self._level = last
+        return [there[place] for place in order if there[place].level < last]
+
+    def _arm(self, sampler: Sampler) -> _Arm:
+        number, values = sampler.suggest()
+        chosen = {name: values[name] for name in self._made if name in values}
+        texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
+        only = self._recipe.only
+        own = {n: value for n, value in values.items() if n not in self._made and (not only or n in only)}
+        said = [f"{name}={value}" for name, value in own.items()]
+        said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
+        label = f"{number + 1}: {', '.join(said) or 'as it is'}"
+        return _Arm(number, self._cohorts, label, values, {**own, **texts}, shown)
 
     def _candidate(self, arm: _Arm) -> Candidate:
-        batch = None if self._is_last else (self._rows, self._drawn)
-        label = f"{arm.label} on {'all' if batch is None else self._rows} rows"
+        rows = self._batches[arm.level]
+        batch = None if rows is None else (rows, arm.cohort)
+        label = f"{arm.label} on {'all' if rows is None else rows} rows"
         self._open[label] = arm
-        return Candidate(label=label, assignment=arm.assignment, shown=arm.shown, batch=batch, is_final=self._is_last)
+        return Candidate(label=label, assignment=arm.assignment, shown=arm.shown, batch=batch, is_final=rows is None)
 
     def tell(self, results: Sequence[Told]) -> None:
-        if self._tuner is None:
+        if self._sampler is None:
             if self._ingredients is not None:
                 self._ingredients.tell(results)
             return
         for trial in results:
-            if isinstance(trial, Trial):
-                self._learn(self._tuner, trial)
+            if not isinstance(trial, Trial):
+                continue
+            arm = self._open.pop(trial.candidate.label)
+            arm.is_scored = trial.score is not None
+            if trial.candidate.is_final:
+                self._final[trial.number] = arm
+            self._measure(self._sampler, arm, trial)
 
-    def _learn(self, tuner: Tuner, trial: Trial) -> None:
-        arm = self._open.pop(trial.candidate.label)
-        is_first = not arm.figures
-        arm.score, arm.figures = trial.score, dict(trial.figures)
-        if is_first:
-            objectives = self._recipe.objectives or (trial.report.metrics[0],)
-            tuner.learn(arm.number, None if trial.score is None else arm.figures, objectives)
+    def _measure(self, sampler: Sampler, arm: _Arm, trial: Trial) -> None:
+        if self._pooled is None:
+            self._pooled = Pooled(self._recipe.objectives or (trial.report.metrics[0],))
+        self._pooled.add(arm.number, trial)
+        for number, found in self._pooled.measured().items():
+            sampler.learn(number, found)
 
-    def _goal(self, arm: _Arm) -> float:
-        if not self._recipe.objectives:
-            return arm.score or 0.0
-        return figure_of(arm.figures, self._recipe.objectives[0])
+    def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
+        """Return what each trial on all rows probably is worth, from all scores together."""
+        if self._sampler is None or self._pooled is None or not self._final:
+            return {}
+        numbers = dict(self._final)
+        for trial in trials:
+            if not trial.candidate.assignment and trial.candidate.is_final:  # the program as it is, drawn first
+                numbers[trial.number] = self._arms[0]
+                self._measure(self._sampler, self._arms[0], trial)
+        expected = self._sampler.expected([arm.number for arm in numbers.values()])
+        names = [name.removeprefix("-") for name in self._pooled.objectives]
+        signs = [-1.0 if name.startswith("-") else 1.0 for name in self._pooled.objectives]
+        return {
+            number: {name: sign * value for name, sign, value in zip(names, signs, row, strict=True)}
+            for number, row in zip(numbers, expected, strict=True)
+        }

@@ -76,8 +76,8 @@ class JsonlJournal:
         found: list[Entry] = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                found.append(msgspec.json.decode(line))
-            except msgspec.DecodeError as error:
+                found.append(msgspec.json.decode(line, type=dict[str, Any]))
+            except msgspec.MsgspecError as error:
                 raise ConflictError(
                     f"{self.path}, line {number}: this is no journal entry ({error}); is this the right file?"
                 ) from error
@@ -89,7 +89,11 @@ class JsonlJournal:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.write(self._file, msgspec.json.encode(entry) + b"\n")
+            line = msgspec.json.encode(entry) + b"\n"
+            size = os.fstat(self._file).st_size
+            if os.write(self._file, line) < len(line):
+                os.truncate(self.path, size)
+                raise StorageError(f"the journal {str(self.path)!r} cannot be written: the disk is full")
             if self._is_synced:
                 os.fsync(self._file)
         except OSError as error:

@@ -96,7 +96,7 @@ def labelled_slots(task: Task) -> list[str]:
         variable.name
         for variable in task.program.space.values()
         if variable.kind == "examples"
-        and all(_fits(nodes.get(path.rpartition(".")[0]), task) for path in variable.paths)
+        and any(_fits(nodes.get(path.rpartition(".")[0]), task) for path in variable.paths)
     ]
     if not fitting:
         raise DefinitionError(

@@ -83,6 +83,22 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...], *, earlier: bool) -
     return all(a >= b for a, b in zip(one, other, strict=True)) and (one != other or earlier)
 
 
+def ranks(points: Sequence[Sequence[float]]) -> list[int]:
+    """Return, for each point, how many fronts lie before its own: 0 where no other is better in every objective."""
+    left, found, rank = set(range(len(points))), [0] * len(points), 0
+    while left:
+        front_now = {n for n in left if not any(_exceeds(points[m], points[n]) for m in left)}
+        for n in front_now:
+            found[n] = rank
+        left, rank = left - front_now, rank + 1
+    return found
+
+
+def _exceeds(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
     """Return the area that `points` (both maximized) dominate above `reference`."""
     area, height = 0.0, reference[1]

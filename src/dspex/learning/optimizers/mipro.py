@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.language.variables import Space
+from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
+from dspex.learning.optimizers.pooling import Beliefs
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.tuner import Tuner
@@ -29,6 +30,7 @@ class Ingredients:
     def __init__(self, task: Task, *, sets: RandomSearch, instructions: int) -> None:
         """Take how many of each; `sets.candidates` demonstration sets are made besides those of the program."""
         slots = demonstration_slots(task)
+        self._task = task
         self.sets = [DemoSet(demos={slot: task.program.assignment.get(slot, []) for slot in slots})]
         self._walks: list[Bootstrapping] = [sets.walk(task, seed) for seed in range(-2, sets.candidates - 2)]
         self.instructions = Instructions(task, count=instructions)
@@ -55,6 +57,14 @@ class Ingredients:
         texts = {name: len(found) for name, found in self.instructions.found.items()}
         return {name: count for name, count in {"demonstration set": len(self.sets), **texts}.items() if count > 1}
 
+    def variables(self) -> list[Variable]:
+        """Return the choices as variables, an instruction's active where it is in the program."""
+        space = self._task.program.space
+        return [
+            Choice(*range(count), name=name, when=space[name].when if name in space else None)
+            for name, count in self.choices().items()
+        ]
+
     def assignment(self, chosen: Mapping[str, int]) -> tuple[dict[str, Any], frozenset[int]]:
         """Return the values of a choice, those of the program left out, and the rows that they show."""
         number = chosen.get("demonstration set", 0)
@@ -69,9 +79,10 @@ class Ingredients:
 class MIPROv2:
     """Searches instructions written from the data together with sets of bootstrapped demonstrations.
 
-    Tree-structured Parzen estimators choose on minibatches; every few trials the best mean so far is scored on all
-    rows. After Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for Multi-Stage Language Model
-    Programs", 2024. Needs Optuna (`dspex[optimize]`).
+    Tree-structured Parzen estimators choose on minibatches; every few trials the best so far is scored on all rows.
+    What is best is decided by what all trials together let expect, because a mean over one minibatch is mostly luck.
+    After Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for Multi-Stage Language Model Programs", 2024.
+    Needs Optuna (`dspex[optimize]`).
 
     Args:
         trials: on minibatches.
@@ -113,16 +124,20 @@ class _Search:
         self._ingredients = Ingredients(task, sets=sets, instructions=recipe.instructions)
         self._tuner: Tuner | None = None
         self._asked: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
-        self._scores: dict[tuple[tuple[str, int], ...], list[float]] = {}
+        self._tried: dict[tuple[tuple[str, int], ...], int] = {}
+        self._beliefs: Beliefs | None = None
+        self._final: dict[int, tuple[tuple[str, int], ...]] = {}
         self._full: set[tuple[tuple[str, int], ...]] = set()
+        self._open_full: tuple[tuple[str, int], ...] = ()
+        self._metric = ""
         self._done = 0
 
     def ask(self, count: int) -> Sequence[Ask]:
         if self._tuner is None:
             if asked := self._ingredients.ask(count):
                 return asked
-            self._tuner = Tuner(Space(), choices=self._ingredients.choices(), seed=self._task.seed)
-            self._tuner.first({}, dict.fromkeys(self._ingredients.choices(), 0))
+            self._tuner = Tuner(self._ingredients.choices(), seed=self._task.seed)
+            self._tuner.first(dict.fromkeys(self._ingredients.choices(), 0))
         if self._is_time_for_all_rows():
             return [self._full_candidate()]
         room = min(count, self._recipe.trials - self._done, self._recipe.full_every)
@@ -134,10 +149,10 @@ class _Search:
             if self._done == self._recipe.trials
             else (self._done // self._recipe.full_every)
         )
-        return len(self._full) < due and bool(set(self._scores) - self._full)
+        return len(self._full) < due and bool(set(self._tried) - self._full)
 
     def _minibatch(self, tuner: Tuner, number: int) -> Candidate:
-        trial, _, chosen = tuner.suggest()
+        trial, chosen = tuner.suggest()
         values, shown = self._ingredients.assignment(chosen)
         label = f"minibatch {number}"
         self._asked[label] = (trial, tuple(sorted(chosen.items())))
@@ -145,9 +160,11 @@ class _Search:
         return Candidate(label=label, assignment=values, shown=shown, batch=batch, is_final=False)
 
     def _full_candidate(self) -> Candidate:
-        means = {key: sum(found) / len(found) for key, found in self._scores.items() if key not in self._full}
-        key = max(means, key=lambda known: means[known])
+        rest = [key for key in self._tried if key not in self._full]
+        expected = self._beliefs.expected(rest) if self._beliefs is not None else [0.0] * len(rest)
+        key = rest[max(range(len(rest)), key=lambda place: expected[place])]
         self._full.add(key)
+        self._open_full = key
         values, shown = self._ingredients.assignment(dict(key))
         said = ", ".join(f"{name} {index}" for name, index in key) or "as it is"
         return Candidate(label=f"best so far: {said}", assignment=values, shown=shown)
@@ -157,10 +174,38 @@ class _Search:
             self._ingredients.tell(results)
             return
         for trial in results:
-            if not isinstance(trial, Trial) or trial.candidate.label not in self._asked:
-                continue
-            number, key = self._asked.pop(trial.candidate.label)
-            self._done += 1
-            self._tuner.learn(number, None if trial.score is None else {"score": trial.score}, ["score"])
-            if trial.score is not None:
-                self._scores.setdefault(key, []).append(trial.score)
+            if isinstance(trial, Trial):
+                self._learn(self._tuner, trial)
+
+    def _learn(self, tuner: Tuner, trial: Trial) -> None:
+        if trial.candidate.is_final:
+            self._believe(self._open_full, trial)
+            return
+        number, key = self._asked.pop(trial.candidate.label)
+        self._done += 1
+        tuner.learn(number, trial.score)
+        if trial.score is not None:
+            self._tried[key] = self._tried.get(key, 0) + 1
+        self._believe(key, trial)
+
+    def _believe(self, key: tuple[tuple[str, int], ...], trial: Trial) -> None:
+        if self._beliefs is None:
+            names = [name for name, _ in key]
+            self._beliefs = Beliefs(names, trial.report.metrics[0], seed=self._task.seed)
+            self._metric = trial.report.metrics[0]
+        if trial.candidate.is_final:
+            self._final[trial.number] = key
+        self._beliefs.add(key, trial)
+
+    def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
+        """Return what each trial on all rows probably is worth, from all trials together."""
+        if self._beliefs is None or not self._final:
+            return {}
+        as_it_is = tuple(sorted(dict.fromkeys(self._ingredients.choices(), 0).items()))
+        numbers = dict(self._final)
+        for trial in trials:
+            if not trial.candidate.assignment and trial.candidate.is_final:
+                numbers[trial.number] = as_it_is
+                self._beliefs.add(as_it_is, trial)
+        expected = self._beliefs.expected(list(numbers.values()))
+        return {number: {self._metric: value} for number, value in zip(numbers, expected, strict=True)}

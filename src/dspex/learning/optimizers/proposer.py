@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dspex.execution.modules import Module
 from dspex.language.programs import Program
@@ -41,7 +41,8 @@ class Candidate:
         assignment: the values.
         shown: training rows that it shows to the model; it is never scored on these.
         rows: the training rows to score it on instead of those that the search scores on.
-        batch: (count, draw): score on this many of the rows only, drawn at random by the number `draw`.
+        batch: (count, draw): score on this many of the rows only, drawn at random by the number `draw`; a larger batch
+            of the same draw holds a smaller one.
         temperature: of all predictors, in place of their own; for a teacher that is to answer differently.
         salt: sets its calls apart from the same calls of other candidates, to draw again at a temperature above 0.
         is_final: whether it may be the outcome of the search; a teacher, or a score on a few rows, may not.
@@ -109,6 +110,18 @@ class Proposer(Protocol):
 
     def tell(self, results: Sequence[Told]) -> None:
         """Take note of the results."""
+        ...
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """A proposer that may say more of the figures of a trial than was measured on its own rows.
+
+    The driver decides by it at the end: among many scores on few rows the highest one is too high by chance.
+    """
+
+    def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
+        """Return estimates by the number of a trial and the name of a figure; what it leaves out stands as measured."""
         ...
 
 

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dspex.errors import DefinitionError
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping
-from dspex.learning.optimizers.proposer import Ask, Proposer, Task, Told
+from dspex.learning.optimizers.proposer import Ask, Proposer, Task, Told, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +18,26 @@ class RandomSearch:
     Args:
         bootstrap: how each set is made.
         candidates: how many shuffled walks.
+        first_rows: score each set on so many rows only, and the best of every `heat` sets on all of them; without it,
+            every set is scored on all rows.
+        heat: see there.
     """
 
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
     candidates: int = 16
+    first_rows: int | None = None
+    heat: int = 3
 
     def start(self, task: Task) -> Proposer:
-        """Begin."""
-        return _Walks([(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)])
+        """Begin.
+
+        Raises:
+            DefinitionError: the recipe makes no sense.
+        """
+        if self.heat < 2 or (self.first_rows is not None and self.first_rows < 1):
+            raise DefinitionError(f"first_rows is at least 1 and heat at least 2, not {self!r}")
+        walks = [(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)]
+        return _Walks(walks) if self.first_rows is None else _Heats(walks, rows=self.first_rows, size=self.heat)
 
     def walk(self, task: Task, seed: int) -> Bootstrapping:
         """Return the walk of one seed: -2 makes labelled demonstrations only, -1 keeps the order of the rows."""
@@ -41,6 +54,39 @@ class RandomSearch:
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
         return (self.candidates + 1) * self.bootstrap.rounds * len(task.train) + (self.candidates + 2) * rows
+
+
+class _Heats:
+    """Scores the sets of one heat on few rows, and the best of them on all."""
+
+    def __init__(self, walks: Sequence[tuple[str, Bootstrapping]], *, rows: int, size: int) -> None:
+        self._walks = list(walks)
+        self._rows = rows
+        self._size = size
+        self._heat: list[Trial] = []
+
+    def ask(self, count: int) -> Sequence[Ask]:
+        if len(self._heat) == self._size or (self._heat and not self._walks):
+            best = max(self._heat, key=lambda trial: (trial.score or 0.0, -trial.number)).candidate
+            self._heat = []
+            return [replace(best, label=best.label.partition(" on ")[0], batch=None, is_final=True)]
+        if not self._walks:
+            return ()
+        label, walk = self._walks[0]
+        if asked := walk.ask(count):
+            return asked
+        self._walks.pop(0)
+        made = walk.candidate(f"{label} on {self._rows} rows")
+        return [replace(made, batch=(self._rows, 0), is_final=False)]
+
+    def tell(self, results: Sequence[Told]) -> None:
+        for trial in results:
+            if not isinstance(trial, Trial) or trial.candidate.is_final:
+                continue
+            if trial.candidate.batch is not None:
+                self._heat.append(trial)
+            elif self._walks:
+                self._walks[0][1].tell([trial])
 
 
 class _Walks:

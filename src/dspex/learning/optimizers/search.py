@@ -105,7 +105,8 @@ class Outcome(Generic[P]):
 
     `program` is the winner, of the kind that was given; or the program as it was, where the verdict on held-out rows
     is "no significant improvement" and nobody insisted. `trials` are in the order of asking; number 0 is the program
-    as it was. `stopped` says why the search ended early, `warnings` what is doubtful about the data.
+    as it was. `stopped` says why the search ended early, `warnings` what is doubtful about the data. `estimated` holds,
+    by number of a trial, figures from all trials together, by which the best was chosen.
     """
 
     program: P
@@ -117,6 +118,7 @@ class Outcome(Generic[P]):
     spent: Usage = field(default_factory=Usage)
     made: int = 0
     stopped: str | None = None
+    estimated: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def table(self) -> list[dict[str, Any]]:

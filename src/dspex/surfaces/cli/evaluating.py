@@ -10,7 +10,14 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules import CodeRoot
 from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
 from dspex.operations.resources import RecordedModule
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import (
+    adapter_option,
+    backend_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
@@ -26,6 +33,7 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match}
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows, the first ones.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this.")
+@backend_option
 @model_option
 @adapter_option
 @state_option
@@ -39,6 +47,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     limit: int | None,
     concurrency: int,
     least: float | None,
+    backend: str | None,
     model: str | None,
     adapter: str | None,
     state_dir: Path | None,
@@ -49,7 +58,8 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     found, scoring, rows = find_target(target, code), metric_of(metric, code), chosen_rows(data, where, limit=limit)
 
     async def work(services: Services) -> Report:
-        module = RecordedModule(services.operations, await program_of_target(services, found))
+        program = await program_of_target(services, found)
+        module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows)) as progress:
             return await evaluate(
                 module, rows, scoring, context=services.context, concurrency=concurrency, on_row=progress.step

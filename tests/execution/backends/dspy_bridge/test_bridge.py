@@ -15,7 +15,8 @@ from dspex.errors import (
     WorkerLostError,
     WorkerStartError,
 )
-from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig, Optimization
+from dspex.execution.backends import Optimization
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.backends.hybrid import Elsewhere
 from dspex.execution.context import RunContext
@@ -25,7 +26,7 @@ from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.telemetry import Collecting, FieldDelta, Finished, Status
 from dspex.testing import ScriptedModel
-from dspex.testing.backends import BackendContract, answering, predicting
+from dspex.testing.backends import OptimizingBackendContract, answering, predicting
 from dspex.testing.processes import holdings
 
 pytestmark = pytest.mark.full
@@ -43,7 +44,7 @@ def with_bridge(interpreter, test, *, tools=None, pool=POOL, paths=(), **values)
     asyncio.run(main())
 
 
-class TestContract(BackendContract):
+class TestContract(OptimizingBackendContract):
     @pytest.fixture(autouse=True)
     def _interpreter(self, interpreter):
         self.interpreter = interpreter

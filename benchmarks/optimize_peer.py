@@ -1,0 +1,176 @@
+"""Optimizers of dspex against dspy's own, over one simulated model on loopback; part of benchmarks/optimize.py.
+
+Both face the same server, data and program (`question -> answer` at temperature 0), 30 rows to train on and 30 to score
+on. dspy runs first, in a process of its own, with its memory cache and without its disk cache; the server counts its
+calls, and dspex gets as many as its budget. BootstrapFewShot makes one candidate and scores nothing: compared is what
+the walk of either made, without the scoring that dspex adds. Compared is the true accuracy of the outcome, which the
+surface knows. Surfaces are drawn at random (`Surface.drawn`), one for each seed.
+
+    python benchmarks/optimize_peer.py dspy   (the other side: reads commands, one JSON object a line)
+"""
+
+import asyncio
+import json
+import os
+import sys
+from statistics import fmean
+
+TRAIN, VALIDATION = range(30), range(30, 60)
+FEW = {"max_bootstrapped_demos": 4, "max_labeled_demos": 4}
+CANDIDATES, TRIALS, MINIBATCH, EVERY = 6, 15, 10, 5
+WORK = ("bootstrap", "random", "mipro")
+
+
+def rows(numbers: range) -> list[dict[str, str]]:
+    return [{"question": f"question {n}", "answer": f"answer {n}"} for n in numbers]
+
+
+class Peer:
+    """What runs where dspy is."""
+
+    def __init__(self, url: str) -> None:
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        import warnings
+
+        warnings.simplefilter("ignore")
+        import dspy
+
+        self.dspy, self.url = dspy, url
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+
+    def run(self, work: str, model: str, seed: int) -> dict[str, object]:
+        dspy = self.dspy
+        train = [dspy.Example(**row).with_inputs("question") for row in rows(TRAIN)]
+        check = [dspy.Example(**row).with_inputs("question") for row in rows(VALIDATION)]
+        lm = dspy.LM(f"openai/{model}", api_base=self.url, api_key="none", temperature=0.0, max_tokens=200)
+        with dspy.context(lm=lm):
+            made = self.compiled(work, dspy.Predict("question -> answer"), train, check, seed)
+        return {
+            "instructions": made.signature.instructions,
+            "demos": [[demo["question"], demo["answer"]] for demo in made.demos],
+        }
+
+    def compiled(self, work: str, student, train: list, check: list, seed: int):
+        dspy = self.dspy
+
+        def metric(example, prediction, trace=None):
+            return example.answer == prediction.answer
+
+        if work == "bootstrap":
+            return dspy.BootstrapFewShot(metric=metric, **FEW).compile(student, trainset=train)
+        if work == "random":
+            search = dspy.BootstrapFewShotWithRandomSearch(
+                metric=metric, num_candidate_programs=CANDIDATES, num_threads=2, **FEW
+            )
+            return search.compile(student, trainset=train, valset=check)
+        mipro = dspy.MIPROv2(metric=metric, auto=None, num_candidates=CANDIDATES, num_threads=2, seed=seed, **FEW)
+        return mipro.compile(
+            student, trainset=train, valset=check, num_trials=TRIALS, minibatch_size=MINIBATCH,
+            minibatch_full_eval_steps=EVERY, seed=seed,
+        )  # fmt: skip
+
+
+def serve_dspy() -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever dspy prints is no answer
+    peer = None
+    for line in sys.stdin:
+        given = json.loads(line)
+        peer = peer or Peer(given["url"])
+        out.write(json.dumps(peer.run(given["work"], given["model"], given["seed"])) + "\n")
+        out.flush()
+
+
+async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, object]:
+    """Return what dspex makes of the same task with at most `calls` calls."""
+    import dspex
+    from dspex.execution.clients import OpenAIModel
+    from dspex.execution.clients.budgeted import Budget
+
+    few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
+    optimizer = {
+        "bootstrap": few,
+        "random": dspex.RandomSearch(bootstrap=few, candidates=50),
+        "mipro": dspex.MIPROv2(
+            trials=200, minibatch=MINIBATCH, full_every=EVERY, instructions=CANDIDATES, sets=CANDIDATES, bootstrap=few
+        ),
+    }[work]
+    program = dspex.Predict("question -> answer", temperature=0.0)
+    model = OpenAIModel(f"ours-{work}-{seed}", base_url=url, api_key="none")
+    search = dspex.Search(
+        seed=seed,
+        insists=True,
+        validation=dspex.Dataset.from_rows(rows(VALIDATION)),
+        budget=Budget() if work == "bootstrap" else Budget(calls=calls),
+        concurrency=4,
+    )
+    with dspex.context(model=model):
+        outcome = await dspex.optimize(
+            program, optimizer, train=dspex.Dataset.from_rows(rows(TRAIN)), metric=dspex.exact_match, search=search
+        )
+    await model.aclose()
+    best = outcome.trials[-1] if work == "bootstrap" else outcome.best
+    made = program.assign(best.candidate.assignment)
+    walked = sum(trial.candidate.label.startswith("teacher") for trial in outcome.trials)
+    return {
+        "instructions": made.signature.instructions,
+        "demos": [[demo["question"], demo["answer"]] for demo in made.demos],
+        "calls": walked if work == "bootstrap" else outcome.made,
+    }
+
+
+def true_accuracy(surface, found: dict[str, object]) -> float:
+    demos = [(int(q.split()[1]), a == q.replace("question", "answer")) for q, a in found["demos"]]
+    return surface.probability(found["instructions"], demos, 0.0)
+
+
+async def measured(seeds: range) -> dict[str, object]:
+    from dspex.learning.evaluation import bootstrap
+    from dspex.testing import SimulatedModel, Surface
+    from dspex.testing.serving import ModelServer
+
+    found: dict[str, list[dict[str, float]]] = {work: [] for work in WORK}
+    limits = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "dspy",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=open("/tmp/peer.err","wb"), env=limits,
+    )  # fmt: skip
+    async with ModelServer({}) as server:
+        for seed in seeds:
+            surface = Surface.drawn(seed)
+            for work in WORK:
+                for side in ("theirs", "ours"):
+                    server.models[f"{side}-{work}-{seed}"] = SimulatedModel(surface, seed=seed)
+                name = f"theirs-{work}-{seed}"
+                command = {"url": server.url, "work": work, "model": name, "seed": seed}
+                child.stdin.write(json.dumps(command).encode() + b"\n")
+                answer = await child.stdout.readline()
+                if not answer:
+                    raise RuntimeError(f"dspy ended on {work}, seed {seed}")
+                theirs, calls = json.loads(answer), server.calls[name]
+                mine = await ours(work, server.url, calls=calls, seed=seed)
+                row = {"ours": true_accuracy(surface, mine), "theirs": true_accuracy(surface, theirs)}
+                found[work].append({**row, "our calls": mine["calls"], "their calls": calls})
+    child.stdin.close()
+    await child.wait()
+    result: dict[str, object] = {"seeds": [seeds.start, seeds.stop]}
+    for work, every in found.items():
+        gains = [row["ours"] - row["theirs"] for row in every]
+        interval = bootstrap(gains)
+        result[work] = {name: fmean(row[name] for row in every) for name in every[0]}
+        result[work] |= {"difference": fmean(gains), "low": interval.low, "high": interval.high, "all": gains}
+    return result
+
+
+def show(result: dict[str, object]) -> None:
+    print(f"against dspy's own optimizers, seeds {result['seeds']}")
+    for work in WORK:
+        row = result[work]
+        print(
+            f"  {work:10} {row['ours']:.3f} against {row['theirs']:.3f}  difference {row['difference']:+.3f} "
+            f"[{row['low']:+.3f}, {row['high']:+.3f}]  calls {row['our calls']:.0f} and {row['their calls']:.0f}"
+        )
+
+
+if __name__ == "__main__":
+    serve_dspy()

@@ -1,0 +1,67 @@
+"""Models in memory behind the OpenAI protocol on loopback, so that any client may be measured against them."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from dspex.execution.clients import LanguageModel, Request
+from dspex.language.records import Message
+
+
+class ModelServer:
+    """Answers chat completions with the model that a request names. Lives in `async with`.
+
+    `calls` counts the answers by model name.
+    """
+
+    def __init__(self, models: Mapping[str, LanguageModel]) -> None:
+        """Take the models by the names that requests use; more may be added to `models` later."""
+        self.models = dict(models)
+        self.calls: dict[str, int] = {}
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._complete)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The base URL for clients, with the version and without a trailing slash."""
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _complete(self, received: web.Request) -> web.Response:
+        asked: dict[str, Any] = await received.json()
+        name = asked["model"]
+        if name not in self.models:
+            return web.json_response({"error": {"message": f"there is no model {name!r}"}}, status=404)
+        self.calls[name] = self.calls.get(name, 0) + 1
+        said = tuple(Message(item["role"], item["content"]) for item in asked["messages"])
+        request = Request(messages=said, temperature=asked.get("temperature"), seed=asked.get("seed"))
+        answer = await self.models[name].complete(request)
+        usage = answer.usage
+        return web.json_response(
+            {
+                "id": f"{name}-{self.calls[name]}",
+                "object": "chat.completion",
+                "created": 0,
+                "model": name,
+                "choices": [
+                    {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop"}
+                ],
+                "usage": {
+                    "prompt_tokens": usage.input_tokens,
+                    "completion_tokens": usage.output_tokens,
+                    "total_tokens": usage.total_tokens,
+                },
+            }
+        )
