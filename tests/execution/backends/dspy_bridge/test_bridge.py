@@ -147,7 +147,7 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
         config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
         model = answering({"answer": 3, "why": "so"}, capabilities=abilities)
         async with asyncio.timeout(60), DspyBackend(config) as bridge:
-            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "rollout_id": 7}
+            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "seed": 7}
             node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
             handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
             if interface == "engine" and bridge.version.startswith("3.3."):
