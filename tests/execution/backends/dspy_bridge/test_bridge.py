@@ -97,6 +97,19 @@ def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_the
     with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
 
 
+def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Fan"))
+        trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
+        names = {span.span_id: span.name for span in trace.spans}
+        tree = sorted((names[span.span_id], names.get(span.parent_id, "")) for span in trace.spans)
+        assert tree == [("Fan", "dspy"), *[("Predict", "Fan")] * 3, ("dspy", ""), *[("scripted", "Predict")] * 3]
+        predictors = {span.span_id for span in trace.spans if span.name == "Predict"}
+        assert {span.parent_id for span in trace.spans if span.kind == "model"} == predictors
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes")
+
+
 @pytest.mark.parametrize("adapter", ["chat", "json"])
 def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(interpreter, adapter):
     async def test(bridge, context):
