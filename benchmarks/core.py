@@ -15,11 +15,19 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parent.parent / "shared")) / "bench"
+LIMIT = 120  # seconds for one piece of work; in a full run the longest takes about 15
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
@@ -33,15 +41,34 @@ def start(stack: ExitStack, command: list[str], core: int) -> subprocess.Popen:
 
 
 class Side:
+    """A process that does one piece of work after another; one that is stuck is ended and begun anew."""
+
     def __init__(self, stack: ExitStack, python: str, name: str) -> None:
-        self.process = start(stack, [python, str(HERE / "core_side.py"), name], CORES[0])
-        if self.process.stdout.readline().strip() != "ready":
-            sys.exit(f"{name} does not start with {python}")
+        self.stack, self.python, self.name = stack, python, name
+        self.begin()
+
+    def begin(self) -> None:
+        self.process = start(self.stack, [self.python, str(HERE / "core_side.py"), self.name], CORES[0])
+        if self.heard(LIMIT) != "ready":
+            sys.exit(f"{self.name} does not start with {self.python}")
+
+    def heard(self, seconds: float) -> str | None:
+        """Return the next line, or None where none comes in time; a process that is awaited is then dead."""
+        watch = threading.Timer(seconds, self.process.kill)
+        watch.start()
+        try:
+            return self.process.stdout.readline().strip() or None
+        finally:
+            watch.cancel()
 
     def ask(self, work: str, **parameters) -> dict[str, float]:
         self.process.stdin.write(json.dumps({"work": work, **parameters}) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        line = self.heard(LIMIT)
+        if line is None:
+            self.begin()
+            return {"error": f"no answer within {LIMIT} s"}
+        return json.loads(line)
 
 
 def serve(stack: ExitStack, *command: str) -> str:
@@ -53,7 +80,7 @@ def bare(url: str, calls: int, concurrency: int, delay: int) -> dict[str, float]
     command = [sys.executable, str(SHARED / "bare_client.py"), "--url", url, "--calls", str(calls)]
     command += ["--concurrency", str(concurrency), "--delay-ms", str(delay)]
     pinned = ["taskset", "-c", str(CORES[0]), *command] if len(CORES) > 1 else command
-    return json.loads(subprocess.run(pinned, capture_output=True, text=True, check=True).stdout)
+    return json.loads(subprocess.run(pinned, capture_output=True, text=True, check=True, timeout=LIMIT).stdout)
 
 
 def middle(rounds: list[dict[str, float]], key: str) -> float | None:
@@ -67,49 +94,66 @@ def dspy_python(given: str | None) -> str | None:
     return sys.executable if importlib.util.find_spec("dspy") else None
 
 
-def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> dict[str, dict[str, list[dict[str, float]]]]:
-    few = 5 if quick else 1
-    rounds = 3 if quick else 5
+Found = dict[str, dict[str, list[dict[str, float]]]]
+
+
+class Notes:
+    """What was measured, by work and side, and how long each work took."""
+
+    def __init__(self) -> None:
+        self.found: Found = {}
+        self.seconds: dict[str, float] = {}
+
+    def take(self, work: str, side: str, made: "Callable[[], dict[str, float]]") -> None:
+        begin = time.perf_counter()
+        answer = made()
+        self.seconds[work] = self.seconds.get(work, 0.0) + time.perf_counter() - begin
+        self.found.setdefault(work, {}).setdefault(side, []).append(answer)
+        if "error" in answer:
+            print(f"  {work} by {side}: {answer['error']}", file=sys.stderr)
+
+
+def measure(stack: ExitStack, *, quick: bool, peer: str | None) -> Notes:
+    few, rounds = (5, 3) if quick else (1, 5)
     ours = Side(stack, sys.executable, "dspex")
     theirs = Side(stack, peer, "dspy") if peer else None
     model = serve(stack, str(SHARED / "model_server.py"), "--port", "0")
     stream = serve(stack, str(HERE / "core_side.py"), "stream-server")
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    slow = {"url": f"{model}/d200"}
+    notes = Notes()
 
-    def note(work: str, side: str, answer: dict[str, float]) -> None:
-        found.setdefault(work, {}).setdefault(side, []).append(answer)
-        if "error" in answer:
-            print(f"  {work} by {side}: {answer['error']}", file=sys.stderr)
+    def us(work: str, name: str, **parameters) -> None:
+        notes.take(work, "dspex", partial(ours.ask, name, **parameters))
 
     def both(work: str, name: str, sizes: tuple[int, int], **parameters) -> None:
         size = "rows" if name == "evaluate" else "calls"
-        note(work, "dspex", ours.ask(name, **{size: sizes[0] // few}, **parameters))
+        us(work, name, **{size: sizes[0] // few}, **parameters)
         if theirs:
-            note(work, "dspy", theirs.ask(name, **{size: sizes[1] // few}, **parameters))
+            notes.take(work, "dspy", partial(theirs.ask, name, **{size: sizes[1] // few}, **parameters))
 
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
         both("predict", "predict", (5000, 600))
         both("predict_sync", "predict_sync", (5000, 600))
         both("typed", "typed8", (3000, 150))
-        note("server64", "bare", bare(model, 20_000 // few, 64, 0))
+        notes.take("server64", "bare", partial(bare, model, 20_000 // few, 64, 0))
         both("server64", "server", (20_000, 2_000), url=model, concurrency=64)
-        note("server1000", "bare", bare(model, 10_000 // few, 1000, 200))
-        both("server1000", "server", (10_000, 2_000), url=f"{model}/d200", concurrency=1000)
-        note("first_delta", "dspex", ours.ask("first_delta", url=stream, calls=300 // few))
+        notes.take("server1000", "bare", partial(bare, model, 10_000 // few, 1000, 200))
+        both("server1000", "server", (10_000, 2_000), concurrency=1000, **slow)
+        us("first_delta", "first_delta", url=stream, calls=300 // few)
         both("evaluate", "evaluate", (2_000, 2_000), url=model, concurrency=64)
-        note("calls_1000", "dspex", ours.ask("predict", calls=1_000))
-        note("calls_100000", "dspex", ours.ask("predict", calls=100_000 // few))
-        note("flight_64", "dspex", ours.ask("server", url=f"{model}/d200", calls=2_000 // few, concurrency=64))
-        flight = {"url": f"{model}/d200", "calls": 20_000 // few, "concurrency": 5000}
-        note("flight_5000", "dspex", ours.ask("server", **flight))
+        us("calls_1000", "predict", calls=1_000)
+        us("calls_100000", "predict", calls=100_000 // few)
+        us("flight_64", "server", calls=2_000 // few, concurrency=64, **slow)
+        us("flight_5000", "server", calls=20_000 // few, concurrency=5000, **slow)
     for name, python in (("dspex", sys.executable), ("dspy", peer)):
         if python:
-            note("memory", name, Side(stack, python, name).ask("memory_growth", calls=10_000 // few))
-    return found
+            fresh = Side(stack, python, name)
+            notes.take("memory", name, partial(fresh.ask, "memory_growth", calls=10_000 // few))
+    return notes
 
 
-def judge(found: dict) -> list[dict]:
+def judge(found: Found) -> list[dict]:
     def value(work: str, side: str, key: str) -> float | None:
         return middle(found.get(work, {}).get(side, []), key)
 
@@ -176,13 +220,16 @@ def main() -> None:
     if peer is None:
         print("dspy is not installed here: only dspex and the bare client are measured (give --dspy-python)")
     with ExitStack() as stack:
-        found = measure(stack, quick=given.quick, peer=peer)
-    rows = judge(found)
+        notes = measure(stack, quick=given.quick, peer=peer)
+    rows = judge(notes.found)
     show(rows)
+    print("seconds: " + ", ".join(f"{work} {spent:.0f}" for work, spent in notes.seconds.items()))
     results = HERE / "results" / "core.json"
     results.parent.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "cores": len(CORES), "quick": given.quick}
-    results.write_text(json.dumps({"machine": machine, "rows": rows, "rounds": found}, indent=1) + "\n")
+    results.write_text(
+        json.dumps({"machine": machine, "rows": rows, "seconds": notes.seconds, "rounds": notes.found}, indent=1) + "\n"
+    )
     if given.check and any(one["passed"] is False for one in rows):
         sys.exit(1)
 

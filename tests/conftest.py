@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import (  # fixtures of tests in every folder
+    empty_postgres_url,
+    on_each_database,
+    postgres_server,
+    postgres_template,
+    postgres_url,
+)
+
 ENVIRONMENT = os.environ
+__all__ = ["empty_postgres_url", "on_each_database", "postgres_server", "postgres_template", "postgres_url"]
 ROOT = Path(__file__).parent.parent
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 import threading
 from pathlib import Path
 
@@ -127,13 +128,37 @@ def test_the_model_set_in_the_environment_or_file_is_no_secret_and_keys_are(tmp_
     assert "sk-1" not in repr(settings)
 
 
+def test_where_programs_run_is_read_from_the_environment_or_the_file(tmp_path):
+    from dspex.settings import read_settings
+
+    (tmp_path / "dspex.toml").write_text('isolation = "process"\ntest_mode = true\nworkers = 4\n')
+    found = read_settings({"DSPEX_BACKEND": "dspy", "DSPEX_DSPY_INTERPRETER": sys.executable}, folder=tmp_path)
+    assert (found.isolation, found.test_mode, found.workers, found.backend) == ("process", True, 4, "dspy")
+    assert found.dspy_interpreter == sys.executable
+
+
 def test_every_wrong_setting_is_told_at_once(tmp_path):
     from dspex.settings import read_settings
 
     (tmp_path / "dspex.toml").write_text('modell = "x"\nport = "many"\n')
     with pytest.raises(ConfigurationError) as caught:
-        read_settings({"DSPEX_THREADS": "-1"}, folder=tmp_path)
+        read_settings(
+            {
+                "DSPEX_THREADS": "-1",
+                "DSPEX_BACKEND": "dpsy",
+                "DSPEX_TEST_MODE": "maybe",
+                "DSPEX_ISOLATION": "thread",
+                "DSPEX_WORKERS": "0",
+                "DSPEX_DSPY_INTERPRETER": str(tmp_path / "python"),
+            },
+            folder=tmp_path,
+        )
     text = str(caught.value)
+    assert "DSPEX_BACKEND: expected one of native, isolated, dspy, mock, but it is 'dpsy'" in text
+    assert "DSPEX_TEST_MODE: expected true or false" in text
+    assert "DSPEX_ISOLATION: expected one of inline, process" in text
+    assert "DSPEX_WORKERS: expected a number from 1 to 256" in text
+    assert "DSPEX_DSPY_INTERPRETER: expected a Python that can be run" in text
     assert "Did you mean 'model'" in text
     assert "port" in text
     assert "DSPEX_THREADS" in text

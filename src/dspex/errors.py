@@ -32,6 +32,7 @@ DspexError
         ConflictError
         ForbiddenError
     StorageError
+        SchemaError
     InternalError
 
 `code` is stable and meant for programs; the message is meant for people and says what, the value,
@@ -290,6 +291,13 @@ class StorageError(DspexError):
 
     code = "storage"
     is_retryable = True
+
+
+class SchemaError(StorageError):
+    """The tables of the database are not those that this dspex reads; the message says how to mend it."""
+
+    code = "schema"
+    is_retryable = False
 
 
 class InternalError(DspexError):

@@ -4,8 +4,9 @@ A flag of the command line decides over the environment, the environment over `d
 """
 
 import os
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from dspex.errors import ConfigurationError, suggest
 
 FILE = "dspex.toml"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 class Secret:
@@ -43,26 +45,127 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
+    `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
+
+    Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
+    `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
+    at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
+    that has dspy, where it is not this one.
+    `secret_key` is the server's own key (only from the environment); without it, a file in `state_dir` holds one.
+
+    Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
+    commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
+    KiB and calls.
     """
 
     model: str | None = None
     adapter: str | None = None
+    database_url: Secret | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
     port: int = 8123
     threads: int = 2
+    backend: str | None = None
+    test_mode: bool = False
+    isolation: str = "inline"
+    dspy_interpreter: str | None = None
+    workers: int = 2
+    dspy_workers: int = 2
+    worker_memory_mb: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
+    secret_key: Secret | None = None
+    auth: str = "auto"
+    allowed_hosts: str = ""
+    request_timeout: int = 300
+    request_kib: int = 4096
+    requests_per_minute: int = 6000
+    concurrency: int = 128
 
 
-_NAMES: dict[str, type] = {
-    "model": str,
-    "adapter": str,
-    "state_dir": Path,
-    "cache_dir": Path,
-    "host": str,
-    "port": int,
-    "threads": int,
+class _UnfitError(ValueError):
+    """A value that a setting does not take; says what it does take."""
+
+
+class _UnshownError(_UnfitError):
+    """The same for a value that may be a secret and is not repeated."""
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _UnfitError("text")
+    return value
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value))
+
+
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:  # noqa: ANN401  # text or a TOML value
+        try:
+            made = int(value)
+        except (TypeError, ValueError):
+            raise _UnfitError("a whole number") from None
+        if not low <= made <= high:
+            raise _UnfitError(f"a number from {low} to {high}")
+        return made
+
+    return read
+
+
+def _flag(value: object) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (text := str(value).lower()) not in known:
+        raise _UnfitError("true or false")
+    return known[text]
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def read(value: object) -> str:
+        if value not in choices:
+            raise _UnfitError(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def _postgres(value: object) -> Secret:
+    if not str(value).startswith(POSTGRES):
+        raise _UnshownError("a URL such as postgresql://user:password@host:5432/name")
+    return Secret(str(value))
+
+
+def _interpreter(value: object) -> str:
+    """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
+    found = shutil.which(str(Path(_text(value)).expanduser()))
+    if found is None:
+        raise _UnfitError("a Python that can be run, such as /path/to/venv/bin/python")
+    return str(Path(found).absolute())
+
+
+_NAMES: dict[str, Callable[[Any], Any]] = {
+    "model": _text,
+    "adapter": _text,
+    "database_url": _postgres,
+    "state_dir": _path,
+    "cache_dir": _path,
+    "host": _text,
+    "port": _number(0, 65535),
+    "threads": _number(0, 65535),
+    "backend": _one_of("native", "isolated", "dspy", "mock"),
+    "test_mode": _flag,
+    "isolation": _one_of("inline", "process"),
+    "dspy_interpreter": _interpreter,
+    "workers": _number(1, 256),
+    "dspy_workers": _number(1, 256),
+    "worker_memory_mb": _number(0, 1 << 20),
+    "auth": _one_of("auto", "on"),
+    "allowed_hosts": _text,
+    "request_timeout": _number(1, 1_000_000),
+    "request_kib": _number(1, 1_000_000),
+    "requests_per_minute": _number(1, 1_000_000_000),
+    "concurrency": _number(1, 1_000_000),
 }
 
 
@@ -85,7 +188,9 @@ def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path 
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
+    own = environment.get("DSPEX_SECRET_KEY")
+    given = {name: value for name, value in found.items() if value is not None}
+    settings = Settings(**given, keys=keys, secret_key=Secret(own) if own else None)
     return _expanded(settings, environment)
 
 
@@ -117,13 +222,28 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  # noqa: ANN401  # text or a TOML value
-    wanted = _NAMES[name]
     try:
-        made = wanted(value)
-    except (TypeError, ValueError):
-        problems.append(f"{where}: expected {'a whole number' if wanted is int else 'text'}, but it is {value!r}")
+        return _NAMES[name](value)
+    except _UnshownError as error:
+        problems.append(f"{where}: expected {error}")
         return None
-    if wanted is int and not (0 <= made <= 65535):
-        problems.append(f"{where}: expected a number from 0 to 65535, but it is {made}")
+    except _UnfitError as error:
+        problems.append(f"{where}: expected {error}, but it is {value!r}")
         return None
-    return made
+
+
+def referred(reference: str) -> Secret:
+    """Return the secret behind "env:NAME" or "file:/path", without the line end of a file.
+
+    Raises:
+        ConfigurationError: the variable is not set, or the file cannot be read.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        if text := os.environ.get(where):
+            return Secret(text)
+        raise ConfigurationError(f"a secret refers to the variable {where}, which is not set")
+    try:
+        return Secret(Path(where).read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"a secret refers to the file {where}, which cannot be read: {error}") from error

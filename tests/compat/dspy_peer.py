@@ -45,11 +45,17 @@ class Scripted(BaseLM):
         return SimpleNamespace(choices=[choice], usage={}, model="scripted")
 
 
+def lookup(city: str) -> str:
+    """Look up the weather of a city."""
+    return f"{city}: 21 degrees"
+
+
 class Both(dspy.Module):
     def __init__(self):
         self.cot = dspy.ChainOfThought("question -> answer")
         self.preds = [dspy.Predict("a_thing, b -> c")]
         self.d = {"k": dspy.Predict("x -> y")}
+        self.agent = dspy.ReAct("question -> degrees: int", tools=[lookup])
 
 
 def outputs(module, adapter, replies):
@@ -57,6 +63,7 @@ def outputs(module, adapter, replies):
         "qa": lambda: dspy.Predict("question -> answer"),
         "typed": lambda: dspy.Predict(Typed),
         "cot": lambda: dspy.ChainOfThought("question -> answer"),
+        "react": lambda: dspy.ReAct("question -> degrees: int", tools=[lookup]),
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     kind = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[adapter]()
@@ -65,6 +72,8 @@ def outputs(module, adapter, replies):
             found = made(**inputs)
     except Exception:  # noqa: BLE001  # whatever dspy raises counts as an error
         return "error"
+    if module == "react":
+        return {"degrees": found.degrees}
     return {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in found.items()}
 
 
@@ -72,7 +81,19 @@ def saved():
     program = Both()
     program.preds[0].demos = [dspy.Example(a_thing="1", b="2", c="3").with_inputs("a_thing", "b")]
     program.cot.predict.signature = program.cot.predict.signature.with_instructions("Be brief.")
-    program.cot.predict.lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret", temperature=0.3)
+    program.cot.predict.lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret", temperature=0.3, top_p=0.5)
+    program.agent.react.demos = [
+        dspy.Example(
+            question="Rome?",
+            trajectory="",
+            next_thought="look",
+            next_tool_name="lookup",
+            next_tool_args={"city": "Rome"},
+        ).with_inputs("question", "trajectory")
+    ]
+    program.agent.extract.predict.demos = [
+        dspy.Example(augmented=True, question="Rome?", trajectory="t", reasoning="r", degrees=30)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         program.save(f"{folder}/state.json")
         with open(f"{folder}/state.json") as file:

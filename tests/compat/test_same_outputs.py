@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel
 
-from dspex import ChainOfThought, Module, Output, Predict, Signature, from_dspy_state, to_dspy_state
+from dspex import ChainOfThought, Module, Output, Predict, ReAct, Signature, from_dspy_state, to_dspy_state
 from dspex.errors import AdapterError
 from dspex.execution.context import RunContext
 from dspex.testing import ScriptedModel
@@ -83,6 +83,15 @@ CASES = {
     "typed json": ("typed", "json", [as_json()]),
     "typed json null": ("typed", "json", [as_json(note=None)]),
     "cot chat": ("cot", "chat", [chat({"reasoning": "because", "answer": "Paris"})]),
+    "react chat": (
+        "react",
+        "chat",
+        [
+            chat({"next_thought": "look", "next_tool_name": "lookup", "next_tool_args": '{"city": "Paris"}'}),
+            chat({"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"}),
+            chat({"reasoning": "so", "degrees": "21"}),
+        ],
+    ),
     "cot json": ("cot", "json", ['{"reasoning": "because", "answer": "Paris"}']),
 }
 
@@ -100,6 +109,7 @@ def ours(module: str, adapter: str, replies: list[str]) -> object:
         "qa": lambda: Predict("question -> answer", adapter=adapter),
         "typed": lambda: Predict(Typed, adapter=adapter),
         "cot": lambda: ChainOfThought("question -> answer", adapter=adapter),
+        "react": lambda: ReAct("question -> degrees: int", [lookup]),
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     try:
@@ -114,17 +124,27 @@ def test_both_read_the_same_out_of_the_same_replies(theirs, case):
     assert ours(*CASES[case]) == theirs["outputs"][case]
 
 
+def lookup(city: str) -> str:
+    """Look up the weather of a city."""
+    return f"{city}: 21 degrees"
+
+
 class Both(Module):
     def __init__(self):
         self.cot = ChainOfThought("question -> answer")
         self.preds = [Predict("a_thing, b -> c")]
         self.d = {"k": Predict("x -> y")}
+        self.agent = ReAct("question -> degrees: int", [lookup])
 
 
 def test_a_state_that_dspy_saved_comes_back_as_it_was(theirs):
     module = Both()
     from_dspy_state(module, theirs["state"])
     assert module.preds[0].demos == [{"a_thing": "1", "b": "2", "c": "3"}]
+    assert module.agent.react.demos[0]["next_tool_args"] == {"city": "Rome"}
+    assert module.agent.extract.predict.demos[0]["degrees"] == 30
+    assert module.cot.predict.settings["top_p"] == 0.5
+    assert "sk-secret" not in json.dumps(theirs["state"])
     again = to_dspy_state(module)
     assert {k: v for k, v in again.items() if k != "metadata"} == {
         k: v for k, v in theirs["state"].items() if k != "metadata"
@@ -135,6 +155,9 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
     module = Both()
     module.cot.predict.signature = module.cot.predict.signature.with_instructions("Be brief.")
     module.preds[0].demos = [{"a_thing": "1", "b": "2", "c": "3"}]
+    step = {"question": "q", "trajectory": "", "next_thought": "t", "next_tool_name": "lookup", "next_tool_args": {}}
+    module.agent.react.demos = [step]
+    module.agent.react.signature = module.agent.react.signature.with_instructions("Find out.")
     done = subprocess.run(
         [PYTHON, str(PEER), "load"],
         input=json.dumps(to_dspy_state(module)), capture_output=True, text=True, timeout=120, check=True,
@@ -142,3 +165,5 @@ def test_a_state_that_dspex_wrote_is_loaded_by_dspy(theirs):
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cot.predict"]["signature"]["instructions"] == "Be brief."
     assert found["preds[0]"]["demos"] == [{"a_thing": "1", "b": "2", "c": "3"}]
+    assert found["agent.react"]["demos"] == [step]
+    assert found["agent.react"]["signature"]["instructions"] == "Find out."

@@ -1,6 +1,7 @@
 """Programs are created, versioned and executed; every execution leaves one row."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,10 @@ from dspex.errors import (
     ModelUnavailableError,
     NotFoundError,
 )
-from dspex.execution.backends import MockBackend, NativeBackend
+from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, ExecutionRecord, Operations, Query
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.programs import Programs
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.support.waiting import finish
@@ -31,11 +31,11 @@ EXECUTION = DOMAIN["execution"]
 
 def operations_of(services: Services, *, model: Any = None, mock: MockBackend | None = None) -> Operations:
     """The same services with another model or mock."""
-    store = services.operations.store
-    backends: Any = {"native": NativeBackend(), "mock": mock or MockBackend()}
+    floor = services.operations.floor
+    backends = Backends({"native": NativeBackend(), "mock": mock or MockBackend()})
     context = RunContext(model=model, models=services.context.models, records_payloads=True)
-    shared: Any = {"clock": SystemClock(), "new_id": new_id, "backends": backends}
-    return Operations(store, Programs(store, **shared), Executor(store, context=context, **shared))
+    executor = Executor(floor.store, context=context, clock=SystemClock(), new_id=new_id, backends=backends)
+    return Operations(dataclasses.replace(floor, executor=executor, backends=backends))
 
 
 def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) -> None:

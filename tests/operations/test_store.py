@@ -1,25 +1,23 @@
-"""The contract of `Store`, on SQLite."""
+"""The contract of `Store` on both databases, and what only one of them does."""
 
 import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dspex.bootstrap import new_id
-from dspex.errors import ConflictError, NotFoundError, StorageError
-from dspex.operations.resources import DOMAIN, Insert, Query, SignatureRecord, Update
-from dspex.operations.storage import METADATA, Database, SQLStore, migrate, revision
-from dspex.operations.storage.migrating import downgrade
+from dspex.errors import StorageError
+from dspex.operations.resources import DOMAIN, Insert, Query, Store
+from dspex.operations.storage import Database, SQLStore, migrate
+from dspex.testing.store import StoreContract, signature
 from tests.support.waiting import finish
 
 SIGNATURE = DOMAIN["signature"]
-NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
 
 
 @contextlib.asynccontextmanager
@@ -32,129 +30,78 @@ async def opened(file: Path) -> AsyncIterator[SQLStore]:
         await database.aclose()
 
 
-def signature(**values: Any) -> SignatureRecord:
-    given = {
-        "id": new_id(),
-        "workspace": "default",
-        "created_at": NOW,
-        "updated_at": NOW,
-        "name": "qa",
-        "version": 1,
-        "status": "active",
-        "inputs": {"fields": []},
-        "outputs": {"ä": [1, 2.5, None, {"b": True}]},
-        "instructions": "",
-        "content_hash": "h",
-        "source": "string",
-        "definition": {},
-    }
-    return SignatureRecord(**{**given, **values})
+@asynccontextmanager
+async def two_stores(url: str) -> AsyncIterator[tuple[Store, Store]]:
+    databases = Database(url), Database(url)
+    try:
+        await migrate(databases[0])
+        yield SQLStore(databases[0]), SQLStore(databases[1])
+    finally:
+        for database in databases:
+            await database.aclose()
 
 
-def test_a_row_comes_back_as_it_went_in(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            row = signature()
-            await store.write(Insert(row))
-            assert await store.get(SIGNATURE, id=row.id) == row
-            assert await store.get(SIGNATURE, workspace="default", name="qa", version=1) == row
-            assert await store.get(SIGNATURE, id=new_id()) is None
+class TestSQLite(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, tmp_path: Path) -> None:
+        self.url = f"sqlite+aiosqlite:///{tmp_path / 'db'}"
 
-    finish(work())
+    def make(self) -> AbstractAsyncContextManager[tuple[Store, Store]]:
+        return two_stores(self.url)
 
 
-def test_rows_are_listed_newest_first_page_by_page(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            rows = [signature(version=n) for n in range(5)]
-            await store.write(*map(Insert, rows))
-            newest = rows[::-1]
-            assert await store.select(SIGNATURE, Query(limit=2)) == newest[:2]
-            assert await store.select(SIGNATURE, Query(limit=9, after=newest[1].id)) == newest[2:]
-            assert await store.select(SIGNATURE, Query(oldest_first=True, after=rows[2].id)) == rows[3:]
-            assert await store.select(SIGNATURE, Query(where={"version": (1, 3)})) == [rows[3], rows[1]]
-            assert await store.count(SIGNATURE, {}) == 5
-            assert await store.count(SIGNATURE, {"version": 4}) == 1
-            assert await store.count(SIGNATURE, {"name": "other"}) == 0
-
-    finish(work())
-
-
-def test_a_write_happens_whole_or_not_at_all(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            await store.write(Insert(signature()))
-            with pytest.raises(ConflictError):
-                await store.write(Insert(signature(version=2)), Insert(signature(version=1)))
-            assert await store.count(SIGNATURE, {}) == 1
-
-    finish(work())
-
-
-def test_an_update_needs_the_row_in_a_fitting_state(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            row = signature()
-            await store.write(Insert(row))
-            change = Update(resource=SIGNATURE, id=row.id, values={"status": "deprecated"}, statuses=("active",))
-            await store.write(change)
-            with pytest.raises(ConflictError, match="is deprecated: this needs it to be active"):
-                await store.write(Insert(signature(version=2)), change)
-            assert await store.count(SIGNATURE, {}) == 1
-            with pytest.raises(NotFoundError):
-                await store.write(Update(resource=SIGNATURE, id=new_id(), values={"status": "draft"}))
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert (found.status, found.lock_version) == ("deprecated", 1)
-
-    finish(work())
-
-
-def test_concurrent_increments_lose_nothing(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            row = signature()
-            await store.write(Insert(row))
-            change = Update(resource=SIGNATURE, id=row.id, increments={"version": 1})
-            await asyncio.gather(*(store.write(change) for _ in range(40)))
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert found.version == 41
-
-    finish(work())
-
-
-def test_two_processes_worth_of_connections_share_one_file(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as first, opened(tmp_path / "db") as second:
-            rows = [signature(version=n) for n in range(30)]
-            stores = [first, second]
-            await asyncio.gather(*(stores[n % 2].write(Insert(row)) for n, row in enumerate(rows)))
-            assert await first.count(SIGNATURE, {}) == await second.count(SIGNATURE, {}) == 30
-
-    finish(work())
-
-
-def test_a_naive_time_is_refused(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            with pytest.raises(StorageError, match="without a zone"):
-                await store.write(Insert(signature(created_at=NOW.replace(tzinfo=None))))
-
-    finish(work())
+@pytest.mark.full
+class TestPostgreSQL(TestSQLite):
+    @pytest.fixture(autouse=True)
+    def _url(self, postgres_url: str) -> None:
+        self.url = postgres_url
 
 
 def test_a_locked_database_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path / "db") as store:
+            store._database.driver._busy_seconds = 0.0
             with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                async with store._database.writing() as connection:  # give up at once instead of after 5 s
-                    await connection.exec_driver_sql("PRAGMA busy_timeout=0")
                 with pytest.raises(StorageError, match="another process holds it") as caught:
                     await store.write(Insert(signature()))
+                assert await store.count(SIGNATURE, {}) == 0
             assert caught.value.is_retryable
             await store.write(Insert(signature()))
+
+    finish(work())
+
+
+def test_a_writer_waits_for_another_process_without_holding_up_its_own_loop(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "db") as store:
+            with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                writing = asyncio.create_task(store.write(Insert(signature())))
+                for _ in range(20):
+                    assert await store.count(SIGNATURE, {}) == 0
+                    await asyncio.sleep(0)
+                assert not writing.done()
+                other.execute("COMMIT")
+                await writing
+
+    finish(work())
+
+
+def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "db") as store:
+            rows = [signature(version=n, instructions="x" * 200) for n in range(3000)]
+            await store.write(*map(Insert, rows))
+            driver, threads = store._database.driver, []
+            driver._read_seconds = -1.0  # no time at all
+            reading = driver._read
+            driver._read = lambda question: threads.append(threading.get_ident()) or reading(question)
+            assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
+            assert len(threads) == 1
+            assert threads[0] != threading.get_ident()
+            found = await store.select(SIGNATURE, Query(limit=3000, oldest_first=True))
+            assert list(found) == rows
 
     finish(work())
 
@@ -191,49 +138,6 @@ def test_a_file_that_is_no_database_is_a_storage_error_that_says_so(tmp_path: Pa
 
     async def work() -> None:
         with pytest.raises(StorageError, match="is no SQLite database"):
-            async with opened(tmp_path / "db"):
-                pass
-
-    finish(work())
-
-
-def test_the_migrations_make_exactly_the_tables_of_the_resources(tmp_path: Path) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store, store._database.reading() as connection:
-            options = {"compare_type": True}
-            found = await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync, opts=options), METADATA)
-            )
-            assert found == []
-
-    finish(work())
-
-
-def test_the_schema_goes_back_and_forward_again(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db") as store:
-            database = store._database
-            async with database.writing() as connection:
-                await connection.run_sync(downgrade, "base")
-            assert await revision(database) is None
-            await migrate(database)
-            await store.write(Insert(signature()))
-            assert await store.count(SIGNATURE, {}) == 1
-
-    finish(work())
-
-
-def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path / "db"):
-            pass
-        with contextlib.closing(sqlite3.connect(tmp_path / "db")) as other:
-            other.execute("UPDATE alembic_version SET version_num = '9999'")
-            other.commit()
-        with pytest.raises(StorageError, match="update dspex"):
             async with opened(tmp_path / "db"):
                 pass
 

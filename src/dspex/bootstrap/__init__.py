@@ -1,5 +1,18 @@
 """The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
 
-from dspex.bootstrap.services import DATABASE, Services, examine_database, new_id, open_services
+from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
+from dspex.bootstrap.opening import DATABASE, database_of, examine_database, migrate_database
+from dspex.bootstrap.services import Services, new_id, open_services
 
-__all__ = ["DATABASE", "Services", "examine_database", "new_id", "open_services"]
+__all__ = [
+    "DATABASE",
+    "WORKERS",
+    "Services",
+    "database_of",
+    "dspy_bridge",
+    "examine_database",
+    "migrate_database",
+    "new_id",
+    "open_backends",
+    "open_services",
+]

@@ -1,37 +1,44 @@
 """The services that every surface uses, and their life."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import uuid_utils.compat
 
+from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.keys import stored_keys, vault_of
+from dspex.bootstrap.opening import database_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
-from dspex.execution.backends import Backend, MockBackend, NativeBackend
+from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Operations
+from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.programs import Programs
-from dspex.operations.storage import HEAD, Database, SQLStore, migrate, revision
+from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
+from dspex.operations.resources.keyring import KeyRing
+from dspex.operations.storage import HEAD, Database, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
 
-DATABASE = "dspex.sqlite3"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use."""
+    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+
+    `examine` gives the reasons not to send requests here.
+    """
 
     settings: Settings
     operations: Operations
     context: RunContext
-    database: Path
+    backends: Backends
+    database: str
+    keys: KeyRing
+    examine: Callable[[], Awaitable[list[str]]]
 
 
 @asynccontextmanager
@@ -42,8 +49,12 @@ async def open_services(
     observer: Observer | None = None,
     say: Callable[[str], None] = lambda _text: None,
     clock: Clock | None = None,
+    serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the state folder (made and announced by `say` where it is new), bring its schema up to date, and close it.
+    """Open the database, and close it at the end.
+
+    An embedded one (its folder is made, and announced by `say`) is brought to the current schema; a PostgreSQL one has
+    to have it.
 
     Args:
         settings: what was set from outside.
@@ -51,36 +62,58 @@ async def open_services(
         observer: hears of every span and event.
         say: takes messages for people.
         clock: the time.
+        serves: whether this process lives on to serve others; `dspex workers` then shows it before it has workers.
 
     Raises:
-        StorageError: the folder or its database cannot be used.
+        StorageError: the database cannot be used, or has another schema.
         ConfigurationError: the model or adapter of the settings is wrong.
     """
     time = clock or SystemClock()
     resolver = ModelResolver(settings)
-    context = RunContext(
+    database = database_of(settings, say=say)
+    try:
+        await prepare(database, say=say)
+        wakes = Wakes()
+        store = AnnouncingStore(SQLStore(database), wakes)
+        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        vault = vault_of(settings)
+        resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
+        context = _context(resolver, observer=observer, clock=time)
+        async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
+            floor = Floor(
+                store=store,
+                executor=Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
+                backends=backends,
+                clock=time,
+                new_id=new_id,
+                feed=feed,
+                code=code,
+                vault=vault,
+            )
+            yield Services(
+                settings=settings,
+                operations=Operations(floor),
+                context=context,
+                backends=backends,
+                database=database.shown,
+                keys=KeyRing(store, vault, clock=time),
+                examine=lambda: _examine(database),
+            )
+    finally:
+        await resolver.aclose()
+        await database.aclose()
+
+
+def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
+    settings = resolver.settings
+    return RunContext(
         model=resolver(settings.model) if settings.model else None,
         adapter=adapter_named(settings.adapter),
         observer=observer or Silent(),
         models=resolver,
         records_payloads=True,
-        clock=time,
+        clock=clock,
     )
-    file = _state_folder(settings.state_dir, say) / DATABASE
-    database = Database.embedded(file)
-    try:
-        await migrate(database, say=say)
-        store = SQLStore(database)
-        backends: dict[str, Backend] = {"native": NativeBackend(code=code), "mock": MockBackend()}
-        operations = Operations(
-            store,
-            Programs(store, clock=time, new_id=new_id, backends=backends),
-            Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
-        )
-        yield Services(settings=settings, operations=operations, context=context, database=file)
-    finally:
-        await resolver.aclose()
-        await database.aclose()
 
 
 def new_id() -> UUID:
@@ -88,29 +121,9 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
-def _state_folder(folder: Path, say: Callable[[str], None]) -> Path:
-    if not folder.is_dir():
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a writable one"
-            ) from error
-        say(f"made {folder}/ for programs and executions")
-    return folder
-
-
-async def examine_database(file: Path) -> str:
-    """Return one line on an embedded database: its schema and how many executions it holds.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    database = Database.embedded(file)
+async def _examine(database: Database) -> list[str]:
     try:
         found = await revision(database)
-        count = await SQLStore(database).count(DOMAIN["execution"], {}) if found == HEAD else 0
-        state = "current" if found == HEAD else f"will be brought from {found} to {HEAD} at the next use"
-        return f"{file}: schema {found or 'none'} ({state}), {count} executions"
-    finally:
-        await database.aclose()
+    except StorageError as error:
+        return [error.message]
+    return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]

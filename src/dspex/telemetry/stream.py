@@ -6,7 +6,10 @@ from dspex.language.records import Prediction
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
-    """The module at `path` has begun ("begun"), asks its model anew ("again") or has ended ("done")."""
+    """The module at `path` has begun ("begun"), asks its model anew ("again") or has ended ("done").
+
+    `name` is its class, or the name of the tool that an agent at `path` calls.
+    """
 
     path: str
     name: str

@@ -1,17 +1,24 @@
-"""The contract of a language model, on every client that speaks HTTP and on the wrapper that answers from memory."""
+"""The contract of a language model, on every client that speaks HTTP and on those that stand for another one."""
 
 import asyncio
 import threading
 
+import msgspec
 import pytest
 
-from dspex.execution.clients import LanguageModel, OpenAIModel
+from dspex.execution.backends.native_host import ParentModel
+from dspex.execution.clients import Budget, LanguageModel, OpenAIModel, Request
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.caching import Caching
 from dspex.execution.clients.gemini import GeminiModel
 from dspex.execution.clients.responses import ResponsesModel
+from dspex.language.records import Message, ToolCall
+from dspex.learning.optimizers.answering import AnsweredModel, Answers
+from dspex.learning.optimizers.control import Control
+from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 from dspex.testing.contracts import LanguageModelContract
+from dspex.testing.simulated import SimulatedModel
 
 REPLIES = {
     OpenAIModel: {"choices": [{"message": {"content": "Paris"}}], "usage": {"prompt_tokens": 9}},
@@ -25,6 +32,48 @@ REPLIES = {
         "usage": {"input_tokens": 9},
     },
 }
+
+
+class TestSimulated(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return SimulatedModel()
+
+
+class TestAnswersOfASearch(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        answers = Answers(MemoryJournal(), budget=Budget(), control=Control(), concurrency=4)
+        return AnsweredModel(ScriptedModel("Paris", capabilities=["streaming"]), answers)
+
+
+class Parent:
+    """Answers as the parent of a worker does."""
+
+    def callback(self, command, args):
+        assert command == "complete"
+        response = asyncio.run(ScriptedModel("Paris", name="m").complete(msgspec.convert(args["request"], Request)))
+        return msgspec.to_builtins(response)
+
+
+class TestParent(LanguageModelContract):
+    def make(self) -> LanguageModel:
+        return ParentModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]})
+
+
+def test_the_answers_of_a_search_keep_tool_calls_over_its_lives(go):
+    call = ToolCall("c", "add", {"a": 1})
+
+    async def main():
+        journal, asked = MemoryJournal(), Request(messages=(Message("user", "u"),))
+        found = []
+        for script in (call, "nobody is asked again"):
+            answers = Answers(journal, budget=Budget(), control=Control(), concurrency=1)
+            for entry in await journal.entries():
+                answers.remember(entry)
+            model = AnsweredModel(ScriptedModel(script, capabilities=["tools", "streaming"]), answers)
+            found.append((await model.complete(asked)).tool_calls)
+        return found, model.capabilities
+
+    assert go(main()) == ([(call,)] * 2, {"tools"})
 
 
 class TestCaching(LanguageModelContract):

@@ -10,7 +10,7 @@ import pytest
 
 import dspex
 from dspex.errors import ConfigurationError, ContextTooLongError, ModelUnavailableError
-from dspex.execution.clients import LanguageModel, LocalModel, Request, packaged_model
+from dspex.execution.clients import LocalModel, Request, packaged_model
 from dspex.execution.clients.local import PLAIN_TEMPLATE, LocalConfig
 from dspex.language.records import Message
 from dspex.testing.contracts import LanguageModelContract
@@ -35,7 +35,7 @@ class TestLocal(LanguageModelContract):
     def _weights(self, model):
         self.model = model
 
-    def make(self) -> LanguageModel:
+    def make(self) -> LocalModel:
         return self.model
 
 

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from dspex import Predict
 from dspex.errors import (
+    BudgetError,
     ContextTooLongError,
     ModelError,
     ModelTimeoutError,
@@ -14,7 +16,9 @@ from dspex.errors import (
     RefusedError,
 )
 from dspex.execution.clients import LanguageModel, OpenAIModel, Request, Retrying, ToolSpec
+from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.transport import Limits, Transport
+from dspex.execution.context import RunContext
 from dspex.language.records import Message, ToolCall
 from dspex.testing import FakeClock, LoopbackServer, http_answer
 
@@ -31,6 +35,7 @@ REPLY = {
     },
 }
 GOOD = http_answer(REPLY)
+CHAT = http_answer({"choices": [{"message": {"content": "[[ ## answer ## ]]\nhello"}, "finish_reason": "stop"}]})
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -350,3 +355,86 @@ def test_tool_calls_go_both_ways_whole_and_streamed(go):
 def test_the_protocol_is_fulfilled():
     client: LanguageModel = OpenAIModel("m")
     assert {"tools", "streaming", "response_schema"} <= client.capabilities
+
+
+def test_an_answer_that_trickles_in_is_a_timeout_in_all(go):
+    async def main():
+        async with LoopbackServer((GOOD[:20], asyncio.Event()), (GOOD[:-5], asyncio.Event()), GOOD) as server:
+            client = model(server, Limits(read=60, total=0.05))
+            for _ in ("header", "body"):
+                with pytest.raises(ModelTimeoutError, match=r"0\.05 s in all"):
+                    await client.complete(ASKED)
+                await server.until_open(0)
+            await client.aclose()
+            patient = model(server)
+            text = (await patient.complete(ASKED)).text
+            await patient.aclose()
+            return text
+
+    assert go(main()) == "hello"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_storm_of_refusals_ends_in_answers_or_in_its_error_and_leaves_nothing_behind(go, status):
+    kind = RateLimitedError if status == 429 else ModelUnavailableError
+    headers = {"Retry-After": "3"} if status == 429 else {}
+    bad = http_answer({"error": "busy"}, status=status, headers=headers)
+
+    async def main():
+        async with LoopbackServer(*[bad] * 60, GOOD) as server:
+            clock = FakeClock(jumps=True)
+            limited = Limiting(model(server), concurrency=8, clock=clock)
+            hasty, patient = Retrying(limited, attempts=2, clock=clock), Retrying(limited, attempts=90, clock=clock)
+            asked = [client.complete(ASKED) for client in (hasty, patient) for _ in range(10)]
+            results = await asyncio.gather(*asked, return_exceptions=True)
+            after = limited.concurrency
+            for _ in range(60):
+                await limited.complete(ASKED)
+            await patient.aclose()
+            await server.until_open(0)
+            return results, after, limited.concurrency, server.accepted
+
+    results, after, grown, accepted = go(main())
+    assert [type(result) for result in results[:10]] == [kind] * 10
+    assert [result.text for result in results[10:]] == ["hello"] * 10
+    assert (after < 8) == (status == 429)
+    assert grown == 8
+    assert accepted <= 8
+
+
+def test_a_deadline_that_passes_while_queued_is_a_budget_error_and_the_queue_goes_on(go):
+    async def main():
+        gate = asyncio.Event()
+        async with LoopbackServer((gate, CHAT), CHAT) as server:
+            limited = Limiting(model(server), concurrency=1)
+            context, ask = RunContext(model=limited), Predict("question -> answer")
+            first = asyncio.create_task(ask.acall(context, question="first"))
+            await server.until_asked(1)
+            last = asyncio.create_task(ask.acall(context, question="last"))
+            with pytest.raises(BudgetError, match="deadline") as caught:
+                await ask.acall(context.within(0.05), question="too late")
+            asked = len(server.asked)
+            gate.set()
+            answers = [(await task).answer for task in (first, last)]
+            await limited.aclose()
+            await server.until_open(0)
+            return caught.value.context["limit"], asked, answers, len(server.asked)
+
+    assert go(main()) == ("time", 1, ["hello", "hello"], 2)
+
+
+def test_a_caller_cancelled_while_queued_is_not_sent_and_the_queue_goes_on(go):
+    async def main():
+        gate = asyncio.Event()
+        async with LoopbackServer((gate, GOOD), GOOD) as server:
+            limited = Limiting(model(server), concurrency=1)
+            tasks = [asyncio.create_task(limited.complete(ASKED)) for _ in range(3)]
+            await server.until_asked(1)
+            tasks[1].cancel()
+            gate.set()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await limited.aclose()
+            await server.until_open(0)
+            return [type(result).__name__ for result in results], len(server.asked)
+
+    assert go(main()) == (["Response", "CancelledError", "Response"], 2)

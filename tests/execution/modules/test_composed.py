@@ -57,10 +57,10 @@ def test_they_go_to_data_and_back(module):
 
 
 TEXT_RUN = [
-    chat(thought="look", next_tool="lookup", next_arguments={"city": "Paris"}),
-    chat(thought="look", next_tool="lookup", next_arguments={"city": "Atlantis"}),
-    chat(thought="look", next_tool="lookup", next_arguments={"town": "x"}),
-    chat(thought="enough", next_tool="finish", next_arguments={}),
+    chat(next_thought="look", next_tool_name="lookup", next_tool_args={"city": "Paris"}),
+    chat(next_thought="look", next_tool_name="lookup", next_tool_args={"city": "Atlantis"}),
+    chat(next_thought="look", next_tool_name="lookup", next_tool_args={"town": "x"}),
+    chat(next_thought="enough", next_tool_name="finish", next_tool_args={}),
     chat(reasoning="so", degrees=21),
 ]
 NATIVE_RUN = [

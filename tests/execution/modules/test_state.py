@@ -70,7 +70,8 @@ def test_a_state_of_dspy_comes_in_and_goes_out_without_a_loss():
 
 
 def test_a_key_never_goes_out():
-    lm = {**DSPY_LM, "api_key": "sk-secret", "api_base": "http://x"}
+    names = ("api_key", "extra_headers", "aws_secret_access_key", "azure_ad_token", "vertex_credentials")
+    lm = {**DSPY_LM, **dict.fromkeys(names, "sk-secret")}
     predict = Predict("x -> y")
     from_dspy_state(predict, {"self": dspy_part(("X:", ""), ("Y:", ""), instructions="i", lm=lm)})
     assert "sk-secret" not in json.dumps(to_dspy_state(predict))

@@ -10,8 +10,7 @@ import pytest
 from dspex.bootstrap import open_services
 from dspex.operations.resources import CreateProgram, Operations
 from dspex.settings import Settings
-from dspex.surfaces.api.graphql import make_schema
-from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
 from tests.support.waiting import finish
 
 SDL = Path(__file__).parent / "schema.graphql"
@@ -22,14 +21,26 @@ EXECUTE = """mutation($input: ExecuteProgramInput!) {
 Ask = Callable[..., Any]
 
 
+class Answer:
+    """A GraphQL answer by attribute."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.data = body["data"]
+        self.errors = [Answer.Error(**{"path": None, "extensions": {}, **error}) for error in body.get("errors", ())]
+
+    class Error:
+        def __init__(self, message: str, path: Any, extensions: dict[str, Any], locations: Any = None) -> None:
+            self.message, self.path, self.extensions, self.locations = message, path, extensions, locations
+
+
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[Ask, Operations]]:
     """A function that asks, and the operations behind it."""
-    schema = make_schema()
+    engine = Engine(core_of(make_schema()))
     async with open_services(Settings(state_dir=folder / "state")) as services:
 
         async def ask(query: str, **variables: Any) -> Any:
-            return await schema.execute(query, variable_values=variables, context_value=Request(services.operations))
+            return Answer(await engine.run(Asked(query, variables), Request(services.operations)))
 
         yield ask, services.operations
 
@@ -44,7 +55,7 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
         async with served(tmp_path) as (ask, _operations):
             given = {"name": "n", "signature": "q -> n: int, tags: list[str]", "backend": "mock"}
             made = await ask(CREATE, input=given)
-            assert made.errors is None
+            assert not made.errors
             assert made.data["createProgram"]["status"] == "READY"
             ended = await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
             found = ended.data["executeProgram"]
@@ -89,7 +100,7 @@ def test_a_second_program_of_the_same_name_is_a_typed_conflict(tmp_path: Path) -
     async def work() -> None:
         async with served(tmp_path) as (ask, _operations):
             given = {"name": "n", "signature": "q -> a"}
-            assert (await ask(CREATE, input=given)).errors is None
+            assert (await ask(CREATE, input=given)).errors == []
             [error] = (await ask(CREATE, input=given)).errors
             assert error.extensions["type"] == "ConflictError"
 
@@ -132,7 +143,7 @@ def test_one_is_found_by_id_or_name_and_a_missing_one_is_null(tmp_path: Path) ->
             [error] = (await ask(query)).errors
             assert "either the id or the name" in error.message
             signature = await ask('{ signature(name: "n") { inputs outputs instructions contentHash } }')
-            assert signature.errors is None
+            assert not signature.errors
 
     finish(work())
 

@@ -211,11 +211,11 @@ def test_doctor_says_what_is_there_and_what_is_broken(
     assert "port" in out
 
 
-def test_a_server_beyond_loopback_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_beyond_loopback_without_a_key_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del folder
     code, _, err = call(capsys, "serve", "--host", "0.0.0.0")  # noqa: S104  # it is refused
     assert code == 1
-    assert "no access control" in err
+    assert "dspex keys create NAME --scopes admin" in err
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dspex.execution.context import RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 
-BackendCapability = Literal["code_programs", "streaming", "isolation", "deterministic"]
+BackendCapability = Literal["code_programs", "streaming", "isolation", "deterministic", "optimizing"]
 Handle = NewType("Handle", str)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
-from dspex.execution.backends.remote import Answerer
-from dspex.execution.context import Run, RunContext, guarded
+from dspex.execution.backends.remote import Answerer, about, model_of
+from dspex.execution.context import ADAPTERS, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program
@@ -78,11 +79,12 @@ class IsolatedBackend:
             return await guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
         program, loading = self._programs.get(handle)
         validator = program.signature.input_validator
-        model = context.model_for(program.root.config.get("model"))
+        model = model_of(context, None)
         args = {
             "handle": handle,
             "inputs": validator.dump(validator(inputs)),
-            "model": {"name": model.name, "capabilities": sorted(model.capabilities)},
+            "model": about(model),
+            "adapter": _named(context),
             "seed": context.seed,
         }
         run = context.run or Run(context.observer, context.clock, {})
@@ -109,3 +111,13 @@ class IsolatedBackend:
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._programs.handles()
+
+
+def _named(context: RunContext) -> str | None:
+    """Return the name of the context's adapter, which is all that a worker can be told of it."""
+    if context.adapter is not None and context.adapter not in ADAPTERS.values():
+        raise ConfigurationError(
+            f"the adapter {context.adapter.name!r} is an object of your own, which stays in this process; set one of "
+            f"{', '.join(ADAPTERS)}, or run the program natively"
+        )
+    return None if context.adapter is None else context.adapter.name

@@ -13,7 +13,7 @@ from dspex.clock import SystemClock
 from dspex.execution.backends.backend import Handle
 from dspex.execution.backends.native import NativeBackend
 from dspex.execution.clients import Capability, Emit, Request, Response
-from dspex.execution.context import RunContext
+from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures.codec import plain
@@ -22,15 +22,17 @@ from dspex.language.signatures.codec import plain
 class ParentModel:
     """The parent's model, as a program in a worker sees it. It lives for one call."""
 
-    def __init__(self, call: Any, about: dict[str, Any]) -> None:  # noqa: ANN401  # the runtime's own class
-        """Take the call that the program runs for, and what the model is."""
+    def __init__(self, call: Any, about: dict[str, Any], *, own: str | None = None) -> None:  # noqa: ANN401
+        """Take the call that the program runs for, what the model is, and its model string if a module has its own."""
+        self._own = own
         self.name: str = about["name"]
         self.capabilities: frozenset[Capability] = frozenset(about["capabilities"])
         self._call = call
 
     async def complete(self, request: Request) -> Response:
         """Ask the parent."""
-        answer = await asyncio.to_thread(self._call.callback, "complete", msgspec.to_builtins(request))
+        asked = {"request": msgspec.to_builtins(request), "model": self._own}
+        answer = await asyncio.to_thread(self._call.callback, "complete", asked)
         return msgspec.convert(answer, Response)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
@@ -65,7 +67,13 @@ class NativeHost:
         return asyncio.run(self._backend.create_program(Program.from_dict(args["program"])))
 
     def _execute(self, call: Any, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-        context = RunContext(model=ParentModel(call, args["model"]), seed=args.get("seed"), clock=SystemClock())
+        context = RunContext(
+            model=ParentModel(call, args["model"]),
+            adapter=adapter_named(args.get("adapter")),
+            models=lambda own: ParentModel(call, call.callback("model", {"name": own}), own=own),
+            seed=args.get("seed"),
+            clock=SystemClock(),
+        )
         prediction = asyncio.run(self._backend.execute_program(Handle(args["handle"]), args["inputs"], context))
         return {"outputs": {name: plain(value) for name, value in prediction.to_dict().items()}}
 

@@ -8,15 +8,39 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import DefinitionError, ToolError, boundary
-from dspex.execution.clients import LanguageModel, Request, Response
+from dspex.errors import ConfigurationError, DefinitionError, ToolError, boundary
+from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.context import OpenSpan, RunContext, payload
+from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
 from dspex.language.records import Message
 from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+
+
+class NoModel:
+    """Stands where no model is set: only a program that asks one fails."""
+
+    name = "none"
+    capabilities: frozenset[Capability] = frozenset()
+
+    async def complete(self, request: Request) -> Response:
+        """Say how to set a model."""
+        raise ConfigurationError(THREE_WAYS)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def model_of(context: RunContext, own: str | None) -> LanguageModel:
+    """Return the model of a run in a worker; that there is none is said when it is asked."""
+    return NoModel() if own is None and context.model is None else context.model_for(own)
+
+
+def about(model: LanguageModel) -> dict[str, Any]:
+    """Return what a worker may know of a model: its name and abilities."""
+    return {"name": model.name, "capabilities": sorted(model.capabilities)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +63,10 @@ class Answerer:
             case "lm":
                 return await self._ask(_chat_request(args, self.context, self.model))
             case "complete":
-                return msgspec.to_builtins(await self._complete(msgspec.convert(args, Request)))
+                model = self.model if args["model"] is None else self.context.model_for(args["model"])
+                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model))
+            case "model":
+                return about(self.context.model_for(args["name"]))
             case "tool":
                 return await self._use(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
@@ -56,7 +83,7 @@ class Answerer:
         )
 
     async def _ask(self, request: Request) -> dict[str, Any]:
-        response = await self._complete(request)
+        response = await self._complete(request, self.model)
         usage = response.usage
         return {
             "text": response.text,
@@ -69,16 +96,16 @@ class Answerer:
             },
         }
 
-    async def _complete(self, request: Request) -> Response:
-        span = self.span.run.begin("model", self.model.name, parent_id=self.span.id, path=self.span.path)
+    async def _complete(self, request: Request, model: LanguageModel) -> Response:
+        span = self.span.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
         if self.context.records_payloads:
             span.inputs = payload(request.messages)
         try:
             self.context.check()
             if self.context.budget is None:
-                response = await self.model.complete(request)
+                response = await model.complete(request)
             else:
-                response = await ask_within(self.context.budget, self.model, request, emit=None)
+                response = await ask_within(self.context.budget, model, request, emit=None)
         except BaseException as error:
             span.end(error=error)
             raise

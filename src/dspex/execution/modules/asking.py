@@ -1,41 +1,40 @@
 """One predictor's calls to its model: the first, and those that mend a reply."""
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from dspex.errors import AdapterError, DefinitionError
+from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
 from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
-from dspex.language.records import Fallback, Message, Prediction
-from dspex.language.signatures import Signature
+from dspex.language.records import Fallback, Message
+from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Partial, Status
 
+MOST_TRIES = 2  # how often a predictor is asked again because of one condition
+_NOT_HELD = "That does not hold up: "
 
-class Asking:
+
+class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
     """The state of one call of a predictor."""
 
-    __slots__ = ("_attempt", "_signature", "adapter", "context", "fallback", "model", "repairs", "run", "span")
-
-    def __init__(
-        self, context: RunContext, run: Run, span: OpenSpan, *, model: LanguageModel, adapter: Adapter
-    ) -> None:
-        """Begin; nothing is sent yet."""
-        self.context = context
-        self.run = run
-        self.span = span
-        self.model = model
-        self.adapter = adapter
-        self.fallback: Fallback | None = None
-        self.repairs = 0
-        self._attempt = 0
-        self._signature: Signature | None = None
+    context: RunContext
+    run: Run
+    span: OpenSpan
+    model: LanguageModel
+    adapter: Adapter
+    fallback: Fallback | None = None
+    repairs: int = 0
+    refusals: int = 0
+    attempt: int = 0
+    signature: Signature | None = None
 
     async def begun(self, request: Request, signature: Signature) -> Request:
         """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
-        self._signature = signature
+        self.signature = signature
         if self.context.emit is not None:
             await self.context.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
@@ -65,10 +64,10 @@ class Asking:
     async def _carefully(self, request: Request) -> Response:
         context = self.context
         context.check()
-        self._attempt += 1
+        self.attempt += 1
         teller = None
         if context.emit is not None:
-            if self._attempt > 1:
+            if self.attempt > 1:
                 await context.emit(Status(self.span.path, "Predict", "again"))
             teller = self._teller()
         emit = None if teller is None else teller.take
@@ -81,9 +80,9 @@ class Asking:
         return response
 
     def _teller(self) -> "_Teller | None":
-        if self._signature is None or not isinstance(self.adapter, SplittingAdapter):
+        if self.signature is None or not isinstance(self.adapter, SplittingAdapter):
             return None
-        return _Teller(self.context, self.adapter.splitter(self._signature), path=self.span.path, attempt=self._attempt)
+        return _Teller(self.context, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
     def say(self, reason: str) -> None:
         """Tell the observer that another call is made, and why."""
@@ -91,9 +90,20 @@ class Asking:
 
     def with_objections(self, request: Request) -> Request:
         """Return the request with what was wrong with earlier answers, which `Assert` refused."""
-        for prediction, message in self.context.objections:
-            request = _again(request, _shown(prediction), f"That does not hold up: {message}")
-        return request
+        if not self.context.objections:
+            return request
+        return msgspec.structs.replace(request, messages=(*request.messages, *objecting(self.context)))
+
+    def note(self, said: str) -> None:
+        """Tell the observer of a suggestion that the outputs do not meet."""
+        note_suggestion(self.context, said, path=self.span.path, trace_id=self.run.trace_id)
+
+    def refused(self, request: Request, reply: str, *, error: CheckError) -> Request:
+        """Return the request for an answer that holds up; raise `error` after as many tries as an `Assert` has."""
+        if self.refusals == MOST_TRIES:
+            raise error
+        self.refusals += 1
+        return _again(request, reply, f"{_NOT_HELD}{error.message}")
 
     def attributes(self) -> dict[str, object]:
         """Return what the module's span says about the calls beyond the first."""
@@ -102,29 +112,80 @@ class Asking:
             found["fallback"] = self.fallback.reason
         if self.repairs:
             found["repairs"] = self.repairs
+        if self.refusals:
+            found["asserted_again"] = self.refusals
         return found
 
 
-async def complete(context: RunContext, model: LanguageModel, request: Request) -> Response:
-    """Send one request outside of a predictor, under the same limits and with the same span."""
+def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
+    """Tell the observer of something that would be better otherwise."""
+    context.say(
+        Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={"path": path})
+    )
+
+
+def _complaint(name: str, check: FieldCheck, outputs: Mapping[str, Any]) -> str | None:
+    with boundary(DefinitionError, f"the check {check.name!r} of {name!r} is at fault itself"):
+        return check.complaint(outputs[name])
+
+
+async def complete(
+    context: RunContext, model: LanguageModel, request: Request, *, field: str, attempt: int
+) -> Response:
+    """Send one request outside of a predictor, under the same limits and with the same span.
+
+    The text of the reply is told, to whoever listens, as that of `field`.
+    """
     context.check()
-    run = context.run
+    run, listen = context.run, context.emit
     if run is None:
         raise DefinitionError("a model is asked while a module runs")
     span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
     if context.records_payloads:
         span.inputs = payload(request.messages)
+
+    async def tell(text: str) -> None:
+        if listen is not None and text:
+            await listen(FieldDelta(context.path, field, text, attempt))
+
+    emit = None if listen is None else tell
     try:
         if context.budget is None:
-            response = await model.complete(request)
+            response = await ask(model, request, emit)
         else:
-            response = await ask_within(context.budget, model, request)
+            response = await ask_within(context.budget, model, request, emit=emit)
     except BaseException as error:
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
     span.end(usage=response.usage.of_model(response.model), outputs=text)
     return response
+
+
+def hold(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
+    """Refuse `outputs` that do not hold up to the checks of `signature`.
+
+    What was only suggested is given to `note`, once everything else holds.
+
+    Raises:
+        CheckError: they do not hold up.
+        DefinitionError: a check itself is at fault.
+    """
+    found = [
+        (f"{name}: {said}", check.is_required)
+        for name, check in signature.output_checks
+        if (said := _complaint(name, check, outputs)) is not None
+    ]
+    if unmet := [said for said, is_required in found if is_required]:
+        raise CheckError("; ".join(unmet))
+    for said, _ in found:
+        note(said)
+
+
+def objecting(context: RunContext) -> Iterator[Message]:
+    """Yield turns that show earlier answers, which `Assert` refused, each with what was wrong with it."""
+    for prediction, message in context.objections:
+        yield from _turns(payload(prediction.to_dict()), f"{_NOT_HELD}{message}")
 
 
 def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:
@@ -134,12 +195,11 @@ def with_objection(request: Request, reply: str, *, error: AdapterError) -> Requ
 
 
 def _again(request: Request, reply: str, what: str) -> Request:
-    turns = (Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout."))
-    return msgspec.structs.replace(request, messages=(*request.messages, *turns))
+    return msgspec.structs.replace(request, messages=(*request.messages, *_turns(reply, what)))
 
 
-def _shown(prediction: Prediction) -> str:
-    return payload(prediction.to_dict())
+def _turns(reply: str, what: str) -> tuple[Message, Message]:
+    return Message("assistant", reply), Message("user", f"{what}\nAnswer again, whole and in the same layout.")
 
 
 def _arguments(response: Response) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DefinitionError
 from dspex.execution.modules.chain_of_thought import ChainOfThought
-from dspex.execution.modules.code import CodeRoot, check_source
+from dspex.execution.modules.code import CodeRoot, check_source, with_code
 from dspex.execution.modules.files import read_state
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.many import Parallel, Retry
@@ -15,7 +15,9 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
+from dspex.execution.modules.tool_data import tool_of
 from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
 
 M = TypeVar("M", bound=Module)
 
@@ -49,10 +51,14 @@ def _built(node: Node, code: CodeRoot | None) -> Module:
 
 
 def _predict(node: Node, code: CodeRoot | None) -> Module:
-    del code
+    config = dict(node.config)
+    return Predict(with_code(_signature(node), code, config.pop("checks", None)), **config)
+
+
+def _signature(node: Node) -> Signature:
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} has no signature")
-    return Predict(node.signature, **node.config)
+    return node.signature
 
 
 def _python(node: Node, code: CodeRoot | None) -> Module:
@@ -98,24 +104,16 @@ def _switch(node: Node, code: CodeRoot | None) -> Module:
 
 
 def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
-    if node.signature is None:
-        raise DefinitionError(f"the node {node.id!r} has no signature")
-    made = ChainOfThought(node.signature, **node.config)
+    made = ChainOfThought(with_code(_signature(node), code), **node.config)
     made.predict = _child(node, "predict", code=code, kind=Predict)
     return made
 
 
 def _react(node: Node, code: CodeRoot | None) -> Module:
-    if node.signature is None:
-        raise DefinitionError(f"the node {node.id!r} has no signature")
-    if code is None:
-        raise DefinitionError(f"the agent {node.id!r} has tools, which are code, and code is not loaded here")
-    tools = []
-    for config in node.config["tools"]:
-        function = code.load(config["target"])
-        check_source(function, config)
-        tools.append(function)
-    made = ReAct(node.signature, tools, **{name: value for name, value in node.config.items() if name != "tools"})
+    config, found = dict(node.config), node.children.get("tools", {})
+    modules = {name: _built(child, code) for name, child in found.items()} if isinstance(found, Mapping) else {}
+    tools = [tool_of(tool, modules, code) for tool in config.pop("tools", ())]
+    made = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
     made.react = _child(node, "react", code=code, kind=Predict)
     made.extract = _child(node, "extract", code=code, kind=ChainOfThought)
     return made

@@ -2,10 +2,8 @@
 
 from dspex.errors import CheckError
 from dspex.execution.context import current
+from dspex.execution.modules.asking import note_suggestion
 from dspex.language.records import Prediction
-from dspex.telemetry import Event
-
-MOST_TRIES = 2
 
 
 class UnmetError(CheckError):
@@ -39,6 +37,5 @@ def Suggest(condition: object, message: str, *, of: Prediction) -> bool:  # noqa
         return True
     context = current()
     trace_id = None if context.run is None else context.run.trace_id
-    said = {"path": of.trace.spans[-1].path if of.trace.spans else ""}
-    context.say(Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={**said}))
+    note_suggestion(context, message, path=of.trace.spans[-1].path if of.trace.spans else "", trace_id=trace_id)
     return False

@@ -5,13 +5,15 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dspex.errors import ConflictError, DefinitionError, boundary, suggest
+from dspex.language.signatures import FieldCheck, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class CodeRoot:
         if not file.is_relative_to(self.folder.resolve()):
             raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {str(file)!r}")
         try:
-            return getattr(module, name)
+            return reduce(getattr, name.split("."), module)
         except AttributeError:
             hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
             raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
@@ -56,6 +58,65 @@ def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dic
             "programs of it"
         )
     return {"target": f"{code.__module__}:{code.__qualname__}", "init": init, "source_hash": source_hash(code)}
+
+
+def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
+    """Return target and source hash of a function that belongs to a stored program.
+
+    Raises:
+        DefinitionError: it cannot be found by import; the message begins with `what`.
+    """
+    try:
+        found = code_config(function, {})
+    except DefinitionError as error:
+        raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
+    except AttributeError:
+        raise DefinitionError(f"{what} cannot be stored: {function!r} is no function") from None
+    return {"target": found["target"], "source_hash": found["source_hash"]}
+
+
+def checks_config(signature: Signature) -> dict[str, Any]:
+    """Return the source hashes of the checks of a signature, for a stored program; nothing where it has none.
+
+    Raises:
+        DefinitionError: a check cannot be found by import; the message names it and its field.
+    """
+    found = {}
+    for name, check in signature.output_checks:
+        config = function_config(_loaded(check, None, name), f"the check of {name!r}")
+        found[check.target] = config["source_hash"]
+    return {"checks": found} if found else {}
+
+
+def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mapping[str, str] | None = None) -> Signature:
+    """Return a signature whose checks can be run, those that were read from data loaded from `code`.
+
+    Raises:
+        DefinitionError: there are such, and no `code`, or they are not there.
+        ConflictError: the source of a check is not what `hashes` say.
+    """
+    if all(check.function is not None for _, check in signature.output_checks):
+        return signature
+    fields = []
+    for name, field in signature.fields.items():
+        checks = [replace(check, function=_loaded(check, code, name)) for check in field.checks]
+        for check in checks:
+            if check.function is not None and hashes is not None:
+                check_source(check.function, {"target": check.target, "source_hash": hashes.get(check.target)})
+        fields.append(replace(field, checks=tuple(checks)))
+    return Signature.from_fields(signature.name, fields, signature.instructions)
+
+
+def _loaded(check: FieldCheck, code: CodeRoot | None, field: str) -> Callable[..., Any]:
+    if check.function is not None:
+        return check.function
+    if code is None:
+        raise DefinitionError(
+            f"the check {check.target!r} of {field!r} is code, and code is not loaded here: build the program in the "
+            "folder that holds it"
+        )
+    found: Callable[..., Any] = code.load(check.target)
+    return found
 
 
 def constructor_arguments(made: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Format: `Module.save` of dspy 3.x: by predictor path, with the fields by position, inputs before outputs.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from dspex.execution.modules.predict import SETTINGS, Predict
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.codec import plain
 
-_SECRETS = {"api_key", "api_base", "headers"}
+_SECRET = re.compile(r"^api_|_(key|token)$|secret|password|header|credential")
 
 
 def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
@@ -58,7 +59,7 @@ def _restore(predictor: Predict, path: str, part: Mapping[str, Any]) -> None:
     if (model := part.get("lm")) is not None:
         predictor.model = model["model"]
         predictor.settings = {name: model[name] for name in SETTINGS if model.get(name) is not None}
-    predictor.foreign = {**part, "lm": model and {k: v for k, v in model.items() if k not in _SECRETS}}
+    predictor.foreign = {**part, "lm": model and _without_secrets(model)}
 
 
 def _state(predictor: Predict) -> dict[str, Any]:
@@ -88,8 +89,12 @@ def _signature(signature: Signature, prefixes: list[str | None]) -> dict[str, An
 def _model(predictor: Predict, kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not isinstance(predictor.model, str):
         return None
-    settings = {name: value for name, value in predictor.settings.items() if name in {"temperature", "max_tokens"}}
-    return {"model_type": "chat", **(kept or {}), "model": predictor.model, **settings}
+    others = {name: value for name, value in (kept or {}).items() if name not in SETTINGS or value is None}
+    return {"model_type": "chat", **others, "model": predictor.model, **plain(predictor.settings)}
+
+
+def _without_secrets(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in model.items() if not _SECRET.search(name)}
 
 
 def _default(field: Field) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from dspex.errors import DefinitionError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
-from dspex.execution.modules.checking import MOST_TRIES, UnmetError
+from dspex.execution.modules.asking import MOST_TRIES
+from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.files import read_state, write_state
 from dspex.language.programs import Children, Node, Program

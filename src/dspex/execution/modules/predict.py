@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from dspex.errors import AdapterError, DefinitionError, suggest
+from dspex.errors import AdapterError, CheckError, DefinitionError, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current, guarded
-from dspex.execution.modules.asking import Asking, with_objection
+from dspex.execution.modules.asking import Asking, hold, with_objection
+from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.module import Module, Slot
 from dspex.language.programs import Node
 from dspex.language.records import Fallback, Prediction, Trace
@@ -59,7 +60,7 @@ class Predict(Module):
 
         Raises:
             SignatureError: the signature is declared wrongly.
-            DefinitionError: there is no such setting.
+            DefinitionError: there is no such setting, or the signature was read from data and has checks.
         """
         for name in settings:
             if name not in SETTINGS:
@@ -69,7 +70,7 @@ class Predict(Module):
         self._declared = {name: value for name, value in given.items() if isinstance(value, Variable)}
         given |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = given.pop("model"), given.pop("adapter")
-        self.signature = Signature.of(signature)
+        self.signature = with_code(Signature.of(signature))
         self.demos = [dict(demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = adapter_named(own_adapter)
@@ -90,7 +91,8 @@ class Predict(Module):
             raise DefinitionError(
                 f"{type(self).__name__} at {path!r} extends Predict; hold a Predict in a Module instead"
             )
-        return Node(id=path, kind="predict", signature=self.signature, config=self._config(path))
+        config = {**self._config(path), **checks_config(self.signature)}
+        return Node(id=path, kind="predict", signature=self.signature, config=config)
 
     def _config(self, path: str) -> dict[str, Any]:
         config: dict[str, Any] = plain(self.settings)
@@ -112,13 +114,17 @@ class Predict(Module):
         return {"signature": self.signature.to_dict(), "demos": plain(self.demos), "config": self._config("self")}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take signature, demonstrations and settings; a model or adapter object of this predictor stays."""
+        """Take signature, demonstrations and settings; a model or adapter object and checks of this predictor stay."""
         stored = Signature.from_dict(state["signature"])
         own = self.signature.fields
         fields = [
-            replace(field, type=own[name].type) if name in own and own[name].type == field.type else field
+            replace(
+                field,
+                type=own[name].type if name in own and own[name].type == field.type else field.type,
+                checks=own[name].checks if name in own else (),
+            )
             for name, field in stored.fields.items()
-        ]  # types of the code know their Python classes, those from a file do not
+        ]  # types of the code know their Python classes and checks are code: a file has the names of both
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
         self.demos = [dict(demo) for demo in state["demos"]]
         config = dict(state["config"])
@@ -190,21 +196,23 @@ class Predict(Module):
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
         span = run.begin("module", "Predict", parent_id=given.parent_id, path=path)
+        signature = self.signature
         try:
+            values = signature.input_validator(inputs)
             model = given.model_for(self.model)
             adapter = given.adapter_for(self.adapter, model)
-            values = self.signature.input_validator(inputs)
-            asked = Asking(given, run, span, model=model, adapter=adapter)
-            request = self._request(adapter.render(self.signature, self.demos, values), model, seed=given.seed)
+            asked = Asking(given, run, span, model, adapter)
+            request = self._request(adapter.render(signature, self.demos, values), model, seed=given.seed)
             if given.objections or given.emit is not None:
-                request = await asked.begun(request, self.signature)
+                request = await asked.begun(request, signature)
             while True:
                 reply = await asked.reply(request)
                 try:
-                    outputs = asked.adapter.parse(self.signature, reply)
+                    outputs = asked.adapter.parse(signature, reply)
+                    hold(signature, outputs, asked.note)
                     break
-                except AdapterError as error:
-                    request = await self._next(asked, request, values=values, error=error)
+                except (AdapterError, CheckError) as error:
+                    request = self._next(asked, request, reply, values=values, error=error)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -215,14 +223,22 @@ class Predict(Module):
         made = Prediction.of_run(outputs, trace, fallback=asked.fallback)
         return made if memo is None else memo.keep(self, inputs, made)
 
-    async def _next(
-        self, asked: Asking, request: Request, *, values: Mapping[str, Any], error: AdapterError
+    def _next(
+        self,
+        asked: Asking,
+        request: Request,
+        reply: str,
+        *,
+        values: Mapping[str, Any],
+        error: AdapterError | CheckError,
     ) -> Request:
-        """Return what to ask after a reply that cannot be read; raise `error` where nothing is left to try."""
+        """Return what to ask after a reply that is no good; raise `error` where nothing is left to try."""
+        if isinstance(error, CheckError):
+            return asked.refused(request, reply, error=error)
         if error.fields and asked.repairs < self.repairs:
             asked.repairs += 1
             asked.say(f"repair: {error.message}")
-            return with_objection(request, str(error.context.get("reply", "")), error=error)
+            return with_objection(request, reply, error=error)
         if asked.fallback is not None or isinstance(asked.adapter, JSONAdapter | ToolAdapter):
             raise error
         asked.fallback = Fallback(source=asked.adapter.name, target=_FALLBACK.name, reason=error.message)

@@ -45,7 +45,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A typed action; immutable, and safe to call from many tasks at once."""
+    """A typed action; immutable, and safe to call from many tasks at once. `module` is what runs, where it is one."""
 
     name: str
     description: str
@@ -53,6 +53,7 @@ class Tool:
     call: Callable[..., Any]
     policy: Policy = Policy()
     clock: Clock = _CLOCK
+    module: Runnable | None = None
 
     @classmethod
     def from_function(
@@ -72,13 +73,14 @@ class Tool:
     def from_module(cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None) -> "Tool":
         """Return the tool that runs `module`: an agent as a tool of another. Usage and trace nest."""
         signature = module.contract()
-
-        async def call(**arguments: Any) -> Any:  # noqa: ANN401
-            outputs = dict(await module.acall(**arguments))
-            return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-        said = description or signature.instructions
-        return cls(name=name, description=said, signature=signature, call=call, policy=policy or Policy())
+        return cls(
+            name=name,
+            description=description or signature.instructions,
+            signature=signature,
+            call=_ModuleCall(module),
+            policy=policy or Policy(),
+            module=module,
+        )
 
     @classmethod
     def of(cls, given: "Tool | Callable[..., Any]") -> "Tool":
@@ -115,7 +117,7 @@ class Tool:
         limit = None
         try:
             async with asyncio.timeout(self.policy.timeout) as limit:
-                if inspect.iscoroutinefunction(self.call):
+                if _is_async(self.call):
                     return await self.call(**values)
                 return await asyncio.to_thread(self.call, **values)
         except TimeoutError as error:
@@ -126,6 +128,21 @@ class Tool:
             raise ToolError(f"{self.name} failed: {error.message}") from error
         except Exception as error:
             raise ToolError(f"{self.name} failed: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _ModuleCall:
+    """Runs a module and returns its outputs; a single one bare. A value, so that a copy runs the copied module."""
+
+    module: Runnable
+
+    async def __call__(self, **arguments: Any) -> Any:  # noqa: ANN401
+        outputs = dict(await self.module.acall(**arguments))
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _is_async(call: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
 
 
 async def _awaited(value: "T | Awaitable[T]") -> T:

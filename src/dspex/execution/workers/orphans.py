@@ -12,7 +12,7 @@ _PROC = Path("/proc")
 
 def run_mark() -> str:
     """Return a mark for the children of this process: its pid, its start time and a random part."""
-    return f"{os.getpid()}:{_start_time(os.getpid()) or 0}:{uuid.uuid4().hex}"
+    return f"{os.getpid()}:{start_time(os.getpid()) or 0}:{uuid.uuid4().hex}"
 
 
 def sweep() -> list[int]:
@@ -43,10 +43,23 @@ def _is_orphan(folder: Path) -> bool:
     if mark is None:
         return False
     pid, started, *_ = (*mark.decode("ascii", "replace").split(":"), "", "")
-    return pid.isdigit() and started.isdigit() and _start_time(int(pid)) != int(started)
+    return pid.isdigit() and started.isdigit() and start_time(int(pid)) != int(started)
 
 
-def _start_time(pid: int) -> int | None:
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process that had `pid` when it was started still runs; `started` 0 asks for the pid alone."""
+    if _PROC.is_dir():
+        return start_time(pid) is not None and started in {0, start_time(pid)}
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def start_time(pid: int) -> int | None:
     """Return when `pid` was started, in clock ticks since boot; None where there is no such process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")

@@ -4,6 +4,7 @@ Everything else is derived from a signature: prompts, validators, schemas, rows,
 room but `records` and `variables`.
 """
 
+from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field, Input, Output
 from dspex.language.signatures.json_schema import type_schema
 from dspex.language.signatures.rendering import type_text
@@ -14,6 +15,7 @@ from dspex.language.signatures.validation import Mode, Validator
 __all__ = [
     "MISSING",
     "Field",
+    "FieldCheck",
     "Input",
     "Mode",
     "Output",

@@ -34,6 +34,10 @@ def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozens
                 )
         seen |= {field.name, field.wire_name}
         _check_type(signature, field, at=at)
+        if field.checks and field.role == "input":
+            raise SignatureError(
+                f"signature {signature!r}: the input {field.name!r} has a check; a check is of an output", field=at
+            )
         made.append(_with_checked_default(signature, field, at=at))
     return tuple(made)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.errors import SignatureError
+from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged
 
@@ -36,7 +37,24 @@ def _field_to_dict(field: Field) -> dict[str, Any]:
         data["alias"] = field.alias
     if field.default is not MISSING:
         data["default"] = plain(field.default)
+    if field.checks:
+        data["checks"] = [_check_to_dict(check) for check in field.checks]
     return data
+
+
+def _check_to_dict(check: FieldCheck) -> dict[str, Any]:
+    data: dict[str, Any] = {"target": check.target}
+    if check.message:
+        data["message"] = check.message
+    if not check.is_required:
+        data["required"] = False
+    return data
+
+
+def _check_from_dict(data: Mapping[str, Any]) -> FieldCheck:
+    return FieldCheck(
+        target=_text(data["target"]), message=_text(data.get("message", "")), is_required=data.get("required", True)
+    )
 
 
 def _field_from_dict(data: Mapping[str, Any]) -> Field:
@@ -49,6 +67,7 @@ def _field_from_dict(data: Mapping[str, Any]) -> Field:
         desc=_text(data.get("desc", "")),
         alias=None if data.get("alias") is None else _text(data["alias"]),
         default=data.get("default", MISSING),
+        checks=tuple(_check_from_dict(check) for check in data.get("checks", ())),
     )
 
 

@@ -66,4 +66,12 @@ def _field(owner: str, name: str, *, hint: Any, mark: Any) -> Field:  # noqa: AN
         type_ = with_rules(from_annotation(hint), dict(mark.constraints))
     except SignatureError as error:
         raise SignatureError(f"{owner}.{name}: {error.message}", **error.context) from None
-    return Field(name=name, type=type_, role=mark.role, desc=mark.desc, default=mark.default, alias=mark.alias)
+    return Field(
+        name=name,
+        type=type_,
+        role=mark.role,
+        desc=mark.desc,
+        default=mark.default,
+        alias=mark.alias,
+        checks=mark.checks,
+    )

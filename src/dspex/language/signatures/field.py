@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dspex.language.signatures.conditions import Conditions, FieldCheck, field_checks
 from dspex.language.signatures.types import MISSING, Type
 
 Role = Literal["input", "output"]
@@ -12,7 +13,8 @@ Role = Literal["input", "output"]
 class Field:
     """Name, type and role of a value that goes into a program or comes out of it.
 
-    `alias` is the name on the wire (in prompts and schemas) where it differs from the Python name.
+    `alias` is the name on the wire (in prompts and schemas) where it differs from the Python name. `checks` are kept
+    by whoever predicts the value, not by validation.
     """
 
     name: str
@@ -21,6 +23,7 @@ class Field:
     desc: str = ""
     default: Any = MISSING
     alias: str | None = None
+    checks: tuple[FieldCheck, ...] = ()
 
     @property
     def wire_name(self) -> str:
@@ -42,6 +45,7 @@ class Mark:
     default: Any
     alias: str | None
     constraints: tuple[tuple[str, Any], ...]
+    checks: tuple[FieldCheck, ...] = ()
 
 
 def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
@@ -56,6 +60,27 @@ def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, *
     return Mark(role="input", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
 
 
-def Output(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
-    """Mark a field of a signature class as an output; the arguments are those of `Input`."""
-    return Mark(role="output", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
+def Output(  # noqa: N802
+    desc: str = "",
+    *,
+    default: Any = MISSING,  # noqa: ANN401
+    alias: str | None = None,
+    check: Conditions | None = None,
+    suggest: Conditions | None = None,
+    **constraints: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Mark a field of a signature class as an output.
+
+    Args:
+        desc: what the value means, for the model to read.
+        default: the value where none is given.
+        alias: the name that models see, where it is not the Python name.
+        check: a function of the value that returns whether it holds up, or raises `ValueError`; or `(function,
+            message)`, or a list of these. Where it does not, the predictor that made it is asked again with the
+            message, at most twice, as by `Assert`.
+        suggest: the same, but what does not hold up is only noted, as by `Suggest`.
+        constraints: rules of the field's type, such as `ge=0` or `max_length=200`.
+    """
+    checks = field_checks(check, is_required=True) + field_checks(suggest, is_required=False)
+    rules = tuple(sorted(constraints.items()))
+    return Mark(role="output", desc=desc, default=default, alias=alias, constraints=rules, checks=checks)

@@ -22,6 +22,7 @@ from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.checks import checked_fields, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
+from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.declaration import own_fields
 from dspex.language.signatures.editing import FieldOptions, field_said, made_field, updated_field
 from dspex.language.signatures.field import Field, Role
@@ -212,6 +213,11 @@ class Signature:
         return Validator(f"the outputs of {self.name!r}", list(self.output_fields.values()))
 
     @_View
+    def output_checks(self) -> tuple[tuple[str, FieldCheck], ...]:
+        """What the values of outputs have to hold up to: (field, check) pairs."""
+        return tuple((name, check) for name, field in self.output_fields.items() for check in field.checks)
+
+    @_View
     def content_hash(self) -> str:
         """BLAKE2b-256 over the canonical JSON of `to_dict()`, without the name: the same contract, the same hash."""
         from dspex.language.records.canonical import content_hash
@@ -247,7 +253,7 @@ class Signature:
     def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with one more field, the last of its role. `type_` is an annotation or type text.
 
-        `options` are `role` ("output" unless said), `desc`, `default`, `alias` and `constraints`.
+        `options` are `role` ("output" unless said), `desc`, `default`, `alias`, `constraints`, `check` and `suggest`.
         """
         return self._changed([*self.fields.values(), made_field(name, type_, options)])
 
@@ -337,7 +343,10 @@ class Signature:
 
     @_Operation
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole signature as JSON-ready data, from which `from_dict` rebuilds an equal one with no code."""
+        """Return the whole signature as JSON-ready data, from which `from_dict` rebuilds an equal one with no code.
+
+        A check, which is code, goes by its import path; `build` loads it from the code root.
+        """
         return {
             "format": FORMAT,
             "name": self.name,

@@ -1,5 +1,6 @@
 """Values against fields: one compiled validator for each side of a signature, all errors at once."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +18,10 @@ Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 class Validator:
     """Checks a mapping against fields. Each mode is compiled once, when first used; safe to share between threads.
 
-    `compilations` counts them. Threads that meet at the very first call may each compile; one result is kept.
+    `compilations` counts them.
     """
 
-    __slots__ = ("_checks", "_core", "_fields", "_serializer", "compilations", "what")
+    __slots__ = ("_checks", "_compiling", "_core", "_fields", "_serializer", "compilations", "what")
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
         """Remember `fields`; `what` ("the inputs of 'QA'") begins every error."""
@@ -28,6 +29,7 @@ class Validator:
         self.compilations = 0
         self._fields = {field.name: field for field in fields}
         self._checks: dict[str, Check] = {}
+        self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
         self._serializer: SchemaSerializer | None = None
 
@@ -112,12 +114,15 @@ class Validator:
             raise InvalidError(f"a mode is 'coerce' or 'strict', not {mode!r}")
         from pydantic_core import SchemaValidator
 
-        schema = fields_core_schema(self.fields, mode)
-        validator: SchemaValidator = SchemaValidator(schema)
-        self.compilations += 1
-        if mode == "coerce":
-            self._core = schema
-        return self._checks.setdefault(mode, validator.validate_python)
+        with self._compiling:  # taken at first calls only: a thread that comes second finds the result
+            if mode not in self._checks:
+                schema = fields_core_schema(self.fields, mode)
+                validator: SchemaValidator = SchemaValidator(schema)
+                self.compilations += 1
+                if mode == "coerce":
+                    self._core = schema
+                self._checks[mode] = validator.validate_python
+        return self._checks[mode]
 
     def _invalid(self, error: ValueError) -> InvalidError:
         from dspex.language.signatures.problems import invalid

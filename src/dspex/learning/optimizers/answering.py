@@ -10,7 +10,7 @@ from dspex import errors
 from dspex.errors import BudgetError, ConflictError, ModelError
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import Budget, ask_within
-from dspex.language.records import Usage
+from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import Journal
@@ -84,6 +84,8 @@ class Answers:
                     "usage": msgspec.to_builtins(response.usage),
                     "finish": response.finish_reason,
                 }
+                if response.tool_calls:
+                    entry["tools"] = msgspec.to_builtins(response.tool_calls)
                 self._book(response.usage)
             except BudgetError as error:
                 self.made -= 1
@@ -106,6 +108,7 @@ def _response(entry: Mapping[str, Any]) -> Response:
             usage=msgspec.convert(entry["usage"], Usage),
             model=entry["model"],
             finish_reason=entry.get("finish"),
+            tool_calls=msgspec.convert(entry.get("tools", ()), tuple[ToolCall, ...]),
         )
     except (KeyError, msgspec.ValidationError) as error:
         raise ConflictError(f"this is no answer of a search: {entry!r}") from error
@@ -118,7 +121,7 @@ class AnsweredModel:
         """Take the model, the answers it shares with the whole search, and what sets its calls apart."""
         self.model = model
         self.name = model.name
-        self.capabilities = model.capabilities
+        self.capabilities = model.capabilities - {"streaming"}  # an answer is whole, old or new
         self._answers = answers
         self._salt = salt
 

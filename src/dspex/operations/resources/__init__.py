@@ -3,29 +3,31 @@
 One description of each resource; tables, API types and documentation are derived from it.
 """
 
-from dspex.operations.resources.actions import ACTIONS, Action, Operations
+from dspex.operations.resources.access import LOCAL, Actor
+from dspex.operations.resources.actions import Action
 from dspex.operations.resources.domain import DOMAIN, Domain
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, SignatureRecord
+from dspex.operations.resources.execution import ExecutionRecord
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
+from dspex.operations.resources.operations import Floor, Operations
 from dspex.operations.resources.ports import Insert, Query, Store, Update
 from dspex.operations.resources.recorded import RecordedModule
 from dspex.operations.resources.resource import Resource
 
 __all__ = [
-    "ACTIONS",
     "DOMAIN",
+    "LOCAL",
     "Action",
+    "Actor",
     "CreateProgram",
     "Domain",
     "ExecuteProgram",
     "ExecutionRecord",
+    "Floor",
     "Insert",
     "Operations",
-    "ProgramRecord",
     "Query",
     "RecordedModule",
     "Resource",
-    "SignatureRecord",
     "Store",
     "Update",
 ]

@@ -1,17 +1,33 @@
-"""The list of all resources."""
+"""The list of all resources, and of what can be done to them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord, SignatureRecord
-from dspex.operations.resources.resource import Resource, Transition
+from dspex.operations.resources.actions import Action
+from dspex.operations.resources.dataset import DATASET
+from dspex.operations.resources.evaluation import EVALUATION
+from dspex.operations.resources.execution import EXECUTION
+from dspex.operations.resources.job_actions import JOB_ACTIONS
+from dspex.operations.resources.job_worker import JOB_WORKER
+from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
+from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.signature import SIGNATURE
+from dspex.operations.resources.stored import STORED_ACTIONS
+from dspex.operations.resources.tenancy import API_KEY, SECRET, WORKSPACE
+from dspex.operations.resources.tenants import TENANCY_ACTIONS
+from dspex.operations.resources.trail import AUDIT_ENTRY, EVENT
 
 
 class Domain(Mapping[str, Resource[Any]]):
-    """Resources by name, in an order in which no resource refers to a later one but by a nullable attribute."""
+    """Resources by name, in an order in which no resource refers to a later one, and the table of all actions.
 
-    def __init__(self, *resources: Resource[Any]) -> None:
+    Tables, API types, routes and documentation are derived from it.
+    """
+
+    def __init__(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> None:
         self._resources = {resource.name: resource for resource in resources}
+        self.actions = actions
 
     def __getitem__(self, name: str) -> Resource[Any]:
         return self._resources[name]
@@ -26,55 +42,24 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return the resource whose rows are of class `entity`."""
         return next(resource for resource in self._resources.values() if resource.entity is entity)
 
+    def extended(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> "Domain":
+        """Return this domain with more resources and actions."""
+        return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
 
-SIGNATURE = Resource(
-    name="signature",
-    plural="signatures",
-    entity=SignatureRecord,
-    transitions={
-        "activate": Transition(("draft",), "active"),
-        "deprecate": Transition(("active",), "deprecated"),
-    },
-    unique=(("workspace", "name", "version"),),
-    hidden=("workspace", "lock_version"),
+
+DOMAIN = Domain(
+    WORKSPACE,
+    API_KEY,
+    SECRET,
+    SIGNATURE,
+    PROGRAM,
+    PROGRAM_VERSION,
+    EXECUTION,
+    DATASET,
+    EVALUATION,
+    OPTIMIZATION_JOB,
+    JOB_WORKER,
+    EVENT,
+    AUDIT_ENTRY,
+    actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )
-PROGRAM = Resource(
-    name="program",
-    plural="programs",
-    entity=ProgramRecord,
-    transitions={
-        "initialize": Transition(("draft", "error"), "initializing"),
-        "become_ready": Transition(("initializing",), "ready"),
-        "fail": Transition(("draft", "initializing", "ready"), "error"),
-        "execute": Transition(("ready",), "ready"),
-        "archive": Transition(("ready",), "archived"),
-    },
-    references={"signature_id": "signature"},
-    pointers={"current_version_id": "program_version"},
-    unique=(("workspace", "name"),),
-    hidden=("workspace", "lock_version"),
-)
-PROGRAM_VERSION = Resource(
-    name="program_version",
-    plural="program_versions",
-    entity=ProgramVersionRecord,
-    references={"program_id": "program"},
-    unique=(("program_id", "number"),),
-    hidden=("workspace", "lock_version"),
-)
-EXECUTION = Resource(
-    name="execution",
-    plural="executions",
-    entity=ExecutionRecord,
-    transitions={
-        "start": Transition(("pending",), "running"),
-        "complete": Transition(("running",), "completed"),
-        "fail": Transition(("pending", "running"), "failed"),
-        "cancel": Transition(("pending", "running"), "cancelled"),
-        "interrupt": Transition(("pending", "running"), "interrupted"),
-    },
-    references={"program_id": "program", "program_version_id": "program_version"},
-    indexes=(("program_id", "created_at"), ("workspace", "created_at"), ("status",)),
-    hidden=("workspace", "lock_version"),
-)
-DOMAIN = Domain(SIGNATURE, PROGRAM, PROGRAM_VERSION, EXECUTION)

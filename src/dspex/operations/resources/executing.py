@@ -11,15 +11,15 @@ import msgspec
 
 from dspex.clock import Clock
 from dspex.errors import DspexError, ExecutionError, InvalidError, NotFoundError, boundary, shorten
-from dspex.execution.backends import Backend
+from dspex.execution.backends import Backends, Choice
 from dspex.execution.context import RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
-from dspex.operations.resources.domain import EXECUTION, PROGRAM, PROGRAM_VERSION
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.ports import Insert, Store, Update
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 
 
 class Executor:
@@ -29,7 +29,7 @@ class Executor:
         self,
         store: Store,
         *,
-        backends: Mapping[str, Backend],
+        backends: Backends,
         context: RunContext,
         clock: Clock,
         new_id: Callable[[], UUID],
@@ -63,28 +63,32 @@ class Executor:
             return self._values[version.id]
         return self._values[key]
 
-    async def execute(self, program: ProgramRecord, inputs: Mapping[str, Any]) -> ExecutionRecord:
-        """Run `program` once; see `Operations.execute_program`."""
+    async def execute(
+        self, program: ProgramRecord, inputs: Mapping[str, Any], *, backend: str | None = None
+    ) -> ExecutionRecord:
+        """Run `program` once, on `backend` where one is asked for; see `Operations.execute_program`."""
         PROGRAM.step("execute", program.status)
         value = await self.value_of(program)
+        choice = self._backends.choose(value, stored=program.backend, asked=backend)
         try:
             validated = value.signature.validate_inputs(inputs)
         except InvalidError as error:
-            refused = self._record(program, _json_ready(inputs))
+            refused = self._record(program, _json_ready(inputs), choice)
             failed = self._ended(refused, error=error)
             await self._store.write(Insert(failed), self._counted(program, failed))
             raise InvalidError(error.message, errors=error.fields, execution_id=str(failed.id)) from None
-        running = self._record(program, value.signature.input_validator.dump(validated))
+        running = self._record(program, value.signature.input_validator.dump(validated), choice)
         await self._store.write(Insert(running))
-        return await self._run(program, running, value=value, inputs=validated)
+        return await self._run(program, running, choice=choice, inputs=validated)
 
     async def _run(
-        self, program: ProgramRecord, running: ExecutionRecord, *, value: Program, inputs: Mapping[str, Any]
+        self, program: ProgramRecord, running: ExecutionRecord, *, choice: Choice, inputs: Mapping[str, Any]
     ) -> ExecutionRecord:
         try:
             with boundary(ExecutionError, f"program {program.name!r} failed"):
-                prediction = await self._on_backend(program.backend, value, inputs)
-            ended = self._ended(running, prediction=prediction, signature=value.signature)
+                handle = await choice.backend.create_program(choice.program)
+                prediction = await choice.backend.execute_program(handle, inputs, self._context)
+            ended = self._ended(running, prediction=prediction, signature=choice.program.signature)
         except DspexError as error:
             ended = self._ended(running, error=error)
         except asyncio.CancelledError:
@@ -93,12 +97,7 @@ class Executor:
         await self._close(program, ended)
         return ended
 
-    async def _on_backend(self, name: str, value: Program, inputs: Mapping[str, Any]) -> Prediction:
-        backend = self._backends[name]
-        handle = await backend.create_program(value)
-        return await backend.execute_program(handle, inputs, self._context)
-
-    def _record(self, program: ProgramRecord, inputs: dict[str, Any]) -> ExecutionRecord:
+    def _record(self, program: ProgramRecord, inputs: dict[str, Any], choice: Choice) -> ExecutionRecord:
         if program.current_version_id is None:
             raise NotFoundError(f"program {program.name!r} has no version")
         now = self._clock.now()
@@ -110,7 +109,7 @@ class Executor:
             program_id=program.id,
             program_version_id=program.current_version_id,
             status="running",
-            backend=program.backend,
+            backend=choice.name,
             inputs=inputs,
             started_at=now,
         )
@@ -130,7 +129,9 @@ class Executor:
             values |= {"status": EXECUTION.step("fail", running.status), "error": error.to_dict()}
         elif prediction is not None and signature is not None:
             usage = prediction.usage
-            outputs = signature.output_validator.dump(signature.validate_outputs(prediction.to_dict()))
+            found = prediction.to_dict()  # dspy's modules give more than their signatures say, such as a trajectory
+            known = {name: found[name] for name in signature.output_fields if name in found}
+            outputs = signature.output_validator.dump(signature.validate_outputs(known))
             values |= {
                 "status": EXECUTION.step("complete", running.status),
                 "outputs": outputs,

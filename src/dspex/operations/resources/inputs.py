@@ -9,8 +9,10 @@ from uuid import UUID
 class CreateProgram:
     """Make a program of one module.
 
-    `signature` is a string form ("question -> answer: str") or the name of a stored signature; `configuration` holds
-    settings of the module (temperature, max_tokens, model, adapter) and may hold "instructions" and "demos".
+    `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module` is predict,
+    chain_of_thought, react or program_of_thought (the last on the backend dspy only). `configuration` holds settings of
+    the module (temperature, max_tokens, model, adapter) and may hold "instructions", "demos", and "isolation":
+    "process" to run it in a worker.
     """
 
     name: str
@@ -23,8 +25,12 @@ class CreateProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecuteProgram:
-    """Run the current version of a program, named by id or by name, on inputs by field name."""
+    """Run the current version of a program, named by id or by name, on inputs by field name.
+
+    `backend` says where this one run takes place, whatever the program's record says.
+    """
 
     inputs: dict[str, Any]
     program_id: UUID | None = None
     name: str | None = None
+    backend: str | None = None

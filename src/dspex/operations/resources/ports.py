@@ -1,11 +1,12 @@
 """What actions need of a database, and nothing more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.trail import EventRecord
 
 E = TypeVar("E")
 
@@ -21,7 +22,8 @@ class Insert:
 class Update:
     """Change one row: `values` replace, `increments` are added in the database.
 
-    Where `statuses` are given, the row has to be in one of them; otherwise nothing of the whole write happens.
+    Where `statuses` are given, the row has to be in one of them, and it has to equal `expected`; otherwise nothing of
+    the whole write happens.
     """
 
     resource: Resource[Any]
@@ -29,6 +31,7 @@ class Update:
     values: Mapping[str, Any] = field(default_factory=dict)
     increments: Mapping[str, int] = field(default_factory=dict)
     statuses: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
 
 Change = Insert | Update
@@ -53,6 +56,10 @@ class Store(Protocol):
     Every method may raise `StorageError` (the database is locked, read-only, full or gone).
     """
 
+    def resource_of(self, entity: object) -> Resource[Any]:
+        """Return the resource of which `entity` is a row."""
+        ...
+
     async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
         """Return the row whose attributes equal `key`, or None. `key` is the id or a unique group."""
         ...
@@ -69,7 +76,40 @@ class Store(Protocol):
         """Make all changes or none; returns when they are committed.
 
         Raises:
-            ConflictError: a unique group exists already, or a row is in another state than an update needs.
+            ConflictError: a unique group exists already, or a row is not as an update needs it.
             NotFoundError: an update names no row.
         """
+        ...
+
+
+class Feed(Protocol):
+    """Events as they are committed, by this process or another one."""
+
+    def follow(
+        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: UUID | None = None
+    ) -> AsyncIterator[EventRecord]:
+        """Give each event of a topic once, from the one behind the cursor `after` on (None: from now on), without end.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
+        ...
+
+
+class JobEngine(Protocol):
+    """Runs durable jobs: rows with a state machine (an evaluation, an optimization) whose work is a handler elsewhere.
+
+    The row is the job: it is written as queued first, by the caller, and the engine moves it on from there.
+    """
+
+    async def enqueue(self, resource: Resource[Any], job_id: UUID) -> None:
+        """Take note of a queued row; taking note twice is once. A row that nobody noted is found by the engine itself.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
+        ...
+
+    async def stop(self, resource: Resource[Any], job_id: UUID) -> None:
+        """Make the worker that runs the job stop within a second; its row is paused or cancelled already."""
         ...

@@ -1,7 +1,7 @@
 """Programs and signatures come into the store."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,23 +14,22 @@ from dspex.errors import (
     SignatureError,
     suggest,
 )
-from dspex.execution.modules import Predict
-from dspex.language.programs import Program
+from dspex.execution.backends import Backends
+from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
+from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
-from dspex.operations.resources.domain import PROGRAM, PROGRAM_VERSION, SIGNATURE
-from dspex.operations.resources.entities import ProgramRecord, ProgramVersionRecord, SignatureRecord
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
 
-MODULES = ("predict",)
+MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
 
 
 class Programs:
     """Creates and versions programs. Equal contents are stored once: saving them again changes nothing."""
 
-    def __init__(
-        self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Mapping[str, object]
-    ) -> None:
+    def __init__(self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Backends) -> None:
         """Take the collaborators; `backends` are those that a program may name."""
         self._store = store
         self._clock = clock
@@ -43,16 +42,18 @@ class Programs:
         _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
         _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
         settings = dict(given.configuration)
-        demos, instructions = settings.pop("demos", []), settings.pop("instructions", given.instructions)
-        if instructions:
+        backend = _isolated(settings.pop("isolation", "inline"), given.backend)
+        if instructions := settings.pop("instructions", given.instructions):
             signature = signature.with_instructions(instructions)
+        if given.module == "program_of_thought":
+            _check(backend == "dspy", "module", given.module, "a module of this backend; choose the backend 'dspy'")
         try:
-            program = Predict(signature, demos=demos, **settings).to_program(given.name)
+            program = _program(given.module, signature, settings, name=given.name)
         except (DefinitionError, TypeError) as error:
             raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
         if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
             raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
-        return await self._insert(program, workspace=workspace, backend=given.backend, module=given.module)
+        return await self._insert(program, workspace=workspace, backend=backend, module=given.module)
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
@@ -91,7 +92,7 @@ class Programs:
         return record
 
     async def _insert(self, program: Program, *, workspace: str, backend: str, module: str) -> ProgramRecord:
-        _check(backend in self._backends, "backend", backend, f"one of: {', '.join(self._backends)}")
+        self._backends.check(backend)
         signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
         now = self._clock.now()
         record = ProgramRecord(
@@ -185,6 +186,24 @@ class Programs:
             definition=data,
         )
         return record, Insert(record)
+
+
+def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
+    made: dict[str, Callable[..., Module]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
+    if module in made:
+        return made[module](signature, **settings).to_program(name)
+    if module == "react":
+        return ReAct(signature, (), **settings).to_program(name)
+    if unknown := settings.keys() - {"max_iters"}:
+        raise DefinitionError(f"program_of_thought has no setting {min(unknown)!r}; it has: max_iters")
+    root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
+    return Program(name=name, signature=signature, root=root)
+
+
+def _isolated(isolation: object, backend: str) -> str:
+    """Return the backend of a program that says how it is isolated."""
+    _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
+    return "isolated" if isolation == "process" and backend == "native" else backend
 
 
 def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917

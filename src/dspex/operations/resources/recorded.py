@@ -13,8 +13,9 @@ from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction, Trace, Usage
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment
-from dspex.operations.resources.actions import Operations
-from dspex.operations.resources.entities import ExecutionRecord, ProgramRecord
+from dspex.operations.resources.execution import ExecutionRecord
+from dspex.operations.resources.operations import Operations
+from dspex.operations.resources.program import ProgramRecord
 
 
 class RecordedModule(Module):
@@ -23,10 +24,11 @@ class RecordedModule(Module):
     The version is stored at the first call; a variant made by `assign` is a version of the same program.
     """
 
-    def __init__(self, operations: Operations, program: Program) -> None:
-        """Take the services and the program; nothing is stored yet."""
+    def __init__(self, operations: Operations, program: Program, *, backend: str | None = None) -> None:
+        """Take the services and the program, and where it runs if that is asked for; nothing is stored yet."""
         self._operations = operations
         self._program = program
+        self._backend = backend
         self._lock = asyncio.Lock()
         self._record: ProgramRecord | None = None
 
@@ -45,7 +47,7 @@ class RecordedModule(Module):
 
     def assign(self, values: Assignment) -> Self:
         """Return a variant of the program with other values for some variables."""
-        return type(self)(self._operations, self._program.assign(values))
+        return type(self)(self._operations, self._program.assign(values), backend=self._backend)
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Execute the program once; the services' own context decides over `context`.
@@ -55,7 +57,7 @@ class RecordedModule(Module):
             ExecutionError: the execution failed; its id is in the error's context.
         """
         del context
-        ended = await self._operations.execute_record(await self.stored(), inputs)
+        ended = await self._operations.execute_record(await self.stored(), inputs, backend=self._backend)
         if ended.status != "completed":
             message = (ended.error or {}).get("message", f"the execution is {ended.status}")
             raise ExecutionError(str(message), execution_id=str(ended.id))

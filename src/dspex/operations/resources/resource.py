@@ -6,10 +6,12 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from dspex.errors import ConflictError, InternalError
+from dspex.operations.resources.access import Scope
 
 E = TypeVar("E")
 AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json"]
@@ -23,6 +25,17 @@ _KINDS: dict[Any, AttributeKind] = {
     dict: "json",
     list: "json",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What every row has. `workspace` is the tenant; `lock_version` counts the changes."""
+
+    id: UUID
+    workspace: str
+    created_at: datetime
+    updated_at: datetime
+    lock_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,9 @@ class Resource(Generic[E]):
 
     Attributes are the dataclass fields of `entity`; the field `status`, where there is one, is its state. `references`
     maps attributes to the resources that they point to; `pointers` does so without a foreign key, where two resources
-    point to each other. `unique` lists the groups of attributes that no two rows share.
+    point to each other. `unique` lists the groups of attributes that no two rows share. `hidden` attributes are shown
+    nowhere: not in an API, not in the audit trail. Reading takes the scope `reading`. The audit trail holds every
+    change of a resource that `is_audited`; one that `is_internal` has a table and no API.
     """
 
     name: str
@@ -60,15 +75,28 @@ class Resource(Generic[E]):
     pointers: Mapping[str, str] = field(default_factory=dict)
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
-    hidden: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ("workspace", "lock_version")
+    reading: Scope = "read"
+    is_audited: bool = True
+    is_internal: bool = False
 
-    @property
+    @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
         """All attributes in the order of the entity's fields."""
         hints = typing.get_type_hints(self.entity)
         return tuple(
             _attribute(part.name, hints[part.name]) for part in dataclasses.fields(typing.cast("Any", self.entity))
         )
+
+    @cached_property
+    def shown(self) -> tuple[Attribute, ...]:
+        """The attributes that surfaces show."""
+        return tuple(part for part in self.attributes if part.name not in self.hidden)
+
+    @cached_property
+    def filterable(self) -> tuple[Attribute, ...]:
+        """The attributes by whose value rows are found."""
+        return tuple(part for part in self.shown if part.kind in {"uuid", "text"} and part.name != "id")
 
     def step(self, action: str, status: str) -> str:
         """Return the state after `action` in state `status`.

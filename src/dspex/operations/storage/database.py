@@ -3,14 +3,19 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dspex.errors import ConflictError, StorageError
+from dspex.errors import ConfigurationError, ConflictError, StorageError
+from dspex.operations.storage.driver import Driver
+from dspex.operations.storage.grouping import Grouping
+from dspex.operations.storage.postgres import PostgresDriver
+from dspex.operations.storage.sqlite import SQLiteDriver
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
@@ -22,11 +27,35 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        """Take an SQLAlchemy URL with an async driver; nothing is opened yet."""
-        self.url = sa.make_url(url)
-        self.engine: AsyncEngine = create_async_engine(self.url, json_serializer=_to_json, json_deserializer=json.loads)
+        """Take a URL (postgresql://user:password@host/name, or sqlite+aiosqlite:///file); nothing is opened yet.
+
+        Raises:
+            ConfigurationError: the URL is none, or its driver is not installed.
+        """
+        try:
+            self.url = sa.make_url(url)
+        except ArgumentError:
+            raise ConfigurationError("the database URL cannot be read; write postgresql://user@host/name") from None
+        self.driver: Driver = self._driver(url)
+        self.writes = Grouping(self.driver.apply)
+
+    def _driver(self, url: str) -> Driver:
         if self.is_sqlite:
-            sa.event.listen(self.engine.sync_engine, "connect", _set_pragmas)
+            mode = self.url.query.get("mode")
+            file = f"{self.url.database}?mode={mode}" if mode else str(self.url.database)
+            return SQLiteDriver(file, mend=self.told)
+        return PostgresDriver(url, mend=self.told)
+
+    @cached_property
+    def engine(self) -> AsyncEngine:
+        """Connections for what is not a row: the schema, and statements of one's own."""
+        options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
+        if isinstance(self.driver, PostgresDriver):
+            return create_async_engine("postgresql+asyncpg://", async_creator=self.driver.connect, **options)
+        engine = create_async_engine(self.url, **options)
+        sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
+        sa.event.listen(engine.sync_engine, "begin", _begin)
+        return engine
 
     @classmethod
     def embedded(cls, file: Path) -> "Database":
@@ -50,36 +79,64 @@ class Database:
         Raises:
             StorageError: the database cannot be read.
         """
-        with self._errors("read"):
+        with self.errors("read"):
             async with self.engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    async def writing(self, begin: str = "BEGIN IMMEDIATE") -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction that is committed at the end of the block, or undone.
+
+        `begin` is how SQLite begins it.
 
         Raises:
             ConflictError: a unique group exists already.
             StorageError: the database cannot be written.
         """
-        with self._errors("write"):
-            async with self.engine.begin() as connection:
+        with self.errors("write"):
+            async with self.engine.connect() as connection:
+                await connection.execution_options(dspex_begin=begin)
+                async with connection.begin():
+                    yield connection
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection like `writing`, on which SQLite lets tables be made anew while others refer to them."""
+        if not self.is_sqlite:
+            async with self.writing() as connection:
                 yield connection
+            return
+        try:
+            async with self.writing("PRAGMA foreign_keys=OFF; BEGIN IMMEDIATE") as connection:
+                yield connection
+                broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
+                if broken:
+                    raise StorageError(f"the migration would leave references to nothing: {broken[:3]}")
+        finally:
+            await self.engine.dispose()  # no later user of this connection may find the references unchecked
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self.engine.dispose()
+        """Finish the writes that wait, and close all connections."""
+        await self.writes.aclose()
+        await self.driver.aclose()
+        if "engine" in self.__dict__:
+            await self.engine.dispose()
+
+    def told(self, doing: str, text: str) -> StorageError:
+        """Return what the database said as our error, with what can be done about it."""
+        return StorageError(f"cannot {doing} the database {self.shown!r}: {_mend(text)}")
 
     @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
+    def errors(self, doing: str) -> Iterator[None]:
+        """Attribute the errors of the database and of its driver inside the block."""
         try:
             yield
         except IntegrityError as error:
             raise ConflictError(f"this exists already, or refers to what does not: {error.orig}") from error
         except DBAPIError as error:
-            raise StorageError(f"cannot {doing} the database {self.shown!r}: {_mend(str(error.orig))}") from error
+            raise self.told(doing, str(error.orig)) from error
         except (SQLAlchemyError, OSError) as error:
-            raise StorageError(f"cannot {doing} the database {self.shown!r}: {error}") from error
+            raise self.told(doing, str(error)) from error
 
 
 _MENDS = {
@@ -100,7 +157,15 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _begin(connection: sa.Connection) -> None:
+    # The driver would begin late, and not at all before a change of the schema; a writer that first reads and then
+    # finds another writer before it could not wait for it.
+    for statement in connection.get_execution_options().get("dspex_begin", "BEGIN").split("; "):
+        connection.exec_driver_sql(statement)
+
+
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+    connection.isolation_level = None  # `_begin` says when a transaction begins
     cursor = connection.cursor()
     try:
         for pragma in PRAGMAS:

@@ -1,68 +1,97 @@
 """Bringing a database to the schema that this version of dspex reads."""
 
 import asyncio
-import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from dspex.errors import StorageError
+from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
 
-HEAD = "0001"
+HEAD = "0002"
+REVISIONS = ("base", "0001", "0002")
 _FOLDER = Path(__file__).parent / "migrations"
+_LOCK = 7204107  # any number: whoever migrates a PostgreSQL database holds the advisory lock of this name
 
 
-async def migrate(database: Database, *, say: Callable[[str], None] = lambda _text: None) -> None:
-    """Bring the schema to `HEAD`; a database that is there already costs one query.
+async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None) -> None:
+    """Bring the schema to revision `to`, forward or back; a database that is there already costs one query.
 
-    An embedded database that has an older schema is copied beside itself first.
+    It happens whole or not at all, and two that migrate one database at once do it once. An embedded database that has
+    another schema is copied beside itself first.
 
     Raises:
-        StorageError: the database cannot be read or written, or was written by a later version of dspex.
+        ConfigurationError: there is no such revision.
+        SchemaError: it was written by a later version of dspex.
+        StorageError: the database cannot be read or written.
+    """
+    if to not in REVISIONS:
+        raise ConfigurationError(f"there is no revision {to!r}; revisions are: {', '.join(REVISIONS)}")
+    found = await revision(database)
+    if found == to or (found is None and to == "base"):
+        return
+    _refuse_later(database, found)
+    if found is not None and database.is_sqlite:
+        file = str(database.url.database)
+        copy = f"{file}.before-{to}"
+        with database.errors("copy"):
+            await asyncio.to_thread(_copy, file, copy)
+        say(f"the database had schema {found}; a copy is in {copy}")
+    async with database.migrating() as connection:
+        if not database.is_sqlite:
+            await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        await connection.run_sync(_move, to)
+
+
+async def require_head(database: Database) -> None:
+    """Return where the schema is the one that this dspex reads.
+
+    Raises:
+        SchemaError: it is another one; the message says what to do.
+        StorageError: the database cannot be read.
     """
     found = await revision(database)
-    if found == HEAD:
-        return
-    if found is not None and found > HEAD:
-        raise StorageError(f"the database {database.shown!r} has schema {found}, this dspex reads {HEAD}: update dspex")
-    if found is not None and database.is_sqlite:
-        copy = f"{database.url.database}.before-{HEAD}"
-        await asyncio.to_thread(shutil.copy2, str(database.url.database), copy)
-        say(f"the database had schema {found}; a copy is in {copy}")
-    async with database.writing() as connection:
-        await connection.run_sync(_upgrade)
+    _refuse_later(database, found)
+    if found != HEAD:
+        had = f"has schema {found}" if found else "has no tables of dspex yet"
+        raise SchemaError(f"the database {database.shown!r} {had}, this dspex reads {HEAD}: run `dspex migrate`")
 
 
 async def revision(database: Database) -> str | None:
     """Return the schema's revision, None for a database without one."""
     async with database.reading() as connection:
-        has_table = await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version"))
-        if not has_table:
-            return None
-        found = (await connection.execute(sa.text("SELECT version_num FROM alembic_version"))).scalar()
+        return await connection.run_sync(_revision)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     return None if found is None else str(found)
 
 
-def _upgrade(connection: sa.Connection, target: str = "head") -> None:
+def _refuse_later(database: Database, found: str | None) -> None:
+    if found is not None and found > HEAD:
+        raise SchemaError(f"the database {database.shown!r} has schema {found}, this dspex reads {HEAD}: update dspex")
+
+
+def _copy(file: str, copy: str) -> None:
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)  # a plain copy would miss what still stands in the log beside the file
+
+
+def _move(connection: sa.Connection, to: str) -> None:
     from alembic import command
-
-    command.upgrade(alembic_config(connection), target)
-
-
-def downgrade(connection: sa.Connection, target: str) -> None:
-    """Take the schema back to revision `target` ("base" for none), inside the caller's transaction."""
-    from alembic import command
-
-    command.downgrade(alembic_config(connection), target)
-
-
-def alembic_config(connection: sa.Connection):  # type: ignore[no-untyped-def]  # noqa: ANN201  # imported on demand
-    """Return Alembic's configuration over one open connection."""
     from alembic.config import Config
 
+    found = _revision(connection) or "base"  # asked again: another process may have moved it meanwhile
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
-    return config
+    if REVISIONS.index(found) < REVISIONS.index(to):
+        command.upgrade(config, to)
+    else:
+        command.downgrade(config, to)

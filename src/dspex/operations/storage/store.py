@@ -1,95 +1,62 @@
-"""The port `Store` on any database that SQLAlchemy Core speaks."""
+"""The port `Store` on any database that has a `Driver`."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from dspex.errors import ConflictError, NotFoundError
-from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
+from dspex.errors import InternalError
+from dspex.operations.resources import DOMAIN, Domain, Insert, Query, Resource
 from dspex.operations.resources.ports import Change
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.tables import TABLES
+from dspex.operations.storage.grouping import Step
+from dspex.operations.storage.statements import Statements
 
 E = TypeVar("E")
 
 
 class SQLStore:
-    """Rows in the tables of the domain; see `Store` for the promises."""
+    """Rows in the tables of a domain; see `Store` for the promises. All stores of one database share its writes."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database, which its owner closes."""
+    def __init__(self, database: Database, domain: Domain = DOMAIN) -> None:
+        """Take the database, which its owner closes, and the domain whose tables it has."""
         self._database = database
+        self._driver = database.driver
+        self._resources = {resource.entity: resource for resource in domain.values()}
+        self._statements = {resource.name: Statements(resource, self._driver.dialect) for resource in domain.values()}
+
+    def resource_of(self, entity: object) -> Resource[Any]:
+        """Return the resource of which `entity` is a row."""
+        found = self._resources.get(type(entity))
+        if found is None:
+            raise InternalError(f"{type(entity).__name__} is no entity of this store's domain")
+        return found
 
     async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
         """Return one row or None; see `Store.get`."""
-        table = TABLES[resource.name]
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_matching(table, key).limit(1))).mappings().first()
-        return None if row is None else resource.entity(**row)
+        statements = self._of(resource)
+        rows = await self._driver.rows(statements.get(key))
+        return statements.entity(rows[0]) if rows else None
 
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
         """Return rows; see `Store.select`."""
-        table = TABLES[resource.name]
-        # Ids are UUIDs of version 7: their order is that of creation, and they are their own cursor.
-        wanted = _matching(table, query.where).limit(query.limit)
-        wanted = wanted.order_by(table.c.id if query.oldest_first else table.c.id.desc())
-        if query.after is not None:
-            wanted = wanted.where(table.c.id > query.after if query.oldest_first else table.c.id < query.after)
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(wanted)).mappings().all()
-        return [resource.entity(**row) for row in rows]
+        statements = self._of(resource)
+        return [statements.entity(row) for row in await self._driver.rows(statements.select(query))]
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""
-        table = TABLES[resource.name]
-        wanted = _matching(table, where).with_only_columns(sa.func.count(table.c.id))
-        async with self._database.reading() as connection:
-            return int((await connection.execute(wanted)).scalar_one())
+        rows = await self._driver.rows(self._of(resource).count(where))
+        return int(rows[0][0])
 
     async def write(self, *changes: Change) -> None:
         """Make all changes in one transaction; see `Store.write`."""
-        async with self._database.writing() as connection:
-            for change in changes:
-                if isinstance(change, Insert):
-                    await connection.execute(*_insert(change))
-                else:
-                    await _update(connection, change)
+        await self._database.writes.write(
+            [
+                Step(
+                    self._of(self.resource_of(change.entity) if isinstance(change, Insert) else change.resource),
+                    change,
+                )
+                for change in changes
+            ]
+        )
 
-
-def _matching(table: sa.Table, where: Mapping[str, Any]) -> sa.Select[Any]:
-    wanted = sa.select(table)
-    for name, value in where.items():
-        column = table.c[name]
-        wanted = wanted.where(column.in_(value) if isinstance(value, tuple) else column == value)
-    return wanted
-
-
-def _insert(change: Insert) -> tuple[sa.Insert, dict[str, Any]]:
-    resource = DOMAIN.of(type(change.entity))
-    names = _names(resource.name)
-    return TABLES[resource.name].insert(), {name: getattr(change.entity, name) for name in names}
-
-
-@lru_cache(maxsize=64)
-def _names(resource: str) -> tuple[str, ...]:
-    return tuple(attribute.name for attribute in DOMAIN[resource].attributes)
-
-
-async def _update(connection: AsyncConnection, change: Update) -> None:
-    table = TABLES[change.resource.name]
-    values: dict[str, Any] = {**change.values, "lock_version": table.c.lock_version + 1}
-    values |= {name: table.c[name] + step for name, step in change.increments.items()}
-    wanted = table.update().where(table.c.id == change.id).values(**values)
-    if change.statuses:
-        wanted = wanted.where(table.c.status.in_(change.statuses))
-    if (await connection.execute(wanted)).rowcount:
-        return
-    status = table.c.status if "status" in table.c else sa.literal("there")
-    found = (await connection.execute(sa.select(status).where(table.c.id == change.id))).scalar()
-    if found is None:
-        raise NotFoundError(f"there is no {change.resource.name} {str(change.id)!r}")
-    needed = " or ".join(change.statuses)
-    raise ConflictError(f"the {change.resource.name} {str(change.id)!r} is {found}: this needs it to be {needed}")
+    def _of(self, resource: Resource[E]) -> Statements[E]:
+        return self._statements[resource.name]

@@ -1,5 +1,6 @@
-"""The network side: GraphQL over HTTP, derived from the resources and their actions."""
+"""The network side: GraphQL and REST over HTTP, derived from the resources and their actions."""
 
 from dspex.surfaces.api.app import application
+from dspex.surfaces.api.gate import ServerConfig
 
-__all__ = ["application"]
+__all__ = ["ServerConfig", "application"]

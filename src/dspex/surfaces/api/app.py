@@ -6,64 +6,67 @@ from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request as HTTPRequest
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
-from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
-from dspex._version import __version__
-from dspex.operations.resources import Operations
-from dspex.surfaces.api.graphql import make_schema
-from dspex.surfaces.api.graphql.request import Request
+from dspex.bootstrap import Services
+from dspex.clock import Clock, SystemClock
+from dspex.operations.resources import DOMAIN, Actor
+from dspex.surfaces.api import graphql
+from dspex.surfaces.api.answers import send_bytes
+from dspex.surfaces.api.gate import Gate, Metrics, Rates, ServerConfig, holder_of_text
+from dspex.surfaces.api.graphql import endpoint, websocket
+from dspex.surfaces.api.housekeeping import keeping_house
+from dspex.surfaces.api.rest import Desk, routes, state_routes
+from dspex.surfaces.api.rest.routes import Endpoint
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-Open = Callable[[], AbstractAsyncContextManager[Operations]]
-
-
-class _Endpoint(GraphQL[Request, None]):
-    """GraphQL over the operations of the running application."""
-
-    def __init__(self, operations: Callable[[], Operations]) -> None:
-        super().__init__(make_schema(), graphql_ide=None, allow_queries_via_get=False)
-        self._operations = operations
-
-    async def get_context(self, request: HTTPRequest | WebSocket, response: Response | WebSocket) -> Request:
-        """Return a fresh context for each request."""
-        return Request(self._operations())
+Open = Callable[[], AbstractAsyncContextManager[Services]]
 
 
-def application(opened: Open) -> Starlette:
-    """Return the application; `opened` gives the operations for as long as it runs.
+def application(opened: Open, config: ServerConfig | None = None, *, clock: Clock | None = None) -> Starlette:
+    """Return the application; `opened` gives the services for as long as it runs.
 
-    Only requests that name a loopback host are answered: a page of another site that resolves to this machine is not.
+    Without a `config` only requests that name a loopback host are answered, and nobody needs a key.
     """
-    held: list[Operations] = []
+    held: list[Services] = []
+    settings, time = config or ServerConfig(), clock or SystemClock()
+    metrics = Metrics()
+    desk = Desk(services=lambda: held[0], config=settings, metrics=metrics, domain=DOMAIN)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with opened() as operations:
-            held.append(operations)
+        async with opened() as services, keeping_house(services, clock=time):
+            held.append(services)
             yield
             held.clear()
 
-    page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_text(encoding="utf-8")
+    gate = Middleware(Gate, services=desk.services, config=settings, rates=Rates(time), metrics=metrics)
+    found: list[BaseRoute] = [*_graphql(desk), *_pages(), *state_routes(desk), *routes(desk)]
+    return Starlette(routes=found, middleware=[gate], lifespan=lifespan)
 
-    async def explorer(_request: HTTPRequest) -> Response:
-        return HTMLResponse(page)
 
-    async def health(_request: HTTPRequest) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__})
+def _graphql(desk: Desk) -> list[BaseRoute]:
+    engine = graphql.Engine(graphql.core_of(graphql.make_schema(desk.domain)))
 
-    async def home(_request: HTTPRequest) -> Response:
-        return RedirectResponse("/explorer")
+    def context(actor: Actor) -> graphql.Request:
+        return graphql.Request(desk.services().operations.as_actor(actor), desk.perform)
 
-    endpoint = _Endpoint(lambda: held[0])
-    app = Starlette(
-        routes=[Route("/", home), Route("/explorer", explorer), Route("/healthz", health)],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))],
-        lifespan=lifespan,
-    )
-    app.router.routes.append(Route("/graphql", endpoint))
-    return app
+    http = endpoint.Endpoint(engine, context=lambda scope: context(scope["actor"]), body_bytes=desk.config.body_bytes)
+    socket = websocket.Endpoint(engine, context=context, holder=lambda text: holder_of_text(desk.services(), text))
+    return [
+        Route("/graphql", Endpoint("/graphql", http.answer), methods=["POST"]),
+        Route("/graphql/stream", Endpoint("/graphql/stream", http.stream), methods=["POST"]),
+        WebSocketRoute("/graphql", socket),
+    ]
+
+
+def _pages() -> list[BaseRoute]:
+    page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_bytes()
+
+    async def explorer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_bytes(send, page, kind=b"text/html; charset=utf-8")
+
+    async def home(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_bytes(send, b"", status=307, headers=((b"location", b"/explorer"),), kind=b"text/plain")
+
+    return [Route("/", Endpoint("/", home)), Route("/explorer", Endpoint("/explorer", explorer))]

@@ -12,7 +12,14 @@ from dspex.execution.modules import CodeRoot
 from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import (
+    adapter_option,
+    backend_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
@@ -31,6 +38,7 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match}
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with all rows there.")
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
 @click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this.")
+@backend_option
 @model_option
 @adapter_option
 @state_option
@@ -47,6 +55,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     page: Path | None,
     sheet: Path | None,
     least: float | None,
+    backend: str | None,
     model: str | None,
     adapter: str | None,
     state_dir: Path | None,
@@ -57,7 +66,8 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     found, scoring, rows = find_target(target, code), metric_of(metric, code), chosen_rows(data, where, limit=limit)
 
     async def work(services: Services) -> Report:
-        module = RecordedModule(services.operations, await program_of_target(services, found))
+        program = await program_of_target(services, found)
+        module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows) * repeats) as progress:
             return await evaluate(
                 module,

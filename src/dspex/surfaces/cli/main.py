@@ -13,12 +13,18 @@ _COMMANDS = {
     "prompt": "prompting",
     "eval": "evaluating",
     "optimize": "optimizing",
+    "import": "importing",
     "serve": "serving",
+    "workers": "showing_workers",
+    "migrate": "migrating",
     "init": "initializing",
     "doctor": "examining",
     "programs": "listing",
     "executions": "listing",
     "execution": "listing",
+    "keys": "keeping",
+    "workspaces": "keeping",
+    "secrets": "keeping",
 }
 
 

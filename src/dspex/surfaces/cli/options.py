@@ -16,6 +16,9 @@ from dspex.sync import run
 T = TypeVar("T")
 model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
 adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="How prompts are laid out.")
+backend_option = click.option(
+    "--backend", help="Where this runs, whatever its record says: native, isolated, dspy or mock."
+)
 state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
 
 

@@ -6,8 +6,16 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
-from dspex.operations.resources import ExecuteProgram, ExecutionRecord, ProgramRecord
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.operations.resources import ExecuteProgram, ExecutionRecord
+from dspex.operations.resources.program import ProgramRecord
+from dspex.surfaces.cli.options import (
+    adapter_option,
+    backend_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.values import inputs_of
@@ -17,6 +25,7 @@ from dspex.surfaces.cli.values import inputs_of
 @click.argument("target")
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
 @click.option("--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs.")
+@backend_option
 @model_option
 @adapter_option
 @state_option
@@ -26,6 +35,7 @@ def run_command(  # noqa: PLR0913  # one parameter for each flag
     target: str,
     values: tuple[str, ...],
     file: Path | None,
+    backend: str | None,
     model: str | None,
     adapter: str | None,
     state_dir: Path | None,
@@ -41,7 +51,8 @@ def run_command(  # noqa: PLR0913  # one parameter for each flag
         record = await stored(services, found)
         signature = (await services.operations.program_value(record)).signature
         given = inputs_of(values, signature, file=file)
-        return await services.operations.execute_program(ExecuteProgram(program_id=record.id, inputs=given))
+        wanted = ExecuteProgram(program_id=record.id, inputs=given, backend=backend)
+        return await services.operations.execute_program(wanted)
 
     ended = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     if as_json:
@@ -77,7 +88,8 @@ def summary(ended: ExecutionRecord) -> str:
     tokens = f", {usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens" if usage else ""
     cost = f", ${ended.cost_usd:.6f}" if ended.cost_usd else ""
     seconds = (ended.duration_ms or 0.0) / 1e3
-    return f"{ended.status} in {seconds:.2f} s{tokens}{cost}; see: dspex execution {ended.id}"
+    where = f" on {ended.backend}" if ended.backend != "native" else ""
+    return f"{ended.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution {ended.id}"
 
 
 def execution_json(ended: ExecutionRecord) -> dict[str, object]:
@@ -86,6 +98,7 @@ def execution_json(ended: ExecutionRecord) -> dict[str, object]:
         "id",
         "program_id",
         "status",
+        "backend",
         "inputs",
         "outputs",
         "error",

@@ -1,40 +1,36 @@
-"""`dspex serve`: the API on loopback."""
+"""`dspex serve`: the API."""
 
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Any
 
 import click
 
-from dspex.bootstrap import open_services
+from dspex.bootstrap import Services, open_services
 from dspex.errors import ConfigurationError
-from dspex.operations.resources import Operations
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
+from dspex.settings import Settings
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
 APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it: surfaces do not import one another
+CONFIG = "dspex.surfaces.api:ServerConfig"
+EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on unasked
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @click.command("serve")
-@click.option("--host", help="A loopback address (127.0.0.1).")
+@click.option("--host", help="The address to listen on (127.0.0.1); beyond loopback callers need a key.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free one.")
+@click.option("--auth", is_flag=True, flag_value="on", default=None, help="Ask for a key on loopback too.")
+@click.option("--allow-host", "allowed_hosts", help="Names by which it may be called, with commas between them.")
 @model_option
 @adapter_option
 @state_option
 @json_option
-def serve_command(  # one parameter for each flag
-    *,
-    host: str | None,
-    port: int | None,
-    model: str | None,
-    adapter: str | None,
-    state_dir: Path | None,
-    as_json: bool,
-) -> int:
-    """Serve GraphQL and its explorer page until interrupted.
+def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one value for each flag
+    """Serve GraphQL, REST and the explorer page until interrupted.
 
     The command line and the server share one state folder: what one stores, the other sees.
     """
@@ -42,28 +38,51 @@ def serve_command(  # one parameter for each flag
         import uvicorn
         from uvicorn.importer import import_from_string
 
-        application = import_from_string(APPLICATION)
+        application, make_config = import_from_string(APPLICATION), import_from_string(CONFIG)
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
-    settings = settings_of(host=host, port=port, model=model, adapter=adapter, state_dir=state_dir)
-    if settings.host not in LOOPBACK:
-        raise ConfigurationError(
-            f"host {settings.host!r} is reachable from elsewhere, and this server has no access control yet; "
-            "use 127.0.0.1, and a reverse proxy that authenticates"
-        )
+    settings = settings_of(**flags)
+    config = make_config(**_guards(settings))
+    if config.needs_key:
+        with_services(settings, _require_key)
     listener = _listen(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Operations]:
-        async with open_services(settings, code=code_root(), say=say) as services:
-            _announce(url, str(services.database), as_json=as_json)
-            yield services.operations
+    async def opened() -> AsyncIterator[Services]:
+        async with open_services(settings, code=code_root(), say=say, serves=True) as services:
+            _announce(url, services.database, as_json=as_json)
+            yield services
 
-    config = uvicorn.Config(application(opened), log_level="warning", access_log=False, lifespan="on")
-    server = uvicorn.Server(config)
+    app = application(opened, config)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _guards(settings: Settings) -> dict[str, Any]:
+    """Return how requests are checked, by the names of the API's own configuration."""
+    is_local = settings.host in LOOPBACK
+    names = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if settings.host in EVERYWHERE:
+        names.add(socket.gethostname().lower())
+    return {
+        "needs_key": not is_local or settings.auth == "on",
+        "hosts": frozenset(names | {settings.host}),
+        "allows_addresses": not is_local,
+        "timeout_s": float(settings.request_timeout),
+        "body_bytes": settings.request_kib * 1024,
+        "requests_per_minute": settings.requests_per_minute,
+        "concurrency": settings.concurrency,
+    }
+
+
+async def _require_key(services: Services) -> None:
+    if not await services.keys.exists():
+        raise ConfigurationError(
+            "callers of this server need a key, and there is none yet; make one with: "
+            "dspex keys create NAME --scopes admin"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

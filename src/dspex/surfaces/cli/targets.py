@@ -31,7 +31,7 @@ def find_target(text: str, code: CodeRoot) -> Target:
             raise DefinitionError(f"{text!r} does not say what to run: write {text}:name{_names_hint(Path(text))}")
         return Target(text)
     if place.endswith(".py"):
-        place = _module_name(Path(place), code)
+        place = module_name(Path(place), code)
     found = code.load(f"{place}:{name}")
     return Target(name, program_of(found, name))
 
@@ -50,6 +50,11 @@ def program_of(found: Any, name: str) -> Program:  # noqa: ANN401  # whatever th
         return Predict(found).to_program(name)
     if inspect.isclass(found) and issubclass(found, Module):
         return _instance(found).to_program(name)
+    cls = found if inspect.isclass(found) else type(found)
+    if any(part.__module__.partition(".")[0] == "dspy" for part in cls.mro()):
+        raise DefinitionError(
+            f"{name!r} is a module of dspy: `dspex import file.py:{name}` stores it, then `dspex run {name}` runs it"
+        )
     raise DefinitionError(
         f"{name!r} is {type(found).__name__}; a target is a Signature class, a Module (or a class of one that needs no "
         "arguments), or a Program"
@@ -63,7 +68,12 @@ def _instance(cls: type[Module]) -> Module:
         raise DefinitionError(f"{cls.__name__} needs arguments ({error}); name an instance of it instead") from error
 
 
-def _module_name(file: Path, code: CodeRoot) -> str:
+def module_name(file: Path, code: CodeRoot) -> str:
+    """Return the dotted name of a file below the code root.
+
+    Raises:
+        DefinitionError: there is no such file, or it lies elsewhere.
+    """
     resolved = file.resolve()
     if not resolved.is_file():
         near = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []

@@ -1,21 +1,33 @@
 """Programs on the real dspy, in supervised workers."""
 
+import asyncio
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, DspexError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
-from dspex.execution.backends.dspy_bridge.definitions import imported, lowered, space_of, values_of
+from dspex.execution.backends.dspy_bridge.definitions import (
+    Functions,
+    imported,
+    lowered,
+    setting,
+    space_of,
+    unfit_state,
+    values_of,
+)
 from dspex.execution.backends.held import Held
-from dspex.execution.backends.remote import Answerer, Metric, Tools
+from dspex.execution.backends.optimizing import Optimization, Progress
+from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
+from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
@@ -23,7 +35,6 @@ from dspex.language.signatures import Signature
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "child"
-Progress = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +52,11 @@ class DspyConfig:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Optimization:
-    """What an optimizer of dspy is given. `options` go to its constructor, `compile` to its `compile`."""
-
-    optimizer: str
-    metric: Metric
-    trainset: Sequence[Mapping[str, Any]]
-    valset: Sequence[Mapping[str, Any]] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    compile: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class _Kept:
     program: Program
     loading: Loading
+    tools: Tools
 
 
 class DspyBackend:
@@ -67,19 +67,23 @@ class DspyBackend:
     """
 
     name = "dspy"
-    capabilities: frozenset[BackendCapability] = frozenset({"code_programs", "streaming", "isolation"})
+    capabilities: frozenset[BackendCapability] = frozenset({"code_programs", "streaming", "isolation", "optimizing"})
 
     def __init__(
         self,
         config: DspyConfig | None = None,
         *,
         tools: Tools | None = None,
+        code: CodeRoot | None = None,
         observer: Observer | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Take the tools by name that programs may use; nothing is started before `async with`."""
+        """Take the tools by name that programs may use, and where tools that a program names by target come from.
+
+        Nothing is started before `async with`.
+        """
         self.config = config or DspyConfig()
-        self._tools = tools or {}
+        self._functions = Functions(tools or {}, code)
         self._programs: Held[_Kept] = Held()
         self._cache = Path(tempfile.mkdtemp(prefix="dspex-dspy-"))
         spec = WorkerSpec(
@@ -94,7 +98,11 @@ class DspyBackend:
         self._pool = Pool(self.config.pool, spec, observer=observer, rng=rng)
 
     async def __aenter__(self) -> "DspyBackend":
-        await self._pool.__aenter__()
+        try:
+            await self._pool.__aenter__()
+        except BaseException:
+            shutil.rmtree(self._cache, ignore_errors=True)
+            raise
         return self
 
     async def __aexit__(
@@ -116,9 +124,10 @@ class DspyBackend:
         """Make the program's root a dspy module; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
         if handle not in self._programs:
-            args = {"handle": handle, "definition": lowered(program, self._tools)}
+            definition, tools = lowered(program, self._functions)
+            args = {"handle": handle, "definition": definition}
             await self._pool.call("create_program", args, seconds=self.config.seconds)
-            self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args)))
+            self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args), tools))
         return handle
 
     async def execute_program(
@@ -153,18 +162,17 @@ class DspyBackend:
         metric: Metric | None = None,
     ) -> tuple[Any, OpenSpan]:
         run = context.run or Run(context.observer, context.clock, {})
-        own = kept.program.root.config.get("model")
-        model = context.model_for(own)
-        adapter = kept.program.root.config.get("adapter") or context.adapter_for(None, model).name
+        model = model_of(context, setting(kept.program.root, "model"))
+        adapter = setting(kept.program.root, "adapter") or context.adapter_for(None, model).name
         if adapter not in {"chat", "json"}:
             raise DefinitionError(f"dspy has no adapter {adapter!r} of ours; use 'chat' or 'json' for this node")
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
-        answerer = Answerer(context=context, span=span, model=model, tools=self._tools, metric=metric)
+        answerer = Answerer(context=context, span=span, model=model, tools=kept.tools, metric=metric)
         if events is not None:
             answerer.on_progress = events
         message = {
             "handle": kept.loading.handle,
-            "model": {"name": model.name, "capabilities": sorted(model.capabilities)},
+            "model": about(model),
             "adapter": adapter,
             "stream": events is not None,
             **args,
@@ -185,10 +193,11 @@ class DspyBackend:
     ) -> Program:
         """Run one of dspy's optimizers and return the better program; the stored one stays as it is.
 
-        Cancelling it stops the worker's part within a second.
+        Cancelling it stops the worker's part within a second. A metric that fails ends the search: dspy would go on
+        without that score.
 
         Raises:
-            DefinitionError: an option or the metric does not fit.
+            DefinitionError: an option does not fit, or the metric fails.
             ExecutionError: the optimizer failed.
         """
         kept = self._programs.get(handle)
@@ -200,9 +209,25 @@ class DspyBackend:
             "options": dict(work.options),
             "compile": dict(work.compile),
         }
-        answer, _ = await self._run(
-            kept, "optimize_program", args, context=context, events=on_progress, metric=work.metric
-        )
+        faults: list[DspexError] = []
+
+        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+            try:
+                with boundary(DefinitionError, "the metric failed"):
+                    return float(work.metric(row, found))
+            except DspexError as error:
+                faults.append(error)
+                search.cancel()
+                raise
+
+        run = self._run(kept, "optimize_program", args, context=context, events=on_progress, metric=score)
+        search = asyncio.ensure_future(run)
+        try:
+            answer, _ = await search
+        except asyncio.CancelledError:
+            if faults:
+                raise faults[0] from None
+            raise
         predictors = answer["predictors"]
         return replace(kept.program, space=space_of(predictors), assignment=values_of(predictors))
 
@@ -241,24 +266,53 @@ class DspyBackend:
         Its inputs are what `forward` takes and its outputs are its last predictor's, unless `signature` says otherwise.
 
         Raises:
-            DefinitionError: the target cannot be imported, or is no dspy module.
+            DefinitionError: the target cannot be imported, or is no dspy module; the state is of another program.
         """
+        config: dict[str, Any] = {"target": target, "init": dict(init or {}), "dspy": self._requirement()}
+        described = await self._described({"kind": "dspy", **config}, state)
+        if source := described.get("source_hash"):
+            config["source_hash"] = source
+        node = Node(id="self", kind="dspy", backend="dspy", config=_with_state(config, state))
+        return imported(described, node, signature=signature, name=name)
+
+    async def import_state(self, program: Program, state: Mapping[str, Any]) -> Program:
+        """Return a program of one module of ours (`program_of_thought` over a signature, say) with a state of dspy.
+
+        Raises:
+            DefinitionError: the state is of another program.
+        """
+        definition, _ = lowered(program, self._functions)
+        described = await self._described(definition, state)
+        config = _with_state({**program.root.config, "dspy": self._requirement()}, state)
+        node = replace(program.root, backend="dspy", config=config)
+        predictors = described["predictors"]
+        return replace(program, root=node, space=space_of(predictors), assignment=values_of(predictors))
+
+    def _requirement(self) -> str:
         major, minor, *_ = (*self.version.split("."), "", "")
-        config: dict[str, Any] = {"target": target, "init": dict(init or {}), "dspy": f"=={major}.{minor}.*"}
-        if state is not None:
-            config["state"] = {key: value for key, value in state.items() if key != "metadata"}
-        node = Node(id="self", kind="dspy", backend="dspy", config=config)
-        handle = f"import:{target}"
-        args = {"handle": handle, "definition": {"kind": "dspy", **config}}
+        return f"=={major}.{minor}.*"
+
+    async def _described(self, definition: Mapping[str, Any], state: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Return what a worker says about a program, with `state` in it; nothing of it stays there."""
+        described = await self._asked(definition)
+        if state is None:
+            return described
+        own = {key: value for key, value in state.items() if key != "metadata"}
+        if why := unfit_state(own, described):
+            raise DefinitionError(f"{why}; give the module that this state was saved of")
+        return await self._asked({**definition, "state": own})
+
+    async def _asked(self, definition: Mapping[str, Any]) -> Mapping[str, Any]:
+        handle = f"import:{uuid.uuid4().hex}"
+        args = {"handle": handle, "definition": definition}
         loading = Loading(handle=handle, args=args)
         try:
-            described = await self._pool.call(
-                "get_program", {"handle": handle}, program=loading, seconds=self.config.seconds
+            return dict(
+                await self._pool.call("get_program", {"handle": handle}, program=loading, seconds=self.config.seconds)
             )
         finally:
             self._pool.forget(handle)
             await self._pool.broadcast("delete_program", {"handle": handle})
-        return imported(described, node, signature=signature, name=name)
 
     async def delete_program(self, handle: Handle) -> None:
         """Forget one program, here and in every worker."""
@@ -269,6 +323,12 @@ class DspyBackend:
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._programs.handles()
+
+
+def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict[str, Any]:
+    if state is None:
+        return config
+    return {**config, "state": {key: value for key, value in state.items() if key != "metadata"}}
 
 
 def _outputs(signature: Signature, answer: Any) -> dict[str, Any]:  # noqa: ANN401

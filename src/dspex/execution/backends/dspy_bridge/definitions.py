@@ -1,7 +1,7 @@
 """Programs as the dspy worker creates them, and what it answers as programs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -9,40 +9,106 @@ from pydantic import TypeAdapter
 from dspex.errors import DefinitionError
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.backends.remote import Tools
+from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.code import check_source
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
 from dspex.language.variables import Space, Variable
 
-_OURS = {"model", "adapter", "tools"}
+_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
+_MEND = "leave it out, or run the program natively"
 
 
-def lowered(program: Program, tools: Tools) -> dict[str, Any]:
-    """Return what a worker needs to create the program's root as a dspy module."""
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """Where tools of programs come from: those that the backend was given by name, and functions in the code root."""
+
+    named: Tools
+    code: CodeRoot | None = None
+
+    def of(self, node: Node) -> dict[str, Callable[..., Any]]:
+        """Return the tools of `node` by name.
+
+        Raises:
+            DefinitionError: there is no such tool.
+            ConflictError: the code of one has changed since the program was stored.
+        """
+        found: dict[str, Callable[..., Any]] = {}
+        for tool in node.config.get("tools", ()):
+            if isinstance(tool, str):
+                if tool not in self.named:
+                    known = ", ".join(self.named) or "none"
+                    raise DefinitionError(f"the program uses a tool {tool!r}; this backend has: {known}")
+                found[tool] = self.named[tool]
+            elif self.code is None:
+                raise DefinitionError(f"the tool {tool['target']!r} is code, and code is not loaded here")
+            else:
+                function = self.code.load(tool["target"])
+                check_source(function, tool)
+                found[tool["target"].rpartition(":")[2].rpartition(".")[2]] = function
+        return found
+
+
+def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Tools]:
+    """Return what a worker needs to create the program's root as a dspy module, and the tools that answer here.
+
+    Raises:
+        DefinitionError: dspy has no module for it; the message says which part.
+    """
     node = program.root
     definition: dict[str, Any] = {"kind": node.kind, "assigned": assigned(program), "dspy": node.config.get("dspy", "")}
+    if "state" in node.config:
+        definition["state"] = node.config["state"]
     if node.kind == "dspy":
-        definition |= {name: node.config[name] for name in ("target", "init", "state") if name in node.config}
+        definition |= {name: node.config[name] for name in ("target", "init", "source_hash") if name in node.config}
         if "target" not in definition:
             raise DefinitionError(f"the dspy node {node.id!r} names no target; give 'pkg.mod:Name' of its module")
-        return definition
+        return definition, functions.named
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it")
-    settings = {name: value for name, value in node.config.items() if name not in _OURS}
-    return {
-        **definition,
-        "signature": to_wire(node.signature),
-        "settings": settings,
-        "tools": [_described(name, tools) for name in node.config.get("tools", ())],
+    tools = functions.of(node)
+    shown = {
+        "signature": to_wire(_signature(node)),
+        "settings": _settings(node),
+        "tools": [_described(name, function) for name, function in tools.items()],
     }
+    return definition | shown, tools
 
 
-def _described(name: str, tools: Tools) -> dict[str, Any]:
-    if name not in tools:
-        raise DefinitionError(f"the program uses a tool {name!r}; this backend has: {', '.join(tools) or 'none'}")
-    adapter: TypeAdapter[Any] = TypeAdapter(tools[name])  # type: ignore[arg-type]  # a function is a type to pydantic
+def setting(node: Node, name: str) -> Any:  # noqa: ANN401  # any JSON value
+    """Return a setting of a module: its own, or that of the predictor inside it."""
+    inner = node.children.get("predict")
+    return node.config.get(name, inner.config.get(name) if isinstance(inner, Node) else None)
+
+
+def _signature(node: Node) -> Signature:
+    """Return the signature as the predictor has it: descriptions may have been changed there."""
+    inner = node.children.get("predict")
+    if isinstance(inner, Node) and inner.signature is not None and "reasoning" in inner.signature.fields:
+        return inner.signature.remove("reasoning")
+    assert node.signature is not None  # noqa: S101  # the caller has looked
+    return node.signature
+
+
+def _settings(node: Node) -> dict[str, Any]:
+    if node.kind == "react":
+        for name in ("max_tokens", "max_usd"):
+            if node.config.get(name) is not None:
+                raise DefinitionError(f"dspy's ReAct has no {name!r}: {_MEND}")
+        turns = node.config.get("max_turns", node.config.get("max_iters"))
+        return {} if turns is None else {"max_iters": turns}
+    if node.config.get("steps"):
+        raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {_MEND}")
+    if node.kind == "program_of_thought":
+        return {name: node.config[name] for name in ("max_iters",) if name in node.config}
+    return {name: value for name in _LM_SETTINGS if (value := setting(node, name)) is not None}
+
+
+def _described(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    adapter: TypeAdapter[Any] = TypeAdapter(function)  # type: ignore[arg-type]  # a function is a type to pydantic
     schema = adapter.json_schema()
-    return {"name": name, "desc": (tools[name].__doc__ or name).strip(), "args": schema.get("properties", {})}
+    return {"name": name, "desc": (function.__doc__ or name).strip(), "args": schema.get("properties", {})}
 
 
 def assigned(program: Program) -> dict[str, dict[str, Any]]:
@@ -53,7 +119,7 @@ def assigned(program: Program) -> dict[str, dict[str, Any]]:
         variable = program.space.get(name)
         for path in variable.paths if variable is not None else (name,):
             place, _, slot = path.rpartition(".")
-            inner = "self" if place == program.root.id else place.removeprefix(prefix)
+            inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
             places.setdefault(inner, {})[slot] = value
     return places
 
@@ -69,6 +135,23 @@ def imported(described: Mapping[str, Any], node: Node, *, signature: Signature |
         space=space_of(predictors),
         assignment=values_of(predictors),
     )
+
+
+def unfit_state(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    """Return what is wrong with a saved state for a program with these predictors, empty where it fits."""
+    predictors = described["predictors"]
+    if list(predictors) == ["self"] and "signature" in state:
+        state = {"self": state}  # a lone Predict is saved without a path
+    wanted, given = ", ".join(predictors) or "none", ", ".join(state) or "none"
+    if state.keys() != predictors.keys():
+        return f"the state is of a program with the predictors {given}; this one has {wanted}"
+    for path, told in predictors.items():
+        found = state[path].get("signature", {}).get("fields", []) if isinstance(state[path], Mapping) else None
+        fields = [field["name"] for field in told["signature"]["fields"]]
+        if found is None or len(found) != len(fields):
+            count = "no" if found is None else len(found)
+            return f"the state has {count} fields for the predictor {path!r}, which has {', '.join(fields)}"
+    return ""
 
 
 def space_of(predictors: Mapping[str, Any]) -> Space:

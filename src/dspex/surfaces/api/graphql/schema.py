@@ -1,51 +1,69 @@
-"""The schema: queries for each resource, a mutation for each action."""
+"""The schema: queries for each resource, a mutation for each action, subscriptions for what happens."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import strawberry
-from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
-from strawberry.types import ExecutionContext
+from graphql import GraphQLSchema
 
 from dspex.errors import InvalidError
-from dspex.operations.resources import ACTIONS, DOMAIN, Action, Query, Resource
-from dspex.surfaces.api.graphql.errors import as_graphql
+from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
+from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.types import PageInfo, Types, input_of, uuid_of, values_of
+from dspex.surfaces.api.graphql.rows import look_ahead, read_rows
+from dspex.surfaces.api.graphql.subscribing import subscriptions
+from dspex.surfaces.api.graphql.types import Node, PageInfo, Types, input_of, uuid_of, values_of
 
 Info = strawberry.Info[Request, None]
-MAX_TOKENS = 2000
 MAX_PAGE = 200
 
 
-class _Schema(strawberry.Schema):
-    """Errors are translated, and faults of ours logged, where they are raised (`as_graphql`); not once more here."""
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Do nothing."""
-
-
-def make_schema() -> strawberry.Schema:
-    """Return the schema of the whole domain."""
-    made = Types(DOMAIN)
-    queries: dict[str, Any] = {}
-    for resource in DOMAIN.values():
+def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
+    """Return the schema of a whole domain."""
+    made = Types(domain)
+    queries: dict[str, Any] = {"node": _node(made)}
+    for resource in domain.values():
+        if resource.is_internal:
+            continue
         queries[resource.name] = _one(resource, made)
         queries[resource.plural] = _many(resource, made)
-    mutations = {action.name: _mutation(action, made) for action in ACTIONS}
-    return _Schema(
+    mutations = {action.name: _mutation(action, made) for action in domain.actions}
+    schema = strawberry.Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
-        extensions=[
-            lambda: ParserCache(maxsize=128),
-            lambda: ValidationCache(maxsize=128),
-            lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        ],
+        subscription=strawberry.type(type("Subscription", (), subscriptions(made))),
+        types=[*made.objects.values(), *ERROR_TYPES],
     )
+    read_rows(core_of(schema), domain)
+    return schema
 
 
-def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401  # a field made here
+def core_of(schema: strawberry.Schema) -> GraphQLSchema:
+    """Return the schema that graphql-core executes."""
+    return schema._schema  # noqa: SLF001  # Strawberry has no public name for it
+
+
+def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
+    """An id is a UUID that no other row has, so that it is looked for in one table after another."""
+    order = ["execution", "program", "program_version"]
+    resources = [made.domain[name] for name in order]
+    resources += [item for item in made.domain.values() if item.name not in order and not item.is_internal]
+
+    async def node(info: Any, id: Any) -> Any:  # noqa: ANN401
+        with as_graphql():
+            key = uuid_of(id, "id")
+            operations = info.context.operations
+            for resource in filter(lambda item: operations.actor.may(item.reading), resources):
+                if rows := await operations.list(resource, Query(where={"id": key}, limit=1)):
+                    return rows[0]
+            return None
+
+    node.__annotations__ = {"info": Info, "id": strawberry.ID, "return": Node | None}
+    return strawberry.field(resolver=node, description="Any row by its id; null where there is none.")
+
+
+def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
     """By id; where rows have names, by name too (the newest of that name)."""
     has_name = any(part.name == "name" for part in resource.attributes)
 
@@ -55,7 +73,7 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401  # a fiel
                 raise InvalidError("give either the id or the name")
             where = {"id": uuid_of(id, "id")} if id is not None else {"name": name}
             rows = await info.context.operations.list(resource, Query(where=where, limit=1))
-            return made.of_row(resource, rows[0]) if rows else None
+            return rows[0] if rows else None
 
     async def by_id(info: Any, id: Any) -> Any:  # noqa: ANN401
         return await by_id_or_name(info, id)
@@ -80,7 +98,9 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             cursor = uuid_of(after, "after") if after is not None else None
             operations = info.context.operations
             rows = await operations.list(resource, Query(where=where, after=cursor, limit=first + 1))
-            return _page(resource, made, rows, first=first, where=where)
+            shown = rows[:first]
+            await look_ahead(raw_info(info), resource, shown, domain=made.domain)
+            return _page(made.connections[resource.name], shown, has_more=len(rows) > first, where=where)
 
     page.__annotations__ = {
         "info": Info,
@@ -94,23 +114,29 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
     )
 
 
-def _page(resource: Resource[Any], made: Types, rows: Sequence[Any], *, first: int, where: dict[str, Any]) -> Any:  # noqa: ANN401
-    shown = [made.of_row(resource, row) for row in rows[:first]]
-    connection = made.connections[resource.name]
-    edges = [connection.edge(node=node, cursor=node.id) for node in shown]
-    info = PageInfo(has_next_page=len(rows) > first, end_cursor=shown[-1].id if shown else None)
-    return connection(edges=edges, nodes=shown, page_info=info, where=where)
+def raw_info(info: Any) -> Any:  # noqa: ANN401
+    """Return graphql-core's view of where in the query a resolver is."""
+    return info._raw_info  # noqa: SLF001  # Strawberry has no public name for it
+
+
+def _page(connection: Any, rows: Sequence[Any], *, has_more: bool, where: dict[str, Any]) -> Any:  # noqa: ANN401
+    edges = [connection.edge(node=row, cursor=str(row.id)) for row in rows]
+    info = PageInfo(has_next_page=has_more, end_cursor=str(rows[-1].id) if rows else None)
+    return connection(edges=edges, nodes=rows, page_info=info, where=where)
 
 
 def _mutation(action: Action, made: Types) -> Any:  # noqa: ANN401
     async def act(info: Any, input: Any) -> Any:  # noqa: ANN401
         with as_graphql():
             given = values_of(action.input, input)
-            return made.of_row(action.resource, await action.run(info.context.operations, given))
+            return await info.context.perform(action, given)
 
     act.__annotations__ = {
         "info": Info,
         "input": input_of(action.input),
-        "return": made.objects[action.resource.name],
+        "return": made.objects[action.resource.name] if action.result is None else _result(made, action.result),
     }
     return strawberry.mutation(resolver=act, description=action.description)
+
+
+_result = cache(Types.result_of)

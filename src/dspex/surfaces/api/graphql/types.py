@@ -1,4 +1,4 @@
-"""GraphQL types, derived from resources and from the inputs of actions."""
+"""GraphQL types, derived from resources and from the inputs and results of actions."""
 
 import dataclasses
 import enum
@@ -28,7 +28,14 @@ _SCALARS: dict[str, Any] = {
     "json": JSON,
 }
 _PARENT: Any = strawberry.Parent[Any]  # type: ignore[misc]  # an annotation for classes that are made here
-_INPUT_SCALARS: dict[Any, Any] = {UUID: strawberry.ID, dict: JSON, list: JSON}
+_SCALAR_HINTS: dict[Any, Any] = {UUID: strawberry.ID, dict: JSON, list: JSON}
+
+
+@strawberry.interface(description="Whatever has an id; every id is of one row only.")
+class Node:
+    """Relay's Node."""
+
+    id: strawberry.ID
 
 
 @strawberry.type(description="Where a page of a connection ends.")
@@ -44,45 +51,45 @@ def pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
+def camel(name: str) -> str:
+    """Return `name` as a field's name: current_version -> currentVersion."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
 class Types:
-    """The object, filter and connection types of all resources of a domain."""
+    """The object, filter and connection types of all resources of a domain.
+
+    Rows are the objects: nothing is copied. `rows.py` tells how their fields are read.
+    """
 
     def __init__(self, domain: Domain) -> None:
         """Make all types."""
-        self._domain = domain
+        self.domain = domain
         self._enums: dict[tuple[str, ...], type[enum.Enum]] = {}
-        self.objects = {resource.name: self._object(resource) for resource in domain.values()}
-        for resource in domain.values():
-            self._relate(resource)
+        bodies = {resource.name: type(pascal(resource.name), (Node,), {}) for resource in domain.values()}
+        self.objects: dict[str, Any] = {resource.name: self._object(resource, bodies) for resource in domain.values()}
         self.filters = {resource.name: self._filter(resource) for resource in domain.values()}
-        self.connections = {name: _connection(self._domain[name], made) for name, made in self.objects.items()}
-
-    def of_row(self, resource: Resource[Any], row: Any) -> Any:  # noqa: ANN401  # an entity to its object
-        """Return the GraphQL object of one row."""
-        return self.objects[resource.name](
-            **{part.name: self._out(part, getattr(row, part.name)) for part in _shown(resource)}
-        )
+        self.connections = {name: _connection(domain[name], made) for name, made in self.objects.items()}
 
     def where(self, resource: Resource[Any], given: Any) -> dict[str, Any]:  # noqa: ANN401  # a filter made here
         """Return the attribute values that a filter asks for."""
         found: dict[str, Any] = {}
-        for part in _filterable(resource):
+        for part in resource.filterable:
             value = getattr(given, part.name, None) if given is not None else None
             if value is not None:
                 found[part.name] = uuid_of(value, part.name) if part.kind == "uuid" else getattr(value, "value", value)
         return found
 
-    def _out(self, part: Attribute, value: Any) -> Any:  # noqa: ANN401
-        if value is None:
-            return None
-        if part.choices:
-            return self._enums[part.choices](value)
-        return str(value) if part.kind == "uuid" else value
-
-    def _object(self, resource: Resource[Any]) -> Any:  # noqa: ANN401  # a class made here
-        hints = {part.name: self._hint(resource, part) for part in _shown(resource)}
-        made = type(pascal(resource.name), (), {"__annotations__": hints})
-        return strawberry.type(made, description=inspect.cleandoc(resource.entity.__doc__ or ""))
+    def _object(self, resource: Resource[Any], bodies: Mapping[str, type]) -> Any:  # noqa: ANN401  # a class made here
+        """Fill the class of a resource; it may refer to classes that are filled later."""
+        body: Any = bodies[resource.name]
+        hints = {part.name: self._hint(resource, part) for part in resource.shown}
+        for pointer, target in {**resource.references, **resource.pointers}.items():
+            part = next(part for part in resource.attributes if part.name == pointer)
+            hints[pointer.removesuffix("_id")] = bodies[target] | None if part.is_nullable else bodies[target]
+        body.__annotations__ = hints
+        return strawberry.type(body, description=inspect.cleandoc(resource.entity.__doc__ or ""))
 
     def _hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401  # an annotation
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
@@ -95,40 +102,23 @@ class Types:
             self._enums[part.choices] = strawberry.enum(made)
         return self._enums[part.choices]
 
-    def _relate(self, resource: Resource[Any]) -> None:
-        """Add a field for each resource that this one points to; all classes exist by now, also in cycles."""
-        owner = self.objects[resource.name]
-        nullable = {part.name: part.is_nullable for part in resource.attributes}
-        for pointer, target in {**resource.references, **resource.pointers}.items():
-            name = pointer.removesuffix("_id")
-            made = strawberry.field(
-                resolver=self._resolver(pointer, self._domain[target], nullable=nullable[pointer]),
-                description=f"The {target.replace('_', ' ')} behind `{pointer}`.",
-            )
-            made.python_name, made.origin = name, owner
-            owner.__strawberry_definition__.fields.append(made)
-
-    def _resolver(self, pointer: str, target: Resource[Any], *, nullable: bool) -> Any:  # noqa: ANN401
-        async def resolve(root: Any, info: Any) -> Any:  # noqa: ANN401
-            key = getattr(root, pointer)
-            return None if key is None else self.of_row(target, await info.context.load(target, UUID(key)))
-
-        made = self.objects[target.name]
-        resolve.__annotations__ = {
-            "root": _PARENT,
-            "info": strawberry.Info[Request, None],
-            "return": made | None if nullable else made,
-        }
-        return resolve
-
     def _filter(self, resource: Resource[Any]) -> Any:  # noqa: ANN401
-        hints = {part.name: self._filter_hint(resource, part) for part in _filterable(resource)}
+        hints = {part.name: self._filter_hint(resource, part) for part in resource.filterable}
         body = {"__annotations__": hints, **dict.fromkeys(hints)}
         description = f"Only {resource.plural.replace('_', ' ')} whose attributes equal these."
         return strawberry.input(type(f"{pascal(resource.name)}Filter", (), body), description=description)
 
     def _filter_hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401
         return (self._enum(resource, part) if part.choices else _SCALARS[part.kind]) | None
+
+    def result_of(self, result: type) -> Any:  # noqa: ANN401
+        """Return the type of what an action gives where that is no row: its fields are rows or plain values."""
+        rows = {resource.entity: self.objects[resource.name] for resource in self.domain.values()}
+        hints = {}
+        for name, hint in typing.get_type_hints(result).items():
+            hints[name] = rows.get(hint) or _plain_hint(hint)
+        made = type(result.__name__, (), {"__annotations__": hints})
+        return strawberry.type(made, description=inspect.cleandoc(result.__doc__ or ""))
 
 
 def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
@@ -155,20 +145,12 @@ def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
     return strawberry.type(made, description="A page, newest first.")
 
 
-def _shown(resource: Resource[Any]) -> list[Attribute]:
-    return [part for part in resource.attributes if part.name not in resource.hidden]
-
-
-def _filterable(resource: Resource[Any]) -> list[Attribute]:
-    return [part for part in _shown(resource) if part.kind in {"uuid", "text"} and part.name != "id"]
-
-
 def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
     """Return the GraphQL input type for the input of an action."""
     hints, body = {}, {}
     resolved = typing.get_type_hints(given)
     for part in dataclasses.fields(given):
-        hints[part.name] = _input_hint(resolved[part.name])
+        hints[part.name] = _plain_hint(resolved[part.name])
         if part.default is not dataclasses.MISSING:
             body[part.name] = part.default
         elif part.default_factory is not dataclasses.MISSING:
@@ -177,11 +159,15 @@ def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
     return strawberry.input(made, description=inspect.cleandoc(given.__doc__ or ""))
 
 
-def _input_hint(hint: Any) -> Any:  # noqa: ANN401
+def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
     if isinstance(hint, types.UnionType):
-        members = [_input_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
+        members = [_plain_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return members[0] | None
-    return _INPUT_SCALARS.get(typing.get_origin(hint) or hint, hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return str
+    if typing.get_origin(hint) is list and typing.get_args(hint) in {(str,), (int,), (float,), (bool,)}:
+        return hint
+    return _SCALAR_HINTS.get(typing.get_origin(hint) or hint, hint)
 
 
 def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL input to an action's input
@@ -194,10 +180,13 @@ def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL inpu
     made: dict[str, Any] = {}
     for part in dataclasses.fields(given):
         found, hint = getattr(value, part.name), resolved[part.name]
-        if found is not None and UUID in {hint, *typing.get_args(hint)}:
+        members = {hint, *typing.get_args(hint)}
+        if found is not None and UUID in members:
             found = uuid_of(found, part.name)
         if typing.get_origin(hint) is dict and not isinstance(found, Mapping):
             raise InvalidError(f"{part.name} has to be a JSON object, not {found!r}")
+        if typing.get_origin(hint) is list and not isinstance(found, list):
+            raise InvalidError(f"{part.name} has to be a JSON list, not {found!r}")
         made[part.name] = found
     return given(**made)
 

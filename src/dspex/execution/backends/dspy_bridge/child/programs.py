@@ -1,7 +1,9 @@
 """dspy programs from definitions: modules over our signatures, and modules that users wrote."""
 
+import hashlib
 import importlib
 import inspect
+import sys
 from typing import Any
 
 import dspy
@@ -9,11 +11,19 @@ import dspy
 from . import compat
 from .signatures import from_dspy, to_dspy
 
+_SEEN = "__dspex_source_hash__"
+
 
 class DefinitionError(ValueError):
     """The definition cannot become a dspy program."""
 
     code = "definition"
+
+
+class ChangedError(ValueError):
+    """The code of a program is not what it was when the program was stored."""
+
+    code = "conflict"
 
 
 def create(definition: "dict[str, Any]") -> Any:  # noqa: ANN401  # a dspy module
@@ -74,15 +84,41 @@ def _remote_tool(name: str) -> Any:  # noqa: ANN401
 
 
 def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
-    module_name, _, name = definition["target"].partition(":")
+    target = definition["target"]
+    module_name, _, name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise DefinitionError(f"cannot import {definition['target']!r}: {error}") from error
-    made = found(**definition.get("init", {})) if isinstance(found, type) else found
-    if not isinstance(made, dspy.Module):
-        raise DefinitionError(f"{definition['target']!r} is no dspy module but {type(made).__name__}")
-    return made.deepcopy() if made is found else made
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise DefinitionError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dspy.Module) and not (isinstance(found, type) and issubclass(found, dspy.Module)):
+        raise DefinitionError(f"{target!r} is no dspy module but {type(found).__name__}")
+    wanted = definition.get("source_hash")
+    if wanted and wanted != _source_hash(found):
+        raise ChangedError(
+            f"the code of {target!r} is not what the program was imported from: import it again, and start the "
+            "process that runs it anew"
+        )
+    if not isinstance(found, type):
+        return found.deepcopy()
+    try:
+        return found(**definition.get("init", {}))
+    except TypeError as error:
+        raise DefinitionError(
+            f"{target!r} cannot be made with {definition.get('init', {})!r}: {error}; give its arguments (init)"
+        ) from error
+
+
+def _source_hash(found: Any) -> str:  # noqa: ANN401  # a module or a class of one
+    """Return BLAKE2b-256 over the file of a module's class as it was first seen here, empty where it has none."""
+    cls = found if isinstance(found, type) else type(found)
+    loaded = vars(sys.modules[cls.__module__])
+    if _SEEN not in loaded:  # the file may change while this process goes on with what it has loaded
+        try:
+            with open(inspect.getsourcefile(cls) or "", "rb") as file:
+                loaded[_SEEN] = hashlib.blake2b(file.read(), digest_size=32).hexdigest()
+        except (OSError, TypeError):
+            loaded[_SEEN] = ""
+    return str(loaded[_SEEN])
 
 
 _KINDS: "dict[str, Any]" = {
@@ -103,7 +139,12 @@ def described(program: Any) -> "dict[str, Any]":  # noqa: ANN401
         if item.name != "self" and item.kind in {item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY}
     ]
     anything = any(item.kind is item.VAR_KEYWORD for item in found)
-    return {"predictors": describe(program), "forward": [] if anything else named, "dspy": compat.VERSION}
+    return {
+        "predictors": describe(program),
+        "forward": [] if anything else named,
+        "dspy": compat.VERSION,
+        "source_hash": _source_hash(program),
+    }
 
 
 def describe(program: Any) -> "dict[str, Any]":  # noqa: ANN401

@@ -1,0 +1,61 @@
+"""The server's own key, and the provider keys that are stored as secrets."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from dspex.errors import ConfigurationError, StorageError
+from dspex.operations.resources import Query, Store
+from dspex.operations.resources.access import DEFAULT_WORKSPACE
+from dspex.operations.resources.tenancy import SECRET
+from dspex.operations.resources.vault import Vault
+from dspex.settings import Secret, Settings, referred
+
+FILE = "server.key"
+
+
+def vault_of(settings: Settings) -> Vault:
+    """Return the vault of this server; its key is read, or made, at the first use."""
+    return Vault(lambda: _server_key(settings))
+
+
+def _server_key(settings: Settings) -> bytes:
+    if settings.secret_key is not None:
+        return settings.secret_key.reveal().encode()
+    file = settings.state_dir / FILE
+    try:
+        if not file.exists():
+            _make(file)
+        return file.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read the server key {str(file)!r}: {error}; or set DSPEX_SECRET_KEY") from error
+
+
+def _make(file: Path) -> None:
+    """Write a new key for this user alone; of two processes that do so at once, both end up with the first one's."""
+    fresh = file.with_name(f"{FILE}.{secrets.token_hex(4)}")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(secrets.token_hex(32))
+        os.link(fresh, file)
+    except FileExistsError:
+        return
+    finally:
+        fresh.unlink()
+
+
+async def stored_keys(store: Store, vault: Vault, *, say: Callable[[str], None]) -> dict[str, Secret]:
+    """Return the secrets of the workspace "default" by name; one that cannot be read is said, and left out."""
+    where = {"workspace": DEFAULT_WORKSPACE, "status": "active"}
+    found: dict[str, Secret] = {}
+    for row in await store.select(SECRET, Query(where=where, limit=1000)):
+        try:
+            if row.reference is not None:
+                found[row.name] = referred(row.reference)
+            elif row.ciphertext is not None:
+                found[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
+        except (StorageError, ConfigurationError) as error:
+            say(f"the secret {row.name!r} cannot be used: {error.message}")
+    return found

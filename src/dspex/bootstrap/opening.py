@@ -1,0 +1,95 @@
+"""Which database the settings mean, and what has to be true of it before it is used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dspex.errors import StorageError
+from dspex.operations.resources import DOMAIN
+from dspex.operations.storage import HEAD, Database, SQLStore, migrate, require_head, revision
+from dspex.settings import Settings
+
+DATABASE = "dspex.sqlite3"
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+def database_of(settings: Settings, *, say: Callable[[str], None] = _silent) -> Database:
+    """Return the database that the settings name; the folder of an embedded one is made, and announced by `say`.
+
+    Raises:
+        StorageError: the folder cannot be made.
+        ConfigurationError: the URL is none, or its driver is not installed.
+    """
+    if settings.database_url is not None:
+        return Database(settings.database_url.reveal())
+    return Database.embedded(_state_folder(settings.state_dir, say) / DATABASE)
+
+
+async def prepare(database: Database, *, say: Callable[[str], None] = _silent) -> None:
+    """Bring an embedded database to the current schema; of another one, make sure that it has it.
+
+    A database that several servers use is changed by nobody but the person who runs `dspex migrate`.
+
+    Raises:
+        SchemaError: the schema is another one; the message says what to do.
+        StorageError: the database cannot be used.
+    """
+    if database.is_sqlite:
+        await migrate(database, say=say)
+    else:
+        await require_head(database)
+
+
+async def migrate_database(
+    settings: Settings, *, to: str = HEAD, say: Callable[[str], None] = _silent
+) -> tuple[str, str | None, str | None]:
+    """Bring the database of the settings to schema `to`; return where it is, its schema before, and its schema now.
+
+    Raises:
+        ConfigurationError: there is no such schema.
+        StorageError: the database cannot be used.
+    """
+    database = database_of(settings, say=say)
+    try:
+        before = await revision(database)
+        await migrate(database, to=to, say=say)
+        return database.shown, before, await revision(database)
+    finally:
+        await database.aclose()
+
+
+async def examine_database(settings: Settings) -> str:
+    """Return one line on the database of the settings: its schema and how many executions it holds.
+
+    Nothing is made: an embedded database that is not there yet is said to be so.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    file = Path(settings.state_dir) / DATABASE
+    if settings.database_url is None and not file.exists():
+        return f"{file} does not exist yet; it is made when it is first needed"
+    database = database_of(settings)
+    try:
+        found = await revision(database)
+        if found == HEAD:
+            count = await SQLStore(database).count(DOMAIN["execution"], {})
+            return f"{database.shown}: schema {found} (current), {count} executions"
+        later = "the next use brings it there" if database.is_sqlite else "run `dspex migrate`"
+        return f"{database.shown}: schema {found or 'none'}, this dspex reads {HEAD}: {later}"
+    finally:
+        await database.aclose()
+
+
+def _state_folder(folder: Path, say: Callable[[str], None]) -> Path:
+    if not folder.is_dir():
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a writable one"
+            ) from error
+        say(f"made {folder}/ for programs and executions")
+    return folder

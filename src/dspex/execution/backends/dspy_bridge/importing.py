@@ -1,0 +1,71 @@
+"""Programs that dspy has saved come under dspex."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from dspex.errors import DefinitionError
+from dspex.execution.backends.dspy_bridge.backend import DspyBackend
+from dspex.execution.modules import ChainOfThought, Module, Predict, build
+from dspex.execution.modules.code import CodeRoot
+from dspex.execution.modules.dspy_state import from_dspy_state
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+
+Kind = Literal["predict", "chain_of_thought", "react", "program_of_thought"]
+
+
+def read_saved(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds: a state that dspy saved, or a program of dspex.
+
+    Raises:
+        DefinitionError: it is no such file; dspy's pickles and folders are never opened.
+    """
+    mend = "save it in dspy with program.save('program.json')"
+    if file.suffix in {".pkl", ".pickle"} or file.is_dir():
+        raise DefinitionError(f"{str(file)!r} may hold a pickle, which runs code when it is read: {mend}")
+    try:
+        data = msgspec.json.decode(file.read_bytes())
+    except OSError as error:
+        raise DefinitionError(f"cannot read {str(file)!r}: {error.strerror or error}") from error
+    except msgspec.DecodeError as error:
+        raise DefinitionError(f"{str(file)!r} holds no JSON: {error}; {mend}") from error
+    if not isinstance(data, dict) or not data:
+        raise DefinitionError(f"{str(file)!r} holds no state of a program; {mend}")
+    return data
+
+
+async def import_over(
+    bridge: DspyBackend, signature: Signature, kind: Kind, *, state: Mapping[str, Any], name: str
+) -> Program:
+    """Return the program of one module over `signature`, with a state that dspy saved of such a module.
+
+    Raises:
+        DefinitionError: the state is of another program; its predictors are named.
+    """
+    makers: dict[str, type[Predict | ChainOfThought]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
+    if kind in makers:
+        return import_into(makers[kind](signature).to_program(name), state)
+    root = Node(id="self", kind=kind, signature=signature, backend="dspy")
+    return await bridge.import_state(Program(name=name, signature=signature, root=root), state)
+
+
+def import_into(program: Program, state: Mapping[str, Any], *, code: CodeRoot | None = None) -> Program:
+    """Return a program of native modules with a state that dspy saved of the same modules, to run on dspy.
+
+    Raises:
+        DefinitionError: the state is of another program.
+    """
+    module: Module = build(program, code=code)
+    from_dspy_state(module, by_path(state))
+    made = module.to_program(program.name)
+    return replace(made, root=replace(made.root, backend="dspy"))
+
+
+def by_path(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state by predictor path; that of a lone Predict is saved without one."""
+    own = {key: value for key, value in state.items() if key != "metadata"}
+    return {"self": own} if "signature" in own and "demos" in own else own

@@ -1,0 +1,75 @@
+"""The tools of an agent, as data: functions by where they are, modules as nodes of their own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.errors import DefinitionError
+from dspex.execution.modules.code import CodeRoot, check_source, function_config
+from dspex.execution.modules.module import Module
+from dspex.execution.tools import Policy, Tool
+
+
+def tool_config(tool: Tool) -> dict[str, Any]:
+    """Return one tool as data, with its name, description and policy where they are not the function's own.
+
+    Raises:
+        DefinitionError: its code cannot be found by import; the message names the tool.
+    """
+    if isinstance(tool.module, Module):
+        return {"module": tool.name, "description": tool.description, **_policy_config(tool)}
+    found = {**function_config(tool.call, f"the tool {tool.name!r}"), **_policy_config(tool)}
+    own = Tool.from_function(tool.call)
+    if tool.name != own.name:
+        found["name"] = tool.name
+    if tool.description != own.description and tool.description != tool.name:
+        found["description"] = tool.description
+    return found
+
+
+def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: CodeRoot | None) -> Tool:
+    """Return the tool that `tool_config` wrote.
+
+    Args:
+        config: what it wrote.
+        modules: those of the tools that are modules, by name.
+        code: where functions are loaded from.
+
+    Raises:
+        DefinitionError: a function is needed and there is no `code`, or it is not there.
+        ConflictError: its source has changed.
+    """
+    policy = Policy(**{name: config[name] for name in ("timeout", "retries") if name in config})
+    if "permit" in config:
+        policy = Policy(
+            timeout=policy.timeout, retries=policy.retries, permit=_function(config["permit"], code, "a permission")
+        )
+    if "module" in config:
+        name = config["module"]
+        if name not in modules:
+            raise DefinitionError(f"the tool {name!r} is a module, but the stored agent has none of this name")
+        return Tool.from_module(modules[name], name=name, description=config["description"], policy=policy)
+    function = _function(config, code, "a tool")
+    return Tool.from_function(
+        function, name=config.get("name", ""), description=config.get("description", ""), policy=policy
+    )
+
+
+def _policy_config(tool: Tool) -> dict[str, Any]:
+    policy = tool.policy
+    found: dict[str, Any] = {}
+    if policy.timeout is not None:
+        found["timeout"] = policy.timeout
+    if policy.retries:
+        found["retries"] = policy.retries
+    if policy.permit is not None:
+        found["permit"] = function_config(policy.permit, f"the permission of the tool {tool.name!r}")
+    return found
+
+
+def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:  # noqa: ANN401
+    target = config["target"]
+    if code is None:
+        raise DefinitionError(f"{target!r} is {what}, which is code, and code is not loaded here")
+    found = code.load(target)
+    check_source(found, config)
+    return found

@@ -1,0 +1,123 @@
+"""What a process tells others of its workers: a small file, replaced as a whole, that lives as long as the process."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from dspex.clock import Clock, SystemClock
+from dspex.errors import StorageError
+from dspex.execution.workers.orphans import is_running, start_time
+from dspex.execution.workers.stats import PoolStats
+
+Pools = Callable[[], Sequence[PoolStats]]
+TICK = 1.0
+_PAUSE = 0.05  # changes that come together are told together
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """One process with workers. `started` is in clock ticks since boot, 0 where the system does not tell."""
+
+    pid: int
+    started: int
+    what: str
+    told_at: datetime
+    pools: tuple[PoolStats, ...] = ()
+
+
+class Publisher:
+    """Keeps the file of this process up to date: on every change, and every second because memory changes untold.
+
+    Nothing is written before the first change, and the file is gone at the end; a folder that cannot be written is
+    not told of, because a run must not fail for it. Owned by one event loop; lives in `async with`.
+    """
+
+    def __init__(self, folder: Path, *, what: str, clock: Clock | None = None) -> None:
+        """Take the folder, and what this process does: "serve" or "run". Set `pools` before the first change."""
+        pid = os.getpid()
+        self.pools: Pools = list
+        self._about = (pid, start_time(pid) or 0, what)
+        self._file = folder / f"{pid}-{self._about[1]}.json"
+        self._clock = clock or SystemClock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
+    def changed(self) -> None:
+        """Tell soon what is now; the first change starts the telling."""
+        self._changed.set()
+        if self._task is None and self._is_open:
+            self._task = asyncio.get_running_loop().create_task(self._tell())
+
+    def tick(self) -> None:
+        """Write the file once."""
+        pid, started, what = self._about
+        told = Published(pid=pid, started=started, what=what, told_at=self._clock.now(), pools=tuple(self.pools()))
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            _replace(self._file, msgspec.json.encode(told))
+
+    async def _tell(self) -> None:
+        while True:
+            self._changed.clear()
+            self.tick()
+            await self._clock.sleep(_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._changed.wait()
+
+
+def read_published(folder: Path) -> list[Published]:
+    """Return the living processes that tell of themselves in `folder`, oldest first; what dead ones left is removed.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    found = []
+    try:
+        files = sorted(folder.glob("*-*.json"))
+    except OSError as error:
+        raise StorageError(f"cannot read {str(folder)!r}: {error}") from error
+    for file in files:
+        try:
+            told = msgspec.json.decode(file.read_bytes(), type=Published)
+        except (OSError, msgspec.DecodeError):  # it ended meanwhile, or is not ours
+            continue
+        if is_running(told.pid, told.started):
+            found.append(told)
+        else:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+    return sorted(found, key=lambda told: (told.started, told.pid))
+
+
+def _replace(file: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".new")
+    try:
+        with os.fdopen(descriptor, "wb") as written:
+            written.write(data)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,76 @@
+"""Conditions on the values of outputs, written as functions."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspex.errors import SignatureError
+
+Condition = Callable[[Any], object]
+Conditions = Condition | tuple[Condition, str] | list[Condition | tuple[Condition, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldCheck:
+    """A function that says whether the value of an output holds up.
+
+    It is code: as data it goes by its import path, `target`. `function` is None in what was read from data, until
+    somebody loads it. One that is not `is_required` is a suggestion. Equal by everything but the function itself.
+    """
+
+    target: str
+    message: str = ""
+    is_required: bool = True
+    function: Condition | None = field(default=None, compare=False, repr=False)
+
+    def complaint(self, value: object) -> str | None:
+        """Return what is wrong with `value`; None where it holds up.
+
+        It does not where the function returns False (or another empty value but None), or raises `ValueError` or
+        `AssertionError`. Any other exception is a mistake in the function and goes up.
+        """
+        if self.function is None:
+            raise SignatureError(f"the check {self.target!r} is code, and was not loaded")
+        try:
+            found = self.function(value)
+        except (ValueError, AssertionError) as error:
+            return self.message or str(error) or f"{type(error).__name__} in {self.name}"
+        if found is None or found:
+            return None
+        return self.message or f"it does not pass {self.name}"
+
+    @property
+    def name(self) -> str:
+        """What the function is called, without its module."""
+        return self.target.rpartition(":")[2].rpartition(".")[2]
+
+
+def field_checks(given: Conditions | None, *, is_required: bool) -> tuple[FieldCheck, ...]:
+    """Return the checks behind what `Output(check=...)` takes: a function, `(function, message)`, or a list of these.
+
+    Raises:
+        SignatureError: it is something else.
+    """
+    return tuple(
+        FieldCheck(
+            target=f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}",
+            message=message,
+            is_required=is_required,
+            function=function,
+        )
+        for function, message in _pairs(given)
+    )
+
+
+def _pairs(given: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # whatever the declaration holds
+    if given is None:
+        return
+    for item in given if isinstance(given, list) else [given]:
+        function, message = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
+        if not callable(function) or not isinstance(message, str) or inspect.iscoroutinefunction(function):
+            raise SignatureError(
+                f"a check is a plain function of the value, or (function, message), not {item!r}; write "
+                "`check=is_short` or `check=(is_short, 'use at most five words')`"
+            )
+        yield function, message

@@ -1,0 +1,52 @@
+"""Metrics on text that need not be the same to the letter."""
+
+import re
+from collections import Counter
+
+from dspex.errors import DefinitionError
+from dspex.language.records import Example, Prediction
+
+_WORD = re.compile(r"\w+")
+
+
+def contains(example: Example, prediction: Prediction) -> float:
+    """Return 1 where every field that both sides have holds the expected text somewhere, whatever its case.
+
+    Raises:
+        DefinitionError: they have no field in common.
+    """
+    return float(all(_text(example[name]) in _text(prediction[name]) for name in _common(example, prediction)))
+
+
+def f1(example: Example, prediction: Prediction) -> float:
+    """Return the mean over the common fields of the F1 of their words, whatever their order, case and punctuation.
+
+    Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text" (2016), articles included.
+
+    Raises:
+        DefinitionError: they have no field in common.
+    """
+    common = _common(example, prediction)
+    return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
+
+
+def _f1(expected: str, found: str) -> float:
+    wanted, given = _WORD.findall(expected), _WORD.findall(found)
+    if not wanted or not given:
+        return float(wanted == given)
+    shared = sum((Counter(wanted) & Counter(given)).values())
+    return 2 * shared / (len(wanted) + len(given))
+
+
+def _common(example: Example, prediction: Prediction) -> list[str]:
+    common = [name for name in prediction if name in example]
+    if not common:
+        raise DefinitionError(
+            f"nothing to compare: the prediction has {', '.join(prediction) or 'no fields'}, and the example has "
+            f"{', '.join(example) or 'no fields'}"
+        )
+    return common
+
+
+def _text(value: object) -> str:
+    return str(value).strip().lower()

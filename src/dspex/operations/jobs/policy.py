@@ -1,0 +1,44 @@
+"""How jobs are run: limits, retries, and how soon the dead are missed."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPolicy:
+    """The times (in seconds) and limits of one installation.
+
+    Args:
+        concurrency: jobs of one queue that one worker runs at once.
+        limits: jobs of a queue, by its name, that run at once in all workers together; no limit by default.
+        attempts: starts of a job that fails in a way that may pass, before it has failed for good.
+        deaths: starts of a job under which workers died, before it is taken for their murderer.
+        backoff: the wait before the second attempt; each further one waits twice as long, `longest` at most.
+        beat: how often a worker shows that it lives.
+        dead_after: a worker that has not done so for this long is dead.
+        poll: how often workers look for work, and for what was cancelled.
+    """
+
+    concurrency: int = 4
+    limits: dict[str, int] = field(default_factory=dict)
+    attempts: int = 5
+    deaths: int = 10
+    backoff: float = 1.0
+    longest: float = 60.0
+    beat: float = 0.5
+    dead_after: float = 2.0
+    poll: float = 0.25
+
+    def wait(self, attempts: int) -> float:
+        """Return the seconds to wait after so many attempts."""
+        return min(self.backoff * 2.0 ** (attempts - 1), self.longest)
+
+
+def serves(needs: dict[str, Any], code: str, revision: str) -> bool:
+    """Return whether a worker with this code root and revision can run a job with these needs."""
+    return not needs or (needs.get("code"), needs.get("revision")) == (code, revision)
+
+
+def channel_of(queue: str, needs: dict[str, Any]) -> str:
+    """Return the name that jobs of a queue with the same needs wait under."""
+    return queue if not needs else f"{queue}@{needs['code']}@{needs['revision']}"

@@ -1,0 +1,164 @@
+"""DBOS, which hands out jobs: to each worker as many as it may run, each one to one worker.
+
+A ticket is a workflow of DBOS that stands for one turn of one job; its id names both, so that noting it twice is once.
+Nothing else is kept in DBOS: the job is its row, and what it has done stands in its journal.
+
+DBOS allows one instance in a process, and brings threads and a loop of its own: so a process that runs jobs does
+nothing else, and the work is done on the loop that opened the services, not on a thread of DBOS. It is imported when
+`start` is called (2 s).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from dspex.errors import ConfigurationError, StorageError
+from dspex.operations.jobs.policy import JobPolicy
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from dbos import DBOSClient
+
+APPLICATION = "dspex"
+VERSION = "jobs-1"  # by hand: DBOS's own hash of the source strands what is pending at every edit
+WORKFLOW = "dspex_job"
+Run = Callable[[str, UUID, int], Awaitable[str]]
+_log = logging.getLogger("dspex.jobs")
+
+
+class Tickets:
+    """One life of DBOS in this process. `start`, `stop` and the rest block; call them in a thread."""
+
+    def __init__(
+        self, url: str, *, executor: str, run: Run, loop: asyncio.AbstractEventLoop, policy: JobPolicy
+    ) -> None:
+        """Take the database, who this worker is, and what runs a job on `loop`."""
+        self._url = url
+        self._executor = executor
+        self._run = run
+        self._loop = loop
+        self._policy = policy
+        self._engine: sa.Engine | None = None
+        self._client: DBOSClient | None = None
+
+    def start(self, channels: Sequence[tuple[str, str]]) -> None:
+        """Launch DBOS; from now on it hands out what waits under `channels`, each with the queue that it belongs to.
+
+        Raises:
+            ConfigurationError: DBOS is not installed, or cannot use the database.
+        """
+        try:
+            from dbos import DBOS, DBOSClient
+            from dbos import DBOSPortableJSONSerializer as Plain
+        except ImportError as error:
+            raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
+        self._engine = make_engine(self._url)
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": self._url,
+                "system_database_engine": self._engine,
+                "application_version": VERSION,
+                "executor_id": self._executor,
+                "serializer": Plain(),  # the default one is pickle
+                "use_listen_notify": False,
+                "log_level": "ERROR",
+                "notification_listener_polling_interval_sec": 60.0,
+            }
+        )
+        try:
+            DBOS.workflow(name=WORKFLOW)(_workflow_of(self._run, self._loop))
+            DBOS.listen_queues([channel for channel, _ in channels])
+            DBOS.launch()
+            for channel, queue in channels:
+                DBOS.register_queue(
+                    channel,
+                    worker_concurrency=self._policy.concurrency,
+                    global_concurrency=self._policy.limits.get(queue),
+                    polling_interval_sec=self._policy.poll,
+                    on_conflict="always_update",
+                )
+            self._client = DBOSClient(
+                system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION
+            )
+        except Exception as error:
+            self.stop()
+            raise ConfigurationError(f"DBOS does not start on this database: {error}") from error
+
+    def note(self, channel: str, job_id: UUID, turn: int) -> None:
+        """Make sure that there is a ticket for this turn."""
+        queue = channel.partition("@")[0]
+        options: Any = {
+            "workflow_name": WORKFLOW,
+            "queue_name": channel,
+            "workflow_id": ticket_of(job_id, turn),
+            "app_version": VERSION,
+        }
+        self._use().enqueue(options, queue, str(job_id), turn)
+
+    def spent(self, tickets: Sequence[str]) -> set[str]:
+        """Return those tickets that will not lead to a run any more."""
+        found = self._use().list_workflows(workflow_ids=list(tickets), load_input=False, load_output=False)
+        return {row.workflow_id for row in found if row.status not in {"ENQUEUED", "PENDING", "DELAYED"}}
+
+    def discard(self, executors: Sequence[str]) -> None:
+        """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
+        client = self._use()
+        held = client.list_workflows(status="PENDING", executor_id=list(executors), load_input=False, load_output=False)
+        for row in held:
+            client.cancel_workflow(row.workflow_id)
+
+    def stop(self) -> None:
+        """End DBOS in this process; what it handed out has to have ended before."""
+        from dbos import DBOS
+
+        if self._client is not None:
+            self._client.destroy()
+            self._client = None
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _use(self) -> "DBOSClient":
+        if self._client is None:
+            raise StorageError("the queue of this worker is closed")
+        return self._client
+
+
+def _workflow_of(run: Run, loop: asyncio.AbstractEventLoop) -> Callable[[str, str, int], str]:
+    async def work(queue: str, job_id: str, turn: int) -> str:
+        return await run(queue, UUID(job_id), turn)
+
+    def dspex_job(queue: str, job_id: str, turn: int) -> str:
+        """Runs on a thread of DBOS, which waits; the work itself is done on our loop."""
+        return asyncio.run_coroutine_threadsafe(work(queue, job_id, turn), loop).result()
+
+    return dspex_job
+
+
+def ticket_of(job_id: UUID, turn: int) -> str:
+    """Return the id of the ticket for one turn of a job."""
+    return f"{job_id}:{turn}"
+
+
+def make_engine(url: str) -> "sa.Engine":
+    """Return an engine for DBOS on our own database. With SQLite it has our settings: DBOS would leave WAL off."""
+    import sqlalchemy as sa
+
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_size=5, max_overflow=5, pool_pre_ping=True
+        )
+    engine = sa.create_engine(parsed.set(drivername="sqlite"), pool_size=5, max_overflow=5)
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine

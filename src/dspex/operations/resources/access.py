@@ -1,0 +1,38 @@
+"""Who asks, and what they may do."""
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from dspex.errors import ForbiddenError
+
+Scope = Literal["read", "execute", "write", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "execute", "write", "admin")
+DEFAULT_WORKSPACE = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Somebody who acts in one workspace. `admin` includes every other scope."""
+
+    name: str
+    workspace: str = DEFAULT_WORKSPACE
+    scopes: frozenset[Scope] = frozenset(SCOPES)
+    key_id: UUID | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether this actor has `scope`."""
+        return scope in self.scopes or "admin" in self.scopes
+
+    def require(self, scope: Scope, doing: str) -> None:
+        """Return where this actor has `scope`.
+
+        Raises:
+            ForbiddenError: it has not; the message names the scope and what it was needed for.
+        """
+        if not self.may(scope):
+            held = ", ".join(sorted(self.scopes)) or "none"
+            raise ForbiddenError(f"{doing} needs the scope {scope!r}; this key has: {held}", scope=scope)
+
+
+LOCAL = Actor(name="local")

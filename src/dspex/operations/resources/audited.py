@@ -1,0 +1,102 @@
+"""Writes that leave a trail."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.operations.resources.access import Actor
+from dspex.operations.resources.ports import Change, Insert, Query, Store
+from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.trail import AuditEntry
+
+E = TypeVar("E")
+_UNTOLD = {"created_at", "updated_at"}
+
+
+class AuditedStore:
+    """A store for one actor and one action: each change of an audited resource is written with its audit entry."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        actor: Actor,
+        action: str,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        """Take the store behind it, who acts, and by which action."""
+        self._store = store
+        self._actor = actor
+        self._action = action
+        self._clock = clock
+        self._new_id = new_id
+
+    def resource_of(self, entity: object) -> Resource[Any]:
+        """Return the resource of which `entity` is a row."""
+        return self._store.resource_of(entity)
+
+    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
+        """Return one row or None; see `Store.get`."""
+        return await self._store.get(resource, **key)
+
+    async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
+        """Return rows; see `Store.select`."""
+        return await self._store.select(resource, query)
+
+    async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
+        """Return how many rows match; see `Store.count`."""
+        return await self._store.count(resource, where)
+
+    async def write(self, *changes: Change) -> None:
+        """Make all changes and their audit entries in one transaction; see `Store.write`."""
+        entries = [entry for change in changes if (entry := await self._entry(change)) is not None]
+        await self._store.write(*changes, *map(Insert, entries))
+
+    async def _entry(self, change: Change) -> AuditEntry | None:
+        if isinstance(change, Insert):
+            resource = self._store.resource_of(change.entity)
+            if not resource.is_audited:
+                return None
+            row = dataclasses.asdict(change.entity)
+            return self._made(resource, change.entity.id, before=None, after=_told(resource, row))
+        if not change.resource.is_audited:
+            return None
+        found = await self._store.get(change.resource, id=change.id)
+        before = {name: getattr(found, name) for name in (*change.values, *change.increments)} if found else {}
+        after = {**change.values, **{name: before.get(name, 0) + step for name, step in change.increments.items()}}
+        return self._made(
+            change.resource, change.id, before=_told(change.resource, before), after=_told(change.resource, after)
+        )
+
+    def _made(
+        self, resource: Resource[Any], key: UUID, *, before: dict[str, Any] | None, after: dict[str, Any]
+    ) -> AuditEntry:
+        now = self._clock.now()
+        return AuditEntry(
+            id=self._new_id(),
+            workspace=self._actor.workspace,
+            created_at=now,
+            updated_at=now,
+            actor=self._actor.name,
+            action=self._action,
+            resource=resource.name,
+            resource_id=key,
+            before=before,
+            after=after,
+        )
+
+
+def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON; of what is hidden, only that it was there."""
+    kept = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
+    return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in kept.items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # any attribute
+    if isinstance(value, UUID):
+        return str(value)
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,62 @@
+"""Executions as they are stored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from dspex.operations.resources.resource import Resource, Row, Transition
+
+ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord(Row):
+    """One run of a program version. `duration_ms` is the time of the run, `cost_usd` None where a price is unknown.
+
+    `stages` says how far it came and how long each took (definition, input validation, backend execution, output
+    validation, serialization). `owner` is the process that runs it: where that is gone, the execution is interrupted.
+    Two executions with one `idempotency_key` cannot be. `parent_id` is the execution that it is a part of, `retry_of`
+    the one that it repeats.
+    """
+
+    program_id: UUID
+    program_version_id: UUID
+    status: ExecutionStatus
+    backend: str
+    inputs: dict[str, Any]
+    outputs: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    trace: dict[str, Any] | None = None
+    cost_usd: float | None = None
+    duration_ms: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    queue_ms: float | None = None
+    stages: list[Any] | None = None
+    parent_id: UUID | None = None
+    retry_of: UUID | None = None
+    idempotency_key: str | None = None
+    actor: str = "local"
+    owner: str | None = None
+    deadline_at: datetime | None = None
+
+
+EXECUTION = Resource(
+    name="execution",
+    plural="executions",
+    entity=ExecutionRecord,
+    transitions={
+        "start": Transition(("pending",), "running"),
+        "complete": Transition(("running",), "completed"),
+        "fail": Transition(("pending", "running"), "failed"),
+        "cancel": Transition(("pending", "running"), "cancelled"),
+        "interrupt": Transition(("pending", "running"), "interrupted"),
+    },
+    references={"program_id": "program", "program_version_id": "program_version"},
+    pointers={"parent_id": "execution", "retry_of": "execution"},
+    unique=(("workspace", "idempotency_key"),),
+    indexes=(("program_id", "created_at"), ("workspace", "created_at"), ("status",), ("parent_id",)),
+    is_audited=False,  # the executor writes one entry of its own
+)

@@ -1,0 +1,48 @@
+"""What the actions on jobs take."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateEvaluation:
+    """Score the current version of a program on a data set (the newest of its name), as a job.
+
+    `metrics` are names (exact_match, contains, f1) or "module:function" in the code root; the first one is the main
+    one. `configuration` may hold "concurrency" (8) and "limit" (only so many rows).
+    """
+
+    program_id: UUID | None = None
+    program: str | None = None
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOptimization:
+    """Search for a better version of a program, as a job; a better one becomes the current version.
+
+    `optimizer` is LabeledFewShot, BootstrapFewShot, RandomSearch, MIPROv2 or Joint. `configuration` may hold
+    "concurrency" (8), "rows" (score each candidate on so many), "seed" (0), "holdout" (the share of rows, 0.3, that
+    both versions are compared on at the end; 0 for none), "insist" (take the winner without a significant improvement
+    too) and "options" for the optimizer. `budget` may hold "usd", "tokens" and "calls".
+    """
+
+    program_id: UUID | None = None
+    program: str | None = None
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+    optimizer: str = "LabeledFewShot"
+    metrics: list[str] = field(default_factory=lambda: ["exact_match"])
+    configuration: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRef:
+    """One job by its id."""
+
+    id: UUID

@@ -1,0 +1,182 @@
+"""Everything that can be asked of the stored resources, by one actor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import ConfigurationError, InvalidError, NotFoundError
+from dspex.execution.backends import Backends
+from dspex.execution.modules.code import CodeRoot
+from dspex.language.programs import Program
+from dspex.language.signatures import SignatureLike
+from dspex.operations.resources.access import LOCAL, Actor
+from dspex.operations.resources.actions import Action
+from dspex.operations.resources.audited import AuditedStore
+from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
+from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
+from dspex.operations.resources.ports import Feed, JobEngine, Query, Store
+from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.programs import Programs
+from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.vault import Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What the operations of all actors stand on.
+
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    """
+
+    store: Store
+    executor: Executor
+    backends: Backends
+    clock: Clock
+    new_id: Callable[[], UUID]
+    jobs: JobEngine | None = None
+    feed: Feed | None = None
+    code: CodeRoot | None = None
+    vault: Vault | None = None
+
+
+class Operations:
+    """All actions and reads of one actor, in one workspace, for every surface."""
+
+    def __init__(self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write") -> None:
+        """Take what they stand on and who acts; `action` is the name that the audit trail gets."""
+        self.floor = floor
+        self.actor = actor
+        self.workspace = actor.workspace
+        self.store: Store = AuditedStore(
+            floor.store, actor=actor, action=action, clock=floor.clock, new_id=floor.new_id
+        )
+        self._executor = floor.executor
+        self._programs = Programs(self.store, clock=floor.clock, new_id=floor.new_id, backends=floor.backends)
+
+    def as_actor(self, actor: Actor) -> "Operations":
+        """Return the same for another actor."""
+        return Operations(self.floor, actor=actor)
+
+    @property
+    def vault(self) -> Vault:
+        """What hashes keys and encrypts secrets.
+
+        Raises:
+            ConfigurationError: these operations have none.
+        """
+        if self.floor.vault is None:
+            raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
+        return self.floor.vault
+
+    async def perform(self, action: Action, given: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
+        """Carry out an action if this actor may; what it writes is audited under its name.
+
+        Raises:
+            ForbiddenError: the actor lacks the action's scope.
+            ActionError: what the action itself refuses.
+        """
+        self.actor.require(action.scope, action.name)
+        return await action.run(Operations(self.floor, actor=self.actor, action=action.name), given)
+
+    async def create_program(self, given: CreateProgram) -> ProgramRecord:
+        """Create a program; see `CreateProgram`.
+
+        Raises:
+            InvalidError: the signature, module, backend or configuration is wrong; the field is named.
+            ConflictError: a program of this name exists.
+        """
+        return await self._programs.create(given, workspace=self.workspace)
+
+    async def save_program(self, program: Program, *, backend: str = "native") -> ProgramRecord:
+        """Store `program` under its name: a new program, a new version, or nothing new where its contents are known."""
+        return await self._programs.save(program, workspace=self.workspace, backend=backend)
+
+    async def save_signature(self, signature: SignatureLike, *, source: str = "class") -> SignatureRecord:
+        """Store a signature under its name: new, a new version, or the one that is known already."""
+        return await self._programs.save_signature(signature, workspace=self.workspace, source=source)
+
+    async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
+        """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
+
+        Raises:
+            NotFoundError: there is no such program.
+            ConflictError: the program is not ready.
+            InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
+        """
+        program = await self.program(given.program_id, given.name)
+        return await self.execute_record(program, given.inputs, backend=given.backend)
+
+    async def execute_record(
+        self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
+    ) -> ExecutionRecord:
+        """Run the version that `program` names as its current one; see `execute_program`."""
+        return await self._executor.execute(program, inputs, backend=backend)
+
+    async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
+        """Return a program by id or by name.
+
+        Raises:
+            InvalidError: neither or both are given.
+            NotFoundError: there is none.
+        """
+        if (program_id is None) == (name is None):
+            raise InvalidError("give either the program's id or its name")
+        key: dict[str, Any] = {"id": program_id} if program_id is not None else {"name": name}
+        found = await self.store.get(PROGRAM, workspace=self.workspace, **key)
+        if found is None:
+            raise NotFoundError(f"there is no program {program_id or name!r}; `dspex programs` lists them")
+        return found
+
+    async def current_version(self, program: ProgramRecord) -> ProgramVersionRecord:
+        """Return the current version of `program`."""
+        return await self._executor.version_of(program)
+
+    async def program_value(self, program: ProgramRecord) -> Program:
+        """Return `program` as the value that runs."""
+        return await self._executor.value_of(program)
+
+    async def signature(self, name: str) -> SignatureRecord:
+        """Return the newest version of a signature.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = await self.store.select(SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1))
+        if not found:
+            raise NotFoundError(f"there is no signature {name!r}")
+        return found[0]
+
+    async def execution(self, execution_id: UUID) -> ExecutionRecord:
+        """Return one execution.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = await self.store.get(EXECUTION, workspace=self.workspace, id=execution_id)
+        if found is None:
+            raise NotFoundError(f"there is no execution {str(execution_id)!r}")
+        return found
+
+    async def count(self, resource: Resource[Any], where: dict[str, Any]) -> int:
+        """Return how many rows of `resource` in this workspace equal `where`.
+
+        Raises:
+            ForbiddenError: the actor may not read it.
+        """
+        self.actor.require(resource.reading, f"reading {resource.plural}")
+        return await self.store.count(resource, {**where, "workspace": self.workspace})
+
+    async def list(self, resource: Resource[Any], query: Query) -> Any:  # noqa: ANN401  # rows of the resource's entity
+        """Return rows of `resource` in this workspace.
+
+        Raises:
+            ForbiddenError: the actor may not read it.
+        """
+        self.actor.require(resource.reading, f"reading {resource.plural}")
+        where = {**query.where, "workspace": self.workspace}
+        wanted = Query(where=where, after=query.after, limit=query.limit, oldest_first=query.oldest_first)
+        return await self.store.select(resource, wanted)

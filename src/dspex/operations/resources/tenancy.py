@@ -1,0 +1,72 @@
+"""Workspaces, and the keys and secrets in them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from dspex.operations.resources.resource import Resource, Row, Transition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceRecord(Row):
+    """A tenant. Its own `workspace` is its name."""
+
+    name: str
+    status: Literal["active", "archived"] = "active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyRecord(Row):
+    """A key of an API caller: what it may do, until when, and how often. Only a hash of it is stored."""
+
+    name: str
+    status: Literal["active", "revoked"] = "active"
+    scopes: list[str]
+    limits: dict[str, Any]
+    hash: str
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRecord(Row):
+    """A secret by reference ("env:NAME", "file:/path") or encrypted; its text is never shown."""
+
+    name: str
+    status: Literal["active", "revoked"] = "active"
+    reference: str | None = None
+    ciphertext: str | None = None
+
+
+WORKSPACE = Resource(
+    name="workspace",
+    plural="workspaces",
+    entity=WorkspaceRecord,
+    transitions={"archive": Transition(("active",), "archived")},
+    unique=(("name",),),
+    reading="admin",
+)
+API_KEY = Resource(
+    name="api_key",
+    plural="api_keys",
+    entity=ApiKeyRecord,
+    transitions={
+        "revoke": Transition(("active",), "revoked"),
+        "rotate": Transition(("active",), "active"),
+    },
+    unique=(("workspace", "name"),),
+    hidden=("workspace", "lock_version", "hash"),
+    reading="admin",
+)
+SECRET = Resource(
+    name="secret",
+    plural="secrets",
+    entity=SecretRecord,
+    transitions={
+        "revoke": Transition(("active",), "revoked"),
+        "rotate": Transition(("active",), "active"),
+    },
+    unique=(("workspace", "name"),),
+    hidden=("workspace", "lock_version", "ciphertext"),
+    reading="admin",
+)

@@ -1,0 +1,267 @@
+"""The actions on workspaces, API keys and secrets."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from dspex.errors import ConflictError, FieldError, ForbiddenError, InvalidError, NotFoundError, suggest
+from dspex.operations.resources.access import DEFAULT_WORKSPACE, SCOPES
+from dspex.operations.resources.actions import Action
+from dspex.operations.resources.operations import Operations
+from dspex.operations.resources.ports import Insert, Update
+from dspex.operations.resources.resource import Resource, Row
+from dspex.operations.resources.tenancy import (
+    API_KEY,
+    SECRET,
+    WORKSPACE,
+    ApiKeyRecord,
+    SecretRecord,
+    WorkspaceRecord,
+)
+
+R = TypeVar("R", bound=Row)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateWorkspace:
+    """Make a workspace: a tenant whose rows no other one sees. Only an admin of the workspace "default" can."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveWorkspace:
+    """Close a workspace: its keys stop working, its rows stay. Only an admin of the workspace "default" can."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateApiKey:
+    """Make a key; its text is in the answer and never shown again.
+
+    `scopes` are of: read, execute, write, admin (which includes the others). Limits that are not given are those of the
+    server. Only an admin of the workspace "default" can name another `workspace`.
+    """
+
+    name: str
+    scopes: list[str]
+    workspace: str | None = None
+    requests_per_minute: int | None = None
+    concurrency: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateApiKey:
+    """Replace the text of the key with this name; the old text stops working within a second."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeApiKey:
+    """End the key with this name; it stops working within a second, and forever."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A key whose text is shown this once."""
+
+    api_key: ApiKeyRecord
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSecret:
+    """Keep a secret: its `text`, which is encrypted, or a `reference` to where it is.
+
+    A reference is "env:NAME" or "file:/path", read where it is used; only an admin of the workspace "default" can give
+    one, because it names something of the server.
+    """
+
+    name: str
+    text: str | None = field(default=None, repr=False)
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateSecret:
+    """Replace the text or the reference of the secret with this name; see `CreateSecret`."""
+
+    name: str
+    text: str | None = field(default=None, repr=False)
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeSecret:
+    """End the secret with this name; its encrypted text is forgotten."""
+
+    name: str
+
+
+async def create_workspace(operations: Operations, given: CreateWorkspace) -> WorkspaceRecord:
+    """See `CreateWorkspace`."""
+    _require_operator(operations, "making a workspace")
+    _check_name(given.name)
+    if given.name == DEFAULT_WORKSPACE:
+        raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is always there")
+    made = WorkspaceRecord(**_row(operations, given.name), name=given.name)
+    return await _add(operations, made)
+
+
+async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> WorkspaceRecord:
+    """See `ArchiveWorkspace`."""
+    _require_operator(operations, "archiving a workspace")
+    found = await operations.store.get(WORKSPACE, name=given.name)
+    if found is None:
+        raise NotFoundError(f"there is no workspace {given.name!r}")
+    return await _step(operations, WORKSPACE, found, "archive")
+
+
+async def create_api_key(operations: Operations, given: CreateApiKey) -> IssuedKey:
+    """See `CreateApiKey`."""
+    _check_name(given.name)
+    workspace = await _workspace(operations, given.workspace)
+    if not given.scopes:
+        raise _invalid("scopes", given.scopes, f"at least one of: {', '.join(SCOPES)}")
+    for scope in given.scopes:
+        if scope not in SCOPES:
+            raise _invalid("scopes", scope, f"one of: {', '.join(SCOPES)}{suggest(scope, list(SCOPES))}")
+    limits = {"requests_per_minute": given.requests_per_minute, "concurrency": given.concurrency}
+    for name, value in limits.items():
+        if value is not None and value < 1:
+            raise _invalid(name, value, "a whole number of at least 1")
+    if given.expires_at is not None and given.expires_at.tzinfo is None:
+        raise _invalid("expires_at", str(given.expires_at), "a time with a zone, such as 2030-01-01T00:00:00Z")
+    row = _row(operations, workspace)
+    text, kept = operations.vault.new_key(row["id"])
+    made = ApiKeyRecord(
+        **row,
+        name=given.name,
+        scopes=sorted(set(given.scopes)),
+        limits={name: value for name, value in limits.items() if value is not None},
+        hash=kept,
+        expires_at=given.expires_at,
+    )
+    return IssuedKey(api_key=await _add(operations, made), key=text)
+
+
+async def rotate_api_key(operations: Operations, given: RotateApiKey) -> IssuedKey:
+    """See `RotateApiKey`."""
+    found = await _named(operations, API_KEY, given.name)
+    text, kept = operations.vault.new_key(found.id)
+    return IssuedKey(api_key=await _step(operations, API_KEY, found, "rotate", hash=kept), key=text)
+
+
+async def revoke_api_key(operations: Operations, given: RevokeApiKey) -> ApiKeyRecord:
+    """See `RevokeApiKey`."""
+    return await _step(operations, API_KEY, await _named(operations, API_KEY, given.name), "revoke")
+
+
+async def create_secret(operations: Operations, given: CreateSecret) -> SecretRecord:
+    """See `CreateSecret`."""
+    _check_name(given.name)
+    values: dict[str, Any] = {**_row(operations, operations.workspace), **_held(operations, given)}
+    made = SecretRecord(name=given.name, **values)
+    return await _add(operations, made)
+
+
+async def rotate_secret(operations: Operations, given: RotateSecret) -> SecretRecord:
+    """See `RotateSecret`."""
+    found = await _named(operations, SECRET, given.name)
+    return await _step(operations, SECRET, found, "rotate", **_held(operations, given))
+
+
+async def revoke_secret(operations: Operations, given: RevokeSecret) -> SecretRecord:
+    """See `RevokeSecret`."""
+    found = await _named(operations, SECRET, given.name)
+    return await _step(operations, SECRET, found, "revoke", ciphertext=None, reference=None)
+
+
+def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[str, str | None]:
+    if (given.text is None) == (given.reference is None):
+        raise InvalidError("give either the text of the secret or a reference to it")
+    if given.text is not None:
+        label = f"{operations.workspace}/{given.name}"
+        return {"ciphertext": operations.vault.seal(given.text, label=label), "reference": None}
+    _require_operator(operations, "a secret by reference")
+    kind, _, where = (given.reference or "").partition(":")
+    if kind not in {"env", "file"} or not where:
+        raise _invalid("reference", given.reference, "env:NAME or file:/path")
+    return {"reference": given.reference, "ciphertext": None}
+
+
+async def _workspace(operations: Operations, name: str | None) -> str:
+    if name is None or name == operations.workspace:
+        return operations.workspace
+    _require_operator(operations, "a key for another workspace")
+    found = await operations.store.get(WORKSPACE, name=name)
+    if found is None or found.status != "active":
+        raise NotFoundError(f"there is no active workspace {name!r}; `dspex workspaces create {name}` makes one")
+    return name
+
+
+def _require_operator(operations: Operations, doing: str) -> None:
+    if operations.workspace != DEFAULT_WORKSPACE:
+        raise ForbiddenError(f"{doing} is for admins of the workspace {DEFAULT_WORKSPACE!r}", scope="admin")
+
+
+def _row(operations: Operations, workspace: str) -> dict[str, Any]:
+    now = operations.floor.clock.now()
+    return {"id": operations.floor.new_id(), "workspace": workspace, "created_at": now, "updated_at": now}
+
+
+async def _add(operations: Operations, made: R) -> R:
+    await operations.store.write(Insert(made))
+    return made
+
+
+async def _named(operations: Operations, resource: Resource[R], name: str) -> R:
+    found = await operations.store.get(resource, workspace=operations.workspace, name=name)
+    if found is None:
+        raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {name!r}")
+    return found
+
+
+async def _step(operations: Operations, resource: Resource[R], found: R, action: str, **values: Any) -> R:  # noqa: ANN401, PLR0917
+    before: str = getattr(found, "status")  # noqa: B009  # every resource with transitions has one
+    values |= {"status": resource.step(action, before), "updated_at": operations.floor.clock.now()}
+    await operations.store.write(Update(resource=resource, id=found.id, values=values, statuses=(before,)))
+    return dataclasses.replace(found, **values)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise _invalid("name", name, "1 to 64 letters, digits, '_', '.' or '-', the first a letter or digit")
+
+
+def _invalid(name: str, value: object, expected: str) -> InvalidError:
+    message = f"{value!r} is not {expected}"
+    error = FieldError(field=name, path=name, value=value, message=message, constraint="definition", expected=expected)
+    return InvalidError(f"{name}: {message}", errors=[error])
+
+
+def _action(name: str, resource: Resource[Any], given: type, run: Any, result: type | None = None) -> Action:  # noqa: ANN401, PLR0917
+    description = " ".join((given.__doc__ or "").split("\n\n")[0].split())
+    return Action(
+        name=name, resource=resource, input=given, scope="admin", description=description, run=run, result=result
+    )
+
+
+TENANCY_ACTIONS: tuple[Action, ...] = (
+    _action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace),
+    _action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace),
+    _action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey),
+    _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),
+    _action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key),
+    _action("create_secret", SECRET, CreateSecret, create_secret),
+    _action("rotate_secret", SECRET, RotateSecret, rotate_secret),
+    _action("revoke_secret", SECRET, RevokeSecret, revoke_secret),
+)

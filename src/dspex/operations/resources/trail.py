@@ -1,0 +1,49 @@
+"""What has happened: events that people follow, and the audit trail of who did what."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.operations.resources.resource import Resource, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord(Row):
+    """Something that happened to `subject_id`; `topic` is "execution", "optimization" or "evaluation".
+
+    Events are appended in the transaction of the change that they tell of. The id is the cursor.
+    """
+
+    topic: str
+    subject_id: UUID
+    program_id: UUID | None = None
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry(Row):
+    """One change: who made it, by which action, on which row, and its attributes before and after."""
+
+    actor: str
+    action: str
+    resource: str
+    resource_id: UUID
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+EVENT = Resource(
+    name="event",
+    plural="events",
+    entity=EventRecord,
+    indexes=(("workspace", "topic", "id"), ("subject_id",)),
+    is_audited=False,
+)
+AUDIT_ENTRY = Resource(
+    name="audit_entry",
+    plural="audit_entries",
+    entity=AuditEntry,
+    indexes=(("workspace", "id"), ("resource_id",)),
+    reading="admin",
+    is_audited=False,
+)

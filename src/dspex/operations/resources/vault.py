@@ -1,0 +1,103 @@
+"""What only the server's own key can do: check API keys and read encrypted secrets."""
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+from uuid import UUID
+
+from dspex.errors import ConfigurationError, StorageError
+
+PREFIX: Final = "dspx"
+MINIMUM: Final = 32
+_NONCE = 12
+
+
+class Vault:
+    """Hashes API keys and seals secrets under one key, which is asked for at the first use and never shown.
+
+    All servers on one database need the same key; a hash and a sealed text name the key that made them.
+    """
+
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        """Take where the key comes from: at least 32 bytes."""
+        self._source = key
+
+    @cached_property
+    def _key(self) -> bytes:
+        key = self._source()
+        if len(key) < MINIMUM:
+            raise ConfigurationError(
+                f"the server key has {len(key)} bytes, it needs {MINIMUM}; `openssl rand -hex 32` makes one"
+            )
+        return hashlib.blake2b(key, person=b"dspex server").digest()
+
+    @cached_property
+    def mark(self) -> str:
+        """Which key this is, without telling what it is."""
+        return self._derived(b"mark").hex()[:8]
+
+    def _derived(self, purpose: bytes) -> bytes:
+        return hashlib.blake2b(purpose, key=self._key, digest_size=32, person=b"dspex derived").digest()
+
+    @cached_property
+    def _hashing(self) -> bytes:
+        return self._derived(b"api keys")
+
+    def new_key(self, key_id: UUID) -> tuple[str, str]:
+        """Return a fresh API key for the row `key_id`, and the hash that is kept of it."""
+        text = f"{PREFIX}_{key_id.hex}_{secrets.token_urlsafe(32)}"
+        return text, self.hash(text)
+
+    def hash(self, text: str) -> str:
+        """Return the keyed hash of an API key."""
+        return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hashing, digest_size=32).hexdigest()}"
+
+    def matches(self, text: str, kept: str) -> bool:
+        """Return whether `kept` is the hash of `text`; takes the same time wherever they differ."""
+        return hmac.compare_digest(self.hash(text), kept)
+
+    def seal(self, text: str, *, label: str) -> str:
+        """Return `text` encrypted (AES-256-GCM) and bound to `label`: under another label it cannot be opened."""
+        nonce = secrets.token_bytes(_NONCE)
+        sealed = self._cipher.encrypt(nonce, text.encode(), label.encode())
+        return f"{self.mark}:{urlsafe_b64encode(nonce + sealed).decode()}"
+
+    def open(self, sealed: str, *, label: str) -> str:
+        """Return what `seal` was given.
+
+        Raises:
+            StorageError: it was sealed with another server key or label, or was changed since.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        mark, _, body = sealed.partition(":")
+        if mark != self.mark:
+            raise StorageError(f"the secret {label!r} was encrypted with another server key ({mark}, not {self.mark})")
+        data = urlsafe_b64decode(body)
+        try:
+            return str(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], label.encode()), "utf-8")
+        except InvalidTag as error:
+            raise StorageError(f"the secret {label!r} was changed since it was encrypted; set it again") from error
+
+    @cached_property
+    def _cipher(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  # imported on demand
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise ConfigurationError("encrypted secrets need more packages: pip install 'dspex[server]'") from error
+        return AESGCM(self._derived(b"secrets"))
+
+
+def key_id_of(text: str) -> UUID | None:
+    """Return the id in an API key, None where the text is none."""
+    parts = text.split("_", 2)
+    if len(parts) != 3 or parts[0] != PREFIX or len(parts[1]) != 32 or len(text) > 128:
+        return None
+    try:
+        return UUID(parts[1])
+    except ValueError:
+        return None

@@ -1,0 +1,48 @@
+"""What a store needs of a database: rows for a question, and groups of writes."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from dspex.errors import ConflictError, NotFoundError
+from dspex.operations.resources.ports import Update
+from dspex.operations.storage.grouping import Write
+from dspex.operations.storage.statements import Dialect, Question, Statements
+
+
+class Driver(Protocol):
+    """Connections to one database, used from one loop; opened when they are first needed, and again when lost.
+
+    Every method raises `StorageError` where the database cannot be used.
+    """
+
+    dialect: Dialect
+
+    async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
+        """Return all rows that answer `question`."""
+        ...
+
+    async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
+        """Commit the writes in one transaction where that is possible; return the error of each that was not done."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
+    """Return why an update changed nothing; `found` is the state of its row, None where there is none."""
+    name, key = change.resource.name, str(change.id)
+    if found is None:
+        return NotFoundError(f"there is no {name} {key!r}")
+    if found in change.statuses or not change.statuses:
+        return ConflictError(f"the {name} {key!r} has changed meanwhile", status=found)
+    needed = " or ".join(change.statuses)
+    return ConflictError(f"the {name} {key!r} is {found}: this needs it to be {needed}", status=found)
+
+
+def updated(statements: Statements[Any], change: Update) -> list[Any]:
+    """Return the parameters of an update."""
+    values = [statements.encoded(name, value) for name, value in change.values.items()]
+    expected = [statements.encoded(name, value) for name, value in change.expected.items()]
+    return [*values, *change.increments.values(), statements.encoded("id", change.id), *change.statuses, *expected]

@@ -1,0 +1,111 @@
+"""Writes of many callers, committed together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspex.errors import InternalError, StorageError
+from dspex.operations.resources.ports import Change
+from dspex.operations.storage.statements import Statements
+
+LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change, and the statements of its resource."""
+
+    statements: Statements[Any]
+    change: Change
+
+
+Write = Sequence[Step]
+Apply = Callable[[Sequence[Write]], Awaitable[Sequence[Exception | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    steps: Write
+    done: asyncio.Future[None]
+
+
+class Grouping:
+    """Takes the writes of all tasks of one loop, and applies all that wait together: no write waits for company.
+
+    A write is one caller's steps: all of them happen or none, whatever becomes of the others in its group. They are
+    applied in the order in which they came, at most `LIMIT` at a time.
+    """
+
+    def __init__(self, apply: Apply) -> None:
+        """Take what carries out a group and says of each write in it what went wrong; it may raise for all of them."""
+        self._apply = apply
+        self._waiting: deque[_Waiting] = deque()
+        self._draining: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def write(self, steps: Write) -> None:
+        """Return when the steps are committed.
+
+        A caller that is cancelled before its group began leaves nothing behind; after that, all of it or nothing.
+
+        Raises:
+            DspexError: nothing of it was done, unless the connection was lost at the commit; the message says so.
+        """
+        if self._is_closed:
+            raise StorageError("the database is closed")
+        waiting = _Waiting(steps, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(), name="dspex writes")
+        await waiting.done
+
+    async def aclose(self) -> None:
+        """Take no more writes, and return when those that wait are done."""
+        self._is_closed = True
+        if self._draining is not None:
+            await self._draining
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                taken = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
+                group = [waiting for waiting in taken if not waiting.done.done()]
+                if group:
+                    await self._carry_out(group)
+        finally:
+            self._draining = None
+            for left in self._waiting:  # this task was cancelled with its loop
+                left.done.cancel()
+            self._waiting.clear()
+
+    async def _carry_out(self, group: list[_Waiting]) -> None:
+        outcomes: Sequence[BaseException | None]
+        try:
+            outcomes = await self._apply([waiting.steps for waiting in group])
+        except asyncio.CancelledError:
+            for waiting in group:
+                waiting.done.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  # it is given to every caller in the group
+            outcomes = [error] * len(group)
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if waiting.done.done():
+                continue
+            if outcome is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(_own(outcome))
+
+
+def _own(error: BaseException) -> BaseException:
+    """Return the error for one caller: each raises an object of its own, or their tracebacks would grow together."""
+    from dspex.errors import DspexError
+
+    if isinstance(error, DspexError):
+        made = type(error)(error.message, **error.context)
+    else:
+        made = InternalError(f"a write failed: {type(error).__name__}: {error}")
+    made.__cause__ = error
+    return made

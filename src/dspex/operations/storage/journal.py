@@ -1,0 +1,78 @@
+"""The journal of a job in the database: what it has answered and tried, kept for its next life."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from dspex.errors import ConflictError
+from dspex.learning.optimizers.journal import Entry
+from dspex.operations.storage.database import Database
+from dspex.operations.storage.tables import METADATA, TABLES
+
+ENTRIES = sa.Table(
+    "journal_entries",
+    METADATA,
+    sa.Column("job_id", sa.Uuid(), primary_key=True),
+    sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.Text(), nullable=False),
+)
+
+
+class SQLJournal:
+    """The entries of one job; see `Journal`. Owned by one event loop.
+
+    With `turn`, an entry is written only as long as the job's row (of `resource`) is at that turn: a process that was
+    taken for dead and lives on can add nothing to the journal of who came after it.
+    """
+
+    def __init__(self, database: Database, job_id: UUID, *, resource: str = "", turn: int | None = None) -> None:
+        """Take the database, which its owner closes, and whose journal it is."""
+        self._database = database
+        self._job_id = job_id
+        self._row = TABLES[resource] if turn is not None else None
+        self._turn = turn
+        self._next: int | None = None
+        self._lock = asyncio.Lock()
+
+    async def entries(self) -> Sequence[Entry]:
+        """Return all entries, oldest first."""
+        wanted = sa.select(ENTRIES.c.entry).where(ENTRIES.c.job_id == self._job_id).order_by(ENTRIES.c.number)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(wanted)).scalars().all()
+        return [msgspec.json.decode(row) for row in rows]
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            ConflictError: the job is at another turn, or somebody else writes to its journal too.
+        """
+        text = msgspec.json.encode(entry).decode()
+        async with self._lock:
+            if self._next is None:
+                self._next = await self._count()
+            number, self._next = self._next, None  # known again only when the write is known to have been made
+            async with self._database.writing() as connection:
+                made = await connection.execute(self._insert(number, text))
+            if not made.rowcount:
+                raise ConflictError(f"the job {str(self._job_id)!r} goes on elsewhere; this process has to leave it")
+            self._next = number + 1
+
+    async def _count(self) -> int:
+        wanted = sa.select(sa.func.max(ENTRIES.c.number)).where(ENTRIES.c.job_id == self._job_id)
+        async with self._database.reading() as connection:
+            newest = (await connection.execute(wanted)).scalar()
+        return 0 if newest is None else int(newest) + 1
+
+    def _insert(self, number: int, text: str) -> Any:  # noqa: ANN401  # one statement
+        values = {"job_id": self._job_id, "number": number, "entry": text}
+        if self._row is None:
+            return ENTRIES.insert().values(values)
+        typed = [sa.literal(value, ENTRIES.c[name].type) for name, value in values.items()]
+        # the row is locked with the insert, so that a turn cannot begin between the check and the commit
+        row = sa.select(*typed).where(self._row.c.id == self._job_id, self._row.c.turn == self._turn).with_for_update()
+        return ENTRIES.insert().from_select(list(values), row)

@@ -1,0 +1,214 @@
+"""PostgreSQL over asyncpg: a group of writes is one statement, and equal questions that wait are asked once."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dspex.errors import ConfigurationError, ConflictError, DspexError, StorageError
+from dspex.operations.resources.ports import Insert
+from dspex.operations.storage.driver import refused, updated
+from dspex.operations.storage.grouping import Step, Write
+from dspex.operations.storage.merging import Merging
+from dspex.operations.storage.statements import Dialect, Guarded, Question
+from dspex.operations.storage.values import POSTGRES
+
+_Answer = asyncio.Future[Sequence[Sequence[Any]]]
+_READERS = 4
+_CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
+
+
+class PostgresDriver:
+    """One connection for writes, a few for reads, each opened when it is needed and replaced when it is lost."""
+
+    dialect = Dialect(POSTGRES, "${}".format, has_arrays=True)
+
+    def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
+        """Take the URL, and how errors are told.
+
+        Raises:
+            ConfigurationError: the driver is not installed.
+        """
+        try:
+            import asyncpg
+        except ImportError as error:
+            raise ConfigurationError("PostgreSQL needs one more package: pip install 'dspex[pg]'") from error
+        self._asyncpg = asyncpg
+        self._foreign = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+        self._url = url
+        self._mend = mend
+        self._writer: Any = None
+        self._idle: list[Any] = []
+        self._questions: dict[Question, list[_Answer]] = {}
+        self._reading = 0
+        self._readers: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> Any:  # noqa: ANN401  # a driver's connection
+        """Return a new connection.
+
+        Raises:
+            OSError: there is no database behind the URL, or it does not let us in.
+        """
+        try:
+            return await self._asyncpg.connect(
+                self._url, timeout=_CONNECT_SECONDS, command_timeout=_COMMAND_SECONDS, statement_cache_size=512
+            )
+        except (self._asyncpg.PostgresError, self._asyncpg.InterfaceError, ValueError) as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
+        """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
+        answer: _Answer = asyncio.get_running_loop().create_future()
+        self._questions.setdefault(question, []).append(answer)
+        if self._reading < _READERS:
+            self._reading += 1
+            reader = asyncio.create_task(self._read(), name="dspex reads")
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+        return await answer
+
+    async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
+        """Commit the writes in as few statements as their order allows; where one fails, each by itself."""
+        outcomes: list[Exception | None] = []
+        together = Merging()
+        for steps in writes:
+            if together.add(steps):
+                continue
+            outcomes += await self._commit(together)
+            together = Merging()
+            if not together.add(steps):
+                outcomes.append(await self._alone(steps))
+        return outcomes + await self._commit(together)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for reader in list(self._readers):
+            await asyncio.wait([reader])
+        for connection in (self._writer, *self._idle):
+            if connection is not None and not connection.is_closed():
+                try:
+                    await connection.close(timeout=1.0)
+                except (*self._foreign, TimeoutError):
+                    connection.terminate()
+        self._writer = None
+        self._idle.clear()
+
+    async def _commit(self, together: Merging) -> list[Exception | None]:
+        if not together.writes:
+            return []
+        question = together.question()
+        if question is not None:
+            try:
+                await self._sent(question)
+            except self._asyncpg.PostgresError as error:
+                if self._is_lost(error):
+                    return [self._told("write", error)] * len(together.writes)
+                # What is wrong, and with which of the writes, is found out below.
+            except self._foreign as error:
+                return [self._told("write", error)] * len(together.writes)
+            else:
+                return [None] * len(together.writes)
+        return [await self._alone(steps) for steps in together.writes]
+
+    async def _sent(self, question: Question) -> None:
+        for is_last in (False, True):
+            connection = await self._connected()
+            try:
+                await connection.fetchval(question.sql, *question.parameters)
+            except self._asyncpg.AdminShutdownError:  # it was not carried out; the server may be back already
+                connection.terminate()
+                if is_last:
+                    raise
+            else:
+                return
+
+    async def _alone(self, steps: Write) -> Exception | None:
+        for is_last in (False, False, True):
+            try:
+                await self._transaction(steps)
+            except DspexError as error:
+                return error
+            except (self._asyncpg.DeadlockDetectedError, self._asyncpg.SerializationError) as error:
+                if is_last:
+                    return self._told("write", error)
+            except (*self._foreign, TypeError, ValueError, OverflowError, AttributeError) as error:
+                return self._told("write", error)
+            else:
+                break
+        return None
+
+    async def _transaction(self, steps: Write) -> None:
+        connection = await self._connected()
+        async with connection.transaction():
+            for step in steps:
+                await _carry_out(connection, step)
+
+    async def _connected(self) -> Any:  # noqa: ANN401  # a driver's connection
+        if self._writer is None or self._writer.is_closed():
+            self._writer = await self.connect()
+        return self._writer
+
+    async def _read(self) -> None:
+        connection = self._idle.pop() if self._idle else None
+        try:
+            while self._questions:
+                question = next(iter(self._questions))
+                connection = await self._answer(connection, question, self._questions.pop(question))
+        finally:
+            self._reading -= 1  # at once: the next question has to start a reader
+            if connection is not None and not connection.is_closed():
+                self._idle.append(connection)
+
+    async def _answer(self, connection: Any, question: Question, answers: list[_Answer]) -> Any:  # noqa: ANN401
+        """Give all who ask the rows or the error, and return the connection for the next question."""
+        try:
+            connection, rows = await self._asked(connection, question)
+        except asyncio.CancelledError:
+            for answer in answers:
+                answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  # it is given to all who asked
+            told = self._told("read", error)
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(type(told)(told.message, **told.context))
+        else:
+            for answer in answers:
+                if not answer.done():
+                    answer.set_result(rows)
+        return connection
+
+    async def _asked(self, connection: Any, question: Question) -> tuple[Any, Any]:  # noqa: ANN401
+        for is_last in (False, True):
+            if connection is None or connection.is_closed():
+                connection = await self.connect()
+            try:
+                return connection, await connection.fetch(question.sql, *question.parameters)
+            except self._foreign as error:
+                if is_last or not (connection.is_closed() or self._is_lost(error)):
+                    raise
+                connection.terminate()
+        raise AssertionError  # the second round returns or raises
+
+    def _is_lost(self, error: Exception) -> bool:
+        lost = (self._asyncpg.PostgresConnectionError, self._asyncpg.AdminShutdownError)
+        return isinstance(error, (*lost, self._asyncpg.CrashShutdownError, OSError))
+
+    def _told(self, doing: str, error: Exception) -> DspexError:
+        if isinstance(error, DspexError):
+            return error
+        if isinstance(error, self._asyncpg.IntegrityConstraintViolationError):
+            return ConflictError(f"this exists already, or refers to what does not: {error}")
+        if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
+            return StorageError(f"cannot {doing} the database: a value does not fit: {error}")
+        return self._mend(doing, f"{type(error).__name__}: {error}")
+
+
+async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401
+    statements, change = step.statements, step.change
+    if isinstance(change, Insert):
+        await connection.execute(statements.insert, *statements.row(change.entity))
+        return
+    sql = statements.update(Guarded.of(change))
+    told = await connection.execute(sql, *updated(statements, change))
+    if told.endswith(" 0"):
+        raise refused(change, await connection.fetchval(statements.status(), change.id))

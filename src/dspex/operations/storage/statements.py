@@ -1,0 +1,201 @@
+"""The SQL of one resource, written once for each shape of a question and then kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+from dspex.errors import StorageError
+from dspex.operations.resources import Query, Resource, Update
+from dspex.operations.resources.resource import Attribute
+from dspex.operations.storage.values import Codec, Conversion
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What two databases write differently: the n-th parameter, membership in many values, and the values."""
+
+    codec: Codec
+    parameter: Callable[[int], str]
+    has_arrays: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Some SQL and its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+class Statements(Generic[E]):
+    """The statements of one resource in one dialect."""
+
+    def __init__(self, resource: Resource[E], dialect: Dialect) -> None:
+        """Take what they are about; each is written when it is first needed."""
+        self.resource = resource
+        self.table = quoted(resource.plural)
+        self.kinds = {attribute.name: attribute.kind for attribute in resource.attributes}
+        self.names = tuple(self.kinds)
+        self.times = tuple(name for name, kind in self.kinds.items() if kind == "time")
+        self._dialect = dialect
+        codec = dialect.codec
+        self._encoders = {name: made for name, kind in self.kinds.items() if (made := codec.encode.get(kind))}
+        self._decoders = _positions(resource.attributes, codec.decode)
+        self._columns = ", ".join(map(quoted, self.names))
+        self._entity: Any = resource.entity
+        self.insert = self._insert()
+        self.update = lru_cache(maxsize=64)(self._update)
+        self._select = lru_cache(maxsize=256)(self._write_select)
+
+    def encoded(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
+        """Return one attribute as the driver takes it.
+
+        Raises:
+            ValueError: it cannot be stored.
+            TypeError: it cannot be stored.
+        """
+        encode = self._encoders.get(name)
+        return value if value is None or encode is None else encode(value)
+
+    def row(self, entity: object) -> tuple[Any, ...]:
+        """Return the parameters of `insert`."""
+        return tuple([self.encoded(name, getattr(entity, name)) for name in self.names])
+
+    def entity(self, row: Any) -> E:  # noqa: ANN401  # a row of any driver
+        """Return the entity of a row."""
+        values = list(row)
+        for position, decode in self._decoders:
+            found = values[position]
+            if found is not None:
+                values[position] = decode(found)
+        made: E = self._entity(**dict(zip(self.names, values, strict=True)))
+        return made
+
+    def select(self, query: Query) -> Question:
+        """Return the question for rows."""
+        shape, parameters = self._shape(query.where)
+        if query.after is not None:
+            parameters.append(self.encoded("id", query.after))
+        sql = self._select(self._columns, shape, _Page(query.after is not None, query.oldest_first))
+        return Question(sql, (*parameters, query.limit))
+
+    def get(self, key: Mapping[str, Any]) -> Question:
+        """Return the question for one row."""
+        shape, parameters = self._shape(key)
+        return Question(self._select(self._columns, shape, None), tuple(parameters))
+
+    def count(self, where: Mapping[str, Any]) -> Question:
+        """Return the question for a number of rows."""
+        shape, parameters = self._shape(where)
+        return Question(self._select("count(*)", shape, None), tuple(parameters))
+
+    def status(self) -> str:
+        """Return the statement that finds the state of the row with an id."""
+        status = '"status"' if "status" in self.kinds else "'there'"
+        return f'SELECT {status} FROM {self.table} WHERE "id" = {self._dialect.parameter(1)}'  # noqa: S608  # quoted
+
+    def _asked(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
+        try:
+            return self.encoded(name, value)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StorageError(f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}") from error
+
+    def _shape(self, where: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], list[Any]]:
+        """Return the attributes with how many values each has (0: none, -1: an array), and the values."""
+        shape: list[tuple[str, int]] = []
+        parameters: list[Any] = []
+        for name, value in where.items():
+            if name not in self.kinds:
+                raise StorageError(f"{self.resource.name} has no attribute {name!r}")
+            if value is None:
+                shape.append((name, 0))
+            elif isinstance(value, tuple):
+                members = tuple([self._asked(name, member) for member in value])
+                shape.append((name, -1 if self._dialect.has_arrays else -1 - len(members)))
+                parameters.extend((members,) if self._dialect.has_arrays else members)
+            else:
+                shape.append((name, 1))
+                parameters.append(self._asked(name, value))
+        return tuple(shape), parameters
+
+    def _write_select(self, columns: str, shape: tuple[tuple[str, int], ...], page: "_Page | None") -> str:
+        parts, number = [], 0
+        for name, size in shape:
+            marks = [self._dialect.parameter(number + n + 1) for n in range(self._marks(size))]
+            parts.append(self._condition(quoted(name), size, marks))
+            number += len(marks)
+        if page is not None and page.is_continued:
+            number += 1
+            parts.append(f'"id" {">" if page.oldest_first else "<"} {self._dialect.parameter(number)}')
+        where = f" WHERE {' AND '.join(parts)}" if parts else ""
+        sql = f"SELECT {columns} FROM {self.table}{where}"  # noqa: S608  # names are those of classes, and quoted
+        if page is None:
+            return sql
+        # Ids are UUIDs of version 7: their order is that of creation, and they are their own cursor.
+        order = "" if page.oldest_first else " DESC"
+        return f'{sql} ORDER BY "id"{order} LIMIT {self._dialect.parameter(number + 1)}'
+
+    def _marks(self, size: int) -> int:
+        if size >= 0:
+            return size
+        return 1 if self._dialect.has_arrays else -1 - size
+
+    def _condition(self, column: str, size: int, marks: list[str]) -> str:
+        if size == 0:
+            return f"{column} IS NULL"
+        if size == 1:
+            return f"{column} = {marks[0]}"
+        return f"{column} = ANY({marks[0]})" if self._dialect.has_arrays else f"{column} IN ({', '.join(marks)})"
+
+    def _insert(self) -> str:
+        marks = ", ".join(self._dialect.parameter(n + 1) for n in range(len(self.names)))
+        return f"INSERT INTO {self.table} ({self._columns}) VALUES ({marks})"  # noqa: S608  # quoted
+
+    def _update(self, guarded: "Guarded") -> str:
+        mark = self._dialect.parameter
+        parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(guarded.values)]
+        for n, name in enumerate(guarded.increments):
+            parts.append(f"{quoted(name)} = {quoted(name)} + {mark(len(guarded.values) + n + 1)}")
+        parts.append('"lock_version" = "lock_version" + 1')
+        number = len(guarded.values) + len(guarded.increments) + 1
+        where = [f'"id" = {mark(number)}']
+        if guarded.statuses:
+            where.append(f'"status" IN ({", ".join(mark(number + n + 1) for n in range(guarded.statuses))})')
+        number += guarded.statuses
+        where += [f"{quoted(name)} = {mark(number + n + 1)}" for n, name in enumerate(guarded.expected)]
+        return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {' AND '.join(where)}"  # noqa: S608  # quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What an update sets and what it needs: attributes, and how many states."""
+
+    values: tuple[str, ...]
+    increments: tuple[str, ...]
+    statuses: int
+    expected: tuple[str, ...]
+
+    @classmethod
+    def of(cls, change: Update) -> "Guarded":
+        """Return the shape of an update; expected values are not None."""
+        return cls(tuple(change.values), tuple(change.increments), len(change.statuses), tuple(change.expected))
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    is_continued: bool
+    oldest_first: bool
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _positions(
+    attributes: tuple[Attribute, ...], decode: Mapping[Any, Conversion]
+) -> tuple[tuple[int, Conversion], ...]:
+    return tuple((n, decode[part.kind]) for n, part in enumerate(attributes) if part.kind in decode)

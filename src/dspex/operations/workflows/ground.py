@@ -1,0 +1,150 @@
+"""What all handlers stand on: the stored rows of a job, and a context whose calls are written down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import DspexError, NotFoundError
+from dspex.execution.backends import Backend, Backends, Choice
+from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot, Module
+from dspex.language.programs import Node, Program
+from dspex.language.records import Prediction
+from dspex.language.signatures import Signature
+from dspex.language.variables import Assignment
+from dspex.learning.evaluation import Dataset, Metric
+from dspex.learning.optimizers import Journal
+from dspex.learning.optimizers.answering import AnsweredModel, Answers
+from dspex.learning.optimizers.journal import Entry
+from dspex.operations.jobs import JobRun
+from dspex.operations.resources import DOMAIN, Store
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord
+from dspex.operations.workflows.calls import JobModel
+from dspex.operations.workflows.metrics import metrics_named
+
+OpenJournal = Callable[[str, UUID, int], Journal]
+"""Opens the journal of a job: the name of its resource, its id, and the turn that it is written for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What one job works with."""
+
+    record: ProgramRecord
+    program: Program
+    choice: Choice
+    data: Dataset
+    metrics: dict[str, Metric]
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """The collaborators of all handlers. `context` is that of this process; owned by one event loop."""
+
+    store: Store
+    backends: Backends
+    context: RunContext
+    open_journal: OpenJournal
+    clock: Clock
+    new_id: Callable[[], UUID]
+    code: CodeRoot | None = None
+
+    async def material(self, run: JobRun, resource: str) -> Material:
+        """Load what the job names.
+
+        Raises:
+            NotFoundError: a row is gone.
+            DefinitionError: the program or a metric cannot be used here.
+        """
+        job = run.job
+        record = await self.store.get(PROGRAM, id=job.program_id)
+        version = await self.store.get(PROGRAM_VERSION, id=job.program_version_id)
+        data = await self.store.get(DOMAIN["dataset"], id=job.dataset_id)
+        if record is None or version is None or data is None:
+            raise NotFoundError("the program or the data set of this job is gone")
+        program = Program.from_dict({"definition": version.definition, "assignment": version.assignment})
+        return Material(
+            record=record,
+            program=program,
+            choice=self.backends.choose(program, stored=record.backend),
+            data=Dataset.from_rows(data.rows, name=data.name),
+            metrics=metrics_named(job.metrics, self.code),
+            journal=Noting(self.open_journal(resource, job.id, job.turn), run),
+        )
+
+    def stoppable(self, run: JobRun) -> RunContext:
+        """Return a context whose calls end with the run, and end it where the model is away."""
+        given = self.context
+        resolve = given.models
+        return replace(
+            given,
+            model=None if given.model is None else JobModel(given.model, run),
+            models=None if resolve is None else lambda text: JobModel(resolve(text), run),
+            cancellation=run.cancellation,
+        )
+
+    def answered(self, run: JobRun, answers: Answers) -> RunContext:
+        """Return such a context in which, besides, no call is made that the journal can answer."""
+        given = self.stoppable(run)
+        resolve = given.models
+        return replace(
+            given,
+            model=None if given.model is None else AnsweredModel(given.model, answers),
+            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers),
+        )
+
+
+class Noting:
+    """A journal that ends the run when it cannot be written: what is not written down must not be built upon."""
+
+    def __init__(self, journal: Journal, run: JobRun) -> None:
+        """Take the journal, and the run that it belongs to."""
+        self._journal = journal
+        self._run = run
+
+    async def entries(self) -> Any:  # noqa: ANN401  # as the journal gives them
+        """Return all entries, oldest first."""
+        return await self._journal.entries()
+
+    async def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        try:
+            await self._journal.append(entry)
+        except DspexError as error:
+            self._run.give_up(error)
+            raise
+        self._run.got_on = True
+
+
+class BackendModule(Module):
+    """A program on a backend as a module, for whatever takes modules."""
+
+    def __init__(self, program: Program, backend: Backend) -> None:
+        """Take the program and where it runs."""
+        self._program = program
+        self._backend = backend
+
+    def contract(self) -> Signature:
+        """Return the program's signature."""
+        return self._program.signature
+
+    def to_program(self, name: str = "") -> Program:
+        """Return the program."""
+        return self._program if not name else replace(self._program, name=name)
+
+    def node(self, path: str) -> Node:
+        """Return the program's root."""
+        del path
+        return self._program.root
+
+    def assign(self, values: Assignment) -> "BackendModule":
+        """Return the same with other values for some variables."""
+        return BackendModule(self._program.assign(values), self._backend)
+
+    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+        """Run the program once."""
+        handle = await self._backend.create_program(self._program)
+        return await self._backend.execute_program(handle, inputs, context or RunContext())

@@ -1,0 +1,33 @@
+"""Metrics by name."""
+
+from collections.abc import Mapping, Sequence
+
+from dspex.errors import DefinitionError
+from dspex.execution.modules.code import CodeRoot
+from dspex.learning.evaluation import Metric, exact_match
+from dspex.learning.evaluation.matching import contains, f1
+from dspex.operations.resources.jobs import check_metric
+
+METRICS: Mapping[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1}
+
+
+def metric_named(name: str, code: CodeRoot | None) -> Metric:
+    """Return a metric by its name, or the function behind "module:function" in the code root.
+
+    Raises:
+        DefinitionError: there is no such metric, or it is no function.
+    """
+    said = check_metric(name, code)
+    if said is not None:
+        raise DefinitionError(said)
+    if name in METRICS or code is None:
+        return METRICS[name]
+    found: Metric = code.load(name)
+    if not callable(found):
+        raise DefinitionError(f"{name!r} is no function; a metric is a function of (example, prediction)")
+    return found
+
+
+def metrics_named(names: Sequence[str], code: CodeRoot | None) -> dict[str, Metric]:
+    """Return metrics by what reports call them: a function's own name."""
+    return {name.rpartition(":")[2]: metric_named(name, code) for name in names}

@@ -1,0 +1,275 @@
+"""Optimizations as jobs: a search that goes on where it was, and a new version of the program where it found one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from dspex.errors import ConflictError, DefinitionError
+from dspex.execution.backends import LazyBackend, Optimization, OptimizingBackend
+from dspex.execution.clients import Budget
+from dspex.execution.modules import Module, build
+from dspex.language.programs import Program
+from dspex.language.records import Example, Prediction
+from dspex.learning.evaluation import Dataset, compare, evaluate
+from dspex.learning.evaluation.metric import score_of
+from dspex.learning.optimizers import (
+    BootstrapFewShot,
+    Control,
+    Joint,
+    LabeledFewShot,
+    MIPROv2,
+    Optimizer,
+    Outcome,
+    RandomSearch,
+    Search,
+    Trial,
+    optimize,
+)
+from dspex.learning.optimizers.answering import Answers
+from dspex.learning.optimizers.search import Verdict
+from dspex.operations.jobs import Done, JobRun
+from dspex.operations.resources import Insert, Query, Update
+from dspex.operations.resources.optimization_job import OptimizationJobRecord
+from dspex.operations.resources.ports import Change
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
+from dspex.operations.workflows.ground import BackendModule, Ground, Material
+
+_OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "LabeledFewShot": LabeledFewShot,
+    "BootstrapFewShot": BootstrapFewShot,
+    "RandomSearch": RandomSearch,
+    "MIPROv2": MIPROv2,
+    "Joint": Joint,
+}
+_OF_DSPY = {"LabeledFewShot", "BootstrapFewShot", "MIPROv2"}
+_ENOUGH = 10  # rows from which on some are held out
+_HOLDOUT = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A program that is better, None where the one as it is stays; and what the row says about it."""
+
+    program: Program | None
+    values: Mapping[str, Any]
+    message: str
+
+
+class OptimizationHandler:
+    """Searches for a better version of a program: natively, or by dspy's own optimizer where the program runs there."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Take what it stands on."""
+        self._ground = ground
+
+    async def __call__(self, run: JobRun, /) -> Done:
+        """Search, or go on with a search, and keep what is better."""
+        material = await self._ground.material(run, "optimization_job")
+        if not isinstance(run.job, OptimizationJobRecord):
+            raise DefinitionError("this is no optimization")
+        train, test = _split(material.data, run.job.configuration)
+        if test is None:
+            run.report(f"{len(train)} rows are too few to hold some out: the winner is not compared with the program")
+        if material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY:
+            found = await self._with_dspy(run, run.job, material, data=(train, test))
+        else:
+            found = await self._natively(run, run.job, material, data=(train, test))
+        if found.program is None:
+            return Done(values=found.values, message=found.message)
+        changes = _Version(self._ground, run.job, found.program)
+        return Done(values=found.values, changes=changes.made, message=found.message)
+
+    async def _natively(
+        self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
+    ) -> _Found:
+        settings, program = job.configuration, material.choice.program
+        is_here = material.choice.name == "native"
+        module: Module = (
+            build(program, code=self._ground.code) if is_here else BackendModule(program, material.choice.backend)
+        )
+        search = Search(
+            rows=settings.get("rows"),
+            test=data[1],
+            insists=bool(settings.get("insist")),
+            budget=Budget(**job.budget),
+            journal=material.journal,
+            control=Control(),
+            concurrency=settings.get("concurrency") or 8,
+            seed=settings.get("seed") or 0,
+            on_trial=_Telling(run),
+        )
+        outcome = await optimize(
+            module,
+            _optimizer(job),
+            train=data[0],
+            metric=material.metrics,
+            context=self._ground.stoppable(run),
+            search=search,
+        )
+        return _of_outcome(outcome, material.program)
+
+    async def _with_dspy(
+        self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
+    ) -> _Found:
+        train, test = data
+        settings = job.configuration
+        answers = await self._answers(job, material)
+        context = self._ground.answered(run, answers)
+        backend = await _optimizing(material)
+        name, metric = next(iter(material.metrics.items()))
+        work = Optimization(
+            optimizer=job.optimizer,
+            metric=lambda example, found: score_of(metric, Example(example), Prediction(found)),
+            trainset=[example.to_dict() for example in train],
+            options=settings.get("options") or {},
+        )
+        handle = await backend.create_program(material.choice.program)
+        better = await backend.optimize_program(
+            handle, work, context, on_progress=lambda event, told: _tell_dspy(run, event, told)
+        )
+        verdict = None
+        if test is not None:
+            one, other = (BackendModule(each, backend) for each in (material.choice.program, better))
+            before = await evaluate(one, test, material.metrics, context=context)
+            after = await evaluate(other, test, material.metrics, context=context)
+            if before.scored and after.scored:
+                verdict = Verdict(before=before, after=after, comparison=compare(after, before))
+        values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
+        keeps = verdict is not None and not verdict.is_better and not settings.get("insist")
+        message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
+        return _Found(program=None if keeps else better, values=values, message=message)
+
+    async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
+        concurrency = job.configuration.get("concurrency") or 8
+        answers = Answers(material.journal, budget=Budget(**job.budget), control=Control(), concurrency=concurrency)
+        for entry in await material.journal.entries():
+            answers.remember(entry)
+        return answers
+
+
+class _Telling:
+    """Tells of each trial as it is finished."""
+
+    def __init__(self, run: JobRun) -> None:
+        self._run = run
+        self._best: float | None = None
+
+    def __call__(self, trial: Trial) -> None:
+        score = trial.score
+        if score is not None and trial.candidate.is_final:
+            self._best = score if self._best is None else max(self._best, score)
+        said = "no score" if score is None else f"{score:.3f}"
+        self._run.report(
+            f"trial {trial.number}: {trial.candidate.label}: {said}",
+            trials=trial.number + 1,
+            trial={"number": trial.number, "label": trial.candidate.label, "score": score},
+            best=self._best,
+        )
+
+
+class _Version:
+    """Makes the version that a job has found; asked again where the program has changed meanwhile."""
+
+    def __init__(self, ground: Ground, job: OptimizationJobRecord, program: Program) -> None:
+        self._ground = ground
+        self._job = job
+        self._program = program
+
+    async def made(self) -> tuple[Mapping[str, Any], Sequence[Change]]:
+        store, job = self._ground.store, self._job
+        record = await store.get(PROGRAM, id=job.program_id)
+        if record is None:
+            raise ConflictError("the program of this job is gone")
+        known = await self._newest(content_hash=self._program.content_hash)
+        version = known or await self._new()
+        changes: list[Change] = [] if known is not None else [Insert(version)]
+        # who has changed the program since the job began is not overruled
+        if record.current_version_id == job.program_version_id:
+            values = {"current_version_id": version.id, "updated_at": self._ground.clock.now()}
+            expected = {"current_version_id": job.program_version_id}
+            changes.append(Update(resource=PROGRAM, id=record.id, values=values, expected=expected))
+        return {"result_version_id": version.id}, changes
+
+    async def _newest(self, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
+        query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
+        found = await self._ground.store.select(PROGRAM_VERSION, query)
+        return found[0] if found else None
+
+    async def _new(self) -> ProgramVersionRecord:
+        newest, now = await self._newest(), self._ground.clock.now()
+        return ProgramVersionRecord(
+            id=self._ground.new_id(),
+            workspace=self._job.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=self._job.program_id,
+            number=1 if newest is None else newest.number + 1,
+            content_hash=self._program.content_hash,
+            definition=self._program.definition(),
+            assignment=dict(self._program.assignment),
+            parent_id=self._job.program_version_id,
+            made_by=f"job {self._job.id}",
+        )
+
+
+def _split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset | None]:
+    share = settings.get("holdout", _HOLDOUT)
+    if not share or len(data) < _ENOUGH:
+        return data, None
+    test, train = data.split(share, seed=settings.get("seed") or 0)
+    return train, test
+
+
+def _optimizer(job: OptimizationJobRecord) -> Optimizer:
+    options = job.configuration.get("options") or {}
+    try:
+        return _OPTIMIZERS[job.optimizer](**options)
+    except TypeError as error:
+        raise DefinitionError(f"{job.optimizer} does not take these options: {error}") from error
+
+
+def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
+    best, verdict = outcome.best, outcome.verdict
+    values = {
+        "trials": outcome.table(),
+        "best": {
+            "trial": best.number,
+            "label": best.candidate.label,
+            "score": best.score,
+            "changes": outcome.changes(),
+            "stopped": outcome.stopped,
+            "warnings": list(outcome.warnings),
+            **_verdict(verdict),
+        },
+    }
+    better = replace(program, **_winner(outcome, program))
+    is_same = better.content_hash == program.content_hash
+    message = str(verdict) if verdict is not None else f"best: trial {best.number}, {best.candidate.label}"
+    if is_same and verdict is None:
+        message = "the program as it is did best"
+    return _Found(program=None if is_same else better, values=values, message=message)
+
+
+def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
+    made = outcome.program.to_program(program.name)
+    return {"signature": made.signature, "root": made.root, "space": made.space, "assignment": made.assignment}
+
+
+def _verdict(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": None}
+    return {"verdict": str(verdict), "is_better": verdict.is_better, **verdict.comparison.to_dict()}
+
+
+async def _optimizing(material: Material) -> OptimizingBackend:
+    backend: Any = material.choice.backend
+    return cast("OptimizingBackend", await backend.started() if isinstance(backend, LazyBackend) else backend)
+
+
+def _tell_dspy(run: JobRun, event: str, told: Any) -> None:  # noqa: ANN401  # what the worker says
+    if event == "progress" and isinstance(told, Mapping):
+        scored = told.get("scored")
+        if scored is None:
+            run.report(f"{told.get('optimizer', 'dspy')} began on {told.get('examples')} rows")
+        elif scored % 10 == 0:
+            run.report(f"{scored} predictions scored, mean {told['mean']:.3f}", scored=scored, mean=told["mean"])

@@ -1,0 +1,141 @@
+"""JSON bodies and query strings as the values that operations take."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import msgspec
+
+from dspex.errors import FieldError, InvalidError, suggest
+from dspex.operations.resources import Query, Resource
+
+T = TypeVar("T")
+MAX_PAGE = 200
+_AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+
+
+def decoded(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """Return the JSON value of a body.
+
+    Raises:
+        InvalidError: it is no JSON, or holds what a database cannot keep.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidError(f"the body is no JSON: {error}", http_status=400) from error
+    if b"u0000" in body:
+        refuse_zeros(value)
+    return value
+
+
+def refuse_zeros(value: object) -> None:
+    """Do nothing where no text inside `value` holds a zero character.
+
+    Raises:
+        InvalidError: one does; PostgreSQL keeps none, and what one database keeps the other has to keep too.
+    """
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidError("a text holds the character U+0000, which cannot be stored")
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            refuse_zeros(name)
+            refuse_zeros(part)
+    elif isinstance(value, list):
+        for part in value:
+            refuse_zeros(part)
+
+
+def input_from(given: type[T], body: bytes) -> T:
+    """Return the input of an action from a JSON body.
+
+    Raises:
+        InvalidError: a field is missing, unknown or of another type; it is named.
+    """
+    value = decoded(body)
+    if not isinstance(value, dict):
+        raise InvalidError("the body has to be a JSON object", http_status=400)
+    names = [part.name for part in dataclasses.fields(given)]  # type: ignore[arg-type]  # inputs are dataclasses
+    if unknown := value.keys() - set(names):
+        name = min(unknown)
+        known = f"one of: {', '.join(names)}"
+        raise invalid(name, value[name], f"there is no such field.{suggest(name, names)}", known)
+    try:
+        return msgspec.convert(value, given)
+    except msgspec.ValidationError as error:
+        raise from_msgspec(error) from error
+
+
+def from_msgspec(error: msgspec.ValidationError) -> InvalidError:
+    """Return the same with the path of the field."""
+    text = str(error)
+    found = _AT.search(text)
+    message = text[: found.start()] if found else text
+    path = found[1] if found else ""
+    if missing := re.search(r"missing required field `(\w+)`", message):
+        path = missing[1]
+    return invalid(path, None, message, message)
+
+
+def invalid(path: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
+    """Return an error about one field."""
+    name = re.split(r"[.\[]", path)[0]
+    found = FieldError(field=name, path=path, value=value, message=message, constraint="type", expected=expected)
+    return InvalidError(f"{path}: {message}" if path else message, errors=[found])
+
+
+def page_of(resource: Resource[Any], query_string: bytes) -> Query:
+    """Return the page that a query string asks for: `first`, `after`, and attributes that rows have to equal.
+
+    Raises:
+        InvalidError: a name is unknown or a value impossible.
+    """
+    try:
+        pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict")
+    except ValueError as error:
+        raise InvalidError(f"the query string cannot be read: {error}") from error
+    kinds = {part.name: part for part in resource.filterable}
+    where: dict[str, Any] = {}
+    first, after = 50, None
+    for name, text in pairs:
+        if name == "first":
+            first = _page_size(text)
+        elif name == "after":
+            after = uuid_from(text, "after")
+        elif name in kinds:
+            where[name] = _wanted(name, text, choices=kinds[name].choices, is_id=kinds[name].kind == "uuid")
+        else:
+            names = ["first", "after", *kinds]
+            raise invalid(name, text, f"there is no such filter.{suggest(name, names)}", f"one of: {', '.join(names)}")
+    return Query(where=where, after=after, limit=first)
+
+
+def _page_size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_PAGE:
+        raise invalid("first", text, f"a page has 1 to {MAX_PAGE} elements, not {text!r}", f"1 to {MAX_PAGE}")
+    return int(text)
+
+
+def _wanted(name: str, text: str, *, choices: tuple[str, ...], is_id: bool) -> Any:  # noqa: ANN401
+    if is_id:
+        return uuid_from(text, name)
+    if choices and text not in choices:
+        raise invalid(name, text, f"{text!r} is not one of: {', '.join(choices)}", f"one of: {', '.join(choices)}")
+    refuse_zeros(text)
+    return text
+
+
+def uuid_from(text: str, name: str) -> UUID:
+    """Return the id in `text`.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        expected = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
+        raise invalid(name, text, f"{text!r} is no id", expected) from None

@@ -1,0 +1,44 @@
+"""What a server lets in."""
+
+import ipaddress
+from dataclasses import dataclass
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How requests are checked.
+
+    Without `needs_key` everybody is the local actor: only for a server that listens on loopback. A request may name a
+    host on loopback or one of `hosts`; where `allows_addresses`, also any IP address (a page of another site can make
+    a browser send its own name here, never an address).
+    """
+
+    needs_key: bool = False
+    hosts: frozenset[str] = frozenset()
+    allows_addresses: bool = False
+    timeout_s: float = 300.0
+    body_bytes: int = 4 * 1024 * 1024
+    requests_per_minute: int = 6000
+    concurrency: int = 128
+
+    def serves(self, host: str) -> bool:
+        """Return whether a request may name `host` (a name or address, with or without a port)."""
+        name = host_name(host)
+        return name in LOOPBACK or name in self.hosts or (self.allows_addresses and _is_address(name))
+
+
+def host_name(host: str) -> str:
+    """Return `host` without its port and brackets, in lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""What a server counts, in the text format that Prometheus reads."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Counters of one process since it started; several processes are added up by who reads them."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._latency: dict[str, list[int]] = {}
+        self._seconds: Counter[str] = Counter()
+        self._executions: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        self._cost_usd = 0.0
+        self.running = 0
+
+    def answered(self, route: str, status: int, *, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests[route, status] += 1
+        buckets = self._latency.get(route)
+        if buckets is None:
+            buckets = self._latency[route] = [0] * (len(EDGES) + 1)
+        buckets[bisect_left(EDGES, seconds)] += 1
+        self._seconds[route] += seconds  # type: ignore[assignment]  # seconds are no whole number
+
+    def executed(self, status: str, usage: Mapping[str, Any] | None, *, cost_usd: float | None) -> None:
+        """Count one execution as it ended."""
+        self._executions[status] += 1
+        if usage is not None:
+            self._tokens["input"] += usage.get("input_tokens", 0)
+            self._tokens["output"] += usage.get("output_tokens", 0)
+        self._cost_usd += cost_usd or 0.0
+
+    def text(self, gauges: Mapping[str, Mapping[str, int]]) -> str:
+        """Return everything counted, and gauges of the form {metric: {state: value}}."""
+        lines = [*self._request_lines(), *self._latency_lines()]
+        lines += _metric("dspex_requests_running", "gauge", "Requests that are being answered.", [("", self.running)])
+        executions = [(_labels(status=status), count) for status, count in sorted(self._executions.items())]
+        lines += _metric("dspex_executions_total", "counter", "Executions by how they ended.", executions)
+        tokens = [(_labels(direction=name), count) for name, count in sorted(self._tokens.items())]
+        lines += _metric("dspex_tokens_total", "counter", "Tokens of the models called.", tokens)
+        cost = [("", self._cost_usd)]
+        lines += _metric("dspex_cost_usd_total", "counter", "US dollars spent, where prices are known.", cost)
+        for name, values in gauges.items():
+            found = [(_labels(status=status), count) for status, count in values.items()]
+            lines += _metric(name, "gauge", "Rows by state.", found)
+        return "\n".join([*lines, ""])
+
+    def _request_lines(self) -> list[str]:
+        found = [
+            (_labels(route=route, status=str(status)), count)
+            for (route, status), count in sorted(self._requests.items())
+        ]
+        return _metric("dspex_requests_total", "counter", "Requests answered.", found)
+
+    def _latency_lines(self) -> list[str]:
+        name = "dspex_request_seconds"
+        lines = _metric(name, "histogram", "Seconds from the first byte to the end of the answer.", [])
+        for route, buckets in sorted(self._latency.items()):
+            total = 0
+            for edge, count in zip((*map(str, EDGES), "+Inf"), buckets, strict=True):
+                total += count
+                lines.append(f"{name}_bucket{_labels(route=route, le=edge)} {total}")
+            lines.append(f"{name}_sum{_labels(route=route)} {self._seconds[route]}")
+            lines.append(f"{name}_count{_labels(route=route)} {total}")
+        return lines
+
+
+def _metric(name: str, kind: str, about: str, values: Iterable[tuple[str, float]]) -> list[str]:  # noqa: PLR0917
+    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
+
+
+def _labels(**labels: str) -> str:
+    escaped = {
+        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for name, value in labels.items()
+    }
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"

@@ -1,0 +1,90 @@
+"""How often and how many at once."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from dspex.clock import Clock
+
+REMEMBERED: Final = 4096
+GUESSES_PER_MINUTE: Final = 30
+
+
+class Refused(Exception):  # noqa: N818  # it is an answer, not a fault
+    """Too many; the message says of what, and `after_s` when it is worth another try."""
+
+    def __init__(self, message: str, *, after_s: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.after_s = after_s
+
+
+class _Bucket:
+    """Tokens that come back evenly; a burst of a sixth of a minute's is allowed."""
+
+    __slots__ = ("left", "moment_ns", "running")
+
+    def __init__(self, left: float, moment_ns: int) -> None:
+        self.left = left
+        self.moment_ns = moment_ns
+        self.running = 0
+
+
+class Rates:
+    """Counts what each caller does, in this process. What was not seen for long is forgotten."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin with nobody seen."""
+        self._clock = clock
+        self._buckets: OrderedDict[UUID | str, _Bucket] = OrderedDict()
+
+    def take(self, who: UUID | str, *, per_minute: int) -> None:
+        """Count one request.
+
+        Raises:
+            Refused: there were too many in the last minute.
+        """
+        bucket = self._bucket(who, per_minute)
+        if bucket.left < 1:
+            raise Refused(f"more than {per_minute} requests a minute", after_s=(1 - bucket.left) * 60 / per_minute)
+        bucket.left -= 1
+
+    def check(self, who: UUID | str, *, per_minute: int) -> None:
+        """Raise what `take` would raise, and count nothing."""
+        if self._bucket(who, per_minute).left < 1:
+            raise Refused("too many requests with a wrong key", after_s=60 / per_minute)
+
+    @contextmanager
+    def running(self, who: UUID | str, *, at_once: int) -> Iterator[None]:
+        """Count one request as running while the block lasts.
+
+        Raises:
+            Refused: as many as allowed run already.
+        """
+        bucket = self._buckets[who]
+        if bucket.running >= at_once:
+            raise Refused(f"more than {at_once} requests at once", after_s=1.0)
+        bucket.running += 1
+        try:
+            yield
+        finally:
+            bucket.running -= 1
+
+    def _bucket(self, who: UUID | str, per_minute: int) -> _Bucket:
+        now = self._clock.monotonic_ns()
+        most = max(1.0, per_minute / 6)
+        bucket = self._buckets.get(who)
+        if bucket is None:
+            bucket = self._buckets[who] = _Bucket(most, now)
+            self._forget()
+        bucket.left = min(most, bucket.left + (now - bucket.moment_ns) * per_minute / 60e9)
+        bucket.moment_ns = now
+        return bucket
+
+    def _forget(self) -> None:
+        while len(self._buckets) > REMEMBERED:
+            who, oldest = self._buckets.popitem(last=False)
+            if oldest.running:
+                self._buckets[who] = oldest

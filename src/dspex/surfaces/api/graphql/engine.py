@@ -1,0 +1,154 @@
+"""From a document to its answer."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, Final
+
+import msgspec
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    execute,
+    get_operation_ast,
+    parse,
+    specified_rules,
+    subscribe,
+    validate,
+)
+
+from dspex.surfaces.api.decoding import refuse_zeros
+from dspex.surfaces.api.graphql.errors import FAULT
+from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
+from dspex.surfaces.api.graphql.request import Request
+
+REMEMBERED: Final = 256
+_MAX_ERRORS: Final = 20
+_log = logging.getLogger("dspex.api")
+
+
+class Asked(msgspec.Struct):
+    """A GraphQL request as clients send it."""
+
+    query: str
+    variables: dict[str, Any] | None = None
+    operationName: str | None = None  # noqa: N815  # its name on the wire
+    extensions: dict[str, Any] | None = None
+
+
+def check_texts(asked: Asked) -> None:
+    """Do nothing where all texts can be stored.
+
+    Raises:
+        InvalidError: one holds the character U+0000.
+    """
+    refuse_zeros(asked.query.replace("\\u0000", "\0"))
+    refuse_zeros(asked.variables)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    document: DocumentNode | None
+    errors: list[GraphQLError]
+
+
+class Engine:
+    """Runs GraphQL documents. Each is parsed, measured and validated once, and remembered, also where it is wrong."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        """Take the schema."""
+        self._schema = schema
+        self._prepared: OrderedDict[str, _Prepared] = OrderedDict()
+
+    async def run(self, asked: Asked, context: Request) -> dict[str, Any]:
+        """Return the answer to a query or mutation; what goes wrong is in its `errors`."""
+        prepared = self._prepare(asked.query)
+        if prepared.document is None:
+            return _failed(prepared.errors)
+        operation = get_operation_ast(prepared.document, asked.operationName)
+        if operation is not None and operation.operation.value == "subscription":
+            return _failed([GraphQLError("a subscription is followed at /graphql/stream, or over a websocket")])
+        found = execute(
+            self._schema,
+            prepared.document,
+            context_value=context,
+            variable_values=asked.variables,
+            operation_name=asked.operationName,
+        )
+        return _answer(await found if isawaitable(found) else found)
+
+    async def stream(self, asked: Asked, context: Request) -> AsyncIterator[dict[str, Any]]:
+        """Give the answers of a subscription as they come; a query or mutation gives one."""
+        prepared = self._prepare(asked.query)
+        operation: OperationDefinitionNode | None = None
+        if prepared.document is not None:
+            operation = get_operation_ast(prepared.document, asked.operationName)
+        if prepared.document is None or operation is None or operation.operation.value != "subscription":
+            yield await self.run(asked, context)
+            return
+        found: Any = subscribe(
+            self._schema,
+            prepared.document,
+            context_value=context,
+            variable_values=asked.variables,
+            operation_name=asked.operationName,
+        )
+        found = await found if isawaitable(found) else found
+        if isinstance(found, ExecutionResult):
+            yield _answer(found)
+            return
+        async with aclosing(found) as results:
+            async for result in results:
+                yield _answer(result)
+
+    def _prepare(self, source: str) -> _Prepared:
+        known = self._prepared.get(source)
+        if known is not None:
+            self._prepared.move_to_end(source)
+            return known
+        made = self._read(source)
+        self._prepared[source] = made
+        while len(self._prepared) > REMEMBERED:
+            self._prepared.popitem(last=False)
+        return made
+
+    def _read(self, source: str) -> _Prepared:
+        if len(source) > MAX_SOURCE:
+            shown = GraphQLError(
+                f"the query is longer than {MAX_SOURCE} characters", extensions={"code": "too_complex"}
+            )
+            return _Prepared(None, [shown])
+        try:
+            document = parse(source, max_tokens=MAX_TOKENS)
+            check(document)
+        except GraphQLError as error:
+            return _Prepared(None, [error])
+        except RecursionError:
+            return _Prepared(None, [GraphQLError("the query is nested too deeply", extensions={"code": "too_complex"})])
+        errors = validate(self._schema, document, specified_rules, max_errors=_MAX_ERRORS)
+        return _Prepared(None if errors else document, errors)
+
+
+def _failed(errors: list[GraphQLError]) -> dict[str, Any]:
+    return {"data": None, "errors": [_formatted(error) for error in errors]}
+
+
+def _answer(result: Any) -> dict[str, Any]:  # noqa: ANN401
+    if not result.errors:
+        return {"data": result.data}
+    return {"data": result.data, "errors": [_formatted(error) for error in result.errors]}
+
+
+def _formatted(error: GraphQLError) -> Mapping[str, Any]:
+    """Return an error as clients see it; one that nobody meant for them is logged and shown without its details."""
+    cause = error.original_error
+    if cause is not None and not isinstance(cause, GraphQLError):
+        _log.error("a fault in dspex", exc_info=cause)
+        return {"message": FAULT, "path": error.path, "extensions": {"code": "internal"}}
+    return error.formatted

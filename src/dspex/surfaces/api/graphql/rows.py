@@ -1,0 +1,106 @@
+"""How the fields of rows are read: set on the finished schema, because each runs for every row of every list."""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from graphql import GraphQLObjectType, GraphQLSchema
+
+from dspex.errors import DspexError
+from dspex.operations.resources import Domain, Resource
+from dspex.operations.resources.resource import Attribute
+from dspex.surfaces.api.graphql.errors import as_graphql
+from dspex.surfaces.api.graphql.types import camel, pascal
+
+
+def read_rows(core: GraphQLSchema, domain: Domain) -> None:
+    """Make the fields of all object types read rows directly; relations come from the request's rows, or are loaded."""
+    names = {resource.entity: pascal(resource.name) for resource in domain.values()}
+    node: Any = core.type_map["Node"]
+    node.resolve_type = lambda row, _info, _type: names[type(row)]
+    for resource in domain.values():
+        made = core.type_map.get(pascal(resource.name))
+        if not isinstance(made, GraphQLObjectType):
+            continue
+        made.is_type_of = None
+        for part in resource.shown:
+            made.fields[camel(part.name)].resolve = _reader(part)
+        for pointer, target in {**resource.references, **resource.pointers}.items():
+            made.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(pointer, domain[target])
+
+
+def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
+    get = attrgetter(part.name)
+    if part.kind != "uuid":
+        return lambda row, _info: get(row)
+
+    def key(row: Any, _info: Any) -> str | None:  # noqa: ANN401
+        found = get(row)
+        return None if found is None else str(found)
+
+    return key
+
+
+def _relation(pointer: str, target: Resource[Any]) -> Callable[[Any, Any], Any]:
+    get = attrgetter(pointer)
+
+    def resolve(row: Any, info: Any) -> Any:  # noqa: ANN401
+        key = get(row)
+        if key is None:
+            return None
+        known = info.context.rows.get(key)
+        return load(info.context, key) if known is None else known
+
+    async def load(context: Any, key: Any) -> Any:  # noqa: ANN401
+        with as_graphql():
+            return await context.load(target, key)
+
+    return resolve
+
+
+async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: Domain) -> None:  # noqa: ANN401
+    """Read what the rows of a page point to, as far as the query asks for it, in one query for each relation."""
+    wanted = [node for path in (("nodes",), ("edges", "node")) for node in _below(info, info.field_nodes, path)]
+    try:
+        await _read(info, resource, rows, nodes=wanted, domain=domain)
+    except DspexError:
+        return  # the resolver of the relation meets the same error and says where
+
+
+async def _read(info: Any, resource: Resource[Any], rows: Any, *, nodes: Any, domain: Domain) -> None:  # noqa: ANN401
+    relations = {camel(name.removesuffix("_id")): name for name in (*resource.references, *resource.pointers)}
+    targets = {**resource.references, **resource.pointers}
+    for name, pointer in relations.items():
+        below = _below(info, nodes, (name,))
+        keys = {key for row in rows if (key := getattr(row, pointer)) is not None} if below else set()
+        if not keys:
+            continue
+        target = domain[targets[pointer]]
+        found = await info.context.load_all(target, keys)
+        await _read(info, target, found, nodes=below, domain=domain)
+
+
+def _below(info: Any, nodes: Any, path: tuple[str, ...]) -> list[Any]:  # noqa: ANN401
+    """Return the field nodes at `path` under `nodes`, through fragments."""
+    found = list(nodes)
+    for name in path:
+        found = [
+            child
+            for node in found
+            if node.selection_set is not None
+            for child in _fields(info, node.selection_set, seen=frozenset())
+            if child.name.value == name
+        ]
+    return found
+
+
+def _fields(info: Any, selections: Any, *, seen: frozenset[str]) -> Any:  # noqa: ANN401
+    for selection in selections.selections:
+        if selection.kind == "field":
+            yield selection
+        elif selection.kind == "inline_fragment":
+            yield from _fields(info, selection.selection_set, seen=seen)
+        elif selection.name.value not in seen:
+            fragment = info.fragments[selection.name.value]
+            fragment = getattr(fragment, "definition", fragment)
+            yield from _fields(info, fragment.selection_set, seen=seen | {selection.name.value})

@@ -1,0 +1,68 @@
+"""Subscriptions: what happens, as it is committed."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from dspex.errors import ConfigurationError
+from dspex.operations.resources.trail import EventRecord
+from dspex.surfaces.api.graphql.errors import as_graphql
+from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.graphql.types import Types, pascal, uuid_of
+
+TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
+
+
+def subscriptions(made: Types) -> dict[str, Any]:
+    """Return one field for each topic: executionUpdates, optimizationUpdates, evaluationUpdates."""
+    return {f"{topic}_updates": _updates(topic, resource, made) for topic, resource in TOPICS.items()}
+
+
+def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # a field made here
+    update: Any = _update_type(topic, resource, made)
+    target = made.domain[resource]
+
+    async def updates(info: Any, program_id: Any = None, after: Any = None) -> AsyncIterator[Any]:  # noqa: ANN401
+        with as_graphql():
+            operations = info.context.operations
+            operations.actor.require(target.reading, f"following {target.plural}")
+            if operations.floor.feed is None:
+                raise ConfigurationError("this server follows no events")
+            program = uuid_of(program_id, "programId") if program_id is not None else None
+            cursor = uuid_of(after, "after") if after is not None else None
+            async for event in operations.floor.feed.follow(
+                operations.workspace, topic, program_id=program, after=cursor
+            ):
+                info.context.forget()
+                yield await _shown(info.context, event, target=target, update=update, name=resource)
+
+    updates.__annotations__ = {
+        "info": strawberry.Info[Request, None],
+        "program_id": strawberry.ID | None,
+        "after": strawberry.ID | None,
+        "return": AsyncIterator[update],
+    }
+    description = (
+        f"Each event of {target.plural.replace('_', ' ')} once, from the one behind the cursor `after` on, "
+        "or from now on; of one program where it is given."
+    )
+    return strawberry.subscription(resolver=updates, description=description)
+
+
+async def _shown(context: Request, event: EventRecord, *, target: Any, update: Any, name: str) -> Any:  # noqa: ANN401
+    row = await context.load(target, event.subject_id)
+    return update(cursor=str(event.id), at=event.created_at, payload=event.payload, **{name: row})
+
+
+def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401
+    hints = {
+        "cursor": strawberry.ID,
+        "at": datetime,
+        "payload": JSON,
+        resource: made.objects[resource],
+    }
+    body = type(f"{pascal(topic)}Update", (), {"__annotations__": hints})
+    return strawberry.type(body, description=f"Something that happened; `{resource}` is as it is now.")

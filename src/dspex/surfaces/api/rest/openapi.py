@@ -1,0 +1,179 @@
+"""The OpenAPI description, derived from the domain as the routes are."""
+
+from typing import Any
+
+import msgspec
+
+from dspex._version import __version__
+from dspex.operations.resources import Action, Domain, Resource
+from dspex.operations.resources.resource import Attribute
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "uuid": {"type": "string", "format": "uuid"},
+    "text": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "flag": {"type": "boolean"},
+    "time": {"type": "string", "format": "date-time"},
+    "json": {},
+}
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "code", "message", "retryable"],
+            "properties": {
+                "type": {"type": ["string", "null"], "description": "InvalidError, NotFoundError, ConflictError ..."},
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "retryable": {"type": "boolean"},
+                "fields": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
+                "executionId": {"type": "string", "format": "uuid"},
+            },
+        }
+    },
+}
+_FIELD: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        name: {"type": "string"} for name in ("field", "path", "value", "message", "constraint", "expected")
+    },
+}
+_STATUSES = {
+    "400": "the body is no JSON, or the host is not served",
+    "401": "a key is needed",
+    "403": "the key lacks the scope",
+    "404": "there is no such row",
+    "409": "the row is in another state, or exists already",
+    "413": "the body is too long",
+    "415": "the body is not said to be JSON",
+    "422": "the input is invalid; the fields say where",
+    "429": "too many requests; Retry-After says when",
+    "503": "the database or a model cannot be reached now",
+    "504": "not answered in time",
+}
+
+
+def openapi(domain: Domain) -> dict[str, Any]:
+    """Return the description as OpenAPI 3.1."""
+    inputs = [action.input for action in domain.actions]
+    _, found = msgspec.json.schema_components(inputs, ref_template="#/components/schemas/{name}")
+    schemas: dict[str, Any] = {**found, "Error": _ERROR, "FieldError": _FIELD}
+    for action in domain.actions:
+        schemas[action.input.__name__]["additionalProperties"] = False
+    paths: dict[str, Any] = {"/v1/programs/{name}/execute": {"post": _execute()}}
+    for action in domain.actions:
+        paths[f"/v1/actions/{action.name}"] = {"post": _action(action)}
+    for resource in domain.values():
+        if not resource.is_internal:
+            schemas[_pascal(resource)] = _row(resource)
+            paths[f"/v1/{resource.plural}"] = {"get": _many(resource)}
+            paths[f"/v1/{resource.plural}/{{id}}"] = {"get": _one(resource)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "dspex", "version": __version__, "description": "Programs made of language-model calls."},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key: dspx_..."}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _pascal(resource: Resource[Any]) -> str:
+    return "".join(part.capitalize() for part in resource.name.split("_"))
+
+
+def _row(resource: Resource[Any]) -> dict[str, Any]:
+    properties = {part.name: _attribute(part) for part in resource.shown}
+    about = " ".join((resource.entity.__doc__ or "").split())
+    return {"type": "object", "description": about, "properties": properties, "required": list(properties)}
+
+
+def _attribute(part: Attribute) -> dict[str, Any]:
+    schema = dict(_SCHEMAS[part.kind])
+    if part.choices:
+        schema["enum"] = [*part.choices, *([None] if part.is_nullable else [])]
+    if part.is_nullable and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    return schema
+
+
+def _execute() -> dict[str, Any]:
+    body = {
+        "type": "object",
+        "required": ["inputs"],
+        "additionalProperties": False,
+        "properties": {"inputs": {"type": "object", "description": "Values by field name."}},
+    }
+    return {
+        "operationId": "execute",
+        "summary": "Run a program once; a failed run is an answer whose status is failed.",
+        "parameters": [_parameter("name", "path", {"type": "string"})],
+        "requestBody": _json_body(body),
+        "responses": _responses({"$ref": "#/components/schemas/Execution"}),
+    }
+
+
+def _action(action: Action) -> dict[str, Any]:
+    shown: dict[str, Any] = {"$ref": f"#/components/schemas/{_pascal(action.resource)}"}
+    return {
+        "operationId": action.name,
+        "summary": action.description,
+        "description": f"Needs the scope {action.scope}.",
+        "requestBody": _json_body({"$ref": f"#/components/schemas/{action.input.__name__}"}),
+        "responses": _responses(shown if action.result is None else {"type": "object"}),
+    }
+
+
+def _many(resource: Resource[Any]) -> dict[str, Any]:
+    size = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{_pascal(resource)}"}}
+    page = {
+        "type": "object",
+        "required": [resource.plural, "next"],
+        "properties": {resource.plural: rows, "next": {"type": ["string", "null"], "format": "uuid"}},
+    }
+    filters = [_parameter(part.name, "query", _attribute_filter(part)) for part in resource.filterable]
+    return {
+        "operationId": f"list_{resource.plural}",
+        "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the cursor of the rest.",
+        "description": f"Needs the scope {resource.reading}.",
+        "parameters": [
+            _parameter("first", "query", size),
+            _parameter("after", "query", _SCHEMAS["uuid"]),
+            *filters,
+        ],
+        "responses": _responses(page),
+    }
+
+
+def _attribute_filter(part: Attribute) -> dict[str, Any]:
+    return {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
+
+
+def _one(resource: Resource[Any]) -> dict[str, Any]:
+    return {
+        "operationId": f"read_{resource.name}",
+        "summary": f"One {resource.name.replace('_', ' ')}.",
+        "description": f"Needs the scope {resource.reading}.",
+        "parameters": [_parameter("id", "path", _SCHEMAS["uuid"])],
+        "responses": _responses({"$ref": f"#/components/schemas/{_pascal(resource)}"}),
+    }
+
+
+def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": where == "path", "schema": schema}
+
+
+def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _responses(schema: dict[str, Any]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    failures = {status: {"description": about, "content": error} for status, about in _STATUSES.items()}
+    return {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}, **failures}

@@ -1,0 +1,162 @@
+"""The routes, derived from the domain."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from dspex.bootstrap import Services
+from dspex.errors import InvalidError, NotFoundError
+from dspex.operations.resources import Action, Domain, ExecuteProgram, ExecutionRecord, Operations, Query, Resource
+from dspex.surfaces.api.answers import read_body, send_json
+from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of, uuid_from
+from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+EXECUTE = "/v1/programs/{name}/execute"
+
+
+class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /v1/programs/{name}/execute` takes."""
+
+    inputs: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the handlers share."""
+
+    services: Callable[[], Services]
+    config: ServerConfig
+    metrics: Metrics
+    domain: Domain
+
+    def operations(self, scope: Scope) -> Operations:
+        """Return the operations of who asks."""
+        return self.services().operations.as_actor(actor_of(scope))
+
+    async def perform(self, operations: Operations, action: Action, given: object) -> Any:  # noqa: ANN401
+        """Carry out an action, and count what was executed; see `Operations.perform`."""
+        try:
+            found = await operations.perform(action, given)
+        except InvalidError as error:
+            if "execution_id" in error.context:
+                self.metrics.executed("failed", None, cost_usd=None)
+            raise
+        if isinstance(found, ExecutionRecord):
+            self.metrics.executed(found.status, found.usage, cost_usd=found.cost_usd)
+        return found
+
+
+class Endpoint:
+    """An ASGI application for one route: Starlette leaves instances as they are, without a Request around each call."""
+
+    def __init__(self, label: str, handler: Handler) -> None:
+        self._label = label
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of this route."""
+        scope["label"] = self._label
+        await self._handler(scope, receive, send)
+
+
+def routes(desk: Desk) -> list[Route]:
+    """Return the routes of all resources and actions."""
+    made = [_route(EXECUTE, _execute(desk), "POST")]
+    for action in desk.domain.actions:
+        made.append(_route(f"/v1/actions/{action.name}", _action(desk, action), "POST"))
+    for resource in desk.domain.values():
+        if not resource.is_internal:
+            made.append(_route(f"/v1/{resource.plural}", _many(desk, resource), "GET"))
+            made.append(_route(f"/v1/{resource.plural}/{{id}}", _one(desk, resource), "GET"))
+    return made
+
+
+def _route(path: str, handler: Handler, method: str) -> Route:
+    return Route(path, Endpoint(path, handler), methods=[method])
+
+
+def _execute(desk: Desk) -> Handler:
+    action = next(action for action in desk.domain.actions if action.name == "execute_program")
+    decoder = msgspec.json.Decoder(ExecuteBody)
+    show = shower(action.resource)
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(scope, receive, limit=desk.config.body_bytes)
+        try:
+            given: ExecuteBody = decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise from_msgspec(error) from error
+        except (msgspec.DecodeError, RecursionError):
+            decoded(body)
+            raise
+        if b"u0000" in body:
+            decoded(body)
+        asked = ExecuteProgram(name=scope["path_params"]["name"], inputs=given.inputs)
+        await send_json(send, show(await desk.perform(desk.operations(scope), action, asked)))
+
+    return handle
+
+
+def _action(desk: Desk, action: Action) -> Handler:
+    show = result_shower(desk.domain, action)
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(scope, receive, limit=desk.config.body_bytes)
+        given: object = input_from(action.input, body)
+        await send_json(send, show(await desk.perform(desk.operations(scope), action, given)))
+
+    return handle
+
+
+def _many(desk: Desk, resource: Resource[Any]) -> Handler:
+    show = shower(resource)
+
+    async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
+        wanted = page_of(resource, scope["query_string"])
+        more = dataclasses.replace(wanted, limit=wanted.limit + 1)
+        rows: Sequence[Any] = await desk.operations(scope).list(resource, more)
+        page = rows[: wanted.limit]
+        following = str(page[-1].id) if len(rows) > wanted.limit else None
+        await send_json(send, {resource.plural: [show(row) for row in page], "next": following})
+
+    return handle
+
+
+def _one(desk: Desk, resource: Resource[Any]) -> Handler:
+    show = shower(resource)
+
+    async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
+        key = uuid_from(scope["path_params"]["id"], "id")
+        rows = await desk.operations(scope).list(resource, Query(where={"id": key}, limit=1))
+        if not rows:
+            raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
+        await send_json(send, show(rows[0]))
+
+    return handle
+
+
+def shower(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
+    """Return what turns a row into the attributes that callers see."""
+    names = tuple(part.name for part in resource.shown)
+    get = attrgetter(*names)
+    return lambda row: dict(zip(names, get(row), strict=True))
+
+
+def result_shower(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:
+    """Return what shows what an action gives: a row, or its `result`, a dataclass of rows and plain values."""
+    if action.result is None:
+        return shower(action.resource)
+    rows = {resource.entity: shower(resource) for resource in domain.values()}
+    names = [part.name for part in dataclasses.fields(action.result)]
+
+    def show(found: Any) -> dict[str, Any]:  # noqa: ANN401
+        parts = {name: getattr(found, name) for name in names}
+        return {name: rows[type(part)](part) if type(part) in rows else part for name, part in parts.items()}
+
+    return show

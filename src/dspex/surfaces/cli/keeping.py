@@ -1,0 +1,136 @@
+"""`dspex keys`, `dspex workspaces`, `dspex secrets`: verbs derived from the actions on these resources."""
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.errors import InvalidError
+from dspex.operations.resources import DOMAIN, Action, Query, Resource
+from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, show_json, table
+
+
+def _group(noun: str, resource: Resource[Any], about: str) -> click.Group:
+    group = click.Group(name=noun, help=about)
+    for action in DOMAIN.actions:
+        if action.resource is resource:
+            group.add_command(_verb(action))
+    group.add_command(_listing(resource))
+    return group
+
+
+def _verb(action: Action) -> click.Command:
+    """Return the command of an action: the name is its argument, every other field an option."""
+    verb = action.name.partition("_")[0]
+    parameters: list[click.Parameter] = [click.Argument(["name"])]
+    hints = typing.get_type_hints(action.input)
+    for part in dataclasses.fields(action.input):
+        if part.name != "name":
+            parameters.append(_option(part.name, hints[part.name], needed=part.default is dataclasses.MISSING))
+
+    def call(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
+        values = {name: _value(name, value, hints[name]) for name, value in given.items()}
+        made = _performed(state_dir, action, action.input(**values))
+        _show(action, made, as_json=as_json)
+        return 0
+
+    command = click.Command(verb, params=parameters, callback=call, help=action.description)
+    return state_option(json_option(command))
+
+
+def _option(name: str, hint: Any, *, needed: bool) -> click.Option:  # noqa: ANN401
+    members = [arg for arg in typing.get_args(hint) if arg is not type(None)] if _is_union(hint) else [hint]
+    flag = f"--{name.replace('_', '-')}"
+    if name == "text":
+        return click.Option([flag], help="The secret itself; '-' reads it from standard input.")
+    if typing.get_origin(members[0]) is list:
+        return click.Option([flag], required=needed, help="Several with commas between them.")
+    kind: Any = click.INT if members[0] is int else click.STRING
+    return click.Option([flag], type=kind, required=needed)
+
+
+def _is_union(hint: Any) -> bool:  # noqa: ANN401
+    return isinstance(hint, types.UnionType)
+
+
+def _value(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+    if value is None:
+        return None
+    if typing.get_origin(hint) is list:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if name == "text" and value == "-":
+        return sys.stdin.read().rstrip("\r\n")
+    if datetime in typing.get_args(hint):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidError(f"{name}: {value!r} is no time such as 2030-01-01T00:00:00+00:00") from None
+    return value
+
+
+def _performed(state_dir: Path | None, action: Action, given: object) -> Any:  # noqa: ANN401
+    async def work(services: Services) -> Any:  # noqa: ANN401
+        return await services.operations.perform(action, given)
+
+    return _with(state_dir, work)
+
+
+def _with(state_dir: Path | None, work: Callable[[Services], Any]) -> Any:  # noqa: ANN401
+    settings = dataclasses.replace(settings_of(state_dir=state_dir), model=None)
+    return with_services(settings, work)
+
+
+def _show(action: Action, made: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    row, extra = made, {}
+    if action.result is not None:
+        row = next(getattr(made, part.name) for part in dataclasses.fields(made) if part.name == action.resource.name)
+        extra = {
+            part.name: getattr(made, part.name)
+            for part in dataclasses.fields(made)
+            if part.name != action.resource.name
+        }
+    shown = {**_shown(action.resource, row), **extra}
+    if as_json:
+        show_json(shown)
+        return
+    click.echo(f"{action.resource.name.replace('_', ' ')} {row.name!r} is {row.status}")
+    for name, value in extra.items():
+        click.echo(f"{name}: {value}")
+    if extra:
+        click.echo("this is shown only now; keep it where secrets are kept", err=True)
+
+
+def _shown(resource: Resource[Any], row: object) -> Mapping[str, Any]:
+    return {part.name: getattr(row, part.name) for part in resource.shown}
+
+
+def _listing(resource: Resource[Any]) -> click.Command:
+    def call(*, state_dir: Path | None, as_json: bool) -> int:
+        async def work(services: Services) -> Sequence[Any]:
+            store = services.operations.store  # of all workspaces: who reads the database itself sees them anyway
+            return await store.select(resource, Query(limit=1000))
+
+        rows = [{**_shown(resource, row), "workspace": row.workspace} for row in _with(state_dir, work)]
+        if as_json:
+            show_json(rows)
+        else:
+            names = ("name", "workspace", "status", "scopes", "reference", "last_used_at", "id")
+            columns = [name for name in names if rows and name in rows[0]]
+            click.echo(table(rows, columns) if rows else f"there are no {resource.plural.replace('_', ' ')} yet")
+        return 0
+
+    command = click.Command("list", callback=call, help=f"List the {resource.plural.replace('_', ' ')}.")
+    return state_option(json_option(command))
+
+
+keys_command = _group("keys", DOMAIN["api_key"], "Keys of the callers of a server.")
+workspaces_command = _group("workspaces", DOMAIN["workspace"], "Tenants; no one sees the rows of another one.")
+secrets_command = _group("secrets", DOMAIN["secret"], "Keys of model providers, by reference or encrypted.")

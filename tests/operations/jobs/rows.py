@@ -1,0 +1,74 @@
+"""Rows that tests of jobs begin with."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dspex import Predict
+from dspex.bootstrap import new_id
+from dspex.clock import SystemClock
+from dspex.operations.resources import Insert, Store
+from dspex.operations.resources.dataset import DatasetRecord
+from dspex.operations.resources.evaluation import EvaluationRecord
+from dspex.operations.resources.program import ProgramRecord
+from dspex.operations.resources.programs import Programs
+
+ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)]
+
+
+async def a_program(store: Store, *, name: str = "qa", backend: str = "mock", **settings: Any) -> ProgramRecord:
+    """Store a program of one predictor."""
+    programs = Programs(store, clock=SystemClock(), new_id=new_id, backends=_Any())
+    program = Predict("question -> answer", **settings).to_program(name)
+    return await programs.save(program, workspace="default", backend=backend)
+
+
+class _Any(dict[str, object]):
+    """Takes every backend."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def check(self, name: str) -> None:
+        """Refuse nothing."""
+
+
+async def a_dataset(store: Store, rows: list[Any] | None = None, *, name: str = "questions") -> DatasetRecord:
+    """Store a data set."""
+    now, rows = datetime.now(UTC), rows or ROWS
+    made = DatasetRecord(
+        id=new_id(),
+        workspace="default",
+        created_at=now,
+        updated_at=now,
+        name=name,
+        version=1,
+        split="train",
+        schema={},
+        rows=rows,
+        row_count=len(rows),
+        checksum="",
+        source="test",
+    )
+    await store.write(Insert(made))
+    return made
+
+
+async def a_job(store: Store, *, program: ProgramRecord | None = None, **values: Any) -> EvaluationRecord:
+    """Store a queued evaluation."""
+    program = program or await a_program(store, name=f"qa-{new_id()}")
+    data = await a_dataset(store, values.pop("rows", None), name=f"questions-{new_id()}")
+    now = datetime.now(UTC)
+    given = {"metrics": ["exact_match"], "configuration": {}, "needs": {}, "progress": {}, **values}
+    assert program.current_version_id is not None
+    made = EvaluationRecord(
+        id=new_id(),
+        workspace="default",
+        created_at=now,
+        updated_at=now,
+        program_id=program.id,
+        program_version_id=program.current_version_id,
+        dataset_id=data.id,
+        **given,
+    )
+    await store.write(Insert(made))
+    return made

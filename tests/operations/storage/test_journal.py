@@ -1,0 +1,53 @@
+"""The journal of a job in the database keeps what every journal has to, and refuses who is not at the job's turn."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from dspex.errors import ConflictError
+from dspex.learning.optimizers import Journal
+from dspex.operations.resources import DOMAIN, Update
+from dspex.operations.storage import Database, SQLJournal, SQLStore, migrate
+from dspex.testing.journals import JournalContract
+from tests.operations.jobs.rows import a_job
+from tests.support.waiting import finish
+
+JOB = UUID(int=7)
+
+
+class TestSQLJournal(JournalContract):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "dspex.sqlite3"
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Journal]:
+        database = Database.embedded(self.file)
+        try:
+            await migrate(database)
+            yield SQLJournal(database, JOB)
+        finally:
+            await database.aclose()
+
+
+def test_who_is_not_at_the_jobs_turn_adds_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        database = Database.embedded(tmp_path / "dspex.sqlite3")
+        await migrate(database)
+        store = SQLStore(database)
+        job = await a_job(store)
+        first = SQLJournal(database, job.id, resource="evaluation", turn=0)
+        await first.append({"number": 0})
+        await store.write(Update(resource=DOMAIN["evaluation"], id=job.id, increments={"turn": 1}))
+        second = SQLJournal(database, job.id, resource="evaluation", turn=1)
+        await second.append({"number": 1})
+        with pytest.raises(ConflictError, match="goes on elsewhere"):
+            await first.append({"number": 2})
+        await second.append({"number": 3})
+        assert [entry["number"] for entry in await second.entries()] == [0, 1, 3]
+        await database.aclose()
+
+    finish(work())

@@ -1,0 +1,236 @@
+"""The schema goes forward and back, on both databases, with data in it."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dspex.errors import ConfigurationError, SchemaError
+from dspex.operations.storage import HEAD, METADATA, Database, migrate, require_head, revision
+from dspex.operations.storage.migrating import REVISIONS
+from dspex.testing.postgres import PostgresServer
+from tests.support.postgres import DATABASES
+from tests.support.waiting import finish
+
+NOW = "2026-05-04 03:02:01.987654+00:00"
+OLD_ROWS = (
+    "INSERT INTO signatures VALUES (:s, 'default', :now, :now, 0, 'qa', 1, 'active', '{}', '{}', '', 'h', 'x', '{}')",
+    "INSERT INTO programs VALUES (:p, 'default', :now, :now, 0, 'qa', 'ready', :s, :v, 'predict', 'native', '{}', 7,"
+    " NULL, NULL)",
+    "INSERT INTO program_versions VALUES (:v, 'default', :now, :now, 0, :p, 1, 'h', '{}', '{}', NULL, 'user')",
+    "INSERT INTO executions VALUES (:e, 'default', :now, :now, 0, :p, :v, 'completed', 'native', '{\"q\": \"ä?\"}',"
+    ' \'{"b": 1, "a": 2}\', NULL, NULL, NULL, 0.5, 1.25, NULL, NULL)',
+)
+IDS = {letter: f"019a{n:028x}" for n, letter in enumerate("spve")}
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("empty_postgres_url"))
+    return f"sqlite+aiosqlite:///{tmp_path / 'db'}"
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
+async def with_old_rows(database: Database) -> None:
+    await migrate(database, to="0001")
+    now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
+    async with database.writing() as connection:
+        for statement in OLD_ROWS:
+            text = statement.replace(":now", now)
+            for letter, value in IDS.items():
+                text = text.replace(f":{letter}", f"'{value}'")
+            await connection.exec_driver_sql(text)
+
+
+async def rows_of(database: Database, statement: str) -> list[Any]:
+    async with database.reading() as connection:
+        return [tuple(row) for row in await connection.execute(sa.text(statement))]
+
+
+def test_rows_survive_the_way_forward_and_back(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            await with_old_rows(database)
+            await migrate(database)
+            told = "SELECT status, inputs, outputs, cost_usd, duration_ms FROM executions"
+            before = await rows_of(database, told)
+            assert len(before) == 1
+            assert await rows_of(database, "SELECT actor, idempotency_key FROM executions") == [("local", None)]
+            await migrate(database, to="0001")
+            assert await rows_of(database, told) == before
+            assert await rows_of(database, "SELECT name, execution_count FROM programs") == [("qa", 7)]
+            await migrate(database)
+            assert await rows_of(database, told) == before
+            await migrate(database, to="base")
+            assert await revision(database) is None
+            await migrate(database)
+            assert await rows_of(database, told) == []
+
+    finish(work())
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    def compared(connection: sa.Connection) -> Any:
+        return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA)
+
+    async def work() -> None:
+        async with opened(url) as database:
+            await migrate(database)
+            async with database.reading() as connection:
+                assert await connection.run_sync(compared) == []
+
+    finish(work())
+
+
+def test_references_are_checked_after_a_migration_too(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            await with_old_rows(database)
+            await migrate(database)
+            from dspex.errors import ConflictError
+
+            with pytest.raises(ConflictError):
+                async with database.writing() as connection:
+                    await connection.exec_driver_sql("DELETE FROM programs")
+
+    finish(work())
+
+
+def test_two_that_migrate_at_once_do_it_once(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as first, opened(url) as second:
+            await asyncio.gather(migrate(first), migrate(second))
+            assert await revision(first) == HEAD
+
+    finish(work())
+
+
+def test_a_failing_migration_changes_nothing(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            await migrate(database, to="0001")
+            async with database.writing() as connection:  # in the way of the last table but one that 0002 makes
+                await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
+            from dspex.errors import StorageError
+
+            with pytest.raises(StorageError, match="audit_entries"):
+                await migrate(database)
+            assert await revision(database) == "0001"
+            async with database.reading() as connection:
+                tables = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
+            assert "workspaces" not in tables
+
+    finish(work())
+
+
+def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
+                await require_head(database)
+            await migrate(database, to="0001")
+            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0002: run `dspex migrate`") as it:
+                await require_head(database)
+            assert not it.value.is_retryable
+            await migrate(database)
+            await require_head(database)
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+            for look in (require_head, migrate):
+                with pytest.raises(SchemaError, match="update dspex"):
+                    await look(database)
+
+    finish(work())
+
+
+def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            with pytest.raises(ConfigurationError, match="0001, 0002"):
+                await migrate(database, to="0815")
+
+    finish(work())
+
+
+def test_the_list_of_revisions_is_that_of_the_files() -> None:
+    from dspex.operations.storage import migrating
+
+    files = sorted(file.name[:4] for file in (migrating._FOLDER / "versions").glob("0*.py"))
+    assert ("base", *files) == REVISIONS
+    assert files[-1] == HEAD
+
+
+def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def work() -> None:
+        async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
+            await with_old_rows(database)  # they still stand in the write-ahead log, not in the file
+            await migrate(database, say=said.append)
+
+    finish(work())
+    assert str(tmp_path / "db.before-0002") in said[0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0002")) as copy:
+        assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+
+
+@pytest.mark.full
+def test_the_command_migrates_there_and_back_and_shows_no_password(
+    empty_postgres_url: str,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import json
+
+    from dspex.surfaces.cli import main
+
+    url = empty_postgres_url.replace("postgres@", "postgres:geheim@")
+    monkeypatch.setenv("DSPEX_DATABASE_URL", url)
+
+    def said(*arguments: str, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        assert ended.value.code == code
+        captured = capsys.readouterr()
+        assert "geheim" not in captured.out + captured.err
+        return captured.out + captured.err
+
+    assert "run `dspex migrate`" in said("programs", code=1)
+    assert "run `dspex migrate`" in said("doctor")
+    assert json.loads(said("migrate", "--json"))["schema"] == HEAD
+    assert "already" in said("migrate")
+    assert "from schema 0002 to 0001" in said("migrate", "--to", "0001")
+    assert "there is no revision '7'" in said("migrate", "--to", "7", code=1)
+    assert "from schema 0001 to 0002" in said("migrate")
+    said("programs")
+
+
+def test_a_database_url_is_checked_and_never_shown(tmp_path: Path, say: Callable[[str], None]) -> None:
+    from dspex.settings import read_settings
+
+    settings = read_settings({"DSPEX_DATABASE_URL": "postgresql://me:geheim@host/db"}, folder=tmp_path)
+    assert settings.database_url is not None
+    assert "geheim" not in repr(settings)
+    assert "geheim" not in Database(settings.database_url.reveal()).shown
+    with pytest.raises(ConfigurationError, match="DSPEX_DATABASE_URL: expected a URL") as caught:
+        read_settings({"DSPEX_DATABASE_URL": "mysql://me:geheim@host/db"}, folder=tmp_path)
+    assert "geheim" not in str(caught.value)

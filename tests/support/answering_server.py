@@ -1,0 +1,48 @@
+"""An OpenAI-compatible server on loopback that gives every prompt the same fields, in chat layout."""
+
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class AnsweringServer:
+    """`model` is the model string to use; `asked` lists the prompts as they came. Lives in `with`."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
+        text = "\n\n".join([*parts, "[[ ## completed ## ]]"])
+        reply = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+                 "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "model": "m"}  # fmt: skip
+        body = json.dumps(reply).encode()
+        asked: list[Any] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self.asked = asked
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.model = f"http://127.0.0.1:{self._server.server_address[1]}/v1#m"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)

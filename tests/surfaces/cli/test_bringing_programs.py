@@ -1,0 +1,241 @@
+"""`dspex import`, `--backend` and `dspex workers` on the command line, with real workers and one scripted server."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.surfaces.cli import main
+from tests.support.answering_server import AnsweringServer
+
+DSPY = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+RAG = """
+import dspy
+
+class Rag(dspy.Module):
+    def __init__(self, hops: int = 1):
+        super().__init__()
+        self.search = dspy.Predict("question -> query")
+        self.answer = dspy.ChainOfThought("question, query -> answer: int")
+        self.hops = hops
+
+    def forward(self, question: str):
+        found = [self.search(question=question).query for _ in range(self.hops)]
+        return self.answer(question=question, query=found[-1])
+
+class Needs(dspy.Module):
+    def __init__(self, name):
+        super().__init__()
+
+NUMBER = 3
+"""
+MIXED = """
+import os
+import dspex
+
+class Mixed(dspex.Module):
+    signature = "question -> answer: int"
+
+    def __init__(self):
+        self.search = dspex.Predict("question -> query")
+        self.answer = dspex.ChainOfThought("question, query -> answer: int")
+
+    async def forward(self, question):
+        found = await self.search.acall(question=question)
+        return {"answer": (await self.answer.acall(question=question, query=found.query)).answer}
+
+@dspex.program
+def where(text: str) -> int:
+    \"\"\"Say where it runs.\"\"\"
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringServer]:
+    """A folder with programs, and a model that answers them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "rag.py").write_text(RAG)
+    (tmp_path / f"mixed_{tmp_path.name}.py").write_text(MIXED)
+    (tmp_path / "data.csv").write_text("question,answer\na,7\nb,7\nc,8\n")
+    with AnsweringServer({"query": "q", "reasoning": "r", "answer": 7}) as running:
+        monkeypatch.setenv("DSPEX_MODEL", running.model)
+        yield running
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    printed = capsys.readouterr()
+    return int(stopped.value.code or 0), printed.out, printed.err
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code, out, err = call(capsys, *arguments, "--json")
+    assert code == 0, out + err
+    return json.loads(out)
+
+
+@pytest.mark.full
+@DSPY
+def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = "dspy" in sys.modules
+    code, out, err = call(capsys, "import", "rag.py:Rag", "--init", '{"hops": 2}')
+    assert (code, out) == (0, "Rag: version 1 (question, reasoning, answer)\n"), err
+    assert found(capsys, "import", "rag:Rag", "--init", '{"hops": 2}')["new"] is False
+    ran = found(capsys, "run", "Rag", "question=?")
+    assert (ran["backend"], ran["outputs"], len(server.asked)) == ("dspy", {"reasoning": "r", "answer": 7}, 3)
+    (tmp_path / "rag.py").write_text(RAG.replace("found[-1]", "found[0]"))
+    code, _, err = call(capsys, "run", "Rag", "question=?")
+    assert code == 1
+    assert "import it again" in err
+    assert found(capsys, "import", "rag.py:Rag")["version"] == 2
+    assert [row["status"] for row in found(capsys, "executions")] == ["failed", "completed"]
+    assert ("dspy" in sys.modules) == before
+
+
+@pytest.mark.full
+@DSPY
+def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = {
+        "traces": [],
+        "train": [],
+        "demos": [{"question": "2 + 2", "reasoning": "sum", "answer": 4}],
+        "lm": None,
+    }
+    fields = [{"prefix": name, "description": f"the {name}"} for name in ("question", "reasoning", "answer")]
+    state = {"predict": {**predictor, "signature": {"instructions": "Add up.", "fields": fields}}, "metadata": {}}
+    (tmp_path / "adder.json").write_text(json.dumps(state))
+    code, _, err = call(capsys, "import", "adder.json")
+    assert code == 1
+    assert "(predict), which names no fields" in err
+    made = ["import", "adder.json", "--signature", "question -> answer: int", "--module"]
+    assert "this module has self" in call(capsys, *made, "predict")[2]
+    assert found(capsys, *made, "chain_of_thought")["version"] == 1
+    ran = found(capsys, "run", "adder", "question=?")
+    assert (ran["backend"], ran["outputs"]["answer"]) == ("dspy", 7)
+    prompt = json.dumps(server.asked[-1]["messages"])
+    assert all(text in prompt for text in ("Add up.", "2 + 2", "the answer"))
+    changed = {"predict": {**state["predict"], "demos": []}}
+    (tmp_path / "adder.json").write_text(json.dumps(changed))
+    assert found(capsys, "import", "adder.json", "--into", "adder")["version"] == 2
+
+    code, _, err = call(capsys, "import", "adder.json", "--into", "rag.py:Rag")
+    assert code == 1
+    assert "predictors predict; this one has search, answer.predict" in err
+    short = {"search": {**predictor, "signature": {"instructions": "", "fields": fields[:1]}}}
+    (tmp_path / "rag.json").write_text(json.dumps({**short, "answer.predict": short["search"]}))
+    code, _, err = call(capsys, "import", "rag.json", "--into", "rag.py:Rag")
+    assert "the state has 1 fields for the predictor 'search', which has question, query" in err
+    four = [*fields, {"prefix": "x", "description": "d"}]
+    whole = {
+        "search": {**predictor, "demos": [], "signature": {"instructions": "Find it.", "fields": fields[:2]}},
+        "answer.predict": {**predictor, "demos": [], "signature": {"instructions": "", "fields": four}},
+    }
+    (tmp_path / "rag.json").write_text(json.dumps(whole))
+    assert found(capsys, "import", "rag.json", "--into", "rag.py:Rag", "--name", "better")["version"] == 1
+    assert found(capsys, "run", "better", "question=?")["outputs"]["answer"] == 7
+    assert "Find it." in json.dumps(server.asked[-2]["messages"])
+
+
+@pytest.mark.full
+@DSPY
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rag.py:Nothing"], "has no attribute 'Nothing'"),
+        (["rag.py:NUMBER"], "is no dspy module but int"),
+        (["rag.py:Needs"], "give its arguments (init)"),
+        (["nowhere:X"], "cannot import 'nowhere:X'"),
+    ],
+)
+def test_a_source_that_is_no_program_of_dspy_is_one_clear_message(
+    server: AnsweringServer, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(capsys, "import", *arguments)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_an_import_that_needs_no_worker_to_be_refused(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "old.pkl").write_bytes(b"x")
+    for arguments, said in (
+        (["nowhere.json"], "cannot read 'nowhere.json'"),
+        (["broken.json"], "holds no JSON"),
+        (["list.json"], "holds no state"),
+        (["old.pkl"], "may hold a pickle"),
+        (["nowhere.py:X"], "there is no file"),
+        (["rag.py:Rag", "--init", "["], "--init is no JSON"),
+        (["rag.py:Rag", "--into", "x"], "a module needs none"),
+    ):
+        code, _, err = call(capsys, "import", *arguments)
+        assert code == 1
+        assert said in err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'dspex[dspy]'" in call(capsys, "import", "rag.py:Rag")[2]
+    assert "pip install 'dspex[dspy]'" in call(capsys, "run", f"mixed_{tmp_path.name}.py:Mixed", "question=?",
+                                                "--backend", "dspy")[2]  # fmt: skip
+
+
+@pytest.mark.bridge
+def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = f"mixed_{tmp_path.name}.py:Mixed"
+    places = [
+        found(capsys, "run", target, "question=?", *flags)["backend"] for flags in ([], ["--backend", "isolated"])
+    ]
+    assert places == ["native", "isolated"]
+    report = found(capsys, "eval", target, "data.csv", "--backend", "isolated")
+    assert report["metrics"]["exact_match"]["mean"] == pytest.approx(2 / 3)
+    monkeypatch.setenv("DSPEX_ISOLATION", "process")
+    assert found(capsys, "run", "Mixed", "question=?")["backend"] == "isolated"
+    monkeypatch.setenv("DSPEX_TEST_MODE", "1")
+    assert found(capsys, "run", "Mixed", "question=?")["backend"] == "mock"
+    assert found(capsys, "run", "Mixed", "question=?", "--backend", "native")["backend"] == "native"
+    rows = [(row["backend"], row["outputs"]["answer"]) for row in found(capsys, "executions")]
+    assert rows[2:] == [*[("isolated", 7)] * 5, ("native", 7)]
+    code, out, err = call(capsys, "run", "Mixed", "question=?", "--backend", "isolatd")
+    assert (code, out) == (1, "")
+    assert "Did you mean 'isolated'?" in err
+    assert len(found(capsys, "executions")) == 8
+    assert found(capsys, "workers") == []
+    assert "no running process" in call(capsys, "workers")[1]
+
+
+@pytest.mark.full
+@DSPY
+def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = f"mixed_{tmp_path.name}.py:Mixed"
+    native, dspy = [found(capsys, "run", target, "question=?", "--backend", name) for name in ("native", "dspy")]
+    assert (native["outputs"], native["backend"]) == (dspy["outputs"], "native")
+    assert dspy["backend"] == "hybrid"
+    trace = found(capsys, "execution", dspy["id"])["trace"]
+    assert [span["path"] for span in trace["spans"] if (span["kind"], span["name"]) == ("backend", "dspy")] == [
+        "search",
+        "answer",
+    ]
+    means = [
+        found(capsys, "eval", target, "data.csv", "--backend", name)["metrics"]["exact_match"]["mean"]
+        for name in ("native", "dspy")
+    ]
+    assert means == [pytest.approx(2 / 3)] * 2
+    code, _, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=x", "--backend", "dspy")
+    assert code == 1
+    assert "runs no part of this program" in err

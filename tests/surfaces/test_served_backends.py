@@ -1,0 +1,112 @@
+"""A started server whose programs run in workers, and the command that shows these."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.answering_server import AnsweringServer
+from tests.support.waiting import Child
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"),
+]
+VALUES = {"reasoning": "r", "answer": 7, "next_thought": "t", "next_tool_name": "finish", "next_tool_args": "{}"}
+CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { status backend module } }"
+EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status backend outputs error } }"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Any, Path]]:
+    with AnsweringServer(VALUES) as model:
+        environment = {**os.environ, "DSPEX_MODEL": model.model}
+        command = [sys.executable, "-m", "dspex", "serve", "--port", "0"]
+        with Child(command, cwd=tmp_path, env=environment) as child:
+            url = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
+            assert url is not None
+
+            def ask(query: str, **given: Any) -> Any:
+                body = json.dumps({"query": query, "variables": {"input": given}}).encode()
+                request = urllib.request.Request(f"{url[0]}/graphql", body, {"content-type": "application/json"})
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.load(answer)
+
+            yield ask, tmp_path
+            child.process.send_signal(signal.SIGINT)
+            child.process.wait(30)
+            assert not [line for line in child.seen if "Traceback" in line]
+            assert workers(tmp_path) == []
+            assert list((tmp_path / ".dspex" / "workers").iterdir()) == []
+
+
+def workers(folder: Path) -> Any:
+    command = [sys.executable, "-m", "dspex", "workers", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_shows(
+    server: tuple[Any, Path],
+) -> None:
+    ask, folder = server
+    (told,) = workers(folder)
+    assert (told["what"], told["pools"]) == ("serve", [])
+    for module in ("predict", "chain_of_thought", "react"):
+        made = ask(CREATE, name=module, signature="question -> answer: int", module=module, backend="dspy")
+        assert made["data"]["createProgram"] == {"status": "READY", "backend": "dspy", "module": module}
+        ended = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
+        assert (ended["status"], ended["backend"], ended["outputs"]["answer"]) == ("COMPLETED", "dspy", 7)
+    ended = ask(EXECUTE, name="predict", inputs={"question": "?"}, backend="isolated")["data"]["executeProgram"]
+    assert (ended["status"], ended["backend"], ended["outputs"]) == ("COMPLETED", "isolated", {"answer": 7})
+    pools = {pool["name"]: pool for pool in _settled(folder)[0]["pools"]}
+    assert pools.keys() == {"isolated", "dspy"}
+    by_role = {worker["role"]: worker["pid"] for worker in pools["dspy"]["workers"]}
+    assert by_role.keys() == {"serving", "spare"}
+
+    victim = by_role["serving"]
+    os.kill(victim, signal.SIGKILL)
+    ended = ask(EXECUTE, name="predict", inputs={"question": "?"})["data"]["executeProgram"]
+    assert ended["status"] == "COMPLETED" or ended["error"]["code"] == "worker_lost"
+    again = {pool["name"]: pool for pool in _settled(folder)[0]["pools"]}["dspy"]
+    assert again["restarts"] == 1
+    assert victim not in [worker["pid"] for worker in again["workers"]]
+
+
+def _settled(folder: Path) -> Any:
+    """What is shown once every worker is ready; each look starts a process, which takes its time."""
+    for _ in range(100):
+        found = workers(folder)
+        if all(
+            worker["state"] == "ready" and worker["memory"] for pool in found[0]["pools"] for worker in pool["workers"]
+        ):
+            return found
+    raise AssertionError(f"the workers are not ready: {found}")
+
+
+def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any, Path]) -> None:
+    ask, _ = server
+    for given, field in (
+        ({"backend": "dpsy"}, "backend"),
+        ({"module": "chain"}, "module"),
+        ({"module": "program_of_thought"}, "module"),
+        ({"configuration": {"isolation": "thread"}}, "configuration.isolation"),
+    ):
+        (error,) = ask(CREATE, name="p", signature="q -> a", **given)["errors"]
+        assert error["extensions"]["code"] == "invalid"
+        assert [found["path"] for found in error["extensions"]["fields"]] == [field]
+    made = ask(CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"})
+    assert made["data"]["createProgram"]["backend"] == "isolated"
+    ended = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
+    assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated"), ended
+    (error,) = ask(EXECUTE, name="own", inputs={"q": "?"}, backend="nowhere")["errors"]
+    assert [found["field"] for found in error["extensions"]["fields"]] == ["backend"]
