@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# a second interpreter with the older dspy: both versions run side by side in the tests of the bridge
+OTHER := .venv-dspy33
+export DSPEX_TEST_DSPY_INTERPRETER ?= $(CURDIR)/$(OTHER)/bin/python
 
 .PHONY: demo test test-fast test-bridge test-full check format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.triage.demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(OTHER)/.made
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev
@@ -18,7 +21,7 @@ test-fast: $(VENV)/.dev
 test-bridge: $(VENV)/.dev
 	$(PYTEST) -m bridge
 
-test-full: $(VENV)/.dev
+test-full: $(VENV)/.dev $(OTHER)/.made
 	$(PYTEST) -m full
 
 check: $(VENV)/.dev
@@ -33,7 +36,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks examples scripts
 
 clean:
-	rm -rf $(VENV) .dspex .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OTHER) .dspex .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -52,4 +55,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing what the tests need."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	@touch $@
+
+$(OTHER)/.made: $(VENV)/.made
+	@echo "Installing dspy 3.3 beside the newer one; where that fails, the tests that compare both are skipped."
+	$(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check 'dspy[optuna]==3.3.*' || rm -rf $(OTHER)/bin
 	@touch $@

@@ -46,6 +46,7 @@ class Settings:
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
     `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
+    `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
@@ -61,6 +62,7 @@ class Settings:
     model: str | None = None
     adapter: str | None = None
     database_url: Secret | None = None
+    domain: str | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -148,6 +150,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
     "database_url": _postgres,
+    "domain": _text,
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,

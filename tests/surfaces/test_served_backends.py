@@ -107,6 +107,6 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
     made = ask(CREATE, name="own", signature="q -> answer: int", configuration={"isolation": "process"})
     assert made["data"]["createProgram"]["backend"] == "isolated"
     ended = ask(EXECUTE, name="own", inputs={"q": "?"})["data"]["executeProgram"]
-    assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated")
+    assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated"), ended
     (error,) = ask(EXECUTE, name="own", inputs={"q": "?"}, backend="nowhere")["errors"]
     assert [found["field"] for found in error["extensions"]["fields"]] == ["backend"]

@@ -1,7 +1,7 @@
 """The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
-from dspex.bootstrap.opening import DATABASE, database_of, examine_database, migrate_database
+from dspex.bootstrap.opening import DATABASE, database_of, domain_of, examine_database, migrate_database
 from dspex.bootstrap.services import Services, new_id, open_services
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "WORKERS",
     "Services",
     "database_of",
+    "domain_of",
     "dspy_bridge",
     "examine_database",
     "migrate_database",

@@ -10,7 +10,7 @@ import uuid_utils.compat
 from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keys import stored_keys, vault_of
-from dspex.bootstrap.opening import database_of, prepare
+from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
 from dspex.execution.backends import Backends
@@ -52,10 +52,7 @@ async def open_services(
     clock: Clock | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the database, and close it at the end.
-
-    An embedded one (its folder is made, and announced by `say`) is brought to the current schema; a PostgreSQL one has
-    to have it.
+    """Open the database (see `prepare`; a new folder is announced by `say`), and close it at the end.
 
     Args:
         settings: what was set from outside.
@@ -73,26 +70,19 @@ async def open_services(
     resolver = ModelResolver(settings)
     database = database_of(settings, say=say)
     try:
-        await prepare(database, say=say)
+        domain = domain_of(settings, code)
+        await prepare(database, domain=domain, say=say)
         wakes = Wakes()
-        store = AnnouncingStore(SQLStore(database), wakes)
+        store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
         feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = RunContext(
-            model=resolver(settings.model) if settings.model else None,
-            adapter=adapter_named(settings.adapter),
-            observer=observer or Silent(),
-            models=resolver,
-            records_payloads=True,
-            clock=time,
-        )
+        context = _context(resolver, observer=observer, clock=time)
         async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
-            executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids)
             floor = Floor(
                 store=store,
-                executor=executor,
+                executor=Executor(store, backends=backends, context=context, clock=time, new_id=ids),
                 backends=backends,
                 clock=time,
                 new_id=ids,
@@ -112,6 +102,18 @@ async def open_services(
     finally:
         await resolver.aclose()
         await database.aclose()
+
+
+def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
+    settings = resolver.settings
+    return RunContext(
+        model=resolver(settings.model) if settings.model else None,
+        adapter=adapter_named(settings.adapter),
+        observer=observer or Silent(),
+        models=resolver,
+        records_payloads=True,
+        clock=clock,
+    )
 
 
 def new_id() -> UUID:

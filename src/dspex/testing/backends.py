@@ -5,12 +5,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dspex.errors import InvalidError, NotFoundError
-from dspex.execution.backends import Backend
+from dspex.errors import DefinitionError, DspexError, InvalidError, NotFoundError
+from dspex.execution.backends import Backend, Handle, Optimization, OptimizingBackend
 from dspex.execution.clients import Request
 from dspex.execution.context import RunContext
 from dspex.language.programs import Node, Program
@@ -128,3 +129,89 @@ class BackendContract:
             assert (await backend.execute_program(handle, {"question": "?"}, context)).answer is not None
 
         self.run(test)
+
+
+ROWS = [{"question": f"q{n}", "answer": 3} for n in range(4)]
+
+
+def same_answer(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    """Score 1 where the answer is the row's."""
+    return float(row["answer"] == found["answer"])
+
+
+class OptimizingBackendContract(BackendContract):
+    """What `OptimizingBackend` promises beyond `Backend`. Write `make`, and `bootstrapping` where that differs."""
+
+    bootstrapping = Optimization(
+        optimizer="BootstrapFewShot", metric=same_answer, trainset=ROWS, options={"max_bootstrapped_demos": 2}
+    )
+
+    def make(self) -> AbstractAsyncContextManager[OptimizingBackend]:
+        """Return the backend under test, ready inside `async with`."""
+        raise NotImplementedError
+
+    def optimizing(self, test: Callable[[OptimizingBackend, RunContext], Any]) -> None:
+        """Run one test with a model that answers 3."""
+
+        async def main() -> None:
+            async with asyncio.timeout(120), self.make() as backend:
+                await test(backend, RunContext(model=answering({"answer": 3})))
+
+        asyncio.run(main())
+
+    def test_it_declares_that_it_optimizes(self) -> None:
+        async def test(backend: OptimizingBackend, context: RunContext) -> None:
+            assert "optimizing" in backend.capabilities
+
+        self.optimizing(test)
+
+    def test_a_better_program_is_a_new_one_that_runs_and_progress_is_told(self) -> None:
+        async def test(backend: OptimizingBackend, context: RunContext) -> None:
+            handle = await backend.create_program(predicting())
+            heard: list[object] = []
+            better = await backend.optimize_program(
+                handle, self.bootstrapping, context, on_progress=lambda _, data: heard.append(data)
+            )
+            assert heard
+            assert better.assignment["self.demos"]
+            assert better.content_hash != predicting().content_hash
+            assert list(await backend.list_programs()) == [handle]
+            again = await backend.create_program(better)
+            assert (await backend.execute_program(again, {"question": "?"}, context)).answer == 3
+
+        self.optimizing(test)
+
+    def test_rows_are_scored_in_their_order_and_a_row_that_fails_has_no_score(self) -> None:
+        async def test(backend: OptimizingBackend, context: RunContext) -> None:
+            handle = await backend.create_program(predicting())
+            model = answering(lambda request: {"answer": "x" if "q1" in request.messages[-1].content else 3})
+            rows = await backend.evaluate_program(handle, ROWS, same_answer, context=RunContext(model=model))
+            assert [row["score"] for row in rows] == [1.0, None, 1.0, 1.0]
+            assert [bool(row["error"]) for row in rows] == [False, True, False, False]
+            assert rows[0]["outputs"]["answer"] == 3
+
+        self.optimizing(test)
+
+    def test_a_state_is_json_and_holds_what_was_learned(self) -> None:
+        async def test(backend: OptimizingBackend, context: RunContext) -> None:
+            handle = await backend.create_program(predicting())
+            better = await backend.optimize_program(handle, self.bootstrapping, context)
+            state = await backend.export_state(await backend.create_program(better))
+            assert "q0" in json.dumps(state)
+            assert "q0" not in json.dumps(await backend.export_state(handle))
+
+        self.optimizing(test)
+
+    def test_what_is_unknown_is_a_typed_error(self) -> None:
+        async def test(backend: OptimizingBackend, context: RunContext) -> None:
+            handle = await backend.create_program(predicting())
+            wrong = replace(self.bootstrapping, optimizer="Wizardry")
+            with pytest.raises(DspexError, match="Wizardry"):
+                await backend.optimize_program(handle, wrong, context)
+            failing = replace(self.bootstrapping, metric=lambda row, found: 1 / 0)
+            with pytest.raises(DefinitionError, match="the metric failed"):
+                await backend.optimize_program(handle, failing, context)
+            with pytest.raises(NotFoundError):
+                await backend.export_state(Handle("nothing"))
+
+        self.optimizing(test)

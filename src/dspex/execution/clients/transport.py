@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
+from dspex.execution.clients.overtime import Overtime
 
 if TYPE_CHECKING:
     import aiohttp
@@ -47,17 +48,24 @@ class Transport:
             ModelUnavailableError: refused, reset, cut off, or an answer over the limit.
         """
         held = self._sessions.get(asyncio.get_running_loop())
-        session = held.session if held is not None and not held.session.closed else await self._session()
+        held = held if held is not None and not held.session.closed else await self._begin()
+        task = held.overtime.begin()
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await held.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 length = response.content_length
                 whole = length is not None and length <= self.limits.body
                 content = await response.read() if whole else await self._read(response)
                 return Answer(response.status, response.headers, content)
+        except asyncio.CancelledError:
+            if held.overtime.is_over(task):
+                raise self._error(TimeoutError(), url) from None
+            raise
         except DspexError:
             raise
         except Exception as error:
             raise self._error(error, url) from error
+        finally:
+            held.overtime.end(task)
 
     async def events(
         self, url: str, body: bytes, *, headers: Mapping[str, str], take: Callable[[bytes], Awaitable[None]]
@@ -70,16 +78,23 @@ class Transport:
             ModelTimeoutError: see `post`.
             ModelUnavailableError: see `post`.
         """
-        session = await self._session()
+        held = await self._begin()
+        task = held.overtime.begin()
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await held.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return Answer(response.status, response.headers, await self._read(response))
                 await self._split(response, take)
+        except asyncio.CancelledError:
+            if held.overtime.is_over(task):
+                raise self._error(TimeoutError(), url) from None
+            raise
         except DspexError:
             raise
         except Exception as error:
             raise self._error(error, url) from error
+        finally:
+            held.overtime.end(task)
         return None
 
     async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
@@ -121,13 +136,13 @@ class Transport:
             parts.append(part)
         return b"".join(parts)
 
-    async def _session(self) -> "aiohttp.ClientSession":
+    async def _begin(self) -> "_Held":
         loop = asyncio.get_running_loop()
         held = self._sessions.get(loop)
         if held is None or held.session.closed:
             held = self._sessions[loop] = _Held(self.limits)
             await anext(held.life)
-        return held.session
+        return held
 
     async def aclose(self) -> None:
         """Close the running loop's session."""
@@ -142,7 +157,8 @@ class _Held:
     def __init__(self, limits: Limits) -> None:
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=limits.total, connect=limits.connect, sock_read=limits.read)
+        self.overtime = Overtime(limits.total)
+        timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_read=limits.read)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=timeout,
@@ -155,6 +171,7 @@ class _Held:
         try:
             yield
         finally:
+            self.overtime.close()
             await self.session.close()
 
 

@@ -18,40 +18,23 @@ MOST_TRIES = 2  # how often a predictor is asked again because of one condition
 _NOT_HELD = "That does not hold up: "
 
 
-class Asking:
+class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
     """The state of one call of a predictor."""
 
-    __slots__ = (
-        "_attempt",
-        "_refused",
-        "_signature",
-        "adapter",
-        "context",
-        "fallback",
-        "model",
-        "repairs",
-        "run",
-        "span",
-    )
-
-    def __init__(
-        self, context: RunContext, run: Run, span: OpenSpan, *, model: LanguageModel, adapter: Adapter
-    ) -> None:
-        """Begin; nothing is sent yet."""
-        self.context = context
-        self.run = run
-        self.span = span
-        self.model = model
-        self.adapter = adapter
-        self.fallback: Fallback | None = None
-        self.repairs = 0
-        self._refused = 0
-        self._attempt = 0
-        self._signature: Signature | None = None
+    context: RunContext
+    run: Run
+    span: OpenSpan
+    model: LanguageModel
+    adapter: Adapter
+    fallback: Fallback | None = None
+    repairs: int = 0
+    refusals: int = 0
+    attempt: int = 0
+    signature: Signature | None = None
 
     async def begun(self, request: Request, signature: Signature) -> Request:
         """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
-        self._signature = signature
+        self.signature = signature
         if self.context.emit is not None:
             await self.context.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
@@ -81,10 +64,10 @@ class Asking:
     async def _carefully(self, request: Request) -> Response:
         context = self.context
         context.check()
-        self._attempt += 1
+        self.attempt += 1
         teller = None
         if context.emit is not None:
-            if self._attempt > 1:
+            if self.attempt > 1:
                 await context.emit(Status(self.span.path, "Predict", "again"))
             teller = self._teller()
         emit = None if teller is None else teller.take
@@ -97,9 +80,9 @@ class Asking:
         return response
 
     def _teller(self) -> "_Teller | None":
-        if self._signature is None or not isinstance(self.adapter, SplittingAdapter):
+        if self.signature is None or not isinstance(self.adapter, SplittingAdapter):
             return None
-        return _Teller(self.context, self.adapter.splitter(self._signature), path=self.span.path, attempt=self._attempt)
+        return _Teller(self.context, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
     def say(self, reason: str) -> None:
         """Tell the observer that another call is made, and why."""
@@ -117,9 +100,9 @@ class Asking:
 
     def refused(self, request: Request, reply: str, *, error: CheckError) -> Request:
         """Return the request for an answer that holds up; raise `error` after as many tries as an `Assert` has."""
-        if self._refused == MOST_TRIES:
+        if self.refusals == MOST_TRIES:
             raise error
-        self._refused += 1
+        self.refusals += 1
         return _again(request, reply, f"{_NOT_HELD}{error.message}")
 
     def attributes(self) -> dict[str, object]:
@@ -129,8 +112,8 @@ class Asking:
             found["fallback"] = self.fallback.reason
         if self.repairs:
             found["repairs"] = self.repairs
-        if self._refused:
-            found["asserted_again"] = self._refused
+        if self.refusals:
+            found["asserted_again"] = self.refusals
         return found
 
 

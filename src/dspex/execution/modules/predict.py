@@ -201,7 +201,7 @@ class Predict(Module):
             values = signature.input_validator(inputs)
             model = given.model_for(self.model)
             adapter = given.adapter_for(self.adapter, model)
-            asked = Asking(given, run, span, model=model, adapter=adapter)
+            asked = Asking(given, run, span, model, adapter)
             request = self._request(adapter.render(signature, self.demos, values), model, seed=given.seed)
             if given.objections or given.emit is not None:
                 request = await asked.begun(request, signature)

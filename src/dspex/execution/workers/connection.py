@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -122,8 +122,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream transport, by how it is made
-        self._transport = transport
+        # A stream transport, by how it is made; those of other event loops (uvloop) do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def pause_writing(self) -> None:
         """Hold further requests until the child has read what it was sent."""

@@ -99,7 +99,7 @@ class PostgresDriver:
         question = one_statement(together)
         if question is not None:
             try:
-                await self._sent(question)
+                await self._sent(question, _proof(together))
             except self._asyncpg.PostgresError as error:
                 if self._is_lost(error):
                     return [self._told("write", error)] * len(together.writes)
@@ -110,17 +110,26 @@ class PostgresDriver:
                 return [None] * len(together.writes)
         return [await self._alone(steps) for steps in together.writes]
 
-    async def _sent(self, question: Question) -> None:
-        for is_last in (False, True):
-            connection = await self._connected()
-            try:
-                await connection.fetchval(question.sql, *question.parameters)
-            except self._asyncpg.AdminShutdownError:  # it was not carried out; the server may be back already
-                connection.terminate()
-                if is_last:
-                    raise
-            else:
-                return
+    async def _sent(self, question: Question, proof: Question | None) -> None:
+        connection = await self._connected()
+        try:
+            await connection.fetchval(question.sql, *question.parameters)
+        except self._foreign as error:
+            if proof is None or not (connection.is_closed() or self._is_lost(error)):
+                raise
+            connection.terminate()
+        else:
+            return
+        # It is not known whether the statement was carried out before the connection was lost. It happens whole or not
+        # at all, and nobody else inserts these ids: one of them tells.
+        connection = await self._connected()
+        if await connection.fetchval(proof.sql, *proof.parameters) is not None:
+            return
+        try:
+            await connection.fetchval(question.sql, *question.parameters)
+        except self._asyncpg.UniqueViolationError:
+            if await connection.fetchval(proof.sql, *proof.parameters) is None:
+                raise
 
     async def _alone(self, steps: Write) -> Exception | None:
         for is_last in (False, False, True):
@@ -201,7 +210,14 @@ class PostgresDriver:
             return ConflictError(f"this exists already, or refers to what does not: {error}")
         if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
             return StorageError(f"cannot {doing} the database: a value does not fit: {error}")
-        return self._mend(doing, f"{type(error).__name__}: {error}")
+        unknown = "; whether it was done is not known" if doing == "write" and self._is_lost(error) else ""
+        return self._mend(doing, f"{type(error).__name__}: {error}{unknown}")
+
+
+def _proof(together: Merging) -> Question | None:
+    for statements, entities in together.inserts.items():
+        return Question(statements.status(), (entities[0].id,))
+    return None
 
 
 async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401

@@ -15,7 +15,7 @@ from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.testing import ScriptedModel
-from dspex.testing.backends import BackendContract, answering, predicting
+from dspex.testing.backends import OptimizingBackendContract, answering, predicting
 from dspex.testing.processes import holdings
 
 pytestmark = pytest.mark.full
@@ -33,7 +33,7 @@ def with_bridge(interpreter, test, *, tools=None, pool=POOL, paths=(), **values)
     asyncio.run(main())
 
 
-class TestContract(BackendContract):
+class TestContract(OptimizingBackendContract):
     @pytest.fixture(autouse=True)
     def _interpreter(self, interpreter):
         self.interpreter = interpreter

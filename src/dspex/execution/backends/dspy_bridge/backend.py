@@ -1,5 +1,6 @@
 """Programs on the real dspy, in supervised workers."""
 
+import asyncio
 import random
 import shutil
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, DspexError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -192,10 +193,11 @@ class DspyBackend:
     ) -> Program:
         """Run one of dspy's optimizers and return the better program; the stored one stays as it is.
 
-        Cancelling it stops the worker's part within a second.
+        Cancelling it stops the worker's part within a second. A metric that fails ends the search: dspy would go on
+        without that score.
 
         Raises:
-            DefinitionError: an option or the metric does not fit.
+            DefinitionError: an option does not fit, or the metric fails.
             ExecutionError: the optimizer failed.
         """
         kept = self._programs.get(handle)
@@ -207,9 +209,25 @@ class DspyBackend:
             "options": dict(work.options),
             "compile": dict(work.compile),
         }
-        answer, _ = await self._run(
-            kept, "optimize_program", args, context=context, events=on_progress, metric=work.metric
-        )
+        faults: list[DspexError] = []
+
+        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+            try:
+                with boundary(DefinitionError, "the metric failed"):
+                    return float(work.metric(row, found))
+            except DspexError as error:
+                faults.append(error)
+                search.cancel()
+                raise
+
+        run = self._run(kept, "optimize_program", args, context=context, events=on_progress, metric=score)
+        search = asyncio.ensure_future(run)
+        try:
+            answer, _ = await search
+        except asyncio.CancelledError:
+            if faults:
+                raise faults[0] from None
+            raise
         predictors = answer["predictors"]
         return replace(kept.program, space=space_of(predictors), assignment=values_of(predictors))
 

@@ -21,6 +21,18 @@ class UnknownProgramError(KeyError):
         return f"this worker holds no program {self.args[0]!r}; create it first"
 
 
+class SandboxError(RuntimeError):
+    """dspy cannot run the code that a model wrote."""
+
+    code = "tool"
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(
+            "the sandbox for generated code needs deno: pip install deno, beside dspy. At its first use deno fetches "
+            f"pyodide and a library from the network. It said: {cause}"
+        )
+
+
 class DspyHost:
     """Programs by handle. Commands run on threads of their own; dspy's settings are per thread."""
 
@@ -78,6 +90,10 @@ class DspyHost:
                 yield
             except AdapterParseError as error:
                 error.code = "adapter"  # what the parent knows such an error by
+                raise
+            except RuntimeError as error:
+                if type(error).__name__ == "CodeInterpreterError":  # 3.3 and 3.4 keep it in different places
+                    raise SandboxError(error) from error
                 raise
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401

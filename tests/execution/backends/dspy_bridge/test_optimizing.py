@@ -1,0 +1,222 @@
+"""dspy's optimizers through the bridge: each of them once, their life under health checks, and their end."""
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from dspex.errors import ToolError
+from dspex.execution.backends import Optimization
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.context import RunContext
+from dspex.execution.workers import Intensity, PoolConfig
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+from dspex.testing.backends import answering, predicting, same_answer
+
+pytestmark = pytest.mark.full
+POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restarts=50))
+ROWS = [{"question": f"q{n}", "answer": 3} for n in range(6)]
+
+
+class Gated:
+    """A model that answers 3, and each call only when it is let through."""
+
+    def __init__(self, *, free=0):
+        self.inner = answering({"answer": 3})
+        self.name, self.capabilities = self.inner.name, self.inner.capabilities
+        self.asked = asyncio.Event()
+        self.calls = 0
+        self._gate = asyncio.Semaphore(free)
+
+    async def complete(self, request):
+        self.calls += 1
+        self.asked.set()
+        await self._gate.acquire()
+        return await self.inner.complete(request)
+
+    def let(self, count):
+        for _ in range(count):
+            self._gate.release()
+
+    async def aclose(self):
+        pass
+
+
+def seldom(request):
+    """Answer rightly only where a demonstration is shown or the instructions were rewritten: what is learned pays."""
+    texts = [message.content for message in request.messages]
+    learned = len(texts) > 2 or "Answer with three" in texts[0]
+    return {
+        "answer": 3 if learned or "q0" in texts[-1] else 4,
+        "proposed_instruction": "Answer with three.",
+        "proposed_prefix_for_output_field": "Answer:",
+    }
+
+
+def unsteady():
+    """Answer rightly every other time, until something is learned: what a search by samples needs."""
+    turns = itertools.count()
+
+    def answer(request):
+        learned = seldom(request)["answer"] == 3 and "q0" not in request.messages[-1].content
+        return {
+            "answer": 3 if learned or next(turns) % 2 else 4,
+            "discussion": "d",
+            "module_advice": {"self": "Answer with three."},
+        }
+
+    return answer
+
+
+async def optimized(bridge, context, heard=None, **work):
+    handle = await bridge.create_program(predicting(backend="dspy"))
+    given = Optimization(metric=same_answer, trainset=ROWS, **work)
+    told = heard if heard is not None else []
+    return await bridge.optimize_program(handle, given, context, on_progress=lambda _, data: told.append(data))
+
+
+def within(test, *, interpreter, pool=POOL, seconds=120):
+    async def main():
+        async with asyncio.timeout(seconds), DspyBackend(DspyConfig(interpreter=interpreter, pool=pool)) as bridge:
+            await test(bridge)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "learned", "work"),
+    [
+        ("LabeledFewShot", "demos", {"options": {"k": 2}}),
+        (
+            "BootstrapFewShotWithRandomSearch",
+            "demos",
+            {
+                "options": {
+                    "num_candidate_programs": 1,
+                    "max_bootstrapped_demos": 1,
+                    "max_labeled_demos": 2,
+                    "num_threads": 1,
+                },
+                "valset": ROWS[1:3],
+            },
+        ),
+        (
+            "COPRO",
+            "instructions",
+            {
+                "options": {"breadth": 2, "depth": 1},
+                "compile": {"eval_kwargs": {"num_threads": 1, "display_progress": False}},
+            },
+        ),
+        (
+            "MIPROv2",
+            "demos",
+            {
+                "options": {"auto": None, "num_candidates": 3, "num_threads": 1, "max_bootstrapped_demos": 1},
+                "compile": {"num_trials": 4, "minibatch": False},
+                "valset": ROWS[1:4],
+            },
+        ),
+        (
+            "SIMBA",
+            "any",
+            {"options": {"bsize": 3, "num_candidates": 2, "max_steps": 1, "max_demos": 1, "num_threads": 1}},
+        ),
+    ],
+)
+def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
+    async def test(bridge):
+        heard, context = [], RunContext(model=answering(unsteady() if optimizer == "SIMBA" else seldom))
+        better = await optimized(bridge, context, heard, optimizer=optimizer, **work)
+        demos, instructions = better.assignment.get("self.demos"), better.assignment["self.instructions"]
+        if learned == "demos":
+            assert demos
+            assert all(demo["question"].startswith("q") and int(demo["answer"]) in {3, 4} for demo in demos)
+        elif learned == "instructions":
+            assert instructions == "Answer with three."
+        else:
+            assert demos or "Answer with three." in instructions
+        assert heard[0]["state"] == "begun"
+        assert optimizer == "LabeledFewShot" or heard[-1]["scored"] >= 2
+        assert optimizer == "LabeledFewShot" or context.model.requests
+        again = await bridge.create_program(better)
+        assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
+
+    within(test, interpreter=interpreter)
+
+
+def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(interpreter):
+    """Its model is slow: the search lasts for many health periods, each of which could have ended it three times."""
+    period = 0.05
+    pool = PoolConfig(name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0))
+
+    async def test(bridge):
+        model, heard = Gated(), []
+        context = RunContext(model=model)
+        work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 3}}
+        search = asyncio.create_task(optimized(bridge, context, heard, **work))
+        for number in range(3):
+            await model.asked.wait()
+            model.asked.clear()
+            began = time.monotonic()
+            while time.monotonic() - began < 20 * period:
+                await asyncio.sleep(period)
+                assert [worker.state for worker in bridge.stats().workers] == ["ready"]
+                assert not search.done()
+            model.let(1)
+            while sum("scored" in data for data in heard) <= number:
+                await asyncio.sleep(0.01)
+        model.let(100)
+        assert (await search).assignment["self.demos"]
+        assert [data["scored"] for data in heard if "scored" in data][:3] == [1, 2, 3]
+        stats = bridge.stats()
+        assert (stats.restarts, stats.failed) == (0, 0)
+
+    within(test, interpreter=interpreter, pool=pool)
+
+
+def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(interpreter):
+    async def test(bridge):
+        model = Gated(free=2)
+        work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 6, "max_errors": 100}}
+        search = asyncio.create_task(optimized(bridge, RunContext(model=model), **work))
+        while model.calls < 3:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        while any(worker.busy for worker in bridge.stats().workers):
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 1.0
+        asked = model.calls
+        model.let(100)
+        found = await optimized(bridge, RunContext(model=answering({"answer": 3})), optimizer="LabeledFewShot")
+        assert found.assignment["self.demos"]
+        assert model.calls == asked
+
+    within(test, interpreter=interpreter)
+
+
+def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(interpreter):
+    """dspy runs the code in deno with pyodide, which deno fetches at its first use."""
+
+    async def test(bridge):
+        value = Signature("question -> answer: int")
+        root = Node(id="self", kind="program_of_thought", signature=value, backend="dspy", config={"max_iters": 1})
+        handle = await bridge.create_program(Program(name="p", signature=value, root=root))
+        model = answering({"generated_code": "print(1 + 2)", "answer": 3, "reasoning": "r"})
+        (found,) = await asyncio.gather(
+            bridge.execute_program(handle, {"question": "1 + 2?"}, RunContext(model=model)), return_exceptions=True
+        )
+        if isinstance(found, BaseException):
+            assert isinstance(found, ToolError)
+            assert "needs deno" in found.message
+            assert "pip install deno" in found.message
+            pytest.skip(f"the sandbox of dspy does not run here: {found.message.splitlines()[0][:300]}")
+        assert found.answer == 3
+        assert len(model.requests) == 2
+
+    within(test, interpreter=interpreter)
