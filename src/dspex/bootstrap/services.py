@@ -8,6 +8,7 @@ from uuid import UUID
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
 from dspex.bootstrap.keys import stored_keys, vault_of
 from dspex.bootstrap.opening import database_of, prepare
@@ -16,6 +17,7 @@ from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
+from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
@@ -29,9 +31,10 @@ from dspex.telemetry import Observer, Silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+    """Everything that a surface needs, ready to use.
 
-    `examine` gives the reasons not to send requests here. `retention` deletes what is too old.
+    `data` is the database, and `database` says where it is, without its password. `examine` gives the reasons not to
+    send requests here. `retention` deletes what is too old.
     """
 
     settings: Settings
@@ -39,6 +42,7 @@ class Services:
     context: RunContext
     backends: Backends
     database: str
+    data: Database
     keys: KeyRing
     examine: Callable[[], Awaitable[list[str]]]
     retention: Retention
@@ -78,14 +82,17 @@ async def open_services(
         stack.push_async_callback(database.aclose)
         stack.push_async_callback(resolver.aclose)
         await prepare(database, say=say)
-        store, feed = _store(database, time)
+        wakes = Wakes()
+        store = AnnouncingStore(SQLStore(database), wakes)
+        ids = await ids_after(store)
+        feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = _context(resolver, observer=observer, clock=time)
+        context = _context(settings, resolver, observer=observer, clock=time)
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
         figures, keeping = SQLFigures(database), keeping_of(settings, code)
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=new_id, keeping=keeping)
+        executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
         retention = retention_of(settings, store, figures, clock=time)
         await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
         floor = Floor(
@@ -93,10 +100,11 @@ async def open_services(
             executor=executor,
             backends=backends,
             clock=time,
-            new_id=new_id,
+            new_id=ids,
             feed=feed,
             figures=figures,
             code=code,
+            jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
             vault=vault,
         )
         yield _services(floor, settings=settings, context=context, database=database, retention=retention)
@@ -112,20 +120,14 @@ def _services(
         context=context,
         backends=floor.backends,
         database=database.shown,
+        data=database,
         keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
         examine=lambda: _examine(database),
         retention=retention,
     )
 
 
-def _store(database: Database, clock: Clock) -> tuple[AnnouncingStore, StoredFeed]:
-    wakes = Wakes()
-    store = AnnouncingStore(SQLStore(database), wakes)
-    return store, StoredFeed(store, wakes, clock=clock, new_id=new_id)
-
-
-def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
-    settings = resolver.settings
+def _context(settings: Settings, resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
     return RunContext(
         model=resolver(settings.model) if settings.model else None,
         adapter=adapter_named(settings.adapter),
@@ -133,6 +135,14 @@ def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock
         models=resolver,
         records_payloads=True,
         clock=clock,
+    )
+
+
+def job_policy(settings: Settings) -> JobPolicy:
+    """Return how jobs are run under these settings."""
+    limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
+    return JobPolicy(
+        concurrency=settings.job_concurrency, limits={name: limit for name, limit in limits.items() if limit}
     )
 
 
