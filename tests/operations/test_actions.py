@@ -19,6 +19,11 @@ from tests.support.waiting import finish
 ACTIONS = {action.name: action for action in DOMAIN.actions}
 
 
+@pytest.fixture
+def settings(on_each_database: Settings) -> Settings:
+    return on_each_database
+
+
 async def do(operations: Operations, action: str, **values: Any) -> Any:
     return await operations.perform(ACTIONS[action], ACTIONS[action].input(**values))
 
