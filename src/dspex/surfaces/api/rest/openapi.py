@@ -107,7 +107,17 @@ def _execute() -> dict[str, Any]:
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
-        "properties": {"inputs": {"type": "object", "description": "Values by field name."}},
+        "properties": {
+            "inputs": {"type": "object", "description": "Values by field name."},
+            "backend": {"type": ["string", "null"], "description": "Where this one run takes place."},
+            "timeout": {"type": ["number", "null"], "description": "Seconds after which the run has failed."},
+            "idempotency_key": {
+                "type": ["string", "null"],
+                "description": "Calls with one key are one execution.",
+                "minLength": 1,
+                "maxLength": 200,
+            },
+        },
     }
     return {
         "operationId": "execute",

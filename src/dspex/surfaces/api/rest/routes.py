@@ -24,6 +24,9 @@ class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
     """What `POST /v1/programs/{name}/execute` takes."""
 
     inputs: dict[str, Any]
+    backend: str | None = None
+    timeout: float | None = None
+    idempotency_key: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,13 @@ def _execute(desk: Desk) -> Handler:
             raise
         if b"u0000" in body:
             decoded(body)
-        asked = ExecuteProgram(name=scope["path_params"]["name"], inputs=given.inputs)
+        asked = ExecuteProgram(
+            name=scope["path_params"]["name"],
+            inputs=given.inputs,
+            backend=given.backend,
+            timeout=given.timeout,
+            idempotency_key=given.idempotency_key,
+        )
         await send_json(send, show(await desk.perform(desk.operations(scope), action, asked)))
 
     return handle
