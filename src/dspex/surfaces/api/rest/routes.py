@@ -92,7 +92,7 @@ def _execute(desk: Desk) -> Handler:
             given: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:
             raise from_msgspec(error) from error
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded(body)
             raise
         if b"u0000" in body:
