@@ -4,6 +4,7 @@ A flag of the command line decides over the environment, the environment over `d
 """
 
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
@@ -53,9 +54,17 @@ class Settings:
     at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
     that has dspy, where it is not this one.
 
+    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
+    `optimization_limit` are how many run at once in all workers together (0: no limit).
+
+
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
     KiB and calls.
+
+    Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
+    root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
+    Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     """
 
     model: str | None = None
@@ -73,6 +82,9 @@ class Settings:
     workers: int = 2
     dspy_workers: int = 2
     worker_memory_mb: int = 0
+    job_concurrency: int = 4
+    evaluation_limit: int = 0
+    optimization_limit: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
     secret_key: Secret | None = field(default=None)
     auth: str = "auto"
@@ -81,6 +93,11 @@ class Settings:
     request_kib: int = 4096
     requests_per_minute: int = 6000
     concurrency: int = 128
+    store_inputs: bool = True
+    redact: str | None = None
+    redact_patterns: tuple[str, ...] = ()
+    keep_days: int = 0
+    keep_count: int = 0
 
 
 class _UnfitError(ValueError):
@@ -136,6 +153,24 @@ def _postgres(value: object) -> Secret:
     return Secret(str(value))
 
 
+def _function(value: object) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
+        raise _UnfitError("module:function, such as privacy:redact")
+    return text
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list):
+        raise _UnfitError("a regular expression, or a list of them")
+    for pattern in given:
+        try:
+            re.compile(_text(pattern))
+        except re.error as error:
+            raise _UnfitError(f"a regular expression ({error})") from None
+    return tuple(given)
+
+
 def _long(value: object) -> Secret:
     if len(str(value)) < 32:
         raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
@@ -166,6 +201,9 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "workers": _number(1, 256),
     "dspy_workers": _number(1, 256),
     "worker_memory_mb": _number(0, 1 << 20),
+    "job_concurrency": _number(1, 256),
+    "evaluation_limit": _number(0, 1 << 16),
+    "optimization_limit": _number(0, 1 << 16),
     "secret_key": _long,
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,
@@ -173,6 +211,11 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "request_kib": _number(1, 1 << 20),
     "requests_per_minute": _number(1, 1 << 30),
     "concurrency": _number(1, 1 << 20),
+    "store_inputs": _flag,
+    "redact": _function,
+    "redact_patterns": _patterns,
+    "keep_days": _number(0, 100_000),
+    "keep_count": _number(0, 1_000_000_000),
 }
 
 

@@ -171,6 +171,7 @@ class Pool:
             self._breaker.succeeded()
             return answer
         finally:
+            self._last_used = self._clock.monotonic_ns() / 1e9
             self._breaker.done(is_probe=is_probe)
 
     async def _on(
@@ -276,7 +277,6 @@ class Pool:
         return min(free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None)
 
     async def _lease(self, handle: str, ends: float | None) -> Worker:
-        self._last_used = self._clock.monotonic_ns() / 1e9
         worker = self._choose(handle) if not len(self._queue) else None
         if worker is not None:
             worker.reserve()

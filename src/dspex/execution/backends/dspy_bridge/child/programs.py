@@ -10,6 +10,7 @@ import dspy
 
 from . import compat
 from .signatures import from_dspy, to_dspy
+from .trail import plain
 
 _SEEN = "__dspex_source_hash__"
 
@@ -77,7 +78,7 @@ def _react(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
 
 def _remote_tool(name: str) -> Any:  # noqa: ANN401
     def run(**arguments: Any) -> Any:  # noqa: ANN401
-        return dspy.settings.lm.call.callback("tool", {"name": name, "arguments": arguments})
+        return compat.setting("dspex_call").callback("tool", {"name": name, "arguments": arguments})
 
     run.__name__ = name
     return run
@@ -157,10 +158,3 @@ def describe(program: Any) -> "dict[str, Any]":  # noqa: ANN401
 
 def _demo(demo: Any) -> "dict[str, Any]":  # noqa: ANN401
     return plain({key: value for key, value in dict(demo).items() if not key.startswith("dspy_")})
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as JSON-ready data; what has no JSON form becomes its text."""
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value, fallback=str)
