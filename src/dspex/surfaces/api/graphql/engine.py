@@ -3,11 +3,14 @@
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from inspect import isawaitable
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeGuard
+from uuid import UUID
 
 import msgspec
 from graphql import (
@@ -23,6 +26,7 @@ from graphql import (
     subscribe,
     validate,
 )
+from graphql.pyutils import is_awaitable
 
 from dspex.surfaces.api.decoding import refuse_zeros
 from dspex.surfaces.api.graphql.errors import FAULT
@@ -42,6 +46,14 @@ class Asked(msgspec.Struct):
     variables: dict[str, Any] | None = None
     operationName: str | None = None  # noqa: N815  # its name on the wire
     extensions: dict[str, Any] | None = None
+
+
+_VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, UUID, datetime})
+
+
+def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:  # noqa: ANN401
+    """Answer for the types of attributes without looking further: this is asked for every field of every row."""
+    return type(value) not in _VALUES and is_awaitable(value)
 
 
 def check_texts(asked: Asked) -> None:
@@ -85,6 +97,7 @@ class Engine:
             context_value=context,
             variable_values=asked.variables,
             operation_name=asked.operationName,
+            is_awaitable=_is_awaitable,
         )
         return _answer(await found if isawaitable(found) else found)
 
