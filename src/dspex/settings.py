@@ -57,7 +57,6 @@ class Settings:
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
     `optimization_limit` are how many run at once in all workers together (0: no limit).
 
-
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
     KiB and calls.
