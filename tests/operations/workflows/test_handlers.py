@@ -170,7 +170,8 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            given = CreateOptimization(program="qa", dataset="questions", configuration={"options": {"k": 2}})
+            settings = {"concurrency": 1, "options": {"k": 2}}  # so that no answer is on its way when it is stopped
+            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
             job = await at.act("create_optimization", given)
             await reached.wait()
             stopped = await at.act(f"{step}_optimization", JobRef(id=job.id))
