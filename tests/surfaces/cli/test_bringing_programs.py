@@ -239,3 +239,17 @@ def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
     code, _, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=x", "--backend", "dspy")
     assert code == 1
     assert "runs no part of this program" in err
+
+
+@pytest.mark.bridge
+def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = tmp_path / "python"
+    without.write_text("#!/bin/sh\necho 'No package metadata was found for dspy' >&2\nexit 1\n")
+    without.chmod(0o755)
+    monkeypatch.setenv("DSPEX_DSPY_INTERPRETER", str(without))
+    code, out, _ = call(capsys, "doctor")
+    assert code == 1
+    assert f"{without} has no dspy: No package metadata was found for dspy" in out
+    assert "-m pip install 'dspy[optuna]==3.4.*'" in out
