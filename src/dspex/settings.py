@@ -51,9 +51,9 @@ class Settings:
     `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
-    `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
-    at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
-    that has dspy, where it is not this one.
+    `isolation` "process" runs code programs in workers (None: a server beyond loopback does so, nothing else does).
+    `workers` and `dspy_workers` are how many of each there may be at most, `worker_memory_mb` is what one may hold
+    before it is replaced (0: no limit), `dspy_interpreter` is a Python that has dspy, where it is not this one.
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
     `optimization_limit` are how many run at once in all workers together (0: no limit).
@@ -78,7 +78,7 @@ class Settings:
     threads: int = 2
     backend: str | None = None
     test_mode: bool = False
-    isolation: str = "inline"
+    isolation: str | None = None
     dspy_interpreter: str | None = None
     workers: int = 2
     dspy_workers: int = 2

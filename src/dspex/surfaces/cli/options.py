@@ -12,6 +12,7 @@ from dspex.settings import Settings, read_settings
 from dspex.surfaces.cli.output import say
 from dspex.surfaces.cli.targets import code_root
 from dspex.sync import run
+from dspex.telemetry import Event, Silent
 
 T = TypeVar("T")
 model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
@@ -20,6 +21,17 @@ backend_option = click.option(
     "--backend", help="Where this runs, whatever its record says: native, isolated, dspy or mock."
 )
 state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
+
+
+class Printed(Silent):
+    """Shows, on standard error, what programs print in workers: in this process they would have shown it themselves."""
+
+    __slots__ = ()
+
+    def on_event(self, event: Event) -> None:
+        """Show a line."""
+        if event.name == "log" and "worker" in event.attributes:
+            say(f"{event.attributes['worker']}: {event.message}")
 
 
 def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
@@ -31,7 +43,7 @@ def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
     """Open the services for the working folder, do `work`, and close them."""
 
     async def session() -> T:
-        async with open_services(settings, code=code_root(), say=say) as services:
+        async with open_services(settings, code=code_root(), observer=Printed(), say=say) as services:
             return await work(services)
 
     return run(session())

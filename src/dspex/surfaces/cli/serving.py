@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,7 +11,14 @@ import click
 from dspex.bootstrap import Services, attended, domain_of, open_services
 from dspex.errors import ConfigurationError
 from dspex.settings import Settings
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import (
+    Printed,
+    adapter_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
@@ -43,7 +51,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
-    settings = settings_of(**flags)
+    settings = isolating(settings_of(**flags))
     config = make_config(**_guards(settings))
     if config.needs_key:
         with_services(settings, _require_key)
@@ -52,7 +60,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings, code=code_root(), say=say, serves=True) as services:
+        async with open_services(settings, code=code_root(), observer=Printed(), say=say, serves=True) as services:
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with attended(services, is_embedded=is_embedded):
@@ -62,6 +70,13 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def isolating(settings: Settings) -> Settings:
+    """Return the settings of a server: beyond loopback, code runs in workers unless the settings say otherwise."""
+    if settings.isolation is None and settings.host not in LOOPBACK:
+        return replace(settings, isolation="process")
+    return settings
 
 
 def _guards(settings: Settings) -> dict[str, Any]:
