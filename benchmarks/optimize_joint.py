@@ -61,7 +61,7 @@ def true_accuracy(model: SimulatedModel, values: dict[str, object]) -> float:
 async def searched(kept: dict[str, object], only: tuple[str, ...], *, seed: int, calls: int) -> object:
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     recipe = dspex.Joint(
-        trials=200, cohort=8, first_rows=6, keep=2, instructions=1, sets=5, bootstrap=few, objectives=OBJECTIVES,
+        trials=200, cohort=8, first_rows=4, keep=2, instructions=1, sets=5, bootstrap=few, objectives=OBJECTIVES,
         only=only,
     )  # fmt: skip
     search = dspex.Search(seed=seed, budget=Budget(calls=calls), insists=True)

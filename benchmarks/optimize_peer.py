@@ -2,7 +2,8 @@
 
 Both face the same server, data and program (`question -> answer` at temperature 0), 30 rows to train on and 30 to score
 on. dspy runs first, in a process of its own, with its memory cache and without its disk cache; the server counts its
-calls, and dspex gets as many as its budget. BootstrapFewShot makes one candidate and scores nothing: compared is what
+calls, and dspex gets as many as its budget; its random search scores sets on 10 rows first, and the best of three on
+all. BootstrapFewShot makes one candidate and scores nothing: compared is what
 the walk of either made, without the scoring that dspex adds. Compared is the true accuracy of the outcome, which the
 surface knows. Surfaces are drawn at random (`Surface.drawn`), one for each seed.
 
@@ -90,7 +91,7 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     optimizer = {
         "bootstrap": few,
-        "random": dspex.RandomSearch(bootstrap=few, candidates=50),
+        "random": dspex.RandomSearch(bootstrap=few, candidates=50, first_rows=10),
         "mipro": dspex.MIPROv2(
             trials=200, minibatch=MINIBATCH, full_every=EVERY, instructions=CANDIDATES, sets=CANDIDATES, bootstrap=few
         ),
@@ -133,7 +134,7 @@ async def measured(seeds: range) -> dict[str, object]:
     limits = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "dspy",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=open("/tmp/peer.err","wb"), env=limits,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=limits,
     )  # fmt: skip
     async with ModelServer({}) as server:
         for seed in seeds:

@@ -1,6 +1,7 @@
 """The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
+from dspex.bootstrap.jobs import attended, run_worker
 from dspex.bootstrap.opening import DATABASE, database_of, examine_database, migrate_database
 from dspex.bootstrap.services import Services, new_id, open_services
 
@@ -8,6 +9,7 @@ __all__ = [
     "DATABASE",
     "WORKERS",
     "Services",
+    "attended",
     "database_of",
     "dspy_bridge",
     "examine_database",
@@ -15,4 +17,5 @@ __all__ = [
     "new_id",
     "open_backends",
     "open_services",
+    "run_worker",
 ]

@@ -43,7 +43,7 @@ class SimulatedModel:
     ) -> None:
         """Take the surface, the seed of all answers and the dollars for a token."""
         self.name = "simulated"
-        self.capabilities: frozenset[Capability] = frozenset()
+        self.capabilities: frozenset[Capability] = frozenset({"seed"})
         self.surface: ResponseSurface = surface or Surface()
         self.calls = 0
         self._seed = seed

@@ -47,7 +47,8 @@ def compare(
     """Compare `one` with `other` row by row; a positive difference speaks for `one`.
 
     The interval is the bootstrap's over pairs; the test is McNemar's exact one where all scores are 0 or 1, and a
-    permutation test otherwise. Rows that failed on either side are left out, and `pairs` says how many remain.
+    permutation test otherwise. Examples that failed on either side are left out, and `pairs` says how many remain; one
+    that was run several times counts once, with its mean.
 
     Raises:
         DefinitionError: the reports are over different rows, or no row was answered on both sides.
@@ -58,12 +59,8 @@ def compare(
             "the same dataset"
         )
     name = metric or one.metrics[0]
-    one.scores(name), other.scores(name)  # an unknown metric is said here
-    both = [
-        (mine.scores[name], theirs.scores[name])
-        for mine, theirs in zip(one.rows, other.rows, strict=True)
-        if name in mine.scores and name in theirs.scores
-    ]
+    mine, theirs = one.by_example(name), other.by_example(name)
+    both = [(mine[index], theirs[index]) for index in mine if index in theirs]
     if not both:
         raise DefinitionError("the two reports have no row that was answered on both sides, so nothing to compare")
     differences = [mine - theirs for mine, theirs in both]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspex.errors import DefinitionError, suggest
@@ -17,13 +17,14 @@ from dspex.learning.evaluation.report import Report, Row
 Metrics = Metric | Mapping[str, Metric]
 
 
-async def evaluate(
+async def evaluate(  # noqa: PLR0913  # how to run, by name
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
     *,
     context: RunContext | None = None,
     concurrency: int = 8,
+    repeats: int = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
     """Score `program` on every example and return one row each, in dataset order.
@@ -37,6 +38,8 @@ async def evaluate(
         metric: a metric, or several by name of which the first is the main one.
         context: the surroundings of all runs; those in force here by default.
         concurrency: how many examples are under way at once; 1 for exact times on a model that answers one at a time.
+        repeats: how often each example is run; each time with another seed, where the model takes one. There is a row
+            for each run, and intervals are over examples, because runs of one example are not independent.
         on_row: told of each row as it is finished, so in no particular order.
 
     Raises:
@@ -48,16 +51,18 @@ async def evaluate(
     scoring = _Scoring(module, metrics_by_name(metric), given)
     scoring.check(dataset)
     started = given.clock.monotonic_ns()
-    rows: list[Row | None] = [None] * len(dataset)
-    work = iter(enumerate(dataset))
+    count = len(dataset) * _at_least_one(repeats, "repeats")
+    rows: list[Row | None] = [None] * count
+    work = iter(range(count))
 
-    async def worker(work: Iterator[tuple[int, Example]]) -> None:
-        for index, example in work:
-            rows[index] = row = await scoring.row(index, example)
+    async def worker(work: Iterator[int]) -> None:
+        for place in work:
+            index, repeat = divmod(place, repeats)
+            rows[place] = row = await scoring.row(index, dataset[index], repeat)
             if on_row is not None:
                 on_row(row)
 
-    await _together([worker(work) for _ in range(min(_at_least_one(concurrency), len(dataset)))])
+    await _together([worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))])
     return Report(
         rows=tuple(row for row in rows if row is not None),
         metrics=tuple(scoring.metrics),
@@ -77,10 +82,10 @@ async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
         raise group_error.exceptions[0] from None
 
 
-def _at_least_one(concurrency: int) -> int:
-    if concurrency < 1:
-        raise DefinitionError(f"concurrency is at least 1, not {concurrency!r}")
-    return concurrency
+def _at_least_one(value: int, name: str) -> int:
+    if value < 1:
+        raise DefinitionError(f"{name} is at least 1, not {value!r}")
+    return value
 
 
 def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
@@ -110,20 +115,24 @@ class _Scoring:
                     f"{', '.join(dataset.fields)}"
                 )
 
-    async def row(self, index: int, example: Example) -> Row:
+    async def row(self, index: int, example: Example, repeat: int) -> Row:
         inputs = {name: example[name] for name in self.module.contract().input_fields if name in example}
-        clock = self.context.clock
+        context, clock = self.context, self.context.clock
+        if repeat:
+            context = replace(context, seed=(context.seed or 0) + repeat)
         started = clock.monotonic_ns()
         try:
-            prediction = await self.module.acall(self.context, **inputs)
+            prediction = await self.module.acall(context, **inputs)
         except DefinitionError:
             raise  # a wrong declaration fails every row
         except Exception as error:  # noqa: BLE001  # whatever a user's module raises is this row's result
             seconds = (clock.monotonic_ns() - started) / 1e9
-            return Row(index=index, example=example, error=f"{type(error).__name__}: {error}", seconds=seconds)
+            said = f"{type(error).__name__}: {error}"
+            return Row(index=index, repeat=repeat, example=example, error=said, seconds=seconds)
         seconds = (clock.monotonic_ns() - started) / 1e9
         return Row(
             index=index,
+            repeat=repeat,
             example=example,
             outputs=prediction.to_dict(),
             scores={name: score_of(metric, example, prediction) for name, metric in self.metrics.items()},

@@ -1,10 +1,11 @@
 """What an evaluation found: one row for each example, and figures over them."""
 
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Any
 
 from dspex.errors import DefinitionError, suggest
@@ -16,12 +17,14 @@ from dspex.learning.evaluation.statistics import Interval, mean_interval, percen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One example and what became of it: outputs and scores by metric, or an error.
+    """One run of an example and what became of it: outputs and scores by metric, or an error.
 
-    `index` is the place in the dataset. `seconds` is the wall time of the whole program on this example.
+    `index` is the place in the dataset, `repeat` counts the runs of one example from 0. `seconds` is the wall time of
+    the whole program on this example.
     """
 
     index: int
+    repeat: int = 0
     example: Example
     outputs: Mapping[str, object] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class Row:
         data: dict[str, Any] = to_jsonable_python(
             {
                 "index": self.index,
+                "repeat": self.repeat,
                 "example": self.example.to_dict(),
                 "outputs": self.outputs,
                 "scores": self.scores,
@@ -66,7 +70,11 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The rows in dataset order. All figures are over the scored rows and of the first metric unless one is named."""
+    """The rows in dataset order. All figures are over the scored rows and of the first metric unless one is named.
+
+    Where examples were run several times, means are those of the examples' own means, and intervals say how far another
+    choice of examples would move them.
+    """
 
     rows: tuple[Row, ...]
     metrics: tuple[str, ...]
@@ -74,6 +82,11 @@ class Report:
     checksum: str
     seconds: float = 0.0
     seed: int = 0
+
+    @property
+    def repeats(self) -> int:
+        """How often each example was run."""
+        return 1 + max((row.repeat for row in self.rows), default=0)
 
     @cached_property
     def scored(self) -> int:
@@ -97,6 +110,22 @@ class Report:
             raise DefinitionError(f"the report has no metric {name!r}.{hint} It has: {', '.join(self.metrics)}")
         return [row.scores[name] for row in self.rows if name in row.scores]
 
+    def by_example(self, metric: str | None = None) -> dict[int, float]:
+        """Return the mean score of each example that has one, by its place in the dataset.
+
+        Raises:
+            DefinitionError: the report has no such metric.
+        """
+        return {index: fmean(scores) for index, scores in self._runs(metric).items()}
+
+    def _runs(self, metric: str | None) -> dict[int, list[float]]:
+        self.scores(metric)  # an unknown metric is said here
+        name, found = metric or self.metrics[0], dict[int, list[float]]()
+        for row in self.rows:
+            if name in row.scores:
+                found.setdefault(row.index, []).append(row.scores[name])
+        return found
+
     @property
     def mean(self) -> float:
         """The mean score over the scored rows; NaN where there is none."""
@@ -104,12 +133,17 @@ class Report:
 
     def mean_of(self, metric: str | None) -> float:
         """Return the mean of one metric over the scored rows; NaN where there is none."""
-        scores = self.scores(metric)
-        return fmean(scores) if scores else math.nan
+        means = self.by_example(metric)
+        return fmean(means.values()) if means else math.nan
 
     def interval(self, metric: str | None = None, *, confidence: float = 0.95) -> Interval:
-        """Return an interval for the mean: Wilson's for scores of 0 and 1, else a seeded bootstrap."""
-        return mean_interval(self.scores(metric), confidence=confidence, seed=self.seed)
+        """Return an interval for the mean: Wilson's for scores of 0 and 1, else a seeded bootstrap over examples."""
+        return mean_interval(list(self.by_example(metric).values()), confidence=confidence, seed=self.seed)
+
+    def unsteadiness(self, metric: str | None = None) -> float:
+        """Return the standard deviation of the score between runs of one example; NaN where none was run twice."""
+        several = [variance(scores) for scores in self._runs(metric).values() if len(scores) > 1]
+        return math.sqrt(fmean(several)) if several else math.nan
 
     @cached_property
     def usage(self) -> Usage:
@@ -136,10 +170,11 @@ class Report:
         for name in self.metrics:
             interval = self.interval(name)
             figures[name] = {"mean": _finite(self.mean_of(name)), "low": _finite(interval.low)}
-            figures[name]["high"] = _finite(interval.high)
+            figures[name] |= {"high": _finite(interval.high), "unsteadiness": _finite(self.unsteadiness(name))}
         return {
             "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len(self.rows)},
             "metrics": figures,
+            "repeats": self.repeats,
             "scored": self.scored,
             "failed": self.failed,
             "p50": _finite(self.p50),
@@ -148,6 +183,16 @@ class Report:
             "usage": usage_dict(self.usage),
             "rows": [row.to_dict() for row in self.rows],
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        times = (f"{self.p50:.2f}", f"{self.p95:.2f}")
+        cells: list[tuple[object, ...]] = [("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")]
+        for name in self.metrics:
+            mean, interval = f"{self.mean_of(name):.3f}", str(self.interval(name))
+            cells.append((name, mean, interval, self.scored, self.failed, *times))
+        rows = ("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells)
+        return f"<table>{''.join(rows)}</table>"
 
     def __repr__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

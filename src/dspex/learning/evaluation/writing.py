@@ -45,13 +45,14 @@ def to_csv(report: Report) -> str:
     target = io.StringIO()
     writer = csv.DictWriter(target, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{name: _safe(value) for name, value in row.items()} for row in rows])
+    writer.writerows([{name: safe(value) for name, value in row.items()} for row in rows])
     return target.getvalue()
 
 
 def _flat(row: Row) -> dict[str, object]:
     return {
         "index": row.index,
+        **({"repeat": row.repeat} if row.repeat else {}),
         **row.example,
         **{f"out.{name}": value for name, value in (row.outputs or {}).items()},
         **{f"score.{name}": value for name, value in row.scores.items()},
@@ -60,7 +61,8 @@ def _flat(row: Row) -> dict[str, object]:
     }
 
 
-def _safe(value: object) -> object:
+def safe(value: object) -> object:
+    """Return a value for a cell: text that a spreadsheet would take for a formula gets a quote in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
 
 

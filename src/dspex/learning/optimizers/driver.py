@@ -18,7 +18,7 @@ from dspex.learning.evaluation import Dataset, Report, compare, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
 from dspex.learning.optimizers.journal import MemoryJournal
-from dspex.learning.optimizers.limits import figure_of
+from dspex.learning.optimizers.limits import figure_of, figures_of
 from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
 from dspex.learning.optimizers.recording import Recorded
 from dspex.learning.optimizers.search import Estimate, Outcome, Search, Verdict
@@ -235,7 +235,7 @@ class _Driver:
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
             raise ConflictError(f"trial {number} in the journal is another one than was asked for now")
-        figures = dict(entry["figures"]) if entry is not None else _figures(report)
+        figures = dict(entry["figures"]) if entry is not None else figures_of(report)
         calls = [recorded.calls.get(row.trace_id, []) for row in report.rows] if recorded is not None else []
         score = report.mean if report.scored else None
         return Trial(
@@ -374,17 +374,6 @@ async def _all(work: list[Any]) -> list[Any]:
     except BaseExceptionGroup as error:
         raise error.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-def _figures(report: Report) -> dict[str, float]:
-    answered, usage = max(report.scored, 1), report.usage
-    return {
-        **{name: report.mean_of(name) for name in report.metrics},
-        "usd": math.nan if usage.cost_usd is None else usage.cost_usd / answered,
-        "tokens": usage.total_tokens / answered,
-        "p50": report.p50,
-        "p95": report.p95,
-    }
 
 
 def _hash_of(candidate: Candidate) -> str:

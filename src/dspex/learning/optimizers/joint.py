@@ -8,7 +8,7 @@ from dspex.errors import DefinitionError, suggest
 from dspex.language.variables import Choice, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
-from dspex.learning.optimizers.limits import ranks
+from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import Ingredients
 from dspex.learning.optimizers.pooling import Pooled
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
@@ -80,7 +80,6 @@ class _Arm:
     number: int
     cohort: int
     label: str
-    values: Mapping[str, Any]
     assignment: dict[str, Any]
     shown: frozenset[int]
     level: int = -1
@@ -128,6 +127,7 @@ class _Search:
         self._pooled: Pooled | None = None
         self._arms: list[_Arm] = []
         self._cohorts = 0
+        self._is_exhausted = False
         self._level = 0
         self._waiting: list[_Arm] = []
         self._open: dict[str, _Arm] = {}
@@ -172,7 +172,8 @@ class _Search:
                 f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
                 "demonstrations be proposed"
             )
-        objectives, startup = max(1, len(self._recipe.objectives)), max(4, self._recipe.cohort)
+        objectives = max(1, len(self._recipe.objectives))
+        startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
         found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
         found |= {variable.name: 0 for variable in self._made.values()}
@@ -203,16 +204,23 @@ class _Search:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            room = max(1, self._recipe.cohort // self._recipe.keep**self._level)
+            room = max(1, self._recipe.cohort // self._recipe.keep**self._level, len(self._recipe.objectives))
             if chosen := self._best(sampler, self._level - 1)[:room]:
                 return self._raised(chosen)
-        size = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
-        if size < 1:
-            return self._raised(self._finalists(sampler))
         self._level, self._cohorts = 0, self._cohorts + 1
-        drawn = [self._arm(sampler) for _ in range(size)]
-        self._arms += drawn
-        return self._raised(drawn)
+        if drawn := self._drawn(sampler):
+            self._arms += drawn
+            return self._raised(drawn)
+        return self._finalists(sampler)
+
+    def _drawn(self, sampler: Sampler) -> list[_Arm]:
+        """Return a new cohort; a smaller one where not more may be drawn, or where there is nothing new."""
+        found: list[_Arm] = []
+        room = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
+        while len(found) < room and (suggested := sampler.suggest()) is not None:
+            found.append(self._arm(*suggested))
+        self._is_exhausted = len(found) < room
+        return found
 
     def _raised(self, arms: list[_Arm]) -> list[_Arm]:
         for arm in arms:
@@ -220,23 +228,32 @@ class _Search:
         return arms
 
     def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
-        """Return the arms that stand at a level, the best by expectation first: front after front."""
+        """Return the arms that stand at a level, in the order in which they are to go on.
+
+        First the one with the best expectation in the first objective; with several objectives, every second one is
+        that of the front which is the farthest from those that are ahead.
+        """
         there = [arm for arm in self._arms if arm.level == level and arm.is_scored]
-        expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = ranks(expected)
-        return [there[place] for place in sorted(range(len(there)), key=lambda n: (order[n], -expected[n][0], n))]
+        if not there:
+            return []
+        ahead = [arm for arm in self._arms if arm.level > level and arm.is_scored]
+        expected = sampler.expected([arm.number for arm in (*there, *ahead)])
+        return [there[place] for place in spread(expected, len(there))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
-        """Return the best at the end, all those that were not scored on all rows yet; the last to be asked for."""
-        last = len(self._batches) - 1
+        """Return the best that were not scored on all rows yet: the best few, or one cohort after the other in the end.
+
+        Where the space is exhausted, all that is left to find out is which of its points is the best.
+        """
+        self._level = last = len(self._batches) - 1
         there = [arm for arm in self._arms if arm.is_scored]
         expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))[: self._recipe.keep]
-        self._level = last
-        return [there[place] for place in order if there[place].level < last]
+        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))
+        if self._is_exhausted:
+            return self._raised([there[n] for n in order if there[n].level < last][: self._recipe.cohort])
+        return self._raised([there[n] for n in order[: self._recipe.keep] if there[n].level < last])
 
-    def _arm(self, sampler: Sampler) -> _Arm:
-        number, values = sampler.suggest()
+    def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
         chosen = {name: values[name] for name in self._made if name in values}
         texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
         only = self._recipe.only
@@ -244,7 +261,7 @@ class _Search:
         said = [f"{name}={value}" for name, value in own.items()]
         said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
         label = f"{number + 1}: {', '.join(said) or 'as it is'}"
-        return _Arm(number, self._cohorts, label, values, {**own, **texts}, shown)
+        return _Arm(number, self._cohorts, label, {**own, **texts}, shown)
 
     def _candidate(self, arm: _Arm) -> Candidate:
         rows = self._batches[arm.level]
@@ -271,8 +288,7 @@ class _Search:
         if self._pooled is None:
             self._pooled = Pooled(self._recipe.objectives or (trial.report.metrics[0],))
         self._pooled.add(arm.number, trial)
-        for number, found in self._pooled.measured().items():
-            sampler.learn(number, found)
+        sampler.learn(self._pooled.measured())
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
         """Return what each trial on all rows probably is worth, from all scores together."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex.errors import DefinitionError, suggest
+from dspex.learning.evaluation import Report
 from dspex.learning.optimizers.proposer import Trial
 
 _LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*\$?([0-9.]+(?:[eE]-?\d+)?)\s*(s|ms|)\s*")
@@ -65,6 +66,18 @@ def figure_of(figures: Mapping[str, float], name: str) -> float:
     return -figures[bare] if name.startswith("-") else figures[bare]
 
 
+def figures_of(report: Report) -> dict[str, float]:
+    """Return what limits and objectives speak of: the mean of each metric, and cost, tokens and times of a row."""
+    answered, usage = max(report.scored, 1), report.usage
+    return {
+        **{name: report.mean_of(name) for name in report.metrics},
+        "usd": math.nan if usage.cost_usd is None else usage.cost_usd / answered,
+        "tokens": usage.total_tokens / answered,
+        "p50": report.p50,
+        "p95": report.p95,
+    }
+
+
 def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
     """Return the trials that no other beats or equals in every objective; among equals the earliest."""
     if not objectives:
@@ -83,14 +96,28 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...], *, earlier: bool) -
     return all(a >= b for a, b in zip(one, other, strict=True)) and (one != other or earlier)
 
 
-def ranks(points: Sequence[Sequence[float]]) -> list[int]:
-    """Return, for each point, how many fronts lie before its own: 0 where no other is better in every objective."""
-    left, found, rank = set(range(len(points))), [0] * len(points), 0
+def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Return the first `count` places in the order in which they are worth a closer look; those after are known well.
+
+    The best in the first objective comes first; with several objectives every second one is, of those that no other
+    beats, the farthest from all that came before it and from the known ones.
+    """
+    scales = [max(column) - min(column) or 1.0 for column in zip(*points, strict=True)]
+    seen, left, found = list(range(count, len(points))), list(range(count)), list[int]()
+
+    def distance(one: int, other: int) -> float:
+        pairs = zip(points[one], points[other], scales, strict=True)
+        return math.dist([0.0] * len(scales), [(a - b) / scale for a, b, scale in pairs])
+
     while left:
-        front_now = {n for n in left if not any(_exceeds(points[m], points[n]) for m in left)}
-        for n in front_now:
-            found[n] = rank
-        left, rank = left - front_now, rank + 1
+        if len(scales) == 1 or len(found) % 2 == 0:
+            best = max(left, key=lambda n: (points[n][0], -n))
+        else:
+            open_front = [n for n in left if not any(_exceeds(points[m], points[n]) for m in left)]
+            best = max(open_front, key=lambda n: (min(distance(n, m) for m in seen), -n))
+        left.remove(best)
+        seen.append(best)
+        found.append(best)
     return found
 
 

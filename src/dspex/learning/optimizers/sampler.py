@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from dspex.learning.optimizers.surrogate import Array
 
 DRAWN = 150
+TRIES = 20
 PARENTS = 5
 MUTANTS = 24
 SCALES = (0.1, 0.03, 0.01)
 DRAWS = 64
 TUNED_EVERY = 4
 BRANCH_EVERY = 4
+FOCUS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,10 @@ class Sampler:
     The first suggestions are spread evenly over the space, so that every option of a choice, and with it every branch
     of a conditional space, is tried. After them a Gaussian process for each objective says what to expect elsewhere:
     suggested is what has the largest expected improvement among random assignments and small changes to the best ones
-    (J. Mockus, 1975); with several objectives, improvement in a random direction of the front (J. Knowles, "ParEGO",
-    2006). What was suggested and not measured yet counts as measured with the expected value. Every fourth suggestion
-    is the most promising one of one branch of a conditional space, branch after branch: a branch whose first values
-    did badly is looked into again.
+    (J. Mockus, 1975); with several objectives, every second time in the first one alone, else in a random direction of
+    the front (J. Knowles, "ParEGO", 2006). What was suggested and not measured yet counts as measured with the expected
+    value. Every fourth suggestion is the most promising one of one branch of a conditional space, branch after branch:
+    a branch whose first values did badly is looked into again.
 
     Nothing is stored outside of memory: a search that is resumed tells everything again.
 
@@ -68,6 +70,7 @@ class Sampler:
         self._places = {name: {_key(it): float(n) for n, it in enumerate(options(space[name]))} for name in self._names}
         self._measured: dict[int, Sequence[Measured] | None] = {}
         self._learned = self._tuned = self._searched = 0
+        self._fitted = (0, 0)
         read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
         self._branches = [(name, option) for name in self._names if name in read for option in options(space[name])]
 
@@ -75,26 +78,30 @@ class Sampler:
         """Suggest these values next."""
         self._given.append(values)
 
-    def suggest(self) -> tuple[int, Mapping[str, Any]]:
-        """Return (number, values of the active variables); hand the number back with the result."""
+    def suggest(self) -> tuple[int, Mapping[str, Any]] | None:
+        """Return (number, values of the active variables); hand the number back with the result.
+
+        None where nothing is found that was not suggested before: the space is exhausted.
+        """
         if self._given:
             values = self._given.pop(0)
-        elif len(self._points) < self._startup or not any(self._measured.values()):
-            values = next(self._spread)
+        elif (found := self._spread_out() or self._promising()) is not None:
+            values = found
         else:
-            values = self._promising()
+            return None
         self._points.append(values)
         self._keys.add(_key(values))
         self._codes.append(self._code(values))
         return len(self._points) - 1, values
 
-    def learn(self, number: int, found: Sequence[Measured] | None) -> None:
-        """Take note of one value for each objective, more is better; None where there is none.
+    def learn(self, results: Mapping[int, Sequence[Measured] | None]) -> None:
+        """Take note, by number, of one value for each objective, more is better; None where there is none.
 
         What is said later of the same number replaces what was said before.
         """
-        fine = found is not None and all(math.isfinite(one.value) for one in found)
-        self._measured[number] = found if fine else None
+        for number, found in results.items():
+            fine = found is not None and all(math.isfinite(one.value) for one in found)
+            self._measured[number] = found if fine else None
         self._learned += 1
 
     def expected(self, numbers: Sequence[int]) -> list[list[float]]:
@@ -110,6 +117,9 @@ class Sampler:
         """Fit each objective; a failure counts as the worst value seen, a pending suggestion as the expected one."""
         known = [number for number in range(len(self._points)) if number in self._measured]
         pending = [number for number in range(len(self._points)) if number not in self._measured]
+        if (self._learned, len(self._points)) == self._fitted:
+            return
+        self._fitted = self._learned, len(self._points)
         is_tuned = self._learned - self._tuned >= max(1, min(TUNED_EVERY, self._learned // 8))
         self._tuned = self._learned if is_tuned else self._tuned
         coded = self._known(known)
@@ -133,7 +143,15 @@ class Sampler:
         noise = [one[place].variance if one else 0.0 for one in found]
         return np.array(values, dtype=float), np.array(noise, dtype=float)
 
-    def _promising(self) -> Mapping[str, Any]:
+    def _spread_out(self) -> Mapping[str, Any] | None:
+        """Return a point of the even spread while it is time for it, as far as there is a new one."""
+        if len(self._points) >= self._startup and any(self._measured.values()):
+            return None
+        return next((point for point in islice(self._spread, TRIES) if _key(point) not in self._keys), None)
+
+    def _promising(self) -> Mapping[str, Any] | None:
+        if not any(self._measured.values()):
+            return None
         self._fit()
         self._searched += 1
         known = self._keys
@@ -144,7 +162,7 @@ class Sampler:
             ranked = self._ranked(pool, worth)[:PARENTS]
             nearby = filter(fits, self._mutants(ranked, scale=scale))
             pool = ranked + _distinct(nearby, known | {_key(point) for point in ranked})
-        return self._ranked(pool, worth)[0] if pool else next(self._random)
+        return next(iter(self._ranked(pool, worth)), None)
 
     def _branch(self) -> Callable[[Mapping[str, Any]], bool]:
         """Return what says whether a point lies in the branch whose turn it is; mostly no branch has one."""
@@ -171,7 +189,7 @@ class Sampler:
         """Return what says how much an assignment promises: the logarithm of its expected improvement."""
         np = self._np
         coded = self._known()
-        if len(self._models) == 1:
+        if len(self._models) == 1 or self._rng.random() < FOCUS:
             best = float(self._models[0].predict(coded)[0].max())
 
             def single(points: "Array") -> "Array":

@@ -1,20 +1,24 @@
 """How a search is carried out, and what it found."""
 
 import difflib
+import html
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import DefinitionError
 from dspex.execution.clients.budgeted import Budget
-from dspex.execution.modules import Module
+from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
-from dspex.language.records import Usage
+from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Comparison, Dataset, Report
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import Journal
-from dspex.learning.optimizers.limits import Limit, front, parse_limit
+from dspex.learning.optimizers.limits import Limit, figure_of, front, parse_limit
+from dspex.learning.optimizers.plotting import Point, scatter
+from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
 
 P = TypeVar("P", bound=Module | Program)
@@ -167,6 +171,46 @@ class Outcome(Generic[P]):
             shown = difflib.unified_diff(_lines(old), _lines(value), "before", "after", lineterm="", n=1)
             lines.extend(f"  {line}" for line in list(shown)[2:])
         return "\n".join(lines) if lines else "nothing: the program as it was did best"
+
+    def prompt_changes(self, example: Example | None = None) -> str:
+        """Return how the prompts of the winner differ from those before, predictor by predictor, as unified diffs.
+
+        Inputs come from `example`; without one, they are shown by their names.
+        """
+        before = module_of(self.original)
+        return prompt_diff(before, before.assign(self.best.candidate.assignment), example)
+
+    def plot(self, x: str | None = None, y: str | None = None) -> str:
+        """Return the trials on all rows as an SVG picture: one figure by another, and the front of both.
+
+        Args:
+            x: less is better; by default the dollars for a row, or the tokens where no price is known.
+            y: more is better; the first metric by default.
+
+        Raises:
+            DefinitionError: there is no such figure.
+        """
+        shown = [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
+        has_price = any(trial.figures.get("usd", math.nan) > 0 for trial in shown)
+        across, up = x or ("usd" if has_price else "tokens"), y or self.best.report.metrics[0]
+        best_ones = {trial.number for trial in front(shown, (up, f"-{across}"))}
+        marks = {0: "before", self.best.number: "best"}
+        points = [
+            Point(
+                x=figure_of(trial.figures, across),
+                y=figure_of(trial.figures, up),
+                label=trial.candidate.label,
+                is_on_front=trial.number in best_ones,
+                mark=marks.get(trial.number, ""),
+            )
+            for trial in shown
+        ]
+        return scatter(points, x=f"{across} for a row", y=up)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        verdict = "" if self.verdict is None else f"<p>{html.escape(str(self.verdict))}</p>"
+        return f"<div>{verdict}{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:

@@ -65,7 +65,6 @@ class Tickets:
                 "serializer": Plain(),  # the default one is pickle
                 "use_listen_notify": False,
                 "log_level": "ERROR",
-                "notification_listener_polling_interval_sec": 60.0,
             }
         )
         try:

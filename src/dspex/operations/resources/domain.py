@@ -10,6 +10,7 @@ from dspex.operations.resources.execution import EXECUTION
 from dspex.operations.resources.job_actions import JOB_ACTIONS
 from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
+from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
@@ -61,5 +62,6 @@ DOMAIN = Domain(
     JOB_WORKER,
     EVENT,
     AUDIT_ENTRY,
+    PROCESS,
     actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )

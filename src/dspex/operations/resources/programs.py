@@ -1,7 +1,7 @@
 """Programs and signatures come into the store."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +42,9 @@ class Programs:
         _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
         _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
         settings = dict(given.configuration)
+        kept = kept_of(settings)
+        for name in kept:
+            del settings[name]
         backend = _isolated(settings.pop("isolation", "inline"), given.backend)
         if instructions := settings.pop("instructions", given.instructions):
             signature = signature.with_instructions(instructions)
@@ -53,7 +56,7 @@ class Programs:
             raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
         if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
             raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
-        return await self._insert(program, workspace=workspace, backend=backend, module=given.module)
+        return await self._insert(program, workspace=workspace, backend=backend, module=given.module, kept=kept)
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
@@ -91,7 +94,15 @@ class Programs:
             await self._store.write(change)
         return record
 
-    async def _insert(self, program: Program, *, workspace: str, backend: str, module: str) -> ProgramRecord:
+    async def _insert(  # all that a new program is
+        self,
+        program: Program,
+        *,
+        workspace: str,
+        backend: str,
+        module: str,
+        kept: Mapping[str, Any] | None = None,
+    ) -> ProgramRecord:
         self._backends.check(backend)
         signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
         now = self._clock.now()
@@ -106,7 +117,7 @@ class Programs:
             current_version_id=None,
             module=module,
             backend=backend,
-            configuration=dict(program.root.config),
+            configuration={**program.root.config, **(kept or {})},
         )
         version = self._version(program, record, number=1, parent_id=None)
         ready: dict[str, Any] = {
@@ -204,6 +215,23 @@ def _isolated(isolation: object, backend: str) -> str:
     """Return the backend of a program that says how it is isolated."""
     _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
     return "isolated" if isolation == "process" and backend == "native" else backend
+
+
+def kept_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration says what is stored of executions and for how long, checked.
+
+    Raises:
+        InvalidError: a value is not of its kind; the field is named.
+    """
+    found = {name: settings[name] for name in ("store_inputs", "keep_days", "keep_count") if name in settings}
+    for name, value in found.items():
+        is_flag = isinstance(value, bool)
+        if name == "store_inputs":
+            _check(is_flag, "configuration", {name: value}, "true or false")
+        else:
+            is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
+            _check(is_number, "configuration", {name: value}, "a number of at least 0; 0 keeps everything")
+    return found
 
 
 def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917

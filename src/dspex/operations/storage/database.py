@@ -51,7 +51,9 @@ class Database:
         """Connections for what is not a row: the schema, and statements of one's own."""
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
-            return create_async_engine("postgresql+asyncpg://", async_creator=self.driver.connect, **options)
+            return create_async_engine(
+                "postgresql+asyncpg://", async_creator=self.driver.connect, pool_pre_ping=True, **options
+            )
         engine = create_async_engine(self.url, **options)
         sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
         sa.event.listen(engine.sync_engine, "begin", _begin)
@@ -143,7 +145,15 @@ _MENDS = {
     "locked": "another process holds it; try again, or stop that process",
     "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to another folder",
     "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to another folder",
-    "full": "the disk is full",
+    "is full": "the disk is full; make room and try again",
+    "disk I/O error": "the disk is full, or fails; look at the system's log",
+    "DiskFull": "the disk of the database server is full; make room and try again",
+    "ReadOnlySQLTransaction": "this server takes no writes; name the primary one in DSPEX_DATABASE_URL",
+    "Password": "correct the user and password in DSPEX_DATABASE_URL",
+    "InvalidAuthorization": "correct the user and password in DSPEX_DATABASE_URL",
+    "InvalidCatalogName": "make the database, or correct its name in DSPEX_DATABASE_URL",
+    "TooManyConnections": "raise its max_connections, or run fewer servers",
+    "UndefinedTable": "run `dspex migrate`",
     "not a database": "the file is damaged, or is no SQLite database; move it away",
     "malformed": "the file is damaged; restore a backup copy from the same folder",
 }

@@ -9,7 +9,8 @@ from dspex.operations.resources.ports import Insert
 from dspex.operations.storage.driver import refused, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import Merging
-from dspex.operations.storage.statements import Dialect, Guarded, Question
+from dspex.operations.storage.onestatement import one_statement
+from dspex.operations.storage.statements import Dialect, Question
 from dspex.operations.storage.values import POSTGRES
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
@@ -20,7 +21,7 @@ _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 class PostgresDriver:
     """One connection for writes, a few for reads, each opened when it is needed and replaced when it is lost."""
 
-    dialect = Dialect(POSTGRES, "${}".format, has_arrays=True)
+    dialect = Dialect(POSTGRES, "${}".format, equals="IS NOT DISTINCT FROM", has_arrays=True)
 
     def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
         """Take the URL, and how errors are told.
@@ -95,7 +96,7 @@ class PostgresDriver:
     async def _commit(self, together: Merging) -> list[Exception | None]:
         if not together.writes:
             return []
-        question = together.question()
+        question = one_statement(together)
         if question is not None:
             try:
                 await self._sent(question)
@@ -208,7 +209,7 @@ async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401
     if isinstance(change, Insert):
         await connection.execute(statements.insert, *statements.row(change.entity))
         return
-    sql = statements.update(Guarded.of(change))
-    told = await connection.execute(sql, *updated(statements, change))
+    update = updated(statements, change)
+    told = await connection.execute(update.sql, *update.parameters)
     if told.endswith(" 0"):
         raise refused(change, await connection.fetchval(statements.status(), change.id))

@@ -1,14 +1,16 @@
 """`dspex eval`: a program on data, every call stored."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
 from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
+from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
 from dspex.surfaces.cli.options import (
     adapter_option,
@@ -32,6 +34,9 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match}
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows, the first ones.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Run each row so many times.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with all rows there.")
+@click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
 @click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this.")
 @backend_option
 @model_option
@@ -46,6 +51,9 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     where: tuple[str, ...],
     limit: int | None,
     concurrency: int,
+    repeats: int,
+    page: Path | None,
+    sheet: Path | None,
     least: float | None,
     backend: str | None,
     model: str | None,
@@ -60,19 +68,39 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     async def work(services: Services) -> Report:
         program = await program_of_target(services, found)
         module = RecordedModule(services.operations, program, backend=backend)
-        with Progress("evaluating", len(rows)) as progress:
+        with Progress("evaluating", len(rows) * repeats) as progress:
             return await evaluate(
-                module, rows, scoring, context=services.context, concurrency=concurrency, on_row=progress.step
+                module,
+                rows,
+                scoring,
+                context=services.context,
+                concurrency=concurrency,
+                repeats=repeats,
+                on_row=progress.step,
             )
 
     report = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     show_json(report.to_dict()) if as_json else _show(report)
+    write(page, lambda: to_html(report, f"{target} on {report.dataset}"))
+    write(sheet, lambda: to_csv(report))
     if report.scored == 0:
         return 1
     if least is not None and report.mean < least:
         say(f"{report.mean:.3f} is below the minimum of {least:g}")
         return 1
     return 0
+
+
+def write(file: Path | None, text: Callable[[], str]) -> None:
+    """Write a text into a file, where one was asked for.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if file is None:
+        return
+    with boundary(StorageError, f"{str(file)!r} cannot be written"):
+        file.write_text(text(), encoding="utf-8")
 
 
 async def program_of_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program

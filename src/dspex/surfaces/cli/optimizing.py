@@ -23,7 +23,8 @@ from dspex.learning.optimizers import (
     Search,
     optimize,
 )
-from dspex.surfaces.cli.evaluating import chosen_rows, metric_of, program_of_target
+from dspex.learning.optimizers.writing import to_csv, to_html
+from dspex.surfaces.cli.evaluating import chosen_rows, metric_of, program_of_target, write
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
@@ -47,6 +48,8 @@ OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
 @click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials.")
+@click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all trials there.")
 @click.option("--insist", is_flag=True, help="Keep the winner without a significant improvement too.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -79,8 +82,9 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome holds them too
         outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
-    if out is not None:
-        out.write_text(outcome.program.to_program().to_json() + "\n", encoding="utf-8")
+    write(out, lambda: outcome.program.to_program().to_json() + "\n")
+    write(flags["page"], lambda: to_html(outcome, f"{target} on {train.name}"))
+    write(flags["sheet"], lambda: to_csv(outcome))
     show_json(_facts(outcome)) if as_json else _show(outcome, out)
     return 0
 

@@ -16,8 +16,11 @@ _ADDED = (
     "actor",
     "owner",
     "deadline_at",
+    "inputs_hash",
+    "payloads",
 )
 _TABLES = (
+    "processes",
     "audit_entries",
     "events",
     "journal_entries",
@@ -100,6 +103,8 @@ def upgrade() -> None:
         table.add_column(sa.Column("actor", sa.Text(), nullable=False, server_default="local"))
         table.add_column(_text("owner", nullable=True))
         table.add_column(_time("deadline_at"))
+        table.add_column(_text("inputs_hash", nullable=True))
+        table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
         table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
     _index("executions", "parent_id")
 
@@ -180,6 +185,7 @@ def _trail() -> None:
     )
     _index("audit_entries", "workspace", "id")
     _index("audit_entries", "resource_id")
+    _table("processes", _text("owner"), _integer("beats"))
 
 
 def downgrade() -> None:

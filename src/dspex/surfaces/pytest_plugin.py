@@ -1,0 +1,132 @@
+"""A pytest plugin: how good a program is, as a test with thresholds.
+
+Installed with dspex under the name "dspex"; it imports the rest of dspex when a test uses it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from dspex.execution.modules import Module
+    from dspex.language.programs import Program
+    from dspex.learning.evaluation import Dataset, Report
+    from dspex.learning.evaluation.evaluate import Metrics
+
+    Rows = Dataset | str | Path | Sequence[Mapping[str, Any]]
+
+_REPORTS: "pytest.StashKey[dict[str, Report]]" = pytest.StashKey()
+WORST = 3
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--dspex-model`."""
+    group = parser.getgroup("dspex")
+    group.addoption("--dspex-model", metavar="MODEL", help="Model string for evaluations, such as local/gemma3-270m.")
+
+
+class Evaluation:
+    """Evaluates programs within one test. See the fixture `dspex_eval`."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        """Take the test that asks."""
+        self._request = request
+
+    def __call__(
+        self,
+        program: "Module | Program",
+        data: "Rows",
+        metric: "Metrics | None" = None,
+        *,
+        must: Sequence[str] = (),
+        repeats: int = 1,
+        concurrency: int = 8,
+    ) -> "Report":
+        """Evaluate `program` and return the report; the test fails where a limit does not hold.
+
+        Args:
+            program: a module, or a program as data.
+            data: a dataset, rows, or a file; a relative path begins at the folder of the test.
+            metric: a metric, or several by name; `exact_match` by default.
+            must: limits on figures, such as "exact_match>=0.85", "low>=0.7" (the lower end of the first metric's 95%
+                interval), "p95<2s", "usd<=0.001" or "failed<=2". No row may fail unless one of them speaks of it.
+            repeats: how often each row is run.
+            concurrency: how many rows are under way at once.
+
+        Raises:
+            DefinitionError: a limit cannot be read, or speaks of a figure that is not there.
+        """
+        from dspex.execution.context import current
+        from dspex.learning.evaluation import evaluate, exact_match
+        from dspex.learning.optimizers.limits import figures_of, parse_limit
+        from dspex.sync import run
+
+        limits = [parse_limit(text) for text in must]
+        if not any(limit.figure == "failed" for limit in limits):
+            limits.append(parse_limit("failed<=0"))
+        with self._surroundings():
+            work = evaluate(
+                program,
+                self._rows(data),
+                metric or exact_match,
+                context=current(),
+                repeats=repeats,
+                concurrency=concurrency,
+            )
+            report = run(work)
+        figures = {**figures_of(report), "low": report.interval().low, "failed": float(report.failed)}
+        reports = self._request.config.stash.setdefault(_REPORTS, {})
+        reports[self._request.node.nodeid] = report
+        if broken := [f"{one} (it is {figures[one.figure]:.4g})" for one in limits if not one.holds(figures)]:
+            pytest.fail(_said(report, broken), pytrace=False)
+        return report
+
+    def _rows(self, data: "Rows") -> "Dataset":
+        from dspex.learning.evaluation import Dataset
+
+        if isinstance(data, Dataset):
+            return data
+        if isinstance(data, str | Path):
+            return Dataset.from_file(self._request.path.parent / data)
+        return Dataset.from_rows(data)
+
+    def _surroundings(self) -> Any:  # noqa: ANN401  # a context manager
+        from contextlib import nullcontext
+
+        import dspex
+
+        model = self._request.config.getoption("--dspex-model")
+        return nullcontext() if model is None else dspex.context(model=model)
+
+
+def _said(report: "Report", broken: Sequence[str]) -> str:
+    from dspex.learning.evaluation.writing import to_text
+
+    worst = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))[:WORST]
+    lines = [f"this does not hold: {', '.join(broken)}", to_text({report.dataset: report})]
+    for row in worst:
+        became = row.error or f"{dict(row.scores)} for {dict(row.outputs or {})}"
+        lines.append(f"row {row.index}: {dict(row.example)} -> {became}")
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def dspex_eval(request: pytest.FixtureRequest) -> Evaluation:
+    """Evaluate programs: `dspex_eval(program, "rows.csv", must=["exact_match>=0.85", "p95<2s"])`.
+
+    The model is that of `--dspex-model`, else what the test itself sets. All reports are shown at the end of the run.
+    """
+    return Evaluation(request)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show a table of all evaluations of the run."""
+    reports = terminalreporter.config.stash.get(_REPORTS, {})
+    if not reports:
+        return
+    from dspex.learning.evaluation.writing import to_text
+
+    terminalreporter.section("dspex evaluations")
+    terminalreporter.write_line(to_text(reports))

@@ -1,0 +1,75 @@
+"""The plugin, in pytest runs of its own within this process."""
+
+import pytest
+
+# what is imported in an inner run is forgotten after it, so all of it is imported here
+
+pytest_plugins = ["pytester"]
+
+SUITE = """
+import dspex
+from dspex.testing import ScriptedModel
+
+ROWS = [{"question": f"q{n}", "answer": "yes" if n else "no"} for n in range(4)]
+YES = ScriptedModel("[[ ## answer ## ]]\\nyes")
+program = dspex.Predict("question -> answer", model=YES)
+
+def test_good(dspex_eval):
+    assert dspex_eval(program, ROWS, must=["exact_match>=0.75", "p95<60s", "low>=0.1"]).mean == 0.75
+
+def test_bad(dspex_eval):
+    dspex_eval(program, ROWS, must=["exact_match>=0.9", "low>=0.9"])
+
+def test_from_a_file(dspex_eval):
+    assert dspex_eval(program, "rows.csv", repeats=2, must=["exact_match>=1"]).repeats == 2
+
+def test_failing_rows(dspex_eval):
+    broken = dspex.Predict("question -> answer: int", model=YES)
+    dspex_eval(broken, ROWS)
+
+def test_failing_rows_are_allowed(dspex_eval):
+    broken = dspex.Predict("question -> answer: int", model=YES)
+    assert dspex_eval(broken, ROWS, must=["failed<=4"]).failed == 4
+"""
+
+
+@pytest.fixture
+def suite(pytester):
+    pytester.makepyfile(test_program=SUITE)
+    pytester.makefile(".csv", rows="question,answer\na,yes\n")
+    return pytester
+
+
+def test_thresholds_decide_and_say_what_did_not_hold(suite):
+    result = suite.runpytest_inprocess("-p", "no:randomly", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, failed=2)
+    text = result.stdout.str()
+    assert "this does not hold: exact_match>=0.9 (it is 0.75), low>=0.9 (it is 0.3006)" in text
+    assert "row 0: {'question': 'q0', 'answer': 'no'} -> {'exact_match': 0.0} for {'answer': 'yes'}" in text
+    assert "this does not hold: failed<=0 (it is 4)" in text
+    assert "dspex evaluations" in text
+    assert "test_program.py::test_good" in text
+
+
+def test_a_limit_that_cannot_be_read_is_an_error(pytester):
+    pytester.makepyfile(SUITE + "\ndef test_it(dspex_eval):\n    dspex_eval(program, ROWS, must=['fast'])\n")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_it")
+    assert "is no limit" in result.stdout.str()
+    assert result.ret == 1
+
+
+def test_the_model_of_the_option_is_taken(pytester):
+    pytester.makepyfile(
+        "import dspex\n"
+        "def test_it(dspex_eval):\n"
+        "    dspex_eval(dspex.Predict('question -> answer'), [{'question': 'q', 'answer': 'a'}])\n"
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--dspex-model", "http://127.0.0.1:9/v1#none")
+    assert "failed<=0 (it is 1)" in result.stdout.str()
+
+
+def test_without_evaluations_nothing_is_added(pytester):
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert "dspex" not in result.stdout.str().partition("collected")[2]
