@@ -48,6 +48,7 @@ class Settings:
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
     `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir` holds one.
     `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
+    `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
@@ -56,7 +57,6 @@ class Settings:
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
     `optimization_limit` are how many run at once in all workers together (0: no limit).
-
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
@@ -70,6 +70,7 @@ class Settings:
     model: str | None = None
     adapter: str | None = None
     database_url: Secret | None = None
+    domain: str | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -189,6 +190,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
     "database_url": _postgres,
+    "domain": _text,
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,
