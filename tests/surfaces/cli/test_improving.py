@@ -52,7 +52,8 @@ def optimize(capsys: pytest.CaptureFixture[str], model: str, *more: str) -> Any:
     pytest.importorskip("optuna")
     return call(
         capsys, "optimize", f"{_name(Path.cwd())}.py:answer", "rows.csv",
-        "--where", "split=train", "--test", "split=test", "--optimizer", "joint", "--trials", "10", "--model", model, "--seed", "1", *more,
+        "--where", "split=train", "--test", "split=test",
+        "--optimizer", "joint", "--trials", "10", "--model", model, "--seed", "1", *more,
     )  # fmt: skip
 
 
