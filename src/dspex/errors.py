@@ -25,7 +25,9 @@ DspexError
             CircuitOpenError
             RestartLimitError
         BudgetError
+            DeadlineError
         CheckError
+        UnavailableError
     ActionError
         InvalidError
         NotFoundError
@@ -250,10 +252,23 @@ class BudgetError(ExecutionError):
     code = "budget"
 
 
+class DeadlineError(BudgetError):
+    """The deadline of the call passed before its answer came."""
+
+    code = "deadline"
+
+
 class CheckError(ExecutionError):
     """An `Assert` of a program still does not hold after its predictor was asked again."""
 
     code = "check"
+
+
+class UnavailableError(ExecutionError):
+    """This process takes no new work, because it is being stopped; another one, or this one later, will."""
+
+    code = "unavailable"
+    is_retryable = True
 
 
 class ActionError(DspexError):

@@ -4,6 +4,7 @@ A flag of the command line decides over the environment, the environment over `d
 """
 
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
@@ -45,22 +46,31 @@ class Settings:
 
     `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
+    `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir` holds one.
     `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
+    `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
     at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
     that has dspy, where it is not this one.
-    `secret_key` is the server's own key (only from the environment); without it, a file in `state_dir` holds one.
+
+    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
+    `optimization_limit` are how many run at once in all workers together (0: no limit).
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
     KiB and calls.
+
+    Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
+    root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
+    Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     """
 
     model: str | None = None
     adapter: str | None = None
     database_url: Secret | None = None
+    domain: str | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -73,14 +83,22 @@ class Settings:
     workers: int = 2
     dspy_workers: int = 2
     worker_memory_mb: int = 0
+    job_concurrency: int = 4
+    evaluation_limit: int = 0
+    optimization_limit: int = 0
     keys: Mapping[str, Secret] = field(default_factory=dict)
-    secret_key: Secret | None = None
+    secret_key: Secret | None = field(default=None)
     auth: str = "auto"
     allowed_hosts: str = ""
     request_timeout: int = 300
     request_kib: int = 4096
     requests_per_minute: int = 6000
     concurrency: int = 128
+    store_inputs: bool = True
+    redact: str | None = None
+    redact_patterns: tuple[str, ...] = ()
+    keep_days: int = 0
+    keep_count: int = 0
 
 
 class _UnfitError(ValueError):
@@ -136,6 +154,30 @@ def _postgres(value: object) -> Secret:
     return Secret(str(value))
 
 
+def _function(value: object) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
+        raise _UnfitError("module:function, such as privacy:redact")
+    return text
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list):
+        raise _UnfitError("a regular expression, or a list of them")
+    for pattern in given:
+        try:
+            re.compile(_text(pattern))
+        except re.error as error:
+            raise _UnfitError(f"a regular expression ({error})") from None
+    return tuple(given)
+
+
+def _long(value: object) -> Secret:
+    if len(str(value)) < 32:
+        raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
+    return Secret(str(value))
+
+
 def _interpreter(value: object) -> str:
     """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
     found = shutil.which(str(Path(_text(value)).expanduser()))
@@ -148,6 +190,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
     "database_url": _postgres,
+    "domain": _text,
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,
@@ -160,12 +203,21 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "workers": _number(1, 256),
     "dspy_workers": _number(1, 256),
     "worker_memory_mb": _number(0, 1 << 20),
+    "job_concurrency": _number(1, 256),
+    "evaluation_limit": _number(0, 1 << 16),
+    "optimization_limit": _number(0, 1 << 16),
+    "secret_key": _long,
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,
-    "request_timeout": _number(1, 1_000_000),
-    "request_kib": _number(1, 1_000_000),
-    "requests_per_minute": _number(1, 1_000_000_000),
-    "concurrency": _number(1, 1_000_000),
+    "request_timeout": _number(1, 86_400),
+    "request_kib": _number(1, 1 << 20),
+    "requests_per_minute": _number(1, 1 << 30),
+    "concurrency": _number(1, 1 << 20),
+    "store_inputs": _flag,
+    "redact": _function,
+    "redact_patterns": _patterns,
+    "keep_days": _number(0, 100_000),
+    "keep_count": _number(0, 1_000_000_000),
 }
 
 
@@ -188,9 +240,7 @@ def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path 
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    own = environment.get("DSPEX_SECRET_KEY")
-    given = {name: value for name, value in found.items() if value is not None}
-    settings = Settings(**given, keys=keys, secret_key=Secret(own) if own else None)
+    settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
     return _expanded(settings, environment)
 
 

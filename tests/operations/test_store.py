@@ -95,8 +95,8 @@ def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
             await store.write(*map(Insert, rows))
             driver, threads = store._database.driver, []
             driver._read_seconds = -1.0  # no time at all
-            reading = driver._read
-            driver._read = lambda question: threads.append(threading.get_ident()) or reading(question)
+            reading = driver._long_read
+            driver._long_read = lambda question: threads.append(threading.get_ident()) or reading(question)
             assert await store.count(SIGNATURE, {"instructions": "y"}) == 0
             assert len(threads) == 1
             assert threads[0] != threading.get_ident()

@@ -26,6 +26,7 @@ def _server_key(settings: Settings) -> bytes:
     file = settings.state_dir / FILE
     try:
         if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
             _make(file)
         return file.read_bytes()
     except OSError as error:

@@ -1,25 +1,29 @@
 """The services that every surface uses, and their life."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.ids import ids_after
+from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
 from dspex.bootstrap.keys import stored_keys, vault_of
-from dspex.bootstrap.opening import database_of, prepare
+from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
+from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
 from dspex.operations.resources.keyring import KeyRing
-from dspex.operations.storage import HEAD, Database, SQLStore, revision
+from dspex.operations.resources.retention import Retention
+from dspex.operations.storage import HEAD, Database, SQLFigures, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -27,9 +31,10 @@ from dspex.telemetry import Observer, Silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface needs, ready to use. `database` says where it is, without its password.
+    """Everything that a surface needs, ready to use.
 
-    `examine` gives the reasons not to send requests here.
+    `data` is the database, and `database` says where it is, without its password. `examine` gives the reasons not to
+    send requests here. `retention` deletes what is too old.
     """
 
     settings: Settings
@@ -37,8 +42,10 @@ class Services:
     context: RunContext
     backends: Backends
     database: str
+    data: Database
     keys: KeyRing
     examine: Callable[[], Awaitable[list[str]]]
+    retention: Retention
 
 
 @asynccontextmanager
@@ -51,10 +58,7 @@ async def open_services(
     clock: Clock | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the database, and close it at the end.
-
-    An embedded one (its folder is made, and announced by `say`) is brought to the current schema; a PostgreSQL one has
-    to have it.
+    """Open the database (see `prepare`; a new folder is announced by `say`), and close it at the end.
 
     Args:
         settings: what was set from outside.
@@ -71,41 +75,57 @@ async def open_services(
     time = clock or SystemClock()
     resolver = ModelResolver(settings)
     database = database_of(settings, say=say)
-    try:
-        await prepare(database, say=say)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.aclose)
+        stack.push_async_callback(resolver.aclose)
+        domain = domain_of(settings, code)
+        await prepare(database, domain=domain, say=say)
         wakes = Wakes()
-        store = AnnouncingStore(SQLStore(database), wakes)
-        feed = StoredFeed(store, wakes, clock=time, new_id=new_id)
+        store = AnnouncingStore(SQLStore(database, domain), wakes)
+        ids = await ids_after(store)
+        feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = _context(resolver, observer=observer, clock=time)
-        async with open_backends(settings, code=code, observer=observer, serves=serves) as backends:
-            floor = Floor(
-                store=store,
-                executor=Executor(store, backends=backends, context=context, clock=time, new_id=new_id),
-                backends=backends,
-                clock=time,
-                new_id=new_id,
-                feed=feed,
-                code=code,
-                vault=vault,
-            )
-            yield Services(
-                settings=settings,
-                operations=Operations(floor),
-                context=context,
-                backends=backends,
-                database=database.shown,
-                keys=KeyRing(store, vault, clock=time),
-                examine=lambda: _examine(database),
-            )
-    finally:
-        await resolver.aclose()
-        await database.aclose()
+        context = _context(settings, resolver, observer=observer, clock=time)
+        opened = open_backends(settings, code=code, observer=observer, serves=serves)
+        backends = await stack.enter_async_context(opened)
+        figures, keeping = SQLFigures(database), keeping_of(settings, code)
+        executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
+        retention = retention_of(settings, store, figures, clock=time)
+        await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
+        floor = Floor(
+            store=store,
+            executor=executor,
+            backends=backends,
+            clock=time,
+            new_id=ids,
+            feed=feed,
+            figures=figures,
+            code=code,
+            jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
+            vault=vault,
+        )
+        yield _services(floor, settings=settings, context=context, database=database, retention=retention)
 
 
-def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
-    settings = resolver.settings
+def _services(
+    floor: Floor, *, settings: Settings, context: RunContext, database: Database, retention: Retention
+) -> Services:
+    operations = Operations(floor)
+    return Services(
+        settings=settings,
+        operations=operations,
+        context=context,
+        backends=floor.backends,
+        database=database.shown,
+        data=database,
+        keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
+        examine=lambda: _examine(database),
+        retention=retention,
+    )
+
+
+def _context(settings: Settings, resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
     return RunContext(
         model=resolver(settings.model) if settings.model else None,
         adapter=adapter_named(settings.adapter),
@@ -113,6 +133,14 @@ def _context(resolver: ModelResolver, *, observer: Observer | None, clock: Clock
         models=resolver,
         records_payloads=True,
         clock=clock,
+    )
+
+
+def job_policy(settings: Settings) -> JobPolicy:
+    """Return how jobs are run under these settings."""
+    limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
+    return JobPolicy(
+        concurrency=settings.job_concurrency, limits={name: limit for name, limit in limits.items() if limit}
     )
 
 

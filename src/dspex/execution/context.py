@@ -16,7 +16,7 @@ import msgspec
 import uuid_utils
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import BudgetError, ConfigurationError
+from dspex.errors import ConfigurationError, DeadlineError
 from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.execution.clients import LanguageModel
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
@@ -169,12 +169,12 @@ class RunContext:
         """Refuse to go on after the deadline, or once cancelled.
 
         Raises:
-            BudgetError: the deadline has passed.
+            DeadlineError: the deadline has passed.
         """
         if self.cancellation is not None and self.cancellation.is_cancelled:
             raise asyncio.CancelledError
         if self.deadline is not None and self.clock.monotonic_ns() >= self.deadline:
-            raise BudgetError("the deadline of this run has passed; nothing more is sent", limit="time")
+            raise DeadlineError("the deadline of this run has passed; nothing more is sent", limit="time")
 
     def model_for(self, own: LanguageModel | str | None) -> LanguageModel:
         """Return a module's own model, else this context's.
@@ -370,7 +370,7 @@ async def guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Pr
     """Make one call under the deadline and the cancellation of `context`.
 
     Raises:
-        BudgetError: the deadline came before the answer.
+        DeadlineError: the deadline came before the answer.
     """
     context.check()
     inside = replace(context, is_guarded=True)
@@ -387,4 +387,4 @@ async def guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Pr
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise BudgetError("the deadline of this run has passed before its answer came", limit="time") from None
+            raise DeadlineError("the deadline of this run has passed before its answer came", limit="time") from None

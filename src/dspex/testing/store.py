@@ -202,6 +202,25 @@ class StoreContract:
 
         self.run(test)
 
+    def test_an_update_may_expect_values(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            rows = [event(), event(program_id=new_id())]
+            await store.write(*map(Insert, rows))
+
+            def moved(row: EventRecord, **expected: Any) -> Update:  # noqa: ANN401
+                return Update(resource=EVENT, id=row.id, values={"program_id": rows[0].id}, expected=expected)
+
+            with pytest.raises(ConflictError, match="has changed meanwhile"):
+                await store.write(moved(rows[0], program_id=new_id()), moved(rows[1]))
+            with pytest.raises(ConflictError, match="has changed meanwhile"):
+                await store.write(moved(rows[1], program_id=None))
+            assert (await store.select(EVENT, Query(oldest_first=True))) == rows
+            await store.write(moved(rows[0], program_id=None, topic="execution"))
+            await store.write(moved(rows[1], program_id=rows[1].program_id))
+            assert await store.count(EVENT, {"program_id": rows[0].id}) == 2
+
+        self.run(test)
+
     def test_of_many_who_take_one_step_exactly_one_does(self) -> None:
         async def test(store: Store, other: Store) -> None:
             row = signature()

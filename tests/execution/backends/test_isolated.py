@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import BudgetError, WorkerLostError, WorkerTimeoutError
-from dspex.execution.backends import IsolatedBackend
+from dspex.execution.backends import IsolatedBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
@@ -70,5 +70,28 @@ def test_the_error_of_the_model_is_the_error_of_the_run():
         with pytest.raises(BudgetError) as caught:
             await backend.execute_program(handle, {"question": "?"}, RunContext(model=ScriptedModel(error)))
         assert caught.value is error
+
+    with_isolated(test)
+
+
+def test_trace_and_stream_show_what_a_run_in_this_process_shows():
+    async def shown(backend):
+        model = answering({"query": "q", "answer": 7, "sure": True}, capabilities=["streaming"])
+        handle, events = await backend.create_program(program("TwoSteps")), []
+
+        async def emit(event):
+            events.append(event)
+
+        prediction = await backend.execute_program(handle, {"question": "?"}, RunContext(model=model, emit=emit))
+        spans = prediction.trace.spans
+        names = {span.span_id: (span.kind, span.name, span.path) for span in spans if span.kind != "backend"}
+        return events, sorted((*names[one.span_id], names.get(one.parent_id)) for one in spans if one.span_id in names)
+
+    async def test(backend, context):
+        events, spans = await shown(backend)
+        expected_events, expected_spans = await shown(NativeBackend(code=CodeRoot(FOLDER)))
+        assert spans == expected_spans
+        assert events == expected_events
+        assert {type(event).__name__ for event in events} == {"Status", "FieldDelta"}
 
     with_isolated(test)

@@ -56,7 +56,7 @@ class Parent:
 
 class TestParent(LanguageModelContract):
     def make(self) -> LanguageModel:
-        return ParentModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]})
+        return ParentModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]}, {})
 
 
 def test_the_answers_of_a_search_keep_tool_calls_over_its_lives(go):

@@ -11,6 +11,7 @@ from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.remote import Answerer, about, model_of
+from dspex.execution.backends.telling import Telling
 from dspex.execution.context import ADAPTERS, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
@@ -24,8 +25,8 @@ HOST = Path(__file__).parent / "native_host.py"
 class IsolatedBackend:
     """Runs native programs in workers of this interpreter; models answer in this process, keys stay here.
 
-    Owned by one event loop; `async with` starts and ends its workers. The trace holds the model calls and the
-    backend's span; the spans of modules stay in the worker.
+    Owned by one event loop; `async with` starts and ends its workers. The trace is that of a run in this process, below
+    the backend's span; streaming shows what it would show here.
     """
 
     name = "isolated"
@@ -86,15 +87,19 @@ class IsolatedBackend:
             "model": about(model),
             "adapter": _named(context),
             "seed": context.seed,
+            "stream": context.emit is not None,
         }
         run = context.run or Run(context.observer, context.clock, {})
         first = len(run.spans)
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
-        answerer = Answerer(context=context, span=span, model=model)
+        telling = None if context.emit is None else Telling(context.emit)
+        answerer = Answerer(context=context, span=span, model=model, telling=telling)
         try:
             answer = await self._pool.call(
                 "execute_program", args, seconds=self._seconds, caller=answerer, program=loading
             )
+            if telling is not None:
+                await telling.flush()
             outputs = program.signature.validate_outputs(answer["outputs"])
         except BaseException as error:
             span.end(error=error)

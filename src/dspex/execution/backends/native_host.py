@@ -4,55 +4,89 @@ Loaded by path in a worker whose interpreter has dspex; nothing in the parent im
 """
 
 import asyncio
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dspex.clock import SystemClock
-from dspex.execution.backends.backend import Handle
-from dspex.execution.backends.native import NativeBackend
-from dspex.execution.clients import Capability, Emit, Request, Response
-from dspex.execution.context import RunContext, adapter_named
-from dspex.execution.modules import CodeRoot
+from dspex.errors import NotFoundError
+from dspex.execution.clients import Capability, Request, Response
+from dspex.execution.context import OpenSpan, Run, RunContext, adapter_named
+from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.language.programs import Program
+from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
+from dspex.telemetry import Silent, Status, StreamEvent
+
+Fields = dict[str, dict[str, str]]
+LIMIT = 256  # spans of one call; a program that loops must not fill the reply
+_asking: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_asking", default=(None, ""))
+
+
+class LocalRun(Run):
+    """The record of a run in a worker. The spans of model calls are the parent's; here is known which module asks."""
+
+    __slots__ = ()
+
+    def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> OpenSpan:
+        """Begin a span; see `Run.begin`."""
+        if kind == "model":
+            _asking.set((parent_id, path))
+        return super().begin(kind, name, parent_id=parent_id, path=path)
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """Return the spans as the parent takes them."""
+        return [_told(span) for span in self.spans if span.kind != "model"][-LIMIT:]
+
+
+def _told(span: Span) -> tuple[Any, ...]:
+    attributes = plain(span.attributes)
+    times = (span.start_ns, span.end_ns)
+    return (span.span_id, span.parent_id, span.kind, span.name, span.path, *times, span.error, attributes)
 
 
 class ParentModel:
     """The parent's model, as a program in a worker sees it. It lives for one call."""
 
-    def __init__(self, call: Any, about: dict[str, Any], *, own: str | None = None) -> None:  # noqa: ANN401
-        """Take the call that the program runs for, what the model is, and its model string if a module has its own."""
+    def __init__(self, call: Any, about: dict[str, Any], fields: Fields, *, own: str | None = None) -> None:  # noqa: ANN401
+        """Take the call that the program runs for, and what the model is.
+
+        Args:
+            call: the runtime's.
+            about: name and capabilities.
+            fields: the output fields of predictors by path, where somebody listens.
+            own: the model string of a module that has its own.
+        """
         self._own = own
         self.name: str = about["name"]
-        self.capabilities: frozenset[Capability] = frozenset(about["capabilities"])
+        self.capabilities: frozenset[Capability] = frozenset(about["capabilities"]) - {"streaming"}
         self._call = call
+        self._fields = fields
 
     async def complete(self, request: Request) -> Response:
-        """Ask the parent."""
-        asked = {"request": msgspec.to_builtins(request), "model": self._own}
+        """Ask the parent, which streams to its own listener."""
+        span, path = _asking.get()
+        asked: dict[str, Any] = {"request": msgspec.to_builtins(request), "model": self._own}
+        asked |= {"span": span, "path": path}
+        if path in self._fields:
+            asked["fields"] = self._fields[path]
         answer = await asyncio.to_thread(self._call.callback, "complete", asked)
         return msgspec.convert(answer, Response)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Ask the parent, whose answer comes in one piece."""
-        response = await self.complete(request)
-        await emit(response.text)
-        return response
 
     async def aclose(self) -> None:
         """Do nothing: the parent owns the model."""
 
 
 class NativeHost:
-    """A native backend behind the commands of a worker."""
+    """Native programs behind the commands of a worker."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         """Take the code root, where there is one."""
         folder = config.get("code")
-        code = CodeRoot(Path(folder["folder"]), folder["name"]) if folder else None
-        self._backend = NativeBackend(code=code)
+        self._code = CodeRoot(Path(folder["folder"]), folder["name"]) if folder else None
+        self._modules: dict[str, Module] = {}
         self.commands = {
             "create_program": self._create,
             "execute_program": self._execute,
@@ -64,22 +98,55 @@ class NativeHost:
         return {"host": "native"}
 
     def _create(self, call: Any, args: dict[str, Any]) -> str:  # noqa: ANN401
-        return asyncio.run(self._backend.create_program(Program.from_dict(args["program"])))
+        program = Program.from_dict(args["program"])
+        if program.content_hash not in self._modules:
+            self._modules[program.content_hash] = build(program, code=self._code)
+        return program.content_hash
 
     def _execute(self, call: Any, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+        module, clock = self._modules.get(args["handle"]), SystemClock()
+        if module is None:
+            raise NotFoundError(f"this worker holds no program {args['handle']!r}; create it first")
+        run = LocalRun(Silent(), clock, {id(part): path for path, part in module.named_modules()})
+        fields: Fields | None = _fields(module) if args.get("stream") else None
+
+        async def emit(event: StreamEvent) -> None:
+            if isinstance(event, Status) and event.state != "again":  # the rest the parent sees for itself
+                call.emit("stream", {"path": event.path, "name": event.name, "state": event.state, "outputs": {}})
+
+        def model(own: str) -> ParentModel:
+            return ParentModel(call, call.callback("model", {"name": own}), fields or {}, own=own)
+
         context = RunContext(
-            model=ParentModel(call, args["model"]),
+            model=ParentModel(call, args["model"], fields or {}),
             adapter=adapter_named(args.get("adapter")),
-            models=lambda own: ParentModel(call, call.callback("model", {"name": own}), own=own),
+            models=model,
             seed=args.get("seed"),
-            clock=SystemClock(),
+            clock=clock,
+            run=run,
+            emit=None if fields is None else emit,
         )
-        prediction = asyncio.run(self._backend.execute_program(Handle(args["handle"]), args["inputs"], context))
+        try:
+            prediction = asyncio.run(_acall(module, context, args["inputs"]))
+        finally:
+            call.attach("spans", run.told())
         return {"outputs": {name: plain(value) for name, value in prediction.to_dict().items()}}
 
     def _delete(self, call: Any, args: dict[str, Any]) -> None:  # noqa: ANN401
-        if args["handle"] in asyncio.run(self._backend.list_programs()):
-            asyncio.run(self._backend.delete_program(Handle(args["handle"])))
+        self._modules.pop(args["handle"], None)
+
+
+async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:  # noqa: ANN401
+    return await module.acall(context, **inputs)
+
+
+def _fields(module: Module) -> Fields:
+    """Return the output fields of each predictor by path: wire name to name."""
+    return {
+        path: {field.wire_name: name for name, field in part.signature.output_fields.items()}
+        for path, part in module.named_modules()
+        if isinstance(part, Predict)
+    }
 
 
 def create(config: dict[str, Any]) -> NativeHost:

@@ -8,14 +8,17 @@ from typing import Any
 
 import msgspec
 
+from dspex.clock import SystemClock
 from dspex.errors import ConfigurationError, DefinitionError, ToolError, boundary
-from dspex.execution.clients import Capability, LanguageModel, Request, Response
+from dspex.execution.backends.telling import Telling
+from dspex.execution.clients import Capability, LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
-from dspex.language.records import Message
+from dspex.language.records import Message, Span, SpanKind
 from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
+_CLOCK = SystemClock()
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
 
 
@@ -45,7 +48,7 @@ def about(model: LanguageModel) -> dict[str, Any]:
 
 @dataclass(slots=True, kw_only=True)
 class Answerer:
-    """Answers the callbacks of one run, under that run's context: its model, its trace, its budget.
+    """Answers the callbacks of one run, under that run's context: its model, its trace, its budget, its listener.
 
     Nothing of a model but its name and abilities is known in the worker; keys stay here.
     """
@@ -56,15 +59,19 @@ class Answerer:
     tools: Tools = field(default_factory=dict)
     metric: Metric | None = None
     on_progress: Callable[[str, Any], None] = lambda _event, _data: None
+    telling: Telling | None = None
+    _inside: dict[int, int] = field(default_factory=dict)
 
     async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
         """Answer one callback."""
+        if self.telling is not None:
+            await self.telling.flush()
         match command:
             case "lm":
-                return await self._ask(_chat_request(args, self.context, self.model))
+                return await self._ask(_chat_request(args, self.context, self.model), args)
             case "complete":
                 model = self.model if args["model"] is None else self.context.model_for(args["model"])
-                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model))
+                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
             case "model":
                 return about(self.context.model_for(args["name"]))
             case "tool":
@@ -75,15 +82,48 @@ class Answerer:
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Pass an event on to the caller and the observer."""
-        self.on_progress(event, data)
+        """Take the spans of a run; pass any other event on to the caller and the observer."""
+        if event == "spans":
+            self._take_spans(data)
+            return
         shown = data if isinstance(data, dict) else {"data": data}
+        if event == "stream" and self.telling is not None:
+            self.telling.heard(self.place(str(shown.get("path", ""))), shown)
+        self.on_progress(event, data)
         self.context.say(
             Event(name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **shown})
         )
 
-    async def _ask(self, request: Request) -> dict[str, Any]:
-        response = await self._complete(request, self.model)
+    def _take_spans(self, data: Any) -> None:  # noqa: ANN401
+        try:
+            told = msgspec.convert(data, list[_Told])
+        except msgspec.ValidationError as error:
+            self.context.say(Event(name="log", message=f"the worker sent spans that are none: {error}"))
+            return
+        run = self.span.run
+        behind = run.clock.monotonic_ns() - _CLOCK.monotonic_ns()  # a clock of the caller's own may show another time
+        for one in told:
+            span = one.span(self, trace_id=run.trace_id, behind=behind)
+            run.spans.append(span)
+            run.observer.on_span(span)
+
+    def number(self, inner: int | None) -> int:
+        """Return the number in this trace of a span that the worker knows by a number of its own."""
+        if inner is None:
+            return self.span.id
+        if inner not in self._inside:
+            self._inside[inner] = self.span.run.begin("module", "", parent_id=None, path="").id
+        return self._inside[inner]
+
+    def place(self, inner: str) -> str:
+        """Return the path in the whole program of a module that the worker knows by its path in this part of it."""
+        outer = self.span.path
+        if inner in {"", "self"}:
+            return outer
+        return inner if outer in {"", "self"} else f"{outer}.{inner}"
+
+    async def _ask(self, request: Request, args: Mapping[str, Any]) -> dict[str, Any]:
+        response = await self._complete(request, self.model, args)
         usage = response.usage
         return {
             "text": response.text,
@@ -96,16 +136,17 @@ class Answerer:
             },
         }
 
-    async def _complete(self, request: Request, model: LanguageModel) -> Response:
-        span = self.span.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
+    async def _complete(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
+        parent, path = self.number(args.get("span")), self.place(args.get("path", ""))
+        span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
             span.inputs = payload(request.messages)
         try:
             self.context.check()
-            if self.context.budget is None:
+            if self.telling is None and self.context.budget is None:
                 response = await model.complete(request)
             else:
-                response = await ask_within(self.context.budget, model, request, emit=None)
+                response = await self._carefully(request, model, args)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -114,6 +155,19 @@ class Answerer:
             attributes={"finish_reason": response.finish_reason},
             outputs=payload(response.text) if self.context.records_payloads else None,
         )
+        return response
+
+    async def _carefully(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
+        told = None
+        if self.telling is not None and (fields := args.get("fields")):
+            told = await self.telling.reply(self.place(args["path"]), module=args["span"], fields=fields)
+        emit = None if told is None else told.take
+        if self.context.budget is None:
+            response = await ask(model, request, emit)
+        else:
+            response = await ask_within(self.context.budget, model, request, emit=emit)
+        if told is not None:
+            await told.end()
         return response
 
     async def _use(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -132,6 +186,36 @@ class Answerer:
             raise
         span.end()
         return answer
+
+
+class _Told(msgspec.Struct, frozen=True, array_like=True):
+    """A finished span as a worker tells it; its numbers are the worker's own."""
+
+    number: int
+    parent: int | None
+    kind: SpanKind
+    name: str
+    path: str
+    start_ns: int
+    end_ns: int
+    error: str | None = None
+    attributes: dict[str, object] = {}
+
+    def span(self, answerer: Answerer, *, trace_id: str, behind: int) -> Span:
+        """Return it as a span of the caller's trace."""
+        return Span(
+            trace_id=trace_id,
+            span_id=answerer.number(self.number),
+            parent_id=answerer.number(self.parent),
+            kind=self.kind,
+            name=self.name,
+            path=answerer.place(self.path),
+            start_ns=self.start_ns + behind,
+            end_ns=self.end_ns + behind,
+            status="ok" if self.error is None else "error",
+            error=self.error,
+            attributes=self.attributes,
+        )
 
 
 def _chat_request(args: Mapping[str, Any], context: RunContext, model: LanguageModel) -> Request:

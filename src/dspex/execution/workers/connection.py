@@ -46,6 +46,9 @@ _ERRORS: Mapping[str, type[DspexError]] = {
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
 
 
+_CHUNK = 1 << 17
+
+
 class Caller(Protocol):
     """Who made a request: answers what the child asks meanwhile and hears its events. Called on the request's loop."""
 
@@ -82,7 +85,7 @@ class _Pending:
     errors: dict[int, BaseException] = field(default_factory=dict)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Requests over one channel, any number at a time. Owned by one event loop.
 
     Every request ends: with its reply, at its deadline, or with the channel. A message that the protocol does not
@@ -103,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_broken = on_broken
         self._splitter = Splitter(limit)
+        self._place = memoryview(bytearray(_CHUNK))
         self._pending: dict[int, _Pending] = {}
         self._last = 0
         self._transport: asyncio.Transport | None = None
@@ -137,10 +141,14 @@ class Connection(asyncio.Protocol):
         """Fail everything that is pending."""
         self.fail(WorkerLostError("the worker ended"))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go: always the same place, because a new one for each read costs more than it."""
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from the child."""
         try:
-            for codec, payload in self._splitter.feed(data):
+            for codec, payload in self._splitter.feed(self._place[:nbytes]):
                 self._take(decode(codec, payload))
                 if self._broken is not None:
                     return

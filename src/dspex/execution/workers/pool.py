@@ -171,6 +171,7 @@ class Pool:
             self._breaker.succeeded()
             return answer
         finally:
+            self._last_used = self._clock.monotonic_ns() / 1e9
             self._breaker.done(is_probe=is_probe)
 
     async def _on(
@@ -198,6 +199,11 @@ class Pool:
         """Let no worker count as having the program any more."""
         for worker in self._workers:
             worker.loaded.discard(handle)
+
+    def recycle(self, why: str) -> None:
+        """Replace every worker by a new one; calls under way end undisturbed, later ones wait for the new workers."""
+        for worker in self._workers:
+            worker.drain(why)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -276,7 +282,6 @@ class Pool:
         return min(free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None)
 
     async def _lease(self, handle: str, ends: float | None) -> Worker:
-        self._last_used = self._clock.monotonic_ns() / 1e9
         worker = self._choose(handle) if not len(self._queue) else None
         if worker is not None:
             worker.reserve()

@@ -39,7 +39,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
-    """The spans of one run in the order in which they ended; the root comes last."""
+    """The spans of one run in the order in which they ended; the root comes last.
+
+    Those of modules in a worker are told together, when its part of the run has ended.
+    """
 
     trace_id: str = ""
     spans: tuple[Span, ...] = ()

@@ -3,9 +3,28 @@
 It knows no domain work, and nothing of storage. DBOS is known to `tickets` alone and imported when a worker starts.
 """
 
+from dspex.operations.jobs.attendant import Attendant, WorkerProcess
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.inline import InlineEngine
 from dspex.operations.jobs.policy import JobPolicy
+from dspex.operations.jobs.queued import QueuedJobs
 from dspex.operations.jobs.runner import Runner
+from dspex.operations.jobs.survey import Survey
+from dspex.operations.jobs.sweeper import Sweeper
+from dspex.operations.jobs.worker import Worker, WorkerConfig
 
-__all__ = ["Done", "Handler", "InlineEngine", "JobPolicy", "JobRun", "Runner"]
+__all__ = [
+    "Attendant",
+    "Done",
+    "Handler",
+    "InlineEngine",
+    "JobPolicy",
+    "JobRun",
+    "QueuedJobs",
+    "Runner",
+    "Survey",
+    "Sweeper",
+    "Worker",
+    "WorkerConfig",
+    "WorkerProcess",
+]

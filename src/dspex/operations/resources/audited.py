@@ -19,7 +19,7 @@ _UNTOLD = {"created_at", "updated_at"}
 class AuditedStore:
     """A store for one actor and one action: each change of an audited resource is written with its audit entry."""
 
-    def __init__(
+    def __init__(  # the collaborators of every write
         self,
         store: Store,
         *,
@@ -27,8 +27,10 @@ class AuditedStore:
         action: str,
         clock: Clock,
         new_id: Callable[[], UUID],
+        written: Callable[[Sequence[Change]], None] = lambda _changes: None,
     ) -> None:
-        """Take the store behind it, who acts, and by which action."""
+        """Take the store behind it, who acts, and by which action; `written` hears of what was committed."""
+        self._written = written
         self._store = store
         self._actor = actor
         self._action = action
@@ -55,6 +57,7 @@ class AuditedStore:
         """Make all changes and their audit entries in one transaction; see `Store.write`."""
         entries = [entry for change in changes if (entry := await self._entry(change)) is not None]
         await self._store.write(*changes, *map(Insert, entries))
+        self._written(changes)
 
     async def _entry(self, change: Change) -> AuditEntry | None:
         if isinstance(change, Insert):

@@ -1,31 +1,52 @@
 """One execution from end to end: load, validate, record, run, validate, record."""
 
 import asyncio
-import dataclasses
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from dspex.clock import Clock
-from dspex.errors import DspexError, ExecutionError, InvalidError, NotFoundError, boundary, shorten
+from dspex.errors import (
+    ConflictError,
+    DspexError,
+    ExecutionError,
+    FieldError,
+    InvalidError,
+    NotFoundError,
+    StorageError,
+    boundary,
+)
 from dspex.execution.backends import Backends, Choice
-from dspex.execution.context import RunContext
+from dspex.execution.context import RunContext, guarded
 from dspex.language.programs import Program
-from dspex.language.records import Prediction
-from dspex.language.signatures import Signature
-from dspex.language.signatures.codec import plain
-from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
-from dspex.operations.resources.ports import Insert, Store, Update
-from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.language.records import Prediction, Span
+from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.resources.keeping import Keeping
+from dspex.operations.resources.owners import owner_of_this_process
+from dspex.operations.resources.ports import Change, Query, Store
+from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.recording import Asked, Recorder, hash_of, json_ready, trace_of
+from dspex.operations.resources.remembering import Remembered
+from dspex.operations.resources.running import Run, Runs, inside, parent
+from dspex.operations.resources.stages import Stages
+from dspex.telemetry import Event, Observer
+
+PLAIN = Asked()
+WAIT = 30.0
+_LOOK = 0.1
+_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class Executor:
-    """Runs stored programs. Each call leaves exactly one execution behind, whatever happens in it."""
+    """Runs stored programs. Each call leaves exactly one execution behind, whatever happens in it.
 
-    def __init__(
+    An execution is two transactions: running, and ended. `runs` are those under way in this process.
+    """
+
+    def __init__(  # the collaborators of everything that runs
         self,
         store: Store,
         *,
@@ -33,14 +54,16 @@ class Executor:
         context: RunContext,
         clock: Clock,
         new_id: Callable[[], UUID],
+        keeping: Keeping | None = None,
     ) -> None:
         """Take the collaborators; `context` holds the model for programs that name none."""
         self._store = store
-        self._backends = backends
         self._context = context
         self._clock = clock
-        self._new_id = new_id
-        self._values: dict[UUID, Program] = {}
+        self.owner = owner_of_this_process(new_id)
+        self.runs = Runs(clock)
+        self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=keeping or Keeping())
+        self._remembered = Remembered(store, backends=backends, clock=clock)
 
     async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`.
@@ -48,124 +71,271 @@ class Executor:
         Raises:
             NotFoundError: it has none yet.
         """
-        found = await self._store.get(PROGRAM_VERSION, id=program.current_version_id)
-        if found is None:
-            raise NotFoundError(f"program {program.name!r} has no version; it is {program.status}")
-        return found
+        return await self._remembered.version(program)
 
     async def value_of(self, program: ProgramRecord) -> Program:
         """Return the current version of `program` as the value that runs; versions never change, so they are kept."""
-        key = program.current_version_id
-        if key is None or key not in self._values:
-            version = await self.version_of(program)
-            data = {"definition": version.definition, "assignment": version.assignment}
-            self._values[version.id] = Program.from_dict(data)
-            return self._values[version.id]
-        return self._values[key]
+        return await self._remembered.value(program)
 
-    async def execute(
-        self, program: ProgramRecord, inputs: Mapping[str, Any], *, backend: str | None = None
-    ) -> ExecutionRecord:
-        """Run `program` once, on `backend` where one is asked for; see `Operations.execute_program`."""
+    async def program_of(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
+        """Return a program by id or name, as it was at most half a second ago."""
+        return await self._remembered.program(workspace, key)
+
+    def written(self, changes: Sequence[Change]) -> None:
+        """Hear of what was changed in this process."""
+        self._remembered.written(changes)
+
+    async def execute(self, program: ProgramRecord, inputs: Mapping[str, Any], asked: Asked = PLAIN) -> ExecutionRecord:
+        """Run `program` once; see `Operations.execute_program`."""
+        self.runs.admit()
+        stages = Stages(self._clock)
         PROGRAM.step("execute", program.status)
-        value = await self.value_of(program)
-        choice = self._backends.choose(value, stored=program.backend, asked=backend)
+        choice = await self._remembered.choice(program, asked.backend)
+        stages.enter("input_validation")
+        about: dict[str, Any] = {"backend": choice.name, "parent_id": None if (above := parent()) is None else above.id}
+        if asked.idempotency_key is not None:
+            about["inputs_hash"] = hash_of(program, inputs)
+        signature = choice.program.signature
         try:
-            validated = value.signature.validate_inputs(inputs)
+            validated = signature.validate_inputs(inputs)
         except InvalidError as error:
-            refused = self._record(program, _json_ready(inputs), choice)
-            failed = self._ended(refused, error=error)
-            await self._store.write(Insert(failed), self._counted(program, failed))
-            raise InvalidError(error.message, errors=error.fields, execution_id=str(failed.id)) from None
-        running = self._record(program, value.signature.input_validator.dump(validated), choice)
-        await self._store.write(Insert(running))
-        return await self._run(program, running, choice=choice, inputs=validated)
-
-    async def _run(
-        self, program: ProgramRecord, running: ExecutionRecord, *, choice: Choice, inputs: Mapping[str, Any]
-    ) -> ExecutionRecord:
+            return await self._refused(program, inputs, asked, stages=stages, error=error, about=about)
+        opened = self.recorder.opened(
+            program, signature.input_validator.dump(validated), asked, stages=stages.told(), **about
+        )
+        run = self.runs.begin(opened.id)
         try:
-            with boundary(ExecutionError, f"program {program.name!r} failed"):
-                handle = await choice.backend.create_program(choice.program)
-                prediction = await choice.backend.execute_program(handle, inputs, self._context)
-            ended = self._ended(running, prediction=prediction, signature=choice.program.signature)
-        except DspexError as error:
-            ended = self._ended(running, error=error)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._close(program, self._ended(running, error=None)))
+            if (known := await self._open(program, opened, asked)) is not None:
+                return known
+            return await _Work(self, run, opened, choice=choice, stages=stages).done(validated, asked.timeout)
+        finally:
+            self.runs.end(run)
+
+    async def cancel(self, found: ExecutionRecord, *, actor: str) -> None:
+        """Record an execution as cancelled and stop it, here at once, in another process within a second.
+
+        Raises:
+            ConflictError: it has ended.
+        """
+        await self._store.write(*self.recorder.stopped(found, "cancelled", actor=actor))
+        self.runs.stop(found.id, "cancel")
+
+    async def watch(self) -> None:
+        """Stop what runs here and was cancelled or given up elsewhere; called twice a second."""
+        ids = self.runs.older_than(_LOOK)
+        for start in range(0, len(ids), 200):
+            where = {"id": tuple(ids[start : start + 200]), "status": ("cancelled", "interrupted")}
+            for key in await self.statuses(where):
+                self.runs.stop(key, "cancel")
+
+    async def statuses(self, where: Mapping[str, Any]) -> Mapping[UUID, str]:
+        """Return the status of each execution that equals `where`."""
+        rows = await self._store.select(EXECUTION, Query(where=where, limit=200))
+        return {row.id: row.status for row in rows}
+
+    async def _refused(  # what is known of a call whose inputs do not fit
+        self,
+        program: ProgramRecord,
+        inputs: Mapping[str, Any],
+        asked: Asked,
+        *,
+        stages: Stages,
+        error: InvalidError,
+        about: Mapping[str, Any],
+    ) -> ExecutionRecord:
+        """Record a call whose inputs do not fit, and raise what is wrong with them."""
+        opened = self.recorder.opened(program, json_ready(inputs), asked, stages=stages.told("failed"), **about)
+        failed = replace(opened, **self.recorder.timed(opened, status="failed", error=error.to_dict()))
+        if (known := await self._open(program, failed, asked)) is not None:
+            return known
+        raise InvalidError(error.message, errors=error.fields, execution_id=str(failed.id)) from None
+
+    async def _open(self, program: ProgramRecord, opened: ExecutionRecord, asked: Asked) -> ExecutionRecord | None:
+        """Record the beginning; or return the execution that an earlier call with the same key made."""
+        try:
+            await self._store.write(*self.recorder.opening(program, opened, action=asked.action))
+        except ConflictError:
+            if (known := await self._of_key(opened)) is not None:
+                return await self._repeated(known, opened, within=asked.timeout or WAIT)
+            self._remembered.forget(program.id)
+            fresh = await self._store.get(PROGRAM, id=program.id)
+            if fresh is not None:
+                PROGRAM.step("execute", fresh.status)
             raise
-        await self._close(program, ended)
+        return None
+
+    async def _of_key(self, opened: ExecutionRecord) -> ExecutionRecord | None:
+        if opened.idempotency_key is None:
+            return None
+        key = {"workspace": opened.workspace, "idempotency_key": opened.idempotency_key}
+        return await self._store.get(EXECUTION, **key)
+
+    async def _repeated(self, known: ExecutionRecord, opened: ExecutionRecord, *, within: float) -> ExecutionRecord:
+        """Return what the first call made of it, once it has ended."""
+        if known.inputs_hash != opened.inputs_hash:
+            raise ConflictError(
+                f"the idempotency key {known.idempotency_key!r} belongs to an execution with other inputs; "
+                "take another key",
+                execution_id=str(known.id),
+            )
+        ended = await self.ended(known, within=within)
+        if ended.status == "failed" and (ended.error or {}).get("code") == InvalidError.code:
+            said = ended.error or {}
+            fields = [FieldError(**field) for field in said.get("fields", ())]
+            raise InvalidError(str(said.get("message")), errors=fields, execution_id=str(ended.id))
         return ended
 
-    def _record(self, program: ProgramRecord, inputs: dict[str, Any], choice: Choice) -> ExecutionRecord:
-        if program.current_version_id is None:
-            raise NotFoundError(f"program {program.name!r} has no version")
-        now = self._clock.now()
-        return ExecutionRecord(
-            id=self._new_id(),
-            workspace=program.workspace,
-            created_at=now,
-            updated_at=now,
-            program_id=program.id,
-            program_version_id=program.current_version_id,
-            status="running",
-            backend=choice.name,
-            inputs=inputs,
-            started_at=now,
-        )
+    async def ended(self, found: ExecutionRecord, *, within: float) -> ExecutionRecord:
+        """Return an execution once it has ended, or as it is after `within` seconds."""
+        until = self._clock.monotonic_ns() + int(within * 1e9)
+        while found.status not in ENDED and self._clock.monotonic_ns() < until:
+            run = self.runs.get(found.id)
+            try:
+                async with asyncio.timeout(within if run is not None else _LOOK):
+                    await (asyncio.Event().wait() if run is None else run.finished())
+            except TimeoutError:
+                pass
+            found = await self.stored(found)
+        return found
 
-    def _ended(
-        self,
-        running: ExecutionRecord,
-        *,
-        prediction: Prediction | None = None,
-        signature: Signature | None = None,
-        error: DspexError | None = None,
-    ) -> ExecutionRecord:
-        """Return the execution as it ended: completed with a prediction, failed with an error, else cancelled."""
-        now = self._clock.now()
-        values: dict[str, Any] = {"updated_at": now, "finished_at": now, "duration_ms": _milliseconds(running, now)}
-        if error is not None:
-            values |= {"status": EXECUTION.step("fail", running.status), "error": error.to_dict()}
-        elif prediction is not None and signature is not None:
-            usage = prediction.usage
-            found = prediction.to_dict()  # dspy's modules give more than their signatures say, such as a trajectory
-            known = {name: found[name] for name in signature.output_fields if name in found}
-            outputs = signature.output_validator.dump(signature.validate_outputs(known))
-            values |= {
-                "status": EXECUTION.step("complete", running.status),
-                "outputs": outputs,
-                "usage": msgspec.to_builtins(usage),
-                "cost_usd": usage.cost_usd,
-                "trace": msgspec.to_builtins(prediction.trace),
-            }
-        else:
-            values["status"] = EXECUTION.step("cancel", running.status)
-        return dataclasses.replace(running, **values)
+    async def stored(self, record: ExecutionRecord) -> ExecutionRecord:
+        """Return an execution as it stands in the database.
 
-    async def _close(self, program: ProgramRecord, ended: ExecutionRecord) -> None:
-        names = ("status", "updated_at", "finished_at", "duration_ms", "error", "outputs", "usage", "cost_usd", "trace")
-        values = {name: getattr(ended, name) for name in names}
-        change = Update(resource=EXECUTION, id=ended.id, values=values, statuses=("running",))
-        await self._store.write(change, self._counted(program, ended))
+        Raises:
+            NotFoundError: it is gone.
+        """
+        found = await self._store.get(EXECUTION, id=record.id)
+        if found is None:
+            raise NotFoundError(f"there is no execution {str(record.id)!r}")
+        return found
 
-    def _counted(self, program: ProgramRecord, ended: ExecutionRecord) -> Update:
-        return Update(
-            resource=PROGRAM,
-            id=program.id,
-            values={"last_executed_at": ended.finished_at},
-            increments={"execution_count": 1},
-        )
+    async def close(self, opened: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
+        """Record the end, through a short absence of the database; where it was ended from outside, that stays."""
+        changes = self.recorder.closing(opened, values)
+        for pause in (*_PAUSES, None):
+            try:
+                await self._store.write(*changes)
+            except ConflictError:
+                return await self.stored(opened)
+            except StorageError:
+                if pause is None:
+                    raise
+                await self._clock.sleep(pause)
+            else:
+                break
+        return replace(opened, **values)
+
+    def context_of(self, run: Run, timeout: float | None) -> RunContext:
+        """Return the context of a run: its deadline is its own, or an earlier one of the execution it is a part of."""
+        context = self._context if timeout is None else self._context.within(timeout)
+        above = parent()
+        if above is not None and above.deadline is not None:
+            context = context.within((above.deadline - self._clock.monotonic_ns()) / 1e9)
+        run.deadline = context.deadline
+        return context
 
 
-def _milliseconds(running: ExecutionRecord, now: datetime) -> float:
-    return (now - (running.started_at or now)).total_seconds() * 1e3
+class _Work:
+    """One recorded execution at work."""
+
+    __slots__ = ("_choice", "_executor", "_opened", "_run", "_spans", "_stages")
+
+    def __init__(
+        self, executor: Executor, run: Run, opened: ExecutionRecord, *, choice: Choice, stages: Stages
+    ) -> None:
+        self._executor = executor
+        self._run = run
+        self._opened = opened
+        self._choice = choice
+        self._stages = stages
+        self._spans: list[Span] = []
+
+    async def done(self, inputs: Mapping[str, Any], seconds: float | None) -> ExecutionRecord:
+        """Run it, record how it ended, and return that."""
+        prediction: Prediction | None = None
+        values: dict[str, Any] = {"queue_ms": self._stages.waited_ms()}
+        try:
+            self._run.is_stoppable = True
+            self._run.check()
+            with boundary(ExecutionError, "the program failed"), inside(self._run):
+                prediction = await self._answer(inputs, self._executor.context_of(self._run, seconds))
+                self._run.is_stoppable = False
+                values |= self._outputs(prediction)
+        except DspexError as error:
+            values |= {"status": "failed", "error": error.to_dict(), "stages": self._stages.told("failed")}
+        except asyncio.CancelledError:
+            self._run.is_stoppable = False
+            return await self._cancelled(values)
+        self._run.is_stoppable = False
+        return await self._closed(values, prediction)
+
+    async def _answer(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        heard = replace(context, observer=_Heard(context.observer, self._spans))
+        self._stages.enter("definition")
+        if heard.is_bounded:
+            return await guarded(heard, lambda inner: self._on_backend(inputs, inner))
+        return await self._on_backend(inputs, heard)
+
+    async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        backend = self._choice.backend
+        handle = await backend.create_program(self._choice.program)
+        self._stages.enter("backend_execution")
+        return await backend.execute_program(handle, inputs, context)
+
+    def _outputs(self, prediction: Prediction) -> dict[str, Any]:
+        signature, stages = self._choice.program.signature, self._stages
+        stages.enter("output_validation")
+        found = prediction.to_dict()  # dspy's modules give more than their signatures say, such as a trajectory
+        known = {name: found[name] for name in signature.output_fields if name in found}
+        outputs = signature.validate_outputs(known)
+        stages.enter("serialization")
+        usage = prediction.usage
+        values = {
+            "outputs": signature.output_validator.dump(outputs),
+            "usage": msgspec.to_builtins(usage),
+            "cost_usd": usage.cost_usd,
+            "trace": trace_of(prediction, self._spans),
+            "status": "completed",
+        }
+        return {**values, "stages": stages.told()}
+
+    async def _cancelled(self, values: dict[str, Any]) -> ExecutionRecord:
+        """Record who ended it: an action (its row says so already), the end of this process, or the caller's task."""
+        is_ours = self._run.took_over()
+        if is_ours and self._run.reason == "cancel":
+            return await self._executor.stored(self._opened)
+        values["stages"] = self._stages.told("cancelled")
+        if is_ours:
+            return await self._closed({**values, "status": "interrupted", "error": STOPPED}, None)
+        closing = asyncio.ensure_future(self._closed({**values, "status": "cancelled"}, None))
+        await asyncio.wait({closing})
+        if not closing.cancelled():
+            closing.exception()
+        raise asyncio.CancelledError
+
+    async def _closed(self, values: dict[str, Any], prediction: Prediction | None) -> ExecutionRecord:
+        if prediction is None or "trace" not in values:
+            values["trace"] = trace_of(prediction, self._spans)
+        return await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
 
 
-def _json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return inputs that were refused as far as they can be stored."""
-    try:
-        made: dict[str, Any] = plain(dict(inputs))
-    except (ValueError, TypeError, RecursionError):
-        return {str(name): shorten(value) for name, value in inputs.items()}
-    return made
+class _Heard:
+    """Keeps the spans of a run, also of one that fails, and passes everything on."""
+
+    __slots__ = ("_observer", "_spans", "on_event")
+
+    def __init__(self, observer: Observer, spans: list[Span]) -> None:
+        self._observer = observer
+        self._spans = spans
+        self.on_event: Callable[[Event], None] = observer.on_event
+
+    def on_span(self, span: Span) -> None:
+        """Keep a span."""
+        self._spans.append(span)
+        self._observer.on_span(span)
+
+
+STOPPED = DspexError("the process that ran this execution was stopped; retry it").to_dict() | {
+    "code": "interrupted",
+    "retryable": True,
+}

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from dspex.operations.resources.resource import Resource, Row, Transition
 
+ENDED = ("completed", "failed", "cancelled", "interrupted")
 ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
 
 
@@ -16,8 +17,9 @@ class ExecutionRecord(Row):
 
     `stages` says how far it came and how long each took (definition, input validation, backend execution, output
     validation, serialization). `owner` is the process that runs it: where that is gone, the execution is interrupted.
-    Two executions with one `idempotency_key` cannot be. `parent_id` is the execution that it is a part of, `retry_of`
-    the one that it repeats.
+    Two executions with one `idempotency_key` cannot be; `inputs_hash` tells whether a second call asks for the same.
+    `parent_id` is the execution that it is a part of, `retry_of` the one that it repeats. `payloads` says whether
+    inputs, outputs and trace stand here as they were, redacted, or (the inputs) not at all.
     """
 
     program_id: UUID
@@ -41,6 +43,8 @@ class ExecutionRecord(Row):
     actor: str = "local"
     owner: str | None = None
     deadline_at: datetime | None = None
+    inputs_hash: str | None = None
+    payloads: Literal["stored", "redacted", "withheld"] = "stored"
 
 
 EXECUTION = Resource(
@@ -57,6 +61,7 @@ EXECUTION = Resource(
     references={"program_id": "program", "program_version_id": "program_version"},
     pointers={"parent_id": "execution", "retry_of": "execution"},
     unique=(("workspace", "idempotency_key"),),
-    indexes=(("program_id", "created_at"), ("workspace", "created_at"), ("status",), ("parent_id",)),
+    indexes=(("program_id", "id"), ("workspace", "id"), ("status",), ("parent_id",)),
+    hidden=("workspace", "lock_version", "inputs_hash"),
     is_audited=False,  # the executor writes one entry of its own
 )

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from dspex.errors import FieldError, InvalidError, shorten
+
+LONGEST = 86_400
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateProgram:
@@ -27,10 +31,50 @@ class CreateProgram:
 class ExecuteProgram:
     """Run the current version of a program, named by id or by name, on inputs by field name.
 
-    `backend` says where this one run takes place, whatever the program's record says.
+    `backend` says where this one run takes place, whatever the program's record says. After `timeout` seconds the run
+    is ended and has failed with the code "deadline". Two calls with one `idempotency_key` are one execution: the second
+    waits for the first (for `timeout`, or half a minute) and gets it, as running where it has not ended by then; with
+    other inputs it is refused.
     """
 
     inputs: dict[str, Any]
     program_id: UUID | None = None
     name: str | None = None
     backend: str | None = None
+    timeout: float | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOf:
+    """Names an execution."""
+
+    execution_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryExecution:
+    """Repeat an execution that failed, was cancelled or was interrupted; see `ExecuteProgram` for the rest."""
+
+    execution_id: UUID
+    timeout: float | None = None
+    idempotency_key: str | None = None
+
+
+def check_call(given: ExecuteProgram | RetryExecution) -> None:
+    """Refuse a deadline or a key that can be none.
+
+    Raises:
+        InvalidError: naming the field.
+    """
+    if given.timeout is not None and not 0 < given.timeout <= LONGEST:
+        raise invalid("timeout", given.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
+    if given.idempotency_key is not None and not 0 < len(given.idempotency_key) <= 200:
+        raise invalid("idempotency_key", given.idempotency_key, "a text of 1 to 200 characters")
+
+
+def invalid(field: str, value: object, expected: str) -> InvalidError:
+    """Return the error of one field of an input."""
+    message = f"{shorten(value)} is not {expected}"
+    error = FieldError(field=field, path=field, value=value, message=message, constraint="input", expected=expected)
+    return InvalidError(f"{field}: {message}", errors=[error])

@@ -37,14 +37,15 @@ async def create_evaluation(operations: Operations, given: CreateEvaluation) -> 
     program, version, value = await _program(operations, given)
     data = await _dataset(operations, given)
     code = operations.floor.code
+    metrics = _metrics(given.metrics, code)
     job = EvaluationRecord(
         **_common(operations),
         program_id=program.id,
         program_version_id=version.id,
         dataset_id=data.id,
-        metrics=_metrics(given.metrics, code),
+        metrics=metrics,
         configuration=dict(given.configuration),
-        needs=needs_of(value, given.metrics, code),
+        needs=needs_of(value, metrics, code),
         progress={},
     )
     await _write(operations, EVALUATION, job, engine=engine)
@@ -62,16 +63,17 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
     program, version, value = await _program(operations, given)
     data = await _dataset(operations, given)
     code = operations.floor.code
+    metrics = _metrics(given.metrics, code)
     job = OptimizationJobRecord(
         **_common(operations),
         program_id=program.id,
         program_version_id=version.id,
         dataset_id=data.id,
         optimizer=given.optimizer,
-        metrics=_metrics(given.metrics, code),
+        metrics=metrics,
         configuration=dict(given.configuration),
         budget=dict(given.budget),
-        needs=needs_of(value, given.metrics, code),
+        needs=needs_of(value, metrics, code),
         progress={},
     )
     await _write(operations, OPTIMIZATION_JOB, job, engine=engine)
@@ -149,14 +151,15 @@ async def _dataset(operations: Operations, given: CreateEvaluation | CreateOptim
     return found[0]
 
 
-def _metrics(given: list[Any], code: CodeRoot | None) -> list[Any]:
-    if not given:
-        raise _invalid("metrics", given, "there is no metric to score with", "at least one")
-    for number, metric in enumerate(given):
+def _metrics(given: list[Any] | None, code: CodeRoot | None) -> list[Any]:
+    if given is not None and not isinstance(given, list):
+        raise _invalid("metrics", given, f"{given!r} is no list of names", "a list")
+    metrics = given or ["exact_match"]
+    for number, metric in enumerate(metrics):
         said = check_metric(metric, code)
         if said is not None:
             raise _invalid("metrics", metric, said, "a metric", path=f"metrics[{number}]")
-    return list(given)
+    return list(metrics)
 
 
 def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, type | tuple[type, ...]]) -> None:

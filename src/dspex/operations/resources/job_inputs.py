@@ -10,7 +10,8 @@ class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
     `metrics` are names (exact_match, contains, f1) or "module:function" in the code root; the first one is the main
-    one. `configuration` may hold "concurrency" (8) and "limit" (only so many rows).
+    one, and where none is given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
+    many rows).
     """
 
     program_id: UUID | None = None

@@ -1,12 +1,13 @@
 """Everything that can be asked of the stored resources, by one actor."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError, InvalidError, NotFoundError
+from dspex.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
 from dspex.execution.backends import Backends
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
@@ -16,12 +17,13 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.audited import AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
-from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
-from dspex.operations.resources.ports import Feed, JobEngine, Query, Store
+from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution, check_call
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
+from dspex.operations.resources.recording import Asked
 from dspex.operations.resources.resource import Resource
-from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 from dspex.operations.resources.vault import Vault
 
 
@@ -39,6 +41,7 @@ class Floor:
     new_id: Callable[[], UUID]
     jobs: JobEngine | None = None
     feed: Feed | None = None
+    figures: Figures | None = None
     code: CodeRoot | None = None
     vault: Vault | None = None
 
@@ -52,8 +55,14 @@ class Operations:
         self.actor = actor
         self.workspace = actor.workspace
         self.store: Store = AuditedStore(
-            floor.store, actor=actor, action=action, clock=floor.clock, new_id=floor.new_id
+            floor.store,
+            actor=actor,
+            action=action,
+            clock=floor.clock,
+            new_id=floor.new_id,
+            written=floor.executor.written,
         )
+        self._action = action
         self._executor = floor.executor
         self._programs = Programs(self.store, clock=floor.clock, new_id=floor.new_id, backends=floor.backends)
 
@@ -95,9 +104,11 @@ class Operations:
         """Store `program` under its name: a new program, a new version, or nothing new where its contents are known."""
         return await self._programs.save(program, workspace=self.workspace, backend=backend)
 
-    async def save_signature(self, signature: SignatureLike, *, source: str = "class") -> SignatureRecord:
+    async def save_signature(
+        self, signature: SignatureLike, *, source: str = "class", status: SignatureStatus = "active"
+    ) -> SignatureRecord:
         """Store a signature under its name: new, a new version, or the one that is known already."""
-        return await self._programs.save_signature(signature, workspace=self.workspace, source=source)
+        return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
 
     async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
@@ -107,14 +118,66 @@ class Operations:
             ConflictError: the program is not ready.
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
-        program = await self.program(given.program_id, given.name)
-        return await self.execute_record(program, given.inputs, backend=given.backend)
+        check_call(given)
+        key = given.program_id if given.program_id is not None else given.name
+        if key is None or (given.program_id is not None and given.name is not None):
+            raise InvalidError("give either the program's id or its name")
+        program = await self._executor.program_of(self.workspace, key)
+        if program is None:
+            raise _no_program(key)
+        asked = Asked(
+            actor=self.actor.name,
+            backend=given.backend,
+            idempotency_key=given.idempotency_key,
+            timeout=given.timeout,
+        )
+        return await self._executor.execute(program, given.inputs, asked)
 
     async def execute_record(
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
     ) -> ExecutionRecord:
         """Run the version that `program` names as its current one; see `execute_program`."""
-        return await self._executor.execute(program, inputs, backend=backend)
+        return await self._executor.execute(program, inputs, Asked(actor=self.actor.name, backend=backend))
+
+    async def cancel_execution(self, given: ExecutionOf) -> ExecutionRecord:
+        """End an execution that runs, here or in another process; there it stops within a second.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it has ended.
+        """
+        found = await self.execution(given.execution_id)
+        EXECUTION.step("cancel", found.status)
+        await self._executor.cancel(found, actor=self.actor.name)
+        return await self.execution(given.execution_id)
+
+    async def retry_execution(self, given: RetryExecution) -> ExecutionRecord:
+        """Run the same inputs on the same version again, as a new execution that says what it repeats.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it has not ended or was completed, or its inputs are not stored as they were.
+        """
+        found = await self.execution(given.execution_id)
+        if found.status not in {"failed", "cancelled", "interrupted"}:
+            raise ConflictError(
+                f"the execution is {found.status}: only failed, cancelled and interrupted ones are retried"
+            )
+        if found.payloads != "stored":
+            raise ConflictError(
+                f"the inputs of this execution are {found.payloads}: execute the program with them anew"
+            )
+        check_call(given)
+        program = dataclasses.replace(await self.program(found.program_id), current_version_id=found.program_version_id)
+        asked = Asked(
+            actor=self.actor.name,
+            action=self._action,
+            backend=found.backend,
+            idempotency_key=given.idempotency_key,
+            timeout=given.timeout,
+            retry_of=found.id,
+        )
+        return await self._executor.execute(program, found.inputs, asked)
 
     async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
         """Return a program by id or by name.
@@ -128,7 +191,7 @@ class Operations:
         key: dict[str, Any] = {"id": program_id} if program_id is not None else {"name": name}
         found = await self.store.get(PROGRAM, workspace=self.workspace, **key)
         if found is None:
-            raise NotFoundError(f"there is no program {program_id or name!r}; `dspex programs` lists them")
+            raise _no_program(program_id or name or "")
         return found
 
     async def current_version(self, program: ProgramRecord) -> ProgramVersionRecord:
@@ -180,3 +243,9 @@ class Operations:
         where = {**query.where, "workspace": self.workspace}
         wanted = Query(where=where, after=query.after, limit=query.limit, oldest_first=query.oldest_first)
         return await self.store.select(resource, wanted)
+
+
+def _no_program(key: UUID | str) -> NotFoundError:
+    return NotFoundError(
+        f"there is no program {key if isinstance(key, UUID) else repr(key)}; `dspex programs` lists them"
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from dspex.operations.resources.resource import Resource
@@ -78,6 +78,41 @@ class Store(Protocol):
         Raises:
             ConflictError: a unique group exists already, or a row is not as an update needs it.
             NotFoundError: an update names no row.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One figure over rows: how many, or the sum, mean, greatest value or percentile of an attribute.
+
+    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it do not count. `where`
+    narrows the rows of this one figure.
+    """
+
+    kind: Literal["count", "sum", "mean", "max", "p50", "p95"]
+    of: str = "id"
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Figures(Protocol):
+    """What a database computes over many rows, and what it forgets.
+
+    Every method may raise `StorageError`.
+    """
+
+    async def aggregate(
+        self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
+    ) -> dict[str, Any]:
+        """Return each figure over the rows that equal `where`, None for one that no row has (a count is 0)."""
+        ...
+
+    async def prune(
+        self, resource: Resource[Any], where: Mapping[str, Any], *, before: UUID | None, keep: int | None
+    ) -> int:
+        """Delete the rows that equal `where` and are older than `before`, or not among the newest `keep`.
+
+        Done in portions that leave the database to others in between; returns how many were deleted.
         """
         ...
 

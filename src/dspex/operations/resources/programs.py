@@ -1,7 +1,7 @@
 """Programs and signatures come into the store."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
-from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
 MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
 
@@ -42,6 +42,9 @@ class Programs:
         _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
         _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
         settings = dict(given.configuration)
+        kept = kept_of(settings)
+        for name in kept:
+            del settings[name]
         backend = _isolated(settings.pop("isolation", "inline"), given.backend)
         if instructions := settings.pop("instructions", given.instructions):
             signature = signature.with_instructions(instructions)
@@ -53,7 +56,7 @@ class Programs:
             raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
         if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
             raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
-        return await self._insert(program, workspace=workspace, backend=backend, module=given.module)
+        return await self._insert(program, workspace=workspace, backend=backend, module=given.module, kept=kept)
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
@@ -84,14 +87,26 @@ class Programs:
         await self._store.write(*changes, Update(resource=PROGRAM, id=found.id, values=values))
         return dataclasses.replace(found, **values)
 
-    async def save_signature(self, given: SignatureLike, *, workspace: str, source: str) -> SignatureRecord:
+    async def save_signature(
+        self, given: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
+    ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
-        record, change = await self._signature_record(Signature.of(given), workspace=workspace, source=source)
+        record, change = await self._signature_record(
+            Signature.of(given), workspace=workspace, source=source, status=status
+        )
         if change is not None:
             await self._store.write(change)
         return record
 
-    async def _insert(self, program: Program, *, workspace: str, backend: str, module: str) -> ProgramRecord:
+    async def _insert(  # all that a new program is
+        self,
+        program: Program,
+        *,
+        workspace: str,
+        backend: str,
+        module: str,
+        kept: Mapping[str, Any] | None = None,
+    ) -> ProgramRecord:
         self._backends.check(backend)
         signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
         now = self._clock.now()
@@ -106,7 +121,7 @@ class Programs:
             current_version_id=None,
             module=module,
             backend=backend,
-            configuration=dict(program.root.config),
+            configuration={**program.root.config, **(kept or {})},
         )
         version = self._version(program, record, number=1, parent_id=None)
         ready: dict[str, Any] = {
@@ -151,16 +166,17 @@ class Programs:
                 return Signature(given.signature, name=given.name)
             except SignatureError as error:
                 raise _invalid("signature", given.signature, error.message, "question -> answer: str") from error
-        newest = Query(where={"workspace": workspace, "name": given.signature}, limit=1)
+        active = {"workspace": workspace, "status": "active"}
+        newest = Query(where={**active, "name": given.signature}, limit=1)
         found = await self._store.select(SIGNATURE, newest)
         if not found:
-            known = [row.name for row in await self._store.select(SIGNATURE, Query(where={"workspace": workspace}))]
-            said = f"there is no signature {given.signature!r}.{suggest(given.signature, known)}"
+            known = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
+            said = f"there is no active signature {given.signature!r}.{suggest(given.signature, known)}"
             raise _invalid("signature", given.signature, said, "'inputs -> outputs', or a stored signature's name")
         return Signature.from_dict(found[0].definition)
 
     async def _signature_record(
-        self, signature: Signature, *, workspace: str, source: str
+        self, signature: Signature, *, workspace: str, source: str, status: SignatureStatus = "active"
     ) -> tuple[SignatureRecord, Insert | None]:
         """Return the stored signature, and the change that adds it where it is new."""
         newest = await self._store.select(
@@ -177,7 +193,7 @@ class Programs:
             updated_at=now,
             name=signature.name,
             version=newest[0].version + 1 if newest else 1,
-            status="active",
+            status=status,
             inputs={"fields": sides["input"]},
             outputs={"fields": sides["output"]},
             instructions=signature.instructions,
@@ -204,6 +220,23 @@ def _isolated(isolation: object, backend: str) -> str:
     """Return the backend of a program that says how it is isolated."""
     _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
     return "isolated" if isolation == "process" and backend == "native" else backend
+
+
+def kept_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration says what is stored of executions and for how long, checked.
+
+    Raises:
+        InvalidError: a value is not of its kind; the field is named.
+    """
+    found = {name: settings[name] for name in ("store_inputs", "keep_days", "keep_count") if name in settings}
+    for name, value in found.items():
+        is_flag = isinstance(value, bool)
+        if name == "store_inputs":
+            _check(is_flag, "configuration", {name: value}, "true or false")
+        else:
+            is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
+            _check(is_number, "configuration", {name: value}, "a number of at least 0; 0 keeps everything")
+    return found
 
 
 def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917

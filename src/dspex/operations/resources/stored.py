@@ -2,7 +2,7 @@
 
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.execution import EXECUTION
-from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram
+from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.program import PROGRAM
 
@@ -22,5 +22,21 @@ STORED_ACTIONS: tuple[Action, ...] = (
         scope="execute",
         run=Operations.execute_program,
         description="Run a program once; the execution is stored, also when it fails.",
+    ),
+    Action(
+        name="cancel_execution",
+        resource=EXECUTION,
+        input=ExecutionOf,
+        scope="execute",
+        run=Operations.cancel_execution,
+        description="End an execution that runs, in whichever process.",
+    ),
+    Action(
+        name="retry_execution",
+        resource=EXECUTION,
+        input=RetryExecution,
+        scope="execute",
+        run=Operations.retry_execution,
+        description="Run the same inputs on the same version again, as a new execution.",
     ),
 )

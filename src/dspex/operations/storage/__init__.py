@@ -1,9 +1,23 @@
 """SQL behind the ports of `resources`. Only `bootstrap` and tests construct what is here."""
 
 from dspex.operations.storage.database import Database
+from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
 from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
+from dspex.operations.storage.own import ensure_tables
 from dspex.operations.storage.store import SQLStore
 from dspex.operations.storage.tables import METADATA, TABLES
 
-__all__ = ["HEAD", "METADATA", "TABLES", "Database", "SQLJournal", "SQLStore", "migrate", "require_head", "revision"]
+__all__ = [
+    "HEAD",
+    "METADATA",
+    "TABLES",
+    "Database",
+    "SQLFigures",
+    "SQLJournal",
+    "SQLStore",
+    "ensure_tables",
+    "migrate",
+    "require_head",
+    "revision",
+]

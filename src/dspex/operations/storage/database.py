@@ -20,6 +20,9 @@ from dspex.operations.storage.sqlite import SQLiteDriver
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
 
+_LOCK = 7204107  # any number: whoever changes the schema of a PostgreSQL database holds the advisory lock of this name
+
+
 class Database:
     """An engine for one URL. With SQLite, WAL lets readers and one writer of several processes work at once.
 
@@ -51,7 +54,9 @@ class Database:
         """Connections for what is not a row: the schema, and statements of one's own."""
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
-            return create_async_engine("postgresql+asyncpg://", async_creator=self.driver.connect, **options)
+            return create_async_engine(
+                "postgresql+asyncpg://", async_creator=self.driver.connect, pool_pre_ping=True, **options
+            )
         engine = create_async_engine(self.url, **options)
         sa.event.listen(engine.sync_engine, "connect", _set_pragmas)
         sa.event.listen(engine.sync_engine, "begin", _begin)
@@ -101,9 +106,13 @@ class Database:
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection like `writing`, on which SQLite lets tables be made anew while others refer to them."""
+        """Give a connection like `writing`, to one at a time, for changes of the schema.
+
+        SQLite lets tables be made anew on it while others refer to them.
+        """
         if not self.is_sqlite:
             async with self.writing() as connection:
+                await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
                 yield connection
             return
         try:
@@ -143,7 +152,15 @@ _MENDS = {
     "locked": "another process holds it; try again, or stop that process",
     "readonly": "the file or its folder is read-only; make it writable, or set DSPEX_STATE_DIR to another folder",
     "unable to open": "the folder does not exist or is not writable; set DSPEX_STATE_DIR to another folder",
-    "full": "the disk is full",
+    "is full": "the disk is full; make room and try again",
+    "disk I/O error": "the disk is full, or fails; look at the system's log",
+    "DiskFull": "the disk of the database server is full; make room and try again",
+    "ReadOnlySQLTransaction": "this server takes no writes; name the primary one in DSPEX_DATABASE_URL",
+    "Password": "correct the user and password in DSPEX_DATABASE_URL",
+    "InvalidAuthorization": "correct the user and password in DSPEX_DATABASE_URL",
+    "InvalidCatalogName": "make the database, or correct its name in DSPEX_DATABASE_URL",
+    "TooManyConnections": "raise its max_connections, or run fewer servers",
+    "UndefinedTable": "run `dspex migrate`",
     "not a database": "the file is damaged, or is no SQLite database; move it away",
     "malformed": "the file is damaged; restore a backup copy from the same folder",
 }

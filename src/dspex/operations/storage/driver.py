@@ -41,8 +41,15 @@ def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
     return ConflictError(f"the {name} {key!r} is {found}: this needs it to be {needed}", status=found)
 
 
-def updated(statements: Statements[Any], change: Update) -> list[Any]:
-    """Return the parameters of an update."""
+def updated(statements: Statements[Any], change: Update) -> Question:
+    """Return the statement of an update."""
+    sql = statements.update(
+        tuple(change.values),
+        tuple(change.increments),
+        expected=tuple(change.expected),
+        statuses=len(change.statuses),
+    )
     values = [statements.encoded(name, value) for name, value in change.values.items()]
     expected = [statements.encoded(name, value) for name, value in change.expected.items()]
-    return [*values, *change.increments.values(), statements.encoded("id", change.id), *change.statuses, *expected]
+    key = statements.encoded("id", change.id)
+    return Question(sql, (*values, *change.increments.values(), 1, key, *expected, *change.statuses))

@@ -1,23 +1,27 @@
 """SQLite without threads in the way: statements take microseconds, and whatever takes longer is done elsewhere."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DspexError, StorageError
 from dspex.operations.resources.ports import Insert
 from dspex.operations.storage.driver import refused, updated
 from dspex.operations.storage.grouping import Step, Write
-from dspex.operations.storage.statements import Dialect, Guarded, Question
+from dspex.operations.storage.merging import COUNT, Merging
+from dspex.operations.storage.statements import Dialect, Question
 from dspex.operations.storage.values import SQLITE
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=0", "foreign_keys=ON", "wal_autocheckpoint=0")
+T = TypeVar("T")
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
 _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 300  # rows, after which the log is written back into the file
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
@@ -28,11 +32,13 @@ class SQLiteDriver:
     interpreter's lock. Long reads and the writing back of the log, which waits for the disk, are done in threads.
     """
 
-    dialect = Dialect(SQLITE, lambda _n: "?", has_arrays=False)
+    dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False)
 
     def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
         """Take the file (or an URI), how errors are told, and how long to wait for another process that writes."""
         self._file = file
+        self._path = file.removeprefix("file:").partition("?")[0]
+        self._place = (0, 0)
         self._mend = mend
         self._busy_seconds = busy_seconds
         self._read_seconds = _READ_SECONDS
@@ -44,31 +50,23 @@ class SQLiteDriver:
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
         with self._errors("read"):
-            connection = self._connection()
-            self._deadline = time.perf_counter() + self._read_seconds
-            try:
-                return connection.execute(question.sql, question.parameters).fetchall()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                    raise
-            finally:
-                self._deadline = 0.0
-            return await asyncio.to_thread(self._read, question)
+            rows = await self._patiently(lambda connection: self._short_read(connection, question))
+            return await asyncio.to_thread(self._long_read, question) if rows is None else rows
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """Commit the writes in one transaction; one that fails is undone alone."""
+        """Commit the writes in one transaction, merged where nothing in them fails; one that fails is undone alone."""
         with self._errors("write"):
             connection = self._connection()
-            await self._begin(connection)
-            try:
-                outcomes = [self._write(connection, steps) for steps in writes]
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # SQLite has undone it already where the disk is full
-                    connection.execute("ROLLBACK")
-                raise
-        self._keep_log_short(connection)
-        return outcomes
+            self._check_place()
+            merging = Merging()
+            if all(merging.add(steps) for steps in writes):
+                try:
+                    await self._transaction(connection, lambda: _merged(connection, merging))
+                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT):
+                    pass  # with which of the writes something is wrong is found out below
+                else:
+                    return [None] * len(writes)
+            return await self._transaction(connection, lambda: [_one(connection, steps) for steps in writes])
 
     async def aclose(self) -> None:
         """Close the connection, after the log was written back."""
@@ -78,50 +76,62 @@ class SQLiteDriver:
             self._opened.close()
             self._opened = None
 
-    async def _begin(self, connection: sqlite3.Connection) -> None:
+    async def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do what has to wait for other processes; the loop goes on meanwhile."""
         end = time.monotonic() + self._busy_seconds
         wait = _FIRST_WAIT
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                return work(self._connection())
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
-            else:
-                return
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _write(self, connection: sqlite3.Connection, steps: Write) -> Exception | None:
-        connection.execute("SAVEPOINT one")
+    def _short_read(self, connection: sqlite3.Connection, question: Question) -> list[Any] | None:
+        self._deadline = time.perf_counter() + self._read_seconds
         try:
-            for step in steps:
-                _carry_out(connection, step)
-        except sqlite3.IntegrityError as error:
-            outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
-        except DspexError as error:
-            outcome = error
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            AttributeError,
-            sqlite3.ProgrammingError,
-            sqlite3.InterfaceError,
-        ) as error:
-            outcome = StorageError(f"a value cannot be stored: {error}")
-        else:
-            connection.execute("RELEASE one")
+            return connection.execute(question.sql, question.parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
             return None
-        connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
-        return outcome
+        finally:
+            self._deadline = 0.0
+
+    async def _transaction(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+        await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            made = work()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite has undone it already where the disk is full
+                connection.execute("ROLLBACK")
+            raise
+        self._keep_log_short(connection)
+        return made
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = self._connect()
+            self._opened.execute("PRAGMA busy_timeout=0")  # `_patiently` waits without holding the loop
             self._opened.set_progress_handler(self._is_late, _PROGRESS)
+            self._place = self._found()
         return self._opened
+
+    def _check_place(self) -> None:
+        """What is written into a file that has no name any more is lost at the end of the process."""
+        try:
+            is_there = self._found() == self._place
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            raise OSError("the file was moved or replaced while it was in use; put it back, or start again")
+
+    def _found(self) -> tuple[int, int]:
+        found = os.stat(self._path)  # it is asked before each group of writes
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -143,7 +153,7 @@ class SQLiteDriver:
     def _is_late(self) -> int:
         return int(0.0 < self._deadline < time.perf_counter())
 
-    def _read(self, question: Question) -> list[Any]:
+    def _long_read(self, question: Question) -> list[Any]:
         with closing(self._connect()) as connection:
             return connection.execute(question.sql, question.parameters).fetchall()
 
@@ -174,13 +184,46 @@ class SQLiteDriver:
             raise self._mend(doing, str(error)) from error
 
 
+def _merged(connection: sqlite3.Connection, merging: Merging) -> None:
+    for statements in sorted(merging.inserts, key=lambda statements: statements.place):
+        connection.executemany(statements.insert, map(statements.row, merging.inserts[statements]))
+    for shape, rows in merging.updates.items():
+        statements = shape.statements
+        sql = statements.update(shape.values, shape.increments, expected=shape.expected, statuses=len(shape.statuses))
+        for row in rows.values():
+            values = [statements.encoded(name, row[name]) for name in shape.values]
+            values += [row["+" + name] for name in shape.increments]
+            values += [row[COUNT], statements.encoded("id", row["id"])]
+            values += [statements.encoded(name, row["=" + name]) for name in shape.expected]
+            if not connection.execute(sql, [*values, *shape.statuses]).rowcount:
+                raise sqlite3.IntegrityError
+
+
+def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
+    connection.execute("SAVEPOINT one")
+    try:
+        for step in steps:
+            _carry_out(connection, step)
+    except sqlite3.IntegrityError as error:
+        outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
+    except DspexError as error:
+        outcome = error
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT) as error:
+        outcome = StorageError(f"a value cannot be stored: {error}")
+    else:
+        connection.execute("RELEASE one")
+        return None
+    connection.execute("ROLLBACK TO one")
+    connection.execute("RELEASE one")
+    return outcome
+
+
 def _carry_out(connection: sqlite3.Connection, step: Step) -> None:
     statements, change = step.statements, step.change
     if isinstance(change, Insert):
         connection.execute(statements.insert, statements.row(change.entity))
         return
-    parameters = updated(statements, change)
-    sql = statements.update(Guarded.of(change))
-    if not connection.execute(sql, parameters).rowcount:
+    update = updated(statements, change)
+    if not connection.execute(update.sql, update.parameters).rowcount:
         found = connection.execute(statements.status(), (statements.encoded("id", change.id),)).fetchone()
         raise refused(change, found[0] if found else None)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import StorageError
-from dspex.operations.resources import Query, Resource, Update
+from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.resource import Attribute
 from dspex.operations.storage.values import Codec, Conversion
 
@@ -15,10 +16,11 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What two databases write differently: the n-th parameter, membership in many values, and the values."""
+    """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values."""
 
     codec: Codec
     parameter: Callable[[int], str]
+    equals: str
     has_arrays: bool
 
 
@@ -33,9 +35,10 @@ class Question:
 class Statements(Generic[E]):
     """The statements of one resource in one dialect."""
 
-    def __init__(self, resource: Resource[E], dialect: Dialect) -> None:
-        """Take what they are about; each is written when it is first needed."""
+    def __init__(self, resource: Resource[E], dialect: Dialect, *, place: int = 0) -> None:
+        """Take what they are about; `place` is that of the resource in its domain: it refers to none of a later one."""
         self.resource = resource
+        self.place = place
         self.table = quoted(resource.plural)
         self.kinds = {attribute.name: attribute.kind for attribute in resource.attributes}
         self.names = tuple(self.kinds)
@@ -43,6 +46,8 @@ class Statements(Generic[E]):
         self._dialect = dialect
         codec = dialect.codec
         self._encoders = {name: made for name, kind in self.kinds.items() if (made := codec.encode.get(kind))}
+        self._row_encoders = _positions(resource.attributes, codec.encode)
+        self._values: Callable[[object], tuple[Any, ...]] = attrgetter(*self.names)
         self._decoders = _positions(resource.attributes, codec.decode)
         self._columns = ", ".join(map(quoted, self.names))
         self._entity: Any = resource.entity
@@ -60,9 +65,14 @@ class Statements(Generic[E]):
         encode = self._encoders.get(name)
         return value if value is None or encode is None else encode(value)
 
-    def row(self, entity: object) -> tuple[Any, ...]:
+    def row(self, entity: object) -> list[Any]:
         """Return the parameters of `insert`."""
-        return tuple([self.encoded(name, getattr(entity, name)) for name in self.names])
+        values = list(self._values(entity))
+        for position, encode in self._row_encoders:
+            value = values[position]
+            if value is not None:
+                values[position] = encode(value)
+        return values
 
     def entity(self, row: Any) -> E:  # noqa: ANN401  # a row of any driver
         """Return the entity of a row."""
@@ -154,34 +164,22 @@ class Statements(Generic[E]):
         marks = ", ".join(self._dialect.parameter(n + 1) for n in range(len(self.names)))
         return f"INSERT INTO {self.table} ({self._columns}) VALUES ({marks})"  # noqa: S608  # quoted
 
-    def _update(self, guarded: "Guarded") -> str:
+    def _update(
+        self, values: tuple[str, ...], increments: tuple[str, ...], *, expected: tuple[str, ...], statuses: int
+    ) -> str:
         mark = self._dialect.parameter
-        parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(guarded.values)]
-        for n, name in enumerate(guarded.increments):
-            parts.append(f"{quoted(name)} = {quoted(name)} + {mark(len(guarded.values) + n + 1)}")
-        parts.append('"lock_version" = "lock_version" + 1')
-        number = len(guarded.values) + len(guarded.increments) + 1
+        parts = [f"{quoted(name)} = {mark(n + 1)}" for n, name in enumerate(values)]
+        for n, name in enumerate(increments):
+            parts.append(f"{quoted(name)} = {quoted(name)} + {mark(len(values) + n + 1)}")
+        number = len(values) + len(increments) + 2
+        parts.append(f'"lock_version" = "lock_version" + {mark(number - 1)}')
         where = [f'"id" = {mark(number)}']
-        if guarded.statuses:
-            where.append(f'"status" IN ({", ".join(mark(number + n + 1) for n in range(guarded.statuses))})')
-        number += guarded.statuses
-        where += [f"{quoted(name)} = {mark(number + n + 1)}" for n, name in enumerate(guarded.expected)]
+        for name in expected:
+            number += 1
+            where.append(f"{quoted(name)} {self._dialect.equals} {mark(number)}")
+        if statuses:
+            where.append(f'"status" IN ({", ".join(mark(number + n + 1) for n in range(statuses))})')
         return f"UPDATE {self.table} SET {', '.join(parts)} WHERE {' AND '.join(where)}"  # noqa: S608  # quoted
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """What an update sets and what it needs: attributes, and how many states."""
-
-    values: tuple[str, ...]
-    increments: tuple[str, ...]
-    statuses: int
-    expected: tuple[str, ...]
-
-    @classmethod
-    def of(cls, change: Update) -> "Guarded":
-        """Return the shape of an update; expected values are not None."""
-        return cls(tuple(change.values), tuple(change.increments), len(change.statuses), tuple(change.expected))
 
 
 @dataclass(frozen=True, slots=True)

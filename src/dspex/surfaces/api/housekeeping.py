@@ -16,13 +16,13 @@ _log = logging.getLogger("dspex.api")
 @asynccontextmanager
 async def keeping_house(services: Services, *, clock: Clock) -> AsyncIterator[None]:
     """Write every 30 seconds when keys were last used, and once more at the end."""
-    async with asyncio.TaskGroup() as group:
-        keeper = group.create_task(_keep(services, clock))
-        try:
-            yield
-        finally:
-            keeper.cancel()
-            await tidy(services)
+    keeper = asyncio.create_task(_keep(services, clock))
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+        await tidy(services)
 
 
 async def _keep(services: Services, clock: Clock) -> None:

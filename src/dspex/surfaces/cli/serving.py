@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dspex.bootstrap import Services, open_services
+from dspex.bootstrap import Services, attended, domain_of, open_services
 from dspex.errors import ConfigurationError
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
@@ -23,6 +23,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 @click.command("serve")
 @click.option("--host", help="The address to listen on (127.0.0.1); beyond loopback callers need a key.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free one.")
+@click.option("--worker/--no-worker", default=None, help="Run jobs too, in a process of its own. With SQLite: yes.")
 @click.option("--auth", is_flag=True, flag_value="on", default=None, help="Ask for a key on loopback too.")
 @click.option("--allow-host", "allowed_hosts", help="Names by which it may be called, with commas between them.")
 @model_option
@@ -41,6 +42,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
         application, make_config = import_from_string(APPLICATION), import_from_string(CONFIG)
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
+    worker: bool | None = flags.pop("worker")
     settings = settings_of(**flags)
     config = make_config(**_guards(settings))
     if config.needs_key:
@@ -52,9 +54,11 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     async def opened() -> AsyncIterator[Services]:
         async with open_services(settings, code=code_root(), say=say, serves=True) as services:
             _announce(url, services.database, as_json=as_json)
-            yield services
+            is_embedded = services.data.is_sqlite if worker is None else worker
+            async with attended(services, is_embedded=is_embedded):
+                yield services
 
-    app = application(opened, config)
+    app = application(opened, config, domain=domain_of(settings, code_root()))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else 1

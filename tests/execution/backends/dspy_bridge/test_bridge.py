@@ -4,16 +4,27 @@ import asyncio
 import sys
 import time
 
+import msgspec
 import pytest
 
-from dspex.errors import AdapterError, BudgetError, DefinitionError, WorkerLostError, WorkerStartError
+from dspex.errors import (
+    AdapterError,
+    BudgetError,
+    DefinitionError,
+    ExecutionError,
+    WorkerLostError,
+    WorkerStartError,
+)
 from dspex.execution.backends import Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
+from dspex.execution.backends.hybrid import Elsewhere
 from dspex.execution.context import RunContext
+from dspex.execution.modules import Module, Predict
 from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
+from dspex.telemetry import Collecting, FieldDelta, Finished, Status
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import OptimizingBackendContract, answering, predicting
 from dspex.testing.processes import holdings
@@ -49,13 +60,154 @@ def test_modules_of_dspy_run_on_our_signatures_and_our_model(interpreter):
             prediction = await bridge.execute_program(handle, {"question": "1 + 2?"}, context)
             assert prediction.answer == 3
             assert prediction.usage.calls == 1
-            kinds = [(span.kind, span.name) for span in prediction.trace.spans]
-            assert kinds == [("model", "scripted"), ("backend", "dspy")]
+            assert [span.kind for span in prediction.trace.spans if span.kind != "module"] == ["model", "backend"]
             assert prediction.trace.spans[-1].attributes["dspy"] == bridge.version
         assert prediction["reasoning"] == "reasoning"
         assert "Answer the question." in context.model.requests[-1].messages[0].content
 
     with_bridge(interpreter, test)
+
+
+def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_they_make(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Hops", init={"hops": 1}))
+        trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
+        names = {span.span_id: f"{span.name} {span.path}" for span in trace.spans}
+        tree = [(names[span.span_id], names.get(span.parent_id)) for span in trace.spans]
+        assert tree == [
+            ("scripted search", "Predict search"),
+            ("scripted answer.predict", "Predict answer.predict"),
+            ("Predict search", "Hops self"),
+            ("Predict answer.predict", "ChainOfThought answer"),
+            ("ChainOfThought answer", "Hops self"),
+            ("Hops self", "dspy self"),
+            ("dspy self", None),
+        ]
+        begins = {names[span.span_id]: span.start_ns for span in trace.spans}
+        for span in trace.spans[:-1]:
+            outer = next(one for one in trace.spans if one.span_id == span.parent_id)
+            assert outer.start_ns <= span.start_ns <= span.end_ns <= outer.end_ns
+        assert begins["Predict search"] < begins["ChainOfThought answer"]
+        failing = RunContext(model=ScriptedModel("nonsense"), observer=(heard := Collecting()))
+        with pytest.raises(AdapterError):
+            await bridge.execute_program(handle, {"question": "?"}, failing)
+        failed = {span.name: span.status for span in heard.spans}
+        assert failed == {"scripted": "ok", "Predict": "error", "Hops": "error", "dspy": "error"}
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
+
+
+def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Fan"))
+        trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
+        names = {span.span_id: span.name for span in trace.spans}
+        tree = sorted((names[span.span_id], names.get(span.parent_id, "")) for span in trace.spans)
+        assert tree == [("Fan", "dspy"), *[("Predict", "Fan")] * 3, ("dspy", ""), *[("scripted", "Predict")] * 3]
+        predictors = {span.span_id for span in trace.spans if span.name == "Predict"}
+        assert {span.parent_id for span in trace.spans if span.kind == "model"} == predictors
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes")
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(interpreter, adapter):
+    async def test(bridge, context):
+        outer = Module()
+        outer.first = Predict("question -> query")
+        text, config = "question, query -> answer, why", {"adapter": adapter}
+        node = Node(id="second", kind="chain_of_thought", signature=Signature(text), backend="dspy", config=config)
+        outer.second = Elsewhere(Program(name="second", signature=Signature(text), root=node), bridge)
+
+        async def forward(question):
+            found = await outer.first.acall(question=question)
+            return await outer.second.acall(question=question, query=found.query)
+
+        outer.forward = forward
+        model = answering({"query": "q", "answer": "yes", "why": "so"}, capabilities=["streaming"], piece=1)
+        events = [event async for event in outer.stream(RunContext(model=model), question="?")]
+        texts = {}
+        for event in events:
+            if isinstance(event, FieldDelta):
+                texts[event.path, event.field] = texts.get((event.path, event.field), "") + event.text
+        inner = "second.predict"
+        assert texts == {
+            ("first", "query"): "q",
+            (inner, "reasoning"): "reasoning",
+            (inner, "answer"): "yes",
+            (inner, "why"): "so",
+        }
+        told = [(event.path, event.state) for event in events if isinstance(event, Status)]
+        assert told[3:] == [
+            ("second", "begun"),
+            (inner, "begun"),
+            (inner, "done"),
+            ("second", "done"),
+            ("self", "done"),
+        ]
+        assert isinstance(events[-1], Finished)
+        assert events[-1].prediction.answer == "yes"
+
+    with_bridge(interpreter, test)
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
+    text = "question -> answer: int, why: str"
+    abilities = ("json_mode", "response_schema", "seed")
+
+    async def asked(interface):
+        config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
+        model = answering({"answer": 3, "why": "so"}, capabilities=abilities)
+        async with asyncio.timeout(60), DspyBackend(config) as bridge:
+            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "seed": 7}
+            node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
+            handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
+            if interface == "engine" and bridge.version.startswith("3.3."):
+                with pytest.raises(ExecutionError, match="asks no engines"):
+                    await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
+                pytest.skip("dspy 3.3 has no engines")
+            prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
+            assert (prediction.answer, prediction.why, prediction.usage.calls) == (3, "so", 1)
+            with pytest.raises(BudgetError):
+                await bridge.execute_program(
+                    handle, {"question": "?"}, RunContext(model=ScriptedModel(BudgetError("no money left")))
+                )
+        return model.requests[0]
+
+    async def main():
+        forward, engine = await asked("forward"), await asked("engine")
+        assert (forward.temperature, forward.max_tokens, forward.seed) == (0.5, 50, 7)
+        shape = engine.response_schema
+        assert (shape is None) == (adapter == "chat")
+        if shape is not None:  # the engine's is dspy's strict form of it
+            assert shape["properties"].keys() == forward.response_schema["properties"].keys()
+        assert msgspec.structs.replace(engine, response_schema=None) == msgspec.structs.replace(
+            forward, response_schema=None
+        )
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("interface", ["forward", "engine"])
+def test_an_optimizer_copies_its_model_on_both_interfaces(interpreter, interface):
+    rows = [{"question": f"q{n}", "answer": 3} for n in range(3)]
+
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
+        async with asyncio.timeout(60), DspyBackend(config) as bridge:
+            if interface == "engine" and bridge.version.startswith("3.3."):
+                pytest.skip("dspy 3.3 has no engines")
+            handle = await bridge.create_program(predicting(backend="dspy"))
+            work = Optimization(
+                optimizer="BootstrapFewShot", metric=lambda *_: 0.0, trainset=rows, options={"max_rounds": 2}
+            )
+            model = answering({"answer": 3}, capabilities=("seed",))
+            await bridge.optimize_program(handle, work, RunContext(model=model))
+            assert {request.temperature for request in model.requests} == {None, 1.0}
+            assert {request.seed for request in model.requests if request.temperature} == {1}
+
+    asyncio.run(main())
 
 
 def test_assigned_instructions_and_demonstrations_reach_the_prompt(interpreter):
@@ -241,6 +393,7 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
     async def test(bridge, context):
         while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
             await asyncio.sleep(0.01)
+        spare = [worker.pid for worker in bridge.stats().workers if worker.role == "spare"]
         crashing = await bridge.create_program(await bridge.import_program("rag:Crash"))
         handle = await bridge.create_program(predicting(backend="dspy"))
         with pytest.raises(WorkerLostError):
@@ -248,6 +401,8 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
         began = time.monotonic()
         assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
         assert time.monotonic() - began < 0.5
+        serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
+        assert serving == spare
 
     with_bridge(interpreter, test, paths=(folder,), pool=pool)
 

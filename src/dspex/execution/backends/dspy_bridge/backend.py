@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from dspex.errors import DefinitionError, DspexError, boundary
+from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -26,6 +26,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
+from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
@@ -41,13 +42,15 @@ HOST = Path(__file__).parent / "child"
 class DspyConfig:
     """Which interpreter has dspy, where users' modules are imported from, and how many workers there are.
 
-    Two backends with two interpreters run two versions of dspy side by side.
+    Two backends with two interpreters run two versions of dspy side by side. `interface` is how dspy asks its model:
+    by `BaseLM.forward` (3.3 and 3.4) or by an engine (3.4, and the only way in 3.5); "auto" takes what the version has.
     """
 
     interpreter: str = sys.executable
     paths: tuple[str, ...] = ()
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(name="dspy", minimum=1, maximum=2, spares=1))
     concurrency: int = 4
+    interface: Literal["auto", "forward", "engine"] = "auto"
     memory_limit: int | None = None
     seconds: float | None = None
 
@@ -90,6 +93,7 @@ class DspyBackend:
             host=HOST,
             interpreter=self.config.interpreter,
             paths=self.config.paths,
+            config={"interface": self.config.interface},
             concurrency=self.config.concurrency,
             memory_limit=self.config.memory_limit,
             # without it dspy 3.4 downloads a price list at its first call; its cache folder must not be the user's
@@ -126,7 +130,7 @@ class DspyBackend:
         if handle not in self._programs:
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
-            await self._pool.call("create_program", args, seconds=self.config.seconds)
+            await self._call("create_program", args)
             self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args), tools))
         return handle
 
@@ -143,13 +147,28 @@ class DspyBackend:
         values = signature.validate_inputs(inputs)
         sent = signature.input_validator.dump(values)
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
-        run = context.run or Run(context.observer, context.clock, {})
-        first = len(run.spans)
-        answer, span = await self._run(
-            kept, "execute_program", args, context=replace(context, run=run), events=on_event
-        )
+        first = 0 if context.run is None else len(context.run.spans)
+        answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
         outputs = _outputs(signature, answer)
-        return Prediction.of_run(outputs, run.trace(span.id, first=first))
+        return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
+
+    async def _call(
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        caller: Answerer | None = None,
+        program: Loading | None = None,
+    ) -> Any:  # noqa: ANN401  # any JSON value
+        """Make one call; where the worker has loaded older code than the program needs, once more on new workers."""
+        options: dict[str, Any] = {"seconds": self.config.seconds, "caller": caller, "program": program}
+        try:
+            return await self._pool.call(command, args, **options)
+        except ExecutionError as error:
+            if error.context.get("remote_code") != "stale":
+                raise
+        self._pool.recycle("the code of a program has changed")
+        return await self._pool.call(command, args, **options)
 
     async def _run(
         self,
@@ -170,17 +189,19 @@ class DspyBackend:
         answerer = Answerer(context=context, span=span, model=model, tools=kept.tools, metric=metric)
         if events is not None:
             answerer.on_progress = events
+        if context.emit is not None:
+            answerer.telling = Telling(context.emit)
         message = {
             "handle": kept.loading.handle,
             "model": about(model),
             "adapter": adapter,
-            "stream": events is not None,
+            "stream": events is not None or context.emit is not None,
             **args,
         }
         try:
-            answer = await self._pool.call(
-                command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
-            )
+            answer = await self._call(command, message, caller=answerer, program=kept.loading)
+            if answerer.telling is not None:
+                await answerer.telling.flush()
         except BaseException as error:
             span.end(error=error)
             raise
@@ -250,7 +271,7 @@ class DspyBackend:
         """Return the program's state as dspy's own `save` would write it, without keys."""
         kept = self._programs.get(handle)
         args = {"handle": handle}
-        return dict(await self._pool.call("export_state", args, program=kept.loading, seconds=self.config.seconds))
+        return dict(await self._call("export_state", args, program=kept.loading))
 
     async def import_program(
         self,

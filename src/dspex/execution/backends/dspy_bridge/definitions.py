@@ -16,7 +16,7 @@ from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
 from dspex.language.variables import Space, Variable
 
-_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
+_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "rollout_id")
 _MEND = "leave it out, or run the program natively"
 
 

@@ -60,10 +60,15 @@ class Call:
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._thread: int | None = None
+        self.attached: list[dict[str, Any]] = []
 
     def emit(self, event: str, data: object) -> None:
         """Send an event (`stream`, `progress`, `log`) to the caller."""
         self._send({"id": self.id, "event": event, "data": data})
+
+    def attach(self, event: str, data: object) -> None:
+        """Let an event go out together with the reply, before it."""
+        self.attached.append({"id": self.id, "event": event, "data": data})
 
     def callback(self, command: str, args: "dict[str, Any]") -> Any:  # noqa: ANN401  # any JSON value
         """Ask the parent and wait for its answer.

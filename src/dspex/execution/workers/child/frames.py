@@ -47,28 +47,38 @@ class Splitter:
         self._buffer = bytearray()
         self._limit = limit
 
-    def feed(self, data: bytes) -> "list[tuple[int, bytes]]":
+    def feed(self, data: "bytes | memoryview") -> "list[tuple[int, bytes]]":
         """Take the next bytes and return the frames that they complete, each as codec and payload.
 
         Raises:
             FrameError: the stream is no sequence of frames.
         """
         buffer = self._buffer
+        if not buffer:  # whole frames, as they nearly always come, are cut without being kept first
+            frames, start = self._cut(data)
+            buffer += data[start:]
+            return frames
         buffer += data
-        frames: list[tuple[int, bytes]] = []
-        start, end = 0, len(buffer)
-        while end - start >= 4:
-            (size,) = _LENGTH.unpack_from(buffer, start)
-            self._check(size, buffer, start)
-            if end - start < 4 + size:
-                break
-            frames.append((buffer[start + 4], bytes(buffer[start + 5 : start + 4 + size])))
-            start += 4 + size
+        frames, start = self._cut(buffer)
         if start:
             del buffer[:start]
         return frames
 
-    def _check(self, size: int, buffer: bytearray, start: int) -> None:
+    def _cut(self, data: "bytes | bytearray | memoryview") -> "tuple[list[tuple[int, bytes]], int]":
+        """Return the whole frames at the beginning of `data`, and where they end."""
+        frames: list[tuple[int, bytes]] = []
+        start, end = 0, len(data)
+        with memoryview(data) as view:
+            while end - start >= 4:
+                (size,) = _LENGTH.unpack_from(view, start)
+                self._check(size, view, start)
+                if end - start < 4 + size:
+                    break
+                frames.append((view[start + 4], bytes(view[start + 5 : start + 4 + size])))
+                start += 4 + size
+        return frames, start
+
+    def _check(self, size: int, buffer: memoryview, start: int) -> None:
         if size > self._limit:
             raise FrameError("oversize", f"a frame of {size} bytes is announced; the limit is {self._limit} bytes")
         if size == 0:

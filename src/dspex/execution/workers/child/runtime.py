@@ -23,6 +23,7 @@ PROTOCOL = 1
 _END_OF_CHANNEL = 0
 _BAD_FRAME = 70
 _HOST_FAILED = 71
+_CHUNK = 1 << 17
 
 
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
@@ -110,24 +111,25 @@ class Runtime:
             "stats": lambda _: {**self._state(), **self._host_stats()},
         }
 
-    def send(self, message: "dict[str, Any]") -> None:
-        """Write one message; threads take turns."""
-        frame = pack(self._codec, self._codecs[self._codec][0](message), self._limit)
+    def send(self, *messages: "dict[str, Any]") -> None:
+        """Write messages, none between them; threads take turns."""
+        encode = self._codecs[self._codec][0]
+        frames = b"".join([pack(self._codec, encode(message), self._limit) for message in messages])
         with self._sending:
-            self._channel.sendall(frame)
+            self._channel.sendall(frames)
 
     def read(self) -> int:
         """Read until the channel ends; returns the exit code after `shutdown`."""
-        splitter = Splitter(self._limit)
+        splitter, place = Splitter(self._limit), memoryview(bytearray(_CHUNK))
         while True:
             try:
-                data = self._channel.recv(1 << 18)
+                size = self._channel.recv_into(place)
             except OSError:
-                data = b""
-            if not data:
+                size = 0
+            if not size:
                 end()
             try:
-                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(data)]
+                messages = [self._codecs[codec][1](payload) for codec, payload in splitter.feed(place[:size])]
             except (FrameError, ValueError, KeyError) as error:
                 print(f"the parent sent no frame: {error}", file=sys.stderr, flush=True)  # noqa: T201
                 return _BAD_FRAME
@@ -182,7 +184,7 @@ class Runtime:
             return
         self.served += 1
         try:
-            self.send({"id": call.id, **reply})
+            self.send(*call.attached, {"id": call.id, **reply})
         except (TypeError, ValueError) as error:  # not JSON, or too long for a frame
             self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
 

@@ -1,14 +1,21 @@
 """Everything that differs between the versions of dspy that are supported (3.3, 3.4), and what 3.5 changes.
 
 3.3 and 3.4 ask a language model through `BaseLM.forward` with chat messages; 3.5 removes that method and asks an engine
-with `complete(request)`. 3.5 also makes XML its default adapter, so the adapter is always named.
+with `complete(request)`, an interface that 3.4 has already: `language_model` takes what the installed version has.
+3.5 also makes XML its default adapter, so the adapter is always named.
 """
 
+import asyncio
 import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, partial, wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 try:
     import dspy
+    from dspy.utils.callback import with_callbacks
     from dspy.utils.exceptions import AdapterParseError
 except ImportError as error:
     raise ImportError(
@@ -20,25 +27,216 @@ except ImportError as error:
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*BaseLM\.forward")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messages=")
 
-__all__ = ["VERSION", "AdapterParseError", "adapter", "chat_completion", "dspy", "satisfies", "turn_off_caches"]
+__all__ = [
+    "HAS_ENGINES",
+    "VERSION",
+    "AdapterParseError",
+    "adapter",
+    "dspy",
+    "language_model",
+    "satisfies",
+    "setting",
+    "turn_off_caches",
+    "watch_modules",
+]
 
 VERSION: str = dspy.__version__
+HAS_ENGINES = hasattr(dspy, "lm15")
+_rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
+
+
+def language_model(parent: Any, interface: str = "auto") -> Any:  # noqa: ANN401  # a model of dspy
+    """Return dspy's language model that asks `parent` (a `ParentModel`).
+
+    `interface` is "forward" or "engine"; "auto" takes forward where the version has it, because it costs less there.
+    """
+    if interface == "auto":
+        interface = "forward" if hasattr(dspy.BaseLM, "forward") else "engine"
+    if interface == "engine":
+        if not HAS_ENGINES:
+            raise ValueError(f"dspy {VERSION} asks no engines; use the interface 'forward'")
+        return _engine_class()(parent)
+    return WireLM(parent)
+
+
+class WireLM(dspy.BaseLM):
+    """The parent behind `BaseLM`. Chat messages go straight to it; every other way to call takes dspy's own path."""
+
+    def __init__(self, parent: Any) -> None:  # noqa: ANN401
+        super().__init__(model=parent.name, cache=False)
+        self.kwargs: dict[str, Any] = {}
+        self._parent = parent
+
+    def __deepcopy__(self, memo: "dict[int, Any]") -> "WireLM":
+        return self.copy()
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether structured outputs may be asked for."""
+        return bool(self._parent.takes_schema)
+
+    @property
+    def supported_params(self) -> "set[str]":
+        """The parameters that may be passed."""
+        return {"response_format"} if self._parent.takes_json else set()
+
+    def __call__(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        """Answer chat messages with a list of texts."""
+        known = dspy.settings
+        if items or not isinstance(messages, list) or "request" in settings:
+            return super().__call__(*items, messages=messages, **settings)
+        if not known.disable_history or known.get("experimental"):
+            return super().__call__(messages=messages, **settings)
+        return self._heard(messages=messages, **settings)
+
+    def _texts(self, messages: Any, **settings: Any) -> "list[str]":  # noqa: ANN401
+        # what dspy does around `forward` (copies, retries, history, prices, warnings) is the parent's part here
+        replies = self._parent.replies(messages, {**self.kwargs, **settings})
+        if (tracker := dspy.settings.usage_tracker) is not None:
+            for reply in replies:
+                tracker.add_usage(self.model, dict(reply["usage"]))
+        return [reply["text"] for reply in replies]
+
+    _heard = with_callbacks(_texts)  # by the callbacks that a user of dspy has set
+
+    async def acall(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        """The same for dspy's asynchronous callers."""
+        return await asyncio.to_thread(partial(self.__call__, *items, messages=messages, **settings))
+
+    def forward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        """Answer in the shape of a chat completion, which dspy 3.3 and 3.4 read."""
+        asked = messages or [{"role": "user", "content": prompt}]
+        return _chat_completion(self._parent.replies(asked, {**self.kwargs, **settings}))
+
+    async def aforward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        """The same for dspy's asynchronous callers."""
+        return await asyncio.to_thread(partial(self.forward, prompt, messages, **settings))
 
 
 class _Shape:
-    """An object with the attributes of a chat completion, which is what `forward` returns."""
+    """An object with the attributes of a chat completion."""
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
         self.__dict__.update(attributes)
 
 
-def chat_completion(reply: "dict[str, Any]") -> Any:  # noqa: ANN401  # dspy reads it by attribute
-    """Return the parent's reply in the shape that dspy 3.3 and 3.4 read."""
+def _chat_completion(replies: "list[dict[str, Any]]") -> Any:  # noqa: ANN401  # dspy reads it by attribute
     choices = [
-        _Shape(message=_Shape(content=text, role="assistant"), finish_reason=reply.get("finish_reason") or "stop")
-        for text in reply["texts"]
+        _Shape(
+            message=_Shape(content=reply["text"], role="assistant"), finish_reason=reply.get("finish_reason") or "stop"
+        )
+        for reply in replies
     ]
-    return _Shape(choices=choices, usage=reply["usage"], model=reply["model"], id="", object="chat.completion")
+    first = replies[0]
+    return _Shape(choices=choices, usage=first["usage"], model=first["model"], id="", object="chat.completion")
+
+
+class ParentEngine:
+    """The parent behind the engine interface: one canonical request, one response."""
+
+    def __init__(self, parent: Any) -> None:  # noqa: ANN401
+        self._parent = parent
+        self.supports_response_schema = bool(parent.takes_schema)
+        self.supported_params = frozenset({"response_format"} if parent.takes_json else ())
+
+    def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentEngine":
+        return self
+
+    def complete(self, request: Any) -> Any:  # noqa: ANN401  # lm15.Request to lm15.Response
+        """Ask the parent."""
+        lm15, config = dspy.lm15, request.config
+        settings = {name: getattr(config, name) for name in ("temperature", "max_tokens", "top_p", "seed")}
+        settings |= {"stop": list(config.stop) or None, "response_format": config.response_format}
+        reply = self._parent.ask(_messages(request), {**settings, "rollout_id": _rollout.get()})
+        usage = reply["usage"]
+        return lm15.Response(
+            id=None,
+            model=reply["model"],
+            message=lm15.Message.assistant([lm15.TextPart(reply["text"])]),
+            finish_reason="length" if reply.get("finish_reason") == "length" else "stop",
+            usage=lm15.Usage(
+                input_tokens=usage["prompt_tokens"],
+                output_tokens=usage["completion_tokens"],
+                total_tokens=usage["total_tokens"],
+            ),
+        )
+
+    def stream(self, request: Any) -> "Iterator[Any]":  # noqa: ANN401
+        """Answer in one piece: the parent streams to its own caller."""
+        yield from dspy.lm15.response_to_events(self.complete(request))
+
+    def close(self) -> None:
+        """Do nothing: the parent owns the model."""
+
+
+class AsyncParentEngine:
+    """The same for dspy's asynchronous callers."""
+
+    def __init__(self, engine: ParentEngine) -> None:
+        self._engine = engine
+        self.supports_response_schema = engine.supports_response_schema
+        self.supported_params = engine.supported_params
+
+    def __deepcopy__(self, memo: "dict[int, Any]") -> "AsyncParentEngine":
+        return self
+
+    async def complete(self, request: Any) -> Any:  # noqa: ANN401
+        """Ask the parent."""
+        return await asyncio.to_thread(self._engine.complete, request)
+
+    async def stream(self, request: Any) -> Any:  # noqa: ANN401
+        """Answer in one piece."""
+        for event in dspy.lm15.response_to_events(await self.complete(request)):
+            yield event
+
+    async def aclose(self) -> None:
+        """Do nothing: the parent owns the model."""
+
+
+def _messages(request: Any) -> "list[dict[str, Any]]":  # noqa: ANN401
+    found = []
+    if request.system is not None:
+        system = request.system if isinstance(request.system, str) else _text(request.system)
+        found.append({"role": "system", "content": system})
+    roles = {"developer": "system"}
+    return [*found, *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages)]
+
+
+def _text(parts: Any) -> str:  # noqa: ANN401
+    if not all(part.type == "text" for part in parts):
+        raise ValueError("only text goes over the bridge; this message holds other parts")
+    return "".join(part.text for part in parts)
+
+
+@cache
+def _engine_class() -> Any:  # noqa: ANN401  # a class of its own, because 3.3 has no engines to give to `dspy.LM`
+    class EngineLM(dspy.LM):
+        def __init__(self, parent: Any) -> None:  # noqa: ANN401
+            engine = ParentEngine(parent)
+            super().__init__(
+                parent.name, cache=False, num_retries=0, engine=engine, async_engine=AsyncParentEngine(engine)
+            )
+            self.kwargs: dict[str, Any] = {}
+
+        def __deepcopy__(self, memo: "dict[int, Any]") -> Any:  # noqa: ANN401
+            return self.copy()
+
+        def __call__(self, *items: Any, **settings: Any) -> Any:  # noqa: ANN401
+            # engines never see the rollout, but it decides what the parent's cache may answer
+            token = _rollout.set(settings.get("rollout_id", self.kwargs.get("rollout_id")))
+            try:
+                return super().__call__(*items, **settings)
+            finally:
+                _rollout.reset(token)
+
+        async def acall(self, *items: Any, **settings: Any) -> Any:  # noqa: ANN401
+            token = _rollout.set(settings.get("rollout_id", self.kwargs.get("rollout_id")))
+            try:
+                return await super().acall(*items, **settings)
+            finally:
+                _rollout.reset(token)
+
+    return EngineLM
 
 
 def turn_off_caches() -> None:
@@ -47,8 +245,81 @@ def turn_off_caches() -> None:
 
 
 def adapter(name: str) -> Any:  # noqa: ANN401
-    """Return dspy's adapter of that name."""
-    return {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
+    """Return dspy's adapter of that name, which writes the system message of a signature once and not at each call."""
+    made = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
+    made.format_system_message = _SystemMessages(made.format_system_message)
+    return made
+
+
+class _SystemMessages:
+    """Texts by signature class, as long as nothing that is written into them has changed."""
+
+    def __init__(self, write: "Callable[[Any], str]") -> None:
+        self._write = write
+        self._known: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+
+    def __deepcopy__(self, memo: "dict[int, Any]") -> "_SystemMessages":
+        return self
+
+    def __call__(self, signature: Any) -> str:  # noqa: ANN401
+        """Return the system message."""
+        shape = [
+            signature.instructions,
+            *(
+                (name, field.annotation, field.metadata, field.json_schema_extra)
+                for name, field in signature.model_fields.items()
+            ),
+        ]
+        known = self._known.get(signature)
+        if known is not None and known[0] == shape:
+            return known[1]
+        text = self._write(signature)
+        copied = [shape[0], *((name, hint, list(marks), dict(extra or {})) for name, hint, marks, extra in shape[1:])]
+        self._known[signature] = (copied, text)
+        return text
+
+
+def watch_modules() -> None:
+    """Tell the trail of the call under way ("dspex_trail" among the settings) of every module that runs.
+
+    dspy's callbacks would tell the same, at 60 us for each module; this process serves nobody but its parent.
+    """
+    before, before_async = dspy.Module.__call__, dspy.Module.acall
+
+    @wraps(before)
+    def call(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+        trail = setting("dspex_trail")
+        entered = None if trail is None else trail.enter(module)
+        if entered is None:
+            return before(module, *args, **inputs)
+        try:
+            found = before(module, *args, **inputs)
+        except BaseException as error:
+            trail.leave(entered, None, error)
+            raise
+        trail.leave(entered, found, None)
+        return found
+
+    @wraps(before_async)
+    async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+        trail = setting("dspex_trail")
+        entered = None if trail is None else trail.enter(module)
+        if entered is None:
+            return await before_async(module, *args, **inputs)
+        try:
+            found = await before_async(module, *args, **inputs)
+        except BaseException as error:
+            trail.leave(entered, None, error)
+            raise
+        trail.leave(entered, found, None)
+        return found
+
+    dspy.Module.__call__, dspy.Module.acall = call, acall
+
+
+def setting(name: str) -> Any:  # noqa: ANN401
+    """Return one of dspy's settings in force here, None where it is not set. Threads that dspy starts have them too."""
+    return dspy.settings.get(name)
 
 
 def satisfies(spec: str) -> bool:

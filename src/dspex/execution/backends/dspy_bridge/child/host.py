@@ -7,9 +7,9 @@ from typing import Any
 
 from . import compat, programs  # compat first: it says what to do where dspy is missing
 from .compat import AdapterParseError, dspy
-from .model import WireLM
+from .model import ParentModel
 from .optimizing import OPTIMIZERS, evaluate, optimize
-from .watching import Watching
+from .trail import Trail, paths_of, plain
 
 
 class UnknownProgramError(KeyError):
@@ -38,8 +38,10 @@ class DspyHost:
 
     def __init__(self, config: "dict[str, Any]") -> None:
         compat.turn_off_caches()
+        compat.watch_modules()
         self._config = config
         self._programs: dict[str, Any] = {}
+        self._paths: dict[str, dict[int, str]] = {}
         self._adapters = {name: compat.adapter(name) for name in ("chat", "json")}
         self._lock = threading.Lock()
         self.commands = {
@@ -50,7 +52,7 @@ class DspyHost:
             "get_program": lambda call, args: programs.described(self._get(args["handle"])),
             "list_programs": lambda call, args: list(self._programs),
             "delete_program": self._delete,
-            "export_state": lambda call, args: programs.plain(self._get(args["handle"]).dump_state()),
+            "export_state": lambda call, args: plain(self._get(args["handle"]).dump_state()),
             "import_state": self._import_state,
             "configure": lambda call, args: self._config.update(args),
         }
@@ -73,19 +75,23 @@ class DspyHost:
         handle = str(args["handle"])
         if handle not in self._programs:
             with self._lock:  # importing a user's module twice at once helps nobody
-                self._programs.setdefault(handle, programs.create(args["definition"]))
+                made = programs.create(args["definition"])
+                self._paths.setdefault(handle, paths_of(made))
+                self._programs.setdefault(handle, made)
         return handle
 
     def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
+        self._paths.pop(args["handle"], None)
         return self._programs.pop(args["handle"], None) is not None
 
     def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
         self._get(args["handle"]).load_state(args["state"])
 
     @contextmanager
-    def _settings(self, call: Any, args: "dict[str, Any]", callbacks: "list[Any]") -> "Iterator[None]":  # noqa: ANN401
-        lm = WireLM(call, args["model"])
-        with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], callbacks=callbacks, disable_history=True):
+    def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401
+        lm = compat.language_model(ParentModel(call, args["model"], trail), self._config.get("interface", "auto"))
+        settings: dict[str, Any] = {"dspex_call": call, "dspex_trail": trail, "callbacks": [], "disable_history": True}
+        with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], **settings):
             try:
                 yield
             except AdapterParseError as error:
@@ -98,15 +104,18 @@ class DspyHost:
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         program = self._get(args["handle"])
-        callbacks = [Watching(call, program)] if args.get("stream") else []
-        with self._settings(call, args, callbacks):
-            prediction = program(**args["inputs"])
-        return programs.plain(prediction.toDict())
+        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")))
+        try:
+            with self._settings(call, args, trail):
+                prediction = program(**args["inputs"])
+        finally:
+            trail.end()
+        return plain(prediction.toDict())
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
-        with self._settings(call, args, []):
+        with self._settings(call, args):
             return optimize(call, self._get(args["handle"]), args)
 
     def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
-        with self._settings(call, args, []):
+        with self._settings(call, args):
             return evaluate(call, self._get(args["handle"]), args)

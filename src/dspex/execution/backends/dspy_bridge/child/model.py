@@ -1,54 +1,43 @@
-"""dspy's language model in a child: every call goes to the parent, which has the keys, the budget and the cache."""
+"""The parent as a language model: it has the keys, the budget and the cache. `compat` gives it dspy's interfaces."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dspy
-
-from . import compat
+if TYPE_CHECKING:
+    from .trail import Trail
 
 _PASSED = ("temperature", "max_tokens", "top_p", "stop", "seed")
 
 
-class WireLM(dspy.BaseLM):
-    """Asks the parent. `call` is the request that the program runs for."""
+class ParentModel:
+    """Asks the parent for one call. `name` is the model's; `takes_schema` and `takes_json` say what it can do."""
 
-    def __init__(self, call: Any, about: "dict[str, Any]") -> None:  # noqa: ANN401
-        super().__init__(model=about["name"], cache=False)
-        self.kwargs: dict[str, Any] = {}
-        self.call = call
-        self._abilities = frozenset(about.get("capabilities", ()))
+    def __init__(self, call: Any, about: "dict[str, Any]", trail: "Trail | None" = None) -> None:  # noqa: ANN401
+        self.name: str = about["name"]
+        abilities = about.get("capabilities", ())
+        self.takes_schema = "response_schema" in abilities
+        self.takes_json = self.takes_schema or "json_mode" in abilities
+        self._call = call
+        self._trail = trail
 
-    def __deepcopy__(self, memo: "dict[int, Any]") -> "WireLM":
-        return self.copy()
+    def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentModel":
+        return self
 
-    @property
-    def supports_response_schema(self) -> bool:
-        """Whether structured outputs may be asked for."""
-        return "response_schema" in self._abilities
-
-    @property
-    def supported_params(self) -> "set[str]":
-        """The parameters that may be passed."""
-        return {"response_format"} if self._abilities & {"response_schema", "json_mode"} else set()
-
-    def forward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-        """Ask the parent once for each of `n` answers."""
-        merged = {**self.kwargs, **settings}
-        asked: dict[str, Any] = {name: merged[name] for name in _PASSED if merged.get(name) is not None}
-        asked["messages"] = [_plain(message) for message in messages or [{"role": "user", "content": prompt}]]
-        if merged.get("rollout_id") is not None:
-            asked["rollout"] = merged["rollout_id"]
-        if (wanted := merged.get("response_format")) is not None:
+    def ask(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "dict[str, Any]":
+        """Return the parent's reply: text, model, finish_reason and usage."""
+        asked: dict[str, Any] = {name: settings[name] for name in _PASSED if settings.get(name) is not None}
+        asked["messages"] = [_plain(message) for message in messages]
+        if settings.get("rollout_id") is not None:
+            asked["rollout"] = settings["rollout_id"]
+        if (wanted := settings.get("response_format")) is not None:
             asked |= _format(wanted)
-        count = merged.get("n") or 1
-        replies = [self.call.callback("lm", {"model": self.model, **asked}) for _ in range(count)]
-        return compat.chat_completion({**replies[0], "texts": [reply["text"] for reply in replies]})
+        if self._trail is not None:
+            asked |= self._trail.here()
+        reply: dict[str, Any] = self._call.callback("lm", asked)
+        return reply
 
-    async def aforward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-        """The same for dspy's asynchronous callers."""
-        import asyncio
-
-        return await asyncio.to_thread(self.forward, prompt, messages, **settings)
+    def replies(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "list[dict[str, Any]]":
+        """Ask once for each of `n` answers."""
+        return [self.ask(messages, settings) for _ in range(settings.get("n") or 1)]
 
 
 def _plain(message: "dict[str, Any]") -> "dict[str, str]":
@@ -62,6 +51,6 @@ def _plain(message: "dict[str, Any]") -> "dict[str, str]":
 
 def _format(wanted: Any) -> "dict[str, Any]":  # noqa: ANN401
     if isinstance(wanted, dict):
-        schema = wanted.get("json_schema", {}).get("schema")
+        schema = wanted.get("schema") or wanted.get("json_schema", {}).get("schema")
         return {"response_schema": schema} if schema else {"json_mode": True}
     return {"response_schema": wanted.model_json_schema()}

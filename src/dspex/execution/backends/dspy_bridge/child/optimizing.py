@@ -7,7 +7,8 @@ from typing import Any
 
 import dspy
 
-from .programs import describe, plain
+from .programs import describe
+from .trail import plain
 
 OPTIMIZERS = {
     name: getattr(dspy, name)
@@ -70,7 +71,7 @@ def evaluate(call: Any, program: Any, args: "dict[str, Any]") -> "dict[str, Any]
     """Run `program` on every row; a row that fails has an error and no score."""
     rows = _examples(args["rows"], args["inputs"])
     scoring, settings = _Scoring(call, len(rows)), dict(dspy.settings.config)
-    overrides = {key: settings[key] for key in ("lm", "adapter", "callbacks", "disable_history")}
+    overrides = {key: settings[key] for key in ("lm", "adapter", "callbacks", "disable_history", "dspex_call")}
 
     def one(example: Any) -> "dict[str, Any]":  # noqa: ANN401
         try:

@@ -16,8 +16,11 @@ _ADDED = (
     "actor",
     "owner",
     "deadline_at",
+    "inputs_hash",
+    "payloads",
 )
 _TABLES = (
+    "processes",
     "audit_entries",
     "events",
     "journal_entries",
@@ -100,8 +103,13 @@ def upgrade() -> None:
         table.add_column(sa.Column("actor", sa.Text(), nullable=False, server_default="local"))
         table.add_column(_text("owner", nullable=True))
         table.add_column(_time("deadline_at"))
+        table.add_column(_text("inputs_hash", nullable=True))
+        table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
         table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
     _index("executions", "parent_id")
+    for name in ("program_id", "workspace"):  # pages are in the order of ids, which is that of time
+        op.drop_index(f"ix_executions_{name}_created_at", "executions")
+        _index("executions", name, "id")
 
 
 def _tenancy() -> None:
@@ -180,10 +188,14 @@ def _trail() -> None:
     )
     _index("audit_entries", "workspace", "id")
     _index("audit_entries", "resource_id")
+    _table("processes", _text("owner"), _integer("beats"))
 
 
 def downgrade() -> None:
     """Narrow executions again, and drop the tables."""
+    for name in ("program_id", "workspace"):
+        op.drop_index(f"ix_executions_{name}_id", "executions")
+        op.create_index(f"ix_executions_{name}_created_at", "executions", [name, "created_at"])
     op.drop_index("ix_executions_parent_id", "executions")
     with op.batch_alter_table("executions") as table:
         table.drop_constraint("uq_executions_workspace_idempotency_key", type_="unique")

@@ -1,0 +1,256 @@
+"""The server with everything on beside a bare GraphQL application, in one run: medians of interleaved rounds.
+
+    python benchmarks/server.py [--quick] [--check] [--database sqlite|postgres]
+
+Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is `bare_app.py` from
+$DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of the same kind. Servers run on the first
+core, the load and PostgreSQL on the last. CPU is that of the server process. Writes `benchmarks/results/server.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("DSPEX_SHARED", HERE.parent.parent / "shared")) / "bench"
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+TICK = os.sysconf("SC_CLK_TCK")
+FIELDS = "{ id status inputs startedAt }"
+MUTATION = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) " + FIELDS + " }"
+BARE_LIST = "{ executions(first: 50) { id status inputs startedAt program { id name } } }"
+LIST = "{ executions(first: 50) { nodes { id status inputs startedAt program { id name } } } }"
+INPUTS = {"question": "What is the capital of France?"}
+
+
+def start(stack: ExitStack, core: int, *command: str) -> subprocess.Popen:
+    pinned = ["taskset", "-c", str(core), sys.executable, *command]
+    process = stack.enter_context(
+        subprocess.Popen(pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+    )
+    stack.callback(process.kill)
+    return process
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+
+
+class Server:
+    """A server process, and what it is asked."""
+
+    def __init__(self, stack: ExitStack, *command: str, core: int = CORES[0]) -> None:
+        self.process = start(stack, core, *command)
+        words = self.process.stdout.readline().split()
+        if not words or words[0] != "ready":
+            sys.exit(f"{command[0]} does not start: {words}")
+        self.url = f"http://127.0.0.1:{words[1]}"
+        self.key = words[2] if len(words) > 2 else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that all its threads took."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def stats(self) -> dict[str, int]:
+        request = urllib.request.Request(f"{self.url}/stats", headers=self.headers)  # noqa: S310  # our own server
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+class Load:
+    """The process that asks."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.process = start(stack, CORES[-1], str(HERE / "server_load.py"))
+        self.process.stdout.readline()
+
+    def run(self, servers: list[Server], work: dict[str, Any], *, connections: int, calls: int) -> dict[str, float]:
+        asked = {
+            **work,
+            "urls": [server.url for server in servers],
+            "headers": servers[0].headers,
+            "connections": connections,
+            "calls": calls,
+        }
+        before = [server.cpu() for server in servers]
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        found = json.loads(self.process.stdout.readline())
+        spent = sum(server.cpu() - was for server, was in zip(servers, before, strict=True))
+        if found["errors"]:
+            print("error:", found["first_error"], file=sys.stderr)
+        return {**found, "cpu_us": spent / calls * 1e6}
+
+
+def graphql(query: str, variables: dict[str, Any] | None = None, expect: str = "COMPLETED") -> dict[str, Any]:
+    return {"path": "/graphql", "body": {"query": query, "variables": variables}, "expect": expect}
+
+
+BARE = graphql(MUTATION, {"input": {"programId": "p1", "inputs": INPUTS}})
+OURS = graphql(MUTATION, {"input": {"name": "triage", "inputs": INPUTS}})
+REST = {"path": "/v1/programs/triage/execute", "body": {"inputs": INPUTS}, "expect": "completed"}
+LISTS = {"bare list": graphql(BARE_LIST), "list": graphql(LIST)}
+
+
+def median(rounds: list[dict[str, float]], name: str) -> float:
+    return statistics.median(found[name] for found in rounds)
+
+
+def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
+    """Measure one server beside the bare application."""
+    load = Load(stack)
+    bare = Server(stack, str(SHARED / "bare_app.py"), "--port", "0", "--url", databases["bare"])
+    ours = Server(stack, str(HERE / "server_side.py"), databases["ours"], databases["state"])
+    sides = {"bare": (bare, BARE), "graphql": (ours, OURS), "rest": (ours, REST)}
+    results: dict[str, Any] = {"executions": {}, "lists": {}}
+    for connections in (16, 64):
+        rounds: dict[str, list[Any]] = {name: [] for name in sides}
+        for n in range(given.rounds + 1):
+            for name, (server, work) in sides.items():
+                found = load.run([server], work, connections=connections, calls=given.calls)
+                if n:  # the first round warms
+                    rounds[name].append(found)
+        results["executions"][connections] = rounds
+    rounds = {name: [] for name in LISTS}
+    for _ in range(given.rounds):
+        for name, work in LISTS.items():
+            server = bare if name.startswith("bare") else ours
+            rounds[name].append(load.run([server], work, connections=16, calls=given.calls // 10))
+    results["lists"] = rounds
+    ours.stats()
+    load.run([ours], LISTS["list"], connections=1, calls=10)
+    results["reads_per_list"] = ours.stats().get("reads", 0) / 10
+    return results
+
+
+def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
+    """Measure one server, then two on the same database, each by both ways in."""
+    load = Load(stack)
+    first = Server(stack, str(HERE / "server_side.py"), databases["ours"], databases["state"])
+    second = Server(
+        stack, str(HERE / "server_side.py"), databases["ours"], databases["state"], first.key, core=CORES[-1]
+    )
+    found: dict[str, list[Any]] = {"one": [], "two": []}
+    for n in range(given.rounds + 1):
+        for name, servers in (("one", [first]), ("two", [first, second])):
+            got = load.run(servers, REST, connections=32, calls=given.calls)
+            if n:
+                found[name].append(got)
+    return found
+
+
+def check(results: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Return what was measured of each goal, and the most that it may be."""
+    goals: list[tuple[str, float, float]] = []
+    for database, found in results["databases"].items():
+        for connections, rounds in found["executions"].items():
+            bare = median(rounds["bare"], "cpu_us")
+            at = f"{database}, {connections} connections"
+            goals.append((f"GraphQL CPU over bare ({at})", median(rounds["graphql"], "cpu_us") / bare, 1.2))
+            goals.append((f"REST CPU over bare ({at})", median(rounds["rest"], "cpu_us") / bare, 0.5))
+            for name in ("graphql", "rest"):
+                over = median(rounds[name], "p99_ms") - median(rounds["bare"], "p99_ms")
+                goals.append((f"{name} p99 over bare, ms ({at})", over, 5.0))
+        lists = found["lists"]
+        ratio = median(lists["list"], "cpu_us") / median(lists["bare list"], "cpu_us")
+        goals.append((f"list of 50 with programs, CPU over bare ({database})", ratio, 1.6))
+        goals.append((f"reads for that list ({database})", found["reads_per_list"], 3))
+    if two := results.get("two"):
+        goals.append(("two servers, CPU over one", median(two["two"], "cpu_us") / median(two["one"], "cpu_us"), 1.1))
+        shares = [max(found["split"]) / sum(found["split"]) for found in two["two"]]
+        goals.append(("the larger share of two servers", statistics.median(shares), 0.6))
+        goals.append(("errors with two servers", sum(found["errors"] for found in two["two"]), 0))
+    errors = sum(
+        got["errors"]
+        for found in results["databases"].values()
+        for rounds in (*found["executions"].values(), found["lists"])
+        for side in rounds.values()
+        for got in side
+    )
+    goals.append(("errors", errors, 0))
+    return goals
+
+
+def table(results: dict[str, Any]) -> None:
+    print(f"\n{'what':52} {'CPU us':>8} {'p50 ms':>8} {'p99 ms':>8} {'/s':>7}")
+    for database, found in results["databases"].items():
+        for connections, rounds in found["executions"].items():
+            for name, side in rounds.items():
+                _line(f"{database}, {connections} connections: {name}", side)
+        for name, side in found["lists"].items():
+            _line(f"{database}: {name} of 50", side)
+    for name, side in results.get("two", {}).items():
+        _line(f"postgres: {name} server{'s' if name == 'two' else ''}, REST", side)
+
+
+def _line(name: str, side: list[Any]) -> None:
+    values = [median(side, part) for part in ("cpu_us", "p50_ms", "p99_ms", "per_second")]
+    print(f"{name:52} {values[0]:8.0f} {values[1]:8.2f} {values[2]:8.2f} {values[3]:7.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--database", choices=["sqlite", "postgres"], action="append")
+    given = parser.parse_args()
+    if not (SHARED / "bare_app.py").exists():
+        print(f"skipped: no yardsticks at {SHARED} (set DSPEX_SHARED)")
+        return
+    given.rounds, given.calls = (3, 600) if given.quick else (7, 4000)
+    results: dict[str, Any] = {"python": platform.python_version(), "cores": len(CORES), "databases": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for database in given.database or ["sqlite", "postgres"]:
+            run(database, Path(folder), results, given)
+    goals = check(results)
+    table(results)
+    print()
+    for name, found, most in goals:
+        print(f"{'reached' if found <= most else 'MISSED ':8} {name}: {found:.2f} (at most {most:g})")
+    results["goals"] = [{"goal": name, "found": found, "most": most} for name, found, most in goals]
+    out = HERE / "results" / "server.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(results, indent=1))
+    if given.check and any(found > most for _, found, most in goals):
+        sys.exit(1)
+
+
+def run(database: str, folder: Path, results: dict[str, Any], given: argparse.Namespace) -> None:
+    with ExitStack() as stack:
+        if database == "sqlite":
+            databases = {
+                "bare": f"sqlite+aiosqlite:///{folder}/bare.sqlite3",
+                "ours": "-",
+                "state": str(folder / "sqlite"),
+            }
+            results["databases"][database] = compare(stack, databases, given)
+            return
+        from dspex.testing.postgres import PostgresServer
+
+        os.sched_setaffinity(0, {CORES[-1]})  # the database server is a child of this process
+        server = stack.enter_context(PostgresServer())
+        bare, ours = (server.url(server.make()) for _ in range(2))
+        driver = bare.replace("postgresql://", "postgresql+asyncpg://", 1)
+        databases = {"bare": driver, "ours": ours, "state": str(folder / "postgres")}
+        with ExitStack() as inner:
+            results["databases"][database] = compare(inner, databases, given)
+        databases["ours"] = server.url(server.make())
+        with ExitStack() as inner:
+            results["two"] = two_servers(inner, databases, given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""One dspex server for `server.py`: everything on, a scripted model, and a key that is printed with the port.
+
+    python benchmarks/server_side.py DATABASE_URL_OR_- STATE_DIR [KEY]
+Prints "ready PORT KEY". Without a KEY it makes the program and the key; with one it takes part in what is there.
+`GET /stats` gives {"reads", "writes"}: how often the store was asked since the last time.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from dspex.bootstrap import Services, migrate_database, open_services
+from dspex.operations.resources import DOMAIN, CreateProgram, Operations
+from dspex.operations.resources.tenants import CreateApiKey
+from dspex.settings import Secret, Settings
+from dspex.surfaces.api import ServerConfig, application
+from dspex.surfaces.cli.serving import _listen
+from dspex.testing import ScriptedModel
+
+REPLY = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
+COUNTS: Counter[str] = Counter()
+
+
+class _Counting:
+    """A store that counts how often it is asked to read."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name in {"get", "select", "count"}:
+            COUNTS["reads"] += 1
+        if name == "write":
+            COUNTS["writes"] += 1
+        return found
+
+
+async def _prepared(services: Services, key: str | None) -> str:
+    if key is not None:
+        return key
+    given = CreateProgram(name="triage", signature="question -> answer", configuration={"model": "scripted/paris"})
+    await services.operations.create_program(given)
+    action = next(action for action in DOMAIN.actions if action.name == "create_api_key")
+    asked = CreateApiKey(name="bench", scopes=["read", "execute"], requests_per_minute=100_000_000, concurrency=10_000)
+    return (await services.operations.perform(action, asked)).key
+
+
+def main() -> None:
+    url, state, *rest = sys.argv[1:]
+    database = None if url == "-" else Secret(url)
+    settings = Settings(state_dir=Path(state), database_url=database, secret_key=Secret("k" * 32))
+    if database is not None and not rest:
+        import asyncio
+
+        asyncio.run(migrate_database(settings))
+    listener = _listen("127.0.0.1", 0)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Services]:
+        async with open_services(settings, serves=False) as services:
+            models: Any = services.context.models
+            models._made["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
+            key = await _prepared(services, rest[0] if rest else None)
+            print("ready", listener.getsockname()[1], key, flush=True)
+            floor = services.operations.floor
+            counted = replace(floor, store=_Counting(floor.store))
+            yield replace(services, operations=Operations(counted))
+
+    app = application(opened, ServerConfig(needs_key=True))
+
+    async def stats(_request: Any) -> JSONResponse:
+        found = dict(COUNTS)
+        COUNTS.clear()
+        return JSONResponse(found)
+
+    app.router.routes.append(Route("/stats", stats))
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Jobs put together: the worker that runs them, and what looks after them in a server."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+from dspex.bootstrap.opening import database_of
+from dspex.bootstrap.services import Services, job_policy, new_id, open_services
+from dspex.execution.modules import CodeRoot
+from dspex.learning.optimizers import Journal
+from dspex.operations.jobs import (
+    Attendant,
+    Handler,
+    QueuedJobs,
+    Survey,
+    Sweeper,
+    Worker,
+    WorkerConfig,
+    WorkerProcess,
+)
+from dspex.operations.resources import Store
+from dspex.operations.resources.jobs import revision_of
+from dspex.operations.storage import SQLJournal, SQLStore
+from dspex.operations.workflows import EvaluationHandler, Ground, OptimizationHandler
+from dspex.settings import Settings
+
+
+def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
+    """Return what does the work of jobs, by queue."""
+
+    def open_journal(resource: str, job_id: UUID, turn: int) -> Journal:
+        return SQLJournal(services.data, job_id, resource=resource, turn=turn)
+
+    ground = Ground(
+        store=services.operations.floor.store,
+        backends=services.backends,
+        context=services.context,
+        open_journal=open_journal,
+        clock=services.operations.floor.clock,
+        new_id=new_id,
+        code=code,
+    )
+    return {"evaluation": EvaluationHandler(ground), "optimization": OptimizationHandler(ground)}
+
+
+async def run_worker(
+    settings: Settings, *, code: CodeRoot | None, stopping: asyncio.Event, say: Callable[[str], None]
+) -> None:
+    """Run jobs in this process until `stopping` is set; what is unfinished then is handed back.
+
+    Raises:
+        ConfigurationError: DBOS is missing, or a setting is wrong.
+        StorageError: the database cannot be used, or has another schema.
+    """
+
+    @asynccontextmanager
+    async def open_store() -> AsyncIterator[Store]:
+        database = database_of(settings)
+        try:
+            yield SQLStore(database)
+        finally:
+            await database.aclose()
+
+    async with open_services(settings, code=code, say=say) as services:
+        floor = services.operations.floor
+        config = WorkerConfig(
+            url=services.data.url.render_as_string(hide_password=False),
+            store=floor.store,
+            open_store=open_store,
+            handlers=handlers_of(services, code=code),
+            clock=floor.clock,
+            new_id=new_id,
+            policy=job_policy(settings),
+            code=("", "") if code is None else (code.name, revision_of(code)),
+        )
+        await Worker(config, say=say).serve(stopping)
+
+
+@asynccontextmanager
+async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[None]:
+    """Look after the jobs of a server inside the block; with `is_embedded`, by a worker process of its own."""
+    floor, policy = services.operations.floor, job_policy(services.settings)
+    sweeper = Sweeper(floor.store, policy=policy, clock=floor.clock, new_id=floor.new_id)
+    survey = Survey(floor.store, policy=policy, clock=floor.clock)
+    noted = floor.jobs.noted if isinstance(floor.jobs, QueuedJobs) else asyncio.Event()
+    worker = WorkerProcess(worker_command(services.settings), clock=floor.clock) if is_embedded else None
+    async with Attendant(sweeper, survey, noted=noted, worker=worker):
+        yield
+
+
+def worker_command(settings: Settings) -> list[str]:
+    """Return how a worker with these settings is started; what is secret it reads from the environment, as we did."""
+    command = [sys.executable, "-m", "dspex", "worker", "--attached", "--state-dir", str(Path(settings.state_dir))]
+    for name in ("model", "adapter"):
+        value = getattr(settings, name)
+        command += [] if value is None else [f"--{name}", str(value)]
+    return command

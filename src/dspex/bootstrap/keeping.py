@@ -1,0 +1,67 @@
+"""What of executions is kept, and for how long: from the settings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from dspex.clock import Clock
+from dspex.errors import ConfigurationError
+from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot
+from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.housekeeping import Housekeeper
+from dspex.operations.resources.keeping import Keeping, Place, Redact, by_patterns
+from dspex.operations.resources.ports import Figures, Store
+from dspex.operations.resources.retention import Retention
+from dspex.settings import Settings
+
+GRACE = 5.0
+PRUNE = 3600.0
+
+
+def keeping_of(settings: Settings, code: CodeRoot | None) -> Keeping:
+    """Return what decides over stored inputs, outputs and traces.
+
+    Raises:
+        ConfigurationError: the redaction hook is not in the code root, or is no function.
+    """
+    hooks: list[Redact] = []
+    if settings.redact_patterns:
+        hooks.append(by_patterns(settings.redact_patterns))
+    if settings.redact is not None:
+        if code is None:
+            raise ConfigurationError("redact names a function, and this process has no code root to import it from")
+        found: Redact = code.load(settings.redact)
+        if not callable(found):
+            raise ConfigurationError(f"redact: {settings.redact!r} is no function of (place, value)")
+        hooks.append(found)
+    return Keeping(stores_inputs=settings.store_inputs, redact=_in_turn(hooks) if hooks else None)
+
+
+def _in_turn(hooks: list[Redact]) -> Redact:
+    def redact(place: Place, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+        for hook in hooks:
+            value = hook(place, value)
+        return value
+
+    return redact
+
+
+def retention_of(settings: Settings, store: Store, figures: Figures, *, clock: Clock) -> Retention:
+    """Return what deletes old executions."""
+    return Retention(store, figures, clock=clock, days=settings.keep_days, count=settings.keep_count)
+
+
+@asynccontextmanager
+async def at_work(
+    store: Store, executor: Executor, retention: Retention | None, *, context: RunContext
+) -> AsyncIterator[None]:
+    """Keep house beside an executor for the length of the block; at its end, let what runs end or be interrupted."""
+    keeper = Housekeeper(store, executor, clock=context.clock, observer=context.observer)
+    if retention is not None:
+        keeper.add(PRUNE, retention.tick)
+    async with keeper:
+        try:
+            yield
+        finally:
+            await executor.runs.drain(GRACE)

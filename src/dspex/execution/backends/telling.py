@@ -1,0 +1,93 @@
+"""What a program in a worker does, as the events of `Module.stream`."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from dspex.execution.adapters.splitting import ChatSplitter, Delta, JSONSplitter, Splitter
+from dspex.telemetry import FieldDelta, Partial, Status, StreamEvent
+
+Emit = Callable[[StreamEvent], Awaitable[None]]
+
+
+class Telling:
+    """The events of one run. Replies are cut into fields here, as they come, before the worker has them whole."""
+
+    def __init__(self, emit: Emit) -> None:
+        """Take who hears the events; a slow one holds the run back."""
+        self._emit = emit
+        self._waiting: list[Status] = []
+        self._attempts: dict[int, int] = {}
+
+    def heard(self, path: str, data: Mapping[str, Any]) -> None:
+        """Note that a module has begun or ended; it is told before anything that happens later."""
+        if data.get("state") == "begun" or data.get("outputs") is not None:
+            self._waiting.append(Status(path, str(data.get("name", "")), str(data["state"])))
+
+    async def flush(self) -> None:
+        """Tell what was heard."""
+        waiting, self._waiting = self._waiting, []
+        for status in waiting:
+            await self._emit(status)
+
+    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> "ReplyTelling":
+        """Begin one reply to the module with this number; `fields` are its output fields by their names in the text."""
+        attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
+        if attempt > 1:
+            await self._emit(Status(path, "Predict", "again"))
+        return ReplyTelling(self._emit, fields, path=path, attempt=attempt)
+
+
+class ReplyTelling:
+    """One reply that is coming."""
+
+    def __init__(self, emit: Emit, fields: Mapping[str, str], *, path: str, attempt: int) -> None:
+        """Take where it belongs."""
+        self._emit = emit
+        self._splitter = _EitherSplitter(dict(fields))
+        self._path = path
+        self._attempt = attempt
+        self._last: dict[str, Any] | None = None
+
+    async def take(self, text: str) -> None:
+        """Tell what one piece makes certain."""
+        await self._tell(self._splitter.feed(text))
+
+    async def end(self) -> None:
+        """Tell what was held back."""
+        await self._tell(self._splitter.end())
+
+    async def _tell(self, deltas: list[Delta]) -> None:
+        for name, text in deltas:
+            await self._emit(FieldDelta(self._path, name, text, self._attempt))
+        found = self._splitter.partial()
+        if found is not None and found != self._last:
+            self._last = found
+            await self._emit(Partial(self._path, found, self._attempt))
+
+
+class _EitherSplitter:
+    """Reads chat and JSON layout: which one a worker's adapter asked for shows in the first character of the reply."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        self._held = ""
+        self._splitter: Splitter | None = None
+
+    def feed(self, text: str) -> list[Delta]:
+        """See `Splitter.feed`."""
+        if self._splitter is not None:
+            return self._splitter.feed(text)
+        self._held += text
+        start = self._held.lstrip()
+        if not start:
+            return []
+        self._splitter = JSONSplitter(self._names) if start[0] in "{`" else ChatSplitter(self._names)
+        return self._splitter.feed(self._held)
+
+    def partial(self) -> dict[str, Any] | None:
+        """See `Splitter.partial`."""
+        return None if self._splitter is None else self._splitter.partial()
+
+    def end(self) -> list[Delta]:
+        """See `Splitter.end`."""
+        return [] if self._splitter is None else self._splitter.end()

@@ -1,0 +1,110 @@
+"""Looks after jobs in a process that runs none itself: says why they wait, and keeps a worker process for them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+
+from dspex.clock import Clock
+from dspex.errors import StorageError
+from dspex.operations.jobs.survey import Survey
+from dspex.operations.jobs.sweeper import Sweeper
+
+_log = logging.getLogger("dspex.jobs")
+_PATIENCE = 10.0
+
+
+class WorkerProcess:
+    """A worker as a child: it is started when there is work, again when it ends by itself, and ends with its parent.
+
+    The child reads its standard input, and stops when that is closed: so it ends with a parent that was killed, too.
+    """
+
+    def __init__(self, command: Sequence[str], *, clock: Clock, longest: float = 30.0) -> None:
+        """Take how to start it; after an end of its own it is started again after 1, 2, 4 ... `longest` seconds."""
+        self._command = command
+        self._clock = clock
+        self._longest = longest
+        self._process: asyncio.subprocess.Process | None = None
+        self._wait = 0.0
+        self._not_before = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None where it does not run."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def ensure(self) -> None:
+        """Start it where it does not run, and it is time to."""
+        if self.pid is not None or self._clock.monotonic_ns() < self._not_before:
+            return
+        if self._process is not None:
+            _log.warning("the worker ended with code %s and is started again", self._process.returncode)
+        self._wait = min(max(1.0, self._wait * 2), self._longest)
+        self._not_before = self._clock.monotonic_ns() + int(self._wait * 1e9)
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.PIPE)
+
+    async def aclose(self) -> None:
+        """Let it hand back its jobs, and wait until it has ended; past 10 s it is killed."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), _PATIENCE)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class Attendant:
+    """Sweeps once a second, and when a job is noted; starts `worker` (None: others run jobs) for the first job."""
+
+    def __init__(
+        self,
+        sweeper: Sweeper,
+        survey: Survey,
+        *,
+        noted: asyncio.Event,
+        worker: WorkerProcess | None = None,
+        every: float = 1.0,
+    ) -> None:
+        """Take its parts; it is owned by one event loop, and lives inside `async with`."""
+        self._sweeper = sweeper
+        self._survey = survey
+        self._noted = noted
+        self._worker = worker
+        self._every = every
+        self._task: asyncio.Task[None] | None = None
+
+    async def tick(self) -> None:
+        """Look once."""
+        try:
+            await self._survey.tick()
+            if await self._sweeper.tick() and self._worker is not None:
+                await self._worker.ensure()
+        except StorageError as error:
+            _log.warning("no look after jobs is possible: %s", error.message)
+
+    async def __aenter__(self) -> "Attendant":
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.aclose()
+
+    async def _run(self) -> None:
+        while True:
+            self._noted.clear()
+            await self.tick()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._noted.wait(), self._every)

@@ -1,0 +1,33 @@
+"""Which process runs an execution, and whether it still lives."""
+
+import os
+import socket
+from collections.abc import Callable
+from uuid import UUID
+
+from dspex.execution.workers.orphans import is_running, start_time
+
+
+def owner_of_this_process(new_id: Callable[[], UUID]) -> str:
+    """Return "host:pid:start:id", which no other life of any process has; `id` tells executors of one process apart."""
+    pid = os.getpid()
+    return f"{host()}:{pid}:{start_time(pid) or 0}:{new_id().hex}"
+
+
+def host() -> str:
+    """Return this machine's name; where containers share one, with what tells their processes apart."""
+    try:
+        return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def is_alive(owner: str) -> bool | None:
+    """Return whether a process of this host still runs, None for one of another host."""
+    where, pid, started, _ = owner.rsplit(":", 3)
+    return is_running(int(pid), int(started)) if where == host() else None
+
+
+def id_of(owner: str) -> UUID:
+    """Return the id of an owner."""
+    return UUID(hex=owner.rsplit(":", 1)[1])

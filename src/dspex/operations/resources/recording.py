@@ -1,0 +1,183 @@
+"""The rows that one execution leaves behind: itself, its events, its audit entry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from dspex.clock import Clock
+from dspex.errors import DspexError, shorten
+from dspex.language.records import Prediction, Span, Trace
+from dspex.language.records.canonical import content_hash
+from dspex.language.signatures.codec import plain
+from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
+from dspex.operations.resources.keeping import Keeping
+from dspex.operations.resources.ports import Change, Insert, Update
+from dspex.operations.resources.program import PROGRAM, ProgramRecord
+from dspex.operations.resources.trail import AuditEntry, EventRecord
+
+TOPIC = "execution"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a caller wants of one execution beside its inputs, and who the caller is. `timeout` is in seconds."""
+
+    actor: str = "local"
+    action: str = "execute_program"
+    backend: str | None = None
+    idempotency_key: str | None = None
+    timeout: float | None = None
+    retry_of: UUID | None = None
+
+
+class Recorder:
+    """Makes the rows. `owner` is the process that runs what is recorded here."""
+
+    def __init__(self, *, clock: Clock, new_id: Callable[[], UUID], owner: str, keeping: Keeping) -> None:
+        """Take the collaborators."""
+        self.owner = owner
+        self._clock = clock
+        self._new_id = new_id
+        self._keeping = keeping
+
+    def opened(
+        self,
+        program: ProgramRecord,
+        inputs: dict[str, Any],
+        asked: Asked,
+        **values: Any,  # noqa: ANN401
+    ) -> ExecutionRecord:
+        """Return a running execution, with its inputs as they are."""
+        now = self._clock.now()
+        return ExecutionRecord(
+            id=self._new_id(),
+            workspace=program.workspace,
+            created_at=now,
+            updated_at=now,
+            program_id=program.id,
+            program_version_id=program.current_version_id or self._new_id(),
+            status="running",
+            inputs=inputs,
+            started_at=now,
+            retry_of=asked.retry_of,
+            idempotency_key=asked.idempotency_key,
+            actor=asked.actor,
+            owner=self.owner,
+            deadline_at=None if asked.timeout is None else now + timedelta(seconds=asked.timeout),
+            payloads=self._keeping.payloads(program),
+            **values,
+        )
+
+    def opening(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
+        """Return the changes that record the beginning, if the program is still ready then."""
+        counted = Update(
+            resource=PROGRAM,
+            id=program.id,
+            values={"last_executed_at": record.started_at},
+            increments={"execution_count": 1},
+            statuses=PROGRAM.transitions["execute"].sources,
+        )
+        return Insert(self._kept(record)), counted, self._event(record), self._audit(record, action, program.name)
+
+    def closing(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
+        """Return the changes that record the end, if the execution is still running then."""
+        kept = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)
+        change = Update(resource=EXECUTION, id=record.id, values=kept, statuses=("running",))
+        return change, self._event(record, values)
+
+    def stopped(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
+        """Return the changes that end an execution from outside: cancelled by `actor`, or interrupted."""
+        values = self.timed(
+            record, status=EXECUTION.step("cancel" if status == "cancelled" else "interrupt", record.status)
+        )
+        if status == "interrupted":
+            values["error"] = INTERRUPTED
+        change = Update(resource=EXECUTION, id=record.id, values=values, statuses=("pending", "running"))
+        changes: tuple[Change, ...] = (change, self._event(record, values))
+        return (
+            changes if actor is None else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
+        )
+
+    def timed(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Return the columns of an end now."""
+        now = self._clock.now()
+        return {"updated_at": now, "finished_at": now, "duration_ms": _milliseconds(record, now), **values}
+
+    def _kept(self, record: ExecutionRecord) -> ExecutionRecord:
+        if record.payloads == "stored":
+            return record
+        return replace(record, **self._keeping.kept(record.payloads, {"inputs": record.inputs, "error": record.error}))
+
+    def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
+        now = self._clock.now()
+        ended = values or {"status": record.status, "error": record.error, "duration_ms": record.duration_ms}
+        payload = {"status": ended["status"]}
+        if ended.get("duration_ms") is not None:
+            payload["duration_ms"] = ended["duration_ms"]
+        if ended.get("error"):
+            payload["code"] = ended["error"]["code"]
+        return Insert(
+            EventRecord(
+                id=self._new_id(),
+                workspace=record.workspace,
+                created_at=now,
+                updated_at=now,
+                topic=TOPIC,
+                subject_id=record.id,
+                program_id=record.program_id,
+                payload=payload,
+            )
+        )
+
+    def _audit(self, record: ExecutionRecord, action: str, program: str) -> Insert:
+        return Insert(
+            AuditEntry(
+                id=self._new_id(),
+                workspace=record.workspace,
+                created_at=record.updated_at,
+                updated_at=record.updated_at,
+                actor=record.actor,
+                action=action,
+                resource=EXECUTION.name,
+                resource_id=record.id,
+                after={"program": program} if program else None,
+            )
+        )
+
+
+INTERRUPTED = DspexError("the process that ran this execution is gone; retry it").to_dict() | {
+    "code": "interrupted",
+    "retryable": True,
+}
+
+
+def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any] | None:
+    """Return the trace as JSON values: that of the prediction, else what was heard before the failure."""
+    trace = Trace(spans[0].trace_id, tuple(spans)) if prediction is None and spans else None
+    if prediction is not None:
+        trace = prediction.trace
+    if trace is None:
+        return None
+    return {"trace_id": trace.trace_id, "spans": [msgspec.to_builtins(span) for span in trace.spans]}
+
+
+def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:
+    """Return what tells two calls with one idempotency key apart."""
+    return content_hash({"program": str(program.id), "inputs": json_ready(inputs)})
+
+
+def json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return inputs that were not validated as far as they can be stored."""
+    try:
+        made: dict[str, Any] = plain(dict(inputs))
+    except (ValueError, TypeError, RecursionError):
+        return {str(name): shorten(value) for name, value in inputs.items()}
+    return made
+
+
+def _milliseconds(record: ExecutionRecord, now: datetime) -> float:
+    return (now - (record.started_at or now)).total_seconds() * 1e3

@@ -1,0 +1,102 @@
+"""Programs and what they are made of, kept in memory between executions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import NotFoundError
+from dspex.execution.backends import Backends, Choice
+from dspex.language.programs import Program
+from dspex.operations.resources.ports import Change, Store, Update
+from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+
+FRESH = 0.5
+_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    record: ProgramRecord
+    until: int
+
+
+class Remembered:
+    """Looks programs up. A record is at most half a second old; a version never changes, so its value stays.
+
+    What this process itself changes is looked up anew at once (`written`). Nothing is decided by an old record alone:
+    the write that records an execution asks the database whether the program is still ready.
+    """
+
+    def __init__(self, store: Store, *, backends: Backends, clock: Clock) -> None:
+        """Take the collaborators; nothing is known yet."""
+        self._store = store
+        self._backends = backends
+        self._clock = clock
+        self._programs: dict[tuple[str, object], _Known] = {}
+        self._values: dict[UUID, Program] = {}
+        self._choices: dict[tuple[UUID, str, str | None], Choice] = {}
+
+    def written(self, changes: Sequence[Change]) -> None:
+        """Forget the programs that were just changed in more than their counters."""
+        for change in changes:
+            if type(change) is Update and change.resource is PROGRAM and not change.increments:
+                self.forget(change.id)
+
+    def forget(self, program_id: UUID) -> None:
+        """Look a program up anew at the next call."""
+        for key in [key for key, known in self._programs.items() if known.record.id == program_id]:
+            del self._programs[key]
+
+    async def program(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
+        """Return a program by id or name."""
+        now = self._clock.monotonic_ns()
+        known = self._programs.get((workspace, key))
+        if known is not None and known.until > now:
+            return known.record
+        named: dict[str, Any] = {"id": key} if isinstance(key, UUID) else {"name": key}
+        found = await self._store.get(PROGRAM, workspace=workspace, **named)
+        if found is not None:
+            if len(self._programs) >= _MOST:
+                self._programs.clear()
+            self._programs[workspace, key] = _Known(found, now + int(FRESH * 1e9))
+        return found
+
+    async def version(self, program: ProgramRecord) -> ProgramVersionRecord:
+        """Return the version that `program` names as its current one.
+
+        Raises:
+            NotFoundError: it has none yet.
+        """
+        found = await self._store.get(PROGRAM_VERSION, id=program.current_version_id)
+        if found is None:
+            raise NotFoundError(f"program {program.name!r} has no version; it is {program.status}")
+        return found
+
+    async def value(self, program: ProgramRecord) -> Program:
+        """Return that version as the value that runs."""
+        key = program.current_version_id
+        if key is None or key not in self._values:
+            version = await self.version(program)
+            if len(self._values) >= _MOST:
+                self._values.clear()
+                self._choices.clear()
+            data = {"definition": version.definition, "assignment": version.assignment}
+            self._values[version.id] = Program.from_dict(data)
+            return self._values[version.id]
+        return self._values[key]
+
+    async def choice(self, program: ProgramRecord, asked: str | None) -> Choice:
+        """Return where it runs.
+
+        Raises:
+            InvalidError: the backend is not here, or cannot run this program.
+        """
+        value = await self.value(program)
+        if program.current_version_id is None:
+            return self._backends.choose(value, stored=program.backend, asked=asked)
+        key = (program.current_version_id, program.backend, asked)
+        if key not in self._choices:
+            self._choices[key] = self._backends.choose(value, stored=program.backend, asked=asked)
+        return self._choices[key]

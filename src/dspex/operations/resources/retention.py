@@ -1,0 +1,71 @@
+"""How long executions are kept."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.operations.resources.evaluation import EVALUATION
+from dspex.operations.resources.execution import ENDED, EXECUTION
+from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
+from dspex.operations.resources.ports import Figures, Query, Store
+from dspex.operations.resources.process import PROCESS
+from dspex.operations.resources.program import PROGRAM, ProgramRecord
+from dspex.operations.resources.recording import TOPIC
+from dspex.operations.resources.trail import EVENT
+
+_PAGE = 200
+_AT_WORK = ("queued", "running", "paused")
+_PROCESS_DAYS = 7
+
+
+class Retention:
+    """Deletes executions that are older than so many days, or beyond so many of a program, with their events.
+
+    A program's own `keep_days` and `keep_count` decide over the settings; 0 keeps everything. Nothing is deleted that
+    runs, or that belongs to a program with a job that has not ended. The audit trail stays.
+    """
+
+    def __init__(self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0) -> None:
+        """Take the collaborators, and what holds for programs that say nothing else."""
+        self._store = store
+        self._figures = figures
+        self._clock = clock
+        self._days = days
+        self._count = count
+
+    async def tick(self) -> int:
+        """Delete what is due, of all workspaces; return how many executions that were."""
+        total, after = 0, None
+        while True:
+            page = await self._store.select(PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True))
+            total += sum([await self._prune(program) for program in page])
+            if len(page) < _PAGE:
+                break
+            after = page[-1].id
+        await self._figures.prune(PROCESS, {}, before=self._cut(_PROCESS_DAYS), keep=None)
+        return total
+
+    async def _prune(self, program: ProgramRecord) -> int:
+        days = int(program.configuration.get("keep_days", self._days))
+        count = int(program.configuration.get("keep_count", self._count))
+        if not (days or count) or await self._is_at_work(program):
+            return 0
+        where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
+        before = self._cut(days) if days else None
+        deleted = await self._figures.prune(EXECUTION, where, before=before, keep=count or None)
+        left = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
+        if deleted:
+            told = {"program_id": program.id, "topic": TOPIC}
+            oldest = left[0].id if left else self._cut(0)
+            await self._figures.prune(EVENT, told, before=oldest, keep=None)
+        return deleted
+
+    async def _is_at_work(self, program: ProgramRecord) -> bool:
+        where = {"program_id": program.id, "status": _AT_WORK}
+        return any([await self._store.count(job, where) for job in (EVALUATION, OPTIMIZATION_JOB)])
+
+    def _cut(self, days: int) -> UUID:
+        """Return the id that was the next one so many days ago."""
+        moment = self._clock.now() - timedelta(days=days)
+        return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -1,0 +1,158 @@
+"""The executions that run in this process: cancelled from outside, refused while it is being stopped."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import UnavailableError
+
+Reason = Literal["cancel", "interrupt"]
+
+
+class Run:
+    """One execution under way, in the task that runs it. `deadline` is in monotonic nanoseconds."""
+
+    __slots__ = ("_cancelling", "_finished", "_task", "began", "deadline", "id", "is_stoppable", "reason")
+
+    def __init__(self, execution_id: UUID, *, began: int) -> None:
+        """Begin in the running task."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an execution runs in a task")
+        self.id = execution_id
+        self.began = began
+        self.deadline: int | None = None
+        self.is_stoppable = False
+        self.reason: Reason | None = None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._finished: asyncio.Event | None = None
+
+    def stop(self, reason: Reason) -> None:
+        """End the work; what has ended already stays. Safe to call from any thread."""
+        if self.reason is None:
+            self.reason = reason
+            self._task.get_loop().call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.is_stoppable:
+            self._task.cancel()
+
+    def check(self) -> None:
+        """Refuse to begin with what was stopped before."""
+        if self.reason is not None:
+            self._task.cancel()
+            raise asyncio.CancelledError
+
+    def took_over(self) -> bool:
+        """Return whether the cancellation that just arrived was ours alone; the task then goes on."""
+        return self.reason is not None and self._task.uncancel() <= self._cancelling
+
+    async def finished(self) -> None:
+        """Wait until it has ended and is recorded; only for tasks of its own loop."""
+        if self._finished is None:
+            self._finished = asyncio.Event()
+        await self._finished.wait()
+
+    def finish(self) -> None:
+        """Tell who waits."""
+        if self._finished is not None:
+            self._finished.set()
+
+
+_current: ContextVar[Run | None] = ContextVar("dspex_execution", default=None)
+
+
+def parent() -> Run | None:
+    """Return the execution that this code is a part of."""
+    return _current.get()
+
+
+@contextmanager
+def inside(run: Run) -> Iterator[None]:
+    """Make executions in the block children of `run`."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Runs:
+    """All runs of one executor."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin with none."""
+        self._clock = clock
+        self._runs: dict[UUID, Run] = {}
+        self._idle: asyncio.Event | None = None
+        self.is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, execution_id: UUID) -> bool:
+        return execution_id in self._runs
+
+    def get(self, execution_id: UUID) -> Run | None:
+        """Return one run."""
+        return self._runs.get(execution_id)
+
+    def admit(self) -> None:
+        """Refuse new work while this process is being stopped; parts of what runs are still let in.
+
+        Raises:
+            UnavailableError: it is.
+        """
+        if self.is_draining and parent() is None:
+            raise UnavailableError("this process is being stopped and takes no new executions; call again in a moment")
+
+    def begin(self, execution_id: UUID) -> Run:
+        """Return the run of the current task."""
+        run = self._runs[execution_id] = Run(execution_id, began=self._clock.monotonic_ns())
+        return run
+
+    def end(self, run: Run) -> None:
+        """Forget one."""
+        self._runs.pop(run.id, None)
+        run.finish()
+        if not self._runs and self._idle is not None:
+            self._idle.set()
+
+    def stop(self, execution_id: UUID, reason: Reason) -> bool:
+        """Stop one; returns whether it runs here."""
+        run = self._runs.get(execution_id)
+        if run is not None:
+            run.stop(reason)
+        return run is not None
+
+    def older_than(self, seconds: float) -> list[UUID]:
+        """Return the ids of what has run for so long."""
+        before = self._clock.monotonic_ns() - int(seconds * 1e9)
+        return [run.id for run in self._runs.values() if run.began <= before]
+
+    async def drain(self, grace: float) -> int:
+        """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were."""
+        self.is_draining = True
+        if not await self._emptied(grace):
+            left = list(self._runs.values())
+            for run in left:
+                run.stop("interrupt")
+            await self._emptied(grace)
+            return len(left)
+        return 0
+
+    async def _emptied(self, within: float) -> bool:
+        self._idle = asyncio.Event()
+        if not self._runs:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True

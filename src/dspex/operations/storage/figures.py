@@ -1,0 +1,92 @@
+"""The port `Figures` on any database that SQLAlchemy Core speaks."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from dspex.operations.resources import Resource
+from dspex.operations.resources.ports import Measure
+from dspex.operations.storage.database import Database
+from dspex.operations.storage.tables import TABLES
+
+PORTION = 500
+_FUNCTIONS: dict[str, Any] = {"count": sa.func.count, "sum": sa.func.sum, "mean": sa.func.avg, "max": sa.func.max}
+_PERCENTILES = {"p50": 50, "p95": 95}
+
+
+class SQLFigures:
+    """Figures over the tables of the domain; see `Figures` for the promises."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database, which its owner closes."""
+        self._database = database
+
+    async def aggregate(
+        self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
+    ) -> dict[str, Any]:
+        """Return each figure; see `Figures.aggregate`. One statement, and one more for each percentile."""
+        table = TABLES[resource.name]
+        plain = {name: measure for name, measure in measures.items() if measure.kind not in _PERCENTILES}
+        columns = [_figure(table, measure).label(name) for name, measure in plain.items()]
+        async with self._database.reading() as connection:
+            wanted = sa.select(*columns, sa.literal(1)).where(*_equal(table, where))
+            found = dict((await connection.execute(wanted)).mappings().one())
+            for name, measure in measures.items():
+                if measure.kind in _PERCENTILES:
+                    found[name] = (await connection.execute(_percentile(table, where, measure))).scalar()
+        return {name: found[name] for name in measures}
+
+    async def prune(
+        self, resource: Resource[Any], where: Mapping[str, Any], *, before: UUID | None, keep: int | None
+    ) -> int:
+        """Delete old rows; see `Figures.prune`."""
+        table, total = TABLES[resource.name], 0
+        rules = []
+        if before is not None:
+            rules.append(table.c.id < before)
+        if keep is not None:
+            oldest = (
+                sa.select(table.c.id).where(*_equal(table, where)).order_by(table.c.id.desc()).offset(keep).limit(1)
+            )
+            rules.append(table.c.id <= oldest.scalar_subquery())
+        if not rules:
+            return 0
+        ids = sa.select(table.c.id).where(*_equal(table, where), sa.or_(*rules)).order_by(table.c.id).limit(PORTION)
+        while True:
+            async with self._database.writing() as connection:
+                found = (await connection.execute(ids)).scalars().all()
+                if found:
+                    await connection.execute(table.delete().where(table.c.id.in_(found)))
+            total += len(found)
+            if len(found) < PORTION:
+                return total
+
+
+def _equal(table: sa.Table, where: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [
+        table.c[name].in_(value) if isinstance(value, tuple) else table.c[name] == value
+        for name, value in where.items()
+    ]
+
+
+def _value(table: sa.Table, measure: Measure) -> sa.ColumnElement[Any]:
+    name, _, member = measure.of.partition(".")
+    return table.c[name][member].as_float() if member else table.c[name]
+
+
+def _figure(table: sa.Table, measure: Measure) -> sa.ColumnElement[Any]:
+    value = _value(table, measure)
+    made: sa.Function[Any] = _FUNCTIONS[measure.kind](value)
+    return made.filter(*_equal(table, measure.where)) if measure.where else made
+
+
+def _percentile(table: sa.Table, where: Mapping[str, Any], measure: Measure) -> sa.Select[Any]:
+    """Return the least value that so many percent of all do not exceed."""
+    value = _value(table, measure)
+    rules = [*_equal(table, where), *_equal(table, measure.where), value.is_not(None)]
+    count = sa.select(sa.func.count()).select_from(table).where(*rules).scalar_subquery()
+    place = sa.cast((count * _PERCENTILES[measure.kind] + 99) // 100, sa.Integer) - 1
+    first = sa.case((place < 0, 0), else_=place)
+    return sa.select(value).where(*rules).order_by(value).offset(first).limit(1)

@@ -1,0 +1,89 @@
+"""Merged changes as one statement of PostgreSQL: it is sent once, and happens whole or not at all."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from dspex.operations.storage.merging import COUNT, Merging, Shape
+from dspex.operations.storage.statements import Question, Statements, quoted
+
+_TYPES = {
+    "uuid": "uuid",
+    "text": "text",
+    "integer": "integer",
+    "number": "double precision",
+    "flag": "boolean",
+    "time": "timestamptz",
+    "json": "json",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def one_statement(merging: Merging) -> Question | None:
+    """Return the statement and its parameters, or None where a value can only be sent by itself."""
+    parameters: list[Any] = []
+    try:
+        for statements, entities in merging.inserts.items():
+            for name in statements.times:
+                _checked(statements, name, (getattr(entity, name) for entity in entities))
+            parameters.append(_text(entities))
+        for shape, rows in merging.updates.items():
+            for name in shape.statements.times:
+                _checked(shape.statements, name, (row.get(name) for row in rows.values()))
+            parameters.append(_text(list(rows.values())))
+    except (TypeError, ValueError, OverflowError, RecursionError, AttributeError):
+        return None
+    for shape, rows in merging.updates.items():
+        parameters.append(len(rows))
+        if shape.statuses:
+            parameters.append(shape.statuses)
+    return Question(_sql(tuple(merging.inserts), tuple(merging.updates)), tuple(parameters))
+
+
+def _checked(statements: Statements[Any], name: str, values: Iterable[Any]) -> None:
+    for value in values:
+        statements.encoded(name, value)
+
+
+def _text(rows: list[Any]) -> str:
+    text = _encode(rows).decode()
+    if "\\u0000" in text:
+        raise ValueError("PostgreSQL takes this character only in JSON that it does not look into")
+    return text
+
+
+@lru_cache(maxsize=256)
+def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> str:
+    parts, checks = [], []
+    for n, statements in enumerate(inserts):
+        row = f"json_populate_recordset(NULL::{statements.table}, ${n + 1})"
+        columns = ", ".join(map(quoted, statements.names))
+        parts.append(f"i{n} AS (INSERT INTO {statements.table} ({columns}) SELECT {columns} FROM {row})")  # noqa: S608
+    number = len(inserts) + len(updates)
+    for n, shape in enumerate(updates):
+        number += 1
+        checks.append(f"(SELECT count(*) FROM u{n}) = ${number}")  # noqa: S608
+        guard = "".join(f" AND r.{quoted(name)} IS NOT DISTINCT FROM v.{quoted('=' + name)}" for name in shape.expected)
+        if shape.statuses:
+            number += 1
+            guard += f' AND r."status" = ANY(${number})'
+        parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
+    # A division by zero undoes the whole statement where an update found fewer rows than it names.
+    check = f"1 / (CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END)" if checks else "1"
+    return f"WITH {', '.join(parts)} SELECT {check}"
+
+
+def _update(shape: Shape, number: int) -> str:
+    kinds = shape.statements.kinds
+    columns = {"id": "uuid", COUNT: "integer"}
+    columns |= {name: _TYPES[kinds[name]] for name in shape.values}
+    columns |= {"+" + name: "bigint" for name in shape.increments}
+    columns |= {"=" + name: _TYPES[kinds[name]] for name in shape.expected}
+    told = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+    sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
+    sets += [f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments]
+    sets.append(f'"lock_version" = r."lock_version" + v.{quoted(COUNT)}')
+    source = f"json_to_recordset(${number}) AS v({told})"
+    return f'UPDATE {shape.statements.table} AS r SET {", ".join(sets)} FROM {source} WHERE r."id" = v."id"'  # noqa: S608

@@ -1,0 +1,30 @@
+"""`dspex prune`: delete what is older than it has to be kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, show_json
+
+
+@click.command("prune")
+@click.option("--days", "keep_days", type=click.IntRange(1, 100_000), help="Delete executions older than this.")
+@click.option("--count", "keep_count", type=click.IntRange(1), help="Keep so many of each program, the newest.")
+@state_option
+@json_option
+def prune_command(*, keep_days: int | None, keep_count: int | None, state_dir: Path | None, as_json: bool) -> int:
+    """Delete executions that are older than keep_days or beyond keep_count; a server does so once an hour.
+
+    A program's own limits decide over the flags, and a program with a job that has not ended is left alone.
+    """
+    settings = replace(settings_of(state_dir=state_dir, keep_days=keep_days, keep_count=keep_count), model=None)
+
+    async def work(services: Services) -> int:
+        return await services.retention.tick()
+
+    deleted = with_services(settings, work)
+    show_json({"deleted": deleted}) if as_json else click.echo(f"deleted {deleted} executions")
+    return 0

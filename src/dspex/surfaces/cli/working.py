@@ -1,0 +1,123 @@
+"""`dspex worker` runs jobs; `dspex jobs` and `dspex job ID` show them, cancel, pause and resume them."""
+
+import asyncio
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+from dspex.bootstrap import Services, run_worker
+from dspex.errors import InvalidError, NotFoundError
+from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.resources.job_inputs import JobRef
+from dspex.operations.resources.jobs import QUEUES
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.targets import code_root
+
+_COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
+
+
+@click.command("worker")
+@click.option("--concurrency", "job_concurrency", type=click.IntRange(1, 256), help="Jobs of one kind at once (4).")
+@click.option("--attached", is_flag=True, hidden=True, help="End when the standard input is closed.")
+@model_option
+@adapter_option
+@state_option
+def worker_command(
+    *,
+    job_concurrency: int | None,
+    attached: bool,
+    model: str | None,
+    adapter: str | None,
+    state_dir: Path | None,
+) -> int:
+    """Run jobs of the database until interrupted: evaluations and optimizations, from this folder's code.
+
+    Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. What a worker has when it is asked to
+    stop (SIGTERM, Ctrl+C), it hands back; what it has when it dies, the others take.
+    """
+    settings = settings_of(job_concurrency=job_concurrency, model=model, adapter=adapter, state_dir=state_dir)
+
+    async def work() -> None:
+        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        if attached:
+            threading.Thread(target=_until_closed, args=(loop, stopping), daemon=True).start()
+        await run_worker(settings, code=code_root(), stopping=stopping, say=say)
+
+    asyncio.run(work())
+    return 0
+
+
+def _until_closed(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    sys.stdin.buffer.read()
+    loop.call_soon_threadsafe(stopping.set)
+
+
+@click.command("jobs")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@state_option
+@json_option
+def jobs_command(*, limit: int, state_dir: Path | None, as_json: bool) -> int:
+    """List evaluations and optimizations, newest first, and why those wait that wait."""
+
+    async def work(services: Services) -> list[dict[str, Any]]:
+        found = []
+        for queue, resource in QUEUES.items():
+            rows = await services.operations.list(resource, Query(limit=limit))
+            found += [_row(queue, job) for job in rows]
+        return sorted(found, key=lambda row: str(row["id"]), reverse=True)[:limit]
+
+    rows = with_services(settings_of(state_dir=state_dir), work)
+    if as_json:
+        show_json(rows)
+    else:
+        click.echo(table(rows, _COLUMNS) if rows else "there is no job yet")
+    return 0
+
+
+@click.command("job")
+@click.argument("job_id")
+@click.option("--cancel", "step", flag_value="cancel", help="Cancel it.")
+@click.option("--pause", "step", flag_value="pause", help="Pause it; nothing that was answered is lost.")
+@click.option("--resume", "step", flag_value="resume", help="Queue a paused or failed one again.")
+@state_option
+@json_option
+def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_json: bool) -> int:
+    """Show one job whole, or cancel, pause or resume it."""
+    try:
+        key = UUID(job_id)
+    except ValueError:
+        raise InvalidError(f"{job_id!r} is no id; `dspex jobs` shows them") from None
+
+    async def work(services: Services) -> dict[str, Any]:
+        for queue, resource in QUEUES.items():
+            rows = await services.operations.list(resource, Query(where={"id": key}, limit=1))
+            if not rows:
+                continue
+            job = rows[0]
+            if step is not None:
+                action = next(known for known in DOMAIN.actions if known.name == f"{step}_{queue}")
+                job = await services.operations.perform(action, JobRef(id=key))
+            shown = [part.name for part in resource.attributes if part.name not in resource.hidden]
+            return {"kind": queue, **{name: getattr(job, name) for name in shown}}
+        raise NotFoundError(f"there is no job {job_id!r}; `dspex jobs` lists them")
+
+    found = with_services(settings_of(state_dir=state_dir), work)
+    if as_json:
+        show_json(found)
+    else:
+        rows = [{"what": name, "value": value} for name, value in found.items() if value not in (None, {}, [])]
+        click.echo(table(rows, ("what", "value")))
+    return 0
+
+
+def _row(queue: str, job: Any) -> dict[str, Any]:  # noqa: ANN401  # any kind of job
+    names = ("created_at", "status", "waiting", "progress", "id")
+    return {"kind": queue, **{name: getattr(job, name) for name in names}}

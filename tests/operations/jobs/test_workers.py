@@ -1,0 +1,270 @@
+"""Real worker processes on real databases: killed, stopped and continued, full, and asked to leave."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import Services, open_services
+from dspex.execution.clients import Request, Response
+from dspex.operations.resources import DOMAIN, Query
+from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
+from dspex.operations.storage import SQLJournal
+from dspex.settings import Settings
+from dspex.testing import SimulatedModel
+from dspex.testing.serving import ModelServer
+from tests.operations.jobs.rows import a_dataset, a_program
+from tests.support.waiting import Child, finish
+
+pytestmark = pytest.mark.full
+ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)]
+
+
+class Slow(SimulatedModel):
+    """Answers after a while, and counts who asked what and how many at once."""
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.open = self.most = 0
+
+    async def complete(self, request: Request) -> Response:
+        question = request.messages[-1].content
+        self.asked[question] += 1
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await asyncio.sleep(self.seconds)
+            answer = await super().complete(request)
+        finally:
+            self.open -= 1
+        self.answered[question] += 1
+        return answer
+
+
+@dataclasses.dataclass
+class World:
+    services: Services
+    model: Slow
+    folder: Path
+    settings: Settings
+
+    @property
+    def store(self) -> Any:
+        return self.services.operations.floor.store
+
+    async def act(self, name: str, given: Any) -> Any:
+        action = next(action for action in DOMAIN.actions if action.name == name)
+        return await self.services.operations.perform(action, given)
+
+    async def job(self, *, concurrency: int = 1) -> Any:
+        given = CreateEvaluation(program="qa", dataset="questions", configuration={"concurrency": concurrency})
+        return await self.act("create_evaluation", given)
+
+    async def row(self, job: Any) -> Any:
+        return await self.store.get(DOMAIN["evaluation"], id=job.id)
+
+    async def until(self, holds: Callable[[], Awaitable[Any]], *, within: float = 30.0) -> Any:
+        async with asyncio.timeout(within):
+            while not (found := await holds()):
+                await asyncio.sleep(0.02)
+            return found
+
+    async def until_status(self, job: Any, *statuses: str) -> Any:
+        async def reached() -> Any:
+            row = await self.row(job)
+            return row if row.status in statuses else None
+
+        try:
+            return await self.until(reached)
+        except TimeoutError:
+            row = await self.row(job)
+            raise AssertionError(
+                f"the job is {row.status} (turn {row.turn}, attempts {row.attempts}, waiting: {row.waiting}, worker "
+                f"{row.worker}), its events: {await self.statuses(job)}, alive: {await self.workers()}, "
+                f"{sum(self.model.answered.values())} answers"
+            ) from None
+
+    async def workers(self, status: str = "alive") -> list[Any]:
+        return list(await self.store.select(DOMAIN["job_worker"], Query(where={"status": status})))
+
+    async def until_workers(self, count: int) -> None:
+        async def are() -> bool:
+            return len(await self.workers()) == count
+
+        await self.until(are)
+
+    async def holder(self, job: Any) -> Any:
+        """The worker row that has the job."""
+        row = await self.row(job)
+        return next(worker for worker in await self.workers() if str(worker.id) == row.worker)
+
+    async def statuses(self, job: Any) -> list[str]:
+        query = Query(where={"subject_id": job.id}, oldest_first=True, limit=500)
+        told = [event.payload["status"] for event in await self.store.select(DOMAIN["event"], query)]
+        return [status for number, status in enumerate(told) if number == 0 or told[number - 1] != status]
+
+    @contextmanager
+    def worker(self, **extra: str) -> Iterator[Child]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")} | extra
+        if self.settings.database_url is not None:
+            env["DSPEX_DATABASE_URL"] = self.settings.database_url.reveal()
+        command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(self.settings.state_dir)]
+        with Child(command, cwd=self.folder, env=env) as child:
+            yield child
+
+
+@asynccontextmanager
+async def world(settings: Settings, folder: Path, *, seconds: float = 0.05) -> AsyncIterator[World]:
+    model = Slow(seconds)
+    async with ModelServer({"m": model}) as server, open_services(settings) as services:
+        store = services.operations.floor.store
+        await a_program(store, backend="native", model=f"{server.url}#m")
+        await a_dataset(store, ROWS)
+        yield World(services, model, folder, settings)
+
+
+async def journal(at: World, job: Any) -> list[Any]:
+    return list(await SQLJournal(at.services.data, job.id).entries())
+
+
+def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database: Settings, tmp_path: Path) -> None:
+    """A killed worker, then one that is stopped and goes on later: each answer is asked for and kept once."""
+
+    async def work() -> None:
+        async with world(on_each_database, tmp_path) as at:
+            with ExitStack() as stack:
+                children = [stack.enter_context(at.worker()) for _ in range(3)]
+                await at.until_workers(3)
+                job = await at.job()
+
+                async def has_begun() -> bool:
+                    return len(at.model.answered) >= 5
+
+                await at.until(has_begun)
+                os.kill((await at.holder(job)).pid, signal.SIGKILL)
+                killed = len(at.model.answered)
+
+                async def goes_on() -> bool:
+                    return len(at.model.answered) >= killed + 4
+
+                await at.until(goes_on)
+                stopped = await at.holder(job)
+                os.kill(stopped.pid, signal.SIGSTOP)
+                row = await at.until_status(job, "completed")
+                os.kill(stopped.pid, signal.SIGCONT)
+
+                async def lives_anew() -> bool:
+                    return any(worker.pid == stopped.pid for worker in await at.workers())
+
+                await at.until(lives_anew)
+                assert row.attempts == 3
+                assert len(row.rows) == 20
+                assert await at.statuses(job) == [
+                    "queued",
+                    "running",
+                    "queued",
+                    "running",
+                    "queued",
+                    "running",
+                    "completed",
+                ]
+                entries = await journal(at, job)
+                assert sorted(entry["index"] for entry in entries if entry["kind"] == "row") == list(range(20))
+                assert len({entry["key"] for entry in entries if entry["kind"] == "answer"}) == 20
+                assert sum(entry["kind"] == "answer" for entry in entries) == 20
+                assert sum(at.model.asked.values()) <= 22  # what was under way at the kill and at the stop
+                dead = await at.workers("dead")
+                assert {worker.pid for worker in dead} == {
+                    child.process.pid for child in children if child.process.poll() is not None
+                } | {stopped.pid}
+
+    finish(work(), within=90)
+
+
+def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    async def work() -> None:
+        async with world(on_each_database, tmp_path, seconds=0.1) as at:
+            job = await at.job()
+            assert (await at.row(job)).waiting == "no worker is running; start one with `dspex worker`"
+            with at.worker() as first:
+                await at.until_status(job, "running")
+
+                async def asks() -> bool:
+                    return at.model.open > 0
+
+                async def is_silent() -> bool:
+                    return at.model.open == 0
+
+                await at.until(asks)
+                await at.act("pause_evaluation", JobRef(id=job.id))
+                await at.until(is_silent, within=1.0)
+                paused = sum(at.model.asked.values())
+                await at.act("resume_evaluation", JobRef(id=job.id))
+                await at.until_status(job, "running")
+                await at.until(asks)
+                assert first.stop(within=15) == 0
+                row = await at.row(job)
+                assert (row.status, row.waiting) == ("queued", "handed back by a worker that stopped")
+                assert [worker.status for worker in await at.workers("stopped")] == ["stopped"]
+            with at.worker():
+                row = await at.until_status(job, "completed")
+                assert len(row.rows) == 20
+                assert sum(at.model.asked.values()) <= 22
+                assert paused < 20
+                other = await at.job()
+                at.model.seconds = 60.0
+                await at.until_status(other, "running")
+                await at.until(asks)
+                await at.act("cancel_evaluation", JobRef(id=other.id))
+                await at.until(is_silent, within=1.0)
+                assert (await at.row(other)).status == "cancelled"
+
+    finish(work(), within=90)
+
+
+def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(on_each_database, tmp_path, seconds=0.02) as at:
+            extra = {"DSPEX_JOB_CONCURRENCY": "2", "DSPEX_EVALUATION_LIMIT": "3"}
+            jobs = [await at.job() for _ in range(9)]
+            stranger = await at.job()
+            needs = {"code": "default", "revision": "not-here"}
+            await at.store.write(_needing(stranger, needs))
+            reasons: set[str] = set()
+            running: list[int] = []
+            with at.worker(**extra), at.worker(**extra):
+
+                async def all_done() -> bool:
+                    wanted = Query(where={"id": tuple(job.id for job in jobs)})
+                    rows = await at.store.select(DOMAIN["evaluation"], wanted)
+                    reasons.update(str(row.waiting) for row in rows if row.status == "queued")
+                    running.append(sum(row.status == "running" for row in rows))
+                    return all(row.status == "completed" for row in rows)
+
+                await at.until(all_done, within=60)
+                assert max(running) == 3
+                assert at.model.most <= 3
+                assert "queue 'evaluation' is full: 3 of 3 run" in reasons
+                row = await at.row(stranger)
+                assert (row.status, row.waiting) == ("queued", "no worker with default@not-here")
+
+    finish(work(), within=90)
+
+
+def _needing(job: Any, needs: dict[str, str]) -> Any:
+    from dspex.operations.resources import Update
+
+    return Update(resource=DOMAIN["evaluation"], id=job.id, values={"needs": needs})
