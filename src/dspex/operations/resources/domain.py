@@ -6,6 +6,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET
+from dspex.operations.resources.datasets import DATASET_ACTIONS
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import EXECUTION
 from dspex.operations.resources.job_actions import JOB_ACTIONS
@@ -13,6 +14,7 @@ from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
+from dspex.operations.resources.program_actions import PROGRAM_ACTIONS
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
 from dspex.operations.resources.stored import STORED_ACTIONS
@@ -81,5 +83,5 @@ DOMAIN = Domain(
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
+    actions=(*STORED_ACTIONS, *PROGRAM_ACTIONS, *DATASET_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )

@@ -107,12 +107,19 @@ def _execute() -> dict[str, Any]:
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
-        "properties": {"inputs": {"type": "object", "description": "Values by field name."}},
+        "properties": {
+            "inputs": {"type": "object", "description": "Values by field name."},
+            "timeout": {"type": ["number", "null"], "description": "Seconds; then the run has failed: deadline."},
+            "backend": {"type": ["string", "null"], "description": "Where this one run takes place."},
+        },
     }
     return {
         "operationId": "execute",
         "summary": "Run a program once; a failed run is an answer whose status is failed.",
-        "parameters": [_parameter("name", "path", {"type": "string"})],
+        "parameters": [
+            _parameter("name", "path", {"type": "string"}),
+            _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200}),
+        ],
         "requestBody": _json_body(body),
         "responses": _responses({"$ref": "#/components/schemas/Execution"}),
     }
