@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dspex.errors import DefinitionError
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET
 from dspex.operations.resources.datasets import DATASET_ACTIONS
@@ -46,7 +47,24 @@ class Domain(Mapping[str, Resource[Any]]):
         return next(resource for resource in self._resources.values() if resource.entity is entity)
 
     def extended(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> "Domain":
-        """Return this domain with more resources and actions."""
+        """Return this domain with more resources and actions.
+
+        Raises:
+            DefinitionError: a name is taken, or a resource refers to one that is neither here nor before it.
+        """
+        names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
+        for added in (*(resource.name for resource in resources), *(action.name for action in actions)):
+            if added in names:
+                raise DefinitionError(f"the domain has a {added!r} already; choose another name")
+            names.add(added)
+        known = set(self)
+        for resource in resources:
+            known.add(resource.name)
+            for name, target in {**resource.references, **resource.pointers}.items():
+                if target not in known:
+                    raise DefinitionError(
+                        f"{resource.name}.{name} refers to {target!r}, which is no resource before it"
+                    )
         return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
 
 

@@ -92,7 +92,7 @@ def asked_from(body: bytes) -> Asked:
         asked = _decode(body)
     except msgspec.ValidationError as error:
         raise InvalidError(from_msgspec(error).message, http_status=400) from error
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded(body)
         raise
     if b"u0000" in body:

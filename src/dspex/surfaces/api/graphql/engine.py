@@ -1,12 +1,16 @@
 """From a document to its answer."""
 
 import logging
+import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from inspect import isawaitable
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeGuard
+from uuid import UUID
 
 import msgspec
 from graphql import (
@@ -22,13 +26,15 @@ from graphql import (
     subscribe,
     validate,
 )
+from graphql.pyutils import is_awaitable
 
 from dspex.surfaces.api.decoding import refuse_zeros
 from dspex.surfaces.api.graphql.errors import FAULT
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
 from dspex.surfaces.api.graphql.request import Request
 
-REMEMBERED: Final = 256
+REMEMBERED: Final = 256 * 1024  # characters of documents; a tree takes some forty times its text
+_LONG_NUMBER: Final = re.compile(r"\d{400}")
 _MAX_ERRORS: Final = 20
 _log = logging.getLogger("dspex.api")
 
@@ -42,6 +48,14 @@ class Asked(msgspec.Struct):
     extensions: dict[str, Any] | None = None
 
 
+_VALUES: Final = frozenset({str, int, float, bool, NoneType, dict, list, tuple, UUID, datetime})
+
+
+def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:  # noqa: ANN401
+    """Answer for the types of attributes without looking further: this is asked for every field of every row."""
+    return type(value) not in _VALUES and is_awaitable(value)
+
+
 def check_texts(asked: Asked) -> None:
     """Do nothing where all texts can be stored.
 
@@ -53,7 +67,9 @@ def check_texts(asked: Asked) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
+    """A document that can be run, or what is wrong with it."""
+
     document: DocumentNode | None
     errors: list[GraphQLError]
 
@@ -64,11 +80,12 @@ class Engine:
     def __init__(self, schema: GraphQLSchema) -> None:
         """Take the schema."""
         self._schema = schema
-        self._prepared: OrderedDict[str, _Prepared] = OrderedDict()
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        self._size = 0
 
     async def run(self, asked: Asked, context: Request) -> dict[str, Any]:
         """Return the answer to a query or mutation; what goes wrong is in its `errors`."""
-        prepared = self._prepare(asked.query)
+        prepared = self.prepare(asked.query)
         if prepared.document is None:
             return _failed(prepared.errors)
         operation = get_operation_ast(prepared.document, asked.operationName)
@@ -80,12 +97,13 @@ class Engine:
             context_value=context,
             variable_values=asked.variables,
             operation_name=asked.operationName,
+            is_awaitable=_is_awaitable,
         )
         return _answer(await found if isawaitable(found) else found)
 
     async def stream(self, asked: Asked, context: Request) -> AsyncIterator[dict[str, Any]]:
         """Give the answers of a subscription as they come; a query or mutation gives one."""
-        prepared = self._prepare(asked.query)
+        prepared = self.prepare(asked.query)
         operation: OperationDefinitionNode | None = None
         if prepared.document is not None:
             operation = get_operation_ast(prepared.document, asked.operationName)
@@ -103,36 +121,48 @@ class Engine:
         if isinstance(found, ExecutionResult):
             yield _answer(found)
             return
-        async with aclosing(found) as results:
-            async for result in results:
-                yield _answer(result)
+        try:
+            async with aclosing(found) as results:
+                async for result in results:
+                    yield _answer(result)
+        except GraphQLError as error:  # what follows events failed, and has ended
+            yield _failed([error])
 
-    def _prepare(self, source: str) -> _Prepared:
+    def remembered(self) -> tuple[str, ...]:
+        """Return the documents that are remembered, the one asked longest ago first."""
+        return tuple(self._prepared)
+
+    def prepare(self, source: str) -> Prepared:
+        """Return a document parsed, measured and validated, or what is wrong with it."""
         known = self._prepared.get(source)
         if known is not None:
             self._prepared.move_to_end(source)
             return known
-        made = self._read(source)
-        self._prepared[source] = made
-        while len(self._prepared) > REMEMBERED:
-            self._prepared.popitem(last=False)
+        if len(source) > MAX_SOURCE:
+            return _refused(f"the query is longer than {MAX_SOURCE} characters")
+        made = self._prepared[source] = self._read(source)
+        self._size += len(source)
+        while self._size > REMEMBERED:
+            oldest, _ = self._prepared.popitem(last=False)
+            self._size -= len(oldest)
         return made
 
-    def _read(self, source: str) -> _Prepared:
-        if len(source) > MAX_SOURCE:
-            shown = GraphQLError(
-                f"the query is longer than {MAX_SOURCE} characters", extensions={"code": "too_complex"}
-            )
-            return _Prepared(None, [shown])
+    def _read(self, source: str) -> Prepared:
+        if _LONG_NUMBER.search(source):
+            return _refused("the query holds a number of 400 digits or more; give it as a variable")
         try:
             document = parse(source, max_tokens=MAX_TOKENS)
             check(document)
+            errors = validate(self._schema, document, specified_rules, max_errors=_MAX_ERRORS)
         except GraphQLError as error:
-            return _Prepared(None, [error])
+            return Prepared(None, [error])
         except RecursionError:
-            return _Prepared(None, [GraphQLError("the query is nested too deeply", extensions={"code": "too_complex"})])
-        errors = validate(self._schema, document, specified_rules, max_errors=_MAX_ERRORS)
-        return _Prepared(None if errors else document, errors)
+            return _refused("the query is nested too deeply")
+        return Prepared(None if errors else document, errors)
+
+
+def _refused(message: str) -> Prepared:
+    return Prepared(None, [GraphQLError(message, extensions={"code": "too_complex"})])
 
 
 def _failed(errors: list[GraphQLError]) -> dict[str, Any]:

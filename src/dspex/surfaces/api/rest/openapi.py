@@ -109,20 +109,17 @@ def _execute() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "inputs": {"type": "object", "description": "Values by field name."},
+            "timeout": {"type": ["number", "null"], "description": "Seconds; then the run has failed: deadline."},
             "backend": {"type": ["string", "null"], "description": "Where this one run takes place."},
-            "timeout": {"type": ["number", "null"], "description": "Seconds after which the run has failed."},
-            "idempotency_key": {
-                "type": ["string", "null"],
-                "description": "Calls with one key are one execution.",
-                "minLength": 1,
-                "maxLength": 200,
-            },
         },
     }
     return {
         "operationId": "execute",
         "summary": "Run a program once; a failed run is an answer whose status is failed.",
-        "parameters": [_parameter("name", "path", {"type": "string"})],
+        "parameters": [
+            _parameter("name", "path", {"type": "string"}),
+            _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200}),
+        ],
         "requestBody": _json_body(body),
         "responses": _responses({"$ref": "#/components/schemas/Execution"}),
     }

@@ -21,12 +21,11 @@ EXECUTE = "/v1/programs/{name}/execute"
 
 
 class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /v1/programs/{name}/execute` takes."""
+    """What `POST /v1/programs/{name}/execute` takes; the key of the call is in the header Idempotency-Key."""
 
     inputs: dict[str, Any]
-    backend: str | None = None
     timeout: float | None = None
-    idempotency_key: str | None = None
+    backend: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ def _execute(desk: Desk) -> Handler:
             given: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:
             raise from_msgspec(error) from error
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded(body)
             raise
         if b"u0000" in body:
@@ -105,11 +104,18 @@ def _execute(desk: Desk) -> Handler:
             inputs=given.inputs,
             backend=given.backend,
             timeout=given.timeout,
-            idempotency_key=given.idempotency_key,
+            idempotency_key=_idempotency_key(scope),
         )
         await send_json(send, show(await desk.perform(desk.operations(scope), action, asked)))
 
     return handle
+
+
+def _idempotency_key(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            return str(value, "latin-1")
+    return None
 
 
 def _action(desk: Desk, action: Action) -> Handler:

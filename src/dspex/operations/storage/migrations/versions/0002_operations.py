@@ -107,6 +107,9 @@ def upgrade() -> None:
         table.add_column(sa.Column("payloads", sa.Text(), nullable=False, server_default="stored"))
         table.create_unique_constraint("uq_executions_workspace_idempotency_key", ["workspace", "idempotency_key"])
     _index("executions", "parent_id")
+    for name in ("program_id", "workspace"):  # pages are in the order of ids, which is that of time
+        op.drop_index(f"ix_executions_{name}_created_at", "executions")
+        _index("executions", name, "id")
 
 
 def _tenancy() -> None:
@@ -190,6 +193,9 @@ def _trail() -> None:
 
 def downgrade() -> None:
     """Narrow executions again, and drop the tables."""
+    for name in ("program_id", "workspace"):
+        op.drop_index(f"ix_executions_{name}_id", "executions")
+        op.create_index(f"ix_executions_{name}_created_at", "executions", [name, "created_at"])
     op.drop_index("ix_executions_parent_id", "executions")
     with op.batch_alter_table("executions") as table:
         table.drop_constraint("uq_executions_workspace_idempotency_key", type_="unique")

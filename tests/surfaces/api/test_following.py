@@ -1,0 +1,157 @@
+"""Subscriptions over websocket and server-sent events, on real events of the feed."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from dspex.surfaces.api import ServerConfig
+from tests.support.waiting import finish
+from tests.surfaces.api.asking import Server, Socket, _scope, serving
+
+UPDATES = """subscription($program: ID, $after: ID) {
+  executionUpdates(programId: $program, after: $after) { cursor payload execution { id status program { name } } }
+}"""
+
+
+def follow(**variables: Any) -> dict[str, Any]:
+    return {"query": UPDATES, "variables": variables}
+
+
+async def opened(server: Server, payload: Any = None, **headers: str) -> Socket:
+    socket = Socket(server, **headers)
+    assert (await socket.event())["type"] == "websocket.accept"
+    socket.send(type="connection_init", payload=payload)
+    return socket
+
+
+def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            one, other = await server.give_program("one"), await server.give_program("other")
+            await server.give_key("k", "read", "execute")
+            socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
+            assert (await socket.message())["type"] == "connection_ack"
+            socket.send(type="ping")
+            assert (await socket.message())["type"] == "pong"
+            before = await _run(server, "one")
+            socket.send(id="1", type="subscribe", payload=follow(program=str(one.id), after=_cursor(before)))
+            await _run(server, "other")
+            ran = await _run(server, "one")
+            seen: dict[str, Any] = {}
+            while ran["id"] not in seen or seen[ran["id"]]["status"] != "COMPLETED":
+                message = await socket.message()
+                assert (message["id"], message["type"]) == ("1", "next")
+                found = message["payload"]["data"]["executionUpdates"]["execution"]
+                assert found["program"] == {"name": "one"}
+                seen[found["id"]] = found
+            socket.send(id="1", type="complete")
+            socket.send(id="2", type="subscribe", payload={"query": "{ programs { totalCount } }"})
+            assert (await socket.message())["payload"] == {"data": {"programs": {"totalCount": 2}}}
+            assert await socket.message() == {"type": "complete", "id": "2"}
+            await socket.close()
+            del other
+
+    finish(work())
+
+
+async def _run(server: Server, name: str) -> Any:
+    answer = await server.ask("POST", f"/v1/programs/{name}/execute", key="k", body={"inputs": {"q": "?"}})
+    assert answer.status == 200
+    return answer.json
+
+
+def _cursor(row: Any) -> str:
+    """A cursor from before the row's events: ids are ordered by time."""
+    return str(row["id"])
+
+
+def test_server_sent_events_give_the_same_until_the_client_goes(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program("one")
+            first = await _run(server, "one")
+            gone, parts = asyncio.Event(), asyncio.Queue[bytes]()
+            body = json.dumps(follow(after=_cursor(first))).encode()
+            scope = _scope(
+                "http", "/graphql/stream", {"host": "127.0.0.1", "content-type": "application/json"}, method="POST"
+            )
+            received = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+            async def receive() -> Any:
+                for message in received:
+                    return message
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    assert (b"content-type", b"text/event-stream") in message["headers"]
+                elif message["body"]:
+                    parts.put_nowait(message["body"])
+
+            task = asyncio.ensure_future(server.app(scope, receive, send))
+            ran = await _run(server, "one")
+            while True:
+                event, _, data = (await parts.get()).decode().partition("\n")
+                assert event == "event: next"
+                found = json.loads(data.removeprefix("data: "))["data"]["executionUpdates"]["execution"]
+                if found["id"] == ran["id"]:
+                    break
+            gone.set()
+            await task
+
+    finish(work())
+
+
+def test_a_websocket_without_a_key_or_from_another_site_is_closed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            for payload in (None, {}, {"authorization": "nonsense"}, {"authorization": 7}, []):
+                socket = await opened(server, payload)
+                event = await socket.event()
+                assert (event["type"], event["code"]) == ("websocket.close", 4403)
+                await socket.task
+            foreign = Socket(server, origin="https://evil.example")
+            assert (await foreign.event())["type"] == "websocket.close"
+            await foreign.task
+
+    finish(work())
+
+
+def test_what_is_no_message_closes_a_websocket_with_the_code_of_the_protocol(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            wrong: list[tuple[list[dict[str, Any]], int]] = [
+                ([{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}], 4401),
+                ([{"type": "connection_init"}, {"type": "connection_init"}], 4429),
+                ([{"type": "connection_init"}, {"type": "nonsense"}], 4400),
+                ([{"type": "connection_init"}, {"type": "subscribe", "id": "1", "payload": {"query": 7}}], 4400),
+                ([{"type": "connection_init"}, *[{"type": "subscribe", "id": "1", "payload": follow()}] * 2], 4409),
+            ]
+            for messages, code in wrong:
+                socket = Socket(server)
+                await socket.event()
+                for message in messages:
+                    socket.send(**message)
+                while (event := await socket.event())["type"] == "websocket.send":
+                    continue
+                assert event["code"] == code, messages
+                await socket.task
+
+    finish(work())
+
+
+def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            socket = await opened(server)
+            await socket.message()
+            for payload in (follow(program="no id"), {"query": "subscription { nothing }"}, {"query": "{{{"}):
+                socket.send(id="1", type="subscribe", payload=payload)
+                message = await socket.message()
+                assert (message["type"], message["id"]) == ("error", "1")
+                assert message["payload"][0]["message"]
+            await socket.close()
+
+    finish(work())

@@ -1,0 +1,126 @@
+"""Requests of somebody who means harm: every answer is a refusal or an answer, in bounded time and memory."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from dspex.surfaces.api import ServerConfig
+from dspex.surfaces.api.graphql import Engine, core_of, make_schema
+from dspex.surfaces.api.graphql.engine import REMEMBERED
+from dspex.surfaces.api.graphql.limits import MAX_SOURCE
+from tests.support.waiting import finish
+from tests.surfaces.api.asking import Server, serving
+
+DEEP = "{ executions { nodes " + "{ program { currentVersion " * 60 + "{ id }" + "} }" * 60 + " } }"
+SECONDS = 1.5  # of CPU, on a slow and busy machine; without the limits the worst of these take minutes
+
+
+def introspection(levels: int) -> str:
+    return "{ __schema { types " + "{ fields { type " * levels + "{ name }" + " } }" * levels + " } }"
+
+
+def fragments(count: int) -> str:
+    """Each fragment spreads the next one twice: 2^count fields."""
+    parts = [f"fragment F{n} on Query {{ ...F{n + 1} a{n}: __typename ...F{n + 1} }}" for n in range(count)]
+    return "{ ...F0 }" + " ".join(parts) + f"fragment F{count} on Query {{ __typename }}"
+
+
+HOSTILE = {
+    "deep": DEEP,
+    "deeper than the parser": "{" + "a{" * 5000 + "a" + "}" * 5001,
+    "open brackets": "{" * 30_000,
+    "nested list": "{ program(name: " + "[" * 900 + "]" * 900 + ") { id } }",
+    "wide": "{" + " ".join(f"a{n}: programs {{ totalCount }}" for n in range(400)) + "}",
+    "the same field": "{" + "__typename " * 1500 + "}",
+    "the same field with parts": "{" + "programs { totalCount } " * 300 + "}",
+    "cyclic": "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
+    "itself": "{ ...A } fragment A on Query { ...A __typename }",
+    "exploding fragments": fragments(25),
+    "many fragments": fragments(200),
+    "huge pages": "{" + " ".join(f"p{n}: executions(first: 200) {{ nodes {{ id }} }}" for n in range(60)) + "}",
+    "a page of all": "{ executions(first: 2147483648) { nodes { id } } }",
+    "introspection": introspection(12),
+    "directives": "{ __typename " + "@skip(if: false) " * 500 + "}",
+    "long text": '{ program(name: "' + "x" * 60_000 + '") { id } }',
+    "block text": '{ program(name: """' + " \n" * 15_000 + '""") { id } }',
+    "comments": "#" * 30_000 + "\n{ __typename }",
+    "numbers": "{ executions(first: " + "9" * 20_000 + ") { totalCount } }",
+    "variables": "query(" + " ".join(f"$v{n}: Int" for n in range(400)) + ") { __typename }",
+    "many operations": " ".join(f"query Q{n} {{ __typename }}" for n in range(300)),
+    "zero": '{ program(name: "a\\u0000b") { id } }',
+    "surrogate": '{ program(name: "\\ud800") { id } }',
+    "not graphql": "DROP TABLE executions;",
+    "empty": "",
+    "only a fragment": "fragment A on Query { __typename }",
+    "unknown": "{ nothing { at { all } } }",
+    "subscription": "subscription { executionUpdates { cursor } }",
+}
+
+
+async def _asked(server: Server, body: Any) -> float:
+    """Ask twice, so that what is remembered is met too; return the CPU seconds of the slower one."""
+    slowest = 0.0
+    for _ in range(2):
+        begun = time.process_time()
+        answer = await server.ask("POST", "/graphql", body=body)
+        slowest = max(slowest, time.process_time() - begun)
+        assert answer.status in {200, 400, 413, 422}, answer.body[:500]
+        assert b"a fault in dspex" not in answer.body
+        assert len(answer.body) < 100_000
+        if answer.status == 200 and answer.json.get("data") is None:
+            assert answer.json["errors"]
+            assert len(answer.json["errors"]) <= 101
+    return slowest
+
+
+NO_REQUESTS = (
+    b"",
+    b"null",
+    b"[]",
+    b"[" * 100_000,
+    b'{"query": 1}',
+    b'{"query": "{ __typename }", "variables": []}',
+    b'{"query": "{ __typename }", "operationName": "nope"}',
+    b'{"query": "\xff"}',
+    b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}",
+    b'{"query": "{ __typename }", "variables": {"a": ' + b"9" * 20_000 + b"}}",
+    b'[{"query": "{ __typename }"}, {"query": "{ __typename }"}]',
+)
+
+
+def test_hostile_queries_and_bodies_are_answered_in_bounded_time(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            spent = {name: await _asked(server, {"query": query}) for name, query in HOSTILE.items()}
+            spent |= {repr(body[:60]): await _asked(server, body) for body in NO_REQUESTS}
+            assert {name: seconds for name, seconds in spent.items() if seconds > SECONDS} == {}
+            assert (await server.graphql("{ __typename }")) == {"data": {"__typename": "Query"}}
+
+    finish(work())
+
+
+WRONG: list[Any] = [None, True, -1, 2**70, 1e308, "", "\x01", "x" * 5000, [], [[[]]], {}, {"a": [None]}, "\uffff"]
+
+
+def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            mutation = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { id } }"
+            for value in WRONG:
+                for given in ({"name": "n", "inputs": {"q": value}}, {"name": value, "inputs": {}}, {"inputs": value}):
+                    await _asked(server, {"query": mutation, "variables": {"input": given}})
+                    answer = await server.ask("POST", "/v1/actions/execute_program", body=given)
+                    assert answer.status in {200, 400, 404, 422}, (given, answer.body)
+                answer = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": value}})
+                assert answer.status in {200, 422}, (value, answer.body)
+
+    finish(work())
+
+
+def test_what_is_remembered_of_queries_is_bounded_by_their_size() -> None:
+    engine = Engine(core_of(make_schema()))
+    for n in range(2 * REMEMBERED // MAX_SOURCE):
+        engine.prepare("{ __typename }#" + str(n) + "x" * (MAX_SOURCE - 100))
+    assert engine.prepare("{ __typename }") is engine.prepare("{ __typename }")
+    assert sum(map(len, engine.remembered())) <= REMEMBERED
