@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ from dspex.operations.resources.running import Run, Runs, inside, parent
 from dspex.operations.resources.stages import Stages
 from dspex.telemetry import Event, Observer
 
+_log = logging.getLogger("dspex.executions")
 PLAIN = Asked()
 WAIT = 30.0
 _LOOK = 0.1
@@ -323,7 +325,22 @@ class _Work:
     async def _closed(self, values: dict[str, Any], prediction: Prediction | None) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
-        return await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
+        ended = await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
+        if _log.isEnabledFor(logging.INFO):
+            _tell(ended, self._choice.program.name)
+        return ended
+
+
+def _tell(ended: ExecutionRecord, program: str) -> None:
+    about = {
+        "execution_id": str(ended.id),
+        "program": program,
+        "actor": ended.actor,
+        "status": ended.status,
+        "duration_ms": round(ended.duration_ms or 0.0, 3),
+        "code": None if ended.error is None else ended.error["code"],
+    }
+    _log.info("execution ended", extra=about)  # no message of an error: it may hold inputs
 
 
 class _Heard:

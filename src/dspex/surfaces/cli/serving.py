@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services, attended, domain_of, open_services
+from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
@@ -44,6 +45,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
     settings = settings_of(**flags)
+    set_up_logs(settings)
     config = make_config(**_guards(settings))
     if config.needs_key:
         with_services(settings, _require_key)
@@ -59,7 +61,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
                 yield services
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
