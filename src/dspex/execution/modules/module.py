@@ -68,8 +68,8 @@ class Module:
             ExecutionError: the work could not be done; the class says why.
         """
         given = context or current()
-        if given.is_bounded:
-            return await guarded(given, partial(self.acall, **inputs))
+        if given.is_bounded or given.is_recorded:
+            return await self.from_outside(given, inputs)
         if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
             return known
         run = given.run or Run(given.observer, given.clock, self._paths())
@@ -93,6 +93,12 @@ class Module:
         trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
         made = Prediction.of_run(outputs, trace)
         return made if given.memo is None else given.memo.keep(self, inputs, made)
+
+    async def from_outside(self, given: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+        """Run in a context that records the run, or that watches over its deadline and cancellation."""
+        if given.record is not None and given.is_recorded:
+            return await given.record(self, given, inputs)
+        return await guarded(given, partial(self.acall, **inputs))
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]

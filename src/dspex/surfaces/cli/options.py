@@ -1,7 +1,6 @@
 """What several commands share: settings from flags, and services around one coroutine."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,8 +34,12 @@ class Printed(Silent):
 
 
 def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
-    """Return the settings, with the flags that were given."""
-    return replace(read_settings(), **{name: value for name, value in flags.items() if value is not None})
+    """Return the settings, with the flags that were given.
+
+    Raises:
+        ConfigurationError: every problem at once, of flags, environment and file.
+    """
+    return read_settings(flags=flags)
 
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
