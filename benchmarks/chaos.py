@@ -2,13 +2,14 @@
 
 Goals: every call ends in an answer or a typed retryable error; no answer reaches the wrong caller; from a kill to
 serving again takes under 1 s (p95); at the end there is no orphan, no zombie and no descriptor more than before; and a
-parent that is killed leaves no child after 3 s.
+parent that is killed leaves no child after 3 s. The dspy worker, whose start is an import of seconds, is told apart.
 
     python benchmarks/chaos.py [--seconds 60] [--quick] [--check]
 """
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import random
@@ -20,9 +21,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from dspex.errors import DspexError
+from dspex.errors import DspexError, WorkerError
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.context import RunContext
 from dspex.execution.workers import BreakerConfig, Intensity, Pool, PoolConfig
 from dspex.telemetry import Event, Silent
+from dspex.testing.backends import answering, predicting
 from dspex.testing.processes import fake_worker, holdings, is_alive
 
 RESULT = Path(__file__).parent / "results" / "chaos.json"
@@ -105,6 +109,7 @@ async def storm(seconds, seed):
 PARENT = """
 import asyncio
 from dspex.execution.workers import Pool, PoolConfig
+from dspex.testing.backends import answering, predicting
 from dspex.testing.processes import fake_worker
 async def main():
     async with Pool(PoolConfig(name="p", minimum=4, maximum=4), fake_worker(concurrency=4)) as pool:
@@ -128,6 +133,42 @@ def killed_parent():
     return len(pids), len(left), time.monotonic() - began
 
 
+async def killed_dspy(spares, times):
+    """Kill the serving dspy worker again and again; return how long it took until a call was answered, each time."""
+    found = []
+    pool = PoolConfig(name="dspy", minimum=1, maximum=1, spares=spares, intensity=Intensity(restarts=1000))
+    context = RunContext(model=answering({"answer": 3}))
+    async with DspyBackend(DspyConfig(pool=pool)) as bridge:
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        for _ in range(times):
+            while sum(worker.state == "ready" for worker in bridge.stats().workers) < 1 + spares:
+                await asyncio.sleep(0.01)
+            await bridge.execute_program(handle, {"question": "?"}, context)
+            serving = next(worker for worker in bridge.stats().workers if worker.role == "serving")
+            began = time.monotonic()
+            os.kill(serving.pid, signal.SIGKILL)
+            while True:
+                try:
+                    await bridge.execute_program(handle, {"question": "?"}, context)
+                    break
+                except WorkerError as error:
+                    if not error.is_retryable:
+                        raise
+            found.append(time.monotonic() - began)
+    return found
+
+
+def dspy_rows(times):
+    if importlib.util.find_spec("dspy") is None:
+        return [("dspy: kill to serving again", "skipped: dspy is not installed", "")]
+    rows = []
+    for spares, name in ((1, "with a warm spare"), (0, "without a spare")):
+        found = asyncio.run(killed_dspy(spares, times))
+        rows.append((f"dspy {name}: kill to serving again, median s", round(statistics.median(found), 3), ""))
+        rows.append((f"dspy {name}: the longest of {times}, s", round(max(found), 3), ""))
+    return rows
+
+
 def percentile(values, part):
     return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else None
 
@@ -142,6 +183,7 @@ def main():
     seconds = 15 if options.quick else options.seconds
     outcomes, clockwork, restarts, left = asyncio.run(storm(seconds, options.seed))
     children, alive, lived = killed_parent()
+    of_dspy = dspy_rows(3 if options.quick else 10)
     untyped = sum(count for name, count in outcomes.items() if name.startswith("UNTYPED") or name == "not retryable")
     p95 = percentile(clockwork.recovered, 0.95)
     rows = [
@@ -151,6 +193,7 @@ def main():
         ("untyped or not retryable", untyped, "0"),
         ("kill to serving again, median s", round(statistics.median(clockwork.recovered or [0]), 3), ""),
         ("kill to serving again, p95 s", round(p95 or 0, 3), "< 1"),
+        *of_dspy,
         ("SIGSTOP to serving again, median s", round(statistics.median(clockwork.stopped or [0]), 3), ""),
         ("children left", left["children"], "0"),
         ("descriptors more than before", left["descriptors"], "0"),

@@ -1,18 +1,21 @@
-"""Searches: what survives a kill, what joint search is worth, and how its sampler does on known functions.
+"""Searches: what survives a kill, how they compare with dspy's, what joint search is worth, how well it samples.
 
-    python benchmarks/optimize.py [--resume-only] [--quick] [--check]
+    python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77]
 
 1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each time. It has to end with
    the same program and trials table as an undisturbed one, ask no committed call again, and repeat at most
    `concurrency` calls for each kill.
-2. On a simulated model with a known response surface, at equal model calls: Joint against tuning the same variables one
-   after the other. Compared are the true accuracy of the winner, and the hypervolume of the front in accuracy and cost.
+2. On simulated models with known response surfaces: Joint against tuning the same variables one after the other
+   (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls (`optimize_peer.py`, needs dspy).
 3. On known functions over mixed, conditional spaces: the sampler of Joint against plain Optuna and random sampling, by
    the regret after 60 evaluations.
+4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local model
+   (`optimize_banking77.py`), reported as they are. Its goals are none.
 """
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import math
 import os
@@ -25,15 +28,15 @@ import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
+
+import optimize_banking77
+import optimize_joint
+import optimize_peer
 
 import dspex
-from dspex.execution.clients.budgeted import Budget
 from dspex.language.variables import Boolean, Choice, Space, samples
-from dspex.learning.evaluation import bootstrap
-from dspex.learning.optimizers.limits import hypervolume
-from dspex.learning.optimizers.tuner import Tuner
-from dspex.testing import SimulatedModel
+from dspex.learning.optimizers.sampler import Measured, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 CONCURRENCY = 4
@@ -88,83 +91,6 @@ def resume(kills: int) -> dict[str, object]:
         }
 
 
-def questions(first: int, count: int) -> dspex.Dataset:
-    rows = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(first, first + count)]
-    return dspex.Dataset.from_rows(rows)
-
-
-TEXTS = ("Answer.", "Be careful.", "Be exact.", "Be careful and exact.", "Think step by step.", "Be a careful poem.")
-PLAIN = ("self.instructions", "self.temperature")
-
-
-def program(*varied: str) -> dspex.Module:
-    every = {
-        "self.instructions": dspex.Text(TEXTS[0], options=TEXTS, name="self.instructions"),
-        "self.temperature": dspex.Float(0, 1.5, name="self.temperature"),
-    }
-    return dspex.Predict("question -> answer").with_variables(*(every[name] for name in varied))
-
-
-def true_accuracy(model: SimulatedModel, module: dspex.Module, assignment: dict[str, object]) -> float:
-    made = module.assign(assignment)
-    demos = [
-        (int(demo["question"].split()[1]), demo["answer"] == demo["question"].replace("question", "answer"))
-        for demo in made.demos
-    ]
-    return model.truth(made.signature.instructions, demos, made.settings.get("temperature", 0.0))
-
-
-async def searched(module: dspex.Module, recipe: dspex.Joint, *, seed: int, calls: int) -> object:
-    search = dspex.Search(seed=seed, budget=Budget(calls=calls), insists=True)
-    return await dspex.optimize(module, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search)
-
-
-def recipe(sets: int, objectives: tuple[str, ...]) -> dspex.Joint:
-    few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
-    return dspex.Joint(
-        trials=200, cohort=8, first_rows=6, keep=2, instructions=1, sets=sets, bootstrap=few, objectives=objectives
-    )
-
-
-async def joint_against_sequence(seed: int, calls: int) -> dict[str, float]:
-    """Return true accuracy and hypervolume of both ways, with `calls` model calls each."""
-    objectives = ("exact_match", "-usd")
-    model = SimulatedModel(seed=seed)
-    with dspex.context(model=model):
-        both = await searched(program(*PLAIN), recipe(5, objectives), seed=seed, calls=calls)
-    points = {"joint": [(both.trials, program(*PLAIN), {})]}
-    best = {"joint": true_accuracy(model, program(*PLAIN), both.best.candidate.assignment)}
-    model = SimulatedModel(seed=seed)
-    kept: dict[str, object] = {}
-    points["sequence"] = []
-    for step, sets in ((("self.instructions",), 0), ((), 5), (("self.temperature",), 0)):
-        given = program(*PLAIN).assign(kept)
-        base = dspex.Predict(given.signature, demos=given.demos, **given.settings)
-        every = {"self.instructions": dspex.Text(TEXTS[0], options=TEXTS, name="self.instructions")}
-        every["self.temperature"] = dspex.Float(0, 1.5, name="self.temperature")
-        varied = base.with_variables(*(every[name] for name in step))
-        with dspex.context(model=model):
-            found = await searched(varied, recipe(sets, objectives), seed=seed, calls=calls // 3)
-        points["sequence"].append((found.trials, program(*PLAIN), dict(kept)))
-        kept |= found.best.candidate.assignment
-    best["sequence"] = true_accuracy(model, program(*PLAIN), kept)
-    volumes = {name: volume(model, runs) for name, runs in points.items()}
-    return {f"{name} accuracy": value for name, value in best.items()} | {
-        f"{name} hypervolume": value for name, value in volumes.items()
-    }
-
-
-def volume(model: SimulatedModel, runs: list[tuple[object, dspex.Module, dict[str, object]]]) -> float:
-    """Return the hypervolume of true accuracy and measured cost over all candidates that were scored in full."""
-    found = []
-    for trials, module, kept in runs:
-        for trial in trials:
-            if trial.candidate.is_final and trial.score is not None:
-                accuracy = true_accuracy(model, module, {**kept, **trial.candidate.assignment})
-                found.append((accuracy, -1e4 * trial.figures["usd"]))
-    return hypervolume(found, (0.0, -8.0))
-
-
 def bent(values: dict[str, object]) -> float:
     """Optimum 0 in the branch "deep" at depth 5, rate 0.01; the other branch is easier and reaches -0.5 only."""
     if values["kind"] == "deep":
@@ -205,13 +131,16 @@ FUNCTIONS = {
 }
 
 
-def regret_of_tuner(name: str, seed: int, count: int) -> float:
+def regret_of_sampler(name: str, seed: int, count: int) -> float:
     function, space = FUNCTIONS[name]
-    tuner, best = Tuner(space, choices={}, seed=seed), -math.inf
+    sampler, best = Sampler(space, seed=seed), -math.inf
     for _ in range(count):
-        number, values, _ = tuner.suggest()
+        suggested = sampler.suggest()
+        if suggested is None:
+            break
+        number, values = suggested
         value = function(values)
-        tuner.learn(number, {"value": value}, ["value"])
+        sampler.learn({number: [Measured(value)]})
         best = max(best, value)
     return -best
 
@@ -245,61 +174,93 @@ def regret_of_optuna(name: str, seed: int, count: int) -> float:
 
 
 def functions(seeds: int) -> dict[str, dict[str, float]]:
-    ways = {"dspex": regret_of_tuner, "optuna": regret_of_optuna, "random": regret_of_random}
+    ways = {"dspex": regret_of_sampler, "optuna": regret_of_optuna, "random": regret_of_random}
     return {
         name: {way: median(made(name, seed, 60) for seed in range(seeds)) for way, made in ways.items()}
         for name in FUNCTIONS
     }
 
 
-async def simulated(seeds: int) -> dict[str, object]:
-    found = [await joint_against_sequence(seed, 600) for seed in range(seeds)]
-    result: dict[str, object] = {"seeds": seeds, "calls": 600}
-    for what in ("accuracy", "hypervolume"):
-        gains = [row[f"joint {what}"] - row[f"sequence {what}"] for row in found]
-        interval = bootstrap(gains)
-        result[what] = {
-            "joint": fmean(row[f"joint {what}"] for row in found),
-            "sequence": fmean(row[f"sequence {what}"] for row in found),
-            "difference": fmean(gains),
-            "low": interval.low,
-            "high": interval.high,
-        }
-    return result
+def resumed(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+    found = resume(3 if quick else KILLS)
+    for name, value in found.items():
+        print(f"{name:28} {value}")
+    return found, {
+        "a resumed search ends the same": bool(found["same program"] and found["same trials table"]),
+        "no committed call is asked again": found["committed calls asked again"] == 0,
+        "at most `concurrency` calls are repeated per kill": found["calls repeated in all"] <= found["allowed"],
+    }
+
+
+def simulated(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+    found = asyncio.run(optimize_joint.measured(range(1 if quick else 20)))
+    optimize_joint.show(found)
+    return found, {
+        f"joint search is better in {what} ({family})": found[family][what]["low"] > 0
+        for family in ("pairs", "bottleneck")
+        for what in ("accuracy", "hypervolume")
+    }
+
+
+def against_dspy(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+    if importlib.util.find_spec("dspy") is None:
+        print("skipped: dspy is not installed (pip install 'dspex[dspy]')")
+        return {"skipped": "dspy is not installed"}, {}
+    found = asyncio.run(optimize_peer.measured(range(1 if quick else 30)))
+    optimize_peer.show(found)
+    return found, {f"{work} is not worse than dspy's": found[work]["low"] >= -0.02 for work in optimize_peer.WORK}
+
+
+def sampled(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+    found = functions(3 if quick else 20)
+    for name, row in found.items():
+        print(f"regret, {name:12} " + "  ".join(f"{way} {value:.4f}" for way, value in row.items()))
+    return found, {
+        f"the sampler is no worse than {way} on {name}": row["dspex"] <= row[way]
+        for name, row in found.items()
+        for way in ("random", "optuna")
+    }
+
+
+def on_banking77(*, quick: bool) -> None:
+    if not (optimize_banking77.SHARED / "data" / "banking77").is_dir():
+        print(f"skipped: no banking77 in {optimize_banking77.SHARED} (set DSPEX_SHARED)")
+        return
+    from dspex.execution.context import current
+
+    with dspex.context(model="local/gemma3-270m"):
+        model = current().model
+    result = asyncio.run(optimize_banking77.measured(1 if quick else 3, model))
+    optimize_banking77.show(result)
+    written("optimize_banking77", {"quick": quick, **result})
+
+
+def written(name: str, result: dict[str, object]) -> None:
+    target = ROOT / "benchmarks" / "results" / f"{name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--resume-only", action="store_true", help="kill and resume, nothing else")
-    options.add_argument("--quick", action="store_true", help="fewer kills and seeds; under a minute")
+    options.add_argument("--banking77", action="store_true", help="the searches on real data, nothing else")
+    options.add_argument("--quick", action="store_true", help="fewer kills and seeds; under a minute without banking77")
     options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     given = options.parse_args()
-    result: dict[str, object] = {"quick": given.quick, "resume": resume(5 if given.quick else KILLS)}
-    for name, value in result["resume"].items():
-        print(f"{name:28} {value}")
-    goals = {
-        "a resumed search ends the same": result["resume"]["same program"] and result["resume"]["same trials table"],
-        "no committed call is asked again": result["resume"]["committed calls asked again"] == 0,
-        "at most `concurrency` calls are repeated per kill": result["resume"]["calls repeated in all"]
-        <= result["resume"]["allowed"],
-    }
+    if given.banking77:
+        on_banking77(quick=given.quick)
+        return 0
+    parts = {"resume": resumed}
     if not given.resume_only:
-        result["simulated"] = asyncio.run(simulated(4 if given.quick else 20))
-        result["functions"] = functions(5 if given.quick else 20)
-        for what in ("accuracy", "hypervolume"):
-            row = result["simulated"][what]
-            print(
-                f"{what:12} joint {row['joint']:.3f}  one after the other {row['sequence']:.3f}  "
-                f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-            )
-            goals[f"joint search is better in {what}"] = row["low"] > 0
-        for name, row in result["functions"].items():
-            print(f"regret, {name:12} " + "  ".join(f"{way} {value:.4f}" for way, value in row.items()))
-            goals[f"the sampler is no worse than random on {name}"] = row["dspex"] <= row["random"]
+        parts |= {"functions": sampled, "joint": simulated, "dspy": against_dspy}
+    result: dict[str, object] = {"quick": given.quick}
+    goals: dict[str, bool] = {}
+    for name, part in parts.items():
+        result[name], reached = part(quick=given.quick)
+        goals |= reached
     result["goals"] = goals
-    target = ROOT / "benchmarks" / "results" / "optimize.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    written("optimize", result)
     for goal, met in goals.items():
         print(f"{'met   ' if met else 'MISSED'} {goal}")
     return 1 if given.check and not all(goals.values()) else 0

@@ -48,6 +48,7 @@ class Settings:
     made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
     `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir` holds one.
     `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
+    `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
     `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
@@ -69,6 +70,7 @@ class Settings:
     model: str | None = None
     adapter: str | None = None
     database_url: Secret | None = None
+    domain: str | None = None
     state_dir: Path = Path(".dspex")
     cache_dir: Path = Path("~/.cache/dspex")
     host: str = "127.0.0.1"
@@ -188,6 +190,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
     "database_url": _postgres,
+    "domain": _text,
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,

@@ -1,12 +1,16 @@
 """The pages on workers and dspy: their examples run, each in a process of its own, and print what the page says."""
 
 import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.answering_server import AnsweringServer
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```output\n(.*?)```", re.DOTALL)
@@ -20,6 +24,67 @@ def check(page, number):
     code, expected = examples(page)[number]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == (expected, 0), done.stderr
+
+
+FILE = re.compile(r"```\w+ file=(\S+)\n(.*?)```", re.DOTALL)
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+SAVE = """
+import dspy, rag
+rag.Rag().save('program.json')
+dspy.ChainOfThought('question -> answer: int').save('adder.json')
+"""
+
+
+def follow(page, folder, model):
+    """Write the files of a page and run its `dspex` commands in order, as a shell would; return what they printed."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for name, content in FILE.findall(text):
+        (folder / name).write_text(content)
+    if page == "dspy.md":
+        subprocess.run([sys.executable, "-c", SAVE], cwd=folder, check=True, timeout=120)
+    printed = []
+    for line in "\n".join(SHELL.findall(text)).splitlines():
+        words = shlex.split(line, comments=True)
+        settings = {"DSPEX_MODEL": model}
+        while words and words[0].startswith("DSPEX_"):
+            name, _, value = words.pop(0).partition("=")
+            settings[name] = value
+        if not words or words[0] != "dspex":
+            continue
+        command, _, then = " ".join(map(shlex.quote, words[1:])).partition(" '&&' cd ")
+        done = subprocess.run(
+            [sys.executable, "-m", "dspex", *shlex.split(command)],
+            cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        printed.append(done.stdout)
+        folder = folder / then
+    return printed
+
+
+@pytest.mark.bridge
+def test_the_commands_on_workers_run(tmp_path):
+    with AnsweringServer({}) as server:
+        here, there, again, shown = follow("workers.md", tmp_path, server.model)
+    assert len({here, there, again}) == 3
+    assert "no running process" in shown
+
+
+@pytest.mark.full
+@pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+def test_the_commands_on_dspy_run(tmp_path):
+    with AnsweringServer({"query": "q", "reasoning": "r", "answer": 4, "team": "cards"}) as server:
+        printed = follow("dspy.md", tmp_path, server.model)
+    assert printed[0] == "Rag: version 1 (question, reasoning, answer)\n"
+    assert printed[1] == "reasoning: r\nanswer: 4\n"
+    assert "exact_match" in printed[3]
+    assert "0.500" in printed[3]
+    assert printed[4:7] == [
+        "Rag: version 2 (question, reasoning, answer)\n",
+        "adder: version 1 (question, reasoning, answer)\n",
+        "adder: unchanged, version 1 (question, reasoning, answer)\n",
+    ]
+    assert printed[8] == "team: cards\n"
 
 
 @pytest.mark.bridge

@@ -38,6 +38,11 @@ EXECUTION = DOMAIN["execution"]
 STAGES = ["definition", "input_validation", "backend_execution", "output_validation", "serialization"]
 
 
+@pytest.fixture
+def settings(on_each_database: Settings) -> Settings:
+    return on_each_database
+
+
 class Held(MockBackend):
     """A backend whose answers wait until they are let go."""
 
@@ -324,7 +329,7 @@ def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(setti
     finish(work())
 
 
-def test_a_process_that_is_stopped_lets_runs_end_refuses_new_ones_and_interrupts_the_rest(settings: Settings) -> None:
+def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(settings: Settings) -> None:
     async def work() -> None:
         async with processes(settings) as [process]:
             first = process.start()
@@ -338,7 +343,13 @@ def test_a_process_that_is_stopped_lets_runs_end_refuses_new_ones_and_interrupts
             process.backend.let_go.set()
             assert await draining == 0
             assert (await first).status == "completed"
-        async with processes(dataclasses.replace(settings, state_dir=settings.state_dir / "b")) as [process]:
+
+    finish(work())
+
+
+def test_what_still_runs_when_the_grace_ends_is_interrupted(settings: Settings) -> None:
+    async def work() -> None:
+        async with processes(settings) as [process]:
             task = process.start()
             await process.backend.begun.wait()
             assert await process.executor.runs.drain(0.01) == 1
@@ -377,7 +388,8 @@ def test_a_program_that_another_process_archived_is_not_executed(settings: Setti
 def test_programs_written_in_code_call_stored_ones_as_children(settings: Settings, tmp_path: Path) -> None:
     from dspex.execution.modules import CodeRoot
 
-    (tmp_path / "family.py").write_text(
+    module = f"family_{new_id().hex}"  # imported once for each database
+    (tmp_path / f"{module}.py").write_text(
         "import dspex\n\n\nclass Outer(dspex.Module):\n"
         "    signature = 'q -> a'\n\n"
         "    async def forward(self, q):\n"
@@ -394,7 +406,7 @@ def test_programs_written_in_code_call_stored_ones_as_children(settings: Setting
                 ended = await operations.execute_program(ExecuteProgram(name="inner", inputs=inputs))
                 return ended.outputs
 
-            outer: Any = CodeRoot(tmp_path).load("family:Outer")
+            outer: Any = CodeRoot(tmp_path).load(f"{module}:Outer")
             outer.stored = stored
             record = await operations.save_program(outer().to_program("outer"))
             ended = await operations.execute_program(ExecuteProgram(program_id=record.id, inputs={"q": "?"}))

@@ -127,9 +127,9 @@ class Later(SystemClock):
         return super().now() + timedelta(days=self.days)
 
 
-def test_old_executions_go_and_those_of_a_program_at_work_stay(settings: Settings) -> None:
+def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: Settings) -> None:
     async def work() -> None:
-        async with open_services(settings) as services:
+        async with open_services(on_each_database) as services:
             operations, floor = services.operations, services.operations.floor
             for name, configuration in {"a": {}, "b": {"keep_days": 0}, "c": {"keep_count": 1}}.items():
                 given = CreateProgram(name=name, signature="q -> a", backend="mock", configuration=configuration)

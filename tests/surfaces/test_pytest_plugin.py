@@ -2,8 +2,13 @@
 
 import pytest
 
-# what is imported in an inner run is forgotten after it, so all of it is imported here
+# what is imported in an inner run only is forgotten after it, so all of it is imported here
+from dspex.learning.evaluation.writing import to_text
+from dspex.learning.optimizers.limits import parse_limit
+from dspex.session import context
+from dspex.testing import ScriptedModel
 
+IMPORTED = (to_text, parse_limit, context, ScriptedModel)
 pytest_plugins = ["pytester"]
 
 SUITE = """

@@ -2,7 +2,7 @@
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.jobs import attended, run_worker
-from dspex.bootstrap.opening import DATABASE, database_of, examine_database, migrate_database
+from dspex.bootstrap.opening import DATABASE, database_of, domain_of, examine_database, migrate_database
 from dspex.bootstrap.services import Services, new_id, open_services
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Services",
     "attended",
     "database_of",
+    "domain_of",
     "dspy_bridge",
     "examine_database",
     "migrate_database",

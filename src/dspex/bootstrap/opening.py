@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dspex.errors import StorageError
-from dspex.operations.resources import DOMAIN
-from dspex.operations.storage import HEAD, Database, SQLStore, migrate, require_head, revision
+from dspex.errors import ConfigurationError, StorageError, shorten
+from dspex.execution.modules import CodeRoot
+from dspex.operations.resources import DOMAIN, Domain
+from dspex.operations.storage import HEAD, Database, SQLStore, ensure_tables, migrate, require_head, revision
 from dspex.settings import Settings
 
 DATABASE = "dspex.sqlite3"
@@ -27,8 +28,29 @@ def database_of(settings: Settings, *, say: Callable[[str], None] = _silent) -> 
     return Database.embedded(_state_folder(settings.state_dir, say) / DATABASE)
 
 
-async def prepare(database: Database, *, say: Callable[[str], None] = _silent) -> None:
+def domain_of(settings: Settings, code: CodeRoot | None) -> Domain:
+    """Return the domain that the settings name ("pkg.mod:NAME" in the code root), or the built-in one.
+
+    Raises:
+        ConfigurationError: there is no code root, or what is named there is no domain with all built-in resources.
+        DefinitionError: it cannot be imported.
+    """
+    if settings.domain is None:
+        return DOMAIN
+    if code is None:
+        raise ConfigurationError(f"the domain {settings.domain!r} needs a code root to be imported from")
+    found = code.load(settings.domain)
+    if not isinstance(found, Domain) or not DOMAIN.items() <= found.items():
+        raise ConfigurationError(
+            f"the domain {settings.domain!r} has to be made by DOMAIN.extended(...), but it is {shorten(found)}"
+        )
+    return found
+
+
+async def prepare(database: Database, *, domain: Domain = DOMAIN, say: Callable[[str], None] = _silent) -> None:
     """Bring an embedded database to the current schema; of another one, make sure that it has it.
+
+    The tables of a domain's own resources are made, or compared, in either.
 
     A database that several servers use is changed by nobody but the person who runs `dspex migrate`.
 
@@ -40,6 +62,7 @@ async def prepare(database: Database, *, say: Callable[[str], None] = _silent) -
         await migrate(database, say=say)
     else:
         await require_head(database)
+    await ensure_tables(database, domain)
 
 
 async def migrate_database(

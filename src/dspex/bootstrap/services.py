@@ -11,7 +11,7 @@ from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
 from dspex.bootstrap.keys import stored_keys, vault_of
-from dspex.bootstrap.opening import database_of, prepare
+from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
 from dspex.execution.backends import Backends
@@ -58,10 +58,7 @@ async def open_services(
     clock: Clock | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the database, and close it at the end.
-
-    An embedded one (its folder is made, and announced by `say`) is brought to the current schema; a PostgreSQL one has
-    to have it.
+    """Open the database (see `prepare`; a new folder is announced by `say`), and close it at the end.
 
     Args:
         settings: what was set from outside.
@@ -81,9 +78,10 @@ async def open_services(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.aclose)
         stack.push_async_callback(resolver.aclose)
-        await prepare(database, say=say)
+        domain = domain_of(settings, code)
+        await prepare(database, domain=domain, say=say)
         wakes = Wakes()
-        store = AnnouncingStore(SQLStore(database), wakes)
+        store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
         feed = StoredFeed(store, wakes, clock=time, new_id=ids)
         vault = vault_of(settings)

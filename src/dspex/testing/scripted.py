@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from dspex.execution.clients import Capability, Emit, Request, Response
+from dspex.execution.clients.language_model import told
 from dspex.language.records import ToolCall, Usage
 
 Reply = str | Response | ToolCall | Exception | Callable[[Request], "str | Response | ToolCall | Exception"]
@@ -57,8 +58,9 @@ class ScriptedModel:
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer with the next reply in pieces."""
         response = await self.complete(request)
-        for start in range(0, len(response.text), self._piece):
-            await emit(response.text[start : start + self._piece])
+        text = told(request, response)
+        for start in range(0, len(text), self._piece):
+            await emit(text[start : start + self._piece])
         return response
 
     async def aclose(self) -> None:

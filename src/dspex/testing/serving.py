@@ -22,7 +22,7 @@ class ModelServer:
         self.calls: dict[str, int] = {}
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

@@ -9,7 +9,7 @@ import pytest
 from dspex.errors import DefinitionError
 from dspex.execution.backends import HybridBackend, MockBackend
 from dspex.execution.context import RunContext
-from dspex.execution.modules import CodeRoot
+from dspex.execution.modules import CodeRoot, Predict, build
 from dspex.testing.backends import BackendContract, answering
 
 FOLDER = Path(__file__).parent
@@ -48,6 +48,28 @@ def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it():
     spans = [(span.kind, span.name, span.path) for span in prediction.trace.spans]
     assert ("backend", "mock", "search") in [(kind, name, "search") for kind, name, _ in spans]
     assert len(model.requests) == 1
+
+
+def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        from two_steps import Mixed
+    finally:
+        sys.path.remove(str(FOLDER))
+    program = Mixed().to_program()
+    assert [(node.id, node.backend) for node in program.root.walk()] == [
+        ("self", "native"),
+        ("search", "mock"),
+        ("steps[0]", "native"),
+    ]
+    assert program.root.config["isolation"] == "process"
+    again = build(program, code=CodeRoot(FOLDER)).to_program()
+    assert again.content_hash == program.content_hash
+    prediction, model = asyncio.run(run(program, {"mock": MockBackend([{"query": "mocked"}])}))
+    assert (prediction.answer, len(model.requests)) == (7, 1)
+    here = Predict("question -> answer").on("dspy")
+    assert build(here.to_program("p")).to_program("p").root.backend == "dspy"
+    assert Predict("question -> answer").to_program("p").root.backend == "native"
 
 
 def test_a_backend_that_is_not_here_is_named():

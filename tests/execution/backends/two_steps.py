@@ -32,3 +32,19 @@ class Crash(dspex.Module):
         if question == "die":
             os.kill(os.getpid(), 9)
         threading.Event().wait()
+
+
+class Mixed(dspex.Module):
+    """Says itself which part runs elsewhere."""
+
+    signature = "question -> answer: int, sure: bool"
+    isolation = "process"
+
+    def __init__(self):
+        self.search = dspex.Predict("question -> query").on("mock")
+        self.steps = [dspex.Predict("question, query -> answer: int, sure: bool")]
+        self.backend = "a user's own attribute"
+
+    async def forward(self, question):
+        found = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=found.query)

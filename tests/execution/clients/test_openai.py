@@ -20,6 +20,7 @@ from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.transport import Limits, Transport
 from dspex.execution.context import RunContext
 from dspex.language.records import Message, ToolCall
+from dspex.telemetry import FieldDelta, Partial
 from dspex.testing import FakeClock, LoopbackServer, http_answer
 
 pytestmark = pytest.mark.bridge
@@ -350,6 +351,29 @@ def test_tool_calls_go_both_ways_whole_and_streamed(go):
         {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}}}
     ]
     assert asked["tool_choice"] == "required"
+
+
+def test_the_tools_adapter_streams_its_fields_from_the_arguments_of_the_call(go):
+    named = {"id": "c1", "function": {"name": "answer", "arguments": ""}}
+    parts = [delta(tool_calls=[{"index": 0, **named}])]
+    parts += [
+        delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}])
+        for piece in ('{"a": "Pa', 'ris", "n": ', "3}")
+    ]
+    script = SSE_HEAD + b"".join(parts) + event({"choices": [{"delta": {}, "finish_reason": "stop"}]}) + b"0\r\n\r\n"
+
+    async def main():
+        async with LoopbackServer(script) as server:
+            client = model(server)
+            stream = Predict("q -> a, n: int", adapter="tools").stream(RunContext(model=client), q="q")
+            found = [found async for found in stream]
+            await client.aclose()
+            return found
+
+    found = go(main())
+    assert [one.text for one in found if isinstance(one, FieldDelta)] == ["Pa", "ris"]
+    assert [one.outputs for one in found if isinstance(one, Partial)][-1] == {"a": "Paris", "n": 3}
+    assert dict(found[-1].prediction) == {"a": "Paris", "n": 3}
 
 
 def test_the_protocol_is_fulfilled():

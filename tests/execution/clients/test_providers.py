@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from dspex.errors import ContextTooLongError, ModelError, ModelUnavailableError, RateLimitedError, RefusedError
@@ -94,7 +95,9 @@ RESPONSES_EVENTS = [
     {"type": "response.created", "response": {"output": []}},
     {"type": "response.output_text.delta", "delta": "Hel"},
     {"type": "response.output_text.delta", "delta": "lo"},
-    {"type": "response.function_call_arguments.delta", "delta": "{"},
+    {"type": "response.function_call_arguments.delta", "delta": '{"a"', "output_index": 2},
+    {"type": "response.function_call_arguments.delta", "delta": ": 1}", "output_index": 2},
+    {"type": "response.function_call_arguments.delta", "delta": "{}", "output_index": 3},
     {"type": "response.completed", "response": RESPONSES},
 ]
 PROVIDERS = {
@@ -129,6 +132,28 @@ def test_whole_and_streamed_replies_are_the_same(go, provider):
         assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.calls) == (100, 5, 90, 1)
     assert "secret" not in asked[0].path
     assert "secret" in str(asked[0].headers)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_of_a_call_that_had_to_be_made_the_arguments_are_told(go, provider):
+    kind, whole, chunks = PROVIDERS[provider]
+    forced = msgspec.structs.replace(ASKED, tool_choice="add")
+
+    async def main():
+        async with LoopbackServer(events(*chunks), http_answer(whole)) as server:
+            model, told = kind("m", base_url=server.url), []
+            for _ in range(2):
+                pieces = []
+
+                async def emit(piece, pieces=pieces):
+                    pieces.append(piece)
+
+                response = await model.stream(forced, emit)
+                told.append((json.loads("".join(pieces)), response.text))
+            await model.aclose()
+            return told
+
+    assert go(main()) == [({"a": 1}, "Hello")] * 2
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

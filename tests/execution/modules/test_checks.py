@@ -263,6 +263,10 @@ def test_a_check_that_import_cannot_find_cannot_be_stored_but_its_state_can(tmp_
     predict = Predict(Brief.with_field("answer", check=local), demos=[{"question": "q", "answer": "a"}])
     with pytest.raises(DefinitionError, match=r"local cannot be found by import"):
         predict.to_program()
+    with pytest.raises(
+        DefinitionError, match=r"the check of 'answer' cannot be stored: .* is no function with a source"
+    ):
+        Predict(Brief.with_field("answer", check=str.istitle)).to_program()
     predict.save(tmp_path / "state.json")
     fresh = Predict(Brief.with_field("answer", check=local))
     fresh.load(tmp_path / "state.json")

@@ -90,6 +90,11 @@ def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, sai
     assert model.requests == []
 
 
+def test_wrong_inputs_are_told_before_a_missing_model():
+    with pytest.raises(InvalidError, match="message"):
+        Predict(Triage)(RunContext(), mesage="m")
+
+
 def test_a_failing_model_leaves_a_span_with_its_error():
     observer = Collecting()
     with pytest.raises(ModelUnavailableError):

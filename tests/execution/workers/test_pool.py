@@ -45,11 +45,14 @@ async def until(condition, seconds=5.0):
 
 def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_start():
     async def test(pool):
+        await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
+        started = {w.pid for w in pool.stats().workers}
         other = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
-        assert await pool.call("echo", {"n": 1}, seconds=0.1) == {"n": 1}
+        assert await pool.call("echo", {"n": 1}) == {"n": 1}
+        assert {w.pid for w in pool.stats().workers if w.role == "serving"} < started
         assert await other == {"seconds": 0.3}
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         assert pool.stats().restarts == 1

@@ -85,7 +85,15 @@ class World:
             row = await self.row(job)
             return row if row.status in statuses else None
 
-        return await self.until(reached)
+        try:
+            return await self.until(reached)
+        except TimeoutError:
+            row = await self.row(job)
+            raise AssertionError(
+                f"the job is {row.status} (turn {row.turn}, attempts {row.attempts}, waiting: {row.waiting}, worker "
+                f"{row.worker}), its events: {await self.statuses(job)}, alive: {await self.workers()}, "
+                f"{sum(self.model.answered.values())} answers"
+            ) from None
 
     async def workers(self, status: str = "alive") -> list[Any]:
         return list(await self.store.select(DOMAIN["job_worker"], Query(where={"status": status})))
@@ -240,7 +248,8 @@ def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_pat
             with at.worker(**extra), at.worker(**extra):
 
                 async def all_done() -> bool:
-                    rows = [await at.row(job) for job in jobs]
+                    wanted = Query(where={"id": tuple(job.id for job in jobs)})
+                    rows = await at.store.select(DOMAIN["evaluation"], wanted)
                     reasons.update(str(row.waiting) for row in rows if row.status == "queued")
                     running.append(sum(row.status == "running" for row in rows))
                     return all(row.status == "completed" for row in rows)

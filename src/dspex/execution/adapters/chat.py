@@ -1,7 +1,7 @@
 """Fields under `[[ ## name ## ]]` headers: readable by every chat model, no JSON needed."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,12 +10,11 @@ from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.splitting import ChatSplitter, Splitter
 from dspex.execution.adapters.turns import (
-    INCOMPLETE,
     Layout,
     Reader,
     describe,
-    ordered_demos,
     reader_of,
+    shown_demos,
     unreadable,
     validated,
 )
@@ -32,7 +31,7 @@ class _Plan(msgspec.Struct, frozen=True):
     system: Message
     reminder: str
     given: Layout
-    made: Layout
+    made: Callable[[Mapping[str, Any]], str]
     readers: dict[str, tuple[str, Reader]]
 
 
@@ -44,14 +43,10 @@ class ChatAdapter:
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
         """Return system message, demonstrations and the input; see `Adapter.render`."""
         plan = _plan(signature)
-        messages = [plan.system]
-        for demo, is_complete in ordered_demos(signature, demos):
-            note = "" if is_complete else INCOMPLETE
-            messages.append(Message("user", note + plan.given.text(demo)))
-            messages.append(Message("assistant", f"{plan.made.text(demo)}\n\n{_DONE}"))
-        shown = plan.given.text(inputs)
-        messages.append(Message("user", f"{shown}\n\n{plan.reminder}" if shown else plan.reminder))
-        return Prompt(messages=tuple(messages))
+        shown = shown_demos(signature, demos, given=plan.given.text, made=plan.made) if demos else ()
+        text = plan.given.text(inputs)
+        asked = Message("user", f"{text}\n\n{plan.reminder}" if text else plan.reminder)
+        return Prompt(messages=(plan.system, *shown, asked))
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs under their headers; see `Adapter.parse`."""
@@ -85,12 +80,13 @@ def _compile(signature: Signature) -> _Plan:
         f"{layout}\n\n{_DONE}\n\n"
         f"Your task: {signature.instructions}"
     )
+    answer = Layout(outputs)
     order = ", then ".join(f"`[[ ## {field.wire_name} ## ]]`{_hint(field)}" for field in outputs)
     return _Plan(
         system=Message("system", system),
         reminder=f"Answer with {order}, and end with `{_DONE}`.",
         given=Layout(inputs),
-        made=Layout(outputs),
+        made=lambda values: f"{answer.text(values)}\n\n{_DONE}",
         readers={field.wire_name: (field.name, reader_of(field.type)) for field in outputs},
     )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,13 +12,12 @@ from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.splitting import JSONSplitter, Splitter
 from dspex.execution.adapters.turns import (
-    INCOMPLETE,
     Layout,
     Reader,
     describe,
-    ordered_demos,
     reader_of,
     repair,
+    shown_demos,
     takes_text,
     unreadable,
     validated,
@@ -45,13 +45,10 @@ class JSONAdapter:
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
         """Return system message, demonstrations, the input and the schema of the reply; see `Adapter.render`."""
         plan = _plan(signature)
-        messages = [plan.system]
-        for demo, is_complete in ordered_demos(signature, demos):
-            note = "" if is_complete else INCOMPLETE
-            messages.append(Message("user", note + plan.given.text(demo)))
-            messages.append(Message("assistant", _object(signature.output_fields, demo)))
-        messages.append(Message("user", plan.given.text(inputs) or "Begin."))
-        return Prompt(messages=tuple(messages), response_schema=plan.schema, json_mode=True)
+        made = partial(_object, signature.output_fields)
+        shown = shown_demos(signature, demos, given=plan.given.text, made=made) if demos else ()
+        asked = Message("user", plan.given.text(inputs) or "Begin.")
+        return Prompt(messages=(plan.system, *shown, asked), response_schema=plan.schema, json_mode=True)
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs in the object; see `Adapter.parse`."""

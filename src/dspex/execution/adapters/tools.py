@@ -8,6 +8,7 @@ import msgspec
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.json import JSONAdapter
+from dspex.execution.adapters.splitting import Splitter
 from dspex.execution.adapters.turns import describe
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
@@ -44,6 +45,10 @@ class ToolAdapter:
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs in the arguments of the call, which `reply` holds as JSON; see `Adapter.parse`."""
         return self._json.parse(signature, reply)
+
+    def splitter(self, signature: Signature) -> Splitter:
+        """Return what reads the arguments of the call while they come."""
+        return self._json.splitter(signature)
 
 
 def _compile(signature: Signature) -> _Plan:

@@ -1,17 +1,31 @@
 """What the adapters share: the order of turns, the text of values, and the reading of values from text."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from dspex.errors import AdapterError, DspexError, InvalidError
+from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
 
 Reader = Callable[[str], Any]
 _decode = msgspec.json.Decoder().decode
 INCOMPLETE = "(an example with parts missing)\n\n"
+
+
+def shown_demos(
+    signature: Signature,
+    demos: Iterable[Mapping[str, Any]],
+    *,
+    given: Callable[[Mapping[str, Any]], str],
+    made: Callable[[Mapping[str, Any]], str],
+) -> Iterator[Message]:
+    """Yield the turns of demonstrations; `given` and `made` lay out the inputs and the outputs of one."""
+    for demo, is_complete in ordered_demos(signature, demos):
+        yield Message("user", f"{'' if is_complete else INCOMPLETE}{given(demo)}")
+        yield Message("assistant", made(demo))
 
 
 def ordered_demos(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bool]]:

@@ -20,6 +20,7 @@ from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
 from dspex.telemetry import Silent, Status, StreamEvent
 
+Fields = dict[str, dict[str, str]]
 LIMIT = 256  # spans of one call; a program that loops must not fill the reply
 _asking: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_asking", default=(None, ""))
 
@@ -49,17 +50,14 @@ def _told(span: Span) -> tuple[Any, ...]:
 class ParentModel:
     """The parent's model, as a program in a worker sees it. It lives for one call."""
 
-    def __init__(
-        self,
-        call: Any,  # noqa: ANN401
-        about: dict[str, Any],
-        fields: dict[str, dict[str, str]],
-        *,
-        own: str | None = None,
-    ) -> None:
-        """Take the call that the program runs for, what the model is, and the output fields of modules by path.
+    def __init__(self, call: Any, about: dict[str, Any], fields: Fields, *, own: str | None = None) -> None:  # noqa: ANN401
+        """Take the call that the program runs for, and what the model is.
 
-        `own` is its model string where a module has a model of its own.
+        Args:
+            call: the runtime's.
+            about: name and capabilities.
+            fields: the output fields of predictors by path, where somebody listens.
+            own: the model string of a module that has its own.
         """
         self._own = own
         self.name: str = about["name"]
@@ -70,12 +68,8 @@ class ParentModel:
     async def complete(self, request: Request) -> Response:
         """Ask the parent, which streams to its own listener."""
         span, path = _asking.get()
-        asked: dict[str, Any] = {
-            "request": msgspec.to_builtins(request),
-            "model": self._own,
-            "span": span,
-            "path": path,
-        }
+        asked: dict[str, Any] = {"request": msgspec.to_builtins(request), "model": self._own}
+        asked |= {"span": span, "path": path}
         if path in self._fields:
             asked["fields"] = self._fields[path]
         answer = await asyncio.to_thread(self._call.callback, "complete", asked)
@@ -114,21 +108,23 @@ class NativeHost:
         if module is None:
             raise NotFoundError(f"this worker holds no program {args['handle']!r}; create it first")
         run = LocalRun(Silent(), clock, {id(part): path for path, part in module.named_modules()})
-        is_streaming = bool(args.get("stream"))
-        fields = _fields(module) if is_streaming else {}
+        fields: Fields | None = _fields(module) if args.get("stream") else None
 
         async def emit(event: StreamEvent) -> None:
             if isinstance(event, Status) and event.state != "again":  # the rest the parent sees for itself
                 call.emit("stream", {"path": event.path, "name": event.name, "state": event.state, "outputs": {}})
 
+        def model(own: str) -> ParentModel:
+            return ParentModel(call, call.callback("model", {"name": own}), fields or {}, own=own)
+
         context = RunContext(
-            model=ParentModel(call, args["model"], fields),
+            model=ParentModel(call, args["model"], fields or {}),
             adapter=adapter_named(args.get("adapter")),
-            models=lambda own: ParentModel(call, call.callback("model", {"name": own}), fields, own=own),
+            models=model,
             seed=args.get("seed"),
             clock=clock,
             run=run,
-            emit=emit if is_streaming else None,
+            emit=None if fields is None else emit,
         )
         try:
             prediction = asyncio.run(_acall(module, context, args["inputs"]))
@@ -144,7 +140,7 @@ async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) ->
     return await module.acall(context, **inputs)
 
 
-def _fields(module: Module) -> dict[str, dict[str, str]]:
+def _fields(module: Module) -> Fields:
     """Return the output fields of each predictor by path: wire name to name."""
     return {
         path: {field.wire_name: name for name, field in part.signature.output_fields.items()}

@@ -70,10 +70,8 @@ class Answerer:
             case "lm":
                 return await self._ask(_chat_request(args, self.context, self.model), args)
             case "complete":
-                own = args.get("model")
-                model = self.model if own is None else self.context.model_for(own)
-                response = await self._complete(msgspec.convert(args["request"], Request), args, model=model)
-                return msgspec.to_builtins(response)
+                model = self.model if args["model"] is None else self.context.model_for(args["model"])
+                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
             case "model":
                 return about(self.context.model_for(args["name"]))
             case "tool":
@@ -88,10 +86,10 @@ class Answerer:
         if event == "spans":
             self._take_spans(data)
             return
-        if event == "stream" and self.telling is not None:
-            self.telling.heard(self.place(data["path"]), data)
-        self.on_progress(event, data)
         shown = data if isinstance(data, dict) else {"data": data}
+        if event == "stream" and self.telling is not None:
+            self.telling.heard(self.place(str(shown.get("path", ""))), shown)
+        self.on_progress(event, data)
         self.context.say(
             Event(name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **shown})
         )
@@ -125,7 +123,7 @@ class Answerer:
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
     async def _ask(self, request: Request, args: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._complete(request, args, model=self.model)
+        response = await self._complete(request, self.model, args)
         usage = response.usage
         return {
             "text": response.text,
@@ -138,7 +136,7 @@ class Answerer:
             },
         }
 
-    async def _complete(self, request: Request, args: Mapping[str, Any], *, model: LanguageModel) -> Response:
+    async def _complete(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
         parent, path = self.number(args.get("span")), self.place(args.get("path", ""))
         span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
@@ -148,7 +146,7 @@ class Answerer:
             if self.telling is None and self.context.budget is None:
                 response = await model.complete(request)
             else:
-                response = await self._carefully(request, args, path=path, model=model)
+                response = await self._carefully(request, model, args)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -159,12 +157,10 @@ class Answerer:
         )
         return response
 
-    async def _carefully(
-        self, request: Request, args: Mapping[str, Any], *, path: str, model: LanguageModel
-    ) -> Response:
+    async def _carefully(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
         told = None
         if self.telling is not None and (fields := args.get("fields")):
-            told = await self.telling.reply(path, module=args["span"], fields=fields)
+            told = await self.telling.reply(self.place(args["path"]), module=args["span"], fields=fields)
         emit = None if told is None else told.take
         if self.context.budget is None:
             response = await ask(model, request, emit)

@@ -10,6 +10,7 @@ import msgspec
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import price_of
+from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
 
@@ -87,13 +88,10 @@ class AnthropicModel:
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""
-        gathered = _Gathered(self._endpoint, emit)
+        telling = Telling(request, emit)
+        gathered = _Gathered(self._endpoint, telling)
         whole = await self._endpoint.events({**self._body(request), "stream": True}, gathered.take)
-        if whole is not None:
-            response = self._whole(whole)
-            await emit(response.text)
-            return response
-        return self._response(gathered.reply())
+        return await telling.end(self._response(gathered.reply()) if whole is None else self._whole(whole))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -170,9 +168,9 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 class _Gathered:
     """The events of one stream, put together."""
 
-    def __init__(self, endpoint: Endpoint, emit: Emit) -> None:
+    def __init__(self, endpoint: Endpoint, telling: Telling) -> None:
         self._endpoint = endpoint
-        self._emit = emit
+        self._telling = telling
         self._blocks: dict[int, _Block] = {}
         self._json: dict[int, str] = {}
         self._usage = _Usage()
@@ -203,9 +201,10 @@ class _Gathered:
         block = self._blocks.setdefault(index, _Block(type="text"))
         if delta.type == "input_json_delta":
             self._json[index] = self._json.get(index, "") + delta.partial_json
+            await self._telling.arguments(delta.partial_json, index)
         elif delta.text:
             block.text += delta.text
-            await self._emit(delta.text)
+            await self._telling.text(delta.text)
 
     def reply(self) -> _Reply:
         """Return the whole reply; a stream without an end is an error."""

@@ -11,7 +11,7 @@ import msgspec
 
 from dspex.errors import StorageError, boundary
 from dspex.execution.clients.keys import request_key
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, told
 from dspex.language.records import Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -98,8 +98,8 @@ class Caching:
         known = await self._known(key)
         if known is None:
             return await self._keep(key, await ask(self.model, request, emit))
-        if known.text:
-            await emit(known.text)
+        if text := told(request, known):
+            await emit(text)
         return known
 
     async def aclose(self) -> None:

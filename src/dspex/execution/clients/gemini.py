@@ -11,6 +11,7 @@ from dspex.errors import RefusedError
 from dspex.execution.clients.endpoint import Endpoint, usage_of
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import price_of
+from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
 
@@ -89,25 +90,26 @@ class GeminiModel:
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""
         chunks: list[_Reply] = []
+        telling = Telling(request, emit)
 
         async def take(data: bytes) -> None:
             chunk = self._read(data)
             if chunk.error is not None:
                 raise self._endpoint.failed(chunk.error)
             chunks.append(chunk)
-            if text := _text(chunk):
-                await emit(text)
+            await telling.text(_text(chunk))
+            for part in _made(chunk):
+                if part.function_call is not None:
+                    await telling.values(part.function_call.args)
 
         url = f"{self._url}:streamGenerateContent?alt=sse"
         whole = await self._endpoint.events(self._body(request), take, url=url)
         if whole is not None:
-            response = self._response([self._read(whole)], whole)
-            await emit(response.text)
-            return response
+            return await telling.end(self._response([self._read(whole)], whole))
         ended = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
         if not ended and not any(chunk.prompt_feedback for chunk in chunks):
             raise self._endpoint.cut_off()
-        return self._response(chunks, b"")
+        return await telling.end(self._response(chunks, b""))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -168,9 +170,12 @@ class GeminiModel:
 
 
 def _text(chunk: _Reply) -> str:
-    if not chunk.candidates or chunk.candidates[0].content is None:
-        return ""
-    return "".join(part.text for part in chunk.candidates[0].content.parts if not part.thought)
+    return "".join(part.text for part in _made(chunk) if not part.thought)
+
+
+def _made(chunk: _Reply) -> list[_Part]:
+    content = chunk.candidates[0].content if chunk.candidates else None
+    return content.parts if content is not None else []
 
 
 def _settings(request: Request) -> dict[str, Any]:

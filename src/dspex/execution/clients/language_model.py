@@ -9,6 +9,7 @@ from dspex.language.records import Message, ToolCall, Usage
 
 Capability = Literal["response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"]
 Emit = Callable[[str], Awaitable[None]]
+_WORDS = frozenset({"auto", "required", "none"})
 
 
 class ToolSpec(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +37,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     json_mode: bool = False
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str = "auto"
+
+    @property
+    def forces_a_tool(self) -> bool:
+        """Whether the reply has to be a call of the one tool that `tool_choice` names."""
+        return bool(self.tools) and self.tool_choice not in _WORDS
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -78,8 +84,8 @@ class StreamingModel(LanguageModel, Protocol):
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request`, giving each piece of text to `emit` in order, and return the whole response.
 
-        A slow `emit` holds the model back. The pieces together are the text of the response. Cancelling stops the
-        request. After the first piece nothing is tried again.
+        A slow `emit` holds the model back. The pieces together are what `told` returns: the text, or the arguments of
+        the tool that had to be called. Cancelling stops the request. After the first piece nothing is tried again.
         """
         ...
 
@@ -91,6 +97,13 @@ async def ask(model: LanguageModel, request: Request, emit: Emit | None) -> Resp
     if "streaming" in model.capabilities:
         return await cast("StreamingModel", model).stream(request, emit)
     response = await model.complete(request)
-    if response.text:
-        await emit(response.text)
+    if text := told(request, response):
+        await emit(text)
     return response
+
+
+def told(request: Request, response: Response) -> str:
+    """Return all that who listens to a reply hears: its text, or the arguments, as JSON, of the tool it had to call."""
+    if request.forces_a_tool and response.tool_calls:
+        return msgspec.json.encode(response.tool_calls[0].arguments).decode()
+    return response.text

@@ -12,6 +12,7 @@ from dspex.errors import RefusedError
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import Price, price_of
+from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
 
@@ -114,14 +115,14 @@ class OpenAIModel:
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""
-        gathered = _Gathered(self._endpoint, emit)
+        telling = Telling(request, emit)
+        gathered = _Gathered(self._endpoint, telling)
         body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
         whole = await self._endpoint.events(body, gathered.take)
         if whole is not None:
-            response = self._whole(whole)
-            await emit(response.text)
-            return response
-        return self._response(gathered.message(), gathered.usage, finish_reason=gathered.finish_reason)
+            return await telling.end(self._whole(whole))
+        made = self._response(gathered.message(), gathered.usage, finish_reason=gathered.finish_reason)
+        return await telling.end(made)
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -207,11 +208,11 @@ def _usage(price: Price | None, found: _Usage) -> Usage:
 class _Gathered:
     """The chunks of one stream, put together."""
 
-    def __init__(self, endpoint: Endpoint, emit: Emit) -> None:
+    def __init__(self, endpoint: Endpoint, telling: Telling) -> None:
         self.usage: _Usage | None = None
         self.finish_reason: str | None = None
         self._endpoint = endpoint
-        self._emit = emit
+        self._telling = telling
         self._text: list[str] = []
         self._refusal = ""
         self._calls: dict[int, _Call] = {}
@@ -240,9 +241,10 @@ class _Gathered:
             held.id = held.id or call.id
             held.function.name = held.function.name or call.function.name
             held.function.arguments = f"{held.function.arguments}{call.function.arguments or ''}"
+            await self._telling.arguments(call.function.arguments, call.index)
         if delta.content:
             self._text.append(delta.content)
-            await self._emit(delta.content)
+            await self._telling.text(delta.content)
 
     def message(self) -> _Message:
         """Return the whole message; a stream without an end is an error."""

@@ -31,7 +31,7 @@ class Overtime:
         return task
 
     def is_over(self, task: "asyncio.Task[object] | None") -> bool:
-        """Whether the `CancelledError` that reached `task` says only that it is late; it is then no longer one."""
+        """Whether the error that reached `task` says only that it is late; its cancellation is then taken back."""
         return task is not None and task in self._late and task.uncancel() == 0
 
     def end(self, task: "asyncio.Task[object] | None") -> None:

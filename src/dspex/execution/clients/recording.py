@@ -8,7 +8,7 @@ import msgspec
 
 from dspex.errors import ConfigurationError, ModelError, StorageError, boundary
 from dspex.execution.clients.keys import request_key
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, told
 
 Mode = Literal["record", "replay", "auto"]
 
@@ -67,8 +67,8 @@ class Recording:
         key = request_key(self.name, request)
         known = self._next(key)
         if known is not None:
-            if emit is not None and known.text:
-                await emit(known.text)
+            if emit is not None and (text := told(request, known)):
+                await emit(text)
             return known
         if self._mode == "replay":
             last = request.messages[-1].content[-200:] if request.messages else ""

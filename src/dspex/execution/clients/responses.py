@@ -11,6 +11,7 @@ from dspex.errors import RefusedError
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import price_of
+from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
 
@@ -56,6 +57,7 @@ class _Event(msgspec.Struct):
     delta: Any = None
     response: _Reply | None = None
     message: str = ""
+    output_index: int = 0
 
 
 _decode = msgspec.json.Decoder(_Reply).decode
@@ -92,6 +94,7 @@ class ResponsesModel:
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; see `StreamingModel.stream`."""
         found: list[_Reply] = []
+        telling = Telling(request, emit)
 
         async def take(data: bytes) -> None:
             if data == b"[DONE]":
@@ -101,7 +104,9 @@ class ResponsesModel:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise self._endpoint.unreadable(error, data) from error
             if event.type == "response.output_text.delta" and isinstance(event.delta, str):
-                await emit(event.delta)
+                await telling.text(event.delta)
+            elif event.type == "response.function_call_arguments.delta" and isinstance(event.delta, str):
+                await telling.arguments(event.delta, event.output_index)
             elif event.type in {"response.completed", "response.incomplete"} and event.response is not None:
                 found.append(event.response)
             elif event.type in {"response.failed", "error"}:
@@ -109,12 +114,10 @@ class ResponsesModel:
 
         whole = await self._endpoint.events({**self._body(request), "stream": True}, take)
         if whole is not None:
-            response = self._whole(whole)
-            await emit(response.text)
-            return response
+            return await telling.end(self._whole(whole))
         if not found:
             raise self._endpoint.cut_off()
-        return self._response(found[-1])
+        return await telling.end(self._response(found[-1]))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""

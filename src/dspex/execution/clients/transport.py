@@ -56,14 +56,11 @@ class Transport:
                 whole = length is not None and length <= self.limits.body
                 content = await response.read() if whole else await self._read(response)
                 return Answer(response.status, response.headers, content)
-        except asyncio.CancelledError:
-            if held.overtime.is_over(task):
-                raise self._error(TimeoutError(), url) from None
-            raise
-        except DspexError:
-            raise
-        except Exception as error:
-            raise self._error(error, url) from error
+        except (Exception, asyncio.CancelledError) as error:
+            meant = self._meant(error, url, is_over=held.overtime.is_over(task))
+            if meant is error:
+                raise
+            raise meant from error
         finally:
             held.overtime.end(task)
 
@@ -85,14 +82,11 @@ class Transport:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return Answer(response.status, response.headers, await self._read(response))
                 await self._split(response, take)
-        except asyncio.CancelledError:
-            if held.overtime.is_over(task):
-                raise self._error(TimeoutError(), url) from None
-            raise
-        except DspexError:
-            raise
-        except Exception as error:
-            raise self._error(error, url) from error
+        except (Exception, asyncio.CancelledError) as error:
+            meant = self._meant(error, url, is_over=held.overtime.is_over(task))
+            if meant is error:
+                raise
+            raise meant from error
         finally:
             held.overtime.end(task)
         return None
@@ -105,11 +99,13 @@ class Transport:
             for data in split.feed(part):
                 await take(data)
 
-    def _error(self, error: Exception, url: str) -> Exception:
-        """Return what an exception of the HTTP library means."""
+    def _meant(self, error: BaseException, url: str, *, is_over: bool) -> BaseException:
+        """Return what an exception means: one of the HTTP library, or the end of a call that `is_over` its time."""
         import aiohttp
 
-        if isinstance(error, TimeoutError):
+        if isinstance(error, DspexError) or (isinstance(error, asyncio.CancelledError) and not is_over):
+            return error
+        if is_over or isinstance(error, TimeoutError):
             limit = self.limits
             return ModelTimeoutError(
                 f"no answer from {url} in time (the limits: {limit.connect:g} s to connect, {limit.read:g} s of "

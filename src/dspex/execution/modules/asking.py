@@ -148,7 +148,7 @@ async def complete(
         if listen is not None and text:
             await listen(FieldDelta(context.path, field, text, attempt))
 
-    emit = None if listen is None else tell
+    emit = None if listen is None or request.forces_a_tool else tell
     try:
         if context.budget is None:
             response = await ask(model, request, emit)

@@ -47,7 +47,8 @@ def _built(node: Node, code: CodeRoot | None) -> Module:
     maker = _KINDS.get(node.kind)
     if maker is None:
         raise DefinitionError(f"there is no kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}")
-    return maker(node, code)
+    made = maker(node, code)
+    return made if node.backend == "native" else made.on(node.backend)
 
 
 def _predict(node: Node, code: CodeRoot | None) -> Module:

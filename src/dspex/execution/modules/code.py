@@ -70,8 +70,8 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
         found = code_config(function, {})
     except DefinitionError as error:
         raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
-    except AttributeError:
-        raise DefinitionError(f"{what} cannot be stored: {function!r} is no function") from None
+    except (AttributeError, TypeError):  # a built-in function, an object that can be called
+        raise DefinitionError(f"{what} cannot be stored: {function!r} is no function with a source file") from None
     return {"target": found["target"], "source_hash": found["source_hash"]}
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 from dspex.errors import DefinitionError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
@@ -15,12 +15,14 @@ from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.files import read_state, write_state
-from dspex.language.programs import Children, Node, Program
+from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
+
+_PLACE = "_runs_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,11 @@ class Module:
     A module is called with its inputs as keyword arguments: `module(question="...")`, or `await module.acall(...)`
     where a loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at
     once as long as `forward` leaves `self` alone.
+
+    `isolation = "process"` in a class lets its stored programs run in a worker process.
     """
+
+    isolation: ClassVar[Literal["inline", "process"]] = "inline"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
         """Note the constructor's arguments, from which a stored program is rebuilt."""
@@ -189,6 +195,15 @@ class Module:
             )
         return Signature.of(declared)
 
+    def on(self, backend: str) -> Self:
+        """Return a copy whose part of a stored program runs elsewhere: on "dspy", "isolated" or "mock".
+
+        `dspex run`, the server and `HybridBackend` follow it. Called directly, a module runs here.
+        """
+        made = self._copied()
+        made.__dict__[_PLACE] = backend
+        return made
+
     def to_program(self, name: str = "") -> Program:
         """Return this module as data; `build` makes an equal module of it.
 
@@ -199,7 +214,10 @@ class Module:
         return Program(
             name=name or signature.name,
             signature=signature,
-            root=self.node("self"),
+            root=placed(
+                self.node("self"),
+                {path: part.__dict__[_PLACE] for path, part in self.named_modules() if _PLACE in part.__dict__},
+            ),
             space=self.variables(),
             assignment=self._assignment(),
         )
@@ -330,6 +348,8 @@ class Module:
         children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
         args, kwargs = self.__dict__["_init"]
         config = code_config(type(self), constructor_arguments(self, args, kwargs))
+        if type(self).isolation == "process":
+            config["isolation"] = "process"
         return Node(id=path, kind="python", config=config, children=children)
 
     def slots(self) -> Mapping[str, Slot]:

@@ -200,6 +200,11 @@ class Pool:
         for worker in self._workers:
             worker.loaded.discard(handle)
 
+    def recycle(self, why: str) -> None:
+        """Replace every worker by a new one; calls under way end undisturbed, later ones wait for the new workers."""
+        for worker in self._workers:
+            worker.drain(why)
+
     @property
     def about(self) -> Mapping[str, Any]:
         """What a ready worker said about itself: versions, commands, capabilities; empty while none is ready."""

@@ -1,7 +1,7 @@
 """One module of a program, as data."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from dspex.errors import DefinitionError, shorten
@@ -61,6 +61,20 @@ class Node:
             config=data.get("config", {}),
             children={name: _child_from_data(child) for name, child in data.get("children", {}).items()},
         )
+
+
+def placed(node: Node, backends: Mapping[str, str]) -> Node:
+    """Return `node` with the backends that `backends` names by path, here and below."""
+    children = {name: _placed_child(child, backends) for name, child in node.children.items()}
+    return replace(node, backend=backends.get(node.id, node.backend), children=children)
+
+
+def _placed_child(child: Children, backends: Mapping[str, str]) -> Children:
+    if isinstance(child, Node):
+        return placed(child, backends)
+    if isinstance(child, Mapping):
+        return {key: placed(node, backends) for key, node in child.items()}
+    return tuple(placed(node, backends) for node in child)
 
 
 def _each(child: Children) -> tuple["Node", ...]:

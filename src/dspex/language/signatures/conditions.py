@@ -54,13 +54,19 @@ def field_checks(given: Conditions | None, *, is_required: bool) -> tuple[FieldC
     """
     return tuple(
         FieldCheck(
-            target=f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}",
+            target=_target(function),
             message=message,
             is_required=is_required,
             function=function,
         )
         for function, message in _pairs(given)
     )
+
+
+def _target(function: Condition) -> str:
+    owner = getattr(function, "__objclass__", type(function))  # that of `str.istitle` is `str`
+    module = getattr(function, "__module__", None) or owner.__module__
+    return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def _pairs(given: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # whatever the declaration holds

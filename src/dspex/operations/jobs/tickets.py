@@ -55,15 +55,17 @@ class Tickets:
         except ImportError as error:
             raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
         self._engine = make_engine(self._url)
+        DBOS.migrate(_plain_url(self._url))
         DBOS(
             config={
                 "name": APPLICATION,
-                "system_database_url": self._url,
+                "system_database_url": _plain_url(self._url),
                 "system_database_engine": self._engine,
                 "application_version": VERSION,
                 "executor_id": self._executor,
                 "serializer": Plain(),  # the default one is pickle
                 "use_listen_notify": False,
+                "run_migrations": False,  # done above, on connections of its own
                 "log_level": "ERROR",
             }
         )
@@ -95,6 +97,8 @@ class Tickets:
             "workflow_id": ticket_of(job_id, turn),
             "app_version": VERSION,
         }
+        if turn == 0:
+            options["priority"] = 1  # behind those that were begun already
         self._use().enqueue(options, queue, str(job_id), turn)
 
     def spent(self, tickets: Sequence[str]) -> set[str]:
@@ -144,20 +148,35 @@ def ticket_of(job_id: UUID, turn: int) -> str:
 
 
 def make_engine(url: str) -> "sa.Engine":
-    """Return an engine for DBOS on our own database. With SQLite it has our settings: DBOS would leave WAL off."""
+    """Return an engine for DBOS on our own database.
+
+    With SQLite it has our settings: DBOS would leave WAL off, and count what runs before its transaction has begun, so
+    that two workers could pass a limit together.
+    """
     import sqlalchemy as sa
 
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_size=5, max_overflow=5, pool_pre_ping=True
-        )
-    engine = sa.create_engine(parsed.set(drivername="sqlite"), pool_size=5, max_overflow=5)
+    plain = _plain_url(url)
+    if not plain.startswith("sqlite"):
+        return sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True)
+    engine = sa.create_engine(plain, pool_size=5, max_overflow=5)
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
-        connection.isolation_level = "IMMEDIATE"
+        connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     return engine
+
+
+def _plain_url(url: str) -> str:
+    """Return the URL as DBOS takes it: without an asynchronous driver."""
+    import sqlalchemy as sa
+
+    parsed = sa.make_url(url)
+    driver = "sqlite" if parsed.get_backend_name() == "sqlite" else "postgresql+psycopg"
+    return parsed.set(drivername=driver).render_as_string(hide_password=False)

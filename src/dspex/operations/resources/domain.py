@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dspex.errors import DefinitionError
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET
+from dspex.operations.resources.datasets import DATASET_ACTIONS
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import EXECUTION
 from dspex.operations.resources.job_actions import JOB_ACTIONS
@@ -12,6 +14,7 @@ from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION
+from dspex.operations.resources.program_actions import PROGRAM_ACTIONS
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE
 from dspex.operations.resources.stored import STORED_ACTIONS
@@ -44,7 +47,24 @@ class Domain(Mapping[str, Resource[Any]]):
         return next(resource for resource in self._resources.values() if resource.entity is entity)
 
     def extended(self, *resources: Resource[Any], actions: tuple[Action, ...] = ()) -> "Domain":
-        """Return this domain with more resources and actions."""
+        """Return this domain with more resources and actions.
+
+        Raises:
+            DefinitionError: a name is taken, or a resource refers to one that is neither here nor before it.
+        """
+        names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
+        for added in (*(resource.name for resource in resources), *(action.name for action in actions)):
+            if added in names:
+                raise DefinitionError(f"the domain has a {added!r} already; choose another name")
+            names.add(added)
+        known = set(self)
+        for resource in resources:
+            known.add(resource.name)
+            for name, target in {**resource.references, **resource.pointers}.items():
+                if target not in known:
+                    raise DefinitionError(
+                        f"{resource.name}.{name} refers to {target!r}, which is no resource before it"
+                    )
         return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
 
 
@@ -63,5 +83,5 @@ DOMAIN = Domain(
     EVENT,
     AUDIT_ENTRY,
     PROCESS,
-    actions=(*STORED_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
+    actions=(*STORED_ACTIONS, *PROGRAM_ACTIONS, *DATASET_ACTIONS, *JOB_ACTIONS, *TENANCY_ACTIONS),
 )

@@ -23,7 +23,7 @@ from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVe
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.recording import Asked
 from dspex.operations.resources.resource import Resource
-from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 from dspex.operations.resources.vault import Vault
 
 
@@ -104,9 +104,11 @@ class Operations:
         """Store `program` under its name: a new program, a new version, or nothing new where its contents are known."""
         return await self._programs.save(program, workspace=self.workspace, backend=backend)
 
-    async def save_signature(self, signature: SignatureLike, *, source: str = "class") -> SignatureRecord:
+    async def save_signature(
+        self, signature: SignatureLike, *, source: str = "class", status: SignatureStatus = "active"
+    ) -> SignatureRecord:
         """Store a signature under its name: new, a new version, or the one that is known already."""
-        return await self._programs.save_signature(signature, workspace=self.workspace, source=source)
+        return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
 
     async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.

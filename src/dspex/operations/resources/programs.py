@@ -21,7 +21,7 @@ from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
-from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
 MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
 
@@ -87,9 +87,13 @@ class Programs:
         await self._store.write(*changes, Update(resource=PROGRAM, id=found.id, values=values))
         return dataclasses.replace(found, **values)
 
-    async def save_signature(self, given: SignatureLike, *, workspace: str, source: str) -> SignatureRecord:
+    async def save_signature(
+        self, given: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
+    ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
-        record, change = await self._signature_record(Signature.of(given), workspace=workspace, source=source)
+        record, change = await self._signature_record(
+            Signature.of(given), workspace=workspace, source=source, status=status
+        )
         if change is not None:
             await self._store.write(change)
         return record
@@ -162,16 +166,17 @@ class Programs:
                 return Signature(given.signature, name=given.name)
             except SignatureError as error:
                 raise _invalid("signature", given.signature, error.message, "question -> answer: str") from error
-        newest = Query(where={"workspace": workspace, "name": given.signature}, limit=1)
+        active = {"workspace": workspace, "status": "active"}
+        newest = Query(where={**active, "name": given.signature}, limit=1)
         found = await self._store.select(SIGNATURE, newest)
         if not found:
-            known = [row.name for row in await self._store.select(SIGNATURE, Query(where={"workspace": workspace}))]
-            said = f"there is no signature {given.signature!r}.{suggest(given.signature, known)}"
+            known = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
+            said = f"there is no active signature {given.signature!r}.{suggest(given.signature, known)}"
             raise _invalid("signature", given.signature, said, "'inputs -> outputs', or a stored signature's name")
         return Signature.from_dict(found[0].definition)
 
     async def _signature_record(
-        self, signature: Signature, *, workspace: str, source: str
+        self, signature: Signature, *, workspace: str, source: str, status: SignatureStatus = "active"
     ) -> tuple[SignatureRecord, Insert | None]:
         """Return the stored signature, and the change that adds it where it is new."""
         newest = await self._store.select(
@@ -188,7 +193,7 @@ class Programs:
             updated_at=now,
             name=signature.name,
             version=newest[0].version + 1 if newest else 1,
-            status="active",
+            status=status,
             inputs={"fields": sides["input"]},
             outputs={"fields": sides["output"]},
             instructions=signature.instructions,

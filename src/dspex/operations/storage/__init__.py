@@ -4,6 +4,7 @@ from dspex.operations.storage.database import Database
 from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
 from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
+from dspex.operations.storage.own import ensure_tables
 from dspex.operations.storage.store import SQLStore
 from dspex.operations.storage.tables import METADATA, TABLES
 
@@ -15,6 +16,7 @@ __all__ = [
     "SQLFigures",
     "SQLJournal",
     "SQLStore",
+    "ensure_tables",
     "migrate",
     "require_head",
     "revision",

@@ -20,6 +20,9 @@ from dspex.operations.storage.sqlite import SQLiteDriver
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON")
 
 
+_LOCK = 7204107  # any number: whoever changes the schema of a PostgreSQL database holds the advisory lock of this name
+
+
 class Database:
     """An engine for one URL. With SQLite, WAL lets readers and one writer of several processes work at once.
 
@@ -103,9 +106,13 @@ class Database:
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection like `writing`, on which SQLite lets tables be made anew while others refer to them."""
+        """Give a connection like `writing`, to one at a time, for changes of the schema.
+
+        SQLite lets tables be made anew on it while others refer to them.
+        """
         if not self.is_sqlite:
             async with self.writing() as connection:
+                await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
                 yield connection
             return
         try:

@@ -36,7 +36,7 @@ def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
     if found is None:
         return NotFoundError(f"there is no {name} {key!r}")
     if found in change.statuses or not change.statuses:
-        return ConflictError(f"the {name} {key!r} has changed meanwhile")
+        return ConflictError(f"the {name} {key!r} has changed meanwhile", status=found)
     needed = " or ".join(change.statuses)
     return ConflictError(f"the {name} {key!r} is {found}: this needs it to be {needed}", status=found)
 

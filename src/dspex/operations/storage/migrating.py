@@ -14,7 +14,6 @@ from dspex.operations.storage.database import Database
 HEAD = "0002"
 REVISIONS = ("base", "0001", "0002")
 _FOLDER = Path(__file__).parent / "migrations"
-_LOCK = 7204107  # any number: whoever migrates a PostgreSQL database holds the advisory lock of this name
 
 
 async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None) -> None:
@@ -41,8 +40,6 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
             await asyncio.to_thread(_copy, file, copy)
         say(f"the database had schema {found}; a copy is in {copy}")
     async with database.migrating() as connection:
-        if not database.is_sqlite:
-            await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         await connection.run_sync(_move, to)
 
 

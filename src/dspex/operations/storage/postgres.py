@@ -34,7 +34,7 @@ class PostgresDriver:
         except ImportError as error:
             raise ConfigurationError("PostgreSQL needs one more package: pip install 'dspex[pg]'") from error
         self._asyncpg = asyncpg
-        self._foreign = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+        self._foreign = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
         self._url = url
         self._mend = mend
         self._writer: Any = None
@@ -99,28 +99,35 @@ class PostgresDriver:
         question = one_statement(together)
         if question is not None:
             try:
-                await self._sent(question)
-            except self._asyncpg.PostgresError as error:
-                if self._is_lost(error):
+                await self._sent(question, _proof(together))
+            except self._foreign as error:
+                is_left = self._writer is not None and self._leave(self._writer, error)
+                if is_left or not isinstance(error, self._asyncpg.PostgresError):
                     return [self._told("write", error)] * len(together.writes)
                 # What is wrong, and with which of the writes, is found out below.
-            except self._foreign as error:
-                return [self._told("write", error)] * len(together.writes)
             else:
                 return [None] * len(together.writes)
         return [await self._alone(steps) for steps in together.writes]
 
-    async def _sent(self, question: Question) -> None:
-        for is_last in (False, True):
-            connection = await self._connected()
-            try:
-                await connection.fetchval(question.sql, *question.parameters)
-            except self._asyncpg.AdminShutdownError:  # it was not carried out; the server may be back already
-                connection.terminate()
-                if is_last:
-                    raise
-            else:
-                return
+    async def _sent(self, question: Question, proof: Question | None) -> None:
+        connection = await self._connected()
+        try:
+            await connection.fetchval(question.sql, *question.parameters)
+        except self._foreign as error:
+            if not self._leave(connection, error) or proof is None:
+                raise
+        else:
+            return
+        # It is not known whether the statement was carried out before the connection was lost. It happens whole or not
+        # at all, and nobody else inserts these ids: one of them tells.
+        connection = await self._connected()
+        if await connection.fetchval(proof.sql, *proof.parameters) is not None:
+            return
+        try:
+            await connection.fetchval(question.sql, *question.parameters)
+        except self._asyncpg.UniqueViolationError:
+            if await connection.fetchval(proof.sql, *proof.parameters) is None:
+                raise
 
     async def _alone(self, steps: Write) -> Exception | None:
         for is_last in (False, False, True):
@@ -139,9 +146,13 @@ class PostgresDriver:
 
     async def _transaction(self, steps: Write) -> None:
         connection = await self._connected()
-        async with connection.transaction():
-            for step in steps:
-                await _carry_out(connection, step)
+        try:
+            async with connection.transaction():
+                for step in steps:
+                    await _carry_out(connection, step)
+        except self._foreign as error:
+            self._leave(connection, error)
+            raise
 
     async def _connected(self) -> Any:  # noqa: ANN401  # a driver's connection
         if self._writer is None or self._writer.is_closed():
@@ -185,14 +196,19 @@ class PostgresDriver:
             try:
                 return connection, await connection.fetch(question.sql, *question.parameters)
             except self._foreign as error:
-                if is_last or not (connection.is_closed() or self._is_lost(error)):
+                if not self._leave(connection, error) or is_last:
                     raise
-                connection.terminate()
         raise AssertionError  # the second round returns or raises
+
+    def _leave(self, connection: Any, error: Exception) -> bool:  # noqa: ANN401
+        """Use a connection no more if this error was its last; it may not know so itself yet."""
+        if self._is_lost(error):
+            connection.terminate()
+        return bool(connection.is_closed())
 
     def _is_lost(self, error: Exception) -> bool:
         lost = (self._asyncpg.PostgresConnectionError, self._asyncpg.AdminShutdownError)
-        return isinstance(error, (*lost, self._asyncpg.CrashShutdownError, OSError))
+        return isinstance(error, (*lost, self._asyncpg.CrashShutdownError, self._asyncpg.InternalClientError, OSError))
 
     def _told(self, doing: str, error: Exception) -> DspexError:
         if isinstance(error, DspexError):
@@ -201,7 +217,14 @@ class PostgresDriver:
             return ConflictError(f"this exists already, or refers to what does not: {error}")
         if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
             return StorageError(f"cannot {doing} the database: a value does not fit: {error}")
-        return self._mend(doing, f"{type(error).__name__}: {error}")
+        unknown = "; whether it was done is not known" if doing == "write" and self._is_lost(error) else ""
+        return self._mend(doing, f"{type(error).__name__}: {error}{unknown}")
+
+
+def _proof(together: Merging) -> Question | None:
+    for statements, entities in together.inserts.items():
+        return Question(statements.status(), (entities[0].id,))
+    return None
 
 
 async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401

@@ -64,5 +64,12 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
     return sa.Table(resource.plural, metadata, *columns, *rules)
 
 
+def metadata_of(domain: Domain) -> sa.MetaData:
+    """Return the tables of `domain` alone."""
+    metadata = sa.MetaData(naming_convention=_NAMING)
+    tables_of(domain, metadata)
+    return metadata
+
+
 METADATA = sa.MetaData(naming_convention=_NAMING)
 TABLES = tables_of(DOMAIN, METADATA)

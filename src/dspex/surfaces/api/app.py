@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.bootstrap import Services
 from dspex.clock import Clock, SystemClock
-from dspex.operations.resources import DOMAIN, Actor
+from dspex.operations.resources import DOMAIN, Actor, Domain
 from dspex.surfaces.api import graphql
 from dspex.surfaces.api.answers import send_bytes
 from dspex.surfaces.api.gate import Gate, Metrics, Rates, ServerConfig, holder_of_text
@@ -23,7 +23,9 @@ from dspex.surfaces.api.rest.routes import Endpoint
 Open = Callable[[], AbstractAsyncContextManager[Services]]
 
 
-def application(opened: Open, config: ServerConfig | None = None, *, clock: Clock | None = None) -> Starlette:
+def application(
+    opened: Open, config: ServerConfig | None = None, *, clock: Clock | None = None, domain: Domain = DOMAIN
+) -> Starlette:
     """Return the application; `opened` gives the services for as long as it runs.
 
     Without a `config` only requests that name a loopback host are answered, and nobody needs a key.
@@ -31,7 +33,7 @@ def application(opened: Open, config: ServerConfig | None = None, *, clock: Cloc
     held: list[Services] = []
     settings, time = config or ServerConfig(), clock or SystemClock()
     metrics = Metrics()
-    desk = Desk(services=lambda: held[0], config=settings, metrics=metrics, domain=DOMAIN)
+    desk = Desk(services=lambda: held[0], config=settings, metrics=metrics, domain=domain)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

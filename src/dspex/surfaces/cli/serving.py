@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dspex.bootstrap import Services, attended, open_services
+from dspex.bootstrap import Services, attended, domain_of, open_services
 from dspex.errors import ConfigurationError
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
@@ -58,7 +58,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
             async with attended(services, is_embedded=is_embedded):
                 yield services
 
-    app = application(opened, config)
+    app = application(opened, config, domain=domain_of(settings, code_root()))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else 1

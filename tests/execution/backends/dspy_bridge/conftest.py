@@ -22,5 +22,13 @@ def interpreter(request):
 
 
 @pytest.fixture
+def newest():
+    """This interpreter alone: for what does not depend on the version of dspy."""
+    if importlib.util.find_spec("dspy") is None:
+        pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
+    return sys.executable
+
+
+@pytest.fixture
 def folder():
     return str(Path(__file__).parent / "programs")

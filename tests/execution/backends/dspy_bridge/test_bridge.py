@@ -97,6 +97,19 @@ def test_the_trace_shows_the_modules_inside_the_worker_around_the_calls_that_the
     with_bridge(interpreter, test, paths=(folder,), answer="yes", trust="high")
 
 
+def test_modules_in_threads_of_dspy_have_their_place_in_the_trace(interpreter, folder):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Fan"))
+        trace = (await bridge.execute_program(handle, {"question": "?"}, context)).trace
+        names = {span.span_id: span.name for span in trace.spans}
+        tree = sorted((names[span.span_id], names.get(span.parent_id, "")) for span in trace.spans)
+        assert tree == [("Fan", "dspy"), *[("Predict", "Fan")] * 3, ("dspy", ""), *[("scripted", "Predict")] * 3]
+        predictors = {span.span_id for span in trace.spans if span.name == "Predict"}
+        assert {span.parent_id for span in trace.spans if span.kind == "model"} == predictors
+
+    with_bridge(interpreter, test, paths=(folder,), answer="yes")
+
+
 @pytest.mark.parametrize("adapter", ["chat", "json"])
 def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_program(interpreter, adapter):
     async def test(bridge, context):
@@ -147,7 +160,7 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
         config = DspyConfig(interpreter=interpreter, pool=POOL, interface=interface)
         model = answering({"answer": 3, "why": "so"}, capabilities=abilities)
         async with asyncio.timeout(60), DspyBackend(config) as bridge:
-            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "rollout_id": 7}
+            settings = {"adapter": adapter, "temperature": 0.5, "max_tokens": 50, "seed": 7}
             node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
             handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
             if interface == "engine" and bridge.version.startswith("3.3."):
@@ -380,6 +393,7 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
     async def test(bridge, context):
         while sum(worker.state == "ready" for worker in bridge.stats().workers) < 2:
             await asyncio.sleep(0.01)
+        spare = [worker.pid for worker in bridge.stats().workers if worker.role == "spare"]
         crashing = await bridge.create_program(await bridge.import_program("rag:Crash"))
         handle = await bridge.create_program(predicting(backend="dspy"))
         with pytest.raises(WorkerLostError):
@@ -387,6 +401,8 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
         began = time.monotonic()
         assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
         assert time.monotonic() - began < 0.5
+        serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
+        assert serving == spare
 
     with_bridge(interpreter, test, paths=(folder,), pool=pool)
 

@@ -147,7 +147,7 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
     within(test, interpreter=interpreter)
 
 
-def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(interpreter):
+def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
     """Its model is slow: the search lasts for many health periods, each of which could have ended it three times."""
     period = 0.05
     pool = PoolConfig(name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0))
@@ -174,10 +174,10 @@ def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(interprete
         stats = bridge.stats()
         assert (stats.restarts, stats.failed) == (0, 0)
 
-    within(test, interpreter=interpreter, pool=pool)
+    within(test, interpreter=newest, pool=pool)
 
 
-def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(interpreter):
+def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_on(newest):
     async def test(bridge):
         model = Gated(free=2)
         work = {"optimizer": "BootstrapFewShot", "options": {"max_bootstrapped_demos": 6, "max_errors": 100}}
@@ -197,10 +197,10 @@ def test_a_cancelled_search_asks_no_model_within_a_second_and_its_worker_serves_
         assert found.assignment["self.demos"]
         assert model.calls == asked
 
-    within(test, interpreter=interpreter)
+    within(test, interpreter=newest)
 
 
-def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(interpreter):
+def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
     """dspy runs the code in deno with pyodide, which deno fetches at its first use."""
 
     async def test(bridge):
@@ -219,4 +219,4 @@ def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(interpreter):
         assert found.answer == 3
         assert len(model.requests) == 2
 
-    within(test, interpreter=interpreter)
+    within(test, interpreter=newest)

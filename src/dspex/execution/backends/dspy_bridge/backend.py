@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import DefinitionError, DspexError, boundary
+from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -130,7 +130,7 @@ class DspyBackend:
         if handle not in self._programs:
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
-            await self._pool.call("create_program", args, seconds=self.config.seconds)
+            await self._call("create_program", args)
             self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args), tools))
         return handle
 
@@ -151,6 +151,24 @@ class DspyBackend:
         answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
         outputs = _outputs(signature, answer)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
+
+    async def _call(
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        caller: Answerer | None = None,
+        program: Loading | None = None,
+    ) -> Any:  # noqa: ANN401  # any JSON value
+        """Make one call; where the worker has loaded older code than the program needs, once more on new workers."""
+        options: dict[str, Any] = {"seconds": self.config.seconds, "caller": caller, "program": program}
+        try:
+            return await self._pool.call(command, args, **options)
+        except ExecutionError as error:
+            if error.context.get("remote_code") != "stale":
+                raise
+        self._pool.recycle("the code of a program has changed")
+        return await self._pool.call(command, args, **options)
 
     async def _run(
         self,
@@ -181,9 +199,7 @@ class DspyBackend:
             **args,
         }
         try:
-            answer = await self._pool.call(
-                command, message, seconds=self.config.seconds, caller=answerer, program=kept.loading
-            )
+            answer = await self._call(command, message, caller=answerer, program=kept.loading)
             if answerer.telling is not None:
                 await answerer.telling.flush()
         except BaseException as error:
@@ -255,7 +271,7 @@ class DspyBackend:
         """Return the program's state as dspy's own `save` would write it, without keys."""
         kept = self._programs.get(handle)
         args = {"handle": handle}
-        return dict(await self._pool.call("export_state", args, program=kept.loading, seconds=self.config.seconds))
+        return dict(await self._call("export_state", args, program=kept.loading))
 
     async def import_program(
         self,

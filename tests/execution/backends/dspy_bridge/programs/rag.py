@@ -27,6 +27,16 @@ class Hops(dspy.Module):
         return self.answer(question=question, notes=notes)
 
 
+class Fan(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = dspy.Predict("question -> answer")
+
+    def forward(self, question: str):
+        each = [(self.step, dspy.Example(question=f"{question}{n}").with_inputs("question")) for n in range(3)]
+        return dspy.Parallel(num_threads=3, disable_progress_bar=True)(each)[0]
+
+
 class Slow(dspy.Module):
     def __init__(self):
         super().__init__()

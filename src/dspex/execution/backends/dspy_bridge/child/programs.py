@@ -27,6 +27,12 @@ class ChangedError(ValueError):
     code = "conflict"
 
 
+class StaleError(ValueError):
+    """This worker has loaded older code than the program was stored with; a new worker has not."""
+
+    code = "stale"
+
+
 def create(definition: "dict[str, Any]") -> Any:  # noqa: ANN401  # a dspy module
     """Return the dspy module that `definition` describes, its state and assignment applied.
 
@@ -95,10 +101,9 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
         raise DefinitionError(f"{target!r} is no dspy module but {type(found).__name__}")
     wanted = definition.get("source_hash")
     if wanted and wanted != _source_hash(found):
-        raise ChangedError(
-            f"the code of {target!r} is not what the program was imported from: import it again, and start the "
-            "process that runs it anew"
-        )
+        if wanted == _file_hash(found):
+            raise StaleError(f"this worker has loaded older code of {target!r}")
+        raise ChangedError(f"the code of {target!r} is not what the program was imported from: import it again")
     if not isinstance(found, type):
         return found.deepcopy()
     try:
@@ -110,16 +115,24 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
 
 
 def _source_hash(found: Any) -> str:  # noqa: ANN401  # a module or a class of one
-    """Return BLAKE2b-256 over the file of a module's class as it was first seen here, empty where it has none."""
-    cls = found if isinstance(found, type) else type(found)
-    loaded = vars(sys.modules[cls.__module__])
-    if _SEEN not in loaded:  # the file may change while this process goes on with what it has loaded
-        try:
-            with open(inspect.getsourcefile(cls) or "", "rb") as file:
-                loaded[_SEEN] = hashlib.blake2b(file.read(), digest_size=32).hexdigest()
-        except (OSError, TypeError):
-            loaded[_SEEN] = ""
+    """Return the hash of the code that this process has loaded: the file may change while the process goes on."""
+    loaded = vars(sys.modules[_class(found).__module__])
+    if _SEEN not in loaded:
+        loaded[_SEEN] = _file_hash(found)
     return str(loaded[_SEEN])
+
+
+def _file_hash(found: Any) -> str:  # noqa: ANN401
+    """Return BLAKE2b-256 over the file of a module's class, empty where it has none."""
+    try:
+        with open(inspect.getsourcefile(_class(found)) or "", "rb") as file:
+            return hashlib.blake2b(file.read(), digest_size=32).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def _class(found: Any) -> Any:  # noqa: ANN401
+    return found if isinstance(found, type) else type(found)
 
 
 _KINDS: "dict[str, Any]" = {

@@ -1,0 +1,419 @@
+"""Durable jobs under fire: workers killed and stopped, a server killed, a database restarted.
+
+    python benchmarks/jobs.py [--quick] [--check]
+
+Three real `dspex worker` processes carry out evaluations of 20 rows on a model server of this process, while workers
+are killed with SIGKILL at random, and one is stopped and continued. A step is an answer in a job's journal. Then one
+worker is killed again and again beside one warm survivor, to see how soon its job goes on. Last, `dspex serve` is asked
+without a pause while its PostgreSQL is restarted; on SQLite, where no server can be restarted, `dspex serve` is killed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from dspex import Predict
+from dspex.bootstrap import migrate_database, new_id, open_services
+from dspex.execution.clients import Request, Response
+from dspex.operations.resources import DOMAIN, Insert, Query
+from dspex.operations.resources.dataset import DatasetRecord
+from dspex.operations.resources.job_inputs import CreateEvaluation
+from dspex.operations.storage import SQLJournal
+from dspex.settings import Secret, Settings
+from dspex.testing import SimulatedModel
+from dspex.testing.postgres import PostgresServer
+from dspex.testing.serving import ModelServer
+
+HERE = Path(__file__).parent
+STEPS = 20
+ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(STEPS)]
+EVALUATION, EVENT, WORKER = DOMAIN["evaluation"], DOMAIN["event"], DOMAIN["job_worker"]
+DEAD_AFTER = 2.0
+GOAL = DEAD_AFTER + 2.0
+AT_ONCE = 4  # jobs of one kind that a worker runs at once, each with one call under way
+
+
+class Slow(SimulatedModel):
+    """Answers after a while; counts what it was asked."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.asked = 0
+
+    async def complete(self, request: Request) -> Response:
+        self.asked += 1
+        await asyncio.sleep(self.seconds)
+        return await super().complete(request)
+
+
+class World:
+    """One database with a program and a data set, and processes of dspex on it."""
+
+    def __init__(self, settings: Settings, folder: Path, model: Slow) -> None:
+        self.settings, self.folder, self.model = settings, folder, model
+        self.services: Any = None
+        self.children: list[asyncio.subprocess.Process] = []
+
+    @property
+    def store(self) -> Any:
+        return self.services.operations.floor.store
+
+    async def child(self, *arguments: str, **more: str) -> asyncio.subprocess.Process:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")} | more
+        if self.settings.database_url is not None:
+            env["DSPEX_DATABASE_URL"] = self.settings.database_url.reveal()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dspex", *arguments, "--state-dir", str(self.settings.state_dir)),
+            cwd=self.folder,
+            env=env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=(self.folder / "log.txt").open("ab"),
+        )
+        self.children.append(process)
+        return process
+
+    async def create(self, count: int) -> list[Any]:
+        action = next(action for action in DOMAIN.actions if action.name == "create_evaluation")
+        given = CreateEvaluation(program="qa", dataset="questions", configuration={"concurrency": 1})
+        return [await self.services.operations.perform(action, given) for _ in range(count)]
+
+    async def rows(self, jobs: list[Any]) -> list[Any]:
+        wanted = Query(where={"id": tuple(job.id for job in jobs)}, limit=len(jobs))
+        return list(await self.store.select(EVALUATION, wanted))
+
+    async def alive(self) -> dict[int, str]:
+        """Ids of workers by the id of their process."""
+        rows = await self.store.select(WORKER, Query(where={"status": "alive"}))
+        return {row.pid: str(row.id) for row in rows}
+
+    async def until_alive(self, count: int) -> dict[int, str]:
+        while len(found := await self.alive()) < count:
+            await asyncio.sleep(0.05)
+        return found
+
+    async def events(self, job: Any) -> list[Any]:
+        query = Query(where={"subject_id": job.id}, oldest_first=True, limit=1000)
+        return list(await self.store.select(EVENT, query))
+
+    async def end(self) -> None:
+        for child in self.children:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.send_signal(signal.SIGCONT)
+                    child.kill()
+                await child.wait()
+
+
+@contextlib.asynccontextmanager
+async def world(database: str, url: str | None, *, seconds: float) -> Any:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = Settings(state_dir=folder / "state", database_url=Secret(url) if url else None)
+        await migrate_database(settings)
+        model = Slow(seconds)
+        async with ModelServer({"m": model}) as server, open_services(settings) as services:
+            at = World(settings, folder, model)
+            at.services = services
+            program = Predict("question -> answer", model=f"{server.url}#m").to_program("qa")
+            await services.operations.save_program(program, backend="native")
+            now = services.operations.floor.clock.now()
+            facts = {"id": new_id(), "workspace": "default", "created_at": now, "updated_at": now}
+            data = {"name": "questions", "version": 1, "split": "train", "schema": {}, "rows": ROWS}
+            more = {"row_count": STEPS, "checksum": "", "source": "benchmark"}
+            await at.store.write(Insert(DatasetRecord(**facts, **data, **more)))
+            try:
+                yield at
+            finally:
+                await at.end()
+                if os.environ.get("DSPEX_BENCH_LOG"):
+                    print((folder / "log.txt").read_text()[-4000:], file=sys.stderr)
+
+
+async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, Any]:
+    """Carry out `jobs` on three workers; every so often kill one at random, and stop one and continue it later."""
+    rng = random.Random(seed)
+    at.model.asked = 0
+    workers = [await at.child("worker") for _ in range(3)]
+    await at.until_alive(3)
+    made = await at.create(jobs)
+    started = time.perf_counter()
+    kills, held, stopped = 0, 0, None
+    while True:
+        rows = await at.rows(made)
+        if all(row.status in {"completed", "failed", "cancelled"} for row in rows):
+            break
+        if time.perf_counter() - started > 600:
+            break
+        await asyncio.sleep(every * rng.uniform(0.7, 1.3))
+        alive = await at.alive()
+        able = [worker for worker in workers if worker.pid in alive and worker is not stopped]
+        if len(able) < 2:
+            continue  # one warm survivor remains
+        victim = rng.choice(able)
+        running = [row for row in await at.rows(made) if row.status == "running"]
+        held += sum(row.worker == alive[victim.pid] for row in running)
+        if kills == 1 and stopped is None:
+            stopped = victim
+            victim.send_signal(signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(5.0, victim.send_signal, signal.SIGCONT)
+            continue
+        victim.kill()
+        await victim.wait()
+        kills += 1
+        workers[workers.index(victim)] = await at.child("worker")
+    seconds = time.perf_counter() - started
+    expected = await at.rows(made)
+    facts = Counter(row.status for row in expected)
+    lost = doubled = wrong = ends = 0
+    reference = None
+    for row in expected:
+        entries = await SQLJournal(at.services.data, row.id).entries()
+        answers = [entry["key"] for entry in entries if entry["kind"] == "answer"]
+        steps = [entry["index"] for entry in entries if entry["kind"] == "row"]
+        doubled += len(answers) - len(set(answers)) + len(steps) - len(set(steps))
+        lost += len(row.rows or []) - len(set(steps)) + STEPS - len(set(answers))
+        found = [(line["outputs"], line["scores"]) for line in row.rows or []]
+        reference = reference or found
+        wrong += found != reference or len(found) != STEPS
+        ends += sum(
+            event.payload["status"] == "completed" and "over" in event.payload["message"]
+            for event in await at.events(row)
+        )
+    for worker in workers:
+        if worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGCONT)
+                worker.terminate()
+            await worker.wait()
+    return {
+        "jobs": jobs,
+        "completed": facts["completed"],
+        "ended_once": ends == jobs,
+        "wrong": wrong,
+        "lost": lost,
+        "doubled": doubled,
+        "kills": kills,
+        "stopped_and_continued": int(stopped is not None),
+        "running_when_hit": held,
+        "asked_again": at.model.asked - jobs * STEPS,
+        "seconds": seconds,
+    }
+
+
+async def resuming(at: World, *, times: int) -> list[float]:
+    """Kill the worker of a running job beside one warm survivor; return the seconds until the job goes on."""
+    found: list[float] = []
+    workers = {child.pid: child for child in [await at.child("worker") for _ in range(2)]}
+    for _ in range(times):
+        await at.until_alive(2)
+        (job,) = await at.create(1)
+        while (row := (await at.rows([job]))[0]).status != "running" or not row.progress:
+            await asyncio.sleep(0.01)
+        alive = await at.alive()
+        victim = next(pid for pid, key in alive.items() if key == row.worker)
+        at_kill = at.services.operations.floor.clock.now()
+        workers[victim].kill()
+        await workers.pop(victim).wait()
+        while (row := (await at.rows([job]))[0]).status != "completed":
+            await asyncio.sleep(0.02)
+        again = next(
+            event
+            for event in await at.events(job)
+            if event.payload["message"] == "started" and event.created_at > at_kill
+        )
+        found.append((again.created_at - at_kill).total_seconds())
+        child = await at.child("worker")
+        workers[child.pid] = child
+    for child in workers.values():
+        child.terminate()
+        await child.wait()
+    return found
+
+
+async def served(at: World, *, postgres: PostgresServer | None, seconds: float) -> dict[str, Any]:
+    """Ask a server without a pause while its database is restarted (or, on SQLite, while the server is killed)."""
+    url, server = await serve(at, port=0)
+    port = url.rpartition(":")[2]
+    acknowledged: list[str] = []
+    errors: Counter[str] = Counter()
+    back: list[float] = []
+    over = asyncio.Event()
+
+    async def client() -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            while not over.is_set():
+                body = {"inputs": {"question": "question 1"}}
+                try:
+                    async with session.post(f"{url}/v1/programs/qa/execute", json=body) as answer:
+                        said = await answer.json()
+                        if answer.status == 200:
+                            acknowledged.append(said["id"])
+                            back.append(time.perf_counter())
+                        else:
+                            errors[str(answer.status)] += 1
+                            await asyncio.sleep(0.05)
+                except (aiohttp.ClientError, TimeoutError, ValueError):
+                    errors["connection"] += 1
+                    await asyncio.sleep(0.05)
+
+    clients = [asyncio.create_task(client()) for _ in range(8)]
+    await asyncio.sleep(seconds)
+    outage = time.perf_counter()
+    before = len(acknowledged)
+    if postgres is not None:
+        await asyncio.to_thread(postgres.stop)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(postgres.start)
+    else:
+        server.kill()
+        await server.wait()
+        url, server = await serve(at, port=int(port))
+    up = time.perf_counter()
+    await asyncio.sleep(seconds + 3)
+    over.set()
+    await asyncio.gather(*clients)
+    server.terminate()
+    await server.wait()
+    missing = 0
+    for start in range(0, len(acknowledged), 100):
+        part = tuple(map(_uuid, acknowledged[start : start + 100]))
+        rows = await at.store.select(DOMAIN["execution"], Query(where={"id": part}, limit=len(part)))
+        missing += len(set(part)) - sum(row.status == "completed" for row in rows)
+    after = [moment for moment in back if moment > up]
+    return {
+        "acknowledged": len(acknowledged),
+        "before": before,
+        "after": len(after),
+        "missing": missing,
+        "refused": dict(errors),
+        "outage_s": up - outage,
+        "recovered_s": (after[0] - up) if after else None,
+    }
+
+
+async def serve(at: World, *, port: int) -> tuple[str, asyncio.subprocess.Process]:
+    server = await at.child("serve", "--port", str(port), "--no-worker", "--json")
+    lines = ""
+    assert server.stdout is not None
+    while "}" not in lines:
+        line = await server.stdout.readline()
+        assert line, f"the server ended: {(at.folder / 'log.txt').read_text()[-2000:]}"
+        lines += line.decode()
+    return json.loads(lines)["url"], server
+
+
+def _uuid(text: str) -> Any:
+    from uuid import UUID
+
+    return UUID(text)
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
+
+
+async def measured(database: str, url: str | None, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
+    async with world(database, url, seconds=0.05) as at:
+        found = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
+    async with world(database, url and fresh(url, postgres), seconds=0.05) as at:
+        resumed = await resuming(at, times=2 if quick else 20)
+    async with world(database, url and fresh(url, postgres), seconds=0.0) as at:
+        restart = await served(at, postgres=postgres, seconds=2.0 if quick else 5.0)
+    return {
+        "database": database,
+        "chaos": found,
+        "resume": {
+            "times": len(resumed),
+            "p50": sorted(resumed)[len(resumed) // 2],
+            "p95": p95(resumed),
+            "all": resumed,
+        },
+        "restart": restart,
+    }
+
+
+def fresh(url: str, postgres: PostgresServer | None) -> str:
+    del url
+    assert postgres is not None
+    return postgres.url(postgres.make())
+
+
+def goals(found: dict[str, Any]) -> list[str]:
+    chaotic, missed = found["chaos"], []
+    if chaotic["completed"] != chaotic["jobs"] or not chaotic["ended_once"] or chaotic["wrong"]:
+        missed.append("every job ends once with the right result")
+    if chaotic["lost"] or chaotic["doubled"]:
+        missed.append("no committed step is lost or doubled")
+    if chaotic["asked_again"] > AT_ONCE * (chaotic["kills"] + 2 * chaotic["stopped_and_continued"]):
+        missed.append("only what was under way at a death is asked again")
+    if found["resume"]["p95"] > GOAL:
+        missed.append(f"p95 of going on after a death is below {GOAL:g} s")
+    if found["restart"]["missing"] or not found["restart"]["after"]:
+        missed.append("no acknowledged execution is missing, and the server recovers")
+    return [f"{found['database']}: {goal}" for goal in missed]
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    print(f"{'':44}" + "".join(f"{each['database']:>14}" for each in found))
+    lines = [
+        ("jobs of 20 steps: completed / all", lambda f: f"{f['chaos']['completed']}/{f['chaos']['jobs']}"),
+        (
+            "workers killed, stopped and continued",
+            lambda f: f"{f['chaos']['kills']}, {f['chaos']['stopped_and_continued']}",
+        ),
+        ("jobs running on them then", lambda f: f["chaos"]["running_when_hit"]),
+        (
+            "results wrong; steps lost; steps doubled",
+            lambda f: f"{f['chaos']['wrong']}; {f['chaos']['lost']}; {f['chaos']['doubled']}",
+        ),
+        ("calls under way then, asked again", lambda f: f["chaos"]["asked_again"]),
+        ("seconds for all of them", lambda f: f"{f['chaos']['seconds']:.1f}"),
+        ("seconds from a death to going on: p50, p95", lambda f: f"{f['resume']['p50']:.2f}, {f['resume']['p95']:.2f}"),
+        ("executions acknowledged around a restart", lambda f: f["restart"]["acknowledged"]),
+        ("of these missing", lambda f: f["restart"]["missing"]),
+        (
+            "seconds from database up to the next answer",
+            lambda f: "none" if f["restart"]["recovered_s"] is None else f"{f['restart']['recovered_s']:.2f}",
+        ),
+    ]
+    for label, value in lines:
+        print(f"{label:44}" + "".join(f"{value(each)!s:>14}" for each in found))
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--only", choices=["sqlite", "postgres"])
+    given = parser.parse_args()
+    found = []
+    if given.only != "postgres":
+        found.append(await measured("sqlite", None, quick=given.quick, postgres=None))
+    if given.only != "sqlite":
+        with PostgresServer(is_durable=True) as server:
+            found.append(await measured("postgres", server.url(server.make()), quick=given.quick, postgres=server))
+    show(found)
+    missed = [goal for each in found for goal in goals(each)]
+    for goal in missed:
+        print(f"missed: {goal}")
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    (results / "jobs.json").write_text(json.dumps({"quick": given.quick, "found": found, "missed": missed}, indent=2))
+    return 1 if missed and given.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,200 @@
+"""Optimizers of dspex and of dspy on six intents of banking77 with the small local model; `optimize.py --banking77`.
+
+Each search has at most 300 model calls and sees 60 training rows; its outcome is scored once on 60 test rows. dspy runs
+in a process of its own and reaches the same model through a server in this one, so that both face the same weights and
+sampling; its searches are set up so that they end within 300 calls, which the server counts. The model answers one call
+at a time; set DSPEX_THREADS=1 on a machine that does other work.
+
+    python benchmarks/optimize_banking77.py dspy   (the other side: reads commands, one JSON object a line)
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
+INTENTS = (
+    "card_arrival",
+    "lost_or_stolen_card",
+    "exchange_rate",
+    "top_up_failed",
+    "cash_withdrawal_charge",
+    "change_pin",
+)
+TASK = "Say which intent a customer of a bank has."
+CALLS, SCORED, FEW = 300, 20, 6
+OURS, THEIRS = ("joint", "mipro", "bootstrap"), ("mipro", "bootstrap")
+
+
+class Peer:
+    """What runs where dspy is."""
+
+    def __init__(self, url: str) -> None:
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        import warnings
+
+        warnings.simplefilter("ignore")
+        import dspy
+
+        self.dspy, self.url = dspy, url
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+
+        class Intent(dspy.Signature):
+            __doc__ = TASK
+            text: str = dspy.InputField()
+            intent: Literal[INTENTS] = dspy.OutputField()
+
+        self.signature = Intent
+
+    def run(self, given: dict[str, object]) -> dict[str, object]:
+        dspy = self.dspy
+        train = [dspy.Example(**row).with_inputs("text") for row in given["train"]]
+        lm = dspy.LM(
+            f"openai/{given['model']}",
+            api_base=self.url,
+            api_key="none",
+            temperature=0.0,
+            max_tokens=200,
+            num_retries=0,
+        )
+        with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
+            made = self.compiled(given["work"], dspy.Predict(self.signature), train, seed=given["seed"])
+        return {"instructions": made.signature.instructions, "demos": [dict(demo) for demo in made.demos]}
+
+    def compiled(self, work: str, student, train: list, *, seed: int):
+        dspy = self.dspy
+
+        def metric(example, prediction, trace=None):
+            return example.intent == prediction.intent
+
+        few = {"max_bootstrapped_demos": 4, "max_labeled_demos": FEW}
+        if work == "bootstrap":
+            return dspy.BootstrapFewShotWithRandomSearch(
+                metric=metric, num_candidate_programs=5, num_threads=1, **few
+            ).compile(student, trainset=train[SCORED:], valset=train[:SCORED])
+        mipro = dspy.MIPROv2(metric=metric, auto=None, num_candidates=4, num_threads=1, seed=seed, **few)
+        return mipro.compile(
+            student, trainset=train[SCORED:], valset=train[:SCORED], num_trials=8, minibatch_size=10,
+            minibatch_full_eval_steps=4, seed=seed,
+        )  # fmt: skip
+
+
+def serve_dspy() -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever dspy prints is no answer
+    peer = None
+    for line in sys.stdin:
+        given = json.loads(line)
+        peer = peer or Peer(given["url"])
+        out.write(json.dumps(peer.run(given)) + "\n")
+        out.flush()
+
+
+def rows(split: str, per_class: int, seed: int):
+    import dspex
+
+    data = dspex.Dataset.from_file(SHARED / "data" / "banking77" / f"{split}.csv")
+    found = [
+        {"text": row["text"], "intent": intent}
+        for intent in INTENTS
+        for row in data.where(category=intent).sample(per_class, seed=seed)
+    ]
+    return dspex.Dataset.from_rows(found, name=f"banking77 {split}").sample(len(found), seed=seed)
+
+
+def program():
+    import dspex
+
+    class Intent(dspex.Signature):
+        __doc__ = TASK
+        text: str
+        intent: Literal[INTENTS] = dspex.Output()
+
+    return dspex.Predict(Intent, temperature=0.0)
+
+
+async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object], int]:
+    import dspex
+    from dspex.execution.clients.budgeted import Budget
+
+    few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=FEW)
+    optimizer = {
+        "joint": dspex.Joint(trials=40, cohort=6, first_rows=5, keep=2, instructions=3, sets=5, bootstrap=few),
+        "mipro": dspex.MIPROv2(trials=40, minibatch=10, full_every=4, instructions=4, sets=4, bootstrap=few),
+        "bootstrap": dspex.RandomSearch(bootstrap=few, candidates=20, first_rows=8),
+    }[work]
+    search = dspex.Search(seed=seed, insists=True, validation=train[:SCORED], budget=Budget(calls=CALLS), concurrency=1)
+    with dspex.context(model=model):
+        outcome = await dspex.optimize(
+            program(), optimizer, train=train[SCORED:], metric=dspex.exact_match, search=search
+        )
+    return dict(outcome.best.candidate.assignment), outcome.made
+
+
+async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[str, object], int]:
+    server.models = {given["model"]: model}
+    child.stdin.write(json.dumps({**given, "url": server.url}).encode() + b"\n")
+    answer = await child.stdout.readline()
+    if not answer:
+        raise RuntimeError(f"dspy ended on {given['work']}, seed {given['seed']}")
+    found = json.loads(answer)
+    demos = [{name: demo[name] for name in ("text", "intent")} for demo in found["demos"]]
+    return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[given["model"]]
+
+
+async def measured(seeds: int, model) -> dict[str, object]:
+    import dspex
+    from dspex.testing.serving import ModelServer
+
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "dspy",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, limit=1 << 20,
+    )  # fmt: skip
+    result: dict[str, object] = {"seeds": seeds, "calls": CALLS, "rows": []}
+    async with ModelServer({}) as server:
+        for seed in range(seeds):
+            train, test = rows("train", 10, seed), rows("test", 10, seed)
+            leaked = len(train.duplicates(test, fields=["text"]))
+            for side, work in [("program as it is", ""), *(("dspex", w) for w in OURS), *(("dspy", w) for w in THEIRS)]:
+                values, calls = {}, 0
+                if side == "dspex":
+                    values, calls = await ours(work, train, seed=seed, model=model)
+                elif side == "dspy":
+                    given = {"work": work, "model": f"{work}-{seed}", "seed": seed}
+                    given["train"] = [row.to_dict() for row in train]
+                    values, calls = await theirs(child, server, given, model)
+                with dspex.context(model=model):
+                    report = await dspex.evaluate(program().assign(values), test, dspex.exact_match, concurrency=1)
+                interval = report.interval()
+                row = {"seed": seed, "side": side, "work": work, "accuracy": report.mean, "calls": calls}
+                result["rows"].append(
+                    {**row, "low": interval.low, "high": interval.high, "failed": report.failed, "leaked": leaked}
+                )
+                print(f"  seed {seed} {side} {work}: {report.mean:.2f} {interval}, {calls} calls", file=sys.stderr)
+    child.stdin.close()
+    await child.wait()
+    return result
+
+
+def show(result: dict[str, object]) -> None:
+    from dspex.learning.evaluation import wilson
+
+    print(f"banking77, six intents, at most {CALLS} calls, {result['seeds']} seeds, 60 test rows each")
+    for side, work in dict.fromkeys((row["side"], row["work"]) for row in result["rows"]):
+        found = [row for row in result["rows"] if (row["side"], row["work"]) == (side, work)]
+        right = round(sum(row["accuracy"] * (60 - row["failed"]) for row in found))
+        scored = sum(60 - row["failed"] for row in found)
+        print(
+            f"  {side} {work}: {fmean(row['accuracy'] for row in found):.2f} {wilson(right, scored)} over all rows; "
+            f"by seed {[round(row['accuracy'], 2) for row in found]}; calls {[row['calls'] for row in found]}"
+        )
+
+
+if __name__ == "__main__":
+    serve_dspy()

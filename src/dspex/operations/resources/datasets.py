@@ -1,0 +1,291 @@
+"""What can be done to data sets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from dspex.errors import ConflictError, DefinitionError, FieldError, InvalidError, NotFoundError, SignatureError
+from dspex.language.signatures import Signature
+from dspex.learning.evaluation import Dataset
+from dspex.operations.resources.actions import Action
+from dspex.operations.resources.dataset import DATASET, DatasetRecord
+from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.resources.inputs import invalid
+from dspex.operations.resources.operations import Operations
+from dspex.operations.resources.ports import Insert, Query
+
+Split = Literal["train", "validation", "test"]
+MOST_ROWS = 100_000
+_PAGE = 200
+_PROBLEMS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDataset:
+    """Store rows, each an object from field to value, as a data set, or as the next version of the one of this name.
+
+    The same rows as in the newest version make no new one.
+    """
+
+    name: str
+    rows: list[Any]
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFromExecutions:
+    """Store the inputs and outputs of a program's executions, newest first, as a data set.
+
+    Executions whose inputs are not stored are left out.
+    """
+
+    name: str
+    program_id: UUID | None = None
+    program: str | None = None
+    status: str = "completed"
+    limit: int = 1000
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateDataset:
+    """Say which rows of a data set fit a program, or a signature in its string form. Outputs may be missing."""
+
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+    program_id: UUID | None = None
+    program: str | None = None
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleDataset:
+    """Draw rows without replacement; the same seed draws the same rows."""
+
+    dataset_id: UUID | None = None
+    dataset: str | None = None
+    count: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetValidity:
+    """Whether a data set fits. `problems` holds the first fifty: the row's number and its field error."""
+
+    dataset: DatasetRecord
+    valid_rows: int
+    invalid_rows: int
+    problems: list[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSample:
+    """Rows of a data set, and their numbers in it."""
+
+    dataset: DatasetRecord
+    rows: list[Any]
+    numbers: list[int]
+
+
+async def create_dataset(operations: Operations, given: CreateDataset, *, source: str = "rows") -> DatasetRecord:
+    """Store rows; see `CreateDataset`.
+
+    Raises:
+        InvalidError: the name is empty, or the rows are no rows.
+    """
+    if not given.name.strip():
+        raise invalid("name", given.name, "a name with at least one visible character")
+    if given.split not in {"train", "validation", "test"}:
+        raise invalid("split", given.split, "train, validation or test")
+    if not isinstance(given.rows, list) or not 0 < len(given.rows) <= MOST_ROWS:
+        raise invalid("rows", given.rows, f"a list of 1 to {MOST_ROWS} rows")
+    try:
+        data = Dataset.from_rows(given.rows, name=given.name)
+        checksum = data.checksum
+    except (DefinitionError, TypeError, ValueError, RecursionError) as error:
+        raise invalid("rows", given.rows, f"a list of objects of JSON values ({error})") from error
+    where = {"workspace": operations.workspace, "name": given.name}
+    newest = next(iter(await operations.store.select(DATASET, Query(where=where, limit=1))), None)
+    if newest is not None and (newest.checksum, newest.split) == (checksum, given.split):
+        return newest
+    now = operations.floor.clock.now()
+    made = DatasetRecord(
+        id=operations.floor.new_id(),
+        workspace=operations.workspace,
+        created_at=now,
+        updated_at=now,
+        name=given.name,
+        version=1 if newest is None else newest.version + 1,
+        split=given.split,
+        schema=_schema(given.rows),
+        rows=given.rows,
+        row_count=len(given.rows),
+        checksum=checksum,
+        source=source,
+    )
+    try:
+        await operations.store.write(Insert(made))
+    except ConflictError as error:
+        raise ConflictError(f"somebody else stored a version of {given.name!r} at this moment; try again") from error
+    return made
+
+
+async def dataset_from_executions(operations: Operations, given: DatasetFromExecutions) -> DatasetRecord:
+    """Store what a program was asked and answered; see `DatasetFromExecutions`.
+
+    Raises:
+        InvalidError: no execution is left, or a value is out of range.
+    """
+    program = await operations.program(given.program_id, given.program)
+    if given.status not in ENDED:
+        raise invalid("status", given.status, f"one of {', '.join(ENDED)}")
+    if not 0 < given.limit <= MOST_ROWS:
+        raise invalid("limit", given.limit, f"a number from 1 to {MOST_ROWS}")
+    where = {"workspace": operations.workspace, "program_id": program.id, "status": given.status}
+    rows: list[Any] = []
+    after: UUID | None = None
+    while len(rows) < given.limit:
+        page: Sequence[ExecutionRecord] = await operations.store.select(
+            EXECUTION, Query(where=where, after=after, limit=_PAGE)
+        )
+        rows += [{**row.inputs, **(row.outputs or {})} for row in page if row.payloads != "withheld"]
+        if len(page) < _PAGE:
+            break
+        after = page[-1].id
+    if not rows:
+        raise invalid("status", given.status, f"a status in which {program.name!r} has executions with stored inputs")
+    made = CreateDataset(name=given.name, rows=rows[: given.limit], split=given.split)
+    return await create_dataset(operations, made, source=f"executions of {program.name}")
+
+
+async def validate_dataset(operations: Operations, given: ValidateDataset) -> DatasetValidity:
+    """Check every row; see `ValidateDataset`.
+
+    Raises:
+        InvalidError: not exactly one of program and signature is given, or the signature is none.
+        NotFoundError: there is no such data set or program.
+    """
+    data = await dataset_of(operations, given.dataset_id, given.dataset)
+    signature = await _signature(operations, given)
+    problems: list[Any] = []
+    invalid_rows = 0
+    for number, row in enumerate(data.rows):
+        found = _unfit(signature, row)
+        invalid_rows += bool(found)
+        problems += [{"row": number, **error.to_dict()} for error in found]
+    return DatasetValidity(
+        dataset=data,
+        valid_rows=len(data.rows) - invalid_rows,
+        invalid_rows=invalid_rows,
+        problems=problems[:_PROBLEMS],
+    )
+
+
+async def sample_dataset(operations: Operations, given: SampleDataset) -> DatasetSample:
+    """Draw rows; see `SampleDataset`.
+
+    Raises:
+        InvalidError: there are fewer rows.
+        NotFoundError: there is no such data set.
+    """
+    data = await dataset_of(operations, given.dataset_id, given.dataset)
+    if not 0 < given.count <= data.row_count:
+        raise invalid("count", given.count, f"a number from 1 to {data.row_count}, which is how many rows there are")
+    numbered = Dataset.from_rows([{"number": number} for number in range(data.row_count)])
+    numbers = [int(str(row["number"])) for row in numbered.sample(given.count, seed=given.seed)]
+    return DatasetSample(dataset=data, rows=[data.rows[number] for number in numbers], numbers=numbers)
+
+
+async def dataset_of(operations: Operations, dataset_id: UUID | None, name: str | None) -> DatasetRecord:
+    """Return a data set by id, or the newest version by name.
+
+    Raises:
+        InvalidError: neither or both are given.
+        NotFoundError: there is none.
+    """
+    if (dataset_id is None) == (name is None):
+        raise InvalidError("give either the data set's id or its name")
+    where = {"workspace": operations.workspace, **({"name": name} if dataset_id is None else {"id": dataset_id})}
+    found = await operations.store.select(DATASET, Query(where=where, limit=1))
+    if not found:
+        raise NotFoundError(f"there is no data set {str(dataset_id or name)!r}; `dspex datasets` lists them")
+    return found[0]
+
+
+async def _signature(operations: Operations, given: ValidateDataset) -> Signature:
+    of_program = given.program_id is not None or given.program is not None
+    if of_program == (given.signature is not None):
+        raise InvalidError("give either a program or a signature")
+    if given.signature is None:
+        return (await operations.program_value(await operations.program(given.program_id, given.program))).signature
+    try:
+        return Signature(given.signature)
+    except SignatureError as error:
+        raise invalid("signature", given.signature, f"a signature ({error.message})") from error
+
+
+def _unfit(signature: Signature, row: Mapping[str, Any]) -> list[FieldError]:
+    found: list[FieldError] = []
+    inputs = {name: row[name] for name in signature.input_fields if name in row}
+    outputs = {name: row[name] for name in signature.output_fields if name in row}
+    try:
+        signature.validate_inputs(inputs)
+    except InvalidError as error:
+        found += error.fields
+    try:
+        signature.validate_outputs(outputs)
+    except InvalidError as error:
+        found += [field for field in error.fields if field.field in outputs]
+    return found
+
+
+def _schema(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields with the types of their values, and in how many rows they are."""
+    fields: dict[str, Any] = {}
+    for row in rows:
+        for name, value in row.items():
+            known = fields.setdefault(name, {"types": [], "rows": 0})
+            known["rows"] += 1
+            kind = "null" if value is None else type(value).__name__
+            if kind not in known["types"]:
+                known["types"].append(kind)
+    return {"fields": fields}
+
+
+DATASET_ACTIONS: tuple[Action, ...] = (
+    Action(
+        name="create_dataset",
+        resource=DATASET,
+        input=CreateDataset,
+        scope="write",
+        run=create_dataset,
+        description="Store rows as a data set, or as its next version.",
+    ),
+    Action(
+        name="dataset_from_executions",
+        resource=DATASET,
+        input=DatasetFromExecutions,
+        scope="write",
+        run=dataset_from_executions,
+        description="Store what a program was asked and answered as a data set.",
+    ),
+    Action(
+        name="validate_dataset",
+        resource=DATASET,
+        input=ValidateDataset,
+        scope="read",
+        run=validate_dataset,
+        result=DatasetValidity,
+        description="Say which rows of a data set fit a program or a signature.",
+    ),
+    Action(
+        name="sample_dataset",
+        resource=DATASET,
+        input=SampleDataset,
+        scope="read",
+        run=sample_dataset,
+        result=DatasetSample,
+        description="Draw rows of a data set.",
+    ),
+)

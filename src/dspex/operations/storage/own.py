@@ -1,0 +1,69 @@
+"""Tables of resources that users add to the domain: made where they are missing, and compared where they are there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from dspex.errors import SchemaError
+from dspex.operations.resources import DOMAIN, Domain
+from dspex.operations.storage.database import Database
+from dspex.operations.storage.tables import metadata_of
+
+
+async def ensure_tables(database: Database, domain: Domain) -> None:
+    """Make the tables that `domain` has beside the built-in ones; several that do so at once do it once.
+
+    A table that is there is never changed: its rows are the user's.
+
+    Raises:
+        SchemaError: a table is not what its resource says; the message says in what they differ.
+        StorageError: the database cannot be read or written.
+    """
+    own = [resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource]
+    if not own:
+        return
+    async with database.migrating() as connection:
+        differences = await connection.run_sync(_made_or_compared, domain, own)
+    if differences:
+        raise SchemaError(
+            f"the database {database.shown!r} does not fit the resources of this domain: {'; '.join(differences)}. "
+            "Change the tables by hand (ALTER TABLE), or drop those without rows that matter: they are made again"
+        )
+
+
+def _made_or_compared(connection: sa.Connection, domain: Domain, own: list[str]) -> list[str]:
+    metadata = metadata_of(domain)
+    there = set(sa.inspect(connection).get_table_names())
+    metadata.create_all(connection, tables=[metadata.tables[name] for name in own if name not in there])
+    return [text for name in own if name in there for text in _differences(connection, metadata, name)]
+
+
+def _differences(connection: sa.Connection, metadata: sa.MetaData, name: str) -> Iterator[str]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    def is_meant(_object: object, found: str | None, kind: str, _reflected: bool, _other: object) -> bool:  # noqa: FBT001
+        return kind != "table" or found == name
+
+    options = {"compare_type": True, "include_object": is_meant}
+    for change in compare_metadata(MigrationContext.configure(connection, opts=options), metadata):
+        for part in change if isinstance(change, list) else [change]:
+            yield f"table {name!r} {_told(part)}"
+
+
+def _told(change: Any) -> str:  # noqa: ANN401  # a tuple of Alembic, whose first member says what the others are
+    match change:
+        case ("add_column", _, _, column):
+            return f"has no column {column.name!r} ({column.type})"
+        case ("remove_column", _, _, column):
+            return f"has a column {column.name!r} that the resource does not have"
+        case ("modify_type", _, _, column, _, found, wanted):
+            return f"has {column!r} as {found}, the resource has it as {wanted}"
+        case ("modify_nullable", _, _, column, _, found, _):
+            return f"{'lets' if found else 'does not let'} {column!r} be empty, the resource is the other way round"
+        case (str(kind), made, *_):
+            verb = "lacks" if kind.startswith("add") else "has beside the resource's"
+            return f"{verb} the {kind.partition('_')[2].replace('_', ' ')} {getattr(made, 'name', made)}"
+        case _:
+            return f"differs: {change!r}"

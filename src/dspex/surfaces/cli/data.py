@@ -1,0 +1,133 @@
+"""`dspex datasets`, `dspex dataset`: stored data sets."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.learning.evaluation.reading import read_rows
+from dspex.operations.resources import DOMAIN, Action, Operations, Query
+from dspex.operations.resources.dataset import DatasetRecord
+from dspex.operations.resources.datasets import dataset_of
+from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, show_json, table
+from dspex.surfaces.cli.performing import shown
+
+T = TypeVar("T")
+_ACTIONS = {action.name: action for action in DOMAIN.actions}
+_COLUMNS = ("name", "version", "split", "row_count", "source", "id")
+split_option = click.option(
+    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True
+)
+
+
+@click.command("datasets")
+@state_option
+@json_option
+def datasets_command(*, state_dir: Path | None, as_json: bool) -> int:
+    """List the stored data sets, newest first."""
+
+    async def work(operations: Operations) -> Sequence[DatasetRecord]:
+        return await operations.list(DOMAIN["dataset"], Query(limit=200))  # type: ignore[no-any-return]
+
+    rows = [{name: getattr(row, name) for name in _COLUMNS} for row in _with(state_dir, work)]
+    if as_json:
+        show_json(rows)
+    else:
+        click.echo(table(rows, _COLUMNS) if rows else "no data set is stored here yet; `dspex dataset add NAME FILE`")
+    return 0
+
+
+@click.group("dataset")
+def dataset_command() -> None:
+    """Store, look at and check data sets."""
+
+
+@dataset_command.command("add")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@split_option
+@state_option
+@json_option
+def add_command(*, name: str, file: Path, split: str, state_dir: Path | None, as_json: bool) -> int:
+    """Store the rows of FILE (csv, jsonl or json) as NAME, or as its next version."""
+    return _do("create_dataset", state_dir, {"name": name, "rows": read_rows(file), "split": split}, as_json=as_json)
+
+
+@dataset_command.command("from-executions")
+@click.argument("name")
+@click.argument("program")
+@click.option("--status", default="completed", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True)
+@split_option
+@state_option
+@json_option
+def from_executions_command(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
+    """Store what PROGRAM was asked and answered as NAME."""
+    return _do("dataset_from_executions", state_dir, given, as_json=as_json)
+
+
+@dataset_command.command("check")
+@click.argument("dataset", metavar="NAME")
+@click.option("--program", help="The stored program that it shall fit.")
+@click.option("--signature", help="The signature that it shall fit, such as 'question -> answer'.")
+@state_option
+@json_option
+def check_command(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
+    """Say which rows fit a program or a signature; exits with 1 where one does not."""
+    found = _performed("validate_dataset", state_dir, given)
+    if as_json:
+        show_json(shown(found))
+    else:
+        click.echo(f"{found.valid_rows} rows fit, {found.invalid_rows} do not")
+        if found.problems:
+            click.echo(table(found.problems, ["row", "path", "message"]))
+    return 1 if found.invalid_rows else 0
+
+
+@dataset_command.command("sample")
+@click.argument("dataset", metavar="NAME")
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@state_option
+def sample_command(*, state_dir: Path | None, **given: Any) -> int:  # noqa: ANN401
+    """Draw rows and print them as JSON; the same seed draws the same rows."""
+    show_json(_performed("sample_dataset", state_dir, given).rows)
+    return 0
+
+
+@dataset_command.command("show")
+@click.argument("name")
+@state_option
+def show_command(*, name: str, state_dir: Path | None) -> int:
+    """Print the newest version of NAME as JSON, with all its rows."""
+
+    async def work(operations: Operations) -> DatasetRecord:
+        return await dataset_of(operations, None, name)
+
+    show_json(shown(_with(state_dir, work)))
+    return 0
+
+
+def _do(name: str, state_dir: Path | None, given: dict[str, Any], *, as_json: bool) -> int:
+    made = _performed(name, state_dir, given)
+    if as_json:
+        show_json(shown(made))
+    else:
+        click.echo(f"{made.name} version {made.version}: {made.row_count} rows ({made.split}), id {made.id}")
+    return 0
+
+
+def _performed(name: str, state_dir: Path | None, given: dict[str, Any]) -> Any:  # noqa: ANN401  # a row or a result
+    action: Action = _ACTIONS[name]
+    return _with(state_dir, lambda operations: operations.perform(action, action.input(**given)))
+
+
+def _with(state_dir: Path | None, work: Callable[[Operations], Awaitable[T]]) -> T:
+    async def with_operations(services: Services) -> T:
+        return await work(services.operations)
+
+    return with_services(replace(settings_of(state_dir=state_dir), model=None), with_operations)

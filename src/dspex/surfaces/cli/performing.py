@@ -1,0 +1,84 @@
+"""`dspex do ACTION FIELD=VALUE ...`: every action of the domain, by its name."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from dspex.bootstrap import Services
+from dspex.errors import InvalidError, NotFoundError, suggest
+from dspex.operations.resources import DOMAIN, Action
+from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.output import show_json, table
+
+_NAMED = {action.name: action for action in DOMAIN.actions}
+
+
+@click.command("do")
+@click.argument("action", required=False)
+@click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
+@state_option
+def do_command(*, action: str | None, values: tuple[str, ...], state_dir: Path | None) -> int:
+    """Carry out ACTION and print what it gives as JSON; without one, list all actions.
+
+    A VALUE that is JSON is taken as JSON, everything else as text; FIELD=@path reads a file.
+    """
+    if action is None:
+        rows = [{"action": found.name, "what it does": found.description} for found in _NAMED.values()]
+        click.echo(table(rows, ["action", "what it does"]))
+        return 0
+    if action not in _NAMED:
+        raise NotFoundError(f"there is no action {action!r}.{suggest(action, _NAMED)} `dspex do` lists them")
+    given = input_of(_NAMED[action], values)
+
+    async def work(services: Services) -> Any:  # noqa: ANN401  # a row, or the action's own result
+        return await services.operations.perform(_NAMED[action], given)
+
+    show_json(shown(with_services(settings_of(state_dir=state_dir), work)))
+    return 0
+
+
+def input_of(action: Action, values: tuple[str, ...]) -> Any:  # noqa: ANN401  # the action's input
+    """Return the input of an action from FIELD=VALUE texts.
+
+    Raises:
+        InvalidError: a field is unknown, missing or of another type.
+    """
+    known = [part.name for part in dataclasses.fields(action.input)]
+    found: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise InvalidError(
+                f"{text!r} is no FIELD=VALUE of {action.name}.{suggest(name, known)} It has: {', '.join(known)}"
+            )
+        found[name] = _value(value)
+    try:
+        return msgspec.convert(found, action.input)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"{action.name}: {error}; its fields are: {', '.join(known)}") from error
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidError(f"{text[1:]}: cannot be read: {error}") from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def shown(found: Any) -> Any:  # noqa: ANN401  # a row or a result, to JSON
+    """Return a row without what is hidden in it, or a result with its rows so."""
+    resource = next((known for known in DOMAIN.values() if known.entity is type(found)), None)
+    if resource is None and not dataclasses.is_dataclass(found):
+        return found
+    names = [part.name for part in dataclasses.fields(found)]
+    hidden = () if resource is None else resource.hidden
+    return {name: shown(getattr(found, name)) for name in names if name not in hidden}

@@ -1,0 +1,136 @@
+"""A resource of a user's own, from one short file: table, GraphQL, REST, audit trail."""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.bootstrap import domain_of, open_services
+from dspex.errors import ConfigurationError, ConflictError, DefinitionError, SchemaError
+from dspex.execution.modules import CodeRoot
+from dspex.operations.resources import DOMAIN, Domain, Query, Resource
+from dspex.operations.storage import Database, ensure_tables, migrate
+from dspex.settings import Settings
+from dspex.surfaces.api import application
+from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
+from tests.support.waiting import finish
+
+FOLDER = Path(__file__).parents[2] / "examples" / "own_resource"
+OPEN = "mutation($input: OpenTicketInput!) { openTicket(input: $input) { id title status } }"
+LIST = "{ tickets(first: 5) { edges { node { title status execution { id } } } } }"
+
+
+@pytest.fixture
+def tickets() -> Iterator[Any]:
+    """The module of the example."""
+    CodeRoot(FOLDER).load("tickets:DOMAIN")
+    yield importlib.import_module("tickets")
+    sys.path.remove(str(FOLDER))
+    del sys.modules["tickets"]
+
+
+def test_the_example_is_short() -> None:
+    assert len((FOLDER / "tickets.py").read_text().splitlines()) <= 80
+
+
+def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(on_each_database: Settings, tickets: Any) -> None:
+    settings = replace(on_each_database, domain="tickets:DOMAIN")
+    code = CodeRoot(FOLDER)
+    domain = domain_of(settings, code)
+    engine = Engine(core_of(make_schema(domain)))
+
+    async def work() -> None:
+        for title in ("one", "two"):  # the table is made at the first start, and compared at the second
+            async with open_services(settings, code=code) as services:
+                asked = Asked(OPEN, {"input": {"title": title}})
+                made = await engine.run(asked, Request(services.operations))
+                assert made["data"]["openTicket"] == {
+                    "id": made["data"]["openTicket"]["id"],
+                    "title": title,
+                    "status": "OPEN",
+                }
+        async with open_services(settings, code=code) as services:
+            operations = services.operations
+            rows = await operations.list(tickets.TICKET, Query())
+            close = next(action for action in domain.actions if action.name == "close_ticket")
+            await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
+            with pytest.raises(ConflictError, match="close needs it to be open or answered"):
+                await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
+            listed = await engine.run(Asked(LIST, {}), Request(operations))
+            assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
+                {"title": "two", "status": "OPEN", "execution": None},
+                {"title": "one", "status": "CLOSED", "execution": None},
+            ]
+            trail = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "ticket"}))
+            assert [entry.action for entry in trail] == ["close_ticket", "open_ticket", "open_ticket"]
+            assert trail[0].before["status"] == "open"
+
+    finish(work())
+    paths = {route.path for route in application(lambda: open_services(settings), domain=domain).routes}
+    assert {"/v1/tickets", "/v1/tickets/{id}", "/v1/actions/open_ticket", "/v1/actions/close_ticket"} <= paths
+
+
+def test_a_changed_resource_is_refused_with_all_that_differs(on_each_database: Settings, tickets: Any) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Changed(tickets.Row):
+        title: int
+        status: str = "open"
+        execution_id: str | None = None
+        priority: int = 0
+
+    changed = Resource(name="ticket", plural="tickets", entity=Changed, unique=(("workspace", "priority"),))
+
+    async def work() -> None:
+        url = on_each_database.database_url
+        on_each_database.state_dir.mkdir()
+        database = Database(url.reveal()) if url else Database.embedded(on_each_database.state_dir / "db")
+        try:
+            await migrate(database)
+            await ensure_tables(database, tickets.DOMAIN)
+            with pytest.raises(SchemaError) as caught:
+                await ensure_tables(database, DOMAIN.extended(changed))
+            for part in (
+                "table 'tickets' has no column 'priority' (INTEGER)",
+                "'title' as TEXT, the resource has it as INTEGER",
+                "has beside the resource's the index ix_tickets_status",
+                "lacks the constraint uq_tickets_workspace_priority",
+                "ALTER TABLE",
+            ):
+                assert part in caught.value.message
+            await ensure_tables(database, tickets.DOMAIN)
+        finally:
+            await database.aclose()
+
+    finish(work())
+
+
+def test_a_domain_of_ones_own_is_checked(tmp_path: Path, tickets: Any) -> None:
+    code = CodeRoot(FOLDER)
+
+    def named(domain: str | None) -> Settings:
+        return Settings(state_dir=tmp_path, domain=domain)
+
+    assert domain_of(named(None), None) is DOMAIN
+    assert domain_of(named("tickets:DOMAIN"), code)["ticket"] is tickets.TICKET
+    with pytest.raises(ConfigurationError, match="code root"):
+        domain_of(named("tickets:DOMAIN"), None)
+    with pytest.raises(ConfigurationError, match=r"DOMAIN.extended\(...\)"):
+        domain_of(named("tickets:TICKET"), code)
+    with pytest.raises(DefinitionError, match="Did you mean 'DOMAIN'"):
+        domain_of(named("tickets:DOMIAN"), code)
+
+
+def test_a_resource_with_a_taken_name_or_a_reference_to_nothing_is_refused(tickets: Any) -> None:
+    extended: Domain = tickets.DOMAIN
+    with pytest.raises(DefinitionError, match="has a 'ticket' already"):
+        extended.extended(tickets.TICKET)
+    with pytest.raises(DefinitionError, match="has a 'open_ticket' already"):
+        extended.extended(actions=tickets.ACTIONS)
+    lost = dataclasses.replace(tickets.TICKET, name="lost", plural="losts", references={"execution_id": "nobody"})
+    with pytest.raises(DefinitionError, match=r"lost\.execution_id refers to 'nobody'"):
+        DOMAIN.extended(lost)

@@ -1,0 +1,25 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from dspex import Signature
+from dspex.execution.adapters.compiled import PerSignature
+
+
+def test_threads_that_meet_at_the_first_call_of_a_signature_compile_it_once():
+    together, compiled = threading.Barrier(8), []
+
+    def slowly(signature: Signature) -> object:
+        compiled.append(signature)
+        return object()
+
+    plan, signature = PerSignature(slowly), Signature("question: str[max_length=9] -> answer: list[int], n: int = 3")
+
+    def first_call(_: int) -> tuple[object, object]:
+        together.wait(10)
+        return plan(signature), signature.input_validator({"question": "q"})
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(first_call, range(8)))
+    assert compiled == [signature]
+    assert len({id(made) for made, _ in found}) == 1
+    assert signature.input_validator.compilations == 1

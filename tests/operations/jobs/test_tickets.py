@@ -1,0 +1,101 @@
+"""What DBOS does unless it is told otherwise, each with the test that it was told."""
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from dspex.operations.jobs import JobPolicy
+from dspex.operations.jobs.tickets import VERSION, Tickets, make_engine, ticket_of
+from tests.operations.jobs.conftest import Opened
+from tests.support.waiting import finish
+
+JOB, OTHER = UUID(int=1), UUID(int=2)
+QUICK = JobPolicy(poll=0.02, concurrency=2)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Opened, tmp_path: Path) -> None:
+    """Noted twice, run once; on the loop and thread of the worker; JSON, our version, WAL."""
+
+    async def work() -> None:
+        runs: list[tuple[str, UUID, int, asyncio.AbstractEventLoop, int]] = []
+        both = asyncio.Event()
+
+        async def run(queue: str, job_id: UUID, turn: int) -> str:
+            runs.append((queue, job_id, turn, asyncio.get_running_loop(), threading.get_ident()))
+            if len(runs) == 2:
+                both.set()
+            return "completed"
+
+        loop = asyncio.get_running_loop()
+        url = f"sqlite+aiosqlite:///{tmp_path / 'dspex.sqlite3'}"
+        async with opened():
+            for life in ("first", "second"):  # one after the other: there is one DBOS in a process
+                both.clear()
+                runs.clear()
+                tickets = Tickets(url, executor=life, run=run, loop=loop, policy=QUICK)
+                await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
+                try:
+                    for turn in (0, 0, 1) if life == "first" else (2, 3):
+                        await asyncio.to_thread(tickets.note, "evaluation", JOB, turn)
+                    await asyncio.to_thread(tickets.note, "elsewhere", OTHER, 0)
+                    await both.wait()
+                    first = 0 if life == "first" else 2
+                    assert [found[:3] for found in sorted(runs, key=lambda found: found[2])] == [
+                        ("evaluation", JOB, first),
+                        ("evaluation", JOB, first + 1),
+                    ]
+                    assert {found[3:] for found in runs} == {(loop, threading.get_ident())}
+                    names = [ticket_of(JOB, first), ticket_of(OTHER, 0)]
+                    while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
+                        await asyncio.sleep(0.01)
+                    await asyncio.to_thread(tickets.discard, ["nobody"])
+                finally:
+                    await asyncio.to_thread(tickets.stop)
+        connection = sqlite3.connect(tmp_path / "dspex.sqlite3")
+        query = (
+            "select application_version, serialization, workflow_input.inputs, executor_id from workflow_status "
+            "join workflow_input using (workflow_uuid)"
+        )
+        rows = connection.execute(query).fetchall()
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+        connection.close()
+        assert len(rows) == 5
+        assert {row[0] for row in rows} == {VERSION}
+        assert {row[1] for row in rows} == {"portable_json"}
+        assert all(json.loads(row[2]) for row in rows)
+        assert {row[3] for row in rows} == {"first", "second", None}
+
+    finish(work())
+
+
+def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite+aiosqlite:///{tmp_path / 'some.sqlite3'}")
+    with engine.begin() as connection:
+        found = [
+            connection.exec_driver_sql(f"pragma {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+        assert found == ["wal", 1, 1]
+        with sqlite3.connect(tmp_path / "some.sqlite3", timeout=0) as other, pytest.raises(sqlite3.OperationalError):
+            other.execute("begin immediate")  # a transaction holds the lock from its first statement on
+        other.close()
+    engine.dispose()
+
+
+@pytest.mark.bridge
+def test_nothing_but_a_worker_imports_dbos() -> None:
+    """It takes 2 s: neither the command line nor a server nor an action on a job pays for it."""
+    script = (
+        "import sys, dspex.bootstrap, dspex.surfaces.cli.working, dspex.surfaces.cli.serving, dspex.surfaces.api, "
+        "dspex.operations.jobs, dspex.operations.workflows; sys.exit('dbos' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

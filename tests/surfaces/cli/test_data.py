@@ -1,0 +1,58 @@
+"""Data sets and any action, from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.surfaces.cli import main
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    shown = capsys.readouterr()
+    return int(ended.value.code or 0), shown.out or shown.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("q,a\nx,1\ny,many\n")
+    return tmp_path
+
+
+def test_a_file_becomes_a_data_set_that_is_listed_checked_and_sampled(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "dataset", "add", "d", "rows.csv", "--split", "test")[0] == 0
+    code, out = call(capsys, "datasets", "--json")
+    assert [(row["name"], row["version"], row["split"]) for row in json.loads(out)] == [("d", 1, "test")]
+    code, out = call(capsys, "dataset", "check", "d", "--signature", "q -> a: int")
+    assert code == 1
+    assert "1 rows fit, 1 do not" in out
+    code, out = call(capsys, "dataset", "sample", "d", "--count", "1", "--seed", "3")
+    assert json.loads(out)[0]["q"] in {"x", "y"}
+    assert json.loads(call(capsys, "dataset", "show", "d")[1])["row_count"] == 2
+    assert "there is no such file" in call(capsys, "dataset", "add", "d", "none.csv")[1]
+
+
+def test_any_action_is_carried_out_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def do(*arguments: str) -> Any:
+        code, out = call(capsys, "do", *arguments)
+        assert code == 0, out
+        return json.loads(out)
+
+    made = do("create_program", "name=qa", "signature=q -> a", "backend=mock", 'configuration={"store_inputs": true}')
+    assert (made["status"], "lock_version" in made) == ("ready", False)
+    ended = do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30")
+    assert do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"] == ended["id"]
+    metrics = do("program_metrics", "name=qa")
+    assert (metrics["total"], metrics["program"]["name"]) == (1, "qa")
+    assert call(capsys, "dataset", "from-executions", "d", "qa")[0] == 0
+    assert "deleted 0" in call(capsys, "prune", "--days", "1")[1]
+    assert "create_program" in call(capsys, "do")[1]
+    assert "Did you mean 'program_metrics'" in call(capsys, "do", "program_metric")[1]
+    assert "is no FIELD=VALUE" in call(capsys, "do", "program_metrics", "nam=qa")[1]
+    assert "create_program: " in call(capsys, "do", "create_program", "name=5")[1]
