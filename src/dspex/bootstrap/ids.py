@@ -25,11 +25,13 @@ class Ids:
     def __call__(self) -> UUID:
         """Return the next id."""
         with self._lock:
-            made = self._source().int
-            if made <= self._last:
-                made = self._last + 1  # in the 62 bits at the end, which begin at random
-            self._last = made
-        return UUID(int=made)
+            made = self._source()
+            number = made.int
+            if number <= self._last:
+                number = self._last + 1  # in the 62 bits at the end, which begin at random
+                made = UUID(int=number)
+            self._last = number
+        return made
 
 
 async def ids_after(store: Store) -> Ids:

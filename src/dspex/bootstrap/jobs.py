@@ -101,7 +101,7 @@ async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[No
 def worker_command(settings: Settings) -> list[str]:
     """Return how a worker with these settings is started; what is secret it reads from the environment, as we did."""
     command = [sys.executable, "-m", "dspex", "worker", "--attached", "--state-dir", str(Path(settings.state_dir))]
-    for name in ("model", "adapter"):
+    for name in ("model", "adapter", "isolation"):
         value = getattr(settings, name)
         command += [] if value is None else [f"--{name}", str(value)]
     return command

@@ -136,6 +136,17 @@ class StoreContract:
 
         self.run(test)
 
+    def test_what_a_query_does_without_is_none_in_every_row(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            row = event(program_id=new_id())
+            await store.write(Insert(row))
+            [found] = await store.select(EVENT, Query(without=frozenset({"program_id"})))
+            assert (found.id, found.payload, found.program_id) == (row.id, row.payload, None)
+            with pytest.raises(StorageError, match="payload"):
+                await store.select(EVENT, Query(without=frozenset({"payload"})))
+
+        self.run(test)
+
     def test_filters_match_one_value_any_of_several_or_none(self) -> None:
         async def test(store: Store, _other: Store) -> None:
             program = new_id()
@@ -247,6 +258,31 @@ class StoreContract:
             await asyncio.gather(*(stores[n // 3 % 2].write(change) for n, change in enumerate(changes)))
             found = await other.select(SIGNATURE, Query(oldest_first=True))
             assert [(row.version, row.lock_version) for row in found] == [(140, 40), (240, 40)]
+
+        self.run(test)
+
+    def test_counters_that_move_in_one_state_only_stop_with_it(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            rows = [signature(version=n, status=status) for n, status in ((100, "active"), (200, "draft"))]
+            await store.write(*map(Insert, rows))
+
+            def moves() -> list[Awaitable[None]]:
+                wanted = [
+                    Update(resource=SIGNATURE, id=row.id, increments={"version": 1}, statuses=("active",))
+                    for _ in range(10)
+                    for row in rows
+                ]
+                return [store.write(change, Insert(event())) for change in wanted]
+
+            outcomes = await asyncio.gather(*moves(), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError] * 10
+            found = await store.select(SIGNATURE, Query(oldest_first=True))
+            assert [(row.version, row.lock_version) for row in found] == [(110, 10), (200, 0)]
+            assert await store.count(EVENT, {}) == 10
+            await store.write(Update(resource=SIGNATURE, id=rows[1].id, values={"status": "active"}))
+            await asyncio.gather(*moves())
+            found = await store.select(SIGNATURE, Query(oldest_first=True))
+            assert [(row.version, row.lock_version) for row in found] == [(120, 20), (210, 11)]
 
         self.run(test)
 

@@ -22,16 +22,16 @@ class Shape:
     statuses: tuple[str, ...]
 
     @property
-    def is_guarded(self) -> bool:
-        """Whether the row has to be as the update expects it."""
-        return bool(self.expected or self.statuses)
+    def is_repeatable(self) -> bool:
+        """Whether a row that allows the update once allows it as often as it is asked for."""
+        return not self.expected and not (self.statuses and "status" in self.values)
 
 
 class Merging:
     """Collects writes whose inserts and updates can be made in any order, and says so of each.
 
     A row that is changed twice in different ways, or inserted and changed, needs its order. Increments of one row are
-    added up: a counter that many executions move on is written once.
+    added up: a counter that many executions move on is written once, also where it may move in some states only.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Merging:
         planned = dict(self._touched)
         for step in steps:
             place, shape = _place(step)
-            if place in planned and (shape is None or shape.is_guarded or planned[place] != shape):
+            if place in planned and (shape is None or not shape.is_repeatable or planned[place] != shape):
                 return False
             planned[place] = shape
         for step in steps:

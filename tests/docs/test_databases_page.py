@@ -1,0 +1,44 @@
+"""The page on databases: its Python runs, its commands exist, and its messages are those of the code."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from dspex.surfaces.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "databases.md").read_text(encoding="utf-8")
+
+
+def test_every_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    names: dict[str, object] = {"__name__": "a_page"}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(block, "databases.md", "exec"), names)  # noqa: S102  # a page of ours
+    assert "domain" in names
+    sys.modules.pop("tickets", None)
+
+
+def test_every_command_on_the_page_exists() -> None:
+    named = set(re.findall(r"^dspex (\w+)", PAGE, re.MULTILINE))
+    with cli.make_context("dspex", ["doctor"]) as made:
+        assert named <= set(cli.list_commands(made))
+
+
+@pytest.mark.full
+def test_the_refusal_reads_as_on_the_page(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dspex.surfaces.cli import main
+
+    monkeypatch.setenv("DSPEX_DATABASE_URL", empty_postgres_url)
+    for arguments in (["migrate", "--to", "0001"], ["programs"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    told = re.search(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+    assert told is not None
+    assert re.sub(r"'[^']*'", "'...'", said) == re.sub(r"'[^']*'", "'...'", told.group(1))
