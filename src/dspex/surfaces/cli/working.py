@@ -1,8 +1,8 @@
 """`dspex worker` runs jobs; `dspex jobs` and `dspex job ID` show them, cancel, pause and resume them."""
 
 import asyncio
+import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  #
 
 
 def _until_closed(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock this thread would hold when the process ends
+        pass
     loop.call_soon_threadsafe(stopping.set)
 
 
