@@ -210,6 +210,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         "running_when_hit": held,
         "asked_again": at.model.asked - jobs * STEPS,
         "seconds": seconds,
+        "errors": [row.error["message"] for row in expected if row.error],
     }
 
 
@@ -325,12 +326,12 @@ def p95(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
 
-async def measured(database: str, url: str | None, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
-    async with world(database, url, seconds=0.05) as at:
+async def measured(database: str, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:
+    async with world(database, await fresh(postgres), seconds=0.05) as at:
         found = await chaos(at, jobs=20 if quick else 100, every=2.5 if quick else 3.0, seed=7)
-    async with world(database, url and fresh(url, postgres), seconds=0.05) as at:
+    async with world(database, await fresh(postgres), seconds=0.05) as at:
         resumed = await resuming(at, times=2 if quick else 20)
-    async with world(database, url and fresh(url, postgres), seconds=0.0) as at:
+    async with world(database, await fresh(postgres), seconds=0.0) as at:
         restart = await served(at, postgres=postgres, seconds=2.0 if quick else 5.0)
     return {
         "database": database,
@@ -345,10 +346,8 @@ async def measured(database: str, url: str | None, *, quick: bool, postgres: Pos
     }
 
 
-def fresh(url: str, postgres: PostgresServer | None) -> str:
-    del url
-    assert postgres is not None
-    return postgres.url(postgres.make())
+async def fresh(postgres: PostgresServer | None) -> str | None:
+    return None if postgres is None else postgres.url(await asyncio.to_thread(postgres.make))
 
 
 def goals(found: dict[str, Any]) -> list[str]:
@@ -401,12 +400,14 @@ async def main() -> int:
     given = parser.parse_args()
     found = []
     if given.only != "postgres":
-        found.append(await measured("sqlite", None, quick=given.quick, postgres=None))
+        found.append(await measured("sqlite", quick=given.quick, postgres=None))
     if given.only != "sqlite":
         with PostgresServer(is_durable=True) as server:
-            found.append(await measured("postgres", server.url(server.make()), quick=given.quick, postgres=server))
+            found.append(await measured("postgres", quick=given.quick, postgres=server))
     show(found)
     missed = [goal for each in found for goal in goals(each)]
+    for error in [error for each in found for error in each["chaos"]["errors"]]:
+        print(f"a job failed: {error}")
     for goal in missed:
         print(f"missed: {goal}")
     results = HERE / "results"

@@ -69,7 +69,7 @@ def resume(kills: int) -> dict[str, object]:
         for point in points:
             work = started(journal, calls)
             while answers(journal) < point and work.poll() is None:
-                time.sleep(0.001)
+                time.sleep(0.005)
             if work.poll() is None:
                 work.send_signal(signal.SIGKILL)
                 done.append(answers(journal))

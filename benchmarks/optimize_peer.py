@@ -170,7 +170,8 @@ def show(result: dict[str, object]) -> None:
         row = result[work]
         print(
             f"  {work:10} {row['seeds']:4} seeds  {row['ours']:.3f} against {row['theirs']:.3f}  "
-            f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]  calls {row['our calls']:.0f} and {row['their calls']:.0f}"
+            f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]  "
+            f"calls {row['our calls']:.0f} and {row['their calls']:.0f}"
         )
 
 

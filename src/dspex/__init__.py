@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dspex._version import __version__
 
 if TYPE_CHECKING:
+    from dspex.bootstrap.recording import open as open
     from dspex.errors import DspexError as DspexError
     from dspex.execution.clients import Budget as Budget
     from dspex.execution.clients import OpenAIModel as OpenAIModel
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from dspex.telemetry import Finished as Finished
 
 _HOMES = {
+    "dspex.bootstrap.recording": ("open",),
     "dspex.errors": ("DspexError",),
     "dspex.execution.clients": (
         "Budget",
@@ -211,6 +213,7 @@ __all__ = [
     "from_dspy_state",
     "load",
     "majority_class",
+    "open",
     "optimize",
     "program",
     "to_dspy_state",

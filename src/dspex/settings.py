@@ -51,9 +51,9 @@ class Settings:
     `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
     Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
-    `isolation` "process" runs code programs in workers. `workers` and `dspy_workers` are how many of each there may be
-    at most, `worker_memory_mb` is what one may hold before it is replaced (0: no limit), `dspy_interpreter` is a Python
-    that has dspy, where it is not this one.
+    `isolation` "process" runs code programs in workers (None: a server beyond loopback does so, nothing else does).
+    `workers` and `dspy_workers` are how many of each there may be at most, `worker_memory_mb` is what one may hold
+    before it is replaced (0: no limit), `dspy_interpreter` is a Python that has dspy, where it is not this one.
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
     `optimization_limit` are how many run at once in all workers together (0: no limit).
@@ -65,6 +65,7 @@ class Settings:
     Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
     Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
+    `log_level` "info" tells of every execution; `log_format` is "text" or "json".
     """
 
     model: str | None = None
@@ -78,7 +79,7 @@ class Settings:
     threads: int = 2
     backend: str | None = None
     test_mode: bool = False
-    isolation: str = "inline"
+    isolation: str | None = None
     dspy_interpreter: str | None = None
     workers: int = 2
     dspy_workers: int = 2
@@ -99,6 +100,8 @@ class Settings:
     redact_patterns: tuple[str, ...] = ()
     keep_days: int = 0
     keep_count: int = 0
+    log_level: str = "warning"
+    log_format: str = "text"
 
 
 class _UnfitError(ValueError):
@@ -116,7 +119,7 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value))
+    return value if isinstance(value, Path) else Path(_text(value))
 
 
 def _number(low: int, high: int) -> Callable[[Any], int]:
@@ -218,15 +221,23 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "redact_patterns": _patterns,
     "keep_days": _number(0, 100_000),
     "keep_count": _number(0, 1_000_000_000),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+    "log_format": _one_of("text", "json"),
 }
 
 
-def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
+def read_settings(
+    environment: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
     """Return the settings of this process.
 
     Args:
         environment: variables `DSPEX_<NAME>` and the API keys of providers; the process's own by default.
         folder: where `dspex.toml` is looked for; the working folder by default.
+        flags: values from the command line, by the name of the setting; None is not given.
 
     Raises:
         ConfigurationError: every problem at once, each with the name of its setting and where it was read.
@@ -237,6 +248,9 @@ def read_settings(environment: Mapping[str, str] | None = None, *, folder: Path 
     for name in _NAMES:
         if text := environment.get(f"DSPEX_{name.upper()}"):
             found[name] = _value(name, text, f"DSPEX_{name.upper()}", problems=problems)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            found[name] = _value(name, value, f"--{name.replace('_', '-')}", problems=problems)
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dspex.bootstrap import WORKERS, dspy_bridge, open_backends
+from dspex.bootstrap.jobs import worker_command
 from dspex.errors import InvalidError, RefusedError
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
@@ -148,3 +149,9 @@ def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monk
                 await dspy_bridge(backends)
 
     finish(main())
+
+
+def test_the_job_worker_of_a_server_isolates_code_as_the_server_does(settings):
+    assert "--isolation" not in worker_command(settings)
+    command = worker_command(replace(settings, isolation="process"))
+    assert command[-2:] == ["--isolation", "process"]

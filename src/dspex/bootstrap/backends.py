@@ -70,7 +70,7 @@ async def open_backends(
         test_mode=settings.test_mode,
         backend=settings.backend,
         isolates_code=settings.isolation == "process",
-        missing=partial(_missing, settings),
+        missing=lambda name: _missing(settings) if name == dspy.name and dspy.stats() is None else None,
     )
     async with publisher:
         if serves:
@@ -134,9 +134,9 @@ def _memory(settings: Settings) -> int | None:
     return settings.worker_memory_mb << 20 or None
 
 
-def _missing(settings: Settings, name: str) -> str | None:
-    """Say what has to be installed for a backend; an interpreter that was named is asked when its worker starts."""
-    if name == "dspy" and settings.dspy_interpreter is None and importlib.util.find_spec("dspy") is None:
+def _missing(settings: Settings) -> str | None:
+    """Say what has to be installed for dspy; an interpreter that was named is asked when its worker starts."""
+    if settings.dspy_interpreter is None and importlib.util.find_spec("dspy") is None:
         return (
             "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 brings litellm "
             "along), or set DSPEX_DSPY_INTERPRETER to a Python that has it"

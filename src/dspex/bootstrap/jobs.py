@@ -47,9 +47,16 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
 
 
 async def run_worker(
-    settings: Settings, *, code: CodeRoot | None, stopping: asyncio.Event, say: Callable[[str], None]
+    settings: Settings,
+    *,
+    code: CodeRoot | None,
+    stopping: asyncio.Event,
+    say: Callable[[str], None],
+    ends_idle: bool = False,
 ) -> None:
     """Run jobs in this process until `stopping` is set; what is unfinished then is handed back.
+
+    With `ends_idle` it ends, too, when every job has ended.
 
     Raises:
         ConfigurationError: DBOS is missing, or a setting is wrong.
@@ -76,7 +83,7 @@ async def run_worker(
             policy=job_policy(settings),
             code=("", "") if code is None else (code.name, revision_of(code)),
         )
-        await Worker(config, say=say).serve(stopping)
+        await Worker(config, say=say, ends_idle=ends_idle).serve(stopping)
 
 
 @asynccontextmanager
@@ -94,7 +101,7 @@ async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[No
 def worker_command(settings: Settings) -> list[str]:
     """Return how a worker with these settings is started; what is secret it reads from the environment, as we did."""
     command = [sys.executable, "-m", "dspex", "worker", "--attached", "--state-dir", str(Path(settings.state_dir))]
-    for name in ("model", "adapter"):
+    for name in ("model", "adapter", "isolation"):
         value = getattr(settings, name)
         command += [] if value is None else [f"--{name}", str(value)]
     return command

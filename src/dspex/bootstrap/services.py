@@ -120,7 +120,7 @@ def _services(
         database=database.shown,
         data=database,
         keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
-        examine=lambda: _examine(database),
+        examine=lambda: _examine(database, floor.executor),
         retention=retention,
     )
 
@@ -149,7 +149,9 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
-async def _examine(database: Database) -> list[str]:
+async def _examine(database: Database, executor: Executor) -> list[str]:
+    if executor.runs.is_draining:
+        return ["this server is being stopped"]
     try:
         found = await revision(database)
     except StorageError as error:

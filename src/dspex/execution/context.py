@@ -128,7 +128,8 @@ class RunContext:
     keep messages and replies (cut at 64 KiB). `deadline` is a moment of the clock (monotonic nanoseconds); `budget` and
     `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
     `Module.stream`; `memo` and `objections` serve `Assert`. `run`, `parent_id` and `path` place a module in the run
-    under way; `is_guarded` says that deadline and cancellation are watched over further out.
+    under way; `is_guarded` says that deadline and cancellation are watched over further out. `record`, where it is set,
+    makes each run of a whole program in the module's place, and stores it (`dspex.open`).
     """
 
     model: LanguageModel | None = None
@@ -148,11 +149,17 @@ class RunContext:
     parent_id: int | None = None
     path: str = ""
     is_guarded: bool = False
+    record: "Record | None" = None
 
     @property
     def is_bounded(self) -> bool:
         """Whether a run that begins here has to watch deadline or cancellation itself."""
         return (self.deadline is not None or self.cancellation is not None) and not self.is_guarded
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a run that begins here is stored."""
+        return self.record is not None and self.run is None
 
     def within(self, seconds: float) -> "RunContext":
         """Return the context with a deadline `seconds` from now; an earlier one stays."""
@@ -204,6 +211,7 @@ class RunContext:
         self.observer.on_event(event)
 
 
+Record = Callable[[object, RunContext, Mapping[str, object]], Awaitable[Prediction]]
 _CHAT = ChatAdapter()
 _JSON = JSONAdapter()
 ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON, "tools": ToolAdapter()}

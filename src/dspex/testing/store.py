@@ -136,6 +136,17 @@ class StoreContract:
 
         self.run(test)
 
+    def test_what_a_query_does_without_is_none_in_every_row(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            row = event(program_id=new_id())
+            await store.write(Insert(row))
+            [found] = await store.select(EVENT, Query(without=frozenset({"program_id"})))
+            assert (found.id, found.payload, found.program_id) == (row.id, row.payload, None)
+            with pytest.raises(StorageError, match="payload"):
+                await store.select(EVENT, Query(without=frozenset({"payload"})))
+
+        self.run(test)
+
     def test_filters_match_one_value_any_of_several_or_none(self) -> None:
         async def test(store: Store, _other: Store) -> None:
             program = new_id()

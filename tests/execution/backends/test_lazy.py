@@ -1,6 +1,7 @@
 """Workers that start at their first use; here without workers."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -37,18 +38,9 @@ class Pooled(MockBackend):
         return PoolStats(name="p", breaker="closed", queued=0, answered=0, failed=0, rejected=0, restarts=0)
 
 
-class Within:
-    async def __aenter__(self):
-        self.lazy = LazyBackend("mock", frozenset(), lambda: Pooled([]))
-        return self.lazy
-
-    async def __aexit__(self, *error):
-        await self.lazy.aclose()
-
-
 class TestLazy(BackendContract):
     def make(self):
-        return Within()
+        return contextlib.aclosing(LazyBackend("mock", frozenset(), lambda: Pooled([])))
 
 
 def test_nothing_is_made_before_the_first_use_and_all_ends_with_it(go):

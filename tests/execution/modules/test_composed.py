@@ -6,7 +6,7 @@ import pytest
 
 import dspex
 from dspex import Module, Predict, build
-from dspex.errors import BudgetError, DefinitionError, ExecutionError, ModelUnavailableError
+from dspex.errors import BudgetError, DefinitionError, ExecutionError, InvalidError, ModelUnavailableError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import ChainOfThought, Parallel, ReAct, Retry
 from dspex.execution.tools import Policy, ToolSet
@@ -180,6 +180,51 @@ class UserModule(Module):
 
     async def forward(self, question):
         return await self.steps["first"].acall(question=question)
+
+
+def test_parts_are_found_in_containers_of_containers():
+    class Deep(Module):
+        def __init__(self):
+            self.levels = {"a": [Predict("q -> a"), ({"b": Predict("q -> b")},)]}
+            self.levels["itself"] = self.levels
+
+        async def forward(self, q):
+            return await self.levels["a"][1][0]["b"].acall(q=q)
+
+    paths = [path for path, _ in Deep().named_modules()]
+    assert paths == ["self", "levels['a'][0]", "levels['a'][1][0]['b']"]
+    prediction = Deep()(RunContext(model=ScriptedModel(chat(b="x"))), q="")
+    assert prediction.trace.spans[0].path == "levels['a'][1][0]['b']"
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_inputs_that_a_forward_cannot_be_called_with_are_invalid(kind):
+    class Asks(Module):
+        async def forward(self, question):
+            raise TypeError("of its own")
+
+    class AsksInAThread(Module):
+        def forward(self, question):
+            raise TypeError("of its own")
+
+    module = {"async": Asks, "sync": AsksInAThread}[kind]()
+    with pytest.raises(InvalidError, match="missing a required argument: 'question'; it takes: question"):
+        module(RunContext(), qestion="")
+    with pytest.raises(TypeError, match="of its own"):
+        module(RunContext(), question="")
+
+
+def test_any_failure_of_a_row_is_its_error():
+    class Breaks(Module):
+        async def forward(self, n):
+            return {"m": 6 // n}
+
+    made = Parallel(Breaks())(RunContext(), rows=[{"n": 2}, {"n": 0}, {"k": 1}])
+    assert made.results[0]["m"] == 3
+    assert made.results[1:] == [None, None]
+    assert isinstance(made.errors[1], ExecutionError)
+    assert "row 1 of Breaks: ZeroDivisionError" in str(made.errors[1])
+    assert isinstance(made.errors[2], InvalidError)
 
 
 def test_parts_are_found_by_path_to_any_depth():

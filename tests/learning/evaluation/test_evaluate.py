@@ -8,6 +8,7 @@ import dspex
 from dspex.errors import DefinitionError, ModelError
 from dspex.learning.evaluation import constant, evaluate
 from dspex.sync import run
+from dspex.testing import SimulatedModel
 
 
 class Sort(dspex.Signature):
@@ -113,3 +114,32 @@ def test_exact_match_reads_numbers_and_truth_values_written_as_text():
     assert match(dspex.Example(n="42", ok="True"), dspex.Prediction(n=42, ok=True)) == 1.0
     assert match(dspex.Example(n=" x "), dspex.Prediction(n="x", reason="free")) == 1.0
     assert match(dspex.Example(n="41"), dspex.Prediction(n=42)) == 0.0
+
+
+def test_repeats_are_rows_of_their_own_and_count_as_one_example():
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)])
+    program, model = dspex.Predict("question -> answer"), SimulatedModel(seed=5)
+    with dspex.context(model=model):
+        report = run(evaluate(program, rows, dspex.exact_match, repeats=4))
+        once = run(evaluate(program, rows, dspex.exact_match))
+    assert [(row.index, row.repeat) for row in report.rows] == [(n, k) for n in range(30) for k in range(4)]
+    assert [row.score for row in report.rows if row.repeat == 0] == [row.score for row in once.rows]
+    assert (report.repeats, report.scored, once.repeats) == (4, 120, 1)
+    means = report.by_example()
+    assert report.mean == pytest.approx(sum(means.values()) / 30)
+    assert set(means.values()) > {0.25, 0.5}
+    assert 0.2 < report.unsteadiness() < 0.6
+    assert math.isnan(once.unsteadiness())
+    # as wide as 30 examples allow: 120 runs that were taken for independent would say less than half of it
+    low, high = report.interval().low, report.interval().high
+    assert high - low > 0.11
+    found = dspex.compare(report, once)
+    assert (found.pairs, found.test) == (30, "permutation")
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert "<td>exact_match</td>" in report._repr_html_()
+
+
+def test_repeats_and_concurrency_are_at_least_one(rulebook):
+    for flags in ({"repeats": 0}, {"concurrency": 0}):
+        with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match="at least 1, not 0"):
+            run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.errors import BudgetError, ConflictError, DefinitionError, RefusedError
+from dspex.errors import BudgetError, ConflictError, DefinitionError, RefusedError, VariableError
 from dspex.execution.clients.budgeted import Budget
 from dspex.learning.optimizers import Candidate, Control, JsonlJournal, Search
 from dspex.learning.optimizers.journal import MemoryJournal
@@ -309,3 +309,29 @@ def test_front_and_hypervolume_of_known_points(rulebook):
     trials = [Known(0, 1, 3), Known(1, 2, 2), Known(2, 1, 1), Known(3, 3, 1), Known(4, 2, 2)]
     assert [trial.number for trial in front(trials, ["x", "y"])] == [3, 1, 0]
     assert hypervolume([(1, 3), (2, 2), (1, 1), (3, 1)], (0, 0)) == 6
+
+
+def test_an_unsatisfiable_space_ends_the_search_and_says_which_constraint(rulebook):
+    pytest.importorskip("optuna")
+    program = dspex.Predict(Sort, temperature=dspex.Float(0, 1)).with_variables(
+        dspex.Constraint(name="never", test=dspex.var("self.temperature") > 2)
+    )
+    with dspex.context(model=rulebook(_shows_c0)), pytest.raises(VariableError, match="'never'"):
+        run(
+            dspex.optimize(
+                program,
+                dspex.Joint(trials=4, instructions=1, sets=0),
+                train=TRAIN,
+                metric=dspex.exact_match,
+            )
+        )
+
+
+def test_empty_splits_are_refused_before_any_call(rulebook):
+    model, empty = rulebook(_shows_c0), TRAIN[:0]
+    for search in (Search(test=empty), Search(validation=empty)):
+        with pytest.raises(DefinitionError, match="split has no rows"):
+            _optimize(model, search)
+    with dspex.context(model=model), pytest.raises(DefinitionError, match="no training rows"):
+        run(dspex.optimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
+    assert not model.requests

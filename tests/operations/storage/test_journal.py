@@ -7,10 +7,12 @@ from uuid import UUID
 
 import pytest
 
+from dspex.bootstrap import database_of
 from dspex.errors import ConflictError
 from dspex.learning.optimizers import Journal
 from dspex.operations.resources import DOMAIN, Update
 from dspex.operations.storage import Database, SQLJournal, SQLStore, migrate
+from dspex.settings import Settings
 from dspex.testing.journals import JournalContract
 from tests.operations.jobs.rows import a_job
 from tests.support.waiting import finish
@@ -33,9 +35,9 @@ class TestSQLJournal(JournalContract):
             await database.aclose()
 
 
-def test_who_is_not_at_the_jobs_turn_adds_nothing(tmp_path: Path) -> None:
+def test_who_is_not_at_the_jobs_turn_adds_nothing(on_each_database: Settings) -> None:
     async def work() -> None:
-        database = Database.embedded(tmp_path / "dspex.sqlite3")
+        database = database_of(on_each_database)
         await migrate(database)
         store = SQLStore(database)
         job = await a_job(store)
@@ -51,3 +53,18 @@ def test_who_is_not_at_the_jobs_turn_adds_nothing(tmp_path: Path) -> None:
         await database.aclose()
 
     finish(work())
+
+
+@pytest.mark.full
+class TestSQLJournalOnPostgres(JournalContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Journal]:
+        database = Database(self.url)
+        try:
+            yield SQLJournal(database, JOB)
+        finally:
+            await database.aclose()

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from dspex.settings import Settings
 from dspex.surfaces.cli import main
+from dspex.surfaces.cli.serving import isolating
 from tests.support.answering_server import AnsweringServer
 
 DSPY = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
@@ -51,6 +53,7 @@ class Mixed(dspex.Module):
 @dspex.program
 def where(text: str) -> int:
     \"\"\"Say where it runs.\"\"\"
+    print("a line of", text)
     return os.getpid()
 """
 
@@ -209,10 +212,14 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
     assert found(capsys, "run", "Mixed", "question=?", "--backend", "native")["backend"] == "native"
     rows = [(row["backend"], row["outputs"]["answer"]) for row in found(capsys, "executions")]
     assert rows[2:] == [*[("isolated", 7)] * 5, ("native", 7)]
+    code, out, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=mine", "--backend", "isolated")
+    assert code == 0
+    assert out.startswith("result: ")
+    assert "isolated-0: a line of mine" in err
     code, out, err = call(capsys, "run", "Mixed", "question=?", "--backend", "isolatd")
     assert (code, out) == (1, "")
     assert "Did you mean 'isolated'?" in err
-    assert len(found(capsys, "executions")) == 8
+    assert len(found(capsys, "executions")) == 9
     assert found(capsys, "workers") == []
     assert "no running process" in call(capsys, "workers")[1]
 
@@ -239,3 +246,22 @@ def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
     code, _, err = call(capsys, "run", f"mixed_{tmp_path.name}.py:where", "text=x", "--backend", "dspy")
     assert code == 1
     assert "runs no part of this program" in err
+
+
+@pytest.mark.bridge
+def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
+    server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = tmp_path / "python"
+    without.write_text("#!/bin/sh\necho 'No package metadata was found for dspy' >&2\nexit 1\n")
+    without.chmod(0o755)
+    monkeypatch.setenv("DSPEX_DSPY_INTERPRETER", str(without))
+    code, out, _ = call(capsys, "doctor")
+    assert code == 1
+    assert f"{without} has no dspy: No package metadata was found for dspy" in out
+    assert "-m pip install 'dspy[optuna]==3.4.*'" in out
+
+
+def test_a_server_beyond_loopback_isolates_code_unless_the_settings_say_otherwise() -> None:
+    assert [isolating(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [None, "process"]  # noqa: S104
+    assert isolating(Settings(host="0.0.0.0", isolation="inline")).isolation == "inline"  # noqa: S104

@@ -10,6 +10,7 @@ from dspex.language.programs import Node, Program
 
 DSPY_KINDS = frozenset({"predict", "chain_of_thought", "react", "program_of_thought", "dspy"})
 DSPY_ONLY = frozenset({"program_of_thought", "dspy"})
+REMEMBERED = 256
 Reason = Literal["asked", "stored", "definition", "test mode", "configuration", "isolation", "default"]
 
 
@@ -43,6 +44,7 @@ class Backends(Mapping[str, Backend]):
         """Take the backends: "native" and "hybrid" at least, where programs of mixed nodes run."""
         self._backends = backends
         self._policy = policy or Policy()
+        self._moved: dict[tuple[str, str], Program] = {}
 
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]
@@ -79,9 +81,9 @@ class Backends(Mapping[str, Backend]):
         name, why = self._named(program, stored, asked=asked)
         self.check(name)
         if name == "native" and asked is not None:
-            program = _moved(program, "native", able=lambda node: node.kind not in DSPY_ONLY)
+            program = self._on(program, name, able=lambda node: node.kind not in DSPY_ONLY)
         if name == "dspy":
-            program = _moved(program, "dspy", able=lambda node: node.kind in DSPY_KINDS)
+            program = self._on(program, name, able=lambda node: node.kind in DSPY_KINDS)
         mixed = sorted({node.backend for node in program.root.walk()} - {"native"})
         if name in {"native", "dspy"} and mixed:
             name = program.root.backend if program.root.backend != "native" else "hybrid"
@@ -91,6 +93,15 @@ class Backends(Mapping[str, Backend]):
         for needed in {name, *mixed}:
             self.check(needed)
         return Choice(name=name, backend=self._backends[name], program=program, why=why)
+
+    def _on(self, program: Program, name: str, *, able: Callable[[Node], bool]) -> Program:
+        """Return the program moved to a backend: the same value for the same program, so that it is hashed once."""
+        key = (program.content_hash, name)
+        if key not in self._moved:
+            if len(self._moved) >= REMEMBERED:
+                del self._moved[next(iter(self._moved))]
+            self._moved[key] = _moved(program, name, able=able)
+        return self._moved[key]
 
     def _named(self, program: Program, stored: str, *, asked: str | None) -> tuple[str, Reason]:
         policy, root = self._policy, program.root

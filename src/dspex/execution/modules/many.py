@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import DefinitionError, DspexError, ExecutionError
+from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
 from dspex.execution.context import current
 from dspex.execution.modules.module import Module
 from dspex.language.programs import Node
@@ -38,7 +38,8 @@ class Parallel(Module):
         async def worker() -> None:
             for index, row in left:
                 try:
-                    results[index] = await self.module.acall(**row)
+                    with boundary(ExecutionError, f"row {index} of {type(self.module).__name__}"):
+                        results[index] = await self.module.acall(**row)
                 except DspexError as error:
                     errors[index] = error
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, InvalidError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
@@ -68,8 +68,8 @@ class Module:
             ExecutionError: the work could not be done; the class says why.
         """
         given = context or current()
-        if given.is_bounded:
-            return await guarded(given, partial(self.acall, **inputs))
+        if given.is_bounded or given.is_recorded:
+            return await self.from_outside(given, inputs)
         if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
             return known
         run = given.run or Run(given.observer, given.clock, self._paths())
@@ -94,6 +94,12 @@ class Module:
         made = Prediction.of_run(outputs, trace)
         return made if given.memo is None else given.memo.keep(self, inputs, made)
 
+    async def from_outside(self, given: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+        """Run in a context that records the run, or that watches over its deadline and cancellation."""
+        if given.record is not None and given.is_recorded:
+            return await given.record(self, given, inputs)
+        return await guarded(given, partial(self.acall, **inputs))
+
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
@@ -113,10 +119,14 @@ class Module:
                 memo, tries = after, tries + 1
 
     async def _forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
-        if inspect.iscoroutinefunction(self.forward):
-            result = await self.forward(**inputs)
-        else:
-            result = await asyncio.to_thread(self.forward, **inputs)
+        try:
+            if inspect.iscoroutinefunction(self.forward):
+                result = await self.forward(**inputs)
+            else:
+                result = await asyncio.to_thread(self.forward, **inputs)
+        except TypeError as error:
+            self._check_call(inputs, error)
+            raise
         if isinstance(result, Prediction):
             return result.to_dict()
         if isinstance(result, Mapping):
@@ -125,6 +135,15 @@ class Module:
             f"forward of {type(self).__name__} returned {type(result).__name__}; return a Prediction or a dict of "
             "outputs"
         )
+
+    def _check_call(self, inputs: Mapping[str, Any], error: TypeError) -> None:
+        """Say what is wrong with `inputs` where it was they that `forward` could not be called with."""
+        taken = inspect.signature(self.forward)
+        try:
+            taken.bind(**inputs)
+        except TypeError as unfit:
+            said = f"the inputs of {type(self).__name__} do not fit: {unfit}; it takes: {', '.join(taken.parameters)}"
+            raise InvalidError(said) from error
 
     async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
         """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
@@ -153,16 +172,10 @@ class Module:
             await _ended(task, events)
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
-        """Yield (relative path, module) for each module in an attribute, a list or a dict of this one."""
+        """Yield (relative path, module) for each module in an attribute, or in lists and dicts there, to any depth."""
         for attribute, value in vars(self).items():
-            if attribute.startswith("_"):
-                continue
-            if isinstance(value, Module):
-                yield attribute, value
-            elif isinstance(value, list | tuple):
-                yield from ((f"{attribute}[{n}]", item) for n, item in enumerate(value) if isinstance(item, Module))
-            elif isinstance(value, dict):
-                yield from ((f"{attribute}[{k!r}]", item) for k, item in value.items() if isinstance(item, Module))
+            if not attribute.startswith("_"):
+                yield from _modules_in(attribute, value, ())
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
         """Yield (path, module) for this module ("self") and all below it; a module in two places has its first path."""
@@ -391,6 +404,16 @@ class Module:
     def _copied(self) -> Self:
         kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
         return copy.deepcopy(self, kept)
+
+
+def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tuple[str, Module]]:
+    """Yield (path, module) for `value`, if it is one, or those in it; `above` are the ids of what it lies in."""
+    if isinstance(value, Module):
+        yield path, value
+    elif isinstance(value, list | tuple | dict) and id(value) not in above:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from _modules_in(f"{path}[{key!r}]", item, (*above, id(value)))
 
 
 def _is_slot(variable: Variable) -> bool:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
-from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current, guarded
+from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
 from dspex.execution.modules.asking import Asking, hold, with_objection
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.module import Module, Slot
@@ -184,8 +183,8 @@ class Predict(Module):
         """Ask the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
         given = context or current()
-        if given.is_bounded:
-            return await guarded(given, partial(self.acall, **inputs))
+        if given.is_bounded or given.is_recorded:
+            return await self.from_outside(given, inputs)
         memo = given.memo
         if memo is not None:
             if (known := memo.again(self, inputs)) is not None:

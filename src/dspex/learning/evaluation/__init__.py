@@ -1,5 +1,6 @@
 """How good a program is: data, metrics, reports, intervals and paired tests. Imported by optimizers and above."""
 
+from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.comparing import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import evaluate
@@ -8,6 +9,7 @@ from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
 
 __all__ = [
+    "Backed",
     "Comparison",
     "Dataset",
     "Interval",

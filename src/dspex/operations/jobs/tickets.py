@@ -54,7 +54,7 @@ class Tickets:
             from dbos import DBOSPortableJSONSerializer as Plain
         except ImportError as error:
             raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
-        self._engine = make_engine(self._url)
+        self._engine = make_engine(self._url, locks_early=bool(self._policy.limits))
         DBOS.migrate(_plain_url(self._url))
         DBOS(
             config={
@@ -147,29 +147,29 @@ def ticket_of(job_id: UUID, turn: int) -> str:
     return f"{job_id}:{turn}"
 
 
-def make_engine(url: str) -> "sa.Engine":
+def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     """Return an engine for DBOS on our own database.
 
     With SQLite it has our settings: DBOS would leave WAL off, and count what runs before its transaction has begun, so
-    that two workers could pass a limit together.
+    that two workers could pass a limit together (`locks_early` prevents that, and makes readers wait for one another).
+    PostgreSQL ends a transaction that a stopped worker has left open, as others may wait for it.
     """
     import sqlalchemy as sa
 
     plain = _plain_url(url)
     if not plain.startswith("sqlite"):
-        return sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True)
+        patience = {"options": "-c idle_in_transaction_session_timeout=3000"}
+        return sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=patience)
     engine = sa.create_engine(plain, pool_size=5, max_overflow=5)
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
-        connection.isolation_level = None
+        connection.isolation_level = None if locks_early else "IMMEDIATE"
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
+    if locks_early:
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 

@@ -53,8 +53,9 @@ class Worker:
     them and begins a new life under a new name.
     """
 
-    def __init__(self, config: WorkerConfig, *, say: Callable[[str], None]) -> None:
-        """Take its surroundings, and where it tells what it does."""
+    def __init__(self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False) -> None:
+        """Take its surroundings, where it tells what it does, and whether it ends when every job has ended."""
+        self._ends_idle = ends_idle
         self._config = config
         self._say = say
         self._died = asyncio.Event()
@@ -141,7 +142,9 @@ class Worker:
         while not (stopping.is_set() or self._died.is_set()):
             try:
                 await life.runner.watch()
-                await sweeper.tick()
+                is_busy = await sweeper.tick()
+                if self._ends_idle and not is_busy:
+                    stopping.set()
                 await life.bury()
                 if polls % _HEAL == _HEAL - 1:
                     await self._heal(life)

@@ -1,6 +1,8 @@
 """One execution from end to end: load, validate, record, run, validate, record."""
 
 import asyncio
+import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,6 +36,7 @@ from dspex.operations.resources.running import Run, Runs, inside, parent
 from dspex.operations.resources.stages import Stages
 from dspex.telemetry import Event, Observer
 
+_log = logging.getLogger("dspex.executions")
 PLAIN = Asked()
 WAIT = 30.0
 _LOOK = 0.1
@@ -63,7 +66,13 @@ class Executor:
         self.owner = owner_of_this_process(new_id)
         self.runs = Runs(clock)
         self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=keeping or Keeping())
-        self._remembered = Remembered(store, backends=backends, clock=clock)
+        self.remembered = Remembered(store, backends=backends, clock=clock)
+
+    def on(self, backends: Backends) -> "Executor":
+        """Return the same executor over other backends: its runs are ended with those of this one."""
+        made = copy.copy(self)
+        made.remembered = Remembered(self._store, backends=backends, clock=self._clock)  # a second constructor
+        return made
 
     async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`.
@@ -71,26 +80,26 @@ class Executor:
         Raises:
             NotFoundError: it has none yet.
         """
-        return await self._remembered.version(program)
+        return await self.remembered.version(program)
 
     async def value_of(self, program: ProgramRecord) -> Program:
         """Return the current version of `program` as the value that runs; versions never change, so they are kept."""
-        return await self._remembered.value(program)
+        return await self.remembered.value(program)
 
     async def program_of(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
         """Return a program by id or name, as it was at most half a second ago."""
-        return await self._remembered.program(workspace, key)
+        return await self.remembered.program(workspace, key)
 
     def written(self, changes: Sequence[Change]) -> None:
         """Hear of what was changed in this process."""
-        self._remembered.written(changes)
+        self.remembered.written(changes)
 
     async def execute(self, program: ProgramRecord, inputs: Mapping[str, Any], asked: Asked = PLAIN) -> ExecutionRecord:
         """Run `program` once; see `Operations.execute_program`."""
         self.runs.admit()
         stages = Stages(self._clock)
         PROGRAM.step("execute", program.status)
-        choice = await self._remembered.choice(program, asked.backend)
+        choice = await self.remembered.choice(program, asked.backend)
         stages.enter("input_validation")
         about: dict[str, Any] = {"backend": choice.name, "parent_id": None if (above := parent()) is None else above.id}
         if asked.idempotency_key is not None:
@@ -157,7 +166,7 @@ class Executor:
         except ConflictError:
             if (known := await self._of_key(opened)) is not None:
                 return await self._repeated(known, opened, within=asked.timeout or WAIT)
-            self._remembered.forget(program.id)
+            self.remembered.forget(program.id)
             fresh = await self._store.get(PROGRAM, id=program.id)
             if fresh is not None:
                 PROGRAM.step("execute", fresh.status)
@@ -316,7 +325,22 @@ class _Work:
     async def _closed(self, values: dict[str, Any], prediction: Prediction | None) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
-        return await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
+        ended = await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
+        if _log.isEnabledFor(logging.INFO):
+            _tell(ended, self._choice.program.name)
+        return ended
+
+
+def _tell(ended: ExecutionRecord, program: str) -> None:
+    about = {
+        "execution_id": str(ended.id),
+        "program": program,
+        "actor": ended.actor,
+        "status": ended.status,
+        "duration_ms": round(ended.duration_ms or 0.0, 3),
+        "code": None if ended.error is None else ended.error["code"],
+    }
+    _log.info("execution ended", extra=about)  # no message of an error: it may hold inputs
 
 
 class _Heard:

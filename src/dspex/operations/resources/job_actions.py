@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dspex.errors import ConfigurationError, FieldError, InvalidError, NotFoundError, suggest
 from dspex.execution.modules.code import CodeRoot
@@ -11,7 +11,7 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
 from dspex.operations.resources.evaluation import EVALUATION, EvaluationRecord
 from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef
-from dspex.operations.resources.jobs import OPTIMIZERS, Job, check_metric, needs_of, told
+from dspex.operations.resources.jobs import OPTIMIZERS, check_metric, needs_of, told
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.resources.ports import Insert, JobEngine, Query, Update
@@ -27,6 +27,7 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "insist": bool,
     "options": dict,
 }
+J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {"usd": (int, float), "tokens": int, "calls": int}
 
 
@@ -48,8 +49,7 @@ async def create_evaluation(operations: Operations, given: CreateEvaluation) -> 
         needs=needs_of(value, metrics, code),
         progress={},
     )
-    await _write(operations, EVALUATION, job, engine=engine)
-    return job
+    return await _written(operations, EVALUATION, job, engine=engine)
 
 
 async def create_optimization(operations: Operations, given: CreateOptimization) -> OptimizationJobRecord:
@@ -76,8 +76,7 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
         needs=needs_of(value, metrics, code),
         progress={},
     )
-    await _write(operations, OPTIMIZATION_JOB, job, engine=engine)
-    return job
+    return await _written(operations, OPTIMIZATION_JOB, job, engine=engine)
 
 
 def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef], Awaitable[Any]]:
@@ -110,10 +109,11 @@ def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef]
     return move
 
 
-async def _write(operations: Operations, resource: Resource[Any], job: Job, *, engine: JobEngine) -> None:
+async def _written(operations: Operations, resource: Resource[J], job: J, *, engine: JobEngine) -> J:
     floor = operations.floor
     await operations.store.write(Insert(job), told(job, resource, id=floor.new_id(), now=job.created_at))
     await engine.enqueue(resource, job.id)
+    return await operations.store.get(resource, id=job.id) or job
 
 
 def _engine(operations: Operations) -> JobEngine:

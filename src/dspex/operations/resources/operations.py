@@ -241,8 +241,7 @@ class Operations:
         """
         self.actor.require(resource.reading, f"reading {resource.plural}")
         where = {**query.where, "workspace": self.workspace}
-        wanted = Query(where=where, after=query.after, limit=query.limit, oldest_first=query.oldest_first)
-        return await self.store.select(resource, wanted)
+        return await self.store.select(resource, dataclasses.replace(query, where=where))
 
 
 def _no_program(key: UUID | str) -> NotFoundError:

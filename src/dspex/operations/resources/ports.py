@@ -41,13 +41,15 @@ Change = Insert | Update
 class Query:
     """Rows that equal `where`, newest first (`oldest_first` turns it round), beyond the row `after`, at most `limit`.
 
-    A value in `where` that is a tuple matches any of its members.
+    A value in `where` that is a tuple matches any of its members. Nullable attributes named in `without` are not read:
+    they are None in every row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
     after: UUID | None = None
     limit: int = 50
     oldest_first: bool = False
+    without: frozenset[str] = frozenset()
 
 
 class Store(Protocol):

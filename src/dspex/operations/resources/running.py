@@ -135,15 +135,24 @@ class Runs:
         before = self._clock.monotonic_ns() - int(seconds * 1e9)
         return [run.id for run in self._runs.values() if run.began <= before]
 
+    def begin_drain(self, grace: float) -> None:
+        """Take nothing new from now on, and interrupt what still runs after `grace` seconds; does not wait."""
+        self.is_draining = True
+        asyncio.get_running_loop().call_later(grace, self._interrupt)
+
+    def _interrupt(self) -> int:
+        left = list(self._runs.values())
+        for run in left:
+            run.stop("interrupt")
+        return len(left)
+
     async def drain(self, grace: float) -> int:
         """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were."""
         self.is_draining = True
         if not await self._emptied(grace):
-            left = list(self._runs.values())
-            for run in left:
-                run.stop("interrupt")
+            left = self._interrupt()
             await self._emptied(grace)
-            return len(left)
+            return left
         return 0
 
     async def _emptied(self, within: float) -> bool:

@@ -105,6 +105,22 @@ class Database:
                     yield connection
 
     @asynccontextmanager
+    async def stating(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection for one statement that is a transaction by itself.
+
+        A process that is stopped after it has sent the statement leaves nothing open that others would wait for.
+
+        Raises:
+            ConflictError: a unique group exists already.
+            StorageError: the database cannot be written.
+        """
+        options = {"dspex_begin": ""} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with self.errors("write"):
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**options)
+                yield connection
+
+    @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection like `writing`, to one at a time, for changes of the schema.
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from dspex.errors import ConflictError
+from dspex.errors import ConflictError, StorageError
 from dspex.learning.optimizers.journal import Entry
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import METADATA, TABLES
@@ -49,16 +49,20 @@ class SQLJournal:
         """Add an entry.
 
         Raises:
-            ConflictError: the job is at another turn, or somebody else writes to its journal too.
+            ConflictError: the job is at another turn.
+            StorageError: it cannot be written, or somebody else writes to the journal too; read it again.
         """
         text = msgspec.json.encode(entry).decode()
         async with self._lock:
             if self._next is None:
                 self._next = await self._count()
             number, self._next = self._next, None  # known again only when the write is known to have been made
-            async with self._database.writing() as connection:
-                made = await connection.execute(self._insert(number, text))
-            if not made.rowcount:
+            try:
+                async with self._database.stating() as connection:
+                    made = (await connection.execute(self._insert(number, text))).rowcount
+            except ConflictError as error:
+                raise StorageError(f"entry {number} of the journal was written by somebody else: {error}") from error
+            if not made:
                 raise ConflictError(f"the job {str(self._job_id)!r} goes on elsewhere; this process has to leave it")
             self._next = number + 1
 

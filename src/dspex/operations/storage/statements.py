@@ -54,6 +54,7 @@ class Statements(Generic[E]):
         self.insert = self._insert()
         self.update = lru_cache(maxsize=64)(self._update)
         self._select = lru_cache(maxsize=256)(self._write_select)
+        self._without = lru_cache(maxsize=64)(self._write_columns)
 
     def encoded(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
         """Return one attribute as the driver takes it.
@@ -89,7 +90,8 @@ class Statements(Generic[E]):
         shape, parameters = self._shape(query.where)
         if query.after is not None:
             parameters.append(self.encoded("id", query.after))
-        sql = self._select(self._columns, shape, _Page(query.after is not None, query.oldest_first))
+        columns = self._without(query.without) if query.without else self._columns
+        sql = self._select(columns, shape, _Page(query.after is not None, query.oldest_first))
         return Question(sql, (*parameters, query.limit))
 
     def get(self, key: Mapping[str, Any]) -> Question:
@@ -130,6 +132,11 @@ class Statements(Generic[E]):
                 shape.append((name, 1))
                 parameters.append(self._asked(name, value))
         return tuple(shape), parameters
+
+    def _write_columns(self, without: frozenset[str]) -> str:
+        if wrong := without - {part.name for part in self.resource.attributes if part.is_nullable}:
+            raise StorageError(f"{self.resource.name} cannot be read without {min(wrong)!r}")
+        return ", ".join("NULL" if name in without else quoted(name) for name in self.names)
 
     def _write_select(self, columns: str, shape: tuple[tuple[str, int], ...], page: "_Page | None") -> str:
         parts, number = [], 0

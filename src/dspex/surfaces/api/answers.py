@@ -1,6 +1,7 @@
 """Bodies in and answers out: what REST and GraphQL share."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -111,7 +112,11 @@ async def send_json(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Answer with one JSON value."""
-    await send_bytes(send, msgspec.json.encode(body), status=status, headers=headers)
+    try:
+        data = msgspec.json.encode(body)
+    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
+        data = json.dumps(msgspec.to_builtins(body)).encode()
+    await send_bytes(send, data, status=status, headers=headers)
 
 
 async def send_bytes(

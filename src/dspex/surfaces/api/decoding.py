@@ -75,9 +75,9 @@ def from_msgspec(error: msgspec.ValidationError) -> InvalidError:
     found = _AT.search(text)
     message = text[: found.start()] if found else text
     path = found[1] if found else ""
-    if missing := re.search(r"missing required field `(\w+)`", message):
-        path = missing[1]
-    return invalid(path, None, message, message)
+    if named := re.search(r"(?:missing required|unknown) field `(\w+)`", message):
+        path = f"{path}.{named[1]}" if path else named[1]
+    return invalid(path, None, message, message) if path else InvalidError(message)
 
 
 def invalid(path: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -66,6 +67,8 @@ def _examine() -> Iterator[Finding]:
         yield Finding("settings", "broken", error.message, "correct the settings named above")
         return
     yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
+    if settings.dspy_interpreter is not None:
+        yield _dspy_elsewhere(settings.dspy_interpreter)
     yield from _models(settings)
     yield run(_database(settings))
 
@@ -81,6 +84,17 @@ def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
     if missing:
         return Finding(what, "missing", f"not installed: {', '.join(missing)}", f"pip install '{what}'")
     return Finding(what, "ok", ", ".join(found))
+
+
+def _dspy_elsewhere(interpreter: str) -> Finding:
+    asked = [interpreter, "-c", "from importlib.metadata import version; print(version('dspy'))"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # the operator's
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        mend = f"{interpreter} -m pip install 'dspy[optuna]==3.4.*', or set DSPEX_DSPY_INTERPRETER to another one"
+        return Finding("dspy interpreter", "broken", f"{interpreter} has no dspy: {''.join(said)}", mend)
+    return Finding("dspy interpreter", "ok", f"dspy {done.stdout.strip()} on {interpreter}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

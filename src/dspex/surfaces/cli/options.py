@@ -1,7 +1,6 @@
 """What several commands share: settings from flags, and services around one coroutine."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from dspex.settings import Settings, read_settings
 from dspex.surfaces.cli.output import say
 from dspex.surfaces.cli.targets import code_root
 from dspex.sync import run
+from dspex.telemetry import Event, Silent
 
 T = TypeVar("T")
 model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
@@ -22,16 +22,31 @@ backend_option = click.option(
 state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
 
 
+class Printed(Silent):
+    """Shows, on standard error, what programs print in workers: in this process they would have shown it themselves."""
+
+    __slots__ = ()
+
+    def on_event(self, event: Event) -> None:
+        """Show a line."""
+        if event.name == "log" and "worker" in event.attributes:
+            say(f"{event.attributes['worker']}: {event.message}")
+
+
 def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
-    """Return the settings, with the flags that were given."""
-    return replace(read_settings(), **{name: value for name, value in flags.items() if value is not None})
+    """Return the settings, with the flags that were given.
+
+    Raises:
+        ConfigurationError: every problem at once, of flags, environment and file.
+    """
+    return read_settings(flags=flags)
 
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     """Open the services for the working folder, do `work`, and close them."""
 
     async def session() -> T:
-        async with open_services(settings, code=code_root(), say=say) as services:
+        async with open_services(settings, code=code_root(), observer=Printed(), say=say) as services:
             return await work(services)
 
     return run(session())

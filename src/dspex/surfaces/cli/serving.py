@@ -1,16 +1,27 @@
 """`dspex serve`: the API."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from dspex.bootstrap import Services, attended, domain_of, open_services
+from dspex.bootstrap.keeping import GRACE
+from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.settings import Settings
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import (
+    Printed,
+    adapter_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
@@ -43,25 +54,51 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
-    settings = settings_of(**flags)
+    settings = isolating(settings_of(**flags))
+    set_up_logs(settings)
     config = make_config(**_guards(settings))
     if config.needs_key:
         with_services(settings, _require_key)
     listener = _listen(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
 
+    stopping: list[Callable[[], object]] = []
+
     @asynccontextmanager
     async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings, code=code_root(), say=say, serves=True) as services:
+        async with open_services(settings, code=code_root(), observer=Printed(), say=say, serves=True) as services:
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with attended(services, is_embedded=is_embedded):
+                runs, loop = services.operations.floor.executor.runs, asyncio.get_running_loop()
+                stopping.append(lambda: loop.call_soon_threadsafe(runs.begin_drain, GRACE))
                 yield services
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+    options: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "lifespan": "on"}
+    server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=int(2 * GRACE), **options))
+    _when_stopped(server, stopping)
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def isolating(settings: Settings) -> Settings:
+    """Return the settings of a server: beyond loopback, code runs in workers unless the settings say otherwise."""
+    if settings.isolation is None and settings.host not in LOOPBACK:
+        return replace(settings, isolation="process")
+    return settings
+
+
+def _when_stopped(server: Any, stopping: Sequence[Callable[[], object]]) -> None:  # noqa: ANN401  # imported late
+    """At the first signal to stop, refuse new executions at once; the server then waits for the requests it has."""
+    leave = server.handle_exit
+
+    def handle_exit(*signal: Any) -> None:  # noqa: ANN401  # what a signal handler is given
+        for stop in stopping:
+            stop()
+        leave(*signal)
+
+    server.handle_exit = handle_exit
 
 
 def _guards(settings: Settings) -> dict[str, Any]:

@@ -24,24 +24,19 @@ _COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
 
 @click.command("worker")
 @click.option("--concurrency", "job_concurrency", type=click.IntRange(1, 256), help="Jobs of one kind at once (4).")
+@click.option("--until-idle", is_flag=True, help="End when every job has ended.")
 @click.option("--attached", is_flag=True, hidden=True, help="End when the standard input is closed.")
+@click.option("--isolation", type=click.Choice(["inline", "process"]), help="Where programs of code run.")
 @model_option
 @adapter_option
 @state_option
-def worker_command(
-    *,
-    job_concurrency: int | None,
-    attached: bool,
-    model: str | None,
-    adapter: str | None,
-    state_dir: Path | None,
-) -> int:
+def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  # noqa: ANN401  # each is a setting
     """Run jobs of the database until interrupted: evaluations and optimizations, from this folder's code.
 
     Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. What a worker has when it is asked to
     stop (SIGTERM, Ctrl+C), it hands back; what it has when it dies, the others take.
     """
-    settings = settings_of(job_concurrency=job_concurrency, model=model, adapter=adapter, state_dir=state_dir)
+    settings = settings_of(**flags)
 
     async def work() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -49,7 +44,7 @@ def worker_command(
             loop.add_signal_handler(number, stopping.set)
         if attached:
             threading.Thread(target=_until_closed, args=(loop, stopping), daemon=True).start()
-        await run_worker(settings, code=code_root(), stopping=stopping, say=say)
+        await run_worker(settings, code=code_root(), stopping=stopping, say=say, ends_idle=until_idle)
 
     asyncio.run(work())
     return 0

@@ -41,6 +41,8 @@ class Functions:
                     known = ", ".join(self.named) or "none"
                     raise DefinitionError(f"the program uses a tool {tool!r}; this backend has: {known}")
                 found[tool] = self.named[tool]
+            elif unknown := sorted(tool.keys() - {"target", "source_hash", "init"}):
+                raise DefinitionError(f"dspy's tools know no {', '.join(unknown)} ({tool}): {_MEND}")
             elif self.code is None:
                 raise DefinitionError(f"the tool {tool['target']!r} is code, and code is not loaded here")
             else:
@@ -67,6 +69,8 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
         return definition, functions.named
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it")
+    if checks := [name for name, _ in node.signature.output_checks]:
+        raise DefinitionError(f"dspy keeps no checks of outputs, and {', '.join(checks)} has one: {_MEND}")
     tools = functions.of(node)
     shown = {
         "signature": to_wire(_signature(node)),

@@ -60,11 +60,26 @@ def _relation(pointer: str, target: Resource[Any]) -> Callable[[Any, Any], Any]:
 
 async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: Domain) -> None:  # noqa: ANN401
     """Read what the rows of a page point to, as far as the query asks for it, in one query for each relation."""
-    wanted = [node for path in (("nodes",), ("edges", "node")) for node in _below(info, info.field_nodes, path)]
     try:
-        await _read(info, resource, rows, nodes=wanted, domain=domain)
+        await _read(info, resource, rows, nodes=_elements(info), domain=domain)
     except DspexError:
         return  # the resolver of the relation meets the same error and says where
+
+
+def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:  # noqa: ANN401
+    """Return the JSON attributes that a page's query does not ask for, as far as a row can do without them."""
+    asked = {
+        child.name.value
+        for node in _elements(info)
+        if node.selection_set is not None
+        for child in _fields(info, node.selection_set, seen=frozenset())
+    }
+    parts = (part for part in resource.attributes if part.kind == "json" and part.is_nullable)
+    return frozenset(part.name for part in parts if camel(part.name) not in asked)
+
+
+def _elements(info: Any) -> list[Any]:  # noqa: ANN401
+    return [node for path in (("nodes",), ("edges", "node")) for node in _below(info, info.field_nodes, path)]
 
 
 async def _read(info: Any, resource: Resource[Any], rows: Any, *, nodes: Any, domain: Domain) -> None:  # noqa: ANN401

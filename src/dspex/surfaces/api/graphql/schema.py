@@ -11,7 +11,7 @@ from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.rows import look_ahead, read_rows
+from dspex.surfaces.api.graphql.rows import look_ahead, not_asked, read_rows
 from dspex.surfaces.api.graphql.subscribing import subscriptions
 from dspex.surfaces.api.graphql.types import Node, PageInfo, Types, input_of, uuid_of, values_of
 
@@ -97,9 +97,11 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             where = made.where(resource, filter)
             cursor = uuid_of(after, "after") if after is not None else None
             operations = info.context.operations
-            rows = await operations.list(resource, Query(where=where, after=cursor, limit=first + 1))
+            raw = raw_info(info)
+            wanted = Query(where=where, after=cursor, limit=first + 1, without=not_asked(raw, resource))
+            rows = await operations.list(resource, wanted)
             shown = rows[:first]
-            await look_ahead(raw_info(info), resource, shown, domain=made.domain)
+            await look_ahead(raw, resource, shown, domain=made.domain)
             return _page(made.connections[resource.name], shown, has_more=len(rows) > first, where=where)
 
     page.__annotations__ = {

@@ -1,0 +1,187 @@
+"""`dspex.open`: programs that are run as a library, recorded as the command line and the server record them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dspex.errors import ConfigurationError, ConflictError, ExecutionError
+from dspex.execution.backends import Backends, NativeBackend
+from dspex.execution.context import RunContext, current, entered
+from dspex.execution.modules import CodeRoot, Module
+from dspex.language.programs import Program
+from dspex.language.records import Prediction, Span
+from dspex.operations.resources import DOMAIN, ExecutionRecord, Operations, Query
+from dspex.operations.resources.program import ProgramRecord
+from dspex.settings import read_settings
+from dspex.sync import run
+from dspex.telemetry import Event, Observer
+
+
+def open(folder: str | Path = ".dspex") -> "Recording":  # `dspex.open`
+    """Return a store for a `with` block (or `async with`): each program that is run inside is an execution in it.
+
+    It is the database that the command line and the server have in the same folder. In `with`, programs are called
+    synchronously; inside a coroutine, write `async with` and await them. Models, budgets and observers are those of
+    the caller. A program whose code no import finds cannot be recorded, and says so.
+    """
+    return Recording(Path(folder))
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of a live module, and what came of it."""
+
+    module: Module
+    context: RunContext
+    prediction: Prediction | None = None
+    error: BaseException | None = None
+
+
+_call: ContextVar[_Call | None] = ContextVar("dspex_recorded_call", default=None)
+
+
+class Recording:
+    """An open store. `operations` are all reads and actions on it; they belong to the loop that opened it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the state folder; nothing is opened yet."""
+        self._folder = folder
+        self._code = CodeRoot(Path().resolve())
+        self._stack: AsyncExitStack | None = None
+        self._entered = ExitStack()
+        self._operations: Operations | None = None
+        self._saving = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def operations(self) -> Operations:
+        """The operations of the open store.
+
+        Raises:
+            ConfigurationError: it is not open.
+        """
+        if self._operations is None:
+            raise ConfigurationError("this store is not open: use it in `with dspex.open(...) as store:`")
+        return self._operations
+
+    def executions(self, *, program: str | None = None, limit: int = 20) -> Sequence[ExecutionRecord]:
+        """Return the newest executions, of all programs or of one; for synchronous callers."""
+
+        async def read() -> Sequence[ExecutionRecord]:
+            where = {} if program is None else {"program_id": (await self.operations.program(name=program)).id}
+            return await self.operations.list(DOMAIN["execution"], Query(where=where, limit=limit))  # type: ignore[no-any-return]
+
+        return run(read())
+
+    def __enter__(self) -> Self:
+        run(self._open())
+        self._entered.enter_context(entered(replace(current(), record=self._record)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+        run(self._close())
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        self._entered.enter_context(entered(replace(current(), record=self._record)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+        await self._close()
+
+    async def _open(self) -> None:
+        try:
+            from dspex.bootstrap.services import open_services
+        except ImportError as error:
+            raise ConfigurationError(f"a store needs more packages: pip install 'dspex[server]' ({error})") from error
+        settings = replace(read_settings(), state_dir=self._folder, model=None, test_mode=False)
+        self._stack = AsyncExitStack()
+        services = await self._stack.enter_async_context(open_services(settings, code=self._code))
+        live = _Live()
+        floor, kept = services.operations.floor, services.operations.floor.executor
+        self._operations = Operations(replace(floor, executor=kept.on(Backends({"native": live, "hybrid": live}))))
+        self._loop = asyncio.get_running_loop()
+
+    async def _close(self) -> None:
+        if self._stack is not None:
+            await self._stack.aclose()
+        self._stack = self._operations = self._loop = None
+
+    async def _record(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
+        """Run `module` once in its own context, recorded; what it raises is raised here."""
+        if asyncio.get_running_loop() is not self._loop or not isinstance(module, Module):
+            raise ConfigurationError(
+                "the store was opened for another event loop: inside a coroutine, write `async with dspex.open(...)`"
+            )
+        call = _Call(module, replace(context, record=None))
+        token = _call.set(call)
+        try:
+            record = await self._saved(module.to_program())
+            ended = await self.operations.execute_record(record, dict(inputs))
+        finally:
+            _call.reset(token)
+        if call.error is not None:
+            raise call.error
+        if call.prediction is None or ended.status != "completed":
+            said = (ended.error or {}).get("message", f"the execution is {ended.status}")
+            raise ExecutionError(str(said), execution_id=str(ended.id))
+        return call.prediction
+
+    async def _saved(self, program: Program) -> ProgramRecord:
+        async with self._saving:
+            try:
+                return await self.operations.save_program(program)
+            except ConflictError:  # another process stored it at this moment
+                return await self.operations.save_program(program)
+
+
+class _Live(NativeBackend):
+    """Runs the module of the call itself, with whatever live models and tools it holds, in its caller's context."""
+
+    async def create_program(self, program: Program) -> Any:  # noqa: ANN401  # a handle
+        """Take the program as it is: its module is there already."""
+        return program.content_hash
+
+    async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:  # noqa: ANN401
+        """Call the module; see `Backend.execute_program`."""
+        call = _call.get()
+        if call is None:
+            raise ConfigurationError(f"nothing here runs the stored program {handle!r}: call its module")
+        inner = replace(call.context, observer=_Both(call.context.observer, context.observer))
+        try:
+            call.prediction = await call.module.acall(inner, **inputs)
+        except Exception as error:
+            call.error = error
+            raise
+        return call.prediction
+
+
+class _Both:
+    """Tells two observers."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self._first = first
+        self._second = second
+
+    def on_span(self, span: Span) -> None:
+        """Pass a span on."""
+        self._first.on_span(span)
+        self._second.on_span(span)
+
+    def on_event(self, event: Event) -> None:
+        """Pass an event on."""
+        self._first.on_event(event)
+        self._second.on_event(event)

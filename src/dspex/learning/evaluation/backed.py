@@ -1,0 +1,72 @@
+"""Programs that run elsewhere, evaluated and optimized like any other."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+from dspex.errors import DefinitionError
+from dspex.execution.backends import Backend
+from dspex.execution.context import RunContext
+from dspex.execution.modules import Module
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+from dspex.language.variables import Assignment, Constraint, Space, Variable
+
+
+class Backed(Module):
+    """Runs a program on a backend, such as a dspy program on the bridge; the program itself stays as it was written.
+
+    The backend is the caller's to start and to end. What may be varied is what the program's space says and what the
+    backend can set: of a dspy program the instructions and demonstrations of its predictors, by their paths.
+    """
+
+    def __init__(self, program: Program, backend: Backend) -> None:
+        """Take the program and where it runs."""
+        self._program = program
+        self._backend = backend
+
+    def contract(self) -> Signature:
+        """Return the program's signature."""
+        return self._program.signature
+
+    def to_program(self, name: str = "") -> Program:
+        """Return the program."""
+        return self._program if not name else replace(self._program, name=name)
+
+    def node(self, path: str) -> Node:
+        """Return the program's root."""
+        del path
+        return self._program.root
+
+    def variables(self) -> Space:
+        """Return the program's space."""
+        return self._program.space
+
+    def assign(self, values: Assignment) -> Self:
+        """Return the program with other values for some variables, on the same backend."""
+        return type(self)(self._program.assign(values), self._backend)
+
+    def with_variables(self, *added: Variable | Constraint) -> Self:
+        """Return the program with variables bound from outside; they replace those that set the same places.
+
+        Raises:
+            DefinitionError: a variable is bound to a place that the program does not have.
+        """
+        space = self._program.space
+        places = {path: name for name, variable in space.items() for path in variable.paths}
+        bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
+        if unknown := sorted(bound - set(places)):
+            raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
+        replaced = {places[path] for path in bound}
+        named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
+        kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
+        made = replace(self._program, space=space.remove(*replaced).add(*named), assignment=kept)
+        return type(self)(made, self._backend)
+
+    async def _run(
+        self, context: RunContext, inputs: Mapping[str, Any]
+    ) -> tuple[Mapping[str, object], dict[str, object]]:
+        handle = await self._backend.create_program(self._program)
+        prediction = await self._backend.execute_program(handle, inputs, context)
+        fallback = prediction.fallback
+        return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}

@@ -1,0 +1,40 @@
+"""The page on jobs: its commands run in order and print what it says."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
+FILE = re.compile(r"```\w+ file=(\S+)\n(.*?)```", re.DOTALL)
+STEP = re.compile(r"```sh\n(.*?)```(?:\n\n[^`]*?```output\n(.*?)```)?", re.DOTALL)
+
+
+def plain(text: str) -> str:
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+@pytest.mark.full
+def test_the_commands_on_jobs_print_what_the_page_says(tmp_path):
+    text = PAGE.read_text(encoding="utf-8")
+    for name, content in FILE.findall(text):
+        (tmp_path / name).write_text(content)
+    steps = STEP.findall(text)
+    assert len([expected for _, expected in steps if expected]) == 3
+    for commands, expected in steps:
+        for line in commands.splitlines():
+            words = shlex.split(line)
+            assert words[0] == "dspex"
+            done = subprocess.run(
+                [sys.executable, "-m", "dspex", *words[1:]],
+                cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+        if expected:
+            assert plain(done.stdout) == plain(expected)

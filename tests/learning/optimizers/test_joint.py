@@ -1,0 +1,165 @@
+"""What Joint searches, and by what it and MIPROv2 decide."""
+
+import json
+
+import pytest
+
+import dspex
+from dspex.errors import DefinitionError
+from dspex.language.variables import Examples
+from dspex.learning.evaluation import Report, Row
+from dspex.learning.optimizers import Candidate, Trial
+from dspex.learning.optimizers.pooling import Beliefs, Pooled
+from dspex.learning.optimizers.random_search import RandomSearch
+from dspex.learning.optimizers.writing import to_csv, to_html
+from dspex.sync import run
+from dspex.testing import SimulatedModel
+
+pytest.importorskip("optuna")
+
+TRAIN = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(24)])
+TEXTS = ("Answer.", "Be careful.", "Be exact.", "Be careful and exact.")
+PLAIN, REASONING = "alternatives['Predict']", "alternatives['ChainOfThought'].predict"
+
+
+def _program():
+    either = dspex.OneOf(dspex.Predict("question -> answer"), dspex.ChainOfThought("question -> answer"))
+    return either.with_variables(
+        dspex.Text(TEXTS[0], options=TEXTS, name="style", paths=(f"{PLAIN}.instructions", f"{REASONING}.instructions")),
+        Examples(name="demos", paths=(f"{PLAIN}.demos", f"{REASONING}.demos")),
+        dspex.Float(0, 1.5, name="heat", paths=(f"{PLAIN}.temperature", f"{REASONING}.temperature")),
+    )
+
+
+def _search(program, **recipe):
+    few = dspex.BootstrapFewShot(max_bootstrapped=3, max_labelled=4)
+    optimizer = dspex.Joint(
+        **{"trials": 24, "cohort": 6, "first_rows": 6, "instructions": 1, "sets": 3, **recipe}, bootstrap=few
+    )
+    with dspex.context(model=SimulatedModel(seed=4)):
+        return run(dspex.optimize(program, optimizer, train=TRAIN, metric=dspex.exact_match))
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    return _search(_program(), objectives=("exact_match", "-usd"))
+
+
+def _tried(outcome, name):
+    rows = [trial for trial in outcome.trials if "rows" in trial.candidate.label]
+    return {
+        json.dumps(trial.candidate.assignment[name], default=str)
+        for trial in rows
+        if name in trial.candidate.assignment
+    }
+
+
+def test_texts_demonstrations_numbers_and_modules_are_searched_together(outcome):
+    assert _tried(outcome, "style") == {json.dumps(text) for text in TEXTS[1:]}
+    assert len(_tried(outcome, "demos")) >= 3
+    assert _tried(outcome, "self.self") == {'"Predict"', '"ChainOfThought"'}
+    assert len(_tried(outcome, "heat")) > 10
+    assert outcome.best.score > outcome.trials[0].score
+
+
+def test_a_larger_batch_begins_with_the_smaller_one(outcome):
+    seen = {}
+    for trial in outcome.trials:
+        if trial.candidate.batch is not None:
+            rows = {row.example["question"] for row in trial.report.rows}
+            label = trial.candidate.label.partition(" on ")[0]
+            assert seen.get(label, set()) <= rows
+            seen[label] = rows
+
+
+def test_the_winner_is_chosen_by_estimates_and_they_are_shown(outcome):
+    final = [trial.number for trial in outcome.trials if trial.candidate.is_final]
+    assert set(outcome.estimated) == set(final)
+    assert outcome.best.number == max(final, key=lambda number: outcome.estimated[number]["exact_match"])
+    assert all(figures["usd"] > 0 for figures in outcome.estimated.values())
+
+
+def test_only_the_named_variables_are_searched():
+    found = _search(_program().assign({"style": "Be exact."}), only=("heat",), trials=8)
+    drawn = [trial.candidate.assignment for trial in found.trials]
+    assert all(set(values) <= {"heat"} for values in drawn)
+    assert found.program.to_program().assignment["style"] == "Be exact."
+    texts = _search(_program(), only=("style",), trials=20)
+    assert _tried(texts, "style") == {json.dumps(text) for text in TEXTS[1:]}
+    assert all(set(trial.candidate.assignment) <= {"style"} for trial in texts.trials)
+    with pytest.raises(DefinitionError, match="Did you mean 'heat'"):
+        _search(_program(), only=("haet",))
+
+
+def test_demonstrations_of_a_shared_variable_come_from_whichever_module_ran():
+    found = _search(_program().assign({"self.self": "ChainOfThought"}), only=("demos",))
+    shown = [trial.candidate.assignment.get("demos", []) for trial in found.trials if trial.candidate.batch]
+    assert any("reasoning" in demo for demos in shown for demo in demos)
+
+
+def test_page_sheet_and_plot_hold_what_was_found(outcome):
+    svg = outcome.plot()
+    assert svg.count("<circle") == sum(trial.candidate.is_final for trial in outcome.trials)
+    assert ">best</text>" in svg
+    assert ">before</text>" in svg
+    page = to_html(outcome, "A & B")
+    assert "<title>A &amp; B</title>" in page
+    assert svg in page
+    assert "self, before" not in page
+    assert "+++ alternatives[&#x27;Predict&#x27;], after" in page
+    assert svg in outcome._repr_html_()
+    lines = to_csv(outcome).splitlines()
+    assert len(lines) == 1 + len(outcome.trials)
+    assert lines[0].startswith("trial,label,score")
+    with pytest.raises(DefinitionError, match="no figure"):
+        outcome.plot(x="money")
+
+
+def test_prompt_changes_show_the_inputs_of_an_example(outcome):
+    said = outcome.prompt_changes(TRAIN[0])
+    assert "question 0" in said or "-" in said
+    assert f"--- {PLAIN}, before" in said
+
+
+def _trial(score, rows):
+    scored = [Row(index=n, example=dspex.Example(n=n), scores={"score": found}) for n, found in rows]
+    report = Report(rows=tuple(scored), metrics=("score",), dataset="", checksum="")
+    candidate = Candidate(label="", assignment={})
+    return Trial(number=0, candidate=candidate, report=report, score=score, figures={"score": score})
+
+
+def test_rows_of_several_batches_count_once_each():
+    pooled = Pooled(("score",))
+    pooled.add(0, _trial(1.0, [(0, 1.0), (1, 1.0)]))
+    pooled.add(0, _trial(0.5, [(1, 1.0), (2, 0.0)]))
+    pooled.add(1, _trial(0.5, [(0, 1.0), (1, 0.0)]))
+    found = pooled.measured()
+    assert found[0][0].value == pytest.approx(2 / 3)
+    assert found[0][0].variance < found[1][0].variance
+
+
+def test_beliefs_prefer_what_did_well_in_company():
+    beliefs = Beliefs(["text", "set"], "score", seed=1)
+    rows = lambda right: [(n, float(n < right)) for n in range(6)]  # noqa: E731
+    for text in range(2):
+        for place in range(4):
+            right = (5 if text else 1) + (place == 0 and not text) * 5
+            beliefs.add((("set", place), ("text", text)), _trial(right / 6, rows(right)))
+    good, lucky = beliefs.expected([(("set", 3), ("text", 1)), (("set", 2), ("text", 0))])
+    assert good > lucky
+
+
+def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
+    few = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=2)
+    optimizer = RandomSearch(bootstrap=few, candidates=4, first_rows=5, heat=3)
+    with dspex.context(model=SimulatedModel(seed=4)):
+        found = run(
+            dspex.optimize(dspex.Predict("question -> answer"), optimizer, train=TRAIN, metric=dspex.exact_match)
+        )
+    finals = [trial for trial in found.trials[1:] if trial.candidate.is_final]
+    heats = [trial for trial in found.trials if trial.candidate.batch]
+    assert (len(heats), len(finals)) == (6, 2)
+    for place, final in enumerate(finals):
+        heat = heats[3 * place : 3 * place + 3]
+        best = max(heat, key=lambda trial: (trial.score, -trial.number))
+        assert final.candidate.assignment == best.candidate.assignment

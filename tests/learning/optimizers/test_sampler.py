@@ -1,0 +1,128 @@
+"""The sampler on known functions, and the parts that it stands on."""
+
+import math
+
+import pytest
+
+from dspex.language.variables import Boolean, Choice, Constraint, Float, Integer, Space, var
+from dspex.language.variables.sampling import assignment_at, place_of, value_at
+from dspex.learning.optimizers.limits import spread
+from dspex.learning.optimizers.sampler import Measured, Sampler
+from dspex.learning.optimizers.surrogate import Surrogate
+
+np = pytest.importorskip("numpy")
+
+BRANCHES = Space(
+    [
+        Choice("flat", "deep", name="kind"),
+        Integer(1, 12, name="depth", when=var("kind").equals("deep")),
+        Float(1e-5, 1, log=True, name="rate", when=var("kind").equals("deep")),
+        Float(0, 1, name="width", when=var("kind").equals("flat")),
+    ]
+)
+
+
+def _bent(values):
+    if values["kind"] == "deep":
+        return -abs(values["depth"] - 5) * 0.3 - abs(math.log10(values["rate"]) + 2)
+    return -0.5 - (values["width"] - 0.3) ** 2
+
+
+def _searched(space, function, count, seed):
+    sampler, tried = Sampler(space, seed=seed), []
+    for _ in range(count):
+        number, values = sampler.suggest()
+        tried.append(values)
+        sampler.learn({number: [Measured(function(values))]})
+    return tried
+
+
+def test_the_optimum_in_a_branch_that_begins_badly_is_found():
+    tried = _searched(BRANCHES, _bent, 30, seed=1)
+    assert max(map(_bent, tried)) > -0.2
+    assert all(("depth" in values) == (values["kind"] == "deep") for values in tried)
+    assert tried[:12] == _searched(BRANCHES, _bent, 12, seed=1)
+    assert tried[:12] != _searched(BRANCHES, _bent, 12, seed=2)
+
+
+def test_the_first_suggestions_cover_every_option():
+    sampler = Sampler(Space([Choice(*"abcdefgh", name="letter"), Boolean(name="flag")]), startup=8)
+    drawn = [sampler.suggest()[1] for _ in range(8)]
+    assert {values["letter"] for values in drawn} == set("abcdefgh")
+    assert {values["flag"] for values in drawn} == {False, True}
+
+
+def test_an_exhausted_space_ends_the_suggestions():
+    sampler, tried = Sampler(Space([Choice("a", "b", "c", name="x"), Boolean(name="y")])), []
+    while (suggested := sampler.suggest()) is not None:
+        tried.append(str(suggested[1]))
+        sampler.learn({suggested[0]: [Measured(float(len(tried)))]})
+        assert len(tried) < 50
+    assert len(tried) == len(set(tried)) == 6
+
+
+def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
+    space = Space(
+        [Float(0, 1, name="x"), Float(0, 1, name="y")], [Constraint(name="half", test=var("x") + var("y") <= 1)]
+    )
+    sampler, late = Sampler(space, seed=3), []
+    for turn in range(20):
+        number, values = sampler.suggest()
+        assert values["x"] + values["y"] <= 1
+        fails = values["x"] > 0.5
+        sampler.learn({number: None if fails else [Measured(values["x"])]})
+        late.append(fails and turn >= 10)
+    assert sum(late) <= 5
+
+
+def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
+    """ "good" was right 5 times of 6 in each of four places; one lucky "bad" was right 6 times of 6."""
+    sampler = Sampler(Space([Choice("bad", "good", name="kind"), Choice(*range(6), name="place")]), startup=1)
+    seen = [("good", n, 5 / 6) for n in range(4)] + [("bad", n, 1 / 6) for n in range(5)] + [("bad", 5, 1.0)]
+    for kind, place, score in seen:
+        sampler.first({"kind": kind, "place": place})
+        number, _ = sampler.suggest()
+        sampler.learn({number: [Measured(score, 0.25 / 6)]})
+    expected = [row[0] for row in sampler.expected(range(len(seen)))]
+    assert min(expected[:4]) > expected[-1]
+
+
+def test_surrogate_goes_through_exact_values_and_is_unsure_far_from_them():
+    surrogate = Surrogate([True, False], seed=1)
+    points = np.array([[x / 7, float(n)] for x in range(8) for n in range(2)])
+    values = np.sin(3 * points[:, 0]) + points[:, 1]
+    surrogate.fit(points, values, np.zeros(len(values)))
+    mean, deviation = surrogate.predict(points)
+    assert np.abs(mean - values).max() < 0.05
+    far = surrogate.predict(np.array([[0.5, 0.0], [math.nan, 2.0]]))
+    assert abs(far[0][0] - math.sin(1.5)) < 0.05
+    assert far[1][1] > 5 * deviation.max()
+
+
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        (Float(0, 2, name="x"), [0.0, 0.5, 1.999]),
+        (Float(0.001, 1000, log=True, name="x"), [0.001, 1.0, 500.0]),
+        (Float(0, 10, prior=(2, 1), name="x"), [1.0, 2.0, 4.0]),
+        (Integer(2, 20, step=3, name="x"), [2, 5, 20]),
+        (Integer(1, 1000, log=True, name="x"), [1, 30, 1000]),
+        (Choice("a", True, 1, weights=(1, 5, 2), name="x"), ["a", True, 1]),
+        (Boolean(name="x"), [False, True]),
+    ],
+)
+def test_a_value_stands_at_its_place(variable, values):
+    for value in values:
+        place = place_of(variable, value)
+        assert 0 <= place <= 1
+        found = value_at(variable, min(place, 1 - 1e-12))
+        assert found == (pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value)
+        assert type(found) is type(value)
+    assert assignment_at(Space([variable]), lambda name: 0.0) == {"x": value_at(variable, 0.0)}
+
+
+def test_spread_takes_the_best_and_then_the_farthest_of_the_front():
+    points = [(3.0, 0.0), (2.9, 0.1), (0.0, 3.0), (1.0, 1.0), (0.5, 0.5)]
+    assert spread(points, 5)[:3] == [0, 2, 1]
+    assert spread([*points, (0.0, 3.1)], 5)[:2] == [0, 3]  # the other end is known already
+    assert spread([(1.0,), (3.0,), (2.0,)], 3) == [1, 2, 0]

@@ -1,0 +1,127 @@
+"""The REST routes over real services on SQLite."""
+
+import contextlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.operations.resources import DOMAIN
+from dspex.surfaces.api import ServerConfig
+from dspex.surfaces.api.rest import openapi
+from tests.support.waiting import finish
+from tests.surfaces.api.asking import serving
+
+DESCRIPTION = Path(__file__).parent / "openapi.json"
+
+
+def test_the_openapi_description_is_the_one_in_the_repository() -> None:
+    """After a deliberate change: python -m tests.surfaces.api.test_rest > tests/surfaces/api/openapi.json."""
+    assert openapi(DOMAIN) == json.loads(DESCRIPTION.read_text())
+
+
+def test_a_program_is_executed_once_for_one_idempotency_key(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            path, body = "/v1/programs/n/execute", {"inputs": {"q": "?"}, "timeout": 30}
+            first = await server.ask("POST", path, body=body, idempotency_key="one")
+            again = await server.ask("POST", path, body=body, idempotency_key="one")
+            other = await server.ask("POST", path, body={"inputs": {"q": "!"}}, idempotency_key="one")
+            assert (first.status, again.status, other.status) == (200, 200, 409)
+            assert first.json["status"] == "completed"
+            assert again.json["id"] == first.json["id"]
+            stored = await server.ask("GET", f"/v1/executions/{first.json['id']}")
+            assert stored.json["outputs"] == first.json["outputs"]
+            assert "workspace" not in stored.json
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "fields"),
+    [
+        ("/v1/programs/n/execute", {"inputs": {"k": 1}}, 422, ["q", "k"]),
+        ("/v1/programs/n/execute", {"inputs": {"q": "?"}, "timeout": -1}, 422, ["timeout"]),
+        ("/v1/programs/n/execute", {"inputs": {"q": "?"}, "surprise": 1}, 422, ["surprise"]),
+        ("/v1/programs/n/execute", {"inputs": 7}, 422, ["inputs"]),
+        ("/v1/programs/n/execute", b"{", 400, []),
+        ("/v1/programs/nope/execute", {"inputs": {}}, 404, []),
+        ("/v1/actions/create_program", {"name": "n", "signature": "q -> a"}, 409, []),
+        ("/v1/actions/create_program", {"name": "m", "signatur": "q -> a"}, 422, ["signatur"]),
+        ("/v1/actions/create_program", {"name": "m"}, 422, ["signature"]),
+        ("/v1/actions/create_program", {"name": 7, "signature": "q -> a"}, 422, ["name"]),
+        ("/v1/actions/create_program", [], 400, []),
+    ],
+)
+def test_a_refusal_is_typed_and_names_the_fields(
+    tmp_path: Path, path: str, body: Any, status: int, fields: list[str]
+) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            answer = await server.ask("POST", path, body=body)
+            error = answer.json["error"]
+            assert (answer.status, [field["path"] for field in error["fields"]]) == (status, fields), error
+            assert error["type"] in {"InvalidError", "NotFoundError", "ConflictError"}
+
+    finish(work())
+
+
+def test_lists_have_pages_and_filters(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            for n in range(5):
+                await server.give_program(f"p{n}")
+            first = (await server.ask("GET", "/v1/programs?first=3")).json
+            rest = (await server.ask("GET", f"/v1/programs?first=3&after={first['next']}")).json
+            assert [row["name"] for row in (*first["programs"], *rest["programs"])] == ["p4", "p3", "p2", "p1", "p0"]
+            assert rest["next"] is None
+            some = (await server.ask("GET", "/v1/programs?name=p2&status=ready")).json
+            assert [row["name"] for row in some["programs"]] == ["p2"]
+            for wrong in ("first=0", "first=201", "first=x", "after=x", "status=nope", "nam=p2", "signature_id=7"):
+                assert (await server.ask("GET", f"/v1/programs?{wrong}")).status == 422, wrong
+
+    finish(work())
+
+
+def test_metrics_count_requests_executions_and_rows_that_wait(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            for inputs in ({"q": "?"}, {"q": "?"}, {}):
+                await server.ask("POST", "/v1/programs/n/execute", body={"inputs": inputs})
+            text = (await server.ask("GET", "/metrics")).body.decode()
+            route = 'route="/v1/programs/{name}/execute"'
+            for line in (
+                f'dspex_requests_total{{{route},status="200"}} 2',
+                f'dspex_requests_total{{{route},status="422"}} 1',
+                f"dspex_request_seconds_count{{{route}}} 3",
+                'dspex_executions_total{status="completed"} 2',
+                'dspex_executions_total{status="failed"} 1',
+                'dspex_optimizations{status="queued"} 0',
+            ):
+                assert line in text.splitlines(), text
+
+    finish(work())
+
+
+def test_a_server_is_ready_until_its_schema_is_another_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            assert (await server.ask("GET", "/readyz")).json == {"status": "ready", "problems": []}
+            with contextlib.closing(sqlite3.connect(tmp_path / "state" / "dspex.sqlite3")) as database:
+                database.execute("UPDATE alembic_version SET version_num = '9999'")
+                database.commit()
+            found = await server.ask("GET", "/readyz")
+            assert (found.status, found.json["status"]) == (503, "not ready")
+            assert "9999" in found.json["problems"][0]
+            assert (await server.ask("GET", "/healthz")).status == 200
+
+    finish(work())
+
+
+if __name__ == "__main__":
+    print(json.dumps(openapi(DOMAIN), indent=1, ensure_ascii=False))  # noqa: T201

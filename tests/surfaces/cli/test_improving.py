@@ -1,0 +1,107 @@
+"""`dspex optimize` and `dspex eval` against a simulated model behind the OpenAI protocol."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.surfaces.cli import main
+from dspex.testing import SimulatedModel
+from tests.support.serving import served
+
+pytestmark = pytest.mark.bridge
+
+PROGRAM = """
+import dspex
+
+answer = dspex.Predict("question -> answer").with_variables(
+    dspex.Text("Answer.", options=("Answer.", "Be careful and exact.", "Answer as a poem."), name="self.instructions"),
+    dspex.Float(0, 1.5, name="self.temperature"),
+)
+"""
+
+
+def _name(folder: Path) -> str:
+    """A module name that no other test uses."""
+    return f"improving_{folder.name}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a program and rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{_name(tmp_path)}.py").write_text(PROGRAM)
+    rows = [f"question {n},answer {n},{'train' if n < 30 else 'test'}" for n in range(110)]
+    (tmp_path / "rows.csv").write_text("\n".join(["question,answer,split", *rows]) + "\n")
+    return tmp_path
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command line; return its exit code, and what it printed on both streams."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    printed = capsys.readouterr()
+    return int(stopped.value.code or 0), printed.out, printed.err
+
+
+def optimize(capsys: pytest.CaptureFixture[str], model: str, *more: str) -> Any:
+    """Run the search as a user would."""
+    pytest.importorskip("optuna")
+    return call(
+        capsys, "optimize", f"{_name(Path.cwd())}.py:answer", "rows.csv",
+        "--where", "split=train", "--test", "split=test",
+        "--optimizer", "joint", "--trials", "10", "--model", model, "--seed", "1", *more,
+    )  # fmt: skip
+
+
+def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        model, files = f"{server.url}#m", ["--journal", "search.jsonl", "--out", "better.json"]
+        code, out, err = optimize(capsys, model, *files, "--html", "page.html", "--csv", "trials.csv")
+        assert code == 0
+        assert "significantly better on 80 held-out rows" in out
+        assert "estimate: at most" in err
+        asked = server.calls["m"]
+        code, out, _ = optimize(capsys, model, *files, "--json")
+        assert (code, server.calls["m"]) == (0, asked)  # every answer came from the journal
+    found = json.loads(out)
+    assert found["verdict"]["better"]
+    assert found["verdict"]["low"] > 0
+    page = (folder / "page.html").read_text()
+    assert "<svg" in page
+    assert "significantly better" in page
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert len(rows) == len(found["trials"])
+    assert json.loads((folder / "better.json").read_text())["assignment"]
+
+
+def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del folder
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", "60")
+        assert (code, server.calls["m"] <= 60) == (0, True)
+    assert "stopped early: budget: the budget of 60 calls" in err
+    assert "best: trial" in out
+
+
+def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        arguments = [
+            "eval", f"{_name(folder)}.py:answer", "rows.csv", "--limit", "10", "--repeats", "3",
+            "--model", f"{server.url}#m", "--html", "page.html", "--csv", "rows-out.csv",
+        ]  # fmt: skip
+        assert call(capsys, *arguments, "--min", "0.0")[0] == 0
+        code, out, err = call(capsys, *arguments, "--min", "0.99", "--json")
+        assert code == 1
+        assert "below the minimum of 0.99" in err
+        assert json.loads(out)["repeats"] == 3
+        assert len((folder / "rows-out.csv").read_text().splitlines()) == 31
+        assert "<table>" in (folder / "page.html").read_text()
+        code, _, err = call(capsys, *arguments, "--csv", "nowhere/rows.csv")
+        assert code == 1
+        assert "'nowhere/rows.csv' cannot be written" in err

@@ -1,0 +1,84 @@
+"""Settings from flags, environment and file at once; lines of a log without secrets."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dspex.bootstrap import open_services
+from dspex.bootstrap.logs import set_up_logs
+from dspex.errors import ConfigurationError
+from dspex.operations.resources import CreateProgram, ExecuteProgram
+from dspex.settings import Secret, Settings, read_settings
+from tests.support.waiting import finish
+
+
+def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Path) -> None:
+    (tmp_path / "dspex.toml").write_text('threads = "many"\nmodle = "x"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({"DSPEX_KEEP_DAYS": "-1"}, folder=tmp_path, flags={"port": 70_000, "log_level": "loud"})
+    told = "\n".join(caught.value.context["problems"])
+    for name in ("threads in", "Did you mean 'model'", "DSPEX_KEEP_DAYS", "--port", "--log-level"):
+        assert name in told
+
+
+def test_a_flag_decides_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "dspex.toml").write_text('host = "a"\nport = 1\nmodel = "m"\n')
+    found = read_settings({"DSPEX_PORT": "2", "DSPEX_HOST": "b"}, folder=tmp_path, flags={"host": "c", "model": None})
+    assert (found.host, found.port, found.model) == ("c", 2, "m")
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """The loggers are afterwards as they were."""
+    root, own = logging.getLogger(), logging.getLogger("dspex")
+    before = (list(root.handlers), own.level)
+    yield
+    root.handlers = before[0]
+    own.setLevel(before[1])
+
+
+def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs(Settings(keys={"OPENAI_API_KEY": Secret("sk-123")}, log_format="json", log_level="info"))
+    log = logging.getLogger("dspex.api")
+    log.info("refused %s", "Bearer sk-123", extra={"actor": "ada"})
+    try:
+        int("sk-123")
+    except ValueError:
+        log.exception("fault")
+    written = capsys.readouterr().err
+    first, second = [json.loads(line) for line in written.splitlines()]
+    assert "sk-123" not in written
+    assert (first["message"], first["actor"], first["level"]) == ("refused Bearer (secret)", "ada", "info")
+    assert "ValueError" in second["traceback"]
+
+
+def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logs(Settings(log_format="json", log_level="info"))
+
+    async def work() -> str:
+        async with open_services(settings) as services:
+            operations = services.operations
+            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            return str((await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "private"}))).id)
+
+    execution = finish(work())
+    written = capsys.readouterr().err
+    [line] = [json.loads(text) for text in written.splitlines()]
+    assert (line["execution_id"], line["program"], line["actor"], line["status"]) == (
+        execution,
+        "qa",
+        "local",
+        "completed",
+    )
+    assert "private" not in written
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose state lies in a fresh folder."""
+    return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
