@@ -400,7 +400,7 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
             await bridge.execute_program(crashing, {"question": "?"}, context)
         assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
         serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
-        assert serving == spare
+        assert serving == spare  # a process that was there before the crash: it has imported dspy already
 
     with_bridge(interpreter, test, paths=(folder,), pool=pool)
 
