@@ -30,24 +30,13 @@ _COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
 @model_option
 @adapter_option
 @state_option
-def worker_command(
-    *,
-    job_concurrency: int | None,
-    until_idle: bool,
-    attached: bool,
-    isolation: str | None,
-    model: str | None,
-    adapter: str | None,
-    state_dir: Path | None,
-) -> int:
+def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  # noqa: ANN401  # each is a setting
     """Run jobs of the database until interrupted: evaluations and optimizations, from this folder's code.
 
     Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. What a worker has when it is asked to
     stop (SIGTERM, Ctrl+C), it hands back; what it has when it dies, the others take.
     """
-    settings = settings_of(
-        job_concurrency=job_concurrency, isolation=isolation, model=model, adapter=adapter, state_dir=state_dir
-    )
+    settings = settings_of(**flags)
 
     async def work() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
