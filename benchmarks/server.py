@@ -210,7 +210,7 @@ def main() -> None:
     if not (SHARED / "bare_app.py").exists():
         print(f"skipped: no yardsticks at {SHARED} (set DSPEX_SHARED)")
         return
-    given.rounds, given.calls = (3, 600) if given.quick else (7, 4000)
+    given.rounds, given.calls = (2, 400) if given.quick else (7, 4000)
     results: dict[str, Any] = {"python": platform.python_version(), "cores": len(CORES), "databases": {}}
     with tempfile.TemporaryDirectory() as folder:
         for database in given.database or ["sqlite", "postgres"]:

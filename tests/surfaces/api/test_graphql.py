@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -128,6 +129,49 @@ def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) ->
             for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
                 [error] = (await ask(query, **wrong)).errors
                 assert error.extensions["type"] == "InvalidError"
+
+    finish(work())
+
+
+def test_any_row_is_a_node_and_lists_go_either_way(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            for n in range(3):
+                made = await operations.create_program(CreateProgram(name=f"p{n}", signature="q -> a", backend="mock"))
+            node = """query($id: ID!) {
+              node(id: $id) { __typename id ... on Program { name } ... on Signature { version } }
+            }"""
+            found = (await ask(node, id=str(made.id))).data["node"]
+            assert found == {"__typename": "Program", "id": str(made.id), "name": "p2"}
+            signature = (await ask(node, id=str(made.signature_id))).data["node"]
+            assert signature["__typename"] == "Signature"
+            assert (await ask(node, id=str(UUID(int=7)))).data["node"] is None
+            [error] = (await ask(node, id="p2")).errors
+            assert error.extensions["type"] == "InvalidError"
+            order = """query($after: String) {
+              programs(first: 2, after: $after, order: OLDEST_FIRST) { pageInfo { endCursor } nodes { name } }
+            }"""
+            first = (await ask(order)).data["programs"]
+            rest = (await ask(order, after=first["pageInfo"]["endCursor"])).data["programs"]
+            assert [row["name"] for row in (*first["nodes"], *rest["nodes"])] == ["p0", "p1", "p2"]
+
+    finish(work())
+
+
+def test_what_is_asked_through_fragments_and_aliases_is_read(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            await operations.create_program(CreateProgram(name="n", signature="q -> a", backend="mock"))
+            await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
+            query = """{
+              executions { edges { node { ...Seen } } nodes { mine: trace ... on Execution { of: program { name } } } }
+            }
+            fragment Seen on Execution { outputs ...Deeper } fragment Deeper on Execution { usage program { ...Name } }
+            fragment Name on Program { name }"""
+            found = (await ask(query)).data["executions"]
+            [node], [edge] = found["nodes"], found["edges"]
+            assert node["of"] == edge["node"]["program"] == {"name": "n"}
+            assert None not in (node["mine"], edge["node"]["outputs"], edge["node"]["usage"])
 
     finish(work())
 

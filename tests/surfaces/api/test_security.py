@@ -257,3 +257,21 @@ def test_last_use_is_written_by_the_way_and_not_by_requests(tmp_path: Path) -> N
             assert row.workspace == DEFAULT_WORKSPACE
 
     finish(work())
+
+
+def test_only_admins_choose_a_model_by_url_or_path_and_nobody_names_code(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            await server.give_key("writer", "write")
+            await server.give_key("boss", "admin")
+            path = "/v1/actions/create_program"
+            for model in ("http://inside.example/v1#m", "/etc/passwd.gguf"):
+                body = {"name": "n", "signature": "q -> a", "configuration": {"model": model}}
+                refused = await server.ask("POST", path, key="writer", body=body)
+                assert (refused.status, "configuration.model" in refused.json["error"]["message"]) == (403, True)
+            assert (await server.ask("POST", path, key="boss", body=body)).status == 200
+            for given in ({"module": "os:system"}, {"module": "python"}, {"configuration": {"target": "os:system"}}):
+                answer = await server.ask("POST", path, key="boss", body={"name": "m", "signature": "q -> a", **given})
+                assert answer.status == 422
+
+    finish(work())

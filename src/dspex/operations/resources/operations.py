@@ -21,6 +21,7 @@ from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, Exe
 from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
+from dspex.operations.resources.reach import check_reach
 from dspex.operations.resources.recording import Asked
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
@@ -85,10 +86,11 @@ class Operations:
         """Carry out an action if this actor may; what it writes is audited under its name.
 
         Raises:
-            ForbiddenError: the actor lacks the action's scope.
+            ForbiddenError: the actor lacks the action's scope, or may not choose where it reaches (see `check_reach`).
             ActionError: what the action itself refuses.
         """
         self.actor.require(action.scope, action.name)
+        check_reach(self.actor, given)
         return await action.run(Operations(self.floor, actor=self.actor, action=action.name), given)
 
     async def create_program(self, given: CreateProgram) -> ProgramRecord:

@@ -13,7 +13,7 @@ from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.rows import look_ahead, not_asked, read_rows
 from dspex.surfaces.api.graphql.subscribing import subscriptions
-from dspex.surfaces.api.graphql.types import Node, PageInfo, Types, input_of, uuid_of, values_of
+from dspex.surfaces.api.graphql.types import Node, Order, PageInfo, Types, input_of, uuid_of, values_of
 
 Info = strawberry.Info[Request, None]
 MAX_PAGE = 200
@@ -90,7 +90,14 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
 
 
 def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
-    async def page(info: Any, *, first: int = 50, after: str | None = None, filter: Any = None) -> Any:  # noqa: ANN401
+    async def page(
+        info: Any,  # noqa: ANN401
+        *,
+        first: int = 50,
+        after: str | None = None,
+        filter: Any = None,  # noqa: ANN401
+        order: Order = Order.NEWEST_FIRST,
+    ) -> Any:  # noqa: ANN401
         with as_graphql():
             if not 1 <= first <= MAX_PAGE:
                 raise InvalidError(f"first: a page has 1 to {MAX_PAGE} elements, not {first}")
@@ -98,7 +105,13 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             cursor = uuid_of(after, "after") if after is not None else None
             operations = info.context.operations
             raw = raw_info(info)
-            wanted = Query(where=where, after=cursor, limit=first + 1, without=not_asked(raw, resource))
+            wanted = Query(
+                where=where,
+                after=cursor,
+                limit=first + 1,
+                oldest_first=order is Order.OLDEST_FIRST,
+                without=not_asked(raw, resource),
+            )
             rows = await operations.list(resource, wanted)
             shown = rows[:first]
             await look_ahead(raw, resource, shown, domain=made.domain)
@@ -109,10 +122,11 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
         "first": int,
         "after": str | None,
         "filter": made.filters[resource.name] | None,
+        "order": Order,
         "return": made.connections[resource.name],
     }
     return strawberry.field(
-        resolver=page, description=f"{resource.plural.replace('_', ' ').capitalize()}, newest first."
+        resolver=page, description=f"{resource.plural.replace('_', ' ').capitalize()}, a page of them."
     )
 
 

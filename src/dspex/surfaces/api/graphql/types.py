@@ -38,6 +38,14 @@ class Node:
     id: strawberry.ID
 
 
+@strawberry.enum(description="The order of rows: that of the time when they were made, either way.")
+class Order(enum.Enum):
+    """How a connection is sorted."""
+
+    NEWEST_FIRST = "newest_first"
+    OLDEST_FIRST = "oldest_first"
+
+
 @strawberry.type(description="Where a page of a connection ends.")
 class PageInfo:
     """Relay's PageInfo."""
@@ -142,7 +150,7 @@ def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
     counted = strawberry.field(resolver=total_count, description="How many there are in all; counted when asked for.")
     made: Any = type(f"{pascal(resource.name)}Connection", (), {"__annotations__": hints, "total_count": counted})
     made.edge = edge
-    return strawberry.type(made, description="A page, newest first.")
+    return strawberry.type(made, description="A page.")
 
 
 def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
