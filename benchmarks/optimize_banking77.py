@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
+import msgspec
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
 INTENTS = (
@@ -28,6 +30,12 @@ INTENTS = (
 )
 TASK = "Say which intent a customer of a bank has."
 CALLS, SCORED, FEW = 300, 20, 6
+SCHEMA = {
+    "type": "object",
+    "properties": {"intent": {"type": "string", "enum": list(INTENTS)}},
+    "required": ["intent"],
+    "additionalProperties": False,
+}
 OURS, THEIRS = ("joint", "mipro", "bootstrap"), ("mipro", "bootstrap")
 
 
@@ -136,8 +144,27 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
     return dict(outcome.best.candidate.assignment), outcome.made
 
 
+class Constrained:
+    """The model for dspy: what is asked for an intent is decoded under the same schema as for dspex.
+
+    dspy asks a model that it does not know for JSON without a schema.
+    """
+
+    def __init__(self, model) -> None:
+        self.model, self.name, self.capabilities = model, model.name, model.capabilities
+
+    async def complete(self, request):
+        system = request.messages[0].content
+        if request.response_schema is None and '"intent": "{intent}' in system:
+            request = msgspec.structs.replace(request, response_schema=SCHEMA)
+        return await self.model.complete(request)
+
+    async def aclose(self) -> None:
+        pass
+
+
 async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[str, object], int]:
-    server.models = {given["model"]: model}
+    server.models = {given["model"]: Constrained(model)}
     child.stdin.write(json.dumps({**given, "url": server.url}).encode() + b"\n")
     answer = await child.stdout.readline()
     if not answer:

@@ -106,6 +106,23 @@ def test_a_long_read_gives_the_loop_back(tmp_path: Path) -> None:
     finish(work())
 
 
+def test_the_log_begins_anew_under_writes_that_never_stop(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "db") as store:
+            store._database.driver._log_pages = 1000
+            numbers = iter(range(8_000))
+
+            async def write() -> None:
+                for number in numbers:
+                    await store.write(Insert(signature(version=number, instructions="x" * 3000)))
+
+            await asyncio.gather(*(write() for _ in range(16)))
+            assert await store.count(SIGNATURE, {}) == 8_000
+            assert (tmp_path / "db-wal").stat().st_size < 24 << 20
+
+    finish(work())
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only files")
 def test_a_read_only_file_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
     async def work() -> None:

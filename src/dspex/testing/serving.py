@@ -46,7 +46,14 @@ class ModelServer:
             return web.json_response({"error": {"message": f"there is no model {name!r}"}}, status=404)
         self.calls[name] = self.calls.get(name, 0) + 1
         said = tuple(Message(item["role"], item["content"]) for item in asked["messages"])
-        request = Request(messages=said, temperature=asked.get("temperature"), seed=asked.get("seed"))
+        layout = asked.get("response_format") or {}
+        request = Request(
+            messages=said,
+            temperature=asked.get("temperature"),
+            max_tokens=asked.get("max_tokens"),
+            seed=asked.get("seed"),
+            response_schema=layout.get("json_schema", {}).get("schema"),
+        )
         answer = await self.models[name].complete(request)
         usage = answer.usage
         return web.json_response(

@@ -225,3 +225,28 @@ def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
             assert (row.status, row.turn) == ("queued", 1)
 
     finish(work())
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_its_jobs_to_others(opened: Opened) -> None:
+    """Also before anybody has taken them: it writes nothing at all."""
+
+    async def work() -> None:
+        going = asyncio.Event()
+
+        async def handler(_run: JobRun) -> Done:
+            going.set()
+            await asyncio.Event().wait()
+            return Done()
+
+        async with opened() as store:
+            job = await a_job(store)
+            runner = a_runner(store, {"evaluation": handler})
+            task = asyncio.create_task(runner.run("evaluation", job.id, 0))
+            await going.wait()
+            runner.abandon()
+            assert await task == "stopped"
+            row = await store.get(EVALUATION, id=job.id)
+            assert row is not None
+            assert (row.status, row.turn) == ("running", 0)
+
+    finish(work())

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
 from dspex.operations.resources import DOMAIN, Operations, Query
 from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef
+from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
 from tests.operations.jobs.rows import a_dataset, a_program
@@ -168,7 +170,8 @@ def test_a_paused_job_goes_on_and_a_cancelled_one_does_not(tmp_path: Path, step:
             store = at.services.operations.floor.store
             await a_program(store, backend="native")
             await a_dataset(store, ROWS)
-            given = CreateOptimization(program="qa", dataset="questions", configuration={"options": {"k": 2}})
+            settings = {"concurrency": 1, "options": {"k": 2}}  # so that no answer is on its way when it is stopped
+            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
             job = await at.act("create_optimization", given)
             await reached.wait()
             stopped = await at.act(f"{step}_optimization", JobRef(id=job.id))
@@ -283,3 +286,50 @@ def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
             assert await store.count(DOMAIN["optimization_job"], {}) == 0
 
     finish(work())
+
+
+@pytest.mark.full
+@pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("BootstrapFewShot", {"options": {"max_bootstrapped_demos": 2, "max_labeled_demos": 2}}),
+        (
+            "MIPROv2",
+            {
+                "options": {"auto": None, "num_candidates": 2},
+                "compile": {"num_trials": 2, "minibatch": False},
+            },
+        ),
+    ],
+)
+def test_an_optimizer_of_dspy_is_a_job_that_asks_nothing_twice(
+    tmp_path: Path, optimizer: str, settings: dict[str, Any]
+) -> None:
+    async def work() -> None:
+        model, count = SimulatedModel(), iter(range(10_000))
+
+        def fail_once() -> None:
+            if next(count) == 4:
+                raise ModelUnavailableError("away")
+
+        async with here(tmp_path, Wrapped(model, fail_once)) as at:
+            store = at.services.operations.floor.store
+            before = await a_program(store, backend="dspy")
+            await a_dataset(store, ROWS)
+            given = CreateOptimization(
+                program="qa", dataset="questions", optimizer=optimizer, configuration={**settings, "insist": True}
+            )
+            row = await at.ended("create_optimization", given)
+            assert row.status == "completed", row.error
+            assert row.attempts == 2
+            assert "scored" in row.progress
+            made = await store.get(DOMAIN["program_version"], id=row.result_version_id)
+            assert made is not None
+            assert (made.made_by, made.parent_id) == (f"job {row.id}", before.current_version_id)
+            journal = await SQLJournal(at.services.data, row.id).entries()
+            answers = [entry["key"] for entry in journal if entry["kind"] == "answer"]
+            assert len(answers) == len(set(answers))
+            assert model.calls - len(answers) <= 8  # what was under way when the model went away
+
+    finish(work(), within=120)

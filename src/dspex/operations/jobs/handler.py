@@ -38,6 +38,7 @@ class JobRun:
         self.cancellation = Cancellation()
         self.failure: DspexError | None = None
         self.got_on = False
+        self.is_stopped = False
         self.progress: dict[str, Any] = dict(job.progress)
         self.messages: list[str] = []
         self.task: asyncio.Task[Done] | None = None
@@ -56,6 +57,7 @@ class JobRun:
 
     def stop(self) -> None:
         """End what is under way: calls first, then the handler itself."""
+        self.is_stopped = True
         self.cancellation.cancel()
         if self.task is not None:
             self.task.cancel()

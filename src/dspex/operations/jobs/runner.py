@@ -150,8 +150,7 @@ class Runner:
         if run.failure is not None:
             return await self._failed(resource, run, run.failure)
         if task.cancelled():
-            gone = await self._store_says(resource, run)
-            return gone or await self._failed(resource, run, ExecutionError("the job's own code cancelled it"))
+            return await self._cancelled(resource, run)
         error = task.exception()
         if isinstance(error, DspexError):
             return await self._failed(resource, run, error)
@@ -159,6 +158,14 @@ class Runner:
             _log.error("job %s failed by a fault", run.job.id, exc_info=error)
             return await self._failed(resource, run, ExecutionError(f"{type(error).__name__}: {error}"))
         return await self._completed(resource, run, task.result())
+
+    async def _cancelled(self, resource: Resource[Any], run: JobRun) -> str:
+        if not run.is_stopped:
+            return await self._failed(resource, run, ExecutionError("the job's own code cancelled it"))
+        # whoever leaves has handed its jobs back, or was taken for dead: then others take them
+        if self._is_leaving or await self._store_says(resource, run) is not None:
+            return "stopped"
+        return await self._write(*self._requeued(resource, run.job, "stopped", progress=run)) or "retried"
 
     async def _store_says(self, resource: Resource[Any], run: JobRun) -> str | None:
         """Return what others have made of the job, None where it is still this run's."""

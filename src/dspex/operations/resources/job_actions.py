@@ -26,6 +26,7 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "holdout": (int, float),
     "insist": bool,
     "options": dict,
+    "compile": dict,
 }
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {"usd": (int, float), "tokens": int, "calls": int}

@@ -20,7 +20,8 @@ T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
 _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs longer begins anew in a thread
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
-_CHANGES = 300  # rows, after which the log is written back into the file
+_CHANGES = 1500  # rows, after which the log is written back into the file
+_LOG_PAGES = 16_000  # of the log (64 MB), after which writes pause until it is written back whole and begins anew
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
@@ -46,6 +47,8 @@ class SQLiteDriver:
         self._deadline = 0.0
         self._back: asyncio.Task[None] | None = None
         self._written_back = 0
+        self._log_pages = _LOG_PAGES
+        self._writing = asyncio.Lock()
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
@@ -101,14 +104,15 @@ class SQLiteDriver:
             self._deadline = 0.0
 
     async def _transaction(self, connection: sqlite3.Connection, work: Callable[[], T]) -> T:
-        await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
-        try:
-            made = work()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # SQLite has undone it already where the disk is full
-                connection.execute("ROLLBACK")
-            raise
+        async with self._writing:
+            await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
+            try:
+                made = work()
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite has undone it already where the disk is full
+                    connection.execute("ROLLBACK")
+                raise
         self._keep_log_short(connection)
         return made
 
@@ -164,17 +168,21 @@ class SQLiteDriver:
 
     async def _write_back(self) -> None:
         try:
-            await asyncio.to_thread(self._checkpoint)
+            if await asyncio.to_thread(self._checkpoint) > self._log_pages:
+                async with self._writing:  # while others write, the end of the log is never reached
+                    await asyncio.to_thread(self._checkpoint)
         finally:
             self._back = None
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self) -> int:
+        """Write the log back as far as nobody reads from it, and return how many pages it has."""
         try:
             with closing(self._connect()) as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                _busy, pages, _done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return int(pages)
         except sqlite3.Error:
             # The log stays long, nothing is lost. Whatever is wrong with the disk, the next write meets and tells.
-            return
+            return 0
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

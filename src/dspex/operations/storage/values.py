@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -60,15 +61,27 @@ def _moment_text(value: datetime) -> str:
     return _moment(value).isoformat(" ", "microseconds")[:26]
 
 
+@lru_cache(maxsize=4096)  # rows of one page share many of their times and references
 def _moment_of_text(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text + "+00:00")
+
+
+@lru_cache(maxsize=4096)
+def _uuid_of_text(text: str) -> UUID:
+    return UUID(int=int(text, 16))
+
+
+@lru_cache(maxsize=4096)
+def _uuid_of_driver(value: UUID) -> UUID:
+    """Return a UUID of the standard library: asyncpg has a class of its own."""
+    return UUID(int=value.int)
 
 
 SQLITE = Codec(
     encode={"uuid": lambda value: value.hex, "time": _moment_text, "json": json_text},
-    decode={"uuid": UUID, "time": _moment_of_text, "json": json_value, "flag": bool},
+    decode={"uuid": _uuid_of_text, "time": _moment_of_text, "json": json_value, "flag": bool},
 )
 POSTGRES = Codec(
     encode={"time": _moment, "json": json_text},
-    decode={"uuid": lambda value: UUID(int=value.int), "json": json_value},
+    decode={"uuid": _uuid_of_driver, "json": json_value},
 )

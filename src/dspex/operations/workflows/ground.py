@@ -1,5 +1,6 @@
 """What all handlers stand on: the stored rows of a job, and a context whose calls are written down."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,7 +116,7 @@ class Noting:
             await self._journal.append(entry)
         except DspexError as error:
             self._run.give_up(error)
-            raise
+            raise asyncio.CancelledError from error  # nobody may be left to hear of an error
         self._run.got_on = True
 
 

@@ -44,6 +44,7 @@ _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
 _OF_DSPY = {"LabeledFewShot", "BootstrapFewShot", "MIPROv2"}
 _ENOUGH = 10  # rows from which on some are held out
 _HOLDOUT = 0.3
+_TOLD = 20  # progress is told so often in one pass over the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ class OptimizationHandler:
             metric=lambda example, found: score_of(metric, Example(example), Prediction(found)),
             trainset=[example.to_dict() for example in train],
             options=settings.get("options") or {},
+            compile=settings.get("compile") or {},
         )
         handle = await backend.create_program(material.choice.program)
         better = await backend.optimize_program(
@@ -271,5 +273,5 @@ def _tell_dspy(run: JobRun, event: str, told: Any) -> None:  # noqa: ANN401  # w
         scored = told.get("scored")
         if scored is None:
             run.report(f"{told.get('optimizer', 'dspy')} began on {told.get('examples')} rows")
-        elif scored % 10 == 0:
+        elif scored % max(1, told["examples"] // _TOLD) == 0:
             run.report(f"{scored} predictions scored, mean {told['mean']:.3f}", scored=scored, mean=told["mean"])
