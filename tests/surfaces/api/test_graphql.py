@@ -65,6 +65,9 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
             assert found["program"] == {"name": "n", "executionCount": 1}
             by_id = await ask(EXECUTE, input={"programId": made.data["createProgram"]["id"], "inputs": {"q": "?"}})
             assert by_id.data["executeProgram"]["program"]["executionCount"] == 2
+            asked = '{ programMetrics(input: {name: "n"}) { total completed successRate program { name } } }'
+            figures = {"total": 2, "completed": 2, "successRate": 1.0, "program": {"name": "n"}}
+            assert (await ask(asked)).data == {"programMetrics": figures}
             stored = await ask("query($id: ID!) { execution(id: $id) { outputs trace } }", id=found["id"])
             assert stored.data["execution"]["outputs"] == found["outputs"]
 

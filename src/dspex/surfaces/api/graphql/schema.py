@@ -28,7 +28,10 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
             continue
         queries[resource.name] = _one(resource, made)
         queries[resource.plural] = _many(resource, made)
-    mutations = {action.name: _mutation(action, made) for action in domain.actions}
+    # What needs no more than reading changes nothing: a query, which others may run beside it.
+    acts = {action.name: _action(action, made) for action in domain.actions}
+    queries |= {action.name: acts[action.name] for action in domain.actions if action.scope == "read"}
+    mutations = {action.name: acts[action.name] for action in domain.actions if action.scope != "read"}
     schema = strawberry.Schema(
         query=strawberry.type(type("Query", (), queries)),
         mutation=strawberry.type(type("Mutation", (), mutations)),
@@ -141,7 +144,7 @@ def _page(connection: Any, rows: Sequence[Any], *, has_more: bool, where: dict[s
     return connection(edges=edges, nodes=rows, page_info=info, where=where)
 
 
-def _mutation(action: Action, made: Types) -> Any:  # noqa: ANN401
+def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
     async def act(info: Any, input: Any) -> Any:  # noqa: ANN401
         with as_graphql():
             given = values_of(action.input, input)
@@ -152,7 +155,7 @@ def _mutation(action: Action, made: Types) -> Any:  # noqa: ANN401
         "input": input_of(action.input),
         "return": made.objects[action.resource.name] if action.result is None else _result(made, action.result),
     }
-    return strawberry.mutation(resolver=act, description=action.description)
+    return strawberry.field(resolver=act, description=action.description)
 
 
 _result = cache(Types.result_of)
