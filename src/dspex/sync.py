@@ -17,6 +17,19 @@ from dspex.errors import ConfigurationError
 T = TypeVar("T")
 
 
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` to its end, also when the caller is cancelled: the cancellation is raised after it.
+
+    A driver of a database loses its connection when it is cancelled in the middle of a query.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 class _KeptLoop:
     """A loop that outlives single calls, so that pooled connections do too. Owned by one thread."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -39,6 +40,19 @@ class Answers:
         self._gate = asyncio.Semaphore(concurrency)
         self._known: dict[str, Mapping[str, Any]] = {}
         self._open: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
+        self._asking: set[str] = set()
+
+    async def __aenter__(self) -> "Answers":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the calls that nobody waits for any more; an answer that has come is written down first."""
+        for key, task in self._open.items():
+            if key in self._asking:
+                task.cancel()
+        await asyncio.gather(*self._open.values(), return_exceptions=True)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         """Take over an answer of an earlier life; what it cost counts against the budget."""
@@ -65,6 +79,7 @@ class Answers:
         if entry is None:
             task = self._open.get(key)
             if task is None:
+                self._asking.add(key)
                 task = self._open[key] = asyncio.create_task(self._ask(model, request, key=key))
                 task.add_done_callback(lambda done: self._open.pop(key, None))
             entry = await asyncio.shield(task)
@@ -72,30 +87,37 @@ class Answers:
 
     async def _ask(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
         async with self._gate:
-            await self.control.ready()
-            if self.control.is_cancelled or self.halted is not None:
-                raise HaltError("the search has ended")
-            self.made += 1
-            entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
             try:
-                response = await ask_within(self.budget, model, request)
-                entry |= {
-                    "text": response.text,
-                    "usage": msgspec.to_builtins(response.usage),
-                    "finish": response.finish_reason,
-                }
-                if response.tool_calls:
-                    entry["tools"] = msgspec.to_builtins(response.tool_calls)
-                self._book(response.usage)
-            except BudgetError as error:
-                self.made -= 1
-                self.halted = error
-                raise HaltError(error.message) from error
-            except ModelError as error:
-                entry["error"] = {"class": type(error).__name__, "message": error.message}
+                entry = await self._reply(model, request, key=key)
+            finally:
+                self._asking.discard(key)
             self._known[key] = entry
             await self._journal.append(entry)
             return entry
+
+    async def _reply(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
+        await self.control.ready()
+        if self.control.is_cancelled or self.halted is not None:
+            raise HaltError("the search has ended")
+        self.made += 1
+        entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
+        try:
+            response = await ask_within(self.budget, model, request)
+        except BudgetError as error:
+            self.made -= 1
+            self.halted = error
+            raise HaltError(error.message) from error
+        except ModelError as error:
+            return entry | {"error": {"class": type(error).__name__, "message": error.message}}
+        self._book(response.usage)
+        entry |= {
+            "text": response.text,
+            "usage": msgspec.to_builtins(response.usage),
+            "finish": response.finish_reason,
+        }
+        if response.tool_calls:
+            entry["tools"] = msgspec.to_builtins(response.tool_calls)
+        return entry
 
 
 def _response(entry: Mapping[str, Any]) -> Response:

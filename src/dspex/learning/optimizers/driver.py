@@ -50,7 +50,8 @@ async def optimize(
         BudgetError: the budget does not suffice for one candidate.
     """
     driver = _Driver(program, train, metric, given=context or current(), search=search or Search())
-    return await driver.run(program, optimizer)
+    async with driver.answers:
+        return await driver.run(program, optimizer)
 
 
 def as_task_program(given: Module | Program) -> Program:

@@ -9,6 +9,7 @@ from dspex.clock import Clock
 from dspex.operations.resources.ports import Change, Insert, Query, Store
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import EVENT, EventRecord
+from dspex.sync import unbroken
 
 E = TypeVar("E")
 POLL = 0.2
@@ -153,12 +154,7 @@ class StoredFeed:
 
     async def _page(self, where: dict[str, Any], after: UUID) -> Sequence[EventRecord]:
         wanted = Query(where=where, after=after, limit=PAGE, oldest_first=True)
-        reading = asyncio.ensure_future(self._store.select(EVENT, wanted))
-        try:
-            return await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            await asyncio.wait({reading})  # a driver loses its connection when it is cancelled in a query
-            raise
+        return await unbroken(self._store.select(EVENT, wanted))
 
     def _behind(self, newest: UUID) -> UUID:
         """Return the id a window before `newest`, or before now where `newest` comes from a clock ahead of ours."""

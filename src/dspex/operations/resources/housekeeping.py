@@ -14,6 +14,7 @@ from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.owners import id_of, is_alive
 from dspex.operations.resources.ports import Insert, Query, Store, Update
 from dspex.operations.resources.process import PROCESS, ProcessRecord
+from dspex.sync import unbroken
 from dspex.telemetry import Event, Observer
 
 WATCH, BEAT, SWEEP = 0.4, 2.0, 5.0
@@ -69,12 +70,7 @@ class Housekeeper:
     async def _keep(self) -> None:
         """Tick until cancelled, and never in the middle of a chore: a driver loses its connection in a query."""
         while True:
-            ticking = asyncio.ensure_future(self.tick())
-            try:
-                await asyncio.shield(ticking)
-            except asyncio.CancelledError:
-                await asyncio.wait({ticking})
-                raise
+            await unbroken(self.tick())
             await self._clock.sleep(WATCH)
 
     async def tick(self) -> None:

@@ -12,6 +12,7 @@ from dspex.errors import ConflictError, StorageError
 from dspex.learning.optimizers.journal import Entry
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import METADATA, TABLES
+from dspex.sync import unbroken
 
 ENTRIES = sa.Table(
     "journal_entries",
@@ -40,6 +41,9 @@ class SQLJournal:
 
     async def entries(self) -> Sequence[Entry]:
         """Return all entries, oldest first."""
+        return await unbroken(self._entries())
+
+    async def _entries(self) -> Sequence[Entry]:
         wanted = sa.select(ENTRIES.c.entry).where(ENTRIES.c.job_id == self._job_id).order_by(ENTRIES.c.number)
         async with self._database.reading() as connection:
             rows = (await connection.execute(wanted)).scalars().all()
@@ -52,7 +56,9 @@ class SQLJournal:
             ConflictError: the job is at another turn.
             StorageError: it cannot be written, or somebody else writes to the journal too; read it again.
         """
-        text = msgspec.json.encode(entry).decode()
+        await unbroken(self._append(msgspec.json.encode(entry).decode()))
+
+    async def _append(self, text: str) -> None:
         async with self._lock:
             if self._next is None:
                 self._next = await self._count()

@@ -57,7 +57,7 @@ class EvaluationHandler:
         if left:
             keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
             module = BackendModule(material.choice.program, material.choice.backend)
-            async with keeper:
+            async with keeper, answers:
                 await evaluate(
                     module,
                     data.pick(left),

@@ -112,9 +112,20 @@ class OptimizationHandler:
     async def _with_dspy(
         self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
     ) -> _Found:
+        async with await self._answers(job, material) as answers:
+            return await self._found_by_dspy(run, job, material, data=data, answers=answers)
+
+    async def _found_by_dspy(
+        self,
+        run: JobRun,
+        job: OptimizationJobRecord,
+        material: Material,
+        *,
+        data: tuple[Dataset, Dataset | None],
+        answers: Answers,
+    ) -> _Found:
         train, test = data
         settings = job.configuration
-        answers = await self._answers(job, material)
         context = self._ground.answered(run, answers)
         backend = await _optimizing(material)
         name, metric = next(iter(material.metrics.items()))

@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 
 from dspex.bootstrap import Services, run_worker
+from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import DOMAIN, Query
 from dspex.operations.resources.job_inputs import JobRef
@@ -37,6 +38,7 @@ def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  #
     stop (SIGTERM, Ctrl+C), it hands back; what it has when it dies, the others take.
     """
     settings = settings_of(**flags)
+    set_up_logs(settings)
 
     async def work() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
