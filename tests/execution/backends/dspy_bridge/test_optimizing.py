@@ -220,3 +220,19 @@ def test_a_program_of_thought_runs_or_says_what_its_sandbox_needs(newest):
         assert len(model.requests) == 2
 
     within(test, interpreter=newest)
+
+
+def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
+    async def test(bridge):
+        value = Signature("question -> answer: int")
+        config = {"max_iters": 2, "interpreter": "local"}
+        root = Node(id="self", kind="program_of_thought", signature=value, backend="dspy", config=config)
+        handle = await bridge.create_program(Program(name="p", signature=value, root=root))
+        code = "```python\nSUBMIT({'answer': 6 * 7})\n```"
+        model = answering({"generated_code": code, "answer": 42, "reasoning": "r"})
+        found = await bridge.execute_program(handle, {"question": "6 * 7?"}, RunContext(model=model))
+        assert found.answer == 42
+        assert len(model.requests) == 2
+        assert "42" in model.requests[-1].messages[-1].content  # what the code gave is what the answer is taken from
+
+    within(test, interpreter=newest)

@@ -105,7 +105,9 @@ def _settings(node: Node) -> dict[str, Any]:
     if node.config.get("steps"):
         raise DefinitionError(f"dspy's ChainOfThought reasons in one text, not in steps: {_MEND}")
     if node.kind == "program_of_thought":
-        return {name: node.config[name] for name in ("max_iters",) if name in node.config}
+        if node.config.get("interpreter", "sandbox") not in {"sandbox", "local"}:
+            raise DefinitionError(f"interpreter is 'sandbox' or 'local', not {node.config['interpreter']!r}")
+        return {name: node.config[name] for name in ("max_iters", "interpreter") if name in node.config}
     return {name: value for name in _LM_SETTINGS if (value := setting(node, name)) is not None}
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "adapter",
     "dspy",
     "language_model",
+    "local_interpreter",
     "satisfies",
     "setting",
     "turn_off_caches",
@@ -42,6 +43,7 @@ __all__ = [
 
 VERSION: str = dspy.__version__
 HAS_ENGINES = hasattr(dspy, "lm15")
+local_interpreter: Any = getattr(dspy, "LocalInterpreter", None)  # since 3.4
 _rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
 
 

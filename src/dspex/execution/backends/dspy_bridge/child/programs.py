@@ -73,6 +73,17 @@ def _over_signature(cls: Any, **fixed: Any) -> Any:  # noqa: ANN401
     return make
 
 
+def _program_of_thought(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+    settings = dict(definition.get("settings", {}))
+    if settings.pop("interpreter", "sandbox") == "local":
+        if compat.local_interpreter is None:
+            raise DefinitionError(
+                f"dspy {compat.VERSION} has no local interpreter; leave 'interpreter' out, or use 3.4"
+            )
+        settings["interpreter_factory"] = compat.local_interpreter
+    return dspy.ProgramOfThought(to_dspy(definition["signature"]), **settings)
+
+
 def _react(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
     tools = [
         dspy.Tool(_remote_tool(tool["name"]), name=tool["name"], desc=tool["desc"], args=tool["args"])
@@ -138,7 +149,7 @@ def _class(found: Any) -> Any:  # noqa: ANN401
 _KINDS: "dict[str, Any]" = {
     "predict": _over_signature(dspy.Predict),
     "chain_of_thought": _over_signature(dspy.ChainOfThought),
-    "program_of_thought": _over_signature(dspy.ProgramOfThought),
+    "program_of_thought": _program_of_thought,
     "react": _react,
     "dspy": _user_module,
 }
