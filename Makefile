@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# two processes: most tests of the layers "bridge" and "full" wait for others
+IN_TWO := -n 2 --dist worksteal
 # a second interpreter with the older dspy: both versions run side by side in the tests of the bridge
 OTHER := .venv-dspy33
 export DSPEX_TEST_DSPY_INTERPRETER ?= $(CURDIR)/$(OTHER)/bin/python
@@ -13,7 +15,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.triage.demo
 
 test: $(VENV)/.dev $(OTHER)/.made
-	$(PYTEST)
+	$(PYTEST) $(IN_TWO)
 
 test-fast: $(VENV)/.dev
 	$(PYTEST) -m "not bridge and not full"
@@ -22,7 +24,7 @@ test-bridge: $(VENV)/.dev
 	$(PYTEST) -m bridge
 
 test-full: $(VENV)/.dev $(OTHER)/.made
-	$(PYTEST) -m full
+	$(PYTEST) $(IN_TWO) -m full
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples scripts
