@@ -18,7 +18,7 @@ test: $(VENV)/.dev $(OTHER)/.made
 	$(PYTEST) $(IN_TWO)
 
 test-fast: $(VENV)/.dev
-	$(PYTEST) -m "not bridge and not full"
+	$(PYTEST) $(IN_TWO) -m "not bridge and not full"
 
 test-bridge: $(VENV)/.dev
 	$(PYTEST) -m bridge
@@ -31,7 +31,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(PYTEST) -m "not bridge and not full"
+	$(PYTEST) $(IN_TWO) -m "not bridge and not full"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format src tests benchmarks examples scripts

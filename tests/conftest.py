@@ -18,6 +18,25 @@ __all__ = ["empty_postgres_url", "on_each_database", "postgres_server", "postgre
 ROOT = Path(__file__).parent.parent
 
 
+# Tests of these open databases, one after the other: they belong to the layer "full".
+FULL = (
+    *("surfaces/api", "operations", "bootstrap/test_own_resource.py", "surfaces/test_pytest_plugin.py"),
+    *("surfaces/cli/test_commands.py", "surfaces/cli/test_data.py", "test_recording.py"),
+)
+# A job and an execution on the mock backend stay fast; what they are made of is tried without waiting for all the rest.
+FAST = ("test_an_evaluation_on_the_mock_backend_is_a_job", "test_a_program_is_created_ready_and_executed_on_a_model")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put every test into its layer; a marker at the test or in its file says more than its folder."""
+    here = Path(__file__).parent
+    for item in items:
+        place = f"{item.path.relative_to(here).as_posix()}::{item.name}" if item.path.is_relative_to(here) else ""
+        is_marked = any(item.get_closest_marker(name) for name in ("bridge", "full"))
+        if place.startswith(FULL) and not is_marked and not any(name in place for name in FAST):
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of shared data and yardsticks beside the repository."""

@@ -184,7 +184,9 @@ def test_an_assert_of_the_module_around_it_has_tries_of_its_own():
     assert len(model.requests) == 4
 
 
-@pytest.mark.parametrize("given", ["is_short", (is_short, 3), ("x", "y"), 3], ids=["text", "no message", "no function", "number"])
+@pytest.mark.parametrize(
+    "given", ["is_short", (is_short, 3), ("x", "y"), 3], ids=["text", "no message", "no function", "number"]
+)
 def test_what_is_no_check_is_refused_where_it_is_declared(given):
     with pytest.raises(SignatureError, match="a check is a plain function"):
         Output(check=given)
