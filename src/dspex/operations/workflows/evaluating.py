@@ -10,10 +10,11 @@ import msgspec
 from dspex.execution.clients import Budget
 from dspex.language.records import Usage
 from dspex.learning.evaluation import Dataset, Report, Row, evaluate
+from dspex.learning.evaluation.backed import Backed
 from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.answering import Answers
 from dspex.operations.jobs import Done, JobRun
-from dspex.operations.workflows.ground import BackendModule, Ground, Material
+from dspex.operations.workflows.ground import Ground, Material
 
 _TOLD = 20  # progress is told at most this often
 
@@ -56,7 +57,7 @@ class EvaluationHandler:
         left = [index for index in range(len(data)) if index not in rows]
         if left:
             keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
-            module = BackendModule(material.choice.program, material.choice.backend)
+            module = Backed(material.choice.program, material.choice.backend)
             async with keeper, answers:
                 await evaluate(
                     module,

@@ -8,13 +8,10 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import DspexError, NotFoundError
-from dspex.execution.backends import Backend, Backends, Choice
+from dspex.execution.backends import Backends, Choice
 from dspex.execution.context import RunContext
-from dspex.execution.modules import CodeRoot, Module
-from dspex.language.programs import Node, Program
-from dspex.language.records import Prediction
-from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment
+from dspex.execution.modules import CodeRoot
+from dspex.language.programs import Program
 from dspex.learning.evaluation import Dataset, Metric
 from dspex.learning.optimizers import Journal
 from dspex.learning.optimizers.answering import AnsweredModel, Answers
@@ -118,34 +115,3 @@ class Noting:
             self._run.give_up(error)
             raise asyncio.CancelledError from error  # nobody may be left to hear of an error
         self._run.got_on = True
-
-
-class BackendModule(Module):
-    """A program on a backend as a module, for whatever takes modules."""
-
-    def __init__(self, program: Program, backend: Backend) -> None:
-        """Take the program and where it runs."""
-        self._program = program
-        self._backend = backend
-
-    def contract(self) -> Signature:
-        """Return the program's signature."""
-        return self._program.signature
-
-    def to_program(self, name: str = "") -> Program:
-        """Return the program."""
-        return self._program if not name else replace(self._program, name=name)
-
-    def node(self, path: str) -> Node:
-        """Return the program's root."""
-        del path
-        return self._program.root
-
-    def assign(self, values: Assignment) -> "BackendModule":
-        """Return the same with other values for some variables."""
-        return BackendModule(self._program.assign(values), self._backend)
-
-    async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Run the program once."""
-        handle = await self._backend.create_program(self._program)
-        return await self._backend.execute_program(handle, inputs, context or RunContext())

@@ -11,6 +11,7 @@ from dspex.execution.modules import Module, build
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation import Dataset, compare, evaluate
+from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.metric import score_of
 from dspex.learning.optimizers import (
     BootstrapFewShot,
@@ -32,7 +33,7 @@ from dspex.operations.resources import Insert, Query, Update
 from dspex.operations.resources.optimization_job import OptimizationJobRecord
 from dspex.operations.resources.ports import Change
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
-from dspex.operations.workflows.ground import BackendModule, Ground, Material
+from dspex.operations.workflows.ground import Ground, Material
 
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     "LabeledFewShot": LabeledFewShot,
@@ -85,9 +86,7 @@ class OptimizationHandler:
     ) -> _Found:
         settings, program = job.configuration, material.choice.program
         is_here = material.choice.name == "native"
-        module: Module = (
-            build(program, code=self._ground.code) if is_here else BackendModule(program, material.choice.backend)
-        )
+        module: Module = build(program, code=self._ground.code) if is_here else Backed(program, material.choice.backend)
         search = Search(
             rows=settings.get("rows"),
             test=data[1],
@@ -142,7 +141,7 @@ class OptimizationHandler:
         )
         verdict = None
         if test is not None:
-            one, other = (BackendModule(each, backend) for each in (material.choice.program, better))
+            one, other = (Backed(each, backend) for each in (material.choice.program, better))
             before = await evaluate(one, test, material.metrics, context=context)
             after = await evaluate(other, test, material.metrics, context=context)
             if before.scored and after.scored:
