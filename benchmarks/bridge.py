@@ -1,9 +1,8 @@
 """What the bridge to dspy costs, against dspy in this process in the same run.
 
-1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal: at most twice the
-   bare wire with one callback, measured in the same run. Its own cost depends on the machine: about 120 us where
-   both processes share a core, 300 us on idle cores, which every message has to wake (194 us in the first study, whose
-   388 us are shown, not checked).
+1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal: at most 2 x 194 us,
+   twice what the bare wire with one callback cost in the first study. The bare wire of this run is measured beside it: its
+   own cost is about 120 us where both processes share a core, 300 us on idle cores, which every message has to wake.
 2. Throughput on a program with 8 typed JSON fields: 2 workers against threads in one process. Goal: at least 1.5x.
 3. The first call after a crash, with a warm spare. Goal: no import in it (under 0.5 s).
 
@@ -265,8 +264,8 @@ def main():
         ("over the bridge, parent, CPU us a call", columns[2], ""),
         ("over the bridge, child, CPU us a call", columns[3], ""),
         ("  of it the bare wire, both sides", columns[4], ""),
-        ("added by the bridge, CPU us a call", middle(added), f"({2 * BARE_WIRE_US} from the first study)"),
-        ("  in bare wires of this run", round(wires, 2), "<= 2"),
+        ("added by the bridge, CPU us a call", middle(added), f"<= {2 * BARE_WIRE_US}"),
+        ("  in bare wires of this run", round(wires, 2), ""),
         ("8 JSON fields, dspy in process with threads, calls/s", round(middle(rate[0] for rate in rates)), ""),
         ("8 JSON fields, 2 workers, calls/s", round(middle(rate[1] for rate in rates)), ""),
         ("  ratio", round(middle(ratios), 2), ">= 1.5"),
@@ -276,7 +275,7 @@ def main():
         print(f"{name:56} {value!s:>10}  {goal}")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps({"quick": options.quick, "rows": [list(row) for row in rows]}, indent=1) + "\n")
-    missed = wires > 2 or middle(ratios) < 1.5 or max(crashes) >= 0.5
+    missed = middle(added) > 2 * BARE_WIRE_US or middle(ratios) < 1.5 or max(crashes) >= 0.5
     print("goals missed" if missed else "all goals met")
     sys.exit(options.check and missed)
 
