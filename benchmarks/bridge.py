@@ -1,7 +1,7 @@
 """What the bridge to dspy costs, against dspy in this process in the same run.
 
 1. Added CPU per call, parent and child together, on a one-field program, one call at a time. Goal: at most 2 x 194 us,
-   twice what the bare wire with one callback cost in the first study. The bare wire of this run is measured beside it: its
+   twice what the bare wire with one callback cost in the first study. The bare wire of this run is beside it: its
    own cost is about 120 us where both processes share a core, 300 us on idle cores, which every message has to wake.
 2. Throughput on a program with 8 typed JSON fields: 2 workers against threads in one process. Goal: at least 1.5x.
 3. The first call after a crash, with a warm spare. Goal: no import in it (under 0.5 s).
