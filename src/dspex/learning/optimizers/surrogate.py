@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import ConfigurationError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 STEPS = 60
 FAR = 50.0
+BORDER = 1e30
 _CENTRES = {"amplitude": 0.0, "noise": math.log(1e-3), "weight": math.log(0.5), "scale": math.log(0.4)}
 _SPREADS = {"amplitude": 1.0, "noise": 2.0, "weight": 1.0, "scale": 0.8}
 
@@ -31,6 +33,17 @@ def numpy() -> Any:  # noqa: ANN401  # imported when needed
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """What sets the points of each pair apart: a gap for each number, one or zero for each option; one pair a column.
+
+    Where only one of two is active, a number is far; where neither is, there is no difference.
+    """
+
+    gaps: "Array"
+    differs: "Array"
+
+
 class Surrogate:
     """Predicts values from noisy ones at other points, with a standard deviation.
 
@@ -42,12 +55,14 @@ class Surrogate:
 
     def __init__(self, is_number: Sequence[bool], *, seed: int = 0) -> None:
         """Take which columns are numbers; the others are options."""
-        self._np = numpy()
-        self._is_number = list(is_number)
-        self._rng = self._np.random.default_rng(seed)
+        np = self._np = numpy()
+        self._numbers = np.flatnonzero(np.array(is_number, dtype=bool))
+        self._options = np.flatnonzero(~np.array(is_number, dtype=bool))
+        self._columns = len(is_number)
+        self._rng = np.random.default_rng(seed)
         kinds = ["amplitude", "noise", *["weight"] * len(is_number), *["scale"] * len(is_number)]
-        self._centre = self._np.array([_CENTRES[kind] for kind in kinds])
-        self._spread = self._np.array([_SPREADS[kind] for kind in kinds])
+        self._centre = np.array([_CENTRES[kind] for kind in kinds])
+        self._spread = np.array([_SPREADS[kind] for kind in kinds])
         self._chosen = self._centre.copy()
 
     def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> None:
@@ -55,63 +70,95 @@ class Surrogate:
         np = self._np
         self._points, self._middle, self._unit = points, float(values.mean()), float(values.std()) or 1.0
         self._scaled, self._noise = (values - self._middle) / self._unit, noise / self._unit**2
-        self._distances = self._between(points, points)
-        best = self._plausibility(self._chosen)
-        step = 0.6
-        for _ in range(STEPS if is_tuned else 0):
+        self._lower = np.tril_indices(len(points))
+        self._pairs = self._between(points[self._lower[0]], points[self._lower[1]])
+        if is_tuned:
+            self._tune()
+        bordered = self._factor(self._chosen)
+        self._inverse = np.linalg.inv(bordered[:-1, :-1])
+        self._weights = bordered[-1, :-1] @ self._inverse
+
+    def believe(self, points: "Array", noise: float) -> None:
+        """Take the values expected at `points` as measured with variance `noise`: only the deviations change."""
+        np = self._np
+        count = len(points)
+        cross = self._cross(points, self._points) @ self._inverse.T
+        within = self._cross(points, points) - cross @ cross.T
+        blur = noise / self._unit**2 + math.exp(self._chosen[1]) + 1e-9
+        root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
+        above = np.zeros((len(self._points), count))
+        self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
+        self._points = np.concatenate([self._points, points])
+        self._weights = np.concatenate([self._weights, np.zeros(count)])
+
+    def predict(self, points: "Array") -> "tuple[Array, Array]":
+        """Return means and standard deviations of the values without noise."""
+        np = self._np
+        cross = self._cross(points, self._points)
+        mean = cross @ self._weights
+        explained = np.square(cross @ self._inverse.T).sum(axis=1)
+        left = np.maximum(1e-12, math.exp(self._chosen[0]) - explained)
+        return self._middle + self._unit * mean, self._unit * np.sqrt(left)
+
+    def _tune(self) -> None:
+        """Climb from what was chosen before, by random steps that grow with success."""
+        best, step = self._plausibility(self._chosen), 0.6
+        for _ in range(STEPS):
             mask = self._rng.random(len(self._chosen)) < max(0.3, 2 / len(self._chosen))
             tried = self._chosen + step * mask * self._rng.standard_normal(len(self._chosen)) * self._spread
             found = self._plausibility(tried)
             is_better = found > best
             self._chosen, best = (tried, found) if is_better else (self._chosen, best)
             step = min(1.5, step * 1.5) if is_better else max(0.05, step * 0.93)
-        self._root = self._factor(self._chosen)
-        self._inverse = np.linalg.inv(self._root)
-        self._weights = self._inverse.T @ (self._inverse @ self._scaled)
 
-    def predict(self, points: "Array") -> "tuple[Array, Array]":
-        """Return means and standard deviations of the values without noise."""
+    def _between(self, one: "Array", other: "Array") -> _Pairs:
+        """Return the pairs of equally many points; or, one of them having an axis more, of each with each."""
         np = self._np
-        cross = self._kernel(self._chosen, self._between(points, self._points))
-        mean = cross @ self._weights
-        explained = ((cross @ self._inverse.T) ** 2).sum(axis=1)
-        left = np.maximum(1e-12, math.exp(self._chosen[0]) - explained)
-        return self._middle + self._unit * mean, self._unit * np.sqrt(left)
+        gaps = np.abs(np.moveaxis(one[..., self._numbers] - other[..., self._numbers], -1, 0))
+        missing = [np.moveaxis(np.isnan(side[..., self._numbers]), -1, 0) for side in (one, other)]
+        gaps = np.where(missing[0] & missing[1], 0.0, np.where(missing[0] | missing[1], FAR, gaps))
+        chosen = [np.nan_to_num(np.moveaxis(side[..., self._options], -1, 0), nan=-1.0) for side in (one, other)]
+        return _Pairs(gaps, (chosen[0] != chosen[1]).astype(float))
 
-    def _between(self, one: "Array", other: "Array") -> "Array":
-        """Return the distance in each variable; far where an option differs, or where only one of two is active."""
+    def _cross(self, one: "Array", other: "Array") -> "Array":
+        return self._kernel(self._chosen, self._between(one[:, None, :], other[None, :, :]))
+
+    def _kernel(self, chosen: "Array", pairs: _Pairs) -> "Array":
         np = self._np
-        made: Array = np.empty((one.shape[1], len(one), len(other)))
-        for column, is_number in enumerate(self._is_number):
-            a, b = one[:, column][:, None], other[:, column][None, :]
-            gap = np.abs(a - b)
-            distance = gap if is_number else np.where(gap > 0, FAR, 0.0)
-            both, either = np.isnan(a) & np.isnan(b), np.isnan(a) | np.isnan(b)
-            made[column] = np.where(both, 0.0, np.where(either, FAR, distance))
-        return made
-
-    def _kernel(self, chosen: "Array", distances: "Array") -> "Array":
-        np, count = self._np, len(self._is_number)
-        weights, scales = np.exp(chosen[2 : 2 + count]), np.exp(chosen[2 + count :])
-        scales = np.where(self._is_number, scales, 1.0)
-        far = math.sqrt(5) * distances / scales[:, None, None]
-        alike = (1 + far + far**2 / 3) * np.exp(-far)
-        parts = (1 + weights[:, None, None] * alike) / (1 + weights[:, None, None])
-        product: Array = np.exp(chosen[0]) * parts.prod(axis=0)
+        weights, scales = np.exp(chosen[2 : 2 + self._columns]), np.exp(chosen[2 + self._columns :])
+        lost = np.log1p(weights[self._options])
+        product: Array = np.exp(chosen[0] - np.tensordot(lost, pairs.differs, 1))
+        for gap, column in zip(pairs.gaps, self._numbers, strict=True):
+            far = gap * (math.sqrt(5) / scales[column])
+            alike = np.exp(-far)
+            far *= 1 + far / 3
+            far += 1
+            alike *= far
+            share = 1 / (1 + weights[column])
+            alike *= weights[column] * share
+            alike += share
+            product *= alike
         return product
 
     def _factor(self, chosen: "Array") -> "Array":
-        np = self._np
-        kernel = self._kernel(chosen, self._distances)
-        root: Array = np.linalg.cholesky(kernel + np.diag(self._noise + math.exp(chosen[1]) + 1e-9))
+        """Return the Cholesky factor of the kernel, bordered by the values: its last row is the factor solved for them.
+
+        The corner only has to be large. One factorization thus serves both the determinant and the values.
+        """
+        np, count = self._np, len(self._points)
+        kernel = np.zeros((count + 1, count + 1))
+        kernel[self._lower] = self._kernel(chosen, self._pairs)
+        kernel.flat[: -1 : count + 2] += self._noise + (math.exp(chosen[1]) + 1e-9)
+        kernel[-1, :-1], kernel[-1, -1] = self._scaled, BORDER
+        root: Array = np.linalg.cholesky(kernel)
         return root
 
     def _plausibility(self, chosen: "Array") -> float:
         np = self._np
-        prior = -0.5 * float((((chosen - self._centre) / self._spread) ** 2).sum())
+        prior = -0.5 * float(np.square((chosen - self._centre) / self._spread).sum())
         try:
             root = self._factor(chosen)
         except np.linalg.LinAlgError:
             return -math.inf
-        solved = np.linalg.solve(root, self._scaled)
-        return prior - 0.5 * float(solved @ solved) - float(np.log(np.diag(root)).sum())
+        solved = root[-1, :-1]
+        return prior - 0.5 * float(solved @ solved) - float(np.log(root.diagonal()[:-1]).sum())
