@@ -132,7 +132,7 @@ class Candidates:
         for column, coding in enumerate(self._codings):
             codes[:, column] = coding(places[:, column])
             if self._read(self.names[column]):
-                codes[~self._is_active(column, codes), column] = math.nan
+                codes[np.logical_not(self._is_active(column, codes)), column] = math.nan
         return Pool(np.where(np.isnan(codes), math.nan, places), codes)
 
     def _is_active(self, column: int, codes: "Array") -> "Array":
@@ -168,6 +168,9 @@ def _coding(variable: Variable) -> "Callable[[Array], Array]":
         return lambda places: np.minimum(np.searchsorted(reach, places * reach[-1], side="right"), len(found) - 1)
     if variable.kind == "float" and variable.precision is None and variable.low != variable.high:
         return lambda places: places
+    if variable.kind == "integer" and variable.prior is None and not variable.log and variable.low != variable.high:
+        steps = int(((variable.high or 0.0) - (variable.low or 0.0)) // variable.step) + 1
+        return lambda places: (np.minimum(np.floor(places * steps), steps - 1) + 0.5) / steps
     return lambda places: np.array([place_of(variable, value_at(variable, float(place))) for place in places])
 
 

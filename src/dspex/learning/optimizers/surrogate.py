@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,23 @@ def numpy() -> Any:  # noqa: ANN401  # imported when needed
     return found
 
 
+def _threads() -> Any:  # noqa: ANN401  # imported when needed
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError as error:
+        raise ConfigurationError("this optimizer needs threadpoolctl: pip install 'dspex[optimize]'") from error
+    return ThreadpoolController()
+
+
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """What sets the points of each pair apart: a gap for each number, one or zero for each option; one pair a column.
+    """What sets the points of each pair apart, a list of columns: a gap for a number, whether they differ for options.
 
     Where only one of two is active, a number is far; where neither is, there is no difference.
     """
 
-    gaps: "Array"
-    differs: "Array"
+    shape: tuple[int, ...]
+    columns: "list[Array]"
 
 
 class Surrogate:
@@ -51,14 +60,16 @@ class Surrogate:
     variable is inactive. The kernel is the product of one plus a weighted kernel for each variable (N. Durrande et al.,
     "ANOVA kernels", 2013): effects of single variables, of pairs and of more of them at once, each as strong as the
     data say. Weights and scales are chosen by their posterior probability, with a seeded search.
+
+    Linear algebra is kept to one thread: for matrices of this size more of them mostly wait for one another, and the
+    last digits, on which a search may turn, are to be the same on any number of cores.
     """
 
     def __init__(self, is_number: Sequence[bool], *, seed: int = 0) -> None:
         """Take which columns are numbers; the others are options."""
         np = self._np = numpy()
-        self._numbers = np.flatnonzero(np.array(is_number, dtype=bool))
-        self._options = np.flatnonzero(~np.array(is_number, dtype=bool))
-        self._columns = len(is_number)
+        self._threads = _threads()
+        self._is_number = list(is_number)
         self._rng = np.random.default_rng(seed)
         kinds = ["amplitude", "noise", *["weight"] * len(is_number), *["scale"] * len(is_number)]
         self._centre = np.array([_CENTRES[kind] for kind in kinds])
@@ -67,38 +78,45 @@ class Surrogate:
 
     def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> None:
         """Take `values` measured at `points` with variances `noise`; `is_tuned` chooses weights and scales anew."""
-        np = self._np
-        self._points, self._middle, self._unit = points, float(values.mean()), float(values.std()) or 1.0
-        self._scaled, self._noise = (values - self._middle) / self._unit, noise / self._unit**2
-        self._lower = np.tril_indices(len(points))
-        self._pairs = self._between(points[self._lower[0]], points[self._lower[1]])
-        if is_tuned:
-            self._tune()
-        bordered = self._factor(self._chosen)
-        self._inverse = np.linalg.inv(bordered[:-1, :-1])
-        self._weights = bordered[-1, :-1] @ self._inverse
+        with self._one_thread():
+            np = self._np
+            self._points, self._middle, self._unit = points, float(values.mean()), float(values.std()) or 1.0
+            self._scaled, self._noise = (values - self._middle) / self._unit, noise / self._unit**2
+            self._lower = np.tril_indices(len(points))
+            self._pairs = self._between(points[self._lower[0]], points[self._lower[1]])
+            if is_tuned:
+                self._tune()
+            bordered = self._factor(self._chosen)
+            self._inverse = np.linalg.inv(bordered[:-1, :-1])
+            self._weights = bordered[-1, :-1] @ self._inverse
 
     def believe(self, points: "Array", noise: float) -> None:
         """Take the values expected at `points` as measured with variance `noise`: only the deviations change."""
-        np = self._np
-        count = len(points)
-        cross = self._cross(points, self._points) @ self._inverse.T
-        within = self._cross(points, points) - cross @ cross.T
-        blur = noise / self._unit**2 + math.exp(self._chosen[1]) + 1e-9
-        root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
-        above = np.zeros((len(self._points), count))
-        self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
-        self._points = np.concatenate([self._points, points])
-        self._weights = np.concatenate([self._weights, np.zeros(count)])
+        with self._one_thread():
+            np = self._np
+            count = len(points)
+            cross = self._cross(points, self._points) @ self._inverse.T
+            within = self._cross(points, points) - cross @ cross.T
+            blur = noise / self._unit**2 + math.exp(self._chosen[1]) + 1e-9
+            root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
+            above = np.zeros((len(self._points), count))
+            self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
+            self._points = np.concatenate([self._points, points])
+            self._weights = np.concatenate([self._weights, np.zeros(count)])
 
     def predict(self, points: "Array") -> "tuple[Array, Array]":
         """Return means and standard deviations of the values without noise."""
-        np = self._np
-        cross = self._cross(points, self._points)
-        mean = cross @ self._weights
-        explained = np.square(cross @ self._inverse.T).sum(axis=1)
-        left = np.maximum(1e-12, math.exp(self._chosen[0]) - explained)
-        return self._middle + self._unit * mean, self._unit * np.sqrt(left)
+        with self._one_thread():
+            np = self._np
+            cross = self._cross(points, self._points)
+            mean = cross @ self._weights
+            explained = np.square(cross @ self._inverse.T).sum(axis=1)
+            left = np.maximum(1e-12, math.exp(self._chosen[0]) - explained)
+            return self._middle + self._unit * mean, self._unit * np.sqrt(left)
+
+    def _one_thread(self) -> AbstractContextManager[object]:
+        made: AbstractContextManager[object] = self._threads.limit(limits=1, user_api="blas")
+        return made
 
     def _tune(self) -> None:
         """Climb from what was chosen before, by random steps that grow with success."""
@@ -113,31 +131,33 @@ class Surrogate:
 
     def _between(self, one: "Array", other: "Array") -> _Pairs:
         """Return the pairs of equally many points; or, one of them having an axis more, of each with each."""
-        np = self._np
-        gaps = np.abs(np.moveaxis(one[..., self._numbers] - other[..., self._numbers], -1, 0))
-        missing = [np.moveaxis(np.isnan(side[..., self._numbers]), -1, 0) for side in (one, other)]
-        gaps = np.where(missing[0] & missing[1], 0.0, np.where(missing[0] | missing[1], FAR, gaps))
-        chosen = [np.nan_to_num(np.moveaxis(side[..., self._options], -1, 0), nan=-1.0) for side in (one, other)]
-        return _Pairs(gaps, (chosen[0] != chosen[1]).astype(float))
+        np, columns = self._np, []
+        for column, is_number in enumerate(self._is_number):
+            gap = np.abs(one[..., column] - other[..., column])
+            if (is_missing := np.isnan(gap)).any():
+                gap[is_missing] = FAR
+                gap[np.isnan(one[..., column]) & np.isnan(other[..., column])] = 0.0
+            columns.append(gap if is_number else gap > 0)
+        return _Pairs(np.broadcast_shapes(one.shape[:-1], other.shape[:-1]), columns)
 
     def _cross(self, one: "Array", other: "Array") -> "Array":
         return self._kernel(self._chosen, self._between(one[:, None, :], other[None, :, :]))
 
     def _kernel(self, chosen: "Array", pairs: _Pairs) -> "Array":
-        np = self._np
-        weights, scales = np.exp(chosen[2 : 2 + self._columns]), np.exp(chosen[2 + self._columns :])
-        lost = np.log1p(weights[self._options])
-        product: Array = np.exp(chosen[0] - np.tensordot(lost, pairs.differs, 1))
-        for gap, column in zip(pairs.gaps, self._numbers, strict=True):
-            far = gap * (math.sqrt(5) / scales[column])
-            alike = np.exp(-far)
-            far *= 1 + far / 3
-            far += 1
-            alike *= far
-            share = 1 / (1 + weights[column])
-            alike *= weights[column] * share
-            alike += share
-            product *= alike
+        np, count = self._np, len(self._is_number)
+        weights, scales = np.exp(chosen[2 : 2 + count]), np.exp(chosen[2 + count :])
+        product: Array = np.full(pairs.shape, math.exp(chosen[0]))
+        for apart, is_number, weight, scale in zip(pairs.columns, self._is_number, weights, scales, strict=True):
+            share = 1 / (1 + weight)
+            if not is_number:
+                product *= np.where(apart, share, 1.0)
+                continue
+            far = apart * (math.sqrt(5) / scale)
+            part = np.exp(-far)
+            part *= 1 + far + far * far / 3
+            part *= weight * share
+            part += share
+            product *= part
         return product
 
     def _factor(self, chosen: "Array") -> "Array":
