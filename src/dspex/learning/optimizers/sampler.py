@@ -65,8 +65,10 @@ class Sampler:
         self._points = self._candidates.of([])
         self._keys: set[bytes] = set()
         self._measured: dict[int, Sequence[Measured] | None] = {}
-        self._learned = self._tuned = self._searched = 0
-        self._fitted, self._believed = 0, 0
+        self._learned = self._tuned = self._searched = self._fitted = 0
+        self._held: set[int] = set()
+        self._blurs: list[float] = []
+        self._means = self._np.zeros((objectives, 0))
         read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
         names = [name for name in self._candidates.names if name in read]
         self._branches = [self._candidates.index(name, option) for name in names for option in options(space[name])]
@@ -113,25 +115,28 @@ class Sampler:
 
         Weights and scales are chosen anew when an eighth more was learned, which depends on nothing but what was told.
         """
-        np, codes = self._np, self._points.codes
         if self._fitted != self._learned:
-            self._fitted, self._believed = self._learned, 0
-            is_tuned = self._learned - self._tuned >= max(1, self._learned // TUNED_SHARE)
-            self._tuned = self._learned if is_tuned else self._tuned
-            known = sorted(self._measured)
-            aims = [self._targets([self._measured[n] for n in known], n) for n in range(len(self._models))]
-            for model, (values, noise) in zip(self._models, aims, strict=True):
-                model.fit(codes[known], values, noise, is_tuned=is_tuned)
-            self._blurs = [float(np.median(noise)) for _, noise in aims]
-            self._means = np.empty((len(self._models), 0))
-        if self._believed == len(self._points):
+            self._fitted = self._learned
+            self._fit_measured()
+        np, codes = self._np, self._points.codes
+        if not (pending := [number for number in range(len(codes)) if number not in self._held]):
             return
-        added = slice(self._believed, len(self._points))
-        self._means = np.concatenate([self._means, [model.predict(codes[added])[0] for model in self._models]], axis=1)
-        if pending := [n for n in range(self._believed, len(self._points)) if n not in self._measured]:
-            for model, blur in zip(self._models, self._blurs, strict=True):
-                model.believe(codes[pending], blur)
-        self._believed = len(self._points)
+        self._held.update(pending)
+        self._means = np.pad(self._means, ((0, 0), (0, len(codes) - self._means.shape[1])))
+        for place, model in enumerate(self._models):
+            self._means[place, pending] = model.predict(codes[pending])[0]
+            model.believe(codes[pending], self._blurs[place])
+
+    def _fit_measured(self) -> None:
+        is_tuned = self._learned - self._tuned >= max(1, self._learned // TUNED_SHARE)
+        self._tuned = self._learned if is_tuned else self._tuned
+        known = sorted(self._measured)
+        self._held, self._blurs = set(known), []
+        self._means = self._np.zeros((len(self._models), len(self._points)))
+        for place, model in enumerate(self._models):
+            values, noise = self._targets([self._measured[number] for number in known], place)
+            self._means[place, known] = model.fit(self._points.codes[known], values, noise, is_tuned=is_tuned)
+            self._blurs.append(float(self._np.median(noise)))
 
     def _targets(self, found: Sequence[Sequence[Measured] | None], place: int) -> "tuple[Array, Array]":
         """Return values and variances; values far below the usual are raised to where they still are bad."""

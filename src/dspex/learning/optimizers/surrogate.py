@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STEPS = 60
 FAR = 50.0
+JITTER = 1e-9
 BORDER = 1e30
 _CENTRES = {"amplitude": 0.0, "noise": math.log(1e-3), "weight": math.log(0.5), "scale": math.log(0.4)}
 _SPREADS = {"amplitude": 1.0, "noise": 2.0, "weight": 1.0, "scale": 0.8}
@@ -76,8 +77,11 @@ class Surrogate:
         self._spread = np.array([_SPREADS[kind] for kind in kinds])
         self._chosen = self._centre.copy()
 
-    def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> None:
-        """Take `values` measured at `points` with variances `noise`; `is_tuned` chooses weights and scales anew."""
+    def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> "Array":
+        """Take `values` measured at `points` with variances `noise`, and return the values expected there.
+
+        `is_tuned` chooses weights and scales anew.
+        """
         with self._one_thread():
             np = self._np
             self._points, self._middle, self._unit = points, float(values.mean()), float(values.std()) or 1.0
@@ -89,6 +93,8 @@ class Surrogate:
             bordered = self._factor(self._chosen)
             self._inverse = np.linalg.inv(bordered[:-1, :-1])
             self._weights = bordered[-1, :-1] @ self._inverse
+            expected: Array = self._scaled - (self._noise + self._nugget(self._chosen)) * self._weights
+            return self._middle + self._unit * expected
 
     def believe(self, points: "Array", noise: float) -> None:
         """Take the values expected at `points` as measured with variance `noise`: only the deviations change."""
@@ -97,7 +103,7 @@ class Surrogate:
             count = len(points)
             cross = self._cross(points, self._points) @ self._inverse.T
             within = self._cross(points, points) - cross @ cross.T
-            blur = noise / self._unit**2 + math.exp(self._chosen[1]) + 1e-9
+            blur = noise / self._unit**2 + self._nugget(self._chosen)
             root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
             above = np.zeros((len(self._points), count))
             self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
@@ -160,6 +166,9 @@ class Surrogate:
             product *= part
         return product
 
+    def _nugget(self, chosen: "Array") -> float:
+        return math.exp(chosen[1]) + JITTER
+
     def _factor(self, chosen: "Array") -> "Array":
         """Return the Cholesky factor of the kernel, bordered by the values: its last row is the factor solved for them.
 
@@ -168,7 +177,7 @@ class Surrogate:
         np, count = self._np, len(self._points)
         kernel = np.zeros((count + 1, count + 1))
         kernel[self._lower] = self._kernel(chosen, self._pairs)
-        kernel.flat[: -1 : count + 2] += self._noise + (math.exp(chosen[1]) + 1e-9)
+        kernel.flat[: -1 : count + 2] += self._noise + self._nugget(chosen)
         kernel[-1, :-1], kernel[-1, -1] = self._scaled, BORDER
         root: Array = np.linalg.cholesky(kernel)
         return root
