@@ -68,7 +68,8 @@ class Answerer:
             await self.telling.flush()
         match command:
             case "lm":
-                return await self._ask(_chat_request(args, self.context, self.model), args)
+                model = self.model if args.get("own") is None else self.context.model_for(args["own"])
+                return await self._ask(_chat_request(args, self.context, model), model, args)
             case "complete":
                 model = self.model if args["model"] is None else self.context.model_for(args["model"])
                 return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
@@ -122,8 +123,8 @@ class Answerer:
             return outer
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
-    async def _ask(self, request: Request, args: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._complete(request, self.model, args)
+    async def _ask(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
+        response = await self._complete(request, model, args)
         usage = response.usage
         return {
             "text": response.text,
