@@ -83,9 +83,12 @@ class Answerer:
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Take the spans of a run; pass any other event on to the caller and the observer."""
+        """Take the spans of a run, and what its predictors did; pass any other event on to caller and observer."""
         if event == "spans":
             self._take_spans(data)
+            return
+        if event == "calls":
+            self._take_calls(data)
             return
         shown = data if isinstance(data, dict) else {"data": data}
         if event == "stream" and self.telling is not None:
@@ -107,6 +110,12 @@ class Answerer:
             span = one.span(self, trace_id=run.trace_id, behind=behind)
             run.spans.append(span)
             run.observer.on_span(span)
+
+    def _take_calls(self, data: Any) -> None:  # noqa: ANN401
+        if self.context.note is None:
+            return
+        for path, inputs, outputs in data:
+            self.context.note(self.place(path), inputs, outputs)
 
     def number(self, inner: int | None) -> int:
         """Return the number in this trace of a span that the worker knows by a number of its own."""

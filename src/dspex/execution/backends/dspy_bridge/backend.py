@@ -203,6 +203,7 @@ class DspyBackend:
             "models": {name: about(context.model_for(name)) for name in kept.models},
             "adapter": adapter,
             "stream": events is not None or context.emit is not None,
+            "note": context.note is not None,
             **args,
         }
         try:

@@ -316,7 +316,7 @@ def watch_modules() -> None:
     @wraps(before)
     def call(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module)
+        entered = None if trail is None else trail.enter(module, inputs)
         if entered is None:
             return before(module, *args, **inputs)
         try:
@@ -330,7 +330,7 @@ def watch_modules() -> None:
     @wraps(before_async)
     async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module)
+        entered = None if trail is None else trail.enter(module, inputs)
         if entered is None:
             return await before_async(module, *args, **inputs)
         try:

@@ -108,7 +108,7 @@ class DspyHost:
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         program = self._get(args["handle"])
-        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")))
+        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")), notes=bool(args.get("note")))
         try:
             with self._settings(call, args, trail):
                 prediction = program(**args["inputs"])
