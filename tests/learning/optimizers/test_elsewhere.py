@@ -100,6 +100,23 @@ def test_an_unmodified_dspy_program_is_optimized_by_path(rulebook, tmp_path):
 
 @pytest.mark.full
 @on_dspy
+def test_instructions_are_proposed_for_each_step_of_a_dspy_program(rulebook, tmp_path):
+    def answer(request):
+        said = _looks_up(request)
+        return f"[[ ## description ## ]]\nd\n\n[[ ## instruction ## ]]\nLook it up.\n\n{said}"
+
+    model = rulebook(answer)
+    recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, keep=2, instructions=2, sets=0)
+    outcome, report = optimized(tmp_path, model, recipe)
+    assert (outcome.trials[0].score, report.mean) == (0.0, 1.0)
+    assert outcome.best.candidate.assignment["answer.predict.instructions"] == "Look it up."
+    asked = [request.messages[-1].content for request in model.requests]
+    for step in ("question: str -> query: str", "question: str, query: str -> "):
+        assert sum(f"this step: StringSignature({step}" in text for text in asked) == 1
+
+
+@pytest.mark.full
+@on_dspy
 def test_each_step_of_a_dspy_program_gets_demonstrations_of_its_own_runs(rulebook, tmp_path):
     model = rulebook(_needs_an_example)
     recipe = dspex.BootstrapFewShot(max_bootstrapped=2, rounds=2)

@@ -12,7 +12,7 @@ from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
 from dspex.execution.modules.predict import SETTINGS
-from dspex.language.programs import Node, Program
+from dspex.language.programs import Children, Node, Program
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
 from dspex.language.variables import Space, Variable
@@ -173,16 +173,29 @@ def adapter_of(program: Program) -> str | None:
 
 
 def imported(described: Mapping[str, Any], node: Node, *, signature: Signature | None, name: str) -> Program:
-    """Return the program of a dspy module: its node, its variables, and the values that they have now."""
+    """Return the program of a dspy module: its node above those of its predictors, its variables and their values."""
     predictors = described["predictors"]
     contract = signature or _contract(described, node.config.get("target", "the program"))
     return Program(
         name=name or contract.name,
         signature=contract,
-        root=replace(node, signature=contract),
+        root=replace(node, signature=contract, children=_predictors(predictors)),
         space=space_of(predictors),
         assignment=values_of(predictors),
     )
+
+
+def _predictors(told: Mapping[str, Any]) -> dict[str, Children]:
+    """Return a node for each predictor inside a module, so that a search knows what each of them is to do."""
+    found: dict[str, Node] = {}
+    for path, one in told.items():
+        if path == "self":
+            continue
+        try:
+            found[path] = Node(id=path, kind="predict", signature=from_wire(one["signature"]), backend="dspy")
+        except DefinitionError:  # it has no signature of ours: it runs all the same
+            continue
+    return {"predictors": found} if found else {}
 
 
 def unfit_state(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
