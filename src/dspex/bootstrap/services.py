@@ -20,10 +20,11 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
+from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
 from dspex.operations.resources.keyring import KeyRing
+from dspex.operations.resources.polling import Wakes
 from dspex.operations.resources.retention import Retention
-from dspex.operations.storage import HEAD, Database, SQLFigures, SQLStore, revision
+from dspex.operations.storage import HEAD, Database, SQLEventLog, SQLFigures, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -83,7 +84,7 @@ async def open_services(
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
-        feed = StoredFeed(store, wakes, clock=time, new_id=ids)
+        feed = StoredFeed(SQLEventLog(database), wakes, new_id=ids)
         vault = vault_of(settings)
         resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
         context = _context(settings, resolver, observer=observer, clock=time)

@@ -1,6 +1,7 @@
 """SQL behind the ports of `resources`. Only `bootstrap` and tests construct what is here."""
 
 from dspex.operations.storage.database import Database
+from dspex.operations.storage.eventlog import SQLEventLog
 from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
 from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
@@ -13,6 +14,7 @@ __all__ = [
     "METADATA",
     "TABLES",
     "Database",
+    "SQLEventLog",
     "SQLFigures",
     "SQLJournal",
     "SQLStore",
