@@ -38,6 +38,7 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
         store=services.operations.floor.store,
         backends=services.backends,
         context=services.context,
+        surroundings=services.operations.floor.executor.surroundings,
         open_journal=open_journal,
         clock=services.operations.floor.clock,
         new_id=new_id,
