@@ -80,7 +80,6 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
         ({"name": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
         ({"name": "nope", "inputs": {}}, "NotFoundError", []),
         ({"inputs": {}}, "InvalidError", []),
-        ({"programId": "not-an-id", "inputs": {}}, "InvalidError", []),
         ({"name": "n", "inputs": [1, 2]}, "InvalidError", []),
     ],
 )

@@ -17,6 +17,7 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.audited import AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
+from dspex.operations.resources.finding import sort_of
 from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution, check_call
 from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
@@ -240,8 +241,11 @@ class Operations:
 
         Raises:
             ForbiddenError: the actor may not read it.
+            InvalidError: it is not sorted by what the query names.
         """
         self.actor.require(resource.reading, f"reading {resource.plural}")
+        if query.sort is not None:
+            sort_of(resource, query.sort.attribute)
         where = {**query.where, "workspace": self.workspace}
         return await self.store.select(resource, dataclasses.replace(query, where=where))
 
