@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -175,8 +176,9 @@ def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
     return strawberry.type(made, description="A page.")
 
 
+@cache
 def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
-    """Return the GraphQL input type for the input of an action."""
+    """Return the GraphQL input type for the input of an action, or for a part of it."""
     hints, body = {}, {}
     resolved = typing.get_type_hints(given)
     for part in dataclasses.fields(given):
@@ -190,14 +192,22 @@ def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
 
 
 def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [_plain_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return members[0] | None
+    if part := _part_of(hint):
+        return list[input_of(part)]  # type: ignore[misc]  # a class made here
     if typing.get_origin(hint) is typing.Literal:
         return str
     if typing.get_origin(hint) is list and typing.get_args(hint) in {(str,), (int,), (float,), (bool,)}:
         return hint
     return _SCALAR_HINTS.get(typing.get_origin(hint) or hint, hint)
+
+
+def _part_of(hint: Any) -> type | None:  # noqa: ANN401
+    """Return the class of the elements where `hint` is a list of dataclasses."""
+    members = typing.get_args(hint) if typing.get_origin(hint) is list else ()
+    return next((member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)), None)
 
 
 def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL input to an action's input
@@ -214,5 +224,7 @@ def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL inpu
             raise InvalidError(f"{part.name} has to be a JSON object, not {found!r}")
         if typing.get_origin(hint) is list and not isinstance(found, list):
             raise InvalidError(f"{part.name} has to be a JSON list, not {found!r}")
+        if kind := _part_of(hint):
+            found = [values_of(kind, element) for element in found]
         made[part.name] = found
     return given(**made)
