@@ -103,3 +103,18 @@ def test_choice_between_modules_makes_the_variables_of_the_others_inactive():
     assert _asked(again, question="?")[0].temperature == 0.75
     with pytest.raises(DefinitionError, match="not both"):
         OneOf(dspex.Predict("a -> b"), "chat")
+
+
+def test_stored_program_keeps_its_hash_through_any_number_of_round_trips():
+    inner = OneOf(
+        dspex.Predict("question -> answer", temperature=Float(0, 1)), dspex.ChainOfThought("question -> answer")
+    )
+    module = OneOf(dspex.Predict("question -> answer", top_p=Float(0.1, 1)), inner).assign({"self.self": "Switch"})
+    hashes, program = [], module.to_program()
+    for _ in range(4):
+        hashes.append(program.content_hash)
+        program = dspex.build(dspex.Program.from_json(program.to_json())).to_program()
+    assert set(hashes) == {program.content_hash}
+    heat = "alternatives['Switch'].alternatives['Predict'].temperature"
+    assert heat in program.space.complete({})
+    assert heat not in program.space.complete({"self.self": "Predict"})

@@ -254,6 +254,10 @@ class Module:
         everything = [*free, *found]
         for path, part in self.named_modules():
             everything = [part.conditional(path, variable) for variable in everything]
+        stored: tuple[str, ...] = self.__dict__.get("_order", ())
+        if stored:  # a program that was stored keeps its order, and with it its content hash
+            places = {name: place for place, name in enumerate(stored)}
+            everything.sort(key=lambda variable: places.get(variable.name, len(stored)))
         return Space(everything, [item for item in outside if isinstance(item, Constraint)])
 
     def own_variables(self, path: str) -> Sequence[Variable]:
@@ -297,6 +301,7 @@ class Module:
         more = [variable for name, variable in space.items() if name not in own]
         if more or space.constraints:
             self.__dict__["_outside"] = (*more, *space.constraints)
+        self.__dict__["_order"] = tuple(space)
         values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
         if values:
             self.__dict__["_assigned"] = values

@@ -63,7 +63,10 @@ class Switch(Module):
             below = f"{'' if path == 'self' else f'{path}.'}alternatives[{label!r}]"
             if variable.paths and all(place.startswith(below) for place in variable.paths):
                 chosen = var(f"{path}.self").equals(label)
-                return replace(variable, when=chosen if variable.when is None else chosen & variable.when)
+                if variable.when is None:
+                    return replace(variable, when=chosen)
+                # one that a stored program brought back has the condition already
+                return variable if chosen in variable.when.parts() else replace(variable, when=chosen & variable.when)
         return variable
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401

@@ -74,6 +74,15 @@ class Expression:
             if isinstance(part, Expression):
                 yield from part.variables()
 
+    def parts(self) -> Iterator["Expression"]:
+        """Yield the tests that all have to hold: those that `&` joins, or the expression itself."""
+        if self.op != "and":
+            yield self
+            return
+        for part in self.args:
+            if isinstance(part, Expression):
+                yield from part.parts()
+
     def to_data(self) -> list[Any]:
         """Return the expression as JSON: the operation and its arguments, constants wrapped as `{"value": x}`."""
         if self.op == "var":
