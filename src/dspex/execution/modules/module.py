@@ -399,9 +399,10 @@ class Module:
         Raises:
             VariableError: a variable is unknown, or a value is not of its kind.
         """
-        assigned = {**self.__dict__.get("_assigned", {}), **values}
+        space = self.variables()
+        assigned = {**self.__dict__.get("_assigned", {}), **space.taken(values)}
         made = self._copied()
-        for path, value in self.variables().bound(assigned):
+        for path, value in space.bound(assigned):
             made.bind_path(path, value)
         made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
         return made

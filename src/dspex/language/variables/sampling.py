@@ -86,7 +86,7 @@ def _drawn(space: Space, names: list[str], place: Callable[[str], float]) -> dic
         variable = space[name]
         if name in names and space.is_active(name, drawn):
             drawn[name] = value_at(variable, place(name))
-        elif variable.default is not None and variable.compute is None and space.is_active(name, drawn):
+        elif variable.has_default and variable.compute is None and space.is_active(name, drawn):
             drawn[name] = variable.default
     return drawn
 

@@ -66,7 +66,12 @@ class Backed(Module):
         space, value = self._program.space, self.temperature
         places = tuple(f"{place}.temperature" for place in self._predictors())
         freed = [
-            replace(item, paths=tuple(path for path in item.paths if path not in places)) for item in space.values()
+            replace(
+                item,
+                paths=tuple(path for path in item.paths if path not in places),
+                bindings={path: found for path, found in item.bindings.items() if path not in places},
+            )
+            for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
         return replace(self._program, space=Space([*freed, every], space.constraints))
