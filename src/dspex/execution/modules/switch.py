@@ -82,6 +82,13 @@ class Switch(Module):
         """Return whether `bind` accepts this slot."""
         return slot == "self"
 
+    def unfit(self, slot: str, value: object) -> str:
+        """Return what is wrong with a label."""
+        if slot != "self" or value in self.alternatives:
+            return ""
+        hint = suggest(str(value), list(self.alternatives))
+        return f"the label of an alternative ({', '.join(self.alternatives)}), not {value!r}.{hint}"
+
 
 def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variable, or a Switch of modules
     """Declare a choice: between values as `Choice` does, or between modules, which makes a `Switch`.

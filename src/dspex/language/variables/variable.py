@@ -1,7 +1,7 @@
 """One parameter of a program that may take other values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
@@ -109,6 +109,18 @@ class Variable:
         if self.kind == "float" and self.precision is not None:
             return min(self.high or 0.0, max(self.low or 0.0, round(value, self.precision)))
         return value
+
+    def offered(self, path: str) -> Iterator[Any]:
+        """Yield what it may give to `path`: all options, the limits of a number and one between them, the default."""
+        values: list[Any] = [*self.options]
+        if self.kind in _NUMBERS:
+            low, high = self.low or 0.0, self.high or 0.0
+            values += [low, high, *([low + (high - low) / math.e] if self.kind == "float" else [])]
+        if self.has_default and self.kind != "composite":
+            values.append(self.default)
+        binding = self.bindings.get(path)
+        for value in values:
+            yield self.taken(value) if binding is None else binding({self.name: self.taken(value)})
 
     def expected(self) -> str:
         """Return in words what it takes."""

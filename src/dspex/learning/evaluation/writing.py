@@ -46,7 +46,7 @@ def to_csv(report: Report) -> str:
     that a spreadsheet would take for a formula gets a quote in front.
     """
     rows, columns = _flat(report)
-    lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+    lines: list[list[object]] = [[*columns], *([row.get(name, "") for name in columns] for row in rows)]
     return "".join(_csv_line([safe(cell) for cell in line]) for line in lines)
 
 

@@ -11,7 +11,7 @@ from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
-from dspex.execution.modules.predict import SETTINGS
+from dspex.execution.modules.settings import SETTINGS
 from dspex.language.programs import Children, Node, Program
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
