@@ -19,6 +19,7 @@ from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
+from dspex.language.variables.sampling import explained
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
 
@@ -438,12 +439,17 @@ class Module:
         """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`.
 
         Raises:
-            VariableError: a variable is unknown, or a value is not of its kind.
+            VariableError: a variable is unknown, a value is not of its kind or does not fit its place, or a constraint
+                refuses the assignment; then the message says which one it would allow, if there is any.
         """
         space = self.variables()
         assigned = {**self.__dict__.get("_assigned", {}), **space.taken(values)}
         made = self._copied()
-        for path, value in space.bound(assigned):
+        try:
+            bound = list(space.bound(assigned))
+        except VariableError as error:
+            raise explained(space, error) from error
+        for path, value in bound:
             made.bind_path(path, value)
         made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
         return made

@@ -93,6 +93,12 @@ class Predict(Module):
         for slot, variable in self._declared.items():
             self.check_variable(variable, slot, slot)
 
+    def asking(self, signature: Signature) -> "Predict":
+        """Return a predictor of another signature that has the settings, demonstrations and variables of this one."""
+        made = self._copied()
+        made.signature = signature
+        return made
+
     def contract(self) -> Signature:
         """Return the signature."""
         return self.signature

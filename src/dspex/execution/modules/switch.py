@@ -94,18 +94,36 @@ def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variabl
     """Declare a choice: between values as `Choice` does, or between modules, which makes a `Switch`.
 
     Modules are labelled by their class ("Predict", "ChainOfThought"), with a number where a class comes twice.
+    `default=` is the option that is taken until another is assigned, of modules one of them or its label; `chosen=` is
+    another word for it.
 
     Raises:
-        DefinitionError: modules and values are mixed.
+        VariableError: an option is neither a module nor a JSON value.
+        DefinitionError: modules and values are mixed, or the default is none of the options.
     """
+    if "chosen" in more:
+        if "default" in more:
+            raise DefinitionError("OneOf takes `default=` or `chosen=`, not both: they are two words for one thing")
+        more["default"] = more.pop("chosen")
     are_modules = {isinstance(option, Module) for option in options}
     if True not in are_modules:
         return Choice(*options, **more)
     if len(are_modules) == 2:
         raise DefinitionError(f"OneOf takes either modules or values, not both: {options!r}")
+    return _switch_of(options, **more)
+
+
+def _switch_of(modules: Sequence[Module], default: Module | str | None = None, **unknown: object) -> Switch:
+    if unknown:
+        raise DefinitionError(
+            f"OneOf of modules takes `default=` and no {next(iter(unknown))!r}; constraints on the choice are "
+            "given with `with_variables`"
+        )
     labelled: dict[str, Module] = {}
-    for option in options:
-        name = type(option).__name__
+    for module in modules:
+        name = type(module).__name__
         label = name if name not in labelled else f"{name}{sum(key.startswith(name) for key in labelled) + 1}"
-        labelled[label] = option
-    return Switch(labelled, **more)
+        labelled[label] = module
+    if isinstance(default, Module):
+        default = next((label for label, module in labelled.items() if module is default), repr(default))
+    return Switch(labelled, chosen=default)

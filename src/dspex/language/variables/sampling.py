@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Any, Literal
 
-from dspex.errors import VariableError
+from dspex.errors import VariableError, shorten
 from dspex.language.variables.space import Space
 from dspex.language.variables.variable import Variable
 
@@ -54,6 +54,17 @@ def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]
     """
     made = space.complete(_drawn(space, [name for name in space.order if space[name].is_searchable], place))
     return {name: made[name] for name in space.order if name in made and space[name].is_searchable}
+
+
+def explained(space: Space, error: VariableError) -> VariableError:
+    """Return what to say of a refused assignment: that no other is allowed either, or one that is."""
+    if "constraint" not in error.context:
+        return error
+    try:
+        allowed = next(samples(space, seed=0))
+    except VariableError as unsatisfiable:
+        return unsatisfiable
+    return VariableError(f"{error.message}; {shorten(allowed)} is allowed", **error.context)
 
 
 def _rounds(count: int, rng: random.Random) -> Iterator[float]:

@@ -12,6 +12,7 @@ from dspex.execution.modules.settings import SETTINGS, unfit_setting
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
+from dspex.language.variables.sampling import explained
 
 _OF_PREDICTORS = (".instructions", ".demos")
 
@@ -84,12 +85,16 @@ class Backed(Module):
         """Return the program with other values for some variables, on the same backend.
 
         Raises:
-            VariableError: a variable is unknown, its value is not of its kind or does not fit a place that it sets, or a
-                constraint refuses the assignment.
+            VariableError: a variable is unknown, its value is not of its kind or does not fit a place that it sets,
+                or a constraint refuses the assignment.
         """
         made = self._program.assign(values)
         known = {name: value for name, value in made.assignment.items() if name in made.space}
-        for path, value in made.space.bound(known):
+        try:
+            bound = list(made.space.bound(known))
+        except VariableError as error:
+            raise explained(made.space, error) from error
+        for path, value in bound:
             if said := self.unfit(path, value):
                 raise VariableError(f"{path!r} takes {said}")
         return type(self)(made, self._backend)
@@ -105,9 +110,9 @@ class Backed(Module):
         bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
         if unknown := sorted(bound - set(places)):
             raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
-        for item in added:
-            for path in (item.paths or (item.name,)) if isinstance(item, Variable) else ():
-                self.check_variable(item, path, path)
+        for variable in [item for item in added if isinstance(item, Variable)]:
+            for path in variable.paths or (variable.name,):
+                self.check_variable(variable, path, path)
         replaced = {taken[path] for path in bound if path in taken}
         named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
         kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
