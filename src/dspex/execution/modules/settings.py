@@ -45,6 +45,6 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def taken_setting(slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
     """Return a fitting value as a request takes it: 128.0 tokens as 128, and one text that ends the reply as a list."""
-    if slot in _WHOLE and isinstance(value, float):
+    if slot in _WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)
     return [value] if slot == "stop" and isinstance(value, str) else value
