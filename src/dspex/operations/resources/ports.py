@@ -145,15 +145,87 @@ class Figures(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an event stands in the order in which events become certain; as text it is a cursor."""
+
+    position: int
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which positions of events a moment could see: all before `until`, none from `before` on, no `running` one."""
+
+    until: int
+    before: int
+    running: frozenset[int] = frozenset()
+
+    def saw(self, position: int) -> bool:
+        """Return whether events at a position were visible."""
+        return position < self.until or (position < self.before and position not in self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found, in order: no event will ever come to stand between or before these.
+
+    `reached` is where the next look has to begin. `is_whole` is False where there is more already, `is_waiting` True
+    where there are events that a transaction under way may still be put before.
+    """
+
+    events: Sequence[tuple[Place, EventRecord]]
+    reached: Place
+    is_whole: bool
+    is_waiting: bool
+
+
+class EventLog(Protocol):
+    """All events in one order, in which each has its place for good once it is given.
+
+    Every method may raise `StorageError`.
+    """
+
+    async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
+        """Return the events behind a place that equal `where`."""
+        ...
+
+    async def sight(self) -> Sight:
+        """Return what is visible now."""
+        ...
+
+    async def first(self, after: UUID, where: Mapping[str, Any]) -> int | None:
+        """Return the first position at which an event stands whose id is greater than `after`."""
+        ...
+
+    async def place(self, event_id: UUID) -> Place | None:
+        """Return where an event stands, None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event that a feed gives, and the cursor behind which it goes on."""
+
+    event: EventRecord
+    cursor: str
+
+
 class Feed(Protocol):
     """Events as they are committed, by this process or another one."""
 
     def follow(
-        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: UUID | None = None
-    ) -> AsyncIterator[EventRecord]:
+        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
+    ) -> AsyncIterator[Told]:
         """Give each event of a topic once, from the one behind the cursor `after` on (None: from now on), without end.
 
+        The id of an event is a cursor, too; of any other id, it is the events with a greater one.
+
         Raises:
+            InvalidError: `after` is no cursor, or one of another database.
             StorageError: the database cannot be read.
         """
         ...

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dspex.operations.resources import DOMAIN, Domain, Resource
+from dspex.operations.resources.trail import EVENT
 
 
 class UTCTime(TypeDecorator[datetime]):
@@ -61,8 +62,12 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
         columns.append(
             sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)
         )
+    if resource is EVENT:  # what the database itself says of the order of events; see `eventlog`
+        columns.append(sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False))
     rules: list[Any] = [sa.UniqueConstraint(*group) for group in resource.unique]
     rules += [sa.Index(None, *group) for group in resource.indexes]
+    if resource is EVENT:
+        rules.append(sa.Index(None, "workspace", "topic", "position", "id"))
     return sa.Table(resource.plural, metadata, *columns, *rules)
 
 
