@@ -85,7 +85,14 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
         by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
         assert by_path == {"search": "scripted", "answer.predict": "able"}
 
-        state = await bridge.export_state(await bridge.create_program(sent.to_program()))
+        handle = await bridge.create_program(sent.to_program())
+        scored = await bridge.evaluate_program(
+            handle, [{"question": "?", "answer": "three"}], same_answer, context=context
+        )
+        assert [row["score"] for row in scored] == [1.0]
+        assert len(able.requests) == 2
+
+        state = await bridge.export_state(handle)
         assert state["answer.predict"]["lm"]["model"] == "far/able"
         assert state["search"]["lm"] is None
 
