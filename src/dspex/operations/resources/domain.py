@@ -50,7 +50,8 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return this domain with more resources and actions.
 
         Raises:
-            DefinitionError: a name is taken, also by lists and their filters, or a resource refers to one that is neither here nor before it.
+            DefinitionError: a name is taken, also by lists and their filters, or a resource refers to one that is
+                neither here nor before it.
         """
         names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
         for added in (*(resource.name for resource in resources), *(action.name for action in actions)):

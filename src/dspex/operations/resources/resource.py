@@ -133,7 +133,7 @@ class Resource(Generic[E]):
     def misnamed(self) -> str | None:
         """An attribute whose name is that of an argument of lists, or of a filter of another attribute."""
         made = {wanted.name for part in self.shown for wanted in _filters(part) if wanted.comparison != "eq"}
-        taken = made | {"first", "after", "sort"}
+        taken = made | ({"first", "after", "sort"} & self.filters.keys())
         return next((part.name for part in self.attributes if part.name in taken), None)
 
     @cached_property
