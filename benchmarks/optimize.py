@@ -2,13 +2,16 @@
 
     python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77]
 
+Everything but --banking77 ends in one table and in results/optimize.json. With --quick the comparisons are made on too
+few seeds to be judged: they are shown, and --check asks only for the goals that need no statistics.
+
 1. A search of more than 200 trials is killed with SIGKILL at 20 random points and resumed each time. It has to end with
    the same program and trials table as an undisturbed one, ask no committed call again, and repeat at most
    `concurrency` calls for each kill.
 2. On simulated models with known response surfaces: Joint against tuning the same variables one after the other
    (`optimize_joint.py`), and the optimizers against dspy's own at equal model calls (`optimize_peer.py`, needs dspy).
 3. On known functions over mixed, conditional spaces: the sampler of Joint against plain Optuna and random sampling, by
-   the regret after 60 evaluations.
+   the regret after 60 evaluations; and the CPU time of the sampler for a trial of a search of 200.
 4. With --banking77, and nothing else: searches of at most 300 calls on real data with the local model
    (`optimize_banking77.py`), reported as they are. Its goals are none.
 """
@@ -26,7 +29,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, pairwise, product
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +45,7 @@ from dspex.learning.optimizers.sampler import Measured, Sampler
 ROOT = Path(__file__).resolve().parents[1]
 CONCURRENCY = 4
 KILLS = 20
+JOINT_SEEDS = 40
 
 
 def started(journal: Path, calls: Path) -> subprocess.Popen:
@@ -48,13 +53,22 @@ def started(journal: Path, calls: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-def lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+class Lines:
+    """Counts the whole lines of a growing file that hold a text, and reads each only once."""
 
+    def __init__(self, file: Path, text: bytes = b"") -> None:
+        self.file, self.text, self.offset, self.count = file, text, 0, 0
 
-def answers(journal: Path) -> int:
-    data = journal.read_bytes() if journal.exists() else b""
-    return sum(b'"kind":"answer"' in line for line in data.splitlines(keepends=True) if line.endswith(b"\n"))
+    def now(self) -> int:
+        if not self.file.exists():
+            return 0
+        with self.file.open("rb") as opened:
+            opened.seek(self.offset)
+            data = opened.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        self.count += sum(self.text in line for line in whole.splitlines())
+        return self.count
 
 
 def resume(kills: int) -> dict[str, object]:
@@ -62,22 +76,25 @@ def resume(kills: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         whole = json.loads(started(place / "whole.jsonl", place / "whole.calls").communicate()[0])
-        total = lines(place / "whole.calls")
+        total = Lines(place / "whole.calls").now()
         points = sorted(random.Random(5).sample(range(1, total), kills))
         journal, calls = place / "killed.jsonl", place / "killed.calls"
-        done, repeats = [], 0
+        answers, begun = Lines(journal, b'"kind":"answer"'), Lines(calls)
+        done, repeats = [], [0]
         for point in points:
             work = started(journal, calls)
-            while answers(journal) < point and work.poll() is None:
+            while answers.now() < point and work.poll() is None:
                 time.sleep(0.005)
-            if work.poll() is None:
-                work.send_signal(signal.SIGKILL)
-                done.append(answers(journal))
+            is_alive = work.poll() is None
+            work.send_signal(signal.SIGKILL)
             work.communicate()
-        known = answers(journal)
+            if is_alive:
+                done.append(answers.now())
+                repeats.append(begun.now() - answers.now())  # begun and not answered, in all lives so far
+        known = answers.now()
         last = json.loads(started(journal, calls).communicate()[0])
-        asked = Counter(calls.read_bytes().splitlines())
-        repeats = sum(count - 1 for count in asked.values())
+        entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
+        keys = Counter(entry["key"] for entry in entries if entry["kind"] == "answer")
         return {
             "trials": len(whole["table"]),
             "calls undisturbed": total,
@@ -85,9 +102,10 @@ def resume(kills: int) -> dict[str, object]:
             "killed after answers": done,
             "same program": last["program"] == whole["program"],
             "same trials table": last["table"] == whole["table"],
-            "committed calls asked again": last["made"] - (total - known),
-            "calls repeated in all": repeats,
-            "allowed": len(done) * CONCURRENCY,
+            "committed calls asked again": sum(keys.values()) - len(keys) + last["made"] - (total - known),
+            "calls repeated in all": begun.now() - answers.now(),
+            "calls repeated by one kill at most": max(b - a for a, b in pairwise(repeats)),
+            "allowed for a kill": CONCURRENCY,
         }
 
 
@@ -181,45 +199,99 @@ def functions(seeds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def resumed(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+def cpu_of_sampler(name: str, seed: int) -> float:
+    """Return milliseconds of CPU time for each of 200 trials, each told before the next is suggested."""
+    begun = time.process_time()
+    regret_of_sampler(name, seed, 200)
+    return (time.process_time() - begun) / 200 * 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; `is_met` is None where there is no goal, or too little to judge by."""
+
+    work: str
+    measured: str
+    beside: str = ""
+    goal: str = ""
+    is_met: bool | None = None
+
+
+Part = tuple[dict[str, object], list[Row]]
+
+
+def resumed(*, quick: bool) -> Part:
     found = resume(3 if quick else KILLS)
-    for name, value in found.items():
-        print(f"{name:28} {value}")
-    return found, {
-        "a resumed search ends the same": bool(found["same program"] and found["same trials table"]),
-        "no committed call is asked again": found["committed calls asked again"] == 0,
-        "at most `concurrency` calls are repeated per kill": found["calls repeated in all"] <= found["allowed"],
-    }
+    is_same = bool(found["same program"] and found["same trials table"])
+    again, most = found["committed calls asked again"], found["calls repeated by one kill at most"]
+    work = f"search of {found['trials']} trials, {found['kills']} times kill -9"
+    return found, [
+        Row(work, "the same" if is_same else "another end", goal="program and table as undisturbed", is_met=is_same),
+        Row("  answered calls asked again", str(again), goal="0", is_met=again == 0),
+        Row(
+            "  calls under way repeated", f"{found['calls repeated in all']}, at most {most} for a kill",
+            goal=f"at most {CONCURRENCY} for a kill", is_met=most <= CONCURRENCY,
+        ),
+    ]  # fmt: skip
 
 
-def simulated(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
-    found = asyncio.run(optimize_joint.measured(range(1 if quick else 20)))
-    optimize_joint.show(found)
-    return found, {
-        f"joint search is better in {what} ({family})": found[family][what]["low"] > 0
-        for family in ("pairs", "bottleneck")
-        for what in ("accuracy", "hypervolume")
-    }
+def difference(row: dict[str, float]) -> str:
+    return f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
 
 
-def against_dspy(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
+def simulated(*, quick: bool) -> Part:
+    seeds = range(1 if quick else JOINT_SEEDS)
+    found = asyncio.run(optimize_joint.measured(seeds))
+    rows = []
+    for family, what in product(optimize_joint.FAMILIES, ("accuracy", "hypervolume")):
+        row, is_asked = found[family][what], family != "no pairs"
+        rows.append(
+            Row(
+                f"Joint, {what}, {family}, {len(seeds)} seeds",
+                f"{row['joint']:.3f}",
+                f"in turn {row['sequence']:.3f}: {difference(row)}",
+                "above 0" if is_asked else "",
+                row["low"] > 0 if is_asked and not quick else None,
+            )
+        )
+    return found, rows
+
+
+def against_dspy(*, quick: bool) -> Part:
     if importlib.util.find_spec("dspy") is None:
-        print("skipped: dspy is not installed (pip install 'dspex[dspy]')")
-        return {"skipped": "dspy is not installed"}, {}
-    found = asyncio.run(optimize_peer.measured(range(1 if quick else 30)))
-    optimize_peer.show(found)
-    return found, {f"{work} is not worse than dspy's": found[work]["low"] >= -0.02 for work in optimize_peer.WORK}
+        said = "dspy is not installed (pip install 'dspex[dspy]')"
+        return {"skipped": said}, [Row("optimizers against dspy's", f"skipped: {said}")]
+    found = asyncio.run(optimize_peer.measured(optimize_peer.QUICK if quick else optimize_peer.WORK))
+    rows = []
+    for work in optimize_peer.WORK:
+        row = found[work]
+        name = f"{work}, {row['seeds']} seeds, {row['our calls']:.0f} and {row['their calls']:.0f} calls"
+        beside = f"dspy {row['theirs']:.3f}: {difference(row)}"
+        rows.append(Row(name, f"{row['ours']:.3f}", beside, "at least -0.02", None if quick else row["low"] >= -0.02))
+    return found, rows
 
 
-def sampled(*, quick: bool) -> tuple[dict[str, object], dict[str, bool]]:
-    found = functions(3 if quick else 20)
+def sampled(*, quick: bool) -> Part:
+    seeds = 2 if quick else 20
+    found: dict[str, dict[str, float]] = functions(seeds)
+    rows = []
     for name, row in found.items():
-        print(f"regret, {name:12} " + "  ".join(f"{way} {value:.4f}" for way, value in row.items()))
-    return found, {
-        f"the sampler is no worse than {way} on {name}": row["dspex"] <= row[way]
-        for name, row in found.items()
-        for way in ("random", "optuna")
-    }
+        beside = f"Optuna {row['optuna']:.4f}, random {row['random']:.4f}"
+        is_met = None if quick else row["dspex"] <= min(row["optuna"], row["random"])
+        work = f"regret after 60, {name}, {seeds} seeds"
+        rows.append(Row(work, f"{row['dspex']:.4f}", beside, "no larger than either", is_met))
+        row["sampler CPU ms a trial"] = cpu = median(cpu_of_sampler(name, seed) for seed in range(1 if quick else 5))
+        rows.append(Row(f"sampler CPU, ms a trial of 200, {name}", f"{cpu:.1f}", goal="at most 10", is_met=cpu <= 10))
+    return found, rows
+
+
+def show(rows: list[Row]) -> None:
+    marks = {True: "met", False: "MISSED", None: ""}
+    table = [("work", "dspex", "beside it", "goal", "")]
+    table += [(row.work, row.measured, row.beside, row.goal, marks[row.is_met]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def on_banking77(*, quick: bool) -> None:
@@ -255,14 +327,17 @@ def main() -> int:
     if not given.resume_only:
         parts |= {"functions": sampled, "joint": simulated, "dspy": against_dspy}
     result: dict[str, object] = {"quick": given.quick}
-    goals: dict[str, bool] = {}
+    rows: list[Row] = []
+    seconds: dict[str, float] = {}
     for name, part in parts.items():
-        result[name], reached = part(quick=given.quick)
-        goals |= reached
-    result["goals"] = goals
-    written("optimize", result)
-    for goal, met in goals.items():
-        print(f"{'met   ' if met else 'MISSED'} {goal}")
+        begun = time.perf_counter()
+        result[name], more = part(quick=given.quick)
+        rows += more
+        seconds[name] = round(time.perf_counter() - begun, 1)
+        print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+    goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
+    written("optimize_resume" if given.resume_only else "optimize", result | {"seconds": seconds, "goals": goals})
+    show(rows)
     return 1 if given.check and not all(goals.values()) else 0
 
 

@@ -116,14 +116,3 @@ async def measured(seeds: range) -> dict[str, object]:
                 "high": interval.high,
             }
     return result
-
-
-def show(result: dict[str, object]) -> None:
-    print(f"joint against one variable after the other, {CALLS} calls, seeds {result['seeds']}")
-    for family in FAMILIES:
-        for what in ("accuracy", "hypervolume"):
-            row = result[family][what]
-            print(
-                f"  {family:11} {what:12} {row['joint']:.3f} against {row['sequence']:.3f}  "
-                f"difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-            )

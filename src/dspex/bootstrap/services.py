@@ -92,7 +92,7 @@ async def open_services(
         context = _context(settings, resolver, model=await keyed.start(), observer=observer, clock=time)
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
-        figures, keeping = SQLFigures(database), keeping_of(settings, code)
+        figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
         executor.surroundings = keyed.surroundings
         retention = retention_of(settings, store, figures, clock=time)

@@ -126,3 +126,34 @@ def test_spread_takes_the_best_and_then_the_farthest_of_the_front():
     assert spread(points, 5)[:3] == [0, 2, 1]
     assert spread([*points, (0.0, 3.1)], 5)[:2] == [0, 3]  # the other end is known already
     assert spread([(1.0,), (3.0,), (2.0,)], 3) == [1, 2, 0]
+
+
+def test_what_is_believed_changes_no_mean_and_takes_away_doubt_nearby():
+    rng = np.random.default_rng(4)
+    points = np.array([[rng.random(), float(n % 3)] for n in range(30)])
+    surrogate = Surrogate([True, False], seed=2)
+    values = np.sin(4 * points[:, 0]) + points[:, 1] + 0.1 * rng.standard_normal(30)
+    expected = surrogate.fit(points, values, np.full(30, 0.01))
+    assert expected == pytest.approx(surrogate.predict(points)[0], abs=1e-6)
+    asked = np.array([[1.9, 0.0], [-0.9, 1.0], [0.5, 2.0]])
+    mean, deviation = surrogate.predict(asked)
+    for point in ([[1.9, 0.0]], [[1.8, 0.0], [1.85, 1.0]]):
+        surrogate.believe(np.array(point), 0.01)
+    later, doubt = surrogate.predict(asked)
+    assert later == pytest.approx(mean, abs=1e-6)
+    assert doubt[0] < 0.5 * deviation[0]
+    assert doubt[2] == pytest.approx(deviation[2], rel=0.05)
+
+
+def test_weights_are_chosen_anew_only_when_an_eighth_more_was_learned(monkeypatch):
+    tuned, fit = [], Surrogate.fit
+
+    def counted(self, *given, is_tuned):
+        tuned.append(is_tuned)
+        return fit(self, *given, is_tuned=is_tuned)
+
+    monkeypatch.setattr(Surrogate, "fit", counted)
+    _searched(BRANCHES, _bent, 120, seed=1)
+    assert tuned[:8] == [True] * 8
+    assert sum(tuned) < 40
+    assert len(tuned) > 100

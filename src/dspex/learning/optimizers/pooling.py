@@ -19,10 +19,15 @@ LEAST = 1e-6
 
 @dataclass(slots=True)
 class _Seen:
-    """One candidate: its figures when it was seen last, and by figure the value of each row that it was scored on."""
+    """One candidate: its figures when it was seen last, and by figure the value of each row that it was scored on.
+
+    Of these, the mean and the sum of squares about it are kept too: they are asked for after each trial of any other.
+    """
 
     figures: Mapping[str, float] = field(default_factory=dict)
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
+    squares: dict[str, float] = field(default_factory=dict)
     is_scored: bool = False
 
 
@@ -42,7 +47,12 @@ class Pooled:
         seen = self._seen.setdefault(number, _Seen())
         seen.figures, seen.is_scored = trial.figures, seen.is_scored or trial.score is not None
         for name in map(_bare, self.objectives):
-            seen.rows.setdefault(name, {}).update(_per_row(trial, name))
+            rows = seen.rows.setdefault(name, {})
+            rows.update(_per_row(trial, name))
+            if rows:
+                seen.means[name] = fmean(rows.values())
+            if len(rows) > 1:
+                seen.squares[name] = variance(rows.values()) * (len(rows) - 1)
 
     def measured(self) -> dict[int, list[Measured] | None]:
         """Return the figures of each candidate with their variances; None where none of its rows could be scored."""
@@ -54,10 +64,10 @@ class Pooled:
 
     def _between_rows(self, name: str) -> float | None:
         """Return the variance of a figure between rows; None where rows have no such figure, as with quantiles."""
-        many = [list(seen.rows[name].values()) for seen in self._seen.values() if len(seen.rows[name]) > 1]
+        many = [seen for seen in self._seen.values() if name in seen.squares]
         if not many:
             return None
-        return sum(variance(rows) * (len(rows) - 1) for rows in many) / sum(len(rows) - 1 for rows in many)
+        return sum(seen.squares[name] for seen in many) / sum(len(seen.rows[name]) - 1 for seen in many)
 
 
 def _bare(name: str) -> str:
@@ -69,7 +79,7 @@ def _measured(seen: _Seen, name: str, between: float | None) -> Measured:
     if not rows or between is None:
         value = figure_of(seen.figures, name)
         return Measured(value, (TIMES * value) ** 2)
-    value = fmean(rows.values())
+    value = seen.means[_bare(name)]
     return Measured(-value if name.startswith("-") else value, max(LEAST * value**2, between / len(rows)))
 
 

@@ -2,14 +2,14 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import VariableError
 from dspex.language.variables import Space, samples
-from dspex.language.variables.sampling import assignment_at, options, place_of
+from dspex.language.variables.sampling import options
+from dspex.learning.optimizers.candidates import Candidates, Pool
 from dspex.learning.optimizers.surrogate import Surrogate, numpy
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PARENTS = 5
 MUTANTS = 24
 SCALES = (0.1, 0.03, 0.01)
 DRAWS = 64
-TUNED_EVERY = 4
+TUNED_SHARE = 8
 BRANCH_EVERY = 4
 FOCUS = 0.5
 
@@ -55,24 +55,23 @@ class Sampler:
     def __init__(self, space: Space, *, objectives: int = 1, seed: int = 0, startup: int = 8) -> None:
         """Begin; `startup` suggestions come before the first that is learned."""
         self._np = numpy()
-        self._space = space
-        self._names = [name for name in space.order if space[name].is_searchable]
+        self._candidates = Candidates(space, seed=seed)
         self._startup = startup
         self._spread = samples(space, seed=seed, method="quasi")
-        self._random = samples(space, seed=seed + 1)
         self._rng = random.Random(f"{seed}/sampler")  # noqa: S311  # explores, keeps no secret
         self._draws = self._np.random.default_rng(seed)
-        self._models = [Surrogate([not options(space[n]) for n in self._names], seed=seed) for _ in range(objectives)]
+        self._models = [Surrogate(self._candidates.is_number, seed=seed) for _ in range(objectives)]
         self._given: list[Mapping[str, Any]] = []
-        self._points: list[Mapping[str, Any]] = []
-        self._codes: list[list[float]] = []
-        self._keys: set[str] = set()
-        self._places = {name: {_key(it): float(n) for n, it in enumerate(options(space[name]))} for name in self._names}
+        self._points = self._candidates.of([])
+        self._keys: set[bytes] = set()
         self._measured: dict[int, Sequence[Measured] | None] = {}
-        self._learned = self._tuned = self._searched = 0
-        self._fitted = (0, 0)
+        self._learned = self._tuned = self._searched = self._fitted = 0
+        self._held: set[int] = set()
+        self._blurs: list[float] = []
+        self._means = self._np.zeros((objectives, 0))
         read = {name for variable in space.values() if variable.when is not None for name in variable.when.variables()}
-        self._branches = [(name, option) for name in self._names if name in read for option in options(space[name])]
+        names = [name for name in self._candidates.names if name in read]
+        self._branches = [self._candidates.index(name, option) for name in names for option in options(space[name])]
 
     def first(self, values: Mapping[str, Any]) -> None:
         """Suggest these values next."""
@@ -89,9 +88,9 @@ class Sampler:
             values = found
         else:
             return None
-        self._points.append(values)
-        self._keys.add(_key(values))
-        self._codes.append(self._code(values))
+        point = self._candidates.of([values])
+        self._points = self._points.joined(point)
+        self._keys.update(point.keys())
         return len(self._points) - 1, values
 
     def learn(self, results: Mapping[int, Sequence[Measured] | None]) -> None:
@@ -109,29 +108,35 @@ class Sampler:
         if not any(self._measured.values()):
             return [[0.0] * len(self._models) for _ in numbers]
         self._fit()
-        coded = self._known(numbers)
-        means = [model.predict(coded)[0] for model in self._models]
-        return [[float(mean[row]) for mean in means] for row in range(len(numbers))]
+        return [[float(value) for value in self._means[:, number]] for number in numbers]
 
     def _fit(self) -> None:
-        """Fit each objective; a failure counts as the worst value seen, a pending suggestion as the expected one."""
-        known = [number for number in range(len(self._points)) if number in self._measured]
-        pending = [number for number in range(len(self._points)) if number not in self._measured]
-        if (self._learned, len(self._points)) == self._fitted:
+        """Fit each objective; a failure counts as the worst value seen, a pending suggestion as the expected one.
+
+        Weights and scales are chosen anew when an eighth more was learned, which depends on nothing but what was told.
+        """
+        if self._fitted != self._learned:
+            self._fitted = self._learned
+            self._fit_measured()
+        np, codes = self._np, self._points.codes
+        if not (pending := [number for number in range(len(codes)) if number not in self._held]):
             return
-        self._fitted = self._learned, len(self._points)
-        is_tuned = self._learned - self._tuned >= max(1, min(TUNED_EVERY, self._learned // 8))
+        self._held.update(pending)
+        self._means = np.pad(self._means, ((0, 0), (0, len(codes) - self._means.shape[1])))
+        for place, model in enumerate(self._models):
+            self._means[place, pending] = model.predict(codes[pending])[0]
+            model.believe(codes[pending], self._blurs[place])
+
+    def _fit_measured(self) -> None:
+        is_tuned = self._learned - self._tuned >= max(1, self._learned // TUNED_SHARE)
         self._tuned = self._learned if is_tuned else self._tuned
-        coded = self._known(known)
+        known = sorted(self._measured)
+        self._held, self._blurs = set(known), []
+        self._means = self._np.zeros((len(self._models), len(self._points)))
         for place, model in enumerate(self._models):
             values, noise = self._targets([self._measured[number] for number in known], place)
-            model.fit(coded, values, noise, is_tuned=is_tuned)
-            if pending:
-                others = self._known(pending)
-                believed = model.predict(others)[0]
-                stack = self._np.concatenate
-                blur = self._np.full(len(pending), self._np.median(noise))
-                model.fit(stack([coded, others]), stack([values, believed]), stack([noise, blur]), is_tuned=False)
+            self._means[place, known] = model.fit(self._points.codes[known], values, noise, is_tuned=is_tuned)
+            self._blurs.append(float(self._np.median(noise)))
 
     def _targets(self, found: Sequence[Sequence[Measured] | None], place: int) -> "tuple[Array, Array]":
         """Return values and variances; values far below the usual are raised to where they still are bad."""
@@ -147,50 +152,55 @@ class Sampler:
         """Return a point of the even spread while it is time for it, as far as there is a new one."""
         if len(self._points) >= self._startup and any(self._measured.values()):
             return None
-        return next((point for point in islice(self._spread, TRIES) if _key(point) not in self._keys), None)
+        tried = islice(self._spread, TRIES)
+        return next((point for point in tried if self._candidates.of([point]).keys()[0] not in self._keys), None)
 
     def _promising(self) -> Mapping[str, Any] | None:
         if not any(self._measured.values()):
             return None
         self._fit()
         self._searched += 1
-        known = self._keys
-        worth, fits = self._worth(), self._branch()
-        first = [*islice(self._random, DRAWN), *self._mutants(self._parents(), scale=0.3)]
-        pool = _distinct(filter(fits, first), known) or _distinct(first, known)
+        worth, branch = self._worth(), self._branch()
+        drawn = self._candidates.drawn(DRAWN).joined(self._mutants(self._parents(), scale=0.3))
+        pool = self._new(drawn, branch)
+        pool = self._ranked(pool if len(pool) else self._new(drawn), worth)
         for scale in SCALES:
-            ranked = self._ranked(pool, worth)[:PARENTS]
-            nearby = filter(fits, self._mutants(ranked, scale=scale))
-            pool = ranked + _distinct(nearby, known | {_key(point) for point in ranked})
-        return next(iter(self._ranked(pool, worth)), None)
+            best = pool.pick(slice(PARENTS))
+            pool = self._ranked(best.joined(self._new(self._mutants(best, scale=scale), branch, besides=best)), worth)
+        made = (self._candidates.values(pool, row) for row in range(len(pool)))
+        return next((values for values in made if values is not None), None)
 
-    def _branch(self) -> Callable[[Mapping[str, Any]], bool]:
-        """Return what says whether a point lies in the branch whose turn it is; mostly no branch has one."""
+    def _branch(self) -> tuple[int, float] | None:
+        """Return the branch whose turn it is, a column and a code; mostly no branch has one."""
         turn, rest = divmod(self._searched, BRANCH_EVERY)
-        if not self._branches or rest:
-            return lambda point: True
-        name, option = self._branches[turn % len(self._branches)]
-        return lambda point: _key(point.get(name)) == _key(option)
+        return None if not self._branches or rest else self._branches[turn % len(self._branches)]
 
-    def _parents(self) -> list[Mapping[str, Any]]:
+    def _new(self, pool: Pool, branch: tuple[int, float] | None = None, *, besides: Pool | None = None) -> Pool:
+        """Return what was not suggested yet, each once; of one branch only where one is given."""
+        found: dict[bytes, int] = {}
+        known = self._keys.union(besides.keys() if besides is not None else ())
+        fits = pool.codes[:, branch[0]] == branch[1] if branch is not None else [True] * len(pool)
+        for row, (key, fit) in enumerate(zip(pool.keys(), fits, strict=True)):
+            if fit and key not in known:
+                found.setdefault(key, row)
+        return pool.pick(list(found.values()))
+
+    def _parents(self) -> Pool:
         """Return the best points so far, those of each objective in turn."""
-        coded = self._known()
-        ranks = [self._np.argsort(-model.predict(coded)[0], kind="stable") for model in self._models]
-        turns = [int(rank[place]) for place in range(len(self._points)) for rank in ranks]
-        return [self._points[number] for number in dict.fromkeys(turns)][:PARENTS]
+        ranks = self._np.argsort(-self._means, axis=1, kind="stable")
+        return self._points.pick(list(dict.fromkeys(ranks.T.ravel().tolist()))[:PARENTS])
 
-    def _ranked(self, pool: list[Mapping[str, Any]], worth: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401
-        if not pool:
-            return []
-        order = self._np.argsort(-worth(self._coded(pool)), kind="stable")
-        return [pool[int(number)] for number in order]
+    def _mutants(self, parents: Pool, *, scale: float) -> Pool:
+        return self._candidates.changed(parents, count=MUTANTS, scale=scale)
+
+    def _ranked(self, pool: Pool, worth: Any) -> Pool:  # noqa: ANN401
+        return pool.pick(self._np.argsort(-worth(pool.codes), kind="stable")) if len(pool) else pool
 
     def _worth(self) -> Any:  # noqa: ANN401  # a function from coded points to an array
         """Return what says how much an assignment promises: the logarithm of its expected improvement."""
         np = self._np
-        coded = self._known()
         if len(self._models) == 1 or self._rng.random() < FOCUS:
-            best = float(self._models[0].predict(coded)[0].max())
+            best = float(self._means[0].max())
 
             def single(points: "Array") -> "Array":
                 mean, deviation = self._models[0].predict(points)
@@ -199,7 +209,7 @@ class Sampler:
 
             return single
         weights = self._draws.dirichlet(np.ones(len(self._models)))
-        seen = np.stack([model.predict(coded)[0] for model in self._models])
+        seen = self._means
         top, bottom = seen.max(axis=1), seen.min(axis=1)
         width = np.maximum(top - bottom, 1e-12)
         noise = self._draws.standard_normal((len(self._models), 1, DRAWS))
@@ -221,50 +231,6 @@ class Sampler:
 
         return several
 
-    def _mutants(self, parents: Sequence[Mapping[str, Any]], *, scale: float) -> list[Mapping[str, Any]]:
-        made: list[Mapping[str, Any]] = []
-        for parent in parents:
-            made.extend(found for _ in range(MUTANTS) if (found := self._mutant(parent, scale)) is not None)
-        return made
-
-    def _mutant(self, parent: Mapping[str, Any], scale: float) -> Mapping[str, Any] | None:
-        """Return a point with one or two values changed; what becomes active by it is drawn anew."""
-        changed = set(self._rng.sample(list(parent), min(len(parent), self._rng.choice((1, 1, 2)))))
-
-        def place(name: str) -> float:
-            if name not in parent or (name in changed and options(self._space[name])):
-                return self._rng.random()
-            at = place_of(self._space[name], parent[name])
-            if name in changed:
-                at += self._rng.gauss(0, scale)
-            return min(1 - 1e-12, max(0.0, at))
-
-        try:
-            return assignment_at(self._space, place)
-        except VariableError:
-            return None
-
-    def _known(self, numbers: Sequence[int] | None = None) -> "Array":
-        """Return the codes of suggestions; of all by default."""
-        rows = self._codes if numbers is None else [self._codes[number] for number in numbers]
-        made: Array = self._np.array(rows, dtype=float).reshape(len(rows), len(self._names))
-        return made
-
-    def _coded(self, points: Sequence[Mapping[str, Any]]) -> "Array":
-        made: Array = self._np.array([self._code(point) for point in points], dtype=float)
-        return made.reshape(len(points), len(self._names))
-
-    def _code(self, point: Mapping[str, Any]) -> list[float]:
-        row: list[float] = []
-        for name in self._names:
-            if name not in point:
-                row.append(math.nan)
-            elif places := self._places[name]:
-                row.append(places[_key(point[name])])
-            else:
-                row.append(place_of(self._space[name], point[name]))
-        return row
-
 
 def _log_improvement(np: Any, z: "Array") -> "Array":  # noqa: ANN401
     """Return the logarithm of the expected improvement for a lead of `z` deviations; far below, its asymptote."""
@@ -278,15 +244,3 @@ def _log_improvement(np: Any, z: "Array") -> "Array":  # noqa: ANN401
     far = -0.5 * z**2 - 2 * np.log(np.maximum(np.abs(z), 1.0)) - 0.5 * math.log(2 * math.pi)
     found: Array = np.where(z < -3, far, near)
     return found
-
-
-def _distinct(points: Iterable[Mapping[str, Any]], known: set[str]) -> list[Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
-    for point in points:
-        if (key := _key(point)) not in known:
-            found.setdefault(key, point)
-    return list(found.values())
-
-
-def _key(value: object) -> str:
-    return repr(sorted(value.items()) if isinstance(value, Mapping) else value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
-from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.resource import Comparison, Resource
 from dspex.operations.resources.trail import EventRecord
 
 E = TypeVar("E")
@@ -37,18 +37,44 @@ class Update:
 Change = Insert | Update
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a value in `where` has to be beside equal: all comparisons hold.
+
+    "in" has a tuple beside it, "is_null" a bool. "after" and "before" leave the moment itself out, "gte" and "lte" do
+    not. Texts are compared letter by letter, and case counts. A NULL is in no range.
+    """
+
+    comparisons: tuple[tuple[Comparison, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """By which attribute rows are sorted.
+
+    Texts are in the order of their code points. Of equal ones, the older comes first (`is_descending`: the newer). Rows
+    without a value come last either way.
+    """
+
+    attribute: str
+    is_descending: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """Rows that equal `where`, newest first (`oldest_first` turns it round), beyond the row `after`, at most `limit`.
 
-    A value in `where` that is a tuple matches any of its members. Nullable attributes named in `without` are not read:
-    they are None in every row.
+    A value in `where` that is a tuple matches any of its members, a `Match` what it says. With `sort`, rows are in that
+    order, and `after_value` is what the attribute was in the row `after`: the row may have changed or gone. Nullable
+    attributes named in `without` are not read: they are None in every row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
     after: UUID | None = None
     limit: int = 50
     oldest_first: bool = False
+    sort: Sort | None = None
+    after_value: Any = None
     without: frozenset[str] = frozenset()
 
 
@@ -71,7 +97,7 @@ class Store(Protocol):
         ...
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
-        """Return how many rows equal `where`."""
+        """Return how many rows `where` describes; see `Query`."""
         ...
 
     async def write(self, *changes: Change) -> None:

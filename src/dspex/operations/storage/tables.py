@@ -36,6 +36,8 @@ _TYPES: dict[str, type[TypeEngine[Any]]] = {
     "flag": sa.Boolean,
     "time": UTCTime,
     "json": sa.JSON,
+    "probability": sa.Float,
+    "embedding": sa.JSON,
 }
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -55,7 +57,7 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
         foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
-        kind = sa.JSON(none_as_null=True) if attribute.kind == "json" else _TYPES[attribute.kind]()
+        kind = sa.JSON(none_as_null=True) if attribute.kind in {"json", "embedding"} else _TYPES[attribute.kind]()
         is_id = attribute.name == "id"
         columns.append(
             sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)

@@ -8,10 +8,11 @@ import strawberry
 from strawberry.scalars import JSON
 
 from dspex.errors import ConfigurationError
+from dspex.operations.resources.finding import id_from
 from dspex.operations.resources.ports import Told
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.types import Types, pascal, uuid_of
+from dspex.surfaces.api.graphql.types import Types, pascal
 
 TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
 
@@ -31,7 +32,7 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
             operations.actor.require(target.reading, f"following {target.plural}")
             if operations.floor.feed is None:
                 raise ConfigurationError("this server follows no events")
-            program = uuid_of(program_id, "programId") if program_id is not None else None
+            program = id_from(program_id, "programId") if program_id is not None else None
             async for told in operations.floor.feed.follow(
                 operations.workspace, topic, program_id=program, after=after
             ):
