@@ -45,7 +45,7 @@ class _Known:
     read_ns: int
 
 
-class _Keyless:
+class KeylessModel:
     """Stands where a model's key was revoked: only a program that asks it fails."""
 
     capabilities: frozenset[Capability] = frozenset()
@@ -66,7 +66,7 @@ def _resolved(models: Callable[[str], LanguageModel], text: str) -> LanguageMode
     try:
         return models(text)
     except ConfigurationError as error:
-        return _Keyless(text, error)
+        return KeylessModel(text, error)
 
 
 class KeyedModels:
