@@ -247,7 +247,7 @@ def main():
     import warnings
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    rounds, calls = (3, 400) if options.quick else (7, 1000)
+    rounds, calls = (5, 300) if options.quick else (15, 500)
     costs, rates = [], []
     for _ in range(rounds):  # in turns, so that what else runs on the machine meets all of them
         costs.append(cpu_round(calls))

@@ -12,22 +12,13 @@ import asyncio
 import json
 import os
 import sys
-from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 import msgspec
+from banking77 import INTENTS, rows
+from banking77 import SHARED as SHARED  # `optimize.py` asks for it
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
-INTENTS = (
-    "card_arrival",
-    "lost_or_stolen_card",
-    "exchange_rate",
-    "top_up_failed",
-    "cash_withdrawal_charge",
-    "change_pin",
-)
 TASK = "Say which intent a customer of a bank has."
 CALLS, SCORED, FEW = 300, 20, 6
 SCHEMA = {
@@ -103,16 +94,9 @@ def serve_dspy() -> None:
         out.flush()
 
 
-def rows(split: str, per_class: int, seed: int):
-    import dspex
-
-    data = dspex.Dataset.from_file(SHARED / "data" / "banking77" / f"{split}.csv")
-    found = [
-        {"text": row["text"], "intent": intent}
-        for intent in INTENTS
-        for row in data.where(category=intent).sample(per_class, seed=seed)
-    ]
-    return dspex.Dataset.from_rows(found, name=f"banking77 {split}").sample(len(found), seed=seed)
+def shuffled(split: str, seed: int):
+    found = rows(split, 10, seed)
+    return found.sample(len(found), seed=seed)
 
 
 def program():
@@ -186,7 +170,7 @@ async def measured(seeds: int, model) -> dict[str, object]:
     result: dict[str, object] = {"seeds": seeds, "calls": CALLS, "rows": []}
     async with ModelServer({}) as server:
         for seed in range(seeds):
-            train, test = rows("train", 10, seed), rows("test", 10, seed)
+            train, test = shuffled("train", seed), shuffled("test", seed)
             leaked = len(train.duplicates(test, fields=["text"]))
             for side, work in [("program as it is", ""), *(("dspex", w) for w in OURS), *(("dspy", w) for w in THEIRS)]:
                 values, calls = {}, 0

@@ -16,20 +16,13 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from banking77 import INTENTS, SHARED, rows
+
 import dspex
 from dspex.learning.evaluation import constant
 from dspex.learning.optimizers import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("DSPEX_SHARED", ROOT.parent / "shared"))
-INTENTS = (
-    "card_arrival",
-    "lost_or_stolen_card",
-    "exchange_rate",
-    "top_up_failed",
-    "cash_withdrawal_charge",
-    "change_pin",
-)
 GOAL = 0.70
 
 
@@ -38,16 +31,6 @@ class Intent(dspex.Signature):
 
     text: str
     intent: Literal[INTENTS] = dspex.Output()
-
-
-def rows(split: str, per_class: int, seed: int) -> dspex.Dataset:
-    data = dspex.Dataset.from_file(SHARED / "data" / "banking77" / f"{split}.csv")
-    found = [
-        {"text": row["text"], "intent": intent}
-        for intent in INTENTS
-        for row in data.where(category=intent).sample(per_class, seed=seed)
-    ]
-    return dspex.Dataset.from_rows(found, name=f"banking77 {split}")
 
 
 def told(trial: Trial) -> None:

@@ -4,7 +4,9 @@
 
 Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is `bare_app.py` from
 $DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of the same kind. Servers run on the first
-core, the load and PostgreSQL on the last. CPU is that of the server process. Writes `benchmarks/results/server.json`.
+core, the load and PostgreSQL on the last; where two servers are compared with one, every process runs where the system
+puts it, so that neither server has to share its core. CPU is that of the server process. Writes
+`benchmarks/results/server.json`.
 """
 
 import argparse
@@ -31,8 +33,8 @@ LIST = "{ executions(first: 50) { nodes { id status inputs startedAt program { i
 INPUTS = {"question": "What is the capital of France?"}
 
 
-def start(stack: ExitStack, core: int, *command: str) -> subprocess.Popen:
-    pinned = ["taskset", "-c", str(core), sys.executable, *command]
+def start(stack: ExitStack, cores: list[int], *command: str) -> subprocess.Popen:
+    pinned = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, *command]
     process = stack.enter_context(
         subprocess.Popen(pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     )
@@ -47,8 +49,8 @@ def environment() -> dict[str, str]:
 class Server:
     """A server process, and what it is asked."""
 
-    def __init__(self, stack: ExitStack, *command: str, core: int = CORES[0]) -> None:
-        self.process = start(stack, core, *command)
+    def __init__(self, stack: ExitStack, *command: str, cores: list[int] = CORES[:1]) -> None:
+        self.process = start(stack, cores, *command)
         words = self.process.stdout.readline().split()
         if not words or words[0] != "ready":
             sys.exit(f"{command[0]} does not start: {words}")
@@ -73,8 +75,8 @@ class Server:
 class Load:
     """The process that asks."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self.process = start(stack, CORES[-1], str(HERE / "server_load.py"))
+    def __init__(self, stack: ExitStack, *, cores: list[int] = CORES[-1:]) -> None:
+        self.process = start(stack, cores, str(HERE / "server_load.py"))
         self.process.stdout.readline()
 
     def run(self, servers: list[Server], work: dict[str, Any], *, connections: int, calls: int) -> dict[str, float]:
@@ -138,11 +140,10 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
 
 def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
     """Measure one server, then two on the same database, each by both ways in."""
-    load = Load(stack)
-    first = Server(stack, str(HERE / "server_side.py"), databases["ours"], databases["state"])
-    second = Server(
-        stack, str(HERE / "server_side.py"), databases["ours"], databases["state"], first.key, core=CORES[-1]
-    )
+    load = Load(stack, cores=CORES)
+    command = (str(HERE / "server_side.py"), databases["ours"], databases["state"])
+    first = Server(stack, *command, cores=CORES)
+    second = Server(stack, *command, first.key, cores=CORES)
     found: dict[str, list[Any]] = {"one": [], "two": []}
     for n in range(given.rounds + 1):
         for name, servers in (("one", [first]), ("two", [first, second])):
@@ -240,13 +241,15 @@ def run(database: str, folder: Path, results: dict[str, Any], given: argparse.Na
             return
         from dspex.testing.postgres import PostgresServer
 
-        os.sched_setaffinity(0, {CORES[-1]})  # the database server is a child of this process
+        os.sched_setaffinity(0, CORES[-1:])  # the database server is a child of this process
         server = stack.enter_context(PostgresServer())
         bare, ours = (server.url(server.make()) for _ in range(2))
         driver = bare.replace("postgresql://", "postgresql+asyncpg://", 1)
         databases = {"bare": driver, "ours": ours, "state": str(folder / "postgres")}
         with ExitStack() as inner:
             results["databases"][database] = compare(inner, databases, given)
+        os.sched_setaffinity(0, CORES)
+        server = stack.enter_context(PostgresServer())
         databases["ours"] = server.url(server.make())
         with ExitStack() as inner:
             results["two"] = two_servers(inner, databases, given)

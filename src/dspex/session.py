@@ -1,6 +1,6 @@
 """The one-line user API: `configure()` for the process, `context()` for a block; model strings and their keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from dspex.errors import ConfigurationError, suggest
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import Budget, LanguageModel
 from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
-from dspex.settings import Settings, read_settings
+from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
 # provider -> (base URL, the environment variable with its key or None); an OpenAI-compatible API but for the last two
@@ -41,6 +41,7 @@ class ModelResolver:
 
     settings: Settings
     _made: dict[str, LanguageModel] = field(default_factory=dict)
+    _retired: list[LanguageModel] = field(default_factory=list)
 
     def __call__(self, text: str) -> LanguageModel:
         """Return the model that `text` names.
@@ -54,12 +55,22 @@ class ModelResolver:
 
     async def aclose(self) -> None:
         """Free what the models made here hold on the running loop."""
-        for model in self._made.values():
+        for model in [*self._made.values(), *self._retired]:
             await model.aclose()
+
+    def rekey(self, keys: Mapping[str, Secret]) -> None:
+        """Use these keys for all models that are resolved from now on; a model that is in use keeps the one it has."""
+        before = self.settings.keys
+        if keys == before:
+            return
+        changed = {name for name in {*before, *keys} if before.get(name) != keys.get(name)}
+        for text in [text for text in self._made if key_of(text) in changed]:
+            self._retired.append(self._made.pop(text))
+        self.settings = replace(self.settings, keys=keys)
 
     def _make(self, text: str) -> LanguageModel:
         provider, _, name = text.partition("/")
-        if text.startswith(("http://", "https://")):
+        if is_url(text):
             return self._by_url(text)
         if text.endswith(".gguf"):
             from dspex.execution.clients import LocalModel
@@ -100,6 +111,19 @@ class ModelResolver:
 
             return Retrying(GeminiModel(name, base_url=base, api_key=secret))
         return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=f"{provider}/{name}"))
+
+
+def is_url(text: str) -> bool:
+    """Return whether a model string names a server by its URL."""
+    return text.startswith(("http://", "https://"))
+
+
+def key_of(text: str) -> str | None:
+    """Return the name of the key that the model behind a model string is sent, None where it is sent none."""
+    if is_url(text):
+        return "DSPEX_API_KEY"
+    provider, _, name = text.partition("/")
+    return PROVIDERS[provider][1] if provider in PROVIDERS and name and not text.endswith(".gguf") else None
 
 
 def configure(

@@ -56,7 +56,8 @@ class Settings:
     before it is replaced (0: no limit), `dspy_interpreter` is a Python that has dspy, where it is not this one.
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
-    `optimization_limit` are how many run at once in all workers together (0: no limit).
+    `optimization_limit` are how many run at once in all workers together (0: no limit). What
+    an ended job has left beside its row is deleted after `keep_job_days` (0: never).
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
@@ -87,6 +88,7 @@ class Settings:
     job_concurrency: int = 4
     evaluation_limit: int = 0
     optimization_limit: int = 0
+    keep_job_days: int = 30
     keys: Mapping[str, Secret] = field(default_factory=dict)
     secret_key: Secret | None = field(default=None)
     auth: str = "auto"
@@ -209,6 +211,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "job_concurrency": _number(1, 256),
     "evaluation_limit": _number(0, 1 << 16),
     "optimization_limit": _number(0, 1 << 16),
+    "keep_job_days": _number(0, 36_500),
     "secret_key": _long,
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,

@@ -21,7 +21,6 @@ EXEMPT = {
     "JobModel": "passes everything on to the model of a job and counts its calls",
     "NoModel": "answers nothing: it says how to set a model",
     "_Capturing": "answers nothing: it keeps the request to be shown",
-    "_NotingAdapter": "passes everything on to an adapter that is tried",
 }
 TOOLS = {"from_function", "from_module"}
 

@@ -97,5 +97,6 @@ def test_the_examples_on_workers_print_what_the_page_says(number):
 @pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
 def test_the_example_on_dspy_prints_what_the_page_says():
-    assert len(examples("dspy.md")) == 1
+    assert len(examples("dspy.md")) == 2
     check("dspy.md", 0)
+    check("dspy.md", 1)

@@ -9,18 +9,21 @@ import pytest
 
 from dspex.bootstrap import Services, open_services
 from dspex.clock import SystemClock
-from dspex.errors import ConfigurationError, ConflictError, InvalidError
+from dspex.errors import ConfigurationError, ConflictError, ForbiddenError, InvalidError, NotFoundError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Query
+from dspex.operations.resources.access import Actor
 from dspex.operations.resources.inputs import RetryExecution
 from dspex.operations.resources.keeping import Keeping, by_patterns
 from dspex.operations.resources.retention import Retention
+from dspex.operations.resources.tenants import ConfigureWorkspace, CreateWorkspace
 from dspex.settings import Settings, read_settings
 from dspex.testing import ScriptedModel
 from tests.operations.test_operations import operations_of
 from tests.support.waiting import finish
 
 EXECUTION, EVENT = DOMAIN["execution"], DOMAIN["event"]
+_ACTIONS = {action.name: action for action in DOMAIN.actions}
 SECRET = "4111-1111"
 
 
@@ -164,5 +167,61 @@ def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> 
             given = CreateProgram(name="qa", signature="q -> a", configuration=wrong)
             with pytest.raises(InvalidError, match="configuration"):
                 await services.operations.create_program(given)
+
+    finish(work())
+
+
+def test_a_workspace_keeps_executions_as_it_says_and_touches_no_other(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            mine, floor = services.operations, services.operations.floor
+            assert floor.figures is not None
+            tenants = {name: mine.as_actor(Actor(name=name, workspace=name)) for name in ("short", "all", "as_set")}
+            for name in tenants:
+                await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
+            configure = _ACTIONS["configure_workspace"]
+            for given in (ConfigureWorkspace(name="short", keep_days=5), ConfigureWorkspace(name="all", keep_days=0)):
+                await mine.perform(configure, given)
+            for operations in (mine, *tenants.values()):
+                for name, configuration in {"qa": {}, "own": {"keep_days": 20}}.items():
+                    made = CreateProgram(name=name, signature="q -> a", backend="mock", configuration=configuration)
+                    await operations.create_program(made)
+                    await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+
+            async def left() -> dict[str, int]:
+                found = {"default": await mine.count(EXECUTION, {})}
+                return found | {name: await tenant.count(EXECUTION, {}) for name, tenant in tenants.items()}
+
+            async def pruned(days: float) -> dict[str, int]:
+                await Retention(floor.store, floor.figures, clock=Later(days), days=30).tick()  # type: ignore[arg-type]
+                return await left()
+
+            assert await pruned(4) == {"default": 2, "short": 2, "all": 2, "as_set": 2}
+            assert await pruned(6) == {"default": 2, "short": 1, "all": 2, "as_set": 2}
+            assert await pruned(21) == {"default": 1, "short": 0, "all": 1, "as_set": 1}
+            assert await pruned(31) == {"default": 0, "short": 0, "all": 1, "as_set": 0}
+            again = await mine.perform(configure, ConfigureWorkspace(name="all", keep_days=-1, keep_count=3))
+            assert (again.keep_days, again.keep_count) == (None, 3)
+            assert (await pruned(31))["all"] == 0
+
+    finish(work())
+
+
+def test_only_operators_say_how_long_a_workspace_keeps(settings: Settings) -> None:
+    async def work() -> None:
+        async with open_services(settings) as services:
+            mine, configure = services.operations, _ACTIONS["configure_workspace"]
+            await mine.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="team"))
+            team = mine.as_actor(Actor(name="t", workspace="team"))
+            for asked, given, error in (
+                (team, ConfigureWorkspace(name="team", keep_days=0), ForbiddenError),
+                (mine, ConfigureWorkspace(name="default", keep_days=1), ConflictError),
+                (mine, ConfigureWorkspace(name="nobody", keep_days=1), NotFoundError),
+                (mine, ConfigureWorkspace(name="team"), InvalidError),
+                (mine, ConfigureWorkspace(name="team", keep_days=-2), InvalidError),
+                (mine, ConfigureWorkspace(name="team", keep_count=1 << 40), InvalidError),
+            ):
+                with pytest.raises(error):
+                    await asked.perform(configure, given)
 
     finish(work())

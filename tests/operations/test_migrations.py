@@ -83,6 +83,29 @@ def test_rows_survive_the_way_forward_and_back(url: str) -> None:
     finish(work())
 
 
+def test_events_keep_their_order_on_the_way_forward_and_back(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as database:
+            await migrate(database, to="0002")
+            now = f"TIMESTAMPTZ '{NOW}'" if not database.is_sqlite else f"'{NOW[:26]}'"
+            columns = "id, workspace, created_at, updated_at, lock_version, topic, subject_id, payload"
+            told = f"INSERT INTO events ({columns}) VALUES ('%s', 'default', {now}, {now}, 0, '%s', '%s', '{{}}')"  # noqa: S608
+            async with database.writing() as connection:
+                for n in (2, 1):
+                    await connection.exec_driver_sql(told % (f"019a{n:028x}", n, IDS["e"]))
+            await migrate(database)
+            async with database.writing() as connection:  # made before the others, and committed after them
+                await connection.exec_driver_sql(told % (f"019a{0:028x}", 3, IDS["e"]))
+            ordered = 'SELECT topic FROM events ORDER BY "position", id'
+            assert await rows_of(database, ordered) == [("1",), ("2",), ("3",)]
+            await migrate(database, to="0002")
+            assert await rows_of(database, "SELECT topic FROM events ORDER BY id") == [("3",), ("1",), ("2",)]
+            await migrate(database)
+            assert await rows_of(database, "SELECT keep_days, keep_count FROM workspaces") == []
+
+    finish(work())
+
+
 def test_the_migrations_make_exactly_the_tables_of_the_resources(url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
@@ -146,7 +169,7 @@ def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: s
             with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
                 await require_head(database)
             await migrate(database, to="0001")
-            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0002: run `dspex migrate`") as it:
+            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0003: run `dspex migrate`") as it:
                 await require_head(database)
             assert not it.value.is_retryable
             await migrate(database)
@@ -163,7 +186,7 @@ def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: s
 def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> None:
     async def work() -> None:
         async with opened(url) as database:
-            with pytest.raises(ConfigurationError, match="0001, 0002"):
+            with pytest.raises(ConfigurationError, match="0001, 0002, 0003"):
                 await migrate(database, to="0815")
 
     finish(work())
@@ -186,8 +209,8 @@ def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_
             await migrate(database, say=said.append)
 
     finish(work())
-    assert str(tmp_path / "db.before-0002") in said[0]
-    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0002")) as copy:
+    assert str(tmp_path / "db.before-0003") in said[0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0003")) as copy:
         assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
 
@@ -218,9 +241,9 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
     assert "run `dspex migrate`" in said("doctor")
     assert json.loads(said("migrate", "--json"))["schema"] == HEAD
     assert "already" in said("migrate")
-    assert "from schema 0002 to 0001" in said("migrate", "--to", "0001")
+    assert "from schema 0003 to 0001" in said("migrate", "--to", "0001")
     assert "there is no revision '7'" in said("migrate", "--to", "7", code=1)
-    assert "from schema 0001 to 0002" in said("migrate")
+    assert "from schema 0001 to 0003" in said("migrate")
     said("programs")
 
 

@@ -23,7 +23,7 @@ from dspex.operations.jobs import (
 )
 from dspex.operations.resources import Store
 from dspex.operations.resources.jobs import revision_of
-from dspex.operations.storage import SQLJournal, SQLStore
+from dspex.operations.storage import SQLJournal, SQLLeftovers, SQLStore
 from dspex.operations.workflows import EvaluationHandler, Ground, OptimizationHandler
 from dspex.settings import Settings
 
@@ -38,6 +38,7 @@ def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[
         store=services.operations.floor.store,
         backends=services.backends,
         context=services.context,
+        surroundings=services.operations.floor.executor.surroundings,
         open_journal=open_journal,
         clock=services.operations.floor.clock,
         new_id=new_id,
@@ -77,6 +78,8 @@ async def run_worker(
             url=services.data.url.render_as_string(hide_password=False),
             store=floor.store,
             open_store=open_store,
+            leftovers=SQLLeftovers(services.data),
+            keep_days=settings.keep_job_days,
             handlers=handlers_of(services, code=code),
             clock=floor.clock,
             new_id=new_id,

@@ -47,9 +47,9 @@ def _make(file: Path) -> None:
         fresh.unlink()
 
 
-async def stored_keys(store: Store, vault: Vault, *, say: Callable[[str], None]) -> dict[str, Secret]:
-    """Return the secrets of the workspace "default" by name; one that cannot be read is said, and left out."""
-    where = {"workspace": DEFAULT_WORKSPACE, "status": "active"}
+async def stored_keys(store: Store, vault: Vault, *, workspace: str, say: Callable[[str], None]) -> dict[str, Secret]:
+    """Return the secrets of a workspace by name; one that cannot be read is said, and left out."""
+    where = {"workspace": workspace, "status": "active"}
     found: dict[str, Secret] = {}
     for row in await store.select(SECRET, Query(where=where, limit=1000)):
         try:
@@ -58,5 +58,6 @@ async def stored_keys(store: Store, vault: Vault, *, say: Callable[[str], None])
             elif row.ciphertext is not None:
                 found[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
         except (StorageError, ConfigurationError) as error:
-            say(f"the secret {row.name!r} cannot be used: {error.message}")
+            place = "" if workspace == DEFAULT_WORKSPACE else f" of the workspace {workspace!r}"
+            say(f"the secret {row.name!r}{place} cannot be used: {error.message}")
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 import uuid_utils.compat
@@ -10,20 +10,23 @@ import uuid_utils.compat
 from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
-from dspex.bootstrap.keys import stored_keys, vault_of
+from dspex.bootstrap.keys import vault_of
+from dspex.bootstrap.models import KeyedModels
 from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
 from dspex.execution.backends import Backends
+from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.feed import AnnouncingStore, StoredFeed, Wakes
+from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
 from dspex.operations.resources.keyring import KeyRing
+from dspex.operations.resources.polling import Wakes
 from dspex.operations.resources.retention import Retention
-from dspex.operations.storage import HEAD, Database, SQLFigures, SQLStore, revision
+from dspex.operations.storage import HEAD, Database, SQLEventLog, SQLFigures, SQLStore, revision
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -77,20 +80,21 @@ async def open_services(
     database = database_of(settings, say=say)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.aclose)
-        stack.push_async_callback(resolver.aclose)
         domain = domain_of(settings, code)
         await prepare(database, domain=domain, say=say)
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
-        feed = StoredFeed(store, wakes, clock=time, new_id=ids)
+        feed = StoredFeed(SQLEventLog(database), wakes, new_id=ids)
         vault = vault_of(settings)
-        resolver.settings = replace(settings, keys={**await stored_keys(store, vault, say=say), **settings.keys})
-        context = _context(settings, resolver, observer=observer, clock=time)
+        keyed = KeyedModels(store, vault, resolver=resolver, clock=time, say=say)
+        stack.push_async_callback(keyed.aclose)
+        context = _context(settings, resolver, model=await keyed.start(), observer=observer, clock=time)
         opened = open_backends(settings, code=code, observer=observer, serves=serves)
         backends = await stack.enter_async_context(opened)
-        figures, keeping = SQLFigures(database), keeping_of(settings, code)
+        figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
+        executor.surroundings = keyed.surroundings
         retention = retention_of(settings, store, figures, clock=time)
         await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
         floor = Floor(
@@ -125,9 +129,16 @@ def _services(
     )
 
 
-def _context(settings: Settings, resolver: ModelResolver, *, observer: Observer | None, clock: Clock) -> RunContext:
+def _context(
+    settings: Settings,
+    resolver: ModelResolver,
+    *,
+    model: LanguageModel | None,
+    observer: Observer | None,
+    clock: Clock,
+) -> RunContext:
     return RunContext(
-        model=resolver(settings.model) if settings.model else None,
+        model=model,
         adapter=adapter_named(settings.adapter),
         observer=observer or Silent(),
         models=resolver,

@@ -125,11 +125,12 @@ class RunContext:
     """The surroundings of a run; immutable, passed on, and safe to share.
 
     `models` turns the model strings that modules carry into models. `records_payloads` says whether spans of models
-    keep messages and replies (cut at 64 KiB). `deadline` is a moment of the clock (monotonic nanoseconds); `budget` and
-    `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
-    `Module.stream`; `memo` and `objections` serve `Assert`. `run`, `parent_id` and `path` place a module in the run
-    under way; `is_guarded` says that deadline and cancellation are watched over further out. `record`, where it is set,
-    makes each run of a whole program in the module's place, and stores it (`dspex.open`).
+    keep messages and replies (cut at 64 KiB). `deadline` is a moment of the clock (monotonic nanoseconds); `budget`
+    and `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
+    `Module.stream`; `note` of each predictor's path, inputs and outputs once it has answered; `memo` and `objections`
+    serve `Assert`. `run`, `parent_id` and `path` place a module in the run under way; `is_guarded` says that deadline
+    and cancellation are watched over further out. `record`, where it is set, makes each run of a whole program in the
+    module's place, and stores it (`dspex.open`).
     """
 
     model: LanguageModel | None = None
@@ -143,6 +144,7 @@ class RunContext:
     budget: "Budget | None" = None
     cancellation: "Cancellation | None" = None
     emit: Callable[[StreamEvent], Awaitable[None]] | None = None
+    note: Callable[[str, Mapping[str, object], Mapping[str, object]], None] | None = None
     memo: "Memo | None" = None
     objections: tuple[tuple[Prediction, str], ...] = ()
     run: Run | None = None

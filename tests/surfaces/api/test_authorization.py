@@ -5,6 +5,7 @@ import typing
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -99,6 +100,7 @@ def test_rows_of_another_workspace_are_seen_and_changed_by_nobody(tmp_path: Path
                 assert not {row["id"] for row in mine} & {row["id"] for row in theirs}, resource.name
                 for row in theirs:
                     await _assert_hidden(server, resource, row)
+                await _assert_unlisted(server, resource, theirs)
             before = await _everything(server, "theirs")
             for action in DOMAIN.actions:
                 for body in await _aimed(server, action):
@@ -143,6 +145,28 @@ async def _assert_hidden(server: Server, resource: Resource[Any], row: dict[str,
     assert node == {"data": {"node": None}}
     one = f"query($id: ID!) {{ {_camel(resource.name)}(id: $id) {{ id }} }}"
     assert (await server.graphql(one, key="mine", id=row["id"]))["data"] == {_camel(resource.name): None}
+
+
+async def _assert_unlisted(server: Server, resource: Resource[Any], theirs: list[dict[str, Any]]) -> None:
+    """No order, no filter and no cursor of another workspace brings up its rows, or shows what is hidden."""
+    keys = {row["id"] for row in theirs}
+    asked = [urlencode({"sort": way + name, "first": 1}) for name in resource.sortable for way in ("", "-")]
+    for wanted in resource.filters.values():
+        values = {row[wanted.attribute.name] for row in theirs if wanted.comparison in {"eq", "in", "gte", "lte"}}
+        asked += [urlencode({wanted.name: str(value)}) for value in values - {None}]
+    cursors = []
+    for query in asked:
+        mine = (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="mine")).json
+        assert not {row["id"] for row in mine[resource.plural]} & keys, query
+        page = (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="theirs")).json
+        if page["next"] is not None:
+            cursors.append(f"{query}&after={page['next']}")
+    for query in cursors:
+        mine = (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="mine")).json
+        assert not {row["id"] for row in mine[resource.plural]} & keys, query
+    for name in resource.hidden:
+        for query in (f"sort={name}", f"{name}=x", f"{name}_contains=x"):
+            assert (await server.ask("GET", f"/v1/{resource.plural}?{query}", key="theirs")).status == 422, query
 
 
 async def _aimed(server: Server, action: Action) -> list[dict[str, Any]]:

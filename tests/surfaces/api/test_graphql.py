@@ -80,7 +80,6 @@ def test_a_program_is_created_and_executed(tmp_path: Path) -> None:
         ({"name": "n", "inputs": {"k": 1}}, "InvalidError", ["q", "k"]),
         ({"name": "nope", "inputs": {}}, "NotFoundError", []),
         ({"inputs": {}}, "InvalidError", []),
-        ({"programId": "not-an-id", "inputs": {}}, "InvalidError", []),
         ({"name": "n", "inputs": [1, 2]}, "InvalidError", []),
     ],
 )
@@ -132,6 +131,85 @@ def test_lists_are_connections_with_pages_filters_and_a_count(tmp_path: Path) ->
             for wrong in ({"first": 0}, {"first": 100_000}, {"first": 1, "after": "x"}):
                 [error] = (await ask(query, **wrong)).errors
                 assert error.extensions["type"] == "InvalidError"
+
+    finish(work())
+
+
+def test_connections_are_sorted_and_narrowed_by_what_the_resource_says(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            for name in ("b", "a", "c"):
+                await operations.create_program(CreateProgram(name=name, signature="q -> a", backend="mock"))
+            for name in ("a", "b", "a"):
+                await ask(EXECUTE, input={"name": name, "inputs": {"q": "?"}})
+            query = """query($order: ProgramOrder!, $filter: ProgramFilter, $after: String) {
+              programs(first: 2, order: $order, filter: $filter, after: $after) {
+                totalCount pageInfo { hasNextPage endCursor } edges { cursor node { name } }
+              }
+            }"""
+
+            async def names(order: str, after: str | None = None, **filter: Any) -> list[str]:
+                found = (await ask(query, order=order, filter=filter, after=after)).data["programs"]
+                here = [edge["node"]["name"] for edge in found["edges"]]
+                assert found["pageInfo"]["endCursor"] == found["edges"][-1]["cursor"]
+                if not found["pageInfo"]["hasNextPage"]:
+                    return here
+                return here + await names(order, found["pageInfo"]["endCursor"], **filter)
+
+            assert await names("NAME_ASC") == ["a", "b", "c"]
+            assert await names("EXECUTION_COUNT_DESC") == ["a", "b", "c"]
+            assert await names("LAST_EXECUTED_AT_ASC") == ["b", "a", "c"]  # what has never run comes last
+            assert await names("LAST_EXECUTED_AT_DESC") == ["a", "b", "c"]
+            assert await names("NAME_DESC", executionCountGte=1) == ["b", "a"]
+            assert await names("NAME_ASC", nameIn=["c", "a"], statusIn=["READY"]) == ["a", "c"]
+            assert await names("NAME_ASC", lastExecutedAtIsNull=True, createdAtAfter="2020-01-01T00:00:00Z") == ["c"]
+            found = (await ask(query, order="NAME_ASC", filter={"nameContains": "b"})).data["programs"]
+            assert found["totalCount"] == 1
+            [error] = (await ask(query, order="NAME_ASC", after=found["pageInfo"]["endCursor"][:-4])).errors
+            assert (error.extensions["type"], error.extensions["fields"][0]["path"]) == ("InvalidError", "after")
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ("order: CONFIGURATION_ASC", "order"),
+        ("filter: {nameLike: 7}", "filter"),
+        ('filter: {createdAtAfter: "yesterday"}', "filter.createdAtAfter"),
+        ('filter: {createdAtAfter: "2030-01-01T00:00:00"}', "filter.createdAtAfter"),
+        ('filter: {signatureIdIn: ["x"]}', "filter.signatureIdIn"),
+        ("filter: {executionCountGte: 1.5}", "filter.executionCountGte"),
+        ('order: NAME_ASC, after: "x"', "after"),
+    ],
+)
+def test_a_wrong_order_or_filter_is_a_typed_error_that_names_the_argument(
+    tmp_path: Path, arguments: str, path: str
+) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, _operations):
+            [error] = (await ask(f"{{ programs({arguments}) {{ totalCount }} }}")).errors
+            assert error.extensions["type"] == "InvalidError"
+            assert [field["path"] for field in error.extensions["fields"]] == [path]
+
+    finish(work())
+
+
+def test_a_wrong_variable_is_a_typed_error_with_its_path(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, _operations):
+            listed = """query($order: ProgramOrder!, $filter: ProgramFilter) {
+              programs(order: $order, filter: $filter) { totalCount }
+            }"""
+            for query, variables, path in (
+                (EXECUTE, {"input": {"programId": "not-an-id", "inputs": {}}}, "input.programId"),
+                (listed, {"order": "COLOUR_ASC"}, "order"),
+                (listed, {"order": "NAME_ASC", "filter": {"signatureIdIn": ["x"]}}, "filter.signatureIdIn[0]"),
+                (listed, {"order": "NAME_ASC", "filter": {"createdAtBefore": "now"}}, "filter.createdAtBefore"),
+            ):
+                [error] = (await ask(query, **variables)).errors
+                assert error.extensions["type"] == "InvalidError"
+                assert [field["path"] for field in error.extensions["fields"]] == [path]
 
     finish(work())
 

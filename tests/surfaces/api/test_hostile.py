@@ -39,6 +39,18 @@ HOSTILE = {
     "many fragments": fragments(200),
     "huge pages": "{" + " ".join(f"p{n}: executions(first: 200) {{ nodes {{ id }} }}" for n in range(60)) + "}",
     "a page of all": "{ executions(first: 2147483648) { nodes { id } } }",
+    "many sorted lists": "{"
+    + " ".join(f"p{n}: executions(first: 1, order: COST_USD_DESC) {{ totalCount }}" for n in range(25))
+    + "}",
+    "sorted by a variable": "query($o: ExecutionOrder!) {"
+    + " ".join(f"p{n}: executions(first: 1, order: $o) {{ totalCount }}" for n in range(25))
+    + "}",
+    "a large set": "{ executions(filter: {actorIn: [" + '"a" ' * 1500 + "]}) { totalCount } }",
+    "a deep filter": "{ executions(filter: " + "{a: " * 400 + "1" + "}" * 400 + ") { totalCount } }",
+    "wrong everywhere": "{"
+    + " ".join(f'p{n}: executions(filter: {{createdAtAfter: "{n}"}}) {{ totalCount }}' for n in range(15))
+    + "}",
+    "an order of nothing": "{ executions(order: " + "X" * 20_000 + ") { totalCount } }",
     "introspection": introspection(12),
     "directives": "{ __typename " + "@skip(if: false) " * 500 + "}",
     "long text": '{ program(name: "' + "x" * 60_000 + '") { id } }',
@@ -114,6 +126,24 @@ def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: 
                     assert answer.status in {200, 400, 404, 422}, (given, answer.body)
                 answer = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": value}})
                 assert answer.status in {200, 422}, (value, answer.body)
+
+    finish(work())
+
+
+def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            for order, count, is_refused in (
+                ("COST_USD_ASC", 19, False),
+                ("COST_USD_ASC", 20, True),
+                ("OLDEST_FIRST", 20, False),
+            ):
+                lists = " ".join(f"p{n}: executions(order: {order}) {{ totalCount }}" for n in range(count))
+                found = await server.graphql("{" + lists + "}")
+                assert ("errors" in found) == is_refused, found
+            for name in ("many sorted lists", "sorted by a variable"):
+                [error] = (await server.graphql(HOSTILE[name], o="COST_USD_ASC"))["errors"]
+                assert error["extensions"]["code"] == "too_complex"
 
     finish(work())
 

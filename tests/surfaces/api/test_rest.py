@@ -87,6 +87,33 @@ def test_lists_have_pages_and_filters(tmp_path: Path) -> None:
     finish(work())
 
 
+def test_lists_are_sorted_and_narrowed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            for name in ("b", "a", "c"):
+                await server.give_program(name)
+            for name in ("a", "b", "a"):
+                await server.ask("POST", f"/v1/programs/{name}/execute", body={"inputs": {"q": "?"}})
+
+            async def names(query: str) -> list[str]:
+                page = (await server.ask("GET", f"/v1/programs?{query}")).json
+                rest = await names(f"{query.partition('&after')[0]}&after={page['next']}") if page["next"] else []
+                return [row["name"] for row in page["programs"]] + rest
+
+            assert await names("sort=name&first=1") == ["a", "b", "c"]
+            assert await names("sort=-execution_count&first=2") == ["a", "b", "c"]
+            assert await names("sort=last_executed_at&first=1") == ["b", "a", "c"]
+            assert await names("name_in=a&name_in=c&sort=-name") == ["c", "a"]
+            assert await names("execution_count_gte=1&execution_count_lte=1") == ["b"]
+            assert await names("last_executed_at_is_null=true&created_at_after=2020-01-01T00:00:00%2B02:00") == ["c"]
+            for wrong in ("sort=colour", "sort=configuration", "sort=name&after=x", "created_at_after=2030-01-01"):
+                answer = await server.ask("GET", f"/v1/programs?{wrong}")
+                named = wrong.rpartition("&")[2].partition("=")[0]
+                assert (answer.status, answer.json["error"]["fields"][0]["path"]) == (422, named)
+
+    finish(work())
+
+
 def test_metrics_count_requests_executions_and_rows_that_wait(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:

@@ -48,6 +48,14 @@ def test_any_action_is_carried_out_by_its_name(folder: Path, capsys: pytest.Capt
     assert (made["status"], "lock_version" in made) == ("ready", False)
     ended = do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k", "timeout=30")
     assert do("execute_program", "name=qa", 'inputs={"q": "?"}', "idempotency_key=k")["id"] == ended["id"]
+    for other in ("b", "a"):
+        do("create_program", f"name={other}", "signature=q -> a", "backend=mock")
+    listed = json.loads(call(capsys, "programs", "--sort", "name", "execution_count_lte=0", "--json")[1])
+    assert [row["name"] for row in listed] == ["a", "b"]
+    found = json.loads(call(capsys, "executions", "--sort", "-duration_ms", "status=completed", "--json")[1])
+    assert [row["id"] for row in found] == [ended["id"]]
+    assert call(capsys, "executions", "status=failed")[1].startswith("no execution is stored")
+    assert "Did you mean 'status'" in call(capsys, "executions", "statu=failed")[1]
     metrics = do("program_metrics", "name=qa")
     assert (metrics["total"], metrics["program"]["name"]) == (1, "qa")
     assert call(capsys, "dataset", "from-executions", "d", "qa")[0] == 0

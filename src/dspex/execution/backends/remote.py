@@ -68,7 +68,8 @@ class Answerer:
             await self.telling.flush()
         match command:
             case "lm":
-                return await self._ask(_chat_request(args, self.context, self.model), args)
+                model = self.model if args.get("own") is None else self.context.model_for(args["own"])
+                return await self._ask(_chat_request(args, self.context, model), model, args)
             case "complete":
                 model = self.model if args["model"] is None else self.context.model_for(args["model"])
                 return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
@@ -82,9 +83,12 @@ class Answerer:
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Take the spans of a run; pass any other event on to the caller and the observer."""
+        """Take the spans of a run, and what its predictors did; pass any other event on to caller and observer."""
         if event == "spans":
             self._take_spans(data)
+            return
+        if event == "calls":
+            self._take_calls(data)
             return
         shown = data if isinstance(data, dict) else {"data": data}
         if event == "stream" and self.telling is not None:
@@ -107,6 +111,12 @@ class Answerer:
             run.spans.append(span)
             run.observer.on_span(span)
 
+    def _take_calls(self, data: Any) -> None:  # noqa: ANN401
+        if self.context.note is None:
+            return
+        for path, inputs, outputs in data:
+            self.context.note(self.place(path), inputs, outputs)
+
     def number(self, inner: int | None) -> int:
         """Return the number in this trace of a span that the worker knows by a number of its own."""
         if inner is None:
@@ -122,8 +132,8 @@ class Answerer:
             return outer
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
-    async def _ask(self, request: Request, args: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._complete(request, self.model, args)
+    async def _ask(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
+        response = await self._complete(request, model, args)
         usage = response.usage
         return {
             "text": response.text,

@@ -28,6 +28,15 @@ def _described(slot: str) -> str:
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
+async def _answered(
+    context: RunContext, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
+) -> None:
+    if context.note is not None:
+        context.note(path, inputs, outputs)
+    if context.emit is not None:
+        await context.emit(Status(path, "Predict", "done"))
+
+
 class Predict(Module):
     """Renders its signature, demonstrations and inputs, asks the model, and reads the reply as typed outputs.
 
@@ -216,8 +225,8 @@ class Predict(Module):
             span.end(error=error)
             raise
         span.end(attributes=asked.attributes())
-        if given.emit is not None:
-            await given.emit(Status(path, "Predict", "done"))
+        if given.emit is not None or given.note is not None:
+            await _answered(given, path, inputs=values, outputs=outputs)
         trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
         made = Prediction.of_run(outputs, trace, fallback=asked.fallback)
         return made if memo is None else memo.keep(self, inputs, made)

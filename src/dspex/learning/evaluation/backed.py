@@ -8,22 +8,27 @@ from dspex.errors import DefinitionError
 from dspex.execution.backends import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
+from dspex.execution.modules.predict import SETTINGS
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment, Constraint, Space, Variable
+from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
+
+_OF_PREDICTORS = (".instructions", ".demos")
 
 
 class Backed(Module):
     """Runs a program on a backend, such as a dspy program on the bridge; the program itself stays as it was written.
 
-    The backend is the caller's to start and to end. What may be varied is what the program's space says and what the
-    backend can set: of a dspy program the instructions and demonstrations of its predictors, by their paths.
+    The backend is the caller's to start and to end. `variables` are what the program's space says: of a dspy program
+    the instructions and demonstrations of its predictors, by their paths. `with_variables` binds further ones to
+    `places`. `temperature`, where it is set, is that of all predictors, in place of their own.
     """
 
     def __init__(self, program: Program, backend: Backend) -> None:
         """Take the program and where it runs."""
         self._program = program
         self._backend = backend
+        self.temperature: float | None = None
 
     def contract(self) -> Signature:
         """Return the program's signature."""
@@ -42,6 +47,30 @@ class Backed(Module):
         """Return the program's space."""
         return self._program.space
 
+    def places(self) -> tuple[str, ...]:
+        """Return the paths that a variable may be bound to: slots of the program, model and settings of predictors."""
+        known = [path for variable in self._program.space.values() for path in variable.paths]
+        predictors = self._predictors()
+        settings = [f"{place}.{slot}" for place in predictors for slot in ("model", *SETTINGS)]
+        whole = self._program.root.kind == "dspy"  # it has one adapter
+        settings += ["self.adapter"] if whole else [f"{place}.adapter" for place in predictors]
+        return tuple(dict.fromkeys([*known, *settings]))
+
+    def _predictors(self) -> list[str]:
+        paths = [path for variable in self._program.space.values() for path in variable.paths]
+        return list(dict.fromkeys(path.rpartition(".")[0] for path in paths if path.endswith(_OF_PREDICTORS)))
+
+    def _at_temperature(self) -> Program:
+        if self.temperature is None:
+            return self._program
+        space, value = self._program.space, self.temperature
+        places = tuple(f"{place}.temperature" for place in self._predictors())
+        freed = [
+            replace(item, paths=tuple(path for path in item.paths if path not in places)) for item in space.values()
+        ]
+        every = Float(value, value, name="temperature of all predictors", paths=places)
+        return replace(self._program, space=Space([*freed, every], space.constraints))
+
     def assign(self, values: Assignment) -> Self:
         """Return the program with other values for some variables, on the same backend."""
         return type(self)(self._program.assign(values), self._backend)
@@ -53,11 +82,11 @@ class Backed(Module):
             DefinitionError: a variable is bound to a place that the program does not have.
         """
         space = self._program.space
-        places = {path: name for name, variable in space.items() for path in variable.paths}
+        places, taken = self.places(), {path: name for name, variable in space.items() for path in variable.paths}
         bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
         if unknown := sorted(bound - set(places)):
             raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
-        replaced = {places[path] for path in bound}
+        replaced = {taken[path] for path in bound if path in taken}
         named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
         kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
         made = replace(self._program, space=space.remove(*replaced).add(*named), assignment=kept)
@@ -66,7 +95,7 @@ class Backed(Module):
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
-        handle = await self._backend.create_program(self._program)
+        handle = await self._backend.create_program(self._at_temperature())
         prediction = await self._backend.execute_program(handle, inputs, context)
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}

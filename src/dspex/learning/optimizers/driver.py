@@ -14,7 +14,7 @@ from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Node, Program
 from dspex.language.records.canonical import content_hash
-from dspex.learning.evaluation import Dataset, Report, compare, evaluate
+from dspex.learning.evaluation import Backed, Dataset, Report, compare, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
 from dspex.learning.optimizers.journal import MemoryJournal
@@ -229,7 +229,7 @@ class _Driver:
 
     async def _trial(self, candidate: Candidate, number: int) -> Trial | None:
         module = self._module(candidate)
-        recorded = Recorded(module, self._context(candidate.salt)) if candidate.is_traced else None
+        recorded = Recorded(module) if candidate.is_traced else None
         report = await self._evaluated(candidate, self._rows(candidate), module=recorded or module)
         if any(row.error is not None and row.error.startswith("HaltError:") for row in report.rows):
             return None
@@ -262,6 +262,8 @@ class _Driver:
     def _module(self, candidate: Candidate) -> Module:
         made = self.module.assign(candidate.assignment)
         for _, part in made.named_modules():
+            if isinstance(part, Backed) and candidate.temperature is not None:
+                part.temperature = candidate.temperature
             if not isinstance(part, Predict):
                 continue
             if part.model is not None and not isinstance(part.model, str):

@@ -4,6 +4,7 @@ It knows no domain work, and nothing of storage. DBOS is known to `tickets` alon
 """
 
 from dspex.operations.jobs.attendant import Attendant, WorkerProcess
+from dspex.operations.jobs.forgetting import Leftovers
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.inline import InlineEngine
 from dspex.operations.jobs.policy import JobPolicy
@@ -20,6 +21,7 @@ __all__ = [
     "InlineEngine",
     "JobPolicy",
     "JobRun",
+    "Leftovers",
     "QueuedJobs",
     "Runner",
     "Survey",

@@ -11,6 +11,7 @@ nothing else, and the work is done on the loop that opened the services, not on 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 APPLICATION = "dspex"
 VERSION = "jobs-1"  # by hand: DBOS's own hash of the source strands what is pending at every edit
 WORKFLOW = "dspex_job"
+_SPENT = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_BARE: Any = {"load_input": False, "load_output": False}
+_PORTION = 200
 Run = Callable[[str, UUID, int], Awaitable[str]]
 _log = logging.getLogger("dspex.jobs")
 
@@ -103,15 +107,35 @@ class Tickets:
 
     def spent(self, tickets: Sequence[str]) -> set[str]:
         """Return those tickets that will not lead to a run any more."""
-        found = self._use().list_workflows(workflow_ids=list(tickets), load_input=False, load_output=False)
-        return {row.workflow_id for row in found if row.status not in {"ENQUEUED", "PENDING", "DELAYED"}}
+        if not tickets:  # DBOS takes an empty list for "all"
+            return set()
+        found = self._use().list_workflows(workflow_ids=list(tickets), **_BARE)
+        return {row.workflow_id for row in found if row.status in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
         """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
+        if not executors:
+            return
         client = self._use()
-        held = client.list_workflows(status="PENDING", executor_id=list(executors), load_input=False, load_output=False)
+        held = client.list_workflows(status="PENDING", executor_id=list(executors), **_BARE)
         for row in held:
             client.cancel_workflow(row.workflow_id)
+
+    def forget(self, before: datetime) -> int:
+        """Delete the tickets that were noted before a moment and have led to their run, or never will; return how many.
+
+        One that still waits or runs stays, however old it is.
+        """
+        client, total = self._use(), 0
+        while True:
+            old = client.list_workflows(
+                name=WORKFLOW, status=list(_SPENT), end_time=before.isoformat(), limit=_PORTION, **_BARE
+            )
+            if old:
+                client.delete_workflows([row.workflow_id for row in old])
+            total += len(old)
+            if len(old) < _PORTION:
+                return total
 
     def stop(self) -> None:
         """End DBOS in this process; what it handed out has to have ended before."""

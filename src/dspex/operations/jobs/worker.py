@@ -7,11 +7,13 @@ import platform
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError, StorageError
+from dspex.operations.jobs.forgetting import Forgetting, Leftovers
 from dspex.operations.jobs.handler import Handler
 from dspex.operations.jobs.policy import JobPolicy, channel_of
 from dspex.operations.jobs.pulse import Pulse
@@ -33,17 +35,19 @@ class WorkerConfig:
     """What a worker stands on.
 
     `open_store` opens a store on the running loop, `url` is for DBOS; `code` is the code root's name and revision,
-    empty without one.
+    empty without one. What ended jobs have left (`leftovers`) is deleted after `keep_days`.
     """
 
     url: str
     store: Store
     open_store: Opened
+    leftovers: Leftovers
     handlers: Mapping[str, Handler]
     clock: Clock
     new_id: Callable[[], UUID]
     policy: JobPolicy = field(default_factory=JobPolicy)
     code: tuple[str, str] = ("", "")
+    keep_days: int = 0
 
 
 class Worker:
@@ -138,6 +142,7 @@ class Worker:
             note=life.note,
             code=config.code,
         )
+        forgetting = Forgetting(config.leftovers, clock=config.clock, days=config.keep_days, spent=life.forget)
         polls = 0
         while not (stopping.is_set() or self._died.is_set()):
             try:
@@ -146,6 +151,7 @@ class Worker:
                 if self._ends_idle and not is_busy:
                     stopping.set()
                 await life.bury()
+                await forgetting.tick()
                 if polls % _HEAL == _HEAL - 1:
                     await self._heal(life)
             except StorageError as error:
@@ -188,6 +194,9 @@ class _Life:
         if ticket not in self.noted:
             await asyncio.to_thread(self.tickets.note, channel, job.id, job.turn)
             self.noted[ticket] = (channel, job)
+
+    async def forget(self, before: datetime) -> int:
+        return await asyncio.to_thread(self.tickets.forget, before)
 
     async def bury(self) -> None:
         if self.buried:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -40,6 +40,8 @@ _log = logging.getLogger("dspex.executions")
 PLAIN = Asked()
 WAIT = 30.0
 _LOOK = 0.1
+Surroundings = Callable[[str, RunContext], Awaitable[RunContext]]
+"""Returns the context for a run in a workspace, given the one of this process."""
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -63,6 +65,7 @@ class Executor:
         self._store = store
         self._context = context
         self._clock = clock
+        self.surroundings: Surroundings = _as_it_is
         self.owner = owner_of_this_process(new_id)
         self.runs = Runs(clock)
         self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=keeping or Keeping())
@@ -234,14 +237,20 @@ class Executor:
                 break
         return replace(opened, **values)
 
-    def context_of(self, run: Run, timeout: float | None) -> RunContext:
+    async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:
         """Return the context of a run: its deadline is its own, or an earlier one of the execution it is a part of."""
-        context = self._context if timeout is None else self._context.within(timeout)
+        context = await self.surroundings(workspace, self._context)
+        if seconds is not None:
+            context = context.within(seconds)
         above = parent()
         if above is not None and above.deadline is not None:
             context = context.within((above.deadline - self._clock.monotonic_ns()) / 1e9)
         run.deadline = context.deadline
         return context
+
+
+async def _as_it_is(_workspace: str, context: RunContext) -> RunContext:
+    return context
 
 
 class _Work:
@@ -267,7 +276,8 @@ class _Work:
             self._run.is_stoppable = True
             self._run.check()
             with boundary(ExecutionError, "the program failed"), inside(self._run):
-                prediction = await self._answer(inputs, self._executor.context_of(self._run, seconds))
+                context = await self._executor.context_of(self._run, self._opened.workspace, seconds)
+                prediction = await self._answer(inputs, context)
                 self._run.is_stoppable = False
                 values |= self._outputs(prediction)
         except DspexError as error:

@@ -1,10 +1,12 @@
 """What actions take, as values that every surface makes in its own way."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from dspex.errors import FieldError, InvalidError, shorten
+from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding
 
 LONGEST = 86_400
 
@@ -28,9 +30,18 @@ class CreateProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingOf:
+    """The vector of one input field."""
+
+    field: str
+    value: Embedding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecuteProgram:
     """Run the current version of a program, named by id or by name, on inputs by field name.
 
+    `embeddings` are inputs that are vectors, beside the others; a field stands in one of the two places.
     `backend` says where this one run takes place, whatever the program's record says. After `timeout` seconds the run
     is ended and has failed with the code "deadline". Two calls with one `idempotency_key` are one execution: the second
     waits for the first (for `timeout`, or half a minute) and gets it, as running where it has not ended by then; with
@@ -43,6 +54,7 @@ class ExecuteProgram:
     backend: str | None = None
     timeout: float | None = None
     idempotency_key: str | None = None
+    embeddings: list[EmbeddingOf] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,24 @@ def check_call(given: ExecuteProgram | RetryExecution) -> None:
         raise invalid("timeout", given.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
     if given.idempotency_key is not None and not 0 < len(given.idempotency_key) <= 200:
         raise invalid("idempotency_key", given.idempotency_key, "a text of 1 to 200 characters")
+
+
+def inputs_of(given: ExecuteProgram) -> dict[str, Any]:
+    """Return all inputs of a call by field name.
+
+    Raises:
+        InvalidError: an embedding is none, or its field has another value too; the field is named.
+    """
+    if not given.embeddings:
+        return given.inputs
+    found = dict(given.inputs)
+    for part in given.embeddings:
+        if part.field in found:
+            raise invalid(part.field, part.value, "the only value of this field: it is given twice")
+        if not 1 <= len(part.value) <= LONGEST_EMBEDDING or not all(map(math.isfinite, part.value)):
+            raise invalid(part.field, part.value, f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers")
+        found[part.field] = part.value
+    return found
 
 
 def invalid(field: str, value: object, expected: str) -> InvalidError:

@@ -17,7 +17,15 @@ from dspex.operations.resources.actions import Action
 from dspex.operations.resources.audited import AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
-from dspex.operations.resources.inputs import CreateProgram, ExecuteProgram, ExecutionOf, RetryExecution, check_call
+from dspex.operations.resources.finding import sort_of
+from dspex.operations.resources.inputs import (
+    CreateProgram,
+    ExecuteProgram,
+    ExecutionOf,
+    RetryExecution,
+    check_call,
+    inputs_of,
+)
 from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
@@ -121,6 +129,7 @@ class Operations:
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
         check_call(given)
+        inputs = inputs_of(given)
         key = given.program_id if given.program_id is not None else given.name
         if key is None or (given.program_id is not None and given.name is not None):
             raise InvalidError("give either the program's id or its name")
@@ -133,7 +142,7 @@ class Operations:
             idempotency_key=given.idempotency_key,
             timeout=given.timeout,
         )
-        return await self._executor.execute(program, given.inputs, asked)
+        return await self._executor.execute(program, inputs, asked)
 
     async def execute_record(
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
@@ -240,8 +249,11 @@ class Operations:
 
         Raises:
             ForbiddenError: the actor may not read it.
+            InvalidError: it is not sorted by what the query names.
         """
         self.actor.require(resource.reading, f"reading {resource.plural}")
+        if query.sort is not None:
+            sort_of(resource, query.sort.attribute)
         where = {**query.where, "workspace": self.workspace}
         return await self.store.select(resource, dataclasses.replace(query, where=where))
 

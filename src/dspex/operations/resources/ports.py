@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
-from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.resource import Comparison, Resource
 from dspex.operations.resources.trail import EventRecord
 
 E = TypeVar("E")
@@ -37,18 +37,44 @@ class Update:
 Change = Insert | Update
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a value in `where` has to be beside equal: all comparisons hold.
+
+    "in" has a tuple beside it, "is_null" a bool. "after" and "before" leave the moment itself out, "gte" and "lte" do
+    not. Texts are compared letter by letter, and case counts. A NULL is in no range.
+    """
+
+    comparisons: tuple[tuple[Comparison, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """By which attribute rows are sorted.
+
+    Texts are in the order of their code points. Of equal ones, the older comes first (`is_descending`: the newer). Rows
+    without a value come last either way.
+    """
+
+    attribute: str
+    is_descending: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """Rows that equal `where`, newest first (`oldest_first` turns it round), beyond the row `after`, at most `limit`.
 
-    A value in `where` that is a tuple matches any of its members. Nullable attributes named in `without` are not read:
-    they are None in every row.
+    A value in `where` that is a tuple matches any of its members, a `Match` what it says. With `sort`, rows are in that
+    order, and `after_value` is what the attribute was in the row `after`: the row may have changed or gone. Nullable
+    attributes named in `without` are not read: they are None in every row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
     after: UUID | None = None
     limit: int = 50
     oldest_first: bool = False
+    sort: Sort | None = None
+    after_value: Any = None
     without: frozenset[str] = frozenset()
 
 
@@ -71,7 +97,7 @@ class Store(Protocol):
         ...
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
-        """Return how many rows equal `where`."""
+        """Return how many rows `where` describes; see `Query`."""
         ...
 
     async def write(self, *changes: Change) -> None:
@@ -119,15 +145,87 @@ class Figures(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an event stands in the order in which events become certain; as text it is a cursor."""
+
+    position: int
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which positions of events a moment could see: all before `until`, none from `before` on, no `running` one."""
+
+    until: int
+    before: int
+    running: frozenset[int] = frozenset()
+
+    def saw(self, position: int) -> bool:
+        """Return whether events at a position were visible."""
+        return position < self.until or (position < self.before and position not in self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found, in order: no event will ever come to stand between or before these.
+
+    `reached` is where the next look has to begin. `is_whole` is False where there is more already, `is_waiting` True
+    where there are events that a transaction under way may still be put before.
+    """
+
+    events: Sequence[tuple[Place, EventRecord]]
+    reached: Place
+    is_whole: bool
+    is_waiting: bool
+
+
+class EventLog(Protocol):
+    """All events in one order, in which each has its place for good once it is given.
+
+    Every method may raise `StorageError`.
+    """
+
+    async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
+        """Return the events behind a place that equal `where`."""
+        ...
+
+    async def sight(self) -> Sight:
+        """Return what is visible now."""
+        ...
+
+    async def first(self, after: UUID, where: Mapping[str, Any]) -> int | None:
+        """Return the first position at which an event stands whose id is greater than `after`."""
+        ...
+
+    async def place(self, event_id: UUID) -> Place | None:
+        """Return where an event stands, None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event that a feed gives, and the cursor behind which it goes on."""
+
+    event: EventRecord
+    cursor: str
+
+
 class Feed(Protocol):
     """Events as they are committed, by this process or another one."""
 
     def follow(
-        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: UUID | None = None
-    ) -> AsyncIterator[EventRecord]:
+        self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
+    ) -> AsyncIterator[Told]:
         """Give each event of a topic once, from the one behind the cursor `after` on (None: from now on), without end.
 
+        The id of an event is a cursor, too; of any other id, it is the events with a greater one.
+
         Raises:
+            InvalidError: `after` is no cursor, or one of another database.
             StorageError: the database cannot be read.
         """
         ...

@@ -16,6 +16,7 @@ from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Measure, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import kept_of
+from dspex.operations.resources.resource import Probability
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
 
 
@@ -92,7 +93,7 @@ class ProgramMetrics:
     failed: int
     cancelled: int
     interrupted: int
-    success_rate: float | None
+    success_rate: Probability | None
     mean_ms: float | None
     p50_ms: float | None
     p95_ms: float | None
@@ -168,7 +169,7 @@ async def program_metrics(operations: Operations, given: ProgramRef) -> ProgramM
     tokens = {name: int(made.pop(name) or 0) for name in ("input_tokens", "output_tokens")}
     return ProgramMetrics(
         program=found,
-        success_rate=made["completed"] / judged if judged else None,
+        success_rate=Probability(made["completed"] / judged) if judged else None,
         last_executed_at=found.last_executed_at,
         **tokens,
         **made,

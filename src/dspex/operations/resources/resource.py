@@ -7,14 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, NewType, TypeVar
 from uuid import UUID
 
 from dspex.errors import ConflictError, InternalError
 from dspex.operations.resources.access import Scope
 
 E = TypeVar("E")
-AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json"]
+AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"]
+Probability = NewType("Probability", float)
+"""A number from 0 to 1."""
+Embedding = NewType("Embedding", list[float])
+"""A vector: finite numbers, as many as the field that it is for says."""
+LONGEST_EMBEDDING: Final = 65_536
+Comparison = Literal["eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"]
+_COMPARISONS: dict[AttributeKind, tuple[Comparison, ...]] = {
+    "uuid": ("eq", "in"),
+    "text": ("eq", "in", "contains", "starts_with"),
+    "integer": ("eq", "gte", "lte"),
+    "number": ("gte", "lte"),
+    "flag": ("eq",),
+    "time": ("after", "before"),
+    "json": (),
+    "probability": ("gte", "lte"),
+    "embedding": (),
+}
 _KINDS: dict[Any, AttributeKind] = {
     UUID: "uuid",
     str: "text",
@@ -24,6 +41,8 @@ _KINDS: dict[Any, AttributeKind] = {
     datetime: "time",
     dict: "json",
     list: "json",
+    Probability: "probability",
+    Embedding: "embedding",
 }
 
 
@@ -49,6 +68,15 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """One way to narrow a list, by the name that every surface gives it: `cost_usd_gte`, `status_in`, `name`."""
+
+    name: str
+    attribute: Attribute
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A named step between states: the action is refused in any other state than these."""
 
@@ -63,8 +91,9 @@ class Resource(Generic[E]):
     Attributes are the dataclass fields of `entity`; the field `status`, where there is one, is its state. `references`
     maps attributes to the resources that they point to; `pointers` does so without a foreign key, where two resources
     point to each other. `unique` lists the groups of attributes that no two rows share. `hidden` attributes are shown
-    nowhere: not in an API, not in the audit trail. Reading takes the scope `reading`. The audit trail holds every
-    change of a resource that `is_audited`; one that `is_internal` has a table and no API.
+    nowhere: not in an API, not in the audit trail. Lists are not sorted by `unsorted` attributes, which may be long.
+    Reading takes the scope `reading`. The audit trail holds every change of a resource that `is_audited`; one that
+    `is_internal` has a table and no API.
     """
 
     name: str
@@ -76,6 +105,7 @@ class Resource(Generic[E]):
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     hidden: tuple[str, ...] = ("workspace", "lock_version")
+    unsorted: tuple[str, ...] = ()
     reading: Scope = "read"
     is_audited: bool = True
     is_internal: bool = False
@@ -94,9 +124,17 @@ class Resource(Generic[E]):
         return tuple(part for part in self.attributes if part.name not in self.hidden)
 
     @cached_property
-    def filterable(self) -> tuple[Attribute, ...]:
-        """The attributes by whose value rows are found."""
-        return tuple(part for part in self.shown if part.kind in {"uuid", "text"} and part.name != "id")
+    def filters(self) -> Mapping[str, Filter]:
+        """All ways to narrow a list of rows, by name; they follow from the kinds of the shown attributes."""
+        made = [wanted for part in self.shown if part.name != "id" for wanted in _filters(part)]
+        equal = {wanted.name: wanted for wanted in made if wanted.comparison == "eq"}
+        return {wanted.name: equal.get(wanted.name, wanted) for wanted in made}  # an attribute's own name is its own
+
+    @cached_property
+    def sortable(self) -> Mapping[str, Attribute]:
+        """The attributes by which lists are sorted."""
+        parts = (part for part in self.shown if part.kind not in {"uuid", "json", "embedding"})
+        return {part.name: part for part in parts if part.name not in self.unsorted}
 
     def step(self, action: str, status: str) -> str:
         """Return the state after `action` in state `status`.
@@ -109,6 +147,13 @@ class Resource(Generic[E]):
             allowed = " or ".join(transition.sources)
             raise ConflictError(f"{self.name} is {status}: {action} needs it to be {allowed}", status=status)
         return transition.target
+
+
+def _filters(part: Attribute) -> list[Filter]:
+    comparisons: tuple[Comparison, ...] = ("eq", "in") if part.choices else _COMPARISONS[part.kind]
+    if part.is_nullable and comparisons:
+        comparisons = (*comparisons, "is_null")
+    return [Filter(part.name if kind == "eq" else f"{part.name}_{kind}", part, kind) for kind in comparisons]
 
 
 def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # an annotation is any object

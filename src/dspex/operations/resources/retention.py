@@ -12,6 +12,7 @@ from dspex.operations.resources.ports import Figures, Query, Store
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, ProgramRecord
 from dspex.operations.resources.recording import TOPIC
+from dspex.operations.resources.tenancy import WORKSPACE, WorkspaceRecord
 from dspex.operations.resources.trail import EVENT
 
 _PAGE = 200
@@ -22,12 +23,13 @@ _PROCESS_DAYS = 7
 class Retention:
     """Deletes executions that are older than so many days, or beyond so many of a program, with their events.
 
-    A program's own `keep_days` and `keep_count` decide over the settings; 0 keeps everything. Nothing is deleted that
+    A program's own `keep_days` and `keep_count` decide over those of its workspace, and these over the settings; 0
+    keeps everything. Nothing is deleted that
     runs, or that belongs to a program with a job that has not ended. The audit trail stays.
     """
 
     def __init__(self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0) -> None:
-        """Take the collaborators, and what holds for programs that say nothing else."""
+        """Take the collaborators, and what holds where neither a program nor its workspace says anything else."""
         self._store = store
         self._figures = figures
         self._clock = clock
@@ -37,18 +39,36 @@ class Retention:
     async def tick(self) -> int:
         """Delete what is due, of all workspaces; return how many executions that were."""
         total, after = 0, None
+        tenants = await self._workspaces()
         while True:
             page = await self._store.select(PROGRAM, Query(after=after, limit=_PAGE, oldest_first=True))
-            total += sum([await self._prune(program) for program in page])
+            total += sum([await self._prune(program, tenants.get(program.workspace)) for program in page])
             if len(page) < _PAGE:
                 break
             after = page[-1].id
         await self._figures.prune(PROCESS, {}, before=self._cut(_PROCESS_DAYS), keep=None)
         return total
 
-    async def _prune(self, program: ProgramRecord) -> int:
-        days = int(program.configuration.get("keep_days", self._days))
-        count = int(program.configuration.get("keep_count", self._count))
+    async def _workspaces(self) -> dict[str, WorkspaceRecord]:
+        found: dict[str, WorkspaceRecord] = {}
+        after = None
+        while True:
+            page = await self._store.select(WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True))
+            found |= {row.name: row for row in page}
+            if len(page) < _PAGE:
+                return found
+            after = page[-1].id
+
+    def _limits(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> tuple[int, int]:
+        days, count = self._days, self._count
+        if workspace is not None:
+            days = days if workspace.keep_days is None else workspace.keep_days
+            count = count if workspace.keep_count is None else workspace.keep_count
+        own = program.configuration
+        return int(own.get("keep_days", days)), int(own.get("keep_count", count))
+
+    async def _prune(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> int:
+        days, count = self._limits(program, workspace)
         if not (days or count) or await self._is_at_work(program):
             return 0
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}

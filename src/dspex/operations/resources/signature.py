@@ -32,4 +32,5 @@ SIGNATURE = Resource(
         "deprecate": Transition(("active",), "deprecated"),
     },
     unique=(("workspace", "name", "version"),),
+    unsorted=("instructions",),
 )

@@ -9,10 +9,16 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRecord(Row):
-    """A tenant. Its own `workspace` is its name."""
+    """A tenant. Its own `workspace` is its name.
+
+    Its executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None: as the server's
+    settings say); what a program says itself decides over both.
+    """
 
     name: str
     status: Literal["active", "archived"] = "active"
+    keep_days: int | None = None
+    keep_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from dspex.operations.resources.tenancy import (
 )
 
 R = TypeVar("R", bound=Row)
+_MOST = 1_000_000_000  # days or executions: what a column of the database holds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -37,6 +38,20 @@ class ArchiveWorkspace:
     """Close a workspace: its keys stop working, its rows stay. Only an admin of the workspace "default" can."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureWorkspace:
+    """Set how long executions of a workspace are kept. Only an admin of the workspace "default" can.
+
+    They are deleted when they are older than `keep_days`, or not among the newest `keep_count` of their program; 0
+    keeps them, -1 goes back to the settings of the server, which hold for the workspace "default". What a program says
+    itself decides over both.
+    """
+
+    name: str
+    keep_days: int | None = None
+    keep_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +138,27 @@ async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> 
     if found is None:
         raise NotFoundError(f"there is no workspace {given.name!r}")
     return await _step(operations, WORKSPACE, found, "archive")
+
+
+async def configure_workspace(operations: Operations, given: ConfigureWorkspace) -> WorkspaceRecord:
+    """See `ConfigureWorkspace`."""
+    _require_operator(operations, "configuring a workspace")
+    values: dict[str, Any] = {}
+    for name, value in (("keep_days", given.keep_days), ("keep_count", given.keep_count)):
+        if value is not None:
+            if not -1 <= value <= _MOST:
+                raise _invalid(name, value, "a number of at least 0, or -1 for the settings of the server")
+            values[name] = value if value >= 0 else None
+    if not values:
+        raise InvalidError("give at least one of keep_days, keep_count")
+    if given.name == DEFAULT_WORKSPACE:
+        raise ConflictError(f"the settings of the server say what holds for the workspace {DEFAULT_WORKSPACE!r}")
+    found = await operations.store.get(WORKSPACE, name=given.name)
+    if found is None:
+        raise NotFoundError(f"there is no workspace {given.name!r}")
+    values["updated_at"] = operations.floor.clock.now()
+    await operations.store.write(Update(resource=WORKSPACE, id=found.id, values=values))
+    return dataclasses.replace(found, **values)
 
 
 async def create_api_key(operations: Operations, given: CreateApiKey) -> IssuedKey:
@@ -258,6 +294,7 @@ def _action(name: str, resource: Resource[Any], given: type, run: Any, result: t
 TENANCY_ACTIONS: tuple[Action, ...] = (
     _action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace),
     _action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace),
+    _action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace),
     _action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey),
     _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),
     _action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key),

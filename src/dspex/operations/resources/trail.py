@@ -11,7 +11,8 @@ from dspex.operations.resources.resource import Resource, Row
 class EventRecord(Row):
     """Something that happened to `subject_id`; `topic` is "execution", "optimization" or "evaluation".
 
-    Events are appended in the transaction of the change that they tell of. The id is the cursor.
+    Events are appended in the transaction of the change that they tell of. In which order they became certain, the
+    database knows; see `EventLog`.
     """
 
     topic: str
@@ -36,7 +37,7 @@ EVENT = Resource(
     name="event",
     plural="events",
     entity=EventRecord,
-    indexes=(("workspace", "topic", "id"), ("subject_id",)),
+    indexes=(("subject_id",),),
     is_audited=False,
 )
 AUDIT_ENTRY = Resource(

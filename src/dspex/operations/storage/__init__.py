@@ -1,8 +1,10 @@
 """SQL behind the ports of `resources`. Only `bootstrap` and tests construct what is here."""
 
 from dspex.operations.storage.database import Database
+from dspex.operations.storage.eventlog import SQLEventLog
 from dspex.operations.storage.figures import SQLFigures
 from dspex.operations.storage.journal import SQLJournal
+from dspex.operations.storage.leftovers import SQLLeftovers
 from dspex.operations.storage.migrating import HEAD, migrate, require_head, revision
 from dspex.operations.storage.own import ensure_tables
 from dspex.operations.storage.store import SQLStore
@@ -13,8 +15,10 @@ __all__ = [
     "METADATA",
     "TABLES",
     "Database",
+    "SQLEventLog",
     "SQLFigures",
     "SQLJournal",
+    "SQLLeftovers",
     "SQLStore",
     "ensure_tables",
     "migrate",

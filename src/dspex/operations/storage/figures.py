@@ -6,10 +6,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dspex.operations.resources import Resource
+from dspex.operations.resources import DOMAIN, Domain, Resource
 from dspex.operations.resources.ports import Measure
 from dspex.operations.storage.database import Database
-from dspex.operations.storage.tables import TABLES
+from dspex.operations.storage.tables import TABLES, metadata_of
 
 PORTION = 500
 _FUNCTIONS: dict[str, Any] = {"count": sa.func.count, "sum": sa.func.sum, "mean": sa.func.avg, "max": sa.func.max}
@@ -19,15 +19,16 @@ _PERCENTILES = {"p50": 50, "p95": 95}
 class SQLFigures:
     """Figures over the tables of the domain; see `Figures` for the promises."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database, which its owner closes."""
+    def __init__(self, database: Database, domain: Domain = DOMAIN) -> None:
+        """Take the database, which its owner closes, and the domain whose tables it has."""
         self._database = database
+        self._tables = TABLES if domain is DOMAIN else _by_name(domain)
 
     async def aggregate(
         self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
     ) -> dict[str, Any]:
         """Return each figure; see `Figures.aggregate`. One statement, and one more for each percentile."""
-        table = TABLES[resource.name]
+        table = self._tables[resource.name]
         plain = {name: measure for name, measure in measures.items() if measure.kind not in _PERCENTILES}
         columns = [_figure(table, measure).label(name) for name, measure in plain.items()]
         async with self._database.reading() as connection:
@@ -42,7 +43,7 @@ class SQLFigures:
         self, resource: Resource[Any], where: Mapping[str, Any], *, before: UUID | None, keep: int | None
     ) -> int:
         """Delete old rows; see `Figures.prune`."""
-        table, total = TABLES[resource.name], 0
+        table, total = self._tables[resource.name], 0
         rules = []
         if before is not None:
             rules.append(table.c.id < before)
@@ -62,6 +63,11 @@ class SQLFigures:
             total += len(found)
             if len(found) < PORTION:
                 return total
+
+
+def _by_name(domain: Domain) -> Mapping[str, sa.Table]:
+    tables = metadata_of(domain).tables
+    return {name: tables[resource.plural] for name, resource in domain.items()}
 
 
 def _equal(table: sa.Table, where: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
+from dspex.operations.storage.eventlog import settle_positions
 
-HEAD = "0002"
-REVISIONS = ("base", "0001", "0002")
+HEAD = "0003"
+REVISIONS = ("base", "0001", "0002", "0003")
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -30,6 +31,8 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
     if to not in REVISIONS:
         raise ConfigurationError(f"there is no revision {to!r}; revisions are: {', '.join(REVISIONS)}")
     found = await revision(database)
+    if found == to == HEAD:
+        await settle_positions(database)
     if found == to or (found is None and to == "base"):
         return
     _refuse_later(database, found)

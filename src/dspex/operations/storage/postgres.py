@@ -21,7 +21,14 @@ _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 class PostgresDriver:
     """One connection for writes, a few for reads, each opened when it is needed and replaced when it is lost."""
 
-    dialect = Dialect(POSTGRES, "${}".format, equals="IS NOT DISTINCT FROM", has_arrays=True)
+    dialect = Dialect(
+        POSTGRES,
+        "${}".format,
+        equals="IS NOT DISTINCT FROM",
+        has_arrays=True,
+        by_code_point=' COLLATE "C"',
+        place_of="strpos",
+    )
 
     def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
         """Take the URL, and how errors are told.

@@ -33,7 +33,7 @@ class SQLiteDriver:
     interpreter's lock. Long reads and the writing back of the log, which waits for the disk, are done in threads.
     """
 
-    dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False)
+    dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False, by_code_point="", place_of="instr")
 
     def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
         """Take the file (or an URI), how errors are told, and how long to wait for another process that writes."""

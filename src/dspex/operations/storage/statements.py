@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from dspex.errors import StorageError
 from dspex.operations.resources import Query, Resource
+from dspex.operations.resources.ports import Match, Sort
 from dspex.operations.resources.resource import Attribute
 from dspex.operations.storage.values import Codec, Conversion
 
@@ -16,12 +17,17 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values."""
+    """What two databases write differently: the n-th parameter, equality that NULL has too, arrays, and the values.
+
+    `by_code_point` follows a text that is ordered, `place_of` finds a text in another one, from 1 on.
+    """
 
     codec: Codec
     parameter: Callable[[int], str]
     equals: str
     has_arrays: bool
+    by_code_point: str
+    place_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Statements(Generic[E]):
         self.table = quoted(resource.plural)
         self.kinds = {attribute.name: attribute.kind for attribute in resource.attributes}
         self.names = tuple(self.kinds)
+        self._nullable = {part.name for part in resource.attributes if part.is_nullable}
         self.times = tuple(name for name, kind in self.kinds.items() if kind == "time")
         self._dialect = dialect
         codec = dialect.codec
@@ -89,10 +96,12 @@ class Statements(Generic[E]):
         """Return the question for rows."""
         shape, parameters = self._shape(query.where)
         if query.after is not None:
+            if query.after_value is not None and query.sort is not None:
+                parameters.append(self._asked(query.sort.attribute, query.after_value))
             parameters.append(self.encoded("id", query.after))
         columns = self._without(query.without) if query.without else self._columns
-        sql = self._select(columns, shape, _Page(query.after is not None, query.oldest_first))
-        return Question(sql, (*parameters, query.limit))
+        page = _Page(query.after is not None, query.oldest_first, query.sort, query.after_value is not None)
+        return Question(self._select(columns, shape, page), (*parameters, query.limit))
 
     def get(self, key: Mapping[str, Any]) -> Question:
         """Return the question for one row."""
@@ -115,57 +124,102 @@ class Statements(Generic[E]):
         except (TypeError, ValueError, AttributeError) as error:
             raise StorageError(f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}") from error
 
-    def _shape(self, where: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], list[Any]]:
-        """Return the attributes with how many values each has (0: none, -1: an array), and the values."""
-        shape: list[tuple[str, int]] = []
+    def _shape(self, where: Mapping[str, Any]) -> "tuple[_Shape, list[Any]]":
+        """Return attributes with how many values each has (0: none, -1: an array) or how it compares; and values."""
+        shape: list[tuple[str, int | str]] = []
         parameters: list[Any] = []
         for name, value in where.items():
             if name not in self.kinds:
                 raise StorageError(f"{self.resource.name} has no attribute {name!r}")
-            if value is None:
+            if isinstance(value, Match):
+                for comparison, wanted in value.comparisons:
+                    self._compare(name, (comparison, wanted), shape, parameters)
+            elif value is None:
                 shape.append((name, 0))
-            elif isinstance(value, tuple):
-                members = tuple([self._asked(name, member) for member in value])
-                shape.append((name, -1 if self._dialect.has_arrays else -1 - len(members)))
-                parameters.extend((members,) if self._dialect.has_arrays else members)
             else:
-                shape.append((name, 1))
-                parameters.append(self._asked(name, value))
+                self._compare(name, ("in" if isinstance(value, tuple) else "eq", value), shape, parameters)
         return tuple(shape), parameters
+
+    def _compare(  # noqa: PLR0917  # what it adds to
+        self, name: str, wanted: tuple[str, Any], shape: list[tuple[str, int | str]], parameters: list[Any]
+    ) -> None:
+        comparison, value = wanted
+        if comparison == "is_null":
+            shape.append((name, 0 if value else "is_not_null"))
+        elif comparison == "in":
+            members = tuple([self._asked(name, member) for member in value])
+            shape.append((name, -1 if self._dialect.has_arrays else -1 - len(members)))
+            parameters.extend((members,) if self._dialect.has_arrays else members)
+        else:
+            shape.append((name, 1 if comparison == "eq" else comparison))
+            parameters.append(self._asked(name, value))
 
     def _write_columns(self, without: frozenset[str]) -> str:
         if wrong := without - {part.name for part in self.resource.attributes if part.is_nullable}:
             raise StorageError(f"{self.resource.name} cannot be read without {min(wrong)!r}")
         return ", ".join("NULL" if name in without else quoted(name) for name in self.names)
 
-    def _write_select(self, columns: str, shape: tuple[tuple[str, int], ...], page: "_Page | None") -> str:
+    def _write_select(self, columns: str, shape: "_Shape", page: "_Page | None") -> str:
         parts, number = [], 0
         for name, size in shape:
             marks = [self._dialect.parameter(number + n + 1) for n in range(self._marks(size))]
-            parts.append(self._condition(quoted(name), size, marks))
+            parts.append(self._condition(name, size, marks))
             number += len(marks)
         if page is not None and page.is_continued:
-            number += 1
-            parts.append(f'"id" {">" if page.oldest_first else "<"} {self._dialect.parameter(number)}')
+            marks = [self._dialect.parameter(number + n + 1) for n in range(2 if page.sort and page.has_value else 1)]
+            parts.append(self._beyond(page, marks))
+            number += len(marks)
         where = f" WHERE {' AND '.join(parts)}" if parts else ""
         sql = f"SELECT {columns} FROM {self.table}{where}"  # noqa: S608  # names are those of classes, and quoted
         if page is None:
             return sql
-        # Ids are UUIDs of version 7: their order is that of creation, and they are their own cursor.
-        order = "" if page.oldest_first else " DESC"
-        return f'{sql} ORDER BY "id"{order} LIMIT {self._dialect.parameter(number + 1)}'
+        return f"{sql} ORDER BY {self._order(page)} LIMIT {self._dialect.parameter(number + 1)}"
 
-    def _marks(self, size: int) -> int:
+    def _order(self, page: "_Page") -> str:
+        # Ids are UUIDs of version 7: their order is that of creation, and they are their own cursor.
+        if page.sort is None:
+            return '"id"' if page.oldest_first else '"id" DESC'
+        way = " DESC" if page.sort.is_descending else ""
+        last = " NULLS LAST" if page.sort.attribute in self._nullable else ""
+        return f'{self._ordered(page.sort.attribute)}{way}{last}, "id"{way}'
+
+    def _beyond(self, page: "_Page", marks: list[str]) -> str:
+        if page.sort is None:
+            return f'"id" {">" if page.oldest_first else "<"} {marks[0]}'
+        name, sign = page.sort.attribute, "<" if page.sort.is_descending else ">"
+        if not page.has_value:
+            return f'{quoted(name)} IS NULL AND "id" {sign} {marks[0]}'
+        rest = f'({self._ordered(name)}, "id") {sign} ({", ".join(marks)})'
+        return f"({rest} OR {quoted(name)} IS NULL)" if name in self._nullable else rest
+
+    def _ordered(self, name: str) -> str:
+        if name not in self.kinds:
+            raise StorageError(f"{self.resource.name} has no attribute {name!r}")
+        return quoted(name) + (self._dialect.by_code_point if self.kinds[name] == "text" else "")
+
+    def _marks(self, size: int | str) -> int:
+        if isinstance(size, str):
+            return int(size != "is_not_null")
         if size >= 0:
             return size
         return 1 if self._dialect.has_arrays else -1 - size
 
-    def _condition(self, column: str, size: int, marks: list[str]) -> str:
+    def _condition(self, name: str, size: int | str, marks: list[str]) -> str:
+        column = quoted(name)
+        if isinstance(size, str):
+            return self._comparison(name, size, marks)
         if size == 0:
             return f"{column} IS NULL"
         if size == 1:
             return f"{column} = {marks[0]}"
         return f"{column} = ANY({marks[0]})" if self._dialect.has_arrays else f"{column} IN ({', '.join(marks)})"
+
+    def _comparison(self, name: str, comparison: str, marks: list[str]) -> str:
+        if comparison == "is_not_null":
+            return f"{quoted(name)} IS NOT NULL"
+        if sign := _TEXT_SIGNS.get(comparison):
+            return f"{self._dialect.place_of}({quoted(name)}, {marks[0]}) {sign}"
+        return f"{quoted(name)} {_SIGNS[comparison]} {marks[0]}"
 
     def _insert(self) -> str:
         marks = ", ".join(self._dialect.parameter(n + 1) for n in range(len(self.names)))
@@ -193,6 +247,13 @@ class Statements(Generic[E]):
 class _Page:
     is_continued: bool
     oldest_first: bool
+    sort: Sort | None
+    has_value: bool
+
+
+_Shape = tuple[tuple[str, int | str], ...]
+_SIGNS = {"gte": ">=", "lte": "<=", "after": ">", "before": "<"}
+_TEXT_SIGNS = {"contains": "> 0", "starts_with": "= 1"}
 
 
 def quoted(name: str) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dspex.operations.resources import DOMAIN, Domain, Resource
+from dspex.operations.resources.trail import EVENT
 
 
 class UTCTime(TypeDecorator[datetime]):
@@ -35,6 +36,8 @@ _TYPES: dict[str, type[TypeEngine[Any]]] = {
     "flag": sa.Boolean,
     "time": UTCTime,
     "json": sa.JSON,
+    "probability": sa.Float,
+    "embedding": sa.JSON,
 }
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -54,13 +57,17 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
         foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
-        kind = sa.JSON(none_as_null=True) if attribute.kind == "json" else _TYPES[attribute.kind]()
+        kind = sa.JSON(none_as_null=True) if attribute.kind in {"json", "embedding"} else _TYPES[attribute.kind]()
         is_id = attribute.name == "id"
         columns.append(
             sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)
         )
+    if resource is EVENT:  # what the database itself says of the order of events; see `eventlog`
+        columns.append(sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False))
     rules: list[Any] = [sa.UniqueConstraint(*group) for group in resource.unique]
     rules += [sa.Index(None, *group) for group in resource.indexes]
+    if resource is EVENT:
+        rules.append(sa.Index(None, "workspace", "topic", "position", "id"))
     return sa.Table(resource.plural, metadata, *columns, *rules)
 
 

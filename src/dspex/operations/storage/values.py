@@ -78,10 +78,16 @@ def _uuid_of_driver(value: UUID) -> UUID:
 
 
 SQLITE = Codec(
-    encode={"uuid": lambda value: value.hex, "time": _moment_text, "json": json_text},
-    decode={"uuid": _uuid_of_text, "time": _moment_of_text, "json": json_value, "flag": bool},
+    encode={"uuid": lambda value: value.hex, "time": _moment_text, "json": json_text, "embedding": json_text},
+    decode={
+        "uuid": _uuid_of_text,
+        "time": _moment_of_text,
+        "json": json_value,
+        "embedding": json_value,
+        "flag": bool,
+    },
 )
 POSTGRES = Codec(
-    encode={"time": _moment, "json": json_text},
-    decode={"uuid": _uuid_of_driver, "json": json_value},
+    encode={"time": _moment, "json": json_text, "embedding": json_text},
+    decode={"uuid": _uuid_of_driver, "json": json_value, "embedding": json_value},
 )

@@ -63,7 +63,7 @@ class EvaluationHandler:
                     module,
                     data.pick(left),
                     material.metrics,
-                    context=self._ground.answered(run, answers),
+                    context=await self._ground.answered(run, answers),
                     concurrency=concurrency,
                     on_row=lambda row: keeper.put(_moved(row, left[row.index])),
                 )

@@ -18,6 +18,7 @@ from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.journal import Entry
 from dspex.operations.jobs import JobRun
 from dspex.operations.resources import DOMAIN, Store
+from dspex.operations.resources.executing import Surroundings
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord
 from dspex.operations.workflows.calls import JobModel
 from dspex.operations.workflows.metrics import metrics_named
@@ -40,11 +41,15 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """The collaborators of all handlers. `context` is that of this process; owned by one event loop."""
+    """The collaborators of all handlers. Owned by one event loop.
+
+    `context` is that of this process, `surroundings` makes it that of a workspace.
+    """
 
     store: Store
     backends: Backends
     context: RunContext
+    surroundings: Surroundings
     open_journal: OpenJournal
     clock: Clock
     new_id: Callable[[], UUID]
@@ -73,9 +78,9 @@ class Ground:
             journal=Noting(self.open_journal(resource, job.id, job.turn), run),
         )
 
-    def stoppable(self, run: JobRun) -> RunContext:
+    async def stoppable(self, run: JobRun) -> RunContext:
         """Return a context whose calls end with the run, and end it where the model is away."""
-        given = self.context
+        given = await self.surroundings(run.job.workspace, self.context)
         resolve = given.models
         return replace(
             given,
@@ -84,9 +89,9 @@ class Ground:
             cancellation=run.cancellation,
         )
 
-    def answered(self, run: JobRun, answers: Answers) -> RunContext:
+    async def answered(self, run: JobRun, answers: Answers) -> RunContext:
         """Return such a context in which, besides, no call is made that the journal can answer."""
-        given = self.stoppable(run)
+        given = await self.stoppable(run)
         resolve = given.models
         return replace(
             given,

@@ -103,7 +103,7 @@ class OptimizationHandler:
             _optimizer(job),
             train=data[0],
             metric=material.metrics,
-            context=self._ground.stoppable(run),
+            context=await self._ground.stoppable(run),
             search=search,
         )
         return _of_outcome(outcome, material.program)
@@ -125,7 +125,7 @@ class OptimizationHandler:
     ) -> _Found:
         train, test = data
         settings = job.configuration
-        context = self._ground.answered(run, answers)
+        context = await self._ground.answered(run, answers)
         backend = await _optimizing(material)
         name, metric = next(iter(material.metrics.items()))
         work = Optimization(

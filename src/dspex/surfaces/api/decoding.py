@@ -5,15 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
-from uuid import UUID
 
 import msgspec
 
 from dspex.errors import FieldError, InvalidError, suggest
 from dspex.operations.resources import Query, Resource
+from dspex.operations.resources.finding import query_from
 
 T = TypeVar("T")
-MAX_PAGE = 200
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
@@ -88,7 +87,7 @@ def invalid(path: str, value: object, message: str, expected: str) -> InvalidErr
 
 
 def page_of(resource: Resource[Any], query_string: bytes) -> Query:
-    """Return the page that a query string asks for: `first`, `after`, and attributes that rows have to equal.
+    """Return the page that a query string asks for; see `query_from`.
 
     Raises:
         InvalidError: a name is unknown or a value impossible.
@@ -97,45 +96,4 @@ def page_of(resource: Resource[Any], query_string: bytes) -> Query:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict")
     except ValueError as error:
         raise InvalidError(f"the query string cannot be read: {error}") from error
-    kinds = {part.name: part for part in resource.filterable}
-    where: dict[str, Any] = {}
-    first, after = 50, None
-    for name, text in pairs:
-        if name == "first":
-            first = _page_size(text)
-        elif name == "after":
-            after = uuid_from(text, "after")
-        elif name in kinds:
-            where[name] = _wanted(name, text, choices=kinds[name].choices, is_id=kinds[name].kind == "uuid")
-        else:
-            names = ["first", "after", *kinds]
-            raise invalid(name, text, f"there is no such filter.{suggest(name, names)}", f"one of: {', '.join(names)}")
-    return Query(where=where, after=after, limit=first)
-
-
-def _page_size(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_PAGE:
-        raise invalid("first", text, f"a page has 1 to {MAX_PAGE} elements, not {text!r}", f"1 to {MAX_PAGE}")
-    return int(text)
-
-
-def _wanted(name: str, text: str, *, choices: tuple[str, ...], is_id: bool) -> Any:  # noqa: ANN401
-    if is_id:
-        return uuid_from(text, name)
-    if choices and text not in choices:
-        raise invalid(name, text, f"{text!r} is not one of: {', '.join(choices)}", f"one of: {', '.join(choices)}")
-    refuse_zeros(text)
-    return text
-
-
-def uuid_from(text: str, name: str) -> UUID:
-    """Return the id in `text`.
-
-    Raises:
-        InvalidError: it is none.
-    """
-    try:
-        return UUID(text)
-    except ValueError:
-        expected = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
-        raise invalid(name, text, f"{text!r} is no id", expected) from None
+    return query_from(resource, pairs)

@@ -9,9 +9,10 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.learning.evaluation.reading import read_rows
-from dspex.operations.resources import DOMAIN, Action, Operations, Query
+from dspex.operations.resources import DOMAIN, Action, Operations
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.datasets import dataset_of
+from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.performing import shown
@@ -25,13 +26,16 @@ split_option = click.option(
 
 
 @click.command("datasets")
+@filters_argument
+@sort_option
 @state_option
 @json_option
-def datasets_command(*, state_dir: Path | None, as_json: bool) -> int:
-    """List the stored data sets, newest first."""
+def datasets_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
+    """List the stored data sets, newest first or by --sort; a FILTER is one of `dspex list datasets`."""
+    query = query_of(DOMAIN["dataset"], filters, sort, limit=200)
 
     async def work(operations: Operations) -> Sequence[DatasetRecord]:
-        return await operations.list(DOMAIN["dataset"], Query(limit=200))  # type: ignore[no-any-return]
+        return await operations.list(DOMAIN["dataset"], query)  # type: ignore[no-any-return]
 
     rows = [{name: getattr(row, name) for name in _COLUMNS} for row in _with(state_dir, work)]
     if as_json:

@@ -13,7 +13,8 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
-from dspex.operations.resources import DOMAIN, Action, Query, Resource
+from dspex.operations.resources import DOMAIN, Action, Resource
+from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, show_json, table
 
@@ -113,10 +114,12 @@ def _shown(resource: Resource[Any], row: object) -> Mapping[str, Any]:
 
 
 def _listing(resource: Resource[Any]) -> click.Command:
-    def call(*, state_dir: Path | None, as_json: bool) -> int:
+    def call(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
+        query = query_of(resource, filters, sort, limit=1000)
+
         async def work(services: Services) -> Sequence[Any]:
             store = services.operations.store  # of all workspaces: who reads the database itself sees them anyway
-            return await store.select(resource, Query(limit=1000))
+            return await store.select(resource, query)
 
         rows = [{**_shown(resource, row), "workspace": row.workspace} for row in _with(state_dir, work)]
         if as_json:
@@ -128,7 +131,7 @@ def _listing(resource: Resource[Any]) -> click.Command:
         return 0
 
     command = click.Command("list", callback=call, help=f"List the {resource.plural.replace('_', ' ')}.")
-    return state_option(json_option(command))
+    return filters_argument(sort_option(state_option(json_option(command))))
 
 
 keys_command = _group("keys", DOMAIN["api_key"], "Keys of the callers of a server.")

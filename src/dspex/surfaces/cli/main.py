@@ -25,6 +25,7 @@ _COMMANDS = {
     "programs": "listing",
     "executions": "listing",
     "execution": "listing",
+    "list": "listing",
     "datasets": "data",
     "dataset": "data",
     "do": "performing",

@@ -8,13 +8,12 @@ from typing import Any
 import click
 import msgspec
 
-from dspex.bootstrap import Services
+from dspex.bootstrap import Services, domain_of
 from dspex.errors import InvalidError, NotFoundError, suggest
-from dspex.operations.resources import DOMAIN, Action
+from dspex.operations.resources import DOMAIN, Action, Domain
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import show_json, table
-
-_NAMED = {action.name: action for action in DOMAIN.actions}
+from dspex.surfaces.cli.targets import code_root
 
 
 @click.command("do")
@@ -26,18 +25,21 @@ def do_command(*, action: str | None, values: tuple[str, ...], state_dir: Path |
 
     A VALUE that is JSON is taken as JSON, everything else as text; FIELD=@path reads a file.
     """
+    settings = settings_of(state_dir=state_dir)
+    domain = domain_of(settings, code_root())
+    named = {found.name: found for found in domain.actions}
     if action is None:
-        rows = [{"action": found.name, "what it does": found.description} for found in _NAMED.values()]
+        rows = [{"action": found.name, "what it does": found.description} for found in domain.actions]
         click.echo(table(rows, ["action", "what it does"]))
         return 0
-    if action not in _NAMED:
-        raise NotFoundError(f"there is no action {action!r}.{suggest(action, _NAMED)} `dspex do` lists them")
-    given = input_of(_NAMED[action], values)
+    if action not in named:
+        raise NotFoundError(f"there is no action {action!r}.{suggest(action, named)} `dspex do` lists them")
+    given = input_of(named[action], values)
 
     async def work(services: Services) -> Any:  # noqa: ANN401  # a row, or the action's own result
-        return await services.operations.perform(_NAMED[action], given)
+        return await services.operations.perform(named[action], given)
 
-    show_json(shown(with_services(settings_of(state_dir=state_dir), work)))
+    show_json(shown(with_services(settings, work), domain))
     return 0
 
 
@@ -74,11 +76,11 @@ def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
         return text
 
 
-def shown(found: Any) -> Any:  # noqa: ANN401  # a row or a result, to JSON
+def shown(found: Any, domain: Domain = DOMAIN) -> Any:  # noqa: ANN401  # a row or a result, to JSON
     """Return a row without what is hidden in it, or a result with its rows so."""
-    resource = next((known for known in DOMAIN.values() if known.entity is type(found)), None)
+    resource = next((known for known in domain.values() if known.entity is type(found)), None)
     if resource is None and not dataclasses.is_dataclass(found):
         return found
     names = [part.name for part in dataclasses.fields(found)]
     hidden = () if resource is None else resource.hidden
-    return {name: shown(getattr(found, name)) for name in names if name not in hidden}
+    return {name: shown(getattr(found, name), domain) for name in names if name not in hidden}

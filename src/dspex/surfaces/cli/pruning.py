@@ -18,7 +18,8 @@ from dspex.surfaces.cli.output import json_option, show_json
 def prune_command(*, keep_days: int | None, keep_count: int | None, state_dir: Path | None, as_json: bool) -> int:
     """Delete executions that are older than keep_days or beyond keep_count; a server does so once an hour.
 
-    A program's own limits decide over the flags, and a program with a job that has not ended is left alone.
+    The limits of a program and of its workspace decide over the flags. A program with a job that has not ended is left
+    alone.
     """
     settings = replace(settings_of(state_dir=state_dir, keep_days=keep_days, keep_count=keep_count), model=None)
 

@@ -16,8 +16,11 @@ from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
+    adapter_of,
     imported,
+    learned,
     lowered,
+    models_of,
     setting,
     space_of,
     unfit_state,
@@ -60,6 +63,8 @@ class _Kept:
     program: Program
     loading: Loading
     tools: Tools
+    models: tuple[str, ...]
+    adapter: str | None
 
 
 class DspyBackend:
@@ -131,7 +136,8 @@ class DspyBackend:
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
             await self._call("create_program", args)
-            self._programs.put(handle, _Kept(program, Loading(handle=handle, args=args), tools))
+            loading = Loading(handle=handle, args=args)
+            self._programs.put(handle, _Kept(program, loading, tools, models_of(program), adapter_of(program)))
         return handle
 
     async def execute_program(
@@ -182,7 +188,7 @@ class DspyBackend:
     ) -> tuple[Any, OpenSpan]:
         run = context.run or Run(context.observer, context.clock, {})
         model = model_of(context, setting(kept.program.root, "model"))
-        adapter = setting(kept.program.root, "adapter") or context.adapter_for(None, model).name
+        adapter = kept.adapter or context.adapter_for(None, model).name
         if adapter not in {"chat", "json"}:
             raise DefinitionError(f"dspy has no adapter {adapter!r} of ours; use 'chat' or 'json' for this node")
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
@@ -194,8 +200,10 @@ class DspyBackend:
         message = {
             "handle": kept.loading.handle,
             "model": about(model),
+            "models": {name: about(context.model_for(name)) for name in kept.models},
             "adapter": adapter,
             "stream": events is not None or context.emit is not None,
+            "note": context.note is not None,
             **args,
         }
         try:
@@ -214,6 +222,7 @@ class DspyBackend:
     ) -> Program:
         """Run one of dspy's optimizers and return the better program; the stored one stays as it is.
 
+        dspy resets a program before most searches: predictors with a model of their own are searched on the run's.
         Cancelling it stops the worker's part within a second. A metric that fails ends the search: dspy would go on
         without that score.
 
@@ -249,8 +258,7 @@ class DspyBackend:
             if faults:
                 raise faults[0] from None
             raise
-        predictors = answer["predictors"]
-        return replace(kept.program, space=space_of(predictors), assignment=values_of(predictors))
+        return learned(kept.program, answer["predictors"])
 
     async def evaluate_program(
         self,

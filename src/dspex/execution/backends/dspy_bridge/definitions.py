@@ -11,12 +11,15 @@ from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
-from dspex.language.programs import Node, Program
+from dspex.execution.modules.predict import SETTINGS
+from dspex.language.programs import Children, Node, Program
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
 from dspex.language.variables import Space, Variable
 
-_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "rollout_id")
+_LM_SETTINGS = (*SETTINGS, "rollout_id")
+_SLOTS = {"instructions", "demos", "model", "adapter", *SETTINGS}
+_LEARNED = {"instructions": "text", "demos": "examples"}
 _MEND = "leave it out, or run the program natively"
 
 
@@ -59,7 +62,13 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
         DefinitionError: dspy has no module for it; the message says which part.
     """
     node = program.root
-    definition: dict[str, Any] = {"kind": node.kind, "assigned": assigned(program), "dspy": node.config.get("dspy", "")}
+    places: dict[str, dict[str, Any]] = {}
+    for place, values in assigned(program).items():
+        if unknown := [slot for slot in values if slot not in _SLOTS and not slot.startswith("fields.")]:
+            raise DefinitionError(f"dspy sets no {unknown[0]!r} of {place!r}: {_MEND}")
+        if own := {slot: value for slot, value in values.items() if slot != "adapter"}:
+            places[place] = own
+    definition: dict[str, Any] = {"kind": node.kind, "assigned": places, "dspy": node.config.get("dspy", "")}
     if "state" in node.config:
         definition["state"] = node.config["state"]
     if node.kind == "dspy":
@@ -118,29 +127,75 @@ def _described(name: str, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def assigned(program: Program) -> dict[str, dict[str, Any]]:
-    """Return the assignment by place: `{"predict": {"instructions": ..., "demos": [...]}}`."""
+    """Return the assignment by place: `{"predict": {"instructions": ..., "demos": [...]}}`.
+
+    What no variable of the space is named by is the path of a place, and decides over the variables.
+
+    Raises:
+        VariableError: a constraint refuses the assignment.
+    """
+    known = {name: value for name, value in program.assignment.items() if name in program.space}
+    loose = {name: value for name, value in program.assignment.items() if name not in known}
     places: dict[str, dict[str, Any]] = {}
     prefix = "" if program.root.id == "self" else f"{program.root.id}."
-    for name, value in program.assignment.items():
-        variable = program.space.get(name)
-        for path in variable.paths if variable is not None else (name,):
-            place, _, slot = path.rpartition(".")
-            inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
-            places.setdefault(inner, {})[slot] = value
+    for path, value in {**dict(program.space.bound(known)), **loose}.items():
+        place, slot = _slot_of(path)
+        inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
+        places.setdefault(inner, {})[slot] = value
     return places
 
 
+def _slot_of(path: str) -> tuple[str, str]:
+    """Return where a path leads, and the slot there: `fields.answer.desc` is one slot."""
+    place, mark, rest = path.rpartition(".fields.")
+    if mark:
+        return place, f"fields.{rest}"
+    place, _, slot = path.rpartition(".")
+    return place, slot
+
+
+def models_of(program: Program) -> tuple[str, ...]:
+    """Return the models that predictors of a program are assigned, each once."""
+    found = [values["model"] for values in assigned(program).values() if "model" in values]
+    return tuple(dict.fromkeys(found))
+
+
+def adapter_of(program: Program) -> str | None:
+    """Return the adapter that a program is assigned or declares, None where it leaves that to the run.
+
+    Raises:
+        DefinitionError: its predictors are assigned several; dspy has one for a whole program.
+    """
+    found = {str(values["adapter"]) for values in assigned(program).values() if "adapter" in values}
+    if len(found) > 1:
+        raise DefinitionError(f"dspy has one adapter for a whole program, not {' and '.join(sorted(found))}")
+    return found.pop() if found else setting(program.root, "adapter")
+
+
 def imported(described: Mapping[str, Any], node: Node, *, signature: Signature | None, name: str) -> Program:
-    """Return the program of a dspy module: its node, its variables, and the values that they have now."""
+    """Return the program of a dspy module: its node above those of its predictors, its variables and their values."""
     predictors = described["predictors"]
     contract = signature or _contract(described, node.config.get("target", "the program"))
     return Program(
         name=name or contract.name,
         signature=contract,
-        root=replace(node, signature=contract),
+        root=replace(node, signature=contract, children=_predictors(predictors)),
         space=space_of(predictors),
         assignment=values_of(predictors),
     )
+
+
+def _predictors(told: Mapping[str, Any]) -> dict[str, Children]:
+    """Return a node for each predictor inside a module, so that a search knows what each of them is to do."""
+    found: dict[str, Node] = {}
+    for path, one in told.items():
+        if path == "self":
+            continue
+        try:
+            found[path] = Node(id=path, kind="predict", signature=from_wire(one["signature"]), backend="dspy")
+        except DefinitionError:  # it has no signature of ours: it runs all the same
+            continue
+    return {"predictors": found} if found else {}
 
 
 def unfit_state(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -164,10 +219,31 @@ def space_of(predictors: Mapping[str, Any]) -> Space:
     """Return the variables of a program with these predictors."""
     variables = []
     for path in predictors:
-        for slot, kind in (("instructions", "text"), ("demos", "examples")):
+        for slot, kind in _LEARNED.items():
             text = f"{path}.{slot}"
             variables.append(Variable(name=text, kind=kind, paths=(text,)))  # type: ignore[arg-type]
     return Space(tuple(variables))
+
+
+def learned(program: Program, predictors: Mapping[str, Any]) -> Program:
+    """Return a program with the instructions and demonstrations that an optimizer of dspy gave its predictors.
+
+    Variables of other slots (a temperature) stay, with their values and what does not read a replaced variable.
+    """
+    made = space_of(predictors)
+    kept = [
+        variable
+        for variable in program.space.values()
+        if variable.name not in made and not any(_slot_of(path)[1] in _LEARNED for path in variable.paths)
+    ]
+    names = {variable.name for variable in kept} | made.keys()
+    constraints = [rule for rule in program.space.constraints if {*rule.test.variables(), *rule.rewrite} <= names]
+    values = {name: value for name, value in program.assignment.items() if name not in program.space or name in names}
+    return replace(
+        program,
+        space=Space((*made.values(), *kept), constraints),
+        assignment={**{name: value for name, value in values.items() if name not in made}, **values_of(predictors)},
+    )
 
 
 def values_of(predictors: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from graphql import (
 from graphql.pyutils import is_awaitable
 
 from dspex.surfaces.api.decoding import refuse_zeros
-from dspex.surfaces.api.graphql.errors import FAULT
+from dspex.surfaces.api.graphql.errors import FAULT, refusal
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
 from dspex.surfaces.api.graphql.request import Request
 
@@ -154,6 +154,8 @@ class Engine:
             document = parse(source, max_tokens=MAX_TOKENS)
             check(document)
             errors = validate(self._schema, document, specified_rules, max_errors=_MAX_ERRORS)
+            for error in errors:
+                error.extensions = refusal(error, document)
         except GraphQLError as error:
             return Prepared(None, [error])
         except RecursionError:
@@ -181,4 +183,5 @@ def _formatted(error: GraphQLError) -> Mapping[str, Any]:
     if cause is not None and not isinstance(cause, GraphQLError):
         _log.error("a fault in dspex", exc_info=cause)
         return {"message": FAULT, "path": error.path, "extensions": {"code": "internal"}}
-    return error.formatted
+    shown = error.formatted
+    return shown if error.path else {**shown, "extensions": refusal(error)}

@@ -31,12 +31,11 @@ def read_rows(core: GraphQLSchema, domain: Domain) -> None:
 
 def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
     get = attrgetter(part.name)
-    if part.kind != "uuid":
+    if part.name != "id":
         return lambda row, _info: get(row)
 
-    def key(row: Any, _info: Any) -> str | None:  # noqa: ANN401
-        found = get(row)
-        return None if found is None else str(found)
+    def key(row: Any, _info: Any) -> str:  # noqa: ANN401
+        return str(get(row))
 
     return key
 

@@ -9,14 +9,16 @@ from graphql import GraphQLSchema
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
+from dspex.operations.resources.finding import MAX_PAGE, continued, cursor_of, id_from
+from dspex.operations.resources.ports import Sort
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.rows import look_ahead, not_asked, read_rows
+from dspex.surfaces.api.graphql.scalars import config
 from dspex.surfaces.api.graphql.subscribing import subscriptions
-from dspex.surfaces.api.graphql.types import Node, Order, PageInfo, Types, input_of, uuid_of, values_of
+from dspex.surfaces.api.graphql.types import Node, PageInfo, Types, input_of, values_of
 
 Info = strawberry.Info[Request, None]
-MAX_PAGE = 200
 
 
 def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
@@ -37,6 +39,7 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
         mutation=strawberry.type(type("Mutation", (), mutations)),
         subscription=strawberry.type(type("Subscription", (), subscriptions(made))),
         types=[*made.objects.values(), *ERROR_TYPES],
+        config=config(),
     )
     read_rows(core_of(schema), domain)
     return schema
@@ -55,7 +58,7 @@ def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
 
     async def node(info: Any, id: Any) -> Any:  # noqa: ANN401
         with as_graphql():
-            key = uuid_of(id, "id")
+            key = id_from(id, "id")
             operations = info.context.operations
             for resource in filter(lambda item: operations.actor.may(item.reading), resources):
                 if rows := await operations.list(resource, Query(where={"id": key}, limit=1)):
@@ -74,7 +77,7 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
         with as_graphql():
             if (id is None) == (name is None):
                 raise InvalidError("give either the id or the name")
-            where = {"id": uuid_of(id, "id")} if id is not None else {"name": name}
+            where = {"id": id_from(id, "id")} if id is not None else {"name": name}
             rows = await info.context.operations.list(resource, Query(where=where, limit=1))
             return rows[0] if rows else None
 
@@ -93,39 +96,40 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
 
 
 def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
+    orders = made.orders[resource.name]
+
     async def page(
         info: Any,  # noqa: ANN401
         *,
         first: int = 50,
         after: str | None = None,
         filter: Any = None,  # noqa: ANN401
-        order: Order = Order.NEWEST_FIRST,
+        order: Any = orders.NEWEST_FIRST,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         with as_graphql():
             if not 1 <= first <= MAX_PAGE:
                 raise InvalidError(f"first: a page has 1 to {MAX_PAGE} elements, not {first}")
             where = made.where(resource, filter)
-            cursor = uuid_of(after, "after") if after is not None else None
             operations = info.context.operations
             raw = raw_info(info)
+            sort, oldest_first = order.value
             wanted = Query(
-                where=where,
-                after=cursor,
-                limit=first + 1,
-                oldest_first=order is Order.OLDEST_FIRST,
-                without=not_asked(raw, resource),
+                where=where, limit=first + 1, sort=sort, oldest_first=oldest_first, without=not_asked(raw, resource)
             )
+            if after is not None:
+                wanted = continued(resource, wanted, after)
             rows = await operations.list(resource, wanted)
             shown = rows[:first]
             await look_ahead(raw, resource, shown, domain=made.domain)
-            return _page(made.connections[resource.name], shown, has_more=len(rows) > first, where=where)
+            connection = made.connections[resource.name]
+            return _page(connection, shown, sort, has_more=len(rows) > first, where=where)
 
     page.__annotations__ = {
         "info": Info,
         "first": int,
         "after": str | None,
         "filter": made.filters[resource.name] | None,
-        "order": Order,
+        "order": orders,
         "return": made.connections[resource.name],
     }
     return strawberry.field(
@@ -138,9 +142,16 @@ def raw_info(info: Any) -> Any:  # noqa: ANN401
     return info._raw_info  # noqa: SLF001  # Strawberry has no public name for it
 
 
-def _page(connection: Any, rows: Sequence[Any], *, has_more: bool, where: dict[str, Any]) -> Any:  # noqa: ANN401
-    edges = [connection.edge(node=row, cursor=str(row.id)) for row in rows]
-    info = PageInfo(has_next_page=has_more, end_cursor=str(rows[-1].id) if rows else None)
+def _page(
+    connection: Any,  # noqa: ANN401
+    rows: Sequence[Any],
+    sort: Sort | None,
+    *,
+    has_more: bool,
+    where: dict[str, Any],
+) -> Any:  # noqa: ANN401
+    edges = [connection.edge(node=row, cursor=cursor_of(row, sort)) for row in rows]
+    info = PageInfo(has_next_page=has_more, end_cursor=edges[-1].cursor if rows else None)
     return connection(edges=edges, nodes=rows, page_info=info, where=where)
 
 

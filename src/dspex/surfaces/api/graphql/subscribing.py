@@ -8,10 +8,11 @@ import strawberry
 from strawberry.scalars import JSON
 
 from dspex.errors import ConfigurationError
-from dspex.operations.resources.trail import EventRecord
+from dspex.operations.resources.finding import id_from
+from dspex.operations.resources.ports import Told
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.request import Request
-from dspex.surfaces.api.graphql.types import Types, pascal, uuid_of
+from dspex.surfaces.api.graphql.types import Types, pascal
 
 TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
 
@@ -31,13 +32,12 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
             operations.actor.require(target.reading, f"following {target.plural}")
             if operations.floor.feed is None:
                 raise ConfigurationError("this server follows no events")
-            program = uuid_of(program_id, "programId") if program_id is not None else None
-            cursor = uuid_of(after, "after") if after is not None else None
-            async for event in operations.floor.feed.follow(
-                operations.workspace, topic, program_id=program, after=cursor
+            program = id_from(program_id, "programId") if program_id is not None else None
+            async for told in operations.floor.feed.follow(
+                operations.workspace, topic, program_id=program, after=after
             ):
                 info.context.forget()
-                yield await _shown(info.context, event, target=target, update=update, name=resource)
+                yield await _shown(info.context, told, target=target, update=update, name=resource)
 
     updates.__annotations__ = {
         "info": strawberry.Info[Request, None],
@@ -52,9 +52,10 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
     return strawberry.subscription(resolver=updates, description=description)
 
 
-async def _shown(context: Request, event: EventRecord, *, target: Any, update: Any, name: str) -> Any:  # noqa: ANN401
+async def _shown(context: Request, told: Told, *, target: Any, update: Any, name: str) -> Any:  # noqa: ANN401
+    event = told.event
     row = await context.load(target, event.subject_id)
-    return update(cursor=str(event.id), at=event.created_at, payload=event.payload, **{name: row})
+    return update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{name: row})
 
 
 def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -15,20 +16,24 @@ from strawberry.scalars import JSON
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import Domain, Resource
-from dspex.operations.resources.resource import Attribute
+from dspex.operations.resources.finding import where_of
+from dspex.operations.resources.ports import Sort
+from dspex.operations.resources.resource import Attribute, Embedding, Filter, Probability
 from dspex.surfaces.api.graphql.request import Request
 
 _SCALARS: dict[str, Any] = {
-    "uuid": strawberry.ID,
+    "uuid": UUID,
     "text": str,
     "integer": int,
     "number": float,
     "flag": bool,
     "time": datetime,
     "json": JSON,
+    "probability": Probability,
+    "embedding": Embedding,
 }
 _PARENT: Any = strawberry.Parent[Any]  # type: ignore[misc]  # an annotation for classes that are made here
-_SCALAR_HINTS: dict[Any, Any] = {UUID: strawberry.ID, dict: JSON, list: JSON}
+_SCALAR_HINTS: dict[Any, Any] = {dict: JSON, list: JSON}
 
 
 @strawberry.interface(description="Whatever has an id; every id is of one row only.")
@@ -36,14 +41,6 @@ class Node:
     """Relay's Node."""
 
     id: strawberry.ID
-
-
-@strawberry.enum(description="The order of rows: that of the time when they were made, either way.")
-class Order(enum.Enum):
-    """How a connection is sorted."""
-
-    NEWEST_FIRST = "newest_first"
-    OLDEST_FIRST = "oldest_first"
 
 
 @strawberry.type(description="Where a page of a connection ends.")
@@ -77,17 +74,20 @@ class Types:
         self._enums: dict[tuple[str, ...], type[enum.Enum]] = {}
         bodies = {resource.name: type(pascal(resource.name), (Node,), {}) for resource in domain.values()}
         self.objects: dict[str, Any] = {resource.name: self._object(resource, bodies) for resource in domain.values()}
+        self.orders = {resource.name: _order(resource) for resource in domain.values()}
         self.filters = {resource.name: self._filter(resource) for resource in domain.values()}
         self.connections = {name: _connection(domain[name], made) for name, made in self.objects.items()}
 
     def where(self, resource: Resource[Any], given: Any) -> dict[str, Any]:  # noqa: ANN401  # a filter made here
-        """Return the attribute values that a filter asks for."""
-        found: dict[str, Any] = {}
-        for part in resource.filterable:
-            value = getattr(given, part.name, None) if given is not None else None
-            if value is not None:
-                found[part.name] = uuid_of(value, part.name) if part.kind == "uuid" else getattr(value, "value", value)
-        return found
+        """Return what the rows have to be that a filter asks for.
+
+        Raises:
+            InvalidError: a value cannot be one of its attribute's.
+        """
+        if given is None:
+            return {}
+        values = {name: value for name in resource.filters if (value := getattr(given, name)) is not None}
+        return where_of(resource, {name: _plain(value) for name, value in values.items()})
 
     def _object(self, resource: Resource[Any], bodies: Mapping[str, type]) -> Any:  # noqa: ANN401  # a class made here
         """Fill the class of a resource; it may refer to classes that are filled later."""
@@ -100,6 +100,8 @@ class Types:
         return strawberry.type(body, description=inspect.cleandoc(resource.entity.__doc__ or ""))
 
     def _hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401  # an annotation
+        if part.name == "id":
+            return strawberry.ID
         hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
         return hint | None if part.is_nullable else hint
 
@@ -111,13 +113,17 @@ class Types:
         return self._enums[part.choices]
 
     def _filter(self, resource: Resource[Any]) -> Any:  # noqa: ANN401
-        hints = {part.name: self._filter_hint(resource, part) for part in resource.filterable}
+        hints = {name: self._filter_hint(resource, wanted) for name, wanted in resource.filters.items()}
         body = {"__annotations__": hints, **dict.fromkeys(hints)}
-        description = f"Only {resource.plural.replace('_', ' ')} whose attributes equal these."
+        description = f"Only {resource.plural.replace('_', ' ')} for which all of this is true."
         return strawberry.input(type(f"{pascal(resource.name)}Filter", (), body), description=description)
 
-    def _filter_hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401
-        return (self._enum(resource, part) if part.choices else _SCALARS[part.kind]) | None
+    def _filter_hint(self, resource: Resource[Any], wanted: Filter) -> Any:  # noqa: ANN401
+        part = wanted.attribute
+        if wanted.comparison == "is_null":
+            return bool | None
+        hint = self._enum(resource, part) if part.choices else _SCALARS[part.kind]
+        return (list[hint] if wanted.comparison == "in" else hint) | None  # type: ignore[valid-type]
 
     def result_of(self, result: type) -> Any:  # noqa: ANN401
         """Return the type of what an action gives where that is no row: its fields are rows or plain values."""
@@ -127,6 +133,23 @@ class Types:
             hints[name] = rows.get(hint) or _plain_hint(hint)
         made = type(result.__name__, (), {"__annotations__": hints})
         return strawberry.type(made, description=inspect.cleandoc(result.__doc__ or ""))
+
+
+def _order(resource: Resource[Any]) -> Any:  # noqa: ANN401
+    """Return an enum of all orders; its values are what a `Query` takes."""
+    members: dict[str, tuple[Sort | None, bool]] = {"NEWEST_FIRST": (None, False), "OLDEST_FIRST": (None, True)}
+    for name in resource.sortable:
+        members[f"{name.upper()}_ASC"] = (Sort(name), True)
+        members[f"{name.upper()}_DESC"] = (Sort(name, is_descending=True), False)
+    made = enum.Enum(f"{pascal(resource.name)}Order", members)  # type: ignore[misc]  # its members are those
+    description = "The order of rows; those without a value come last, equal ones by the time when they were made."
+    return strawberry.enum(made, description=description)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # of an enum, its value
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
@@ -153,8 +176,9 @@ def _connection(resource: Resource[Any], node: Any) -> Any:  # noqa: ANN401
     return strawberry.type(made, description="A page.")
 
 
+@cache
 def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
-    """Return the GraphQL input type for the input of an action."""
+    """Return the GraphQL input type for the input of an action, or for a part of it."""
     hints, body = {}, {}
     resolved = typing.get_type_hints(given)
     for part in dataclasses.fields(given):
@@ -168,9 +192,11 @@ def input_of(given: type) -> Any:  # noqa: ANN401  # a class made here
 
 
 def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [_plain_hint(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return members[0] | None
+    if part := _part_of(hint):
+        return list[input_of(part)]  # type: ignore[misc]  # a class made here
     if typing.get_origin(hint) is typing.Literal:
         return str
     if typing.get_origin(hint) is list and typing.get_args(hint) in {(str,), (int,), (float,), (bool,)}:
@@ -178,36 +204,27 @@ def _plain_hint(hint: Any) -> Any:  # noqa: ANN401
     return _SCALAR_HINTS.get(typing.get_origin(hint) or hint, hint)
 
 
+def _part_of(hint: Any) -> type | None:  # noqa: ANN401
+    """Return the class of the elements where `hint` is a list of dataclasses."""
+    members = typing.get_args(hint) if typing.get_origin(hint) is list else ()
+    return next((member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)), None)
+
+
 def values_of(given: type, value: Any) -> Any:  # noqa: ANN401  # a GraphQL input to an action's input
     """Return the input of an action from its GraphQL form.
 
     Raises:
-        InvalidError: an id is no UUID, or a JSON value is no object where one is needed.
+        InvalidError: a JSON value is no object where one is needed.
     """
     resolved = typing.get_type_hints(given)
     made: dict[str, Any] = {}
     for part in dataclasses.fields(given):
         found, hint = getattr(value, part.name), resolved[part.name]
-        members = {hint, *typing.get_args(hint)}
-        if found is not None and UUID in members:
-            found = uuid_of(found, part.name)
         if typing.get_origin(hint) is dict and not isinstance(found, Mapping):
             raise InvalidError(f"{part.name} has to be a JSON object, not {found!r}")
         if typing.get_origin(hint) is list and not isinstance(found, list):
             raise InvalidError(f"{part.name} has to be a JSON list, not {found!r}")
+        if kind := _part_of(hint):
+            found = [values_of(kind, element) for element in found]
         made[part.name] = found
     return given(**made)
-
-
-def uuid_of(text: str, field: str) -> UUID:
-    """Return the id in `text`.
-
-    Raises:
-        InvalidError: it is none.
-    """
-    try:
-        return UUID(text)
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidError(
-            f"{field}: {text!r} is no id; an id looks like 01a204e7-d265-770f-a3da-97f8004ff7a9"
-        ) from None

@@ -6,7 +6,8 @@ import msgspec
 
 from dspex._version import __version__
 from dspex.operations.resources import Action, Domain, Resource
-from dspex.operations.resources.resource import Attribute
+from dspex.operations.resources.finding import MAX_MEMBERS
+from dspex.operations.resources.resource import Attribute, Filter
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "string", "format": "uuid"},
@@ -16,6 +17,8 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "flag": {"type": "boolean"},
     "time": {"type": "string", "format": "date-time"},
     "json": {},
+    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+    "embedding": {"type": "array", "items": {"type": "number"}},
 }
 _ERROR: dict[str, Any] = {
     "type": "object",
@@ -142,24 +145,32 @@ def _many(resource: Resource[Any]) -> dict[str, Any]:
     page = {
         "type": "object",
         "required": [resource.plural, "next"],
-        "properties": {resource.plural: rows, "next": {"type": ["string", "null"], "format": "uuid"}},
+        "properties": {resource.plural: rows, "next": {"type": ["string", "null"]}},
     }
-    filters = [_parameter(part.name, "query", _attribute_filter(part)) for part in resource.filterable]
+    filters = [_parameter(wanted.name, "query", _filter(wanted)) for wanted in resource.filters.values()]
+    orders = [way + name for name in resource.sortable for way in ("", "-")]
     return {
         "operationId": f"list_{resource.plural}",
         "summary": f"{resource.plural.replace('_', ' ').capitalize()}, newest first; `next` is the cursor of the rest.",
-        "description": f"Needs the scope {resource.reading}.",
+        "description": f"Needs the scope {resource.reading}. A minus before a name in `sort`: the greatest first.",
         "parameters": [
             _parameter("first", "query", size),
-            _parameter("after", "query", _SCHEMAS["uuid"]),
+            _parameter("after", "query", {"type": "string", "description": "`next` of a page in the same order."}),
+            _parameter("sort", "query", {"type": "string", "enum": orders}),
             *filters,
         ],
         "responses": _responses(page),
     }
 
 
-def _attribute_filter(part: Attribute) -> dict[str, Any]:
-    return {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
+def _filter(wanted: Filter) -> dict[str, Any]:
+    part = wanted.attribute
+    if wanted.comparison == "is_null":
+        return dict(_SCHEMAS["flag"])
+    one = {**_SCHEMAS[part.kind], **({"enum": list(part.choices)} if part.choices else {})}
+    if part.kind == "integer":
+        one["format"] = "int32"
+    return {"type": "array", "items": one, "maxItems": MAX_MEMBERS} if wanted.comparison == "in" else one
 
 
 def _one(resource: Resource[Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from starlette.types import Receive, Scope, Send
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import Action, Domain, ExecuteProgram, ExecutionRecord, Operations, Query, Resource
+from dspex.operations.resources.finding import cursor_of, id_from
 from dspex.surfaces.api.answers import read_body, send_json
-from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of, uuid_from
+from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of
 from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -137,7 +138,7 @@ def _many(desk: Desk, resource: Resource[Any]) -> Handler:
         more = dataclasses.replace(wanted, limit=wanted.limit + 1)
         rows: Sequence[Any] = await desk.operations(scope).list(resource, more)
         page = rows[: wanted.limit]
-        following = str(page[-1].id) if len(rows) > wanted.limit else None
+        following = cursor_of(page[-1], wanted.sort) if len(rows) > wanted.limit else None
         await send_json(send, {resource.plural: [show(row) for row in page], "next": following})
 
     return handle
@@ -147,7 +148,7 @@ def _one(desk: Desk, resource: Resource[Any]) -> Handler:
     show = shower(resource)
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
-        key = uuid_from(scope["path_params"]["id"], "id")
+        key = id_from(scope["path_params"]["id"], "id")
         rows = await desk.operations(scope).list(resource, Query(where={"id": key}, limit=1))
         if not rows:
             raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")

@@ -72,6 +72,11 @@ class WireLM(dspy.BaseLM):
     def __deepcopy__(self, memo: "dict[int, Any]") -> "WireLM":
         return self.copy()
 
+    def dump_state(self) -> "dict[str, Any]":
+        """Return the state of a model that any dspy can load: the parent is no part of it."""
+        state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
+        return state
+
     @property
     def supports_response_schema(self) -> bool:
         """Whether structured outputs may be asked for."""
@@ -138,11 +143,19 @@ class ParentEngine:
 
     def __init__(self, parent: Any) -> None:  # noqa: ANN401
         self._parent = parent
-        self.supports_response_schema = bool(parent.takes_schema)
-        self.supported_params = frozenset({"response_format"} if parent.takes_json else ())
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentEngine":
         return self
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether structured outputs may be asked for."""
+        return bool(self._parent.takes_schema)
+
+    @property
+    def supported_params(self) -> "frozenset[str]":
+        """The parameters that may be passed."""
+        return frozenset({"response_format"} if self._parent.takes_json else ())
 
     def complete(self, request: Any) -> Any:  # noqa: ANN401  # lm15.Request to lm15.Response
         """Ask the parent."""
@@ -176,11 +189,19 @@ class AsyncParentEngine:
 
     def __init__(self, engine: ParentEngine) -> None:
         self._engine = engine
-        self.supports_response_schema = engine.supports_response_schema
-        self.supported_params = engine.supported_params
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "AsyncParentEngine":
         return self
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether structured outputs may be asked for."""
+        return self._engine.supports_response_schema
+
+    @property
+    def supported_params(self) -> "frozenset[str]":
+        """The parameters that may be passed."""
+        return self._engine.supported_params
 
     async def complete(self, request: Any) -> Any:  # noqa: ANN401
         """Ask the parent."""
@@ -219,6 +240,10 @@ def _engine_class() -> Any:  # noqa: ANN401  # a class of its own, because 3.3 h
                 parent.name, cache=False, num_retries=0, engine=engine, async_engine=AsyncParentEngine(engine)
             )
             self.kwargs: dict[str, Any] = {}
+
+        def dump_state(self) -> "dict[str, Any]":
+            state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
+            return state
 
         def __deepcopy__(self, memo: "dict[int, Any]") -> Any:  # noqa: ANN401
             return self.copy()
@@ -291,7 +316,7 @@ def watch_modules() -> None:
     @wraps(before)
     def call(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module)
+        entered = None if trail is None else trail.enter(module, inputs)
         if entered is None:
             return before(module, *args, **inputs)
         try:
@@ -305,7 +330,7 @@ def watch_modules() -> None:
     @wraps(before_async)
     async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module)
+        entered = None if trail is None else trail.enter(module, inputs)
         if entered is None:
             return await before_async(module, *args, **inputs)
         try:

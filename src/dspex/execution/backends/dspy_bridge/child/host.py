@@ -7,7 +7,7 @@ from typing import Any
 
 from . import compat, programs  # compat first: it says what to do where dspy is missing
 from .compat import AdapterParseError, dspy
-from .model import ParentModel
+from .model import OwnModel, ParentModel
 from .optimizing import OPTIMIZERS, evaluate, optimize
 from .trail import Trail, paths_of, plain
 
@@ -75,10 +75,13 @@ class DspyHost:
         handle = str(args["handle"])
         if handle not in self._programs:
             with self._lock:  # importing a user's module twice at once helps nobody
-                made = programs.create(args["definition"])
+                made = programs.create(args["definition"], self._own_model)
                 self._paths.setdefault(handle, paths_of(made))
                 self._programs.setdefault(handle, made)
         return handle
+
+    def _own_model(self, name: str) -> Any:  # noqa: ANN401  # a model of dspy
+        return compat.language_model(OwnModel(name), self._config.get("interface", "auto"))
 
     def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
         self._paths.pop(args["handle"], None)
@@ -91,6 +94,7 @@ class DspyHost:
     def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401
         lm = compat.language_model(ParentModel(call, args["model"], trail), self._config.get("interface", "auto"))
         settings: dict[str, Any] = {"dspex_call": call, "dspex_trail": trail, "callbacks": [], "disable_history": True}
+        settings["dspex_models"] = args.get("models", {})
         with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], **settings):
             try:
                 yield
@@ -104,7 +108,7 @@ class DspyHost:
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         program = self._get(args["handle"])
-        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")))
+        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")), notes=bool(args.get("note")))
         try:
             with self._settings(call, args, trail):
                 prediction = program(**args["inputs"])

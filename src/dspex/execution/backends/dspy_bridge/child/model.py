@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from . import compat
+
 if TYPE_CHECKING:
     from .trail import Trail
 
@@ -13,11 +15,19 @@ class ParentModel:
 
     def __init__(self, call: Any, about: "dict[str, Any]", trail: "Trail | None" = None) -> None:  # noqa: ANN401
         self.name: str = about["name"]
-        abilities = about.get("capabilities", ())
-        self.takes_schema = "response_schema" in abilities
-        self.takes_json = self.takes_schema or "json_mode" in abilities
+        self._about = about
         self._call = call
         self._trail = trail
+
+    @property
+    def takes_schema(self) -> bool:
+        """Whether replies may be asked for under a schema."""
+        return "response_schema" in self._about.get("capabilities", ())
+
+    @property
+    def takes_json(self) -> bool:
+        """Whether replies may be asked for as JSON."""
+        return self.takes_schema or "json_mode" in self._about.get("capabilities", ())
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentModel":
         return self
@@ -30,14 +40,42 @@ class ParentModel:
             asked["rollout"] = settings["rollout_id"]
         if (wanted := settings.get("response_format")) is not None:
             asked |= _format(wanted)
-        if self._trail is not None:
-            asked |= self._trail.here()
-        reply: dict[str, Any] = self._call.callback("lm", asked)
+        return self._sent(asked, self._call, self._trail)
+
+    def _sent(self, asked: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+        if trail is not None:
+            asked |= trail.here()
+        reply: dict[str, Any] = call.callback("lm", asked)
         return reply
 
     def replies(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "list[dict[str, Any]]":
         """Ask once for each of `n` answers."""
         return [self.ask(messages, settings) for _ in range(settings.get("n") or 1)]
+
+
+class OwnModel(ParentModel):
+    """A model that one predictor names. It outlives the calls, so it asks in the call that is under way."""
+
+    def __init__(self, name: str) -> None:
+        """Take the model string, which the parent resolves."""
+        super().__init__(None, {"name": name})
+
+    @property
+    def takes_schema(self) -> bool:
+        """Whether replies may be asked for under a schema; outside of a call it is not known."""
+        return self._now().takes_schema
+
+    @property
+    def takes_json(self) -> bool:
+        """Whether replies may be asked for as JSON; outside of a call it is not known."""
+        return self._now().takes_json
+
+    def _now(self) -> ParentModel:
+        return ParentModel(None, (compat.setting("dspex_models") or {}).get(self.name, {"name": self.name}))
+
+    def _sent(self, asked: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+        call, trail = compat.setting("dspex_call"), compat.setting("dspex_trail")
+        return super()._sent({**asked, "own": self.name}, call, trail)
 
 
 def _plain(message: "dict[str, Any]") -> "dict[str, str]":

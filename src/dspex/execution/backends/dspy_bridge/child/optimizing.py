@@ -71,7 +71,9 @@ def evaluate(call: Any, program: Any, args: "dict[str, Any]") -> "dict[str, Any]
     """Run `program` on every row; a row that fails has an error and no score."""
     rows = _examples(args["rows"], args["inputs"])
     scoring, settings = _Scoring(call, len(rows)), dict(dspy.settings.config)
-    overrides = {key: settings[key] for key in ("lm", "adapter", "callbacks", "disable_history", "dspex_call")}
+    overrides = {
+        key: settings[key] for key in ("lm", "adapter", "callbacks", "disable_history", "dspex_call", "dspex_models")
+    }
 
     def one(example: Any) -> "dict[str, Any]":  # noqa: ANN401
         try:

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import dspy
@@ -33,8 +34,10 @@ class StaleError(ValueError):
     code = "stale"
 
 
-def create(definition: "dict[str, Any]") -> Any:  # noqa: ANN401  # a dspy module
+def create(definition: "dict[str, Any]", own_model: "Callable[[str], Any]") -> Any:  # noqa: ANN401  # a dspy module
     """Return the dspy module that `definition` describes, its state and assignment applied.
+
+    `own_model` makes the model of dspy for a predictor that is assigned one.
 
     Raises:
         DefinitionError: the kind, the target or the version of dspy does not fit.
@@ -52,18 +55,32 @@ def create(definition: "dict[str, Any]") -> Any:  # noqa: ANN401  # a dspy modul
         program.load_state(definition["state"])
     predictors = dict(program.named_predictors())
     for path, values in definition.get("assigned", {}).items():
-        _assign(predictors, path, values)
+        predictor = _predictor(predictors, path)
+        for slot, value in values.items():
+            if slot == "model":
+                predictor.lm = own_model(value)
+            else:
+                _assign(predictor, slot, value)
     return program
 
 
-def _assign(predictors: "dict[str, Any]", path: str, values: "dict[str, Any]") -> None:
+def _predictor(predictors: "dict[str, Any]", path: str) -> Any:  # noqa: ANN401
     name = path if path in predictors or len(predictors) > 1 else next(iter(predictors))
     if name not in predictors:
         raise DefinitionError(f"the dspy program has no predictor {path!r}; it has: {', '.join(predictors)}")
-    if "instructions" in values:
-        predictors[name].signature = predictors[name].signature.with_instructions(values["instructions"])
-    if "demos" in values:
-        predictors[name].demos = [dspy.Example(**demo) for demo in values["demos"]]
+    return predictors[name]
+
+
+def _assign(predictor: Any, slot: str, value: Any) -> None:  # noqa: ANN401
+    """Set instructions, demonstrations, the description of a field, or what the predictor passes to its model."""
+    if slot == "instructions":
+        predictor.signature = predictor.signature.with_instructions(value)
+    elif slot == "demos":
+        predictor.demos = [dspy.Example(**demo) for demo in value]
+    elif slot.startswith("fields."):
+        predictor.signature = predictor.signature.with_updated_fields(slot.split(".")[1], desc=value)
+    else:
+        predictor.config = {**predictor.config, slot: value}
 
 
 def _over_signature(cls: Any, **fixed: Any) -> Any:  # noqa: ANN401

@@ -23,21 +23,26 @@ def paths_of(program: Any) -> "dict[int, str]":  # noqa: ANN401
 class Trail:
     """The modules that one call enters and leaves. Threads that dspy starts for the call share it."""
 
-    def __init__(self, call: Any, paths: "dict[int, str]", *, tells: bool) -> None:  # noqa: ANN401
+    def __init__(self, call: Any, paths: "dict[int, str]", *, tells: bool, notes: bool) -> None:  # noqa: ANN401
         self._call = call
+        self._notes = notes
+        self._noted: list[tuple[str, Any, Any]] = []
         self._paths = paths
         self._tells = tells
         self._count = itertools.count(1)
         self._spans: list[tuple[Any, ...]] = []
         self._last: dict[int, _Entered] = {}
 
-    def enter(self, module: Any) -> "_Entered | None":  # noqa: ANN401
+    def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Entered | None":  # noqa: ANN401
         """Note that a module begins; None for one that is no part of the program, or one too many."""
         path = self._paths.get(id(module))
         if path is None or (number := next(self._count)) > LIMIT:
             return None
         outer = _here.get() or self._outer()
         entered = _Entered(number, module, path=path, outer=outer.number if outer is not None else None)
+        if self._notes and isinstance(module, dspy.Predict):
+            known = module.signature.input_fields
+            entered.inputs = plain({name: value for name, value in inputs.items() if name in known})
         entered.token = _here.set(entered)
         self._last[id(module)] = entered
         if self._tells and isinstance(module, dspy.Predict):
@@ -52,8 +57,12 @@ class Trail:
         self._spans.append(
             (entered.number, entered.outer, "module", entered.name, entered.path, entered.began, ended, shown)
         )
-        if self._tells and isinstance(entered.module, dspy.Predict):
-            answer = plain(outputs.toDict()) if error is None and outputs is not None else None
+        if not isinstance(entered.module, dspy.Predict) or not (self._tells or self._notes):
+            return
+        answer = plain(outputs.toDict()) if error is None and outputs is not None else None
+        if self._notes and answer is not None:
+            self._noted.append((entered.path, entered.inputs, answer))
+        if self._tells:
             self._call.emit("stream", {"path": entered.path, "name": entered.name, "state": "done", "outputs": answer})
 
     def _outer(self) -> "_Entered | None":
@@ -75,10 +84,12 @@ class Trail:
         """Let the spans go with the reply."""
         if self._spans:
             self._call.attach("spans", self._spans)
+        if self._noted:
+            self._call.attach("calls", self._noted)
 
 
 class _Entered:
-    __slots__ = ("began", "module", "name", "number", "outer", "path", "token")
+    __slots__ = ("began", "inputs", "module", "name", "number", "outer", "path", "token")
 
     def __init__(self, number: int, module: Any, *, path: str, outer: "int | None") -> None:  # noqa: ANN401
         self.number = number
@@ -88,6 +99,7 @@ class _Entered:
         self.name = type(module).__name__
         self.began = _now()
         self.token: Any = None
+        self.inputs: dict[str, Any] = {}
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401

@@ -1,0 +1,221 @@
+"""From what a caller writes to a list's `Query`: filters, orders and cursors by their names and texts."""
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from dspex.errors import FieldError, InvalidError, shorten, suggest
+from dspex.operations.resources.ports import Match, Query, Sort
+from dspex.operations.resources.resource import Attribute, Comparison, Filter, Resource
+
+MAX_PAGE = 200
+MAX_MEMBERS = 100
+_LARGEST = 2**31 - 1  # what both databases keep in an integer
+_AN_ID = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
+_TYPES: dict[str, Any] = {
+    "text": str,
+    "integer": int,
+    "number": (int, float),
+    "probability": (int, float),
+    "flag": bool,
+}
+_A_TIME = "a time with its zone, such as 2030-01-31T12:00:00Z"
+
+
+def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50) -> Query:
+    """Return the page that names and texts ask for: `first`, `after`, `sort` ("-cost_usd"), and filters by name.
+
+    A filter whose name ends in `_in` may be given several times, any other name once.
+
+    Raises:
+        InvalidError: a name is unknown, or a value impossible; the name is told.
+    """
+    asked: dict[str, str] = {}
+    members: dict[str, list[str]] = {}
+    names = ["first", "after", "sort", *resource.filters]
+    for name, text in pairs:
+        if name not in names:
+            _refuse(name, text, f"there is no such filter.{suggest(name, names)}", f"one of: {', '.join(names)}")
+        if name in resource.filters and resource.filters[name].comparison == "in":
+            members.setdefault(name, []).append(text)
+        elif name in asked:
+            _refuse(name, text, "it is given twice", "one value")
+        else:
+            asked[name] = text
+    limit = _page_size(asked.pop("first")) if "first" in asked else first
+    sort = sort_of(resource, asked.pop("sort")) if "sort" in asked else None
+    query = Query(limit=limit, sort=sort)
+    if "after" in asked:
+        query = continued(resource, query, asked.pop("after"))
+    values: dict[str, Any] = {name: _read(resource.filters[name], text) for name, text in asked.items()}
+    values |= {name: [_read(resource.filters[name], text) for text in found] for name, found in members.items()}
+    return dataclasses.replace(query, where=where_of(resource, values))
+
+
+def where_of(resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+    """Return what `Query.where` says for values by the names of filters.
+
+    Raises:
+        InvalidError: a filter is unknown, or its value cannot be one of the attribute's; the filter is named.
+    """
+    found: dict[str, list[tuple[Comparison, Any]]] = {}
+    for name, value in dict(values).items():
+        wanted = resource.filters.get(name)
+        if wanted is None:
+            _refuse(name, value, f"there is no such filter.{suggest(name, resource.filters)}", "a filter of the list")
+        found.setdefault(wanted.attribute.name, []).append((wanted.comparison, _checked(wanted, value)))
+    return {name: _shortest(comparisons) for name, comparisons in found.items()}
+
+
+def _shortest(comparisons: list[tuple[Comparison, Any]]) -> Any:  # noqa: ANN401  # what `Query.where` takes
+    [(comparison, value), *others] = comparisons
+    return value if comparison in {"eq", "in"} and not others else Match(tuple(comparisons))
+
+
+def sort_of(resource: Resource[Any], text: str) -> Sort:
+    """Return the order that an attribute's name means; a minus before it turns it round.
+
+    Raises:
+        InvalidError: there is no such attribute, or it cannot be sorted by; it is named.
+    """
+    name = text.removeprefix("-")
+    if name not in resource.sortable:
+        known = list(resource.sortable)
+        what = resource.plural.replace("_", " ")
+        message = f"{what} are not sorted by {shorten(name)}.{suggest(name, known)}"
+        _refuse("sort", text, message, f"one of: {', '.join(known)}; a minus before it: the greatest first")
+    return Sort(name, is_descending=text.startswith("-"))
+
+
+def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of any resource
+    """Return the cursor of a row: its id, or with it the value that the row is sorted by."""
+    if sort is None:
+        return str(row.id)
+    value = getattr(row, sort.attribute)
+    told = value.isoformat() if isinstance(value, datetime) else value
+    text = json.dumps([_named(sort), told, str(row.id)], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
+    """Return `query` from behind a cursor of the same order on.
+
+    Raises:
+        InvalidError: it is none, or one of another order.
+    """
+    if query.sort is None:
+        return dataclasses.replace(query, after=id_from(cursor, "after"))
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        [named, value, key] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        after = UUID(key)
+        value = _remembered(resource.sortable[query.sort.attribute], value)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        _refuse("after", cursor, f"{shorten(cursor)} is no cursor of this order", "a cursor of a page in this order")
+    if named != _named(query.sort):
+        _refuse("after", cursor, f"the cursor is one of the order {shorten(named)}", f"one of {_named(query.sort)!r}")
+    return dataclasses.replace(query, after=after, after_value=value)
+
+
+def _named(sort: Sort) -> str:
+    return f"-{sort.attribute}" if sort.is_descending else sort.attribute
+
+
+def _remembered(part: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value to one of an attribute
+    """Return a value out of a cursor; an error says that nobody got such a cursor."""
+    if value is None and part.is_nullable:
+        return None
+    if part.kind == "time":
+        return _in_utc(datetime.fromisoformat(value))
+    if not isinstance(value, _TYPES[part.kind]) or isinstance(value, bool) != (part.kind == "flag"):
+        raise TypeError(f"{part.name} is no {part.kind}")
+    if part.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
+        raise ValueError(f"{part.name} is too large")
+    if part.kind == "text" and "\0" in value:
+        raise ValueError(f"{part.name} holds what is not stored")
+    if part.kind == "text":
+        value.encode()  # half of a surrogate pair is no text that was stored
+    return float(value) if part.kind in {"number", "probability"} else value
+
+
+def id_from(text: str, name: str) -> UUID:
+    """Return the id in `text`.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        return UUID(text)
+    except (ValueError, AttributeError, TypeError):
+        _refuse(name, text, f"{shorten(text)} is no id", _AN_ID)
+
+
+def _page_size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_PAGE:
+        _refuse("first", text, f"a page has 1 to {MAX_PAGE} elements, not {shorten(text)}", f"1 to {MAX_PAGE}")
+    return int(text)
+
+
+def _read(wanted: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
+    kind = "flag" if wanted.comparison == "is_null" else wanted.attribute.kind
+    if kind == "uuid":
+        return id_from(text, wanted.name)
+    read, expected = _READERS.get(kind, (str, "a text"))
+    try:
+        return read(text)
+    except (ValueError, OverflowError, KeyError):
+        _refuse(wanted.name, text, f"{shorten(text)} is not {expected}", expected)
+
+
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "integer": (int, "a whole number"),
+    "number": (float, "a number"),
+    "probability": (float, "a number"),
+    "flag": (lambda text: {"true": True, "false": False}[text], "true or false"),
+    "time": (lambda text: datetime.fromisoformat(text.replace(" ", "+")), _A_TIME),  # a plus of a query string
+}
+
+
+def _checked(wanted: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
+    """Return a value as the store takes it, where every database can compare with it."""
+    if wanted.comparison == "in":
+        if len(value) > MAX_MEMBERS:
+            _refuse(wanted.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")
+        return tuple([_checked_one(wanted, member) for member in value])
+    return value if wanted.comparison == "is_null" else _checked_one(wanted, value)
+
+
+def _checked_one(wanted: Filter, value: Any) -> Any:  # noqa: ANN401
+    part, expected = wanted.attribute, ""
+    if part.choices and value not in part.choices:
+        expected = f"one of: {', '.join(part.choices)}"
+    elif part.kind == "text" and "\0" in value:
+        expected = "a text without the character U+0000"
+    elif part.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
+        expected = f"a number from {-_LARGEST - 1} to {_LARGEST}"
+    elif part.kind in {"number", "probability"} and not math.isfinite(value):
+        expected = "a finite number"
+    elif part.kind == "time":
+        try:
+            return _in_utc(value)
+        except (ValueError, OverflowError):
+            expected = _A_TIME
+    if expected:
+        _refuse(wanted.name, value, f"{shorten(value)} is not {expected}", expected)
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment.astimezone(UTC)
+
+
+def _refuse(name: str, value: object, message: str, expected: str) -> NoReturn:  # noqa: PLR0917
+    found = FieldError(field=name, path=name, value=value, message=message, constraint="list", expected=expected)
+    raise InvalidError(f"{name}: {message}", errors=[found])

@@ -1,0 +1,116 @@
+"""All events in the order in which they become certain: the port `EventLog` on both databases.
+
+A row gets its `position` from the database, at no cost to who writes it. SQLite counts: it has one writer at a time, so
+that numbers become visible in their order. PostgreSQL takes the number of the transaction; transactions end in any
+order, so a position counts only when every transaction with a lower number has ended (the snapshot's xmin): nothing
+can be put before it then.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from dspex.operations.resources.polling import LAST
+from dspex.operations.resources.ports import Look, Place, Sight
+from dspex.operations.resources.trail import EVENT, EventRecord
+from dspex.operations.storage.database import Database
+from dspex.operations.storage.statements import Question, Statements, quoted
+
+_HORIZON = {
+    True: 'SELECT coalesce(max("position"), 0) AS horizon FROM events',
+    False: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS horizon",
+}
+_SIGHT = {
+    True: "SELECT (n + 1) || ':' || (n + 1) || ':' FROM (SELECT coalesce(max(position), 0) AS n FROM events)",
+    False: "SELECT pg_current_snapshot()::text",
+}
+_FOREIGN = 'UPDATE events SET "position" = 0 WHERE "position" >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint'
+
+
+class SQLEventLog:
+    """The events in a database; see `EventLog` for the promises."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database, which its owner closes."""
+        self._driver = database.driver
+        self._is_sqlite = database.is_sqlite
+        self._statements = Statements(EVENT, self._driver.dialect)
+
+    async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
+        """Return the events behind a place; one statement, so that all of it is seen at one moment."""
+        rows = await self._driver.rows(self._question(after, where, limit))
+        horizon = int(rows[0][0])
+        found = [row for row in rows if row[1] is not None]
+        certain = [row for row in found if row[1] <= horizon]
+        events = [self._event(row) for row in certain]
+        is_whole = len(found) < limit or len(certain) < len(found)
+        reached = max(after, Place(horizon, LAST)) if is_whole else events[-1][0]
+        return Look(events, reached, is_whole=is_whole, is_waiting=len(certain) < len(found))
+
+    async def sight(self) -> Sight:
+        """Return what is visible now."""
+        [[text]] = await self._driver.rows(Question(_SIGHT[self._is_sqlite], ()))
+        until, before, running = str(text).split(":")
+        return Sight(int(until), int(before), frozenset(map(int, filter(None, running.split(",")))))
+
+    async def first(self, after: UUID, where: Mapping[str, Any]) -> int | None:
+        """Return the first position of an event whose id is greater."""
+        conditions, parameters = self._where(where)
+        conditions.append(f'"id" > {self._mark(parameters, "id", after)}')
+        sql = f'SELECT min("position") FROM events WHERE {" AND ".join(conditions)}'  # noqa: S608  # names of ours
+        [[found]] = await self._driver.rows(Question(sql, tuple(parameters)))
+        return None if found is None else int(found)
+
+    async def place(self, event_id: UUID) -> Place | None:
+        """Return where an event stands."""
+        parameters: list[Any] = []
+        sql = f'SELECT "position" FROM events WHERE "id" = {self._mark(parameters, "id", event_id)}'  # noqa: S608
+        rows = await self._driver.rows(Question(sql, tuple(parameters)))
+        return Place(int(rows[0][0]), event_id) if rows else None
+
+    def _question(self, after: Place, where: Mapping[str, Any], limit: int) -> Question:
+        conditions, parameters = self._where(where)
+        mark = self._driver.dialect.parameter
+        parameters.append(after.position)
+        position = mark(len(parameters))
+        conditions.append(f'("position", "id") > ({position}, {self._mark(parameters, "id", after.id)})')
+        parameters.append(limit)
+        columns = ", ".join(map(quoted, self._statements.names))
+        rows = (
+            f'SELECT "position", {columns} FROM events WHERE {" AND ".join(conditions)} '  # noqa: S608  # names of ours
+            f'ORDER BY "position", "id" LIMIT {mark(len(parameters))}'
+        )
+        sql = f'SELECT * FROM ({_HORIZON[self._is_sqlite]}) h LEFT JOIN ({rows}) e ON true ORDER BY "position", "id"'  # noqa: S608
+        return Question(sql, tuple(parameters))
+
+    def _where(self, where: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
+        parameters: list[Any] = []
+        conditions = []
+        for name, value in where.items():
+            members = value if isinstance(value, tuple) else (value,)
+            marks = ", ".join([self._mark(parameters, name, member) for member in members])
+            conditions.append(f"{quoted(name)} IN ({marks})")
+        return conditions, parameters
+
+    def _mark(self, parameters: list[Any], name: str, value: Any) -> str:  # noqa: ANN401  # any attribute
+        parameters.append(self._statements.encoded(name, value))
+        return self._driver.dialect.parameter(len(parameters))
+
+    def _event(self, row: Sequence[Any]) -> tuple[Place, EventRecord]:
+        event = self._statements.entity(row[2:])
+        return Place(int(row[1]), event.id), event
+
+
+async def settle_positions(database: Database) -> None:
+    """Make events that were restored from another PostgreSQL server older than all that come.
+
+    The numbers of its transactions say nothing here; those that are yet to come would hold the events back for long.
+
+    Raises:
+        StorageError: the database cannot be written.
+    """
+    if not database.is_sqlite:
+        async with database.writing() as connection:
+            await connection.execute(sa.text(_FOREIGN))

@@ -1,0 +1,53 @@
+"""What ended jobs have left in the database: the port `Leftovers`."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dspex.operations.resources import Resource
+from dspex.operations.resources.job_worker import JOB_WORKER
+from dspex.operations.storage.database import Database
+from dspex.operations.storage.journal import ENTRIES
+from dspex.operations.storage.tables import TABLES
+from dspex.sync import unbroken
+
+PORTION = 200
+_ENDED = ("completed", "failed", "cancelled")
+_GONE = ("stopped", "dead")
+
+
+class SQLLeftovers:
+    """Deletes in portions that leave the database to others in between; see `Leftovers` for the promises."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database, which its owner closes."""
+        self._database = database
+
+    async def forget_journals(self, resource: Resource[Any], *, before: datetime) -> int:
+        """Delete journals. The job's row is held meanwhile: one that is resumed at this moment waits, or keeps all."""
+        jobs = TABLES[resource.name]
+        has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
+        old = sa.select(jobs.c.id).where(jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_journal)
+        return await self._portions(old.limit(PORTION).with_for_update(), ENTRIES.c.job_id)
+
+    async def forget_workers(self, *, before: datetime) -> int:
+        """Delete rows of workers."""
+        workers = TABLES[JOB_WORKER.name]
+        old = sa.select(workers.c.id).where(workers.c.status.in_(_GONE), workers.c.updated_at < before)
+        return await self._portions(old.limit(PORTION).with_for_update(), workers.c.id)
+
+    async def _portions(self, old: sa.Select[Any], key: sa.Column[Any]) -> int:
+        total = 0
+        while True:
+            found = await unbroken(self._portion(old, key))
+            total += found
+            if found < PORTION:
+                return total
+
+    async def _portion(self, old: sa.Select[Any], key: sa.Column[Any]) -> int:
+        async with self._database.writing() as connection:
+            found = (await connection.execute(old)).scalars().all()
+            if found:
+                await connection.execute(key.table.delete().where(key.in_(found)))
+        return len(found)

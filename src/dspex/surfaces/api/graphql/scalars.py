@@ -1,0 +1,99 @@
+"""The scalars beside those of GraphQL; what they refuse is an InvalidError, and the message says where it stood."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+import strawberry
+from graphql import GraphQLError, ValueNode, value_from_ast_untyped
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types.scalar import ScalarDefinition
+
+from dspex.errors import InvalidError, shorten
+from dspex.operations.resources.resource import LONGEST_EMBEDDING, Embedding, Probability
+from dspex.surfaces.api.answers import extensions_of
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+
+
+def _refused(value: object, expected: str) -> GraphQLError:
+    error = InvalidError(f"{shorten(value)} is not {expected}")
+    return GraphQLError(error.message, extensions=extensions_of(error))
+
+
+def _uuid(value: Any) -> UUID:  # noqa: ANN401  # whatever a caller sends
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise _refused(value, "a UUID such as 01a204e7-d265-770f-a3da-97f8004ff7a9")
+    return UUID(value)
+
+
+def _moment(value: Any) -> datetime:  # noqa: ANN401
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.utcoffset() is not None:
+            return moment
+    except (TypeError, ValueError):
+        pass
+    raise _refused(value, "a time with its zone, such as 2030-01-31T12:00:00Z")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _probability(value: Any) -> float:  # noqa: ANN401
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise _refused(value, "a number from 0 to 1")
+    return float(value)
+
+
+def _embedding(value: Any) -> list[float]:  # noqa: ANN401
+    if not isinstance(value, list) or not 1 <= len(value) <= LONGEST_EMBEDDING or not all(map(_is_number, value)):
+        raise _refused(value, f"a list of 1 to {LONGEST_EMBEDDING} finite numbers")
+    return [float(number) for number in value]
+
+
+@lru_cache(maxsize=4096)  # rows of one page share many of their times
+def _shown_moment(value: datetime) -> str:
+    return value.isoformat()
+
+
+def _scalar(
+    name: str, description: str, *, read: Callable[[Any], Any], show: Callable[[Any], Any] | None = None
+) -> ScalarDefinition:
+    def read_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        try:
+            return read(value_from_ast_untyped(node, variables))
+        except GraphQLError as error:  # where it stood is known here only
+            raise GraphQLError(error.message, node, extensions=error.extensions) from None
+
+    made: ScalarDefinition = strawberry.scalar(
+        name=name,
+        description=description,
+        parse_value=read,
+        parse_literal=read_literal,
+        serialize=show or (lambda value: value),
+    )
+    return made
+
+
+_SCALARS: Final[Mapping[object, ScalarDefinition]] = {
+    UUID: _scalar("UUID", "The id of a row elsewhere in the answer or the database.", read=_uuid, show=str),
+    datetime: _scalar("DateTime", "A moment with its zone (ISO 8601).", read=_moment, show=_shown_moment),
+    Probability: _scalar("Probability", "A number from 0 to 1.", read=_probability),
+    Embedding: _scalar("Embedding", "A vector: a list of finite numbers, as long as its field says.", read=_embedding),
+}
+
+
+def config() -> StrawberryConfig:
+    """Return the configuration of a schema that knows these scalars."""
+    return StrawberryConfig(scalar_map=dict(_SCALARS))

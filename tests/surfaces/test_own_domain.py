@@ -1,0 +1,98 @@
+"""A domain of one's own, named once in dspex.toml: the command line and the server both take it from there."""
+
+import json
+import re
+import shutil
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.surfaces.cli import main
+from tests.support.waiting import Child
+
+pytestmark = pytest.mark.full
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_resource" / "tickets.py"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    shutil.copy(EXAMPLE, tmp_path)
+    (tmp_path / "dspex.toml").write_text('domain = "tickets:DOMAIN"\n')
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+    sys.modules.pop("tickets", None)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    shown = capsys.readouterr()
+    return int(ended.value.code or 0), shown.out or shown.err
+
+
+def test_do_and_list_know_what_the_domain_of_the_configuration_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for title in ("b", "a", "c"):
+        code, out = call(capsys, "do", "open_ticket", f"title={title}")
+        assert code == 0, out
+        made = json.loads(out)
+        assert (made["title"], made["status"], "workspace" in made) == (title, "open", False)
+    assert "open_ticket" in call(capsys, "do")[1]
+    assert json.loads(call(capsys, "do", "close_ticket", f"id={made['id']}")[1])["status"] == "closed"
+    assert "close needs it to be open or answered" in call(capsys, "do", "close_ticket", f"id={made['id']}")[1]
+
+    def listed(*arguments: str) -> Any:
+        return json.loads(call(capsys, "list", "tickets", *arguments, "--json")[1])
+
+    first = listed("--sort", "-title", "--first", "2")
+    rest = listed("--sort", "-title", "--after", first["next"])
+    assert [row["title"] for row in (*first["tickets"], *rest["tickets"])] == ["c", "b", "a"]
+    assert [row["title"] for row in listed("status=open", "title_in=a", "title_in=c")["tickets"]] == ["a"]
+    assert "Did you mean 'tickets'" in call(capsys, "list", "ticket")[1]
+    for wrong, named in ((["colour=1"], "colour: "), (["--sort", "id"], "sort: ")):
+        code, out = call(capsys, "list", "tickets", *wrong)
+        assert (code, named in out) == (1, True), out
+
+
+def test_a_configuration_that_names_no_domain_is_refused_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "dspex.toml").write_text('domain = "tickets:TICKET"\n')
+    for arguments in (["do"], ["list", "tickets"]):
+        code, out = call(capsys, *arguments)
+        assert (code, "the domain 'tickets:TICKET' has to be made by" in out) == (1, True), out
+
+
+def test_the_server_shows_what_the_command_line_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for title in ("one", "two"):
+        assert call(capsys, "do", "open_ticket", f"title={title}")[0] == 0
+    with Child([sys.executable, "-m", "dspex", "serve", "--port", "0"], cwd=folder) as child:
+        found = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
+        assert found is not None
+
+        def get(path: str, body: Any = None) -> Any:
+            data = None if body is None else json.dumps(body).encode()
+            asked = urllib.request.Request(found[0] + path, data, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                return json.load(answer)
+
+        assert [row["title"] for row in get("/v1/tickets?sort=-title")["tickets"]] == ["two", "one"]
+        query = '{ tickets(order: TITLE_ASC, filter: {titleContains: "o"}) { nodes { title status } } }'
+        assert get("/graphql", {"query": query})["data"]["tickets"]["nodes"] == [
+            {"title": "one", "status": "OPEN"},
+            {"title": "two", "status": "OPEN"},
+        ]
+        assert get("/v1/actions/open_ticket", {"title": "three"})["status"] == "open"
+        child.stop()
+    assert [row["title"] for row in json.loads(call(capsys, "list", "tickets", "--json")[1])["tickets"]] == [
+        "three",
+        "two",
+        "one",
+    ]
