@@ -287,7 +287,7 @@ class Module:
         added = [self._bound_outside(item) if isinstance(item, Variable) else item for item in more]
         made = self._copied()
         made.__dict__["_outside"] = (*self.__dict__.get("_outside", ()), *added)
-        made.variables()  # raises where names or expressions do not fit together
+        made.variables().check_rewrites()  # `variables` raises where names or expressions do not fit together
         return made
 
     def _bound_outside(self, variable: Variable) -> Variable:

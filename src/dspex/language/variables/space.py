@@ -85,6 +85,19 @@ class Space(Mapping[str, Variable]):
         for name, value in assignment.items():
             self._known(name).check(value)
 
+    def check_rewrites(self) -> None:
+        """Refuse a constraint that would rewrite a variable to what it never takes.
+
+        A space in which variables are held at one value may have such constraints: there they refuse.
+
+        Raises:
+            VariableError: naming the constraint and the variable.
+        """
+        for rule in self._constraints:
+            for name, value in rule.rewrite.items():
+                if self[name].kind == "composite" or not isinstance(value, Expression):
+                    self._put(rule, {name: value})
+
     def taken(self, assignment: Assignment) -> dict[str, Any]:
         """Return an assignment with each value as it is used, see `Variable.taken`.
 
@@ -237,9 +250,6 @@ class Space(Mapping[str, Variable]):
         for rule in self._constraints:
             for other in sorted(rule.reads()):
                 self._known(other)
-            for name, value in rule.rewrite.items():
-                if self[name].kind == "composite" or not isinstance(value, Expression):
-                    self._put(rule, {name: value})
         try:
             return tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:

@@ -117,6 +117,7 @@ class Backed(Module):
         named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
         kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
         made = replace(self._program, space=space.remove(*replaced).add(*named), assignment=kept)
+        made.space.check_rewrites()
         return type(self)(made, self._backend)
 
     async def _run(

@@ -97,7 +97,7 @@ def searchable(space: Space) -> Space:
         if variable.kind not in {"text", "examples"} or variable.options
     ]
     names = {variable.name for variable in kept}
-    constraints = [c for c in space.constraints if {*c.test.variables(), *c.rewrite} <= names]
+    constraints = [c for c in space.constraints if c.reads() <= names]
     return Space([variable for variable in kept if _reads(variable) <= names], constraints)
 
 
@@ -198,7 +198,7 @@ class _Search:
             elif not only or name in only or variable.compute is not None:
                 found.append(variable)
         names = {variable.name for variable in found}
-        return Space(found, [c for c in declared.constraints if {*c.test.variables(), *c.rewrite} <= names])
+        return Space(found, [c for c in declared.constraints if c.reads() <= names])
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
