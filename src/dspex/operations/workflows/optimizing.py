@@ -27,7 +27,7 @@ from dspex.learning.optimizers import (
     optimize,
 )
 from dspex.learning.optimizers.answering import Answers
-from dspex.learning.optimizers.search import Verdict
+from dspex.learning.optimizers.verdict import Verdict
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import Insert, Query, Update
 from dspex.operations.resources.optimization_job import OptimizationJobRecord
