@@ -28,6 +28,7 @@ from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
 PROBES = 3
+TIMES = ("p50", "p95")  # as they were measured in an earlier life; everything else comes from the answers
 AS_IT_IS = Candidate(label="the program as it is", assignment={})
 
 
@@ -127,6 +128,7 @@ class _Driver:
             verdict=verdict if isinstance(verdict, Verdict) else None,
             unmet=tuple(unmet),
             kept=kept,
+            objective=self.goal.objective,
             estimate=estimate,
             estimated=self.estimated,
             spent=self.answers.spent,
@@ -190,7 +192,11 @@ class _Driver:
                 "" if search.validation is None else search.validation.checksum,
                 list(self.metric),
                 _recipe(optimizer),
-                [search.rows, search.seed, search.trials_at_once, search.maximize, list(search.subject_to)],
+                [
+                    search.rows,
+                    search.seed,
+                    search.trials_at_once,
+                ],  # not the goal: another winner may be picked afterwards
                 *([] if search.on_error is None else [search.on_error]),
             ]
         )
@@ -254,7 +260,8 @@ class _Driver:
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
             raise ConflictError(f"trial {number} in the journal is another one than was asked for now")
-        figures = {**self.goal.figures(report), **(entry["figures"] if entry is not None else {})}
+        known = {} if entry is None else {name: entry["figures"].get(name) for name in TIMES}
+        figures = {**self.goal.figures(report), **known}
         calls = [recorded.calls.get(row.trace_id, []) for row in report.rows] if recorded is not None else []
         score = figures[report.metrics[0]] if report.scored else None
         return Trial(

@@ -11,6 +11,7 @@ from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers.proposer import Trial
 
 BUILT_IN = ("failed", "usd", "tokens", "p50", "p95")  # figures that are no metric
+WORDS = {"cheapest": "-usd", "fastest": "-p95"}
 _NUMBER = r"-?\$?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LIMIT = re.compile(rf"\s*(\w[\w.-]*?)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(s|ms|)\s*")
 
@@ -59,6 +60,28 @@ def parse_limit(text: str) -> Limit:
         raise DefinitionError(f"{text!r} is no limit; write one like 'p95<2s', 'usd<=0.001' or 'exact_match>=0.9'")
     scale = 0.001 if found[4] == "ms" else 1.0
     return Limit(found[1], found[2], float(found[3].replace("$", "")) * scale)
+
+
+def parse_pick(text: str) -> tuple[str | None, list[str]]:
+    """Read what to pick: limits and one figure to maximize, "-usd" or in a word, as in "accuracy>=0.9,cheapest".
+
+    Returns:
+        The figure, None where none is named; and the limits.
+
+    Raises:
+        DefinitionError: two figures are named, or a limit is none.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    limits = [part for part in parts if set(part) & set("<>=")]
+    figures = [WORDS.get(part, part) for part in parts if part not in limits]
+    if len(figures) > 1 or not parts:
+        raise DefinitionError(
+            f"{text!r} names {len(figures)} figures to go by; write limits and one of them, such as "
+            "'exact_match>=0.9,cheapest' or 'p95<2s,exact_match'"
+        )
+    for limit in limits:
+        parse_limit(limit)
+    return (figures[0] if figures else None), limits
 
 
 def figure_of(figures: Mapping[str, float], name: str) -> float:

@@ -104,7 +104,7 @@ class Outcome(Generic[P]):
     `program` is the winner, of the kind that was given. It is the program as it was where nobody insisted, and the
     verdict on held-out rows is "no significant improvement", held-out rows were given and could not be compared, or no
     candidate is within the limits: `kept` says which. `candidate` is the best one in any case, and `unmet` the limits
-    that it misses. `trials` are in the order of asking; number 0 is the program
+    that it misses; `objective` is what was maximized. `trials` are in the order of asking; number 0 is the program
     as it was. `stopped` says why the search ended early, `warnings` what is doubtful about the data. `estimated` holds,
     by number of a trial, figures from all trials together, by which the best was chosen.
     """
@@ -122,6 +122,7 @@ class Outcome(Generic[P]):
     warnings: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()
     kept: str | None = None
+    objective: str = ""
 
     @property
     def candidate(self) -> P:
