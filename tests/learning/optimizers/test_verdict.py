@@ -332,3 +332,26 @@ def test_same_rows_in_validation_and_test_and_one_class_only_are_warned_about(ru
     assert outcome.warnings == ("36 rows of the test split are validation rows too (the first: row 0)",)
     with pytest.warns(UserWarning, match="every test row has the same 'label'"):
         optimize(rulebook(answer), says("Good."), test=TEST[:12])
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"),
+    [
+        ({"temperature": 0.9}, dspex.Float(0, 1, name="h", paths=("self.temperature",))),
+        ({"temperature": 0.9}, dspex.Float(0, 1, name="h", default=0.3, paths=("self.temperature",))),
+        ({"temperature": 0.9}, dspex.Float(0, 0.5, name="h", paths=("self.temperature",))),  # does not hold it
+        ({}, dspex.Float(0, 1, name="h", paths=("self.temperature",))),  # left to the provider
+    ],
+)
+def test_program_as_it_is_runs_as_it_is_set_until_a_variable_is_assigned(rulebook, settings, variable):
+    model = rulebook(answer)
+    program = dspex.Predict(Sort, **settings).with_variables(variable)
+    untouched = settings.get("temperature")
+    warmer = Candidate(label="warmer", assignment={"h": 0.4})
+    outcome = optimize(model, _Fixed(warmer, Candidate(label="text", assignment={"self.instructions": "x"})), program)
+    temperatures = [request.temperature for request in model.requests]
+    assert temperatures == [untouched] * 12 + [0.4] * 12 + [untouched] * 12
+    assert dspex.build(program.to_program()).settings.get("temperature") == untouched
+    assert program.assign({"h": 0.4}).assign({"self.instructions": "x"}).settings["temperature"] == 0.4
+    assert program.variables()["h"].default == (0.9 if untouched and variable.high == 1 else variable.default)
+    assert outcome.trials[0].candidate.assignment == {}

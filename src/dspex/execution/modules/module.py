@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from dspex.errors import DefinitionError, InvalidError
+from dspex.errors import DefinitionError, InvalidError, VariableError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
@@ -289,7 +289,17 @@ class Module:
             part, slot = self._found(path)
             if not part.takes(slot):
                 raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
-        return variable
+        return self._from_here(variable)
+
+    def _from_here(self, variable: Variable) -> Variable:
+        """Return a variable with what its places are set to as its default, where they all are and agree on it."""
+        found = [part.setting(slot) for part, slot in map(self._found, variable.paths)]
+        if not found or variable.bindings or variable.compute is not None or any(value != found[0] for value in found):
+            return variable
+        try:
+            return variable if found[0] is None else replace(variable, default=found[0])
+        except VariableError:  # it is set to what the variable does not take: it stays so until it is assigned
+            return variable
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
         """Take over the variables and values of a stored program; for modules under construction."""
@@ -300,6 +310,11 @@ class Module:
         values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
         if values:
             self.__dict__["_assigned"] = values
+
+    def setting(self, slot: str) -> Any:  # noqa: ANN401  # any JSON value
+        """Return what a slot that `bind` accepts is set to; None where it is not, or is no plain value."""
+        del slot
+        return None
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
@@ -394,9 +409,12 @@ class Module:
         Raises:
             VariableError: a variable is unknown, or a value is not of its kind.
         """
-        assigned = {**self.__dict__.get("_assigned", {}), **values}
+        known = self.__dict__.get("_assigned", {})
+        assigned, space = {**known, **values}, self.variables()
+        # what was never assigned stays as the program has it, also where its variable has another default
+        moved = {name for name, value in space.complete(known).items() if value != space[name].default} if known else ()
         made = self._copied()
-        for path, value in self.variables().bound(assigned):
+        for path, value in space.bound(assigned, defaults_of=moved):
             made.bind_path(path, value)
         made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
         return made

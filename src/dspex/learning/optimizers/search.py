@@ -21,6 +21,7 @@ from dspex.learning.optimizers.limits import figure_of, front, parse_limit
 from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
+from dspex.learning.optimizers.standing import standing
 from dspex.learning.optimizers.verdict import Verdict
 
 P = TypeVar("P", bound=Module | Program)
@@ -241,8 +242,8 @@ def _assignment(program: Module | Program) -> Mapping[str, Any]:
         for node in data.root.walk()
         if node.signature is not None
     }
-    defaults = {name: variable.default for name, variable in data.space.items() if variable.default is not None}
-    return {**texts, **defaults, **data.assignment}
+    known = {name: value for name, value in standing(data).items() if value is not None}
+    return {**texts, **known, **data.assignment}
 
 
 def _lines(value: Any) -> list[str]:  # noqa: ANN401  # any JSON value
