@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.resources import files
 
 from starlette.applications import Starlette
@@ -14,9 +15,10 @@ from dspex.clock import Clock, SystemClock
 from dspex.operations.resources import DOMAIN, Actor, Domain
 from dspex.surfaces.api import graphql
 from dspex.surfaces.api.answers import send_bytes
-from dspex.surfaces.api.gate import Gate, Metrics, Rates, ServerConfig, holder_of_text
+from dspex.surfaces.api.gate import Door, Gate, Metrics, Rates, ServerConfig
 from dspex.surfaces.api.graphql import endpoint, websocket
 from dspex.surfaces.api.housekeeping import keeping_house
+from dspex.surfaces.api.presence import Presence
 from dspex.surfaces.api.rest import Desk, routes, state_routes
 from dspex.surfaces.api.rest.routes import Endpoint
 
@@ -42,19 +44,21 @@ def application(
             yield
             held.clear()
 
-    gate = Middleware(Gate, services=desk.services, config=settings, rates=Rates(time), metrics=metrics)
-    found: list[BaseRoute] = [*_graphql(desk), *_pages(), *state_routes(desk), *routes(desk)]
+    door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
+    gate = Middleware(Gate, door=door, metrics=metrics)
+    found: list[BaseRoute] = [*_graphql(desk, door), *_pages(), *state_routes(desk), *routes(desk)]
     return Starlette(routes=found, middleware=[gate], lifespan=lifespan)
 
 
-def _graphql(desk: Desk) -> list[BaseRoute]:
+def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
     engine = graphql.Engine(graphql.core_of(graphql.make_schema(desk.domain)))
 
-    def context(actor: Actor) -> graphql.Request:
-        return graphql.Request(desk.services().operations.as_actor(actor), desk.perform)
+    def context(actor: Actor, presence: Presence) -> graphql.Request:
+        perform = partial(desk.perform, presence=presence)
+        return graphql.Request(desk.services().operations.as_actor(actor), perform)
 
-    http = endpoint.Endpoint(engine, context=lambda scope: context(scope["actor"]), body_bytes=desk.config.body_bytes)
-    socket = websocket.Endpoint(engine, context=context, holder=lambda text: holder_of_text(desk.services(), text))
+    http = endpoint.Endpoint(engine, context=context, door=door)
+    socket = websocket.Endpoint(engine, context=context)
     return [
         Route("/graphql", Endpoint("/graphql", http.answer), methods=["POST"]),
         Route("/graphql/stream", Endpoint("/graphql/stream", http.stream), methods=["POST"]),
