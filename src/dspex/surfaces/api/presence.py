@@ -21,18 +21,20 @@ class Presence:
     can ask for it again.
     """
 
-    __slots__ = ("_kept", "is_gone", "task")
+    __slots__ = ("_has_cancelled", "_kept", "is_gone", "task")
 
     def __init__(self, task: "asyncio.Task[None] | None" = None) -> None:
         """Begin with one who waits."""
         self.task = task
         self.is_gone = False
+        self._has_cancelled = False
         self._kept = 0
 
     def leave(self) -> None:
         """End the operation."""
         self.is_gone = True
-        self._end()
+        if not self._kept and self.task is not None:
+            self._has_cancelled = self.task.cancel()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -42,12 +44,14 @@ class Presence:
             yield
         finally:
             self._kept -= 1
-            if self.is_gone:
-                self._end()
+        if self.is_gone and not self._kept:
+            raise asyncio.CancelledError
 
-    def _end(self) -> None:
-        if not self._kept and self.task is not None:
-            self.task.cancel()
+    def found_out(self) -> bool:
+        """Return whether the cancellation that just arrived is because the caller left, and no other one's too."""
+        if self._has_cancelled and self.task is not None:
+            return not self.task.uncancel()
+        return self.is_gone and self.task is not None and not self.task.cancelling()
 
 
 @contextmanager
@@ -63,7 +67,7 @@ def watched(receive: Receive) -> Iterator[Presence]:
     try:
         yield presence
     except asyncio.CancelledError:
-        if presence.is_gone and presence.task is not None and not presence.task.uncancel():
+        if presence.found_out():
             raise Gone from None
         raise
     finally:
