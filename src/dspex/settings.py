@@ -95,6 +95,7 @@ class Settings:
     allowed_hosts: str = ""
     request_timeout: int = 300
     request_kib: int = 4096
+    page_kib: int = 16384
     requests_per_minute: int = 6000
     concurrency: int = 128
     store_inputs: bool = True
@@ -217,6 +218,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "allowed_hosts": _text,
     "request_timeout": _number(1, 86_400),
     "request_kib": _number(1, 1 << 20),
+    "page_kib": _number(1, 1 << 20),
     "requests_per_minute": _number(1, 1 << 30),
     "concurrency": _number(1, 1 << 20),
     "store_inputs": _flag,

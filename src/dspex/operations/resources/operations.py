@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -26,7 +26,7 @@ from dspex.operations.resources.inputs import (
     check_call,
     inputs_of,
 )
-from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.reach import check_reach
@@ -34,6 +34,8 @@ from dspex.operations.resources.recording import Asked
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 from dspex.operations.resources.vault import Vault
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,11 +253,17 @@ class Operations:
             ForbiddenError: the actor may not read it.
             InvalidError: it is not sorted by what the query names.
         """
+        return await self.store.select(resource, self._own(resource, query))
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows of `resource` in this workspace that are together no larger than `most`; see `list`."""
+        return await self.store.page(resource, self._own(resource, query), most=most)
+
+    def _own(self, resource: Resource[Any], query: Query) -> Query:
         self.actor.require(resource.reading, f"reading {resource.plural}")
         if query.sort is not None:
             sort_of(resource, query.sort.attribute)
-        where = {**query.where, "workspace": self.workspace}
-        return await self.store.select(resource, dataclasses.replace(query, where=where))
+        return dataclasses.replace(query, where={**query.where, "workspace": self.workspace})
 
 
 def _no_program(key: UUID | str) -> NotFoundError:

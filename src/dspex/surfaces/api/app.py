@@ -55,7 +55,7 @@ def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
 
     def context(actor: Actor, presence: Presence) -> graphql.Request:
         perform = partial(desk.perform, presence=presence)
-        return graphql.Request(desk.services().operations.as_actor(actor), perform)
+        return graphql.Request(desk.services().operations.as_actor(actor), perform, most=desk.config.page_bytes)
 
     http = endpoint.Endpoint(engine, context=context, door=door)
     socket = websocket.Endpoint(engine, context=context)

@@ -113,6 +113,7 @@ def _guards(settings: Settings) -> dict[str, Any]:
         "allows_addresses": not is_local,
         "timeout_s": float(settings.request_timeout),
         "body_bytes": settings.request_kib * 1024,
+        "page_bytes": settings.page_kib * 1024,
         "requests_per_minute": settings.requests_per_minute,
         "concurrency": settings.concurrency,
     }

@@ -36,7 +36,7 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
             async for told in operations.floor.feed.follow(
                 operations.workspace, topic, program_id=program, after=after
             ):
-                info.context.forget()
+                info.context.renew()
                 yield await _shown(info.context, told, target=target, update=update, name=resource)
 
     updates.__annotations__ = {

@@ -1,7 +1,7 @@
 """The routes, derived from the domain."""
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
@@ -147,11 +147,9 @@ def _many(desk: Desk, resource: Resource[Any]) -> Handler:
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         wanted = page_of(resource, scope["query_string"])
-        more = dataclasses.replace(wanted, limit=wanted.limit + 1)
-        rows: Sequence[Any] = await desk.operations(scope).list(resource, more)
-        page = rows[: wanted.limit]
-        following = cursor_of(page[-1], wanted.sort) if len(rows) > wanted.limit else None
-        await send_json(send, {resource.plural: [show(row) for row in page], "next": following})
+        page = await desk.operations(scope).page(resource, wanted, most=desk.config.page_bytes)
+        following = cursor_of(page.rows[-1], wanted.sort) if page.has_more else None
+        await send_json(send, {resource.plural: [show(row) for row in page.rows], "next": following})
 
     return handle
 
