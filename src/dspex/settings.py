@@ -65,6 +65,8 @@ class Settings:
 
     Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
+    `metrics` are functions in the code root that jobs may name through an API ({"tone": "judging:tone"}; in
+    the environment tone=judging:tone, with commas between several).
     Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     `log_level` "info" tells of every execution; `log_format` is "text" or "json".
     """
@@ -101,6 +103,7 @@ class Settings:
     store_inputs: bool = True
     redact: str | None = None
     redact_patterns: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
     keep_days: int = 0
     keep_count: int = 0
     log_level: str = "warning"
@@ -166,6 +169,18 @@ def _function(value: object) -> str:
     return text
 
 
+def _functions(value: object) -> dict[str, str]:
+    given: Any = value
+    if isinstance(value, str):
+        given = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(given, Mapping):
+        raise _UnfitError('a table of names and functions, such as tone = "judging:tone"')
+    for name in given:
+        if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
+            raise _UnfitError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
+    return {name: _function(target) for name, target in given.items()}
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, list):
@@ -224,6 +239,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "store_inputs": _flag,
     "redact": _function,
     "redact_patterns": _patterns,
+    "metrics": _functions,
     "keep_days": _number(0, 100_000),
     "keep_count": _number(0, 1_000_000_000),
     "log_level": _one_of("debug", "info", "warning", "error"),

@@ -1,8 +1,8 @@
 """Everything that can be asked of the stored resources, by one actor."""
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -42,7 +42,8 @@ E = TypeVar("E")
 class Floor:
     """What the operations of all actors stand on.
 
-    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root. `metrics` are the
+    functions in the code root ("module:function") that callers of an API may name, by the names that they have there.
     """
 
     store: Store
@@ -55,6 +56,7 @@ class Floor:
     figures: Figures | None = None
     code: CodeRoot | None = None
     vault: Vault | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 class Operations:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from dspex.bootstrap import Services
 from dspex.clock import Clock
 from dspex.errors import StorageError
-from dspex.operations.resources import LOCAL, Actor
+from dspex.operations.resources import Actor
+from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
 from dspex.surfaces.api.gate.configuration import ServerConfig
 from dspex.surfaces.api.gate.rates import GUESSES_PER_MINUTE, Rates, Refused
@@ -96,7 +97,7 @@ class Caller:
             StorageError: the database cannot be read.
         """
         if not self.door.config.needs_key:
-            return LOCAL
+            return GUEST
         if self._known is None:
             self._known = await self.door.holder(self.text, peer=self.peer)
         else:  # a key that was right once is no guess, also when it has ended

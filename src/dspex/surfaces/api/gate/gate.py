@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dspex.errors import DspexError
-from dspex.operations.resources import LOCAL, Actor
+from dspex.operations.resources import Actor
+from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
 from dspex.surfaces.api.answers import error_body, send_json, status_of
 from dspex.surfaces.api.gate.door import Caller, Denied, Door
@@ -90,7 +91,7 @@ class Gate:
         if int(headers.get(b"content-length", b"0") or b"0") > self._config.body_bytes:
             raise _Answer(413, f"a body has at most {self._config.body_bytes} bytes", code="too_large")
         if not self._config.needs_key or scope["path"] in OPEN:
-            scope["actor"] = LOCAL
+            scope["actor"] = GUEST
             await self._timed(scope, receive, send)
             return
         try:
