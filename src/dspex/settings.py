@@ -60,8 +60,9 @@ class Settings:
     an ended job has left beside its row is deleted after `keep_job_days` (0: never).
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
-    commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
-    KiB and calls.
+    commas between them, by which it may be called; `drain_seconds` is how long it at least goes on listening when it
+    is asked to stop (SIGTERM), while /readyz says no; the rest are the limits of one request and of one key, in
+    seconds, KiB and calls.
 
     Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
@@ -96,6 +97,7 @@ class Settings:
     auth: str = "auto"
     allowed_hosts: str = ""
     request_timeout: int = 300
+    drain_seconds: int = 1
     request_kib: int = 4096
     page_kib: int = 16384
     requests_per_minute: int = 6000
@@ -232,6 +234,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,
     "request_timeout": _number(1, 86_400),
+    "drain_seconds": _number(0, 3600),
     "request_kib": _number(1, 1 << 20),
     "page_kib": _number(1, 1 << 20),
     "requests_per_minute": _number(1, 1 << 30),

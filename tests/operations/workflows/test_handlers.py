@@ -282,10 +282,7 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
             at.operations = at.operations.as_actor(caller)
             makers = ("create_evaluation", "create_optimization")
             for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
-                for make, given in (
-                    ("create_evaluation", CreateEvaluation),
-                    ("create_optimization", CreateOptimization),
-                ):
+                for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
                     with pytest.raises(InvalidError, match="exact_match, contains, f1, kind") as caught:
                         await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
                     assert caught.value.fields[0].path == "metrics[0]"
