@@ -6,15 +6,19 @@ from functools import partial
 from importlib.resources import files
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from dspex.bootstrap import Services
 from dspex.clock import Clock, SystemClock
+from dspex.errors import NotFoundError
 from dspex.operations.resources import DOMAIN, Actor, Domain
 from dspex.surfaces.api import graphql
-from dspex.surfaces.api.answers import send_bytes
+from dspex.surfaces.api.answers import error_body, send_bytes
 from dspex.surfaces.api.gate import Door, Gate, Metrics, Rates, ServerConfig
 from dspex.surfaces.api.graphql import endpoint, websocket
 from dspex.surfaces.api.housekeeping import keeping_house
@@ -47,7 +51,21 @@ def application(
     door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
     gate = Middleware(Gate, door=door, metrics=metrics)
     found: list[BaseRoute] = [*_graphql(desk, door), *_pages(), *state_routes(desk), *routes(desk)]
-    return Starlette(routes=found, middleware=[gate], lifespan=lifespan)
+    return Starlette(routes=found, middleware=[gate], lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+
+
+def _no_route(request: Request, error: Exception) -> Response:
+    """Say in JSON what Starlette's router says in plain text."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    where = f"{request.method} {request.url.path}"
+    if status == 404:
+        body = error_body(NotFoundError(f"there is nothing at {where}; /v1/openapi.json lists all routes"))
+    else:
+        allowed = (headers or {}).get("Allow", "others")
+        about = {"type": None, "code": "method_not_allowed", "retryable": False}
+        body = {"error": {**about, "message": f"{where} is not possible; {allowed} may be"}}
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:

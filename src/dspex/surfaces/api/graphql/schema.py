@@ -159,10 +159,12 @@ def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
             given = values_of(action.input, input)
             return await info.context.perform(action, given)
 
+    result = made.objects[action.resource.name] if action.result is None else _result(made, action.result)
     act.__annotations__ = {
         "info": Info,
         "input": input_of(action.input),
-        "return": made.objects[action.resource.name] if action.result is None else _result(made, action.result),
+        # Of several mutations in one request, one that is refused leaves the results of the others.
+        "return": result if action.scope == "read" else result | None,
     }
     return strawberry.field(resolver=act, description=action.description)
 
