@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,8 +18,8 @@ from dspex.errors import InvalidError, ModelUnavailableError, RefusedError
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
-from dspex.operations.resources import DOMAIN, Operations, Query
-from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef
+from dspex.operations.resources import DOMAIN, Actor, Operations, Query
+from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef, KnownMetrics
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
@@ -68,8 +69,10 @@ class Here:
 
 
 @asynccontextmanager
-async def here(folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None) -> AsyncIterator[Here]:
-    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache")
+async def here(
+    folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None, **given: Any
+) -> AsyncIterator[Here]:
+    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **given)
     async with open_services(settings, code=code) as opened:
         services = dataclasses.replace(opened, context=dataclasses.replace(opened.context, model=model))
         store = services.operations.floor.store
@@ -296,6 +299,39 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
             given = CreateEvaluation(program="qa", dataset="questions", metrics=["job_scores:length"])
             row = await at.ended("create_evaluation", given)
             assert (row.status, row.mean > 5) == ("completed", True), row.error
+            assert row.needs["code"] == "default"
+
+    finish(work())
+
+
+def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path) -> None:
+    (tmp_path / "job_tones.py").write_text(
+        "from pathlib import Path\n"
+        "Path(__file__).with_name('imported').touch()\n"
+        "def tone(example, prediction):\n    return 0.25\n"
+    )
+    caller = Actor(name="boss", scopes=frozenset({"admin"}), key_id=UUID(int=1))
+
+    async def work() -> None:
+        async with here(tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}) as at:
+            store = at.services.operations.floor.store
+            await a_program(store)
+            await a_dataset(store, ROWS)
+            at.operations = at.operations.as_actor(caller)
+            makers = ("create_evaluation", "create_optimization")
+            for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
+                for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
+                    with pytest.raises(InvalidError, match="exact_match, contains, f1, kind") as caught:
+                        await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
+                    assert caught.value.fields[0].path == "metrics[0]"
+            assert not (tmp_path / "imported").exists()
+            found = await at.act("known_metrics", KnownMetrics())
+            assert found.names == ["exact_match", "contains", "f1", "kind"]
+            row = await at.ended(
+                "create_evaluation", CreateEvaluation(program="qa", dataset="questions", metrics=["kind"])
+            )
+            assert (row.status, row.mean, row.metrics) == ("completed", 0.25, ["kind=job_tones:tone"]), row.error
+            assert set(row.rows[0]["scores"]) == {"kind"}
             assert row.needs["code"] == "default"
 
     finish(work())

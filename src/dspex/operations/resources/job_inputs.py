@@ -9,8 +9,9 @@ from uuid import UUID
 class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
-    `metrics` are names (exact_match, contains, f1) or "module:function" in the code root; the first one is the main
-    one, and where none is given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
+    `metrics` are names: exact_match, contains, f1, or one that the server's settings register (see `known_metrics`);
+    on the machine itself also "module:function" in the code root. The first one is the main one, and where none is
+    given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
     many rows).
     """
 
@@ -43,6 +44,20 @@ class CreateOptimization:
     metrics: list[str] = field(default_factory=lambda: ["exact_match"])
     configuration: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownMetrics:
+    """Ask for the names of metrics: the built-in ones, and those that the server's settings register."""
+
+    starts_with: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricNames:
+    """Names of metrics."""
+
+    names: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
