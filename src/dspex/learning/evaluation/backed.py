@@ -79,7 +79,8 @@ class Backed(Module):
             for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
-        return replace(self._program, space=Space([*freed, every], space.constraints))
+        given = {**self._program.assignment, every.name: value}
+        return replace(self._program, space=Space([*freed, every], space.constraints), assignment=given)
 
     def assign(self, values: Assignment) -> Self:
         """Return the program with other values for some variables, on the same backend.
