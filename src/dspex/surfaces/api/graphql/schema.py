@@ -60,7 +60,7 @@ def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
         with as_graphql():
             key = id_from(id, "id")
             operations = info.context.operations
-            for resource in filter(lambda item: operations.actor.may(item.reading), resources):
+            for resource in filter(operations.may_read, resources):
                 if rows := await operations.list(resource, Query(where={"id": key}, limit=1)):
                     return rows[0]
             return None
@@ -166,7 +166,7 @@ def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
         "input": input_of(action.input),
         "return": made.objects[action.resource.name] if action.result is None else _result(made, action.result),
     }
-    return strawberry.field(resolver=act, description=action.description)
+    return strawberry.field(resolver=act, description=f"{action.description} {action.terms}")
 
 
 _result = cache(Types.result_of)
