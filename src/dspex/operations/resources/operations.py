@@ -7,11 +7,19 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
+from dspex.errors import (
+    ConfigurationError,
+    ConflictError,
+    DefinitionError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    shorten,
+)
 from dspex.execution.backends import Backends
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
-from dspex.language.signatures import SignatureLike
+from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.audited import Act, AuditedStore
@@ -116,7 +124,7 @@ class Operations:
         """Create a program; see `CreateProgram`.
 
         Raises:
-            InvalidError: the signature, module, backend or configuration is wrong; the field is named.
+            InvalidError: name, signature, module, backend or configuration is wrong; all that are wrong are named.
             ConflictError: a program of this name exists.
         """
         return await self._programs.create(given, workspace=self.workspace)
@@ -130,6 +138,25 @@ class Operations:
     ) -> SignatureRecord:
         """Store a signature under its name: new, a new version, or the one that is known already."""
         return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
+
+    async def save_signature_class(self, target: str, *, is_draft: bool = False) -> SignatureRecord:
+        """Store the signature behind "pkg.mod:Name" in the code root, as a new version where its name is known.
+
+        It imports code: it is for people at the command line, and no action of the domain.
+
+        Raises:
+            ForbiddenError: a caller of the API asks.
+            ConfigurationError: this process has no code root.
+            DefinitionError: it cannot be imported, or is no signature.
+        """
+        if self.actor.key_id is not None:
+            raise ForbiddenError("signatures are imported from code at the command line only")
+        if self.floor.code is None:
+            raise ConfigurationError("a signature class needs a code root to be imported from")
+        found = self.floor.code.load(target)
+        if not isinstance(found, Signature) and not (isinstance(found, type) and issubclass(found, Signature)):
+            raise DefinitionError(f"{target!r} is {shorten(found)}, not a Signature class")
+        return await self.save_signature(found, source="class", status="draft" if is_draft else "active")
 
     async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
