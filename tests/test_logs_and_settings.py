@@ -31,7 +31,10 @@ def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Pat
 def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = ('redact = "nomodule:clean"', 'domain = "nomod:X"', 'adapter = "yaml"', 'threads = "many"', "modle = 1")
+    written = (
+        *('redact = "nomodule:clean"', 'domain = "nomod:X"', 'adapter = "yaml"', 'threads = "many"', "modle = 1"),
+        'metrics = { tone = "nojudge:tone" }',
+    )
     (tmp_path / "dspex.toml").write_text("\n".join(written))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DSPEX_MODEL", "openai")
@@ -40,6 +43,7 @@ def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
         checked_settings({"port": 70_000}, code=CodeRoot(tmp_path))
     problems = caught.value.context["problems"]
     wanted = ("DSPEX_DATABSE_URL", "threads", "modle", "--port", "DSPEX_MODEL", "adapter", "domain", "redact")
+    wanted += ("metrics.tone",)
     assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(wanted)
     assert "Did you mean 'DSPEX_DATABASE_URL'?" in problems[0]
     assert "Write openai/NAME" in problems[4]
@@ -113,3 +117,13 @@ def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
 def settings(tmp_path: Path) -> Settings:
     """Settings whose state lies in a fresh folder."""
     return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
+
+
+def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "dspex.toml").write_text('[metrics]\ntone = "judging:tone"\n')
+    assert read_settings({}, folder=tmp_path).metrics == {"tone": "judging:tone"}
+    given = {"DSPEX_METRICS": "tone=other:tone, brief=judging:is_brief"}
+    assert read_settings(given, folder=tmp_path).metrics == {"tone": "other:tone", "brief": "judging:is_brief"}
+    for wrong in ("tone", "tone=nonsense", "a b=judging:tone", "=judging:tone"):
+        with pytest.raises(ConfigurationError, match="DSPEX_METRICS"):
+            read_settings({"DSPEX_METRICS": wrong}, folder=tmp_path)

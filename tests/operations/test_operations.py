@@ -71,8 +71,8 @@ def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) 
         ({"configuration": {"temprature": 1}}, "configuration"),
         ({"configuration": {"adapter": "yaml"}}, "configuration"),
         ({"name": "  "}, "name"),
-        ({"configuration": {"keep_days": -1}}, "configuration.keep_days"),
-        ({"configuration": {"instructions": 5}}, "configuration.instructions"),
+        ({"configuration": {"keep_days": -1}}, "configuration"),
+        ({"configuration": {"instructions": 5}}, "configuration"),
     ],
 )
 def test_a_wrong_definition_names_its_field_and_stores_nothing(

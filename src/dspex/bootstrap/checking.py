@@ -18,7 +18,7 @@ def checked_settings(flags: Mapping[str, Any] | None = None, *, code: CodeRoot |
 
     Raises:
         ConfigurationError: every problem at once, by name: those of `read_settings`, a model or an adapter that there
-            is not, a domain or a redaction hook that cannot be had.
+            is not, a domain, a redaction hook or a metric that cannot be had.
     """
     return read_settings(flags=flags, checks=lambda settings: _problems(settings, code))
 
@@ -31,6 +31,8 @@ def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, 
     }
     if settings.model is not None:
         looked_at = {"model": partial(check_model, settings.model), **looked_at}
+    if code is not None:
+        looked_at |= {f"metrics.{name}": partial(code.load, target) for name, target in settings.metrics.items()}
     for name, look in looked_at.items():
         try:
             look()

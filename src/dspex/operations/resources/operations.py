@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -35,7 +35,7 @@ from dspex.operations.resources.inputs import (
     inputs_of,
 )
 from dspex.operations.resources.policies import Policy
-from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store, both
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store, both
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.reach import check_reach
@@ -51,7 +51,8 @@ E = TypeVar("E")
 class Floor:
     """What the operations of all actors stand on.
 
-    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root. `metrics` are the
+    functions in the code root ("module:function") that callers of an API may name, by the names that they have there.
     """
 
     store: Store
@@ -64,6 +65,7 @@ class Floor:
     figures: Figures | None = None
     code: CodeRoot | None = None
     vault: Vault | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 class Operations:
@@ -304,10 +306,17 @@ class Operations:
             ForbiddenError: the actor may not read it.
             InvalidError: it is not sorted by what the query names.
         """
+        return await self.store.select(resource, self._own(resource, query))
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows of `resource` in this workspace that are together no larger than `most`; see `list`."""
+        return await self.store.page(resource, self._own(resource, query), most=most)
+
+    def _own(self, resource: Resource[Any], query: Query) -> Query:
         where = self._readable(resource, query.where)
         if query.sort is not None:
             sort_of(resource, query.sort.attribute)
-        return await self.store.select(resource, dataclasses.replace(query, where=where))
+        return dataclasses.replace(query, where=where)
 
     def may_read(self, resource: Resource[Any]) -> bool:
         """Return whether this actor may read rows of a resource."""

@@ -22,6 +22,7 @@ from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.inputs import CreateProgram
+from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
@@ -44,7 +45,7 @@ class Programs:
         """Create a program from text and settings; see `Operations.create_program`."""
         problems = _Problems()
         with problems.collected():
-            _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
+            check_name(given.name)
         signature = Signature("input -> output", name="Unknown")  # for the checks of the rest where it is wrong
         with problems.collected():
             signature = await self._signature_of(given, workspace)
@@ -57,6 +58,8 @@ class Programs:
             backend = _isolated(settings.pop("isolation", "inline"), given.backend)
         with problems.collected():
             kept = kept_of(settings)
+        with problems.collected():
+            check_values(given.module, settings)
         for name in KEPT:
             settings.pop(name, None)
         program = None
@@ -75,6 +78,7 @@ class Programs:
         """Store a program value; see `Operations.save_program`."""
         found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if found is None:
+            check_name(program.name)
             return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
         current = await self._version_of(found, id=found.current_version_id)
         if current is not None and current.content_hash == program.content_hash:
@@ -257,7 +261,8 @@ class _Problems:
         try:
             yield
         except InvalidError as error:
-            self._found += error.fields
+            told = {known.path for known in self._found}
+            self._found += [found for found in error.fields if found.path not in told]
 
     def refuse(self) -> None:
         if self._found:
@@ -297,6 +302,11 @@ def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # 
 
 def _invalid(field: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
     error = FieldError(
-        field=field, path=field, value=value, message=message, constraint="definition", expected=expected
+        field=field.partition(".")[0],
+        path=field,
+        value=value,
+        message=message,
+        constraint="definition",
+        expected=expected,
     )
     return InvalidError(f"{field}: {message}", errors=[error])
