@@ -11,6 +11,7 @@ at a time; set DSPEX_THREADS=1 on a machine that does other work.
 import asyncio
 import json
 import os
+import re
 import sys
 from statistics import fmean
 from typing import Literal
@@ -90,7 +91,11 @@ def serve_dspy() -> None:
     for line in sys.stdin:
         given = json.loads(line)
         peer = peer or Peer(given["url"])
-        out.write(json.dumps(peer.run(given)) + "\n")
+        try:
+            answer = peer.run(given)
+        except Exception as error:  # a search that fails is an outcome
+            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+        out.write(json.dumps(answer) + "\n")
         out.flush()
 
 
@@ -131,7 +136,8 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
 class Constrained:
     """The model for dspy: what is asked for an intent is decoded under the same schema as for dspex.
 
-    dspy asks a model that it does not know for JSON without a schema.
+    dspy asks a model that it does not know for JSON without a schema. A proposal of instructions that this small model
+    writes without one is seldom JSON, and then dspy's search ends: texts are decoded as JSON of the fields asked for.
     """
 
     def __init__(self, model) -> None:
@@ -139,12 +145,20 @@ class Constrained:
 
     async def complete(self, request):
         system = request.messages[0].content
-        if request.response_schema is None and '"intent": "{intent}' in system:
-            request = msgspec.structs.replace(request, response_schema=SCHEMA)
+        if request.response_schema is None:
+            wanted = re.findall(r"in the following order of fields: (.*)", request.messages[-1].content)
+            names = re.findall(r"`(\w+)`", wanted[-1]) if wanted else []
+            schema = SCHEMA if '"intent": "{intent}' in system else _texts(names) if names else None
+            request = msgspec.structs.replace(request, response_schema=schema)
         return await self.model.complete(request)
 
     async def aclose(self) -> None:
         pass
+
+
+def _texts(names: list[str]) -> dict[str, object]:
+    texts = {name: {"type": "string", "maxLength": 300} for name in names}
+    return {"type": "object", "properties": texts, "required": names, "additionalProperties": False}
 
 
 async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[str, object], int]:
@@ -154,6 +168,9 @@ async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[s
     if not answer:
         raise RuntimeError(f"dspy ended on {given['work']}, seed {given['seed']}")
     found = json.loads(answer)
+    if "error" in found:
+        print(f"  dspy's {given['work']} failed, its program stays as it is: {found['error']}", file=sys.stderr)
+        return {}, server.calls[given["model"]]
     demos = [{name: demo[name] for name in ("text", "intent")} for demo in found["demos"]]
     return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[given["model"]]
 
