@@ -9,7 +9,6 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError
-from dspex.execution.clients.budgeted import Reservation
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Node, Program
@@ -140,14 +139,13 @@ class _Driver:
                     "the journal belongs to another search (another program, data, metric, optimizer or seed); take "
                     "another journal, or start the same search again"
                 )
-            if entry["kind"] == "answer":
+            if entry["kind"] in {"answer", "lost"}:
                 self.answers.remember(entry)
-                if usage := self.answers.usage_of(entry):
-                    self.search.budget.settle(Reservation(0, 0.0), usage)
             if entry["kind"] == "trial":
                 self.recorded[entry["number"]] = entry
         if not entries:
             await self.journal.append({"kind": "begin", "identity": identity})
+        self.search.budget.begin(self.answers.elapsed)
 
     def _identity(self, optimizer: Optimizer) -> str:
         search = self.search
@@ -210,7 +208,7 @@ class _Driver:
         numbers = iter(range(first, first + len(asked)))
         work = [self._reply(item) if isinstance(item, Question) else self._trial(item, next(numbers)) for item in asked]
         told: list[Told] = []
-        for found in await _all(work):
+        for found in await _all([self.answers.in_time(item) for item in work]):
             if found is None:
                 break
             if isinstance(found, Trial):

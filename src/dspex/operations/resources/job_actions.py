@@ -29,7 +29,12 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "compile": dict,
 }
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
-_BUDGET: Mapping[str, type | tuple[type, ...]] = {"usd": (int, float), "tokens": int, "calls": int}
+_BUDGET: Mapping[str, type | tuple[type, ...]] = {
+    "usd": (int, float),
+    "tokens": int,
+    "calls": int,
+    "seconds": (int, float),
+}
 
 
 async def create_evaluation(operations: Operations, given: CreateEvaluation) -> EvaluationRecord:

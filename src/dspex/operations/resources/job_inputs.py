@@ -29,8 +29,8 @@ class CreateOptimization:
     `optimizer` is LabeledFewShot, BootstrapFewShot, RandomSearch, MIPROv2 or Joint. `configuration` may hold
     "concurrency" (8), "rows" (score each candidate on so many), "seed" (0), "holdout" (the share of rows, 0.3, that
     both versions are compared on at the end; 0 for none), "insist" (take the winner without a significant improvement
-    too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens"
-    and "calls".
+    too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens",
+    "calls" and "seconds" (of work, not of waiting in the queue).
     """
 
     program_id: UUID | None = None

@@ -9,7 +9,7 @@ import click
 
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
-from dspex.execution.clients.budgeted import Budget
+from dspex.execution.clients import Budget
 from dspex.execution.modules import build
 from dspex.learning.optimizers import (
     BootstrapFewShot,
@@ -30,6 +30,7 @@ from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
+_ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
 @click.command("optimize")
@@ -44,8 +45,10 @@ OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
 @click.option("--rows", type=click.IntRange(1), help="Score each candidate on so many rows.")
 @click.option("--maximize", help="The figure to maximize; a minus minimizes (-usd). The metric by default.")
 @click.option("--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'.")
-@click.option("--max-usd", type=float, help="End before more dollars are spent.")
-@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made.")
+@click.option("--max-usd", type=_ABOVE_0, help="End before more dollars are spent.")
+@click.option("--max-tokens", type=click.IntRange(1), help="End before more tokens are used.")
+@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made, failed ones included.")
+@click.option("--max-seconds", type=_ABOVE_0, help="End after so long; earlier runs on the same journal count.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials.")
@@ -90,7 +93,11 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
 
 
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
-    trials = flags["trials"]
+    trials, name = flags["trials"], flags["optimizer"]
+    if trials and name == "bootstrap":
+        raise DefinitionError("--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries many")
+    if flags["per_class"] and name != "labeled":
+        raise DefinitionError(f"--per-class is an option of --optimizer labeled, not of {name}")
     made: dict[str, Optimizer] = {
         "labeled": LabeledFewShot(per_class=flags["per_class"], candidates=trials or 8),
         "bootstrap": BootstrapFewShot(),
@@ -98,7 +105,7 @@ def _optimizer(flags: dict[str, Any]) -> Optimizer:
         "mipro": MIPROv2(trials=trials or 20),
         "joint": Joint(trials=trials or 32),
     }
-    return made[flags["optimizer"]]
+    return made[name]
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
@@ -111,7 +118,12 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         insists=flags["insist"],
         maximize=flags["maximize"],
         subject_to=flags["subject_to"],
-        budget=Budget(usd=flags["max_usd"], calls=flags["max_calls"]),
+        budget=Budget(
+            usd=flags["max_usd"],
+            tokens=flags["max_tokens"],
+            calls=flags["max_calls"],
+            seconds=flags["max_seconds"],
+        ),
         concurrency=flags["concurrency"],
         seed=flags["seed"],
         on_estimate=lambda estimate: say(f"estimate: {estimate}"),
