@@ -16,7 +16,6 @@ from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import Journal
 
-
 T = TypeVar("T")
 _TICK = 0.05  # during a pause, what is left is looked at so often
 
