@@ -62,6 +62,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return the response with how long it took, where nobody closer to the model has said so."""
         return self if self.seconds is not None else msgspec.structs.replace(self, seconds=seconds)
 
+    def about(self) -> dict[str, object]:
+        """Return what a span says about the response: the reason of its end, and its seconds where they are known."""
+        said: dict[str, object] = {"finish_reason": self.finish_reason}
+        return said if self.seconds is None else {**said, "seconds": self.seconds}
+
 
 class LanguageModel(Protocol):
     """Answers requests; safe to share between tasks, threads and event loops.
