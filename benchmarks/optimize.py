@@ -335,8 +335,8 @@ def main() -> int:
         rows += more
         seconds[name] = round(time.perf_counter() - begun, 1)
         print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
-    goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
-    written("optimize_resume" if given.resume_only else "optimize", result | {"seconds": seconds, "goals": goals})
+        goals = {row.work.strip(): row.is_met for row in rows if row.is_met is not None}
+        written("optimize_resume" if given.resume_only else "optimize", result | {"seconds": seconds, "goals": goals})
     show(rows)
     return 1 if given.check and not all(goals.values()) else 0
 

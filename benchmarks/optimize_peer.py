@@ -9,7 +9,7 @@ surface knows. Surfaces are drawn at random (`Surface.drawn`), one for each seed
 
 The numbers of seeds were fixed before the run that is reported, from the spread of earlier runs on other seeds
 (standard deviations of the difference of 0.083, 0.036 and 0.152): were there no difference at all, the lower bound
-would be above -0.02 with a probability of 0.96, 0.99 and 0.75. No seed from 1000 on was looked at before.
+would be above -0.02 with a probability of 0.96, 0.99 and 0.75. They were fixed before any seed from 1000 on was run.
 
     python benchmarks/optimize_peer.py dspy   (the other side: reads commands, one JSON object a line)
 """

@@ -131,6 +131,18 @@ def test_a_resource_with_a_taken_name_or_a_reference_to_nothing_is_refused(ticke
         extended.extended(tickets.TICKET)
     with pytest.raises(DefinitionError, match="has a 'open_ticket' already"):
         extended.extended(actions=tickets.ACTIONS)
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Sorted(tickets.Ticket):
+        sort: int
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Filtered(tickets.Ticket):
+        title_contains: str
+
+    for entity, name in ((Sorted, "sort"), (Filtered, "title_contains")):
+        with pytest.raises(DefinitionError, match=rf"lists take ticket\.{name} for something else"):
+            DOMAIN.extended(dataclasses.replace(tickets.TICKET, entity=entity))
     lost = dataclasses.replace(tickets.TICKET, name="lost", plural="losts", references={"execution_id": "nobody"})
     with pytest.raises(DefinitionError, match=r"lost\.execution_id refers to 'nobody'"):
         DOMAIN.extended(lost)

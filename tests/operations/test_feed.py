@@ -18,7 +18,7 @@ from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
 from dspex.operations.resources.polling import LAST, PAGE, QUEUE, Wakes
 from dspex.operations.resources.ports import EventLog, Look, Place, Told
 from dspex.operations.resources.trail import EVENT, EventRecord
-from dspex.operations.storage import Database, SQLEventLog, SQLStore, migrate
+from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore, migrate
 from dspex.settings import Secret, Settings
 from tests.support.waiting import finish
 
@@ -176,6 +176,27 @@ def test_a_resumed_cursor_misses_nothing_whose_id_is_older_than_its_own(on_each_
             await other.write(Insert(event(2, id=early)))
             assert got == [0, 1]
             assert await take(feed.follow("default", "execution", after=cursor), 1) == [2]
+
+    finish(work())
+
+
+def test_a_cursor_outlives_the_event_that_it_came_with(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with over(on_each_database, poll=0.02) as (feed, store, database):
+            await store.write(Insert(event(0)), Insert(event(1)))
+            stream = feed.follow("default", "execution", after=str(UUID(int=0)))
+            last = [await anext(stream), await anext(stream)][-1]
+            await stream.aclose()
+            assert await SQLFigures(database).prune(EVENT, {}, before=new_id(), keep=None) == 2
+            empty = feed.follow("default", "execution", after=last.cursor)
+            waiting = asyncio.ensure_future(anext(empty))
+            while feed._poller._task is None:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            for n in (2, 3):
+                await store.write(Insert(event(n)))
+                assert await take(feed.follow("default", "execution", after=last.cursor), n - 1) == [*range(2, n + 1)]
 
     finish(work())
 

@@ -19,7 +19,7 @@ from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Op
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.job_inputs import CreateEvaluation
 from dspex.operations.resources.tenants import CreateSecret, CreateWorkspace, RevokeSecret, RotateSecret
-from dspex.session import ModelResolver, key_of
+from dspex.session import PROVIDERS, ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
 from dspex.testing.serving import ModelServer
@@ -149,3 +149,31 @@ def test_weights_are_shared_and_only_models_of_a_changed_key_are_made_anew(setti
         *[None] * 5,
     ]
     finish(resolver.aclose())
+
+
+def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with open_services(settings) as services:
+            create = _ACTIONS["create_secret"]
+            await services.operations.perform(create, CreateSecret(name="OPENAI_API_KEY", text="key-of-the-server"))
+        async with Overheard() as server, open_services(dataclasses.replace(settings, model="openai/m")) as services:
+            monkeypatch.setitem(PROVIDERS, "openai", (server.url, "OPENAI_API_KEY"))
+            services.context.models._made.clear()  # type: ignore[union-attr]  # what was made for the real address
+            operations = services.operations
+            for name, backend in (("asks", "native"), ("asks_nobody", "mock")):
+                await operations.create_program(CreateProgram(name=name, signature="q -> a", backend=backend))
+            await operations.perform(_ACTIONS["revoke_secret"], RevokeSecret(name="OPENAI_API_KEY"))
+
+            async def said(name: str) -> str:
+                ended = await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+                return ended.status if ended.error is None else ended.error["message"]
+
+            async with asyncio.timeout(10):
+                while "set OPENAI_API_KEY" not in await said("asks"):
+                    assert server.key == "Bearer key-of-the-server"
+                    await asyncio.sleep(0.02)
+            assert await said("asks_nobody") == "completed"
+
+    finish(work())

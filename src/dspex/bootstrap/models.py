@@ -7,8 +7,8 @@ from typing import Final
 
 from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
-from dspex.errors import StorageError
-from dspex.execution.clients import LanguageModel
+from dspex.errors import ConfigurationError, StorageError
+from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.context import RunContext
 from dspex.operations.resources import Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
@@ -43,6 +43,30 @@ class WorkspaceModels:
 class _Known:
     models: WorkspaceModels
     read_ns: int
+
+
+class KeylessModel:
+    """Stands where a model's key was revoked: only a program that asks it fails."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, name: str, error: ConfigurationError) -> None:
+        self.name = name
+        self._error = error
+
+    async def complete(self, request: Request) -> Response:
+        """Say which key is missing."""
+        raise ConfigurationError(self._error.message)
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+def _resolved(models: Callable[[str], LanguageModel], text: str) -> LanguageModel:
+    try:
+        return models(text)
+    except ConfigurationError as error:
+        return KeylessModel(text, error)
 
 
 class KeyedModels:
@@ -84,7 +108,6 @@ class KeyedModels:
 
         Raises:
             StorageError: the secrets of the workspace were never read, and cannot be now.
-            ConfigurationError: the model of the settings needs a key that was revoked.
         """
         await self._refresh_server()
         models: Callable[[str], LanguageModel] = self._resolver
@@ -92,7 +115,7 @@ class KeyedModels:
             models = await self._of(workspace)
         model = given.model
         if model is not None and model is self._first and self._settings.model is not None:
-            model = models(self._settings.model)
+            model = _resolved(models, self._settings.model)
         if model is given.model and models is given.models:
             return given
         return replace(given, model=model, models=models)

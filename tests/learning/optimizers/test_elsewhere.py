@@ -8,7 +8,7 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError
-from dspex.execution.backends import NativeBackend
+from dspex.execution.backends import IsolatedBackend, NativeBackend
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.workers import PoolConfig
 from dspex.learning.evaluation import Backed
@@ -85,6 +85,25 @@ def optimized(tmp_path, model, recipe, *bound):
             return outcome, report
 
     return asyncio.run(main())
+
+
+@pytest.mark.bridge
+def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
+    model = rulebook(_needs_an_example)
+    model.capabilities = frozenset()
+    program = dspex.Predict("question -> answer").to_program()
+
+    async def main():
+        async with asyncio.timeout(60), IsolatedBackend() as backend:
+            with dspex.context(model=model):
+                recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
+                return await dspex.optimize(Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match)
+
+    outcome = asyncio.run(main())
+    assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)
+    shown = [{"question": f"number {n}", "answer": str(n)} for n in range(2)]
+    assert outcome.best.candidate.assignment == {"self.demos": shown}
+    assert "self, after" in outcome.prompt_changes()
 
 
 @pytest.mark.full

@@ -60,6 +60,9 @@ def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Ope
                     while await asyncio.to_thread(tickets.spent, names) != {names[0]}:
                         await asyncio.sleep(0.01)
                     await asyncio.to_thread(tickets.discard, ["nobody"])
+                    await asyncio.to_thread(tickets.discard, [])  # DBOS takes an empty list for all of them
+                    assert await asyncio.to_thread(tickets.spent, []) == set()
+                    assert await asyncio.to_thread(tickets.spent, [names[1]]) == set()
                     now = SystemClock().now()
                     assert await asyncio.to_thread(tickets.forget, now - timedelta(days=1)) == 0
                     if life == "first":

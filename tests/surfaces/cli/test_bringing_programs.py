@@ -1,5 +1,6 @@
 """`dspex import`, `--backend` and `dspex workers` on the command line, with real workers and one scripted server."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -101,6 +102,10 @@ def test_a_dspy_module_is_stored_versioned_and_run_and_never_imported_here(
     assert "import it again" in err
     assert found(capsys, "import", "rag.py:Rag")["version"] == 2
     assert [row["status"] for row in found(capsys, "executions")] == ["failed", "completed"]
+    assert call(capsys, "optimize", "Rag", "data.csv", "--optimizer", "bootstrap", "--csv", "trials.csv")[0] == 0
+    tried = json.loads(list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))[-1]["values"])
+    assert tried["search.demos"] == [{"question": "a", "query": "q"}, {"question": "b", "query": "q"}]
+    assert tried["answer.predict.demos"][0] == {"question": "a", "query": "q", "reasoning": "r", "answer": 7}
     assert ("dspy" in sys.modules) == before
 
 

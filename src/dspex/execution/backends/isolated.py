@@ -88,6 +88,7 @@ class IsolatedBackend:
             "adapter": _named(context),
             "seed": context.seed,
             "stream": context.emit is not None,
+            "note": context.note is not None,
         }
         run = context.run or Run(context.observer, context.clock, {})
         first = len(run.spans)

@@ -4,6 +4,7 @@ Loaded by path in a worker whose interpreter has dspex; nothing in the parent im
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ class NativeHost:
             if isinstance(event, Status) and event.state != "again":  # the rest the parent sees for itself
                 call.emit("stream", {"path": event.path, "name": event.name, "state": event.state, "outputs": {}})
 
+        noted: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+
+        def note(path: str, given: Mapping[str, object], answered: Mapping[str, object]) -> None:
+            noted.append((path, _plain(given), _plain(answered)))
+
         def model(own: str) -> ParentModel:
             return ParentModel(call, call.callback("model", {"name": own}), fields or {}, own=own)
 
@@ -125,15 +131,22 @@ class NativeHost:
             clock=clock,
             run=run,
             emit=None if fields is None else emit,
+            note=note if args.get("note") else None,
         )
         try:
             prediction = asyncio.run(_acall(module, context, args["inputs"]))
         finally:
             call.attach("spans", run.told())
-        return {"outputs": {name: plain(value) for name, value in prediction.to_dict().items()}}
+            if noted:
+                call.attach("calls", noted)
+        return {"outputs": _plain(prediction.to_dict())}
 
     def _delete(self, call: Any, args: dict[str, Any]) -> None:  # noqa: ANN401
         self._modules.pop(args["handle"], None)
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in values.items()}
 
 
 async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -1,28 +1,44 @@
 """What the predictors of a program say to the model, before and after a search."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dspex.errors import DspexError
 from dspex.execution.adapters import ChatAdapter
 from dspex.execution.modules import Module, Predict
+from dspex.language.programs import Program
 from dspex.language.records import Example
+from dspex.learning.evaluation import Backed
 
 
 def prompts(module: Module, example: Example | None = None) -> dict[str, str]:
     """Return the prompt of each predictor by its path, laid out by its own adapter, or for chat.
 
     Inputs come from `example`; what it does not have, such as the output of an earlier step, is shown as `{name}`.
+    Those of a program that runs elsewhere are shown as they would be laid out here.
     """
-    return {path: _prompt(part, example or Example()) for path, part in module.named_modules() if _is_predict(part)}
+    return {path: _prompt(part, example or Example()) for path, part in _predictors(module)}
 
 
-def _is_predict(part: Module) -> bool:
-    return isinstance(part, Predict)
+def _predictors(module: Module) -> Iterator[tuple[str, Predict]]:
+    for path, part in module.named_modules():
+        if isinstance(part, Predict):
+            yield path, part
+        elif isinstance(part, Backed):
+            yield from _elsewhere(part.to_program())
 
 
-def _prompt(part: Any, example: Mapping[str, Any]) -> str:  # noqa: ANN401  # a Predict
+def _elsewhere(program: Program) -> Iterator[tuple[str, Predict]]:
+    known = {name: value for name, value in program.assignment.items() if name in program.space}
+    values = dict(program.space.bound(known))
+    for node in program.root.walk():
+        if node.kind == "predict" and node.signature is not None:
+            told = values.get(f"{node.id}.instructions", node.signature.instructions)
+            yield node.id, Predict(node.signature.with_instructions(told), demos=values.get(f"{node.id}.demos", ()))
+
+
+def _prompt(part: Predict, example: Mapping[str, Any]) -> str:
     adapter = part.adapter or ChatAdapter()
     shown = {name: example.get(name, f"{{{name}}}") for name in part.signature.input_fields}
     try:

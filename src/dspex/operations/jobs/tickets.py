@@ -107,11 +107,15 @@ class Tickets:
 
     def spent(self, tickets: Sequence[str]) -> set[str]:
         """Return those tickets that will not lead to a run any more."""
+        if not tickets:  # DBOS takes an empty list for "all"
+            return set()
         found = self._use().list_workflows(workflow_ids=list(tickets), **_BARE)
         return {row.workflow_id for row in found if row.status in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
         """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
+        if not executors:
+            return
         client = self._use()
         held = client.list_workflows(status="PENDING", executor_id=list(executors), **_BARE)
         for row in held:

@@ -50,7 +50,8 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return this domain with more resources and actions.
 
         Raises:
-            DefinitionError: a name is taken, or a resource refers to one that is neither here nor before it.
+            DefinitionError: a name is taken, also by lists and their filters, or a resource refers to one that is
+                neither here nor before it.
         """
         names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
         for added in (*(resource.name for resource in resources), *(action.name for action in actions)):
@@ -60,6 +61,8 @@ class Domain(Mapping[str, Resource[Any]]):
         known = set(self)
         for resource in resources:
             known.add(resource.name)
+            if wrong := resource.misnamed:
+                raise DefinitionError(f"lists take {resource.name}.{wrong} for something else; choose another name")
             for name, target in {**resource.references, **resource.pointers}.items():
                 if target not in known:
                     raise DefinitionError(

@@ -87,7 +87,7 @@ def sort_of(resource: Resource[Any], text: str) -> Sort:
     if name not in resource.sortable:
         known = list(resource.sortable)
         what = resource.plural.replace("_", " ")
-        message = f"{what} are not sorted by {shorten(name)}.{suggest(name, known)}"
+        message = f"{what} are not sorted by {shorten(name)}.{suggest(name, known)} They are by: {', '.join(known)}"
         _refuse("sort", text, message, f"one of: {', '.join(known)}; a minus before it: the greatest first")
     return Sort(name, is_descending=text.startswith("-"))
 

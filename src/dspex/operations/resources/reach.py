@@ -9,8 +9,8 @@ from dspex.operations.resources.access import Actor
 def check_reach(actor: Actor, given: object) -> None:
     """Do nothing where an action's configuration names no address or file that this actor may not choose.
 
-    A model by URL is sent the server's own key and can be anything in its network, a model by path is a file of the
-    server: through an API only admins choose these. Models of the providers are for everybody.
+    A model by URL is sent the key of its workspace and can be anything in the server's network, a model by path is a
+    file of the server: through an API only admins choose these. Models of the providers are for everybody.
 
     Raises:
         ForbiddenError: it names one; the setting is told.

@@ -126,9 +126,15 @@ class Resource(Generic[E]):
     @cached_property
     def filters(self) -> Mapping[str, Filter]:
         """All ways to narrow a list of rows, by name; they follow from the kinds of the shown attributes."""
-        made = [wanted for part in self.shown if part.name != "id" for wanted in _filters(part)]
-        equal = {wanted.name: wanted for wanted in made if wanted.comparison == "eq"}
-        return {wanted.name: equal.get(wanted.name, wanted) for wanted in made}  # an attribute's own name is its own
+        parts = (part for part in self.shown if part.name != "id")
+        return {wanted.name: wanted for part in parts for wanted in _filters(part)}
+
+    @property
+    def misnamed(self) -> str | None:
+        """An attribute whose name is that of an argument of lists, or of a filter of another attribute."""
+        made = {wanted.name for part in self.shown for wanted in _filters(part) if wanted.comparison != "eq"}
+        taken = made | ({"first", "after", "sort"} & self.filters.keys())
+        return next((part.name for part in self.attributes if part.name in taken), None)
 
     @cached_property
     def sortable(self) -> Mapping[str, Attribute]:

@@ -18,12 +18,14 @@ from dspex.operations.resources.trail import EVENT, EventRecord
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.statements import Question, Statements, quoted
 
+# what AUTOINCREMENT has counted to; the newest event itself may be deleted already
+_COUNTED = "(SELECT coalesce(max(seq), 0) AS horizon FROM sqlite_sequence WHERE name = 'events')"
 _HORIZON = {
-    True: 'SELECT coalesce(max("position"), 0) AS horizon FROM events',
+    True: f"SELECT horizon FROM {_COUNTED}",  # noqa: S608  # a constant
     False: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS horizon",
 }
 _SIGHT = {
-    True: "SELECT (n + 1) || ':' || (n + 1) || ':' FROM (SELECT coalesce(max(position), 0) AS n FROM events)",
+    True: f"SELECT (horizon + 1) || ':' || (horizon + 1) || ':' FROM {_COUNTED}",  # noqa: S608  # a constant
     False: "SELECT pg_current_snapshot()::text",
 }
 _FOREIGN = 'UPDATE events SET "position" = 0 WHERE "position" >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint'

@@ -11,6 +11,7 @@ from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
 from dspex.execution.clients import Budget
 from dspex.execution.modules import build
+from dspex.learning.evaluation import Backed
 from dspex.learning.optimizers import (
     BootstrapFewShot,
     Joint,
@@ -25,7 +26,14 @@ from dspex.learning.optimizers import (
 )
 from dspex.learning.optimizers.writing import to_csv, to_html
 from dspex.surfaces.cli.evaluating import chosen_rows, metric_of, program_of_target, write
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import (
+    adapter_option,
+    backend_option,
+    model_option,
+    settings_of,
+    state_option,
+    with_services,
+)
 from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
@@ -56,6 +64,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.option("--insist", is_flag=True, help="Keep the winner without a significant improvement too.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@backend_option
 @model_option
 @adapter_option
 @state_option
@@ -79,7 +88,9 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> Outcome[Any]:
-        module = build(await program_of_target(services, found), code=code)
+        choice = services.backends.choose(await program_of_target(services, found), asked=flags["backend"])
+        is_here = choice.name == "native"
+        module = build(choice.program, code=code) if is_here else Backed(choice.program, choice.backend)
         return await optimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
 
     with warnings.catch_warnings():

@@ -85,7 +85,14 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
         by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
         assert by_path == {"search": "scripted", "answer.predict": "able"}
 
-        state = await bridge.export_state(await bridge.create_program(sent.to_program()))
+        handle = await bridge.create_program(sent.to_program())
+        scored = await bridge.evaluate_program(
+            handle, [{"question": "?", "answer": "three"}], same_answer, context=context
+        )
+        assert [row["score"] for row in scored] == [1.0]
+        assert len(able.requests) == 2
+
+        state = await bridge.export_state(handle)
         assert state["answer.predict"]["lm"]["model"] == "far/able"
         assert state["search"]["lm"] is None
 
@@ -141,3 +148,27 @@ def test_places_are_named_where_there_is_none(newest, folder):
             rag.with_variables(dspex.Float(0, 1, name="answer.temperature"))
 
     with_rag(newest, folder, test)
+
+
+@pytest.mark.parametrize("interface", ["forward", "engine"])
+def test_a_model_that_a_program_makes_itself_is_asked_by_the_parent(interpreter, folder, interface):
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,), interface=interface)
+        async with asyncio.timeout(120), DspyBackend(config) as bridge:
+            if interface == "engine" and bridge.version.startswith("3.3"):
+                return
+            program = await bridge.import_program("rag:OwnModels")
+            able, near = answering({"answer": "one"}, name="able"), answering({"answer": "two"}, name="near")
+            able.capabilities = frozenset({"response_schema"})
+            models = {"far/able": able, "http://near/v1#m": near}
+            handle = await bridge.create_program(program)
+            prediction = await bridge.execute_program(
+                handle, {"question": "?"}, RunContext(model=answering(ANSWER), models=models.__getitem__)
+            )
+            assert prediction.answer == "two"
+            assert asked(able) == [(0.25, None, None)]
+            assert asked(near) == [(None, None, 77)]
+            by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
+            assert by_path == {"step": "able", "check": "near"}
+
+    asyncio.run(main())

@@ -27,6 +27,19 @@ class Hops(dspy.Module):
         return self.answer(question=question, notes=notes)
 
 
+class OwnModels(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = dspy.Predict("question -> answer")
+        self.step.lm = dspy.LM("far/able", temperature=0.25, api_key="of no use here")
+        self.check = dspy.Predict("question -> answer")
+
+    def forward(self, question: str):
+        self.step(question=question)
+        with dspy.context(lm=dspy.LM("openai/m", api_base="http://near/v1", max_tokens=77)):
+            return self.check(question=question)
+
+
 class Fan(dspy.Module):
     def __init__(self):
         super().__init__()

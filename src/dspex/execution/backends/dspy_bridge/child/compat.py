@@ -32,6 +32,7 @@ __all__ = [
     "VERSION",
     "AdapterParseError",
     "adapter",
+    "ask_through",
     "dspy",
     "language_model",
     "local_interpreter",
@@ -44,6 +45,7 @@ __all__ = [
 VERSION: str = dspy.__version__
 HAS_ENGINES = hasattr(dspy, "lm15")
 local_interpreter: Any = getattr(dspy, "LocalInterpreter", None)  # since 3.4
+_LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "n", "response_format", "rollout_id")
 _rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
 
 
@@ -304,6 +306,35 @@ class _SystemMessages:
         copied = [shape[0], *((name, hint, list(marks), dict(extra or {})) for name, hint, marks, extra in shape[1:])]
         self._known[signature] = (copied, text)
         return text
+
+
+def ask_through(stand_in: "Callable[[str], Any]") -> None:
+    """Let every `dspy.LM` that a program makes itself ask through `stand_in(model string)`, the parent's model.
+
+    Keys in the program are not used: the parent has its own for the provider, or for the address (`api_base`).
+    """
+    before, before_async, known = dspy.LM.__call__, dspy.LM.acall, cache(stand_in)
+
+    def asked(lm: Any, settings: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":  # noqa: ANN401
+        base = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
+        name = f"{base}#{lm.model.partition('/')[2] or lm.model}" if base else lm.model
+        return known(name), {key: value for key, value in {**lm.kwargs, **settings}.items() if key in _LM_SETTINGS}
+
+    @wraps(before)
+    def call(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        if type(lm) is not dspy.LM:
+            return before(lm, *items, messages=messages, **settings)
+        model, kept = asked(lm, settings)
+        return model(*items, messages=messages, **kept)
+
+    @wraps(before_async)
+    async def acall(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+        if type(lm) is not dspy.LM:
+            return await before_async(lm, *items, messages=messages, **settings)
+        model, kept = asked(lm, settings)
+        return await model.acall(*items, messages=messages, **kept)
+
+    dspy.LM.__call__, dspy.LM.acall = call, acall
 
 
 def watch_modules() -> None:

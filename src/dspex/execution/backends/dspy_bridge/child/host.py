@@ -39,6 +39,7 @@ class DspyHost:
     def __init__(self, config: "dict[str, Any]") -> None:
         compat.turn_off_caches()
         compat.watch_modules()
+        compat.ask_through(self._own_model)
         self._config = config
         self._programs: dict[str, Any] = {}
         self._paths: dict[str, dict[int, str]] = {}
@@ -94,7 +95,7 @@ class DspyHost:
     def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401
         lm = compat.language_model(ParentModel(call, args["model"], trail), self._config.get("interface", "auto"))
         settings: dict[str, Any] = {"dspex_call": call, "dspex_trail": trail, "callbacks": [], "disable_history": True}
-        settings["dspex_models"] = args.get("models", {})
+        settings["dspex_models"] = dict(args.get("models", {}))
         with dspy.context(lm=lm, adapter=self._adapters[args["adapter"]], **settings):
             try:
                 yield

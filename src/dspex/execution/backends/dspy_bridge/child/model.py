@@ -71,10 +71,17 @@ class OwnModel(ParentModel):
         return self._now().takes_json
 
     def _now(self) -> ParentModel:
-        return ParentModel(None, (compat.setting("dspex_models") or {}).get(self.name, {"name": self.name}))
+        call, known = compat.setting("dspex_call"), compat.setting("dspex_models")
+        if call is None or known is None:
+            return ParentModel(None, {"name": self.name})
+        if self.name not in known:
+            known[self.name] = call.callback("model", {"name": self.name})
+        return ParentModel(call, known[self.name])
 
     def _sent(self, asked: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
         call, trail = compat.setting("dspex_call"), compat.setting("dspex_trail")
+        if call is None:
+            raise RuntimeError(f"the model {self.name!r} is asked while no program runs: ask it in `forward`")
         return super()._sent({**asked, "own": self.name}, call, trail)
 
 
