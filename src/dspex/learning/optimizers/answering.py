@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -110,11 +111,16 @@ class Answers:
             if task is None:
                 self._asking.add(key)
                 task = self._open[key] = asyncio.create_task(self._ask(model, request, key=key))
-                task.add_done_callback(lambda done: self._open.pop(key, None))
+                task.add_done_callback(partial(self._close, key))
             entry = await asyncio.shield(task)
         else:
             await asyncio.sleep(0)  # what was begun with it begins now, and not after its end
         return _response(entry)
+
+    def _close(self, key: str, task: "asyncio.Task[Mapping[str, Any]]") -> None:
+        self._open.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone, and nobody else has to hear of it
 
     async def _ask(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
         async with self._gate:
