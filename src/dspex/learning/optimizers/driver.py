@@ -5,7 +5,7 @@ import math
 import random
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError
@@ -16,6 +16,7 @@ from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, compare, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
+from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import figure_of, figures_of
 from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
@@ -131,14 +132,13 @@ class _Driver:
         )
 
     async def _open(self, optimizer: Optimizer) -> None:
-        identity = self._identity(optimizer)
+        identity = identity_of(
+            self.task, self.module, self.metric, optimizer=optimizer, search=self.search, context=self.context
+        )
         entries = await self.journal.entries()
         for entry in entries:
-            if entry["kind"] == "begin" and entry["identity"] != identity:
-                raise ConflictError(
-                    "the journal belongs to another search (another program, data, metric, optimizer or seed); take "
-                    "another journal, or start the same search again"
-                )
+            if entry["kind"] == "begin":
+                check_identity(entry, identity)
             if entry["kind"] in {"answer", "lost"}:
                 self.answers.remember(entry)
             if entry["kind"] == "trial":
@@ -146,19 +146,6 @@ class _Driver:
         if not entries:
             await self.journal.append({"kind": "begin", "identity": identity})
         self.search.budget.begin(self.answers.elapsed)
-
-    def _identity(self, optimizer: Optimizer) -> str:
-        search = self.search
-        return content_hash(
-            [
-                self.task.program.content_hash,
-                self.train.checksum,
-                "" if search.validation is None else search.validation.checksum,
-                list(self.metric),
-                _recipe(optimizer),
-                [search.rows, search.seed, search.trials_at_once, search.maximize, list(search.subject_to)],
-            ]
-        )
 
     def _warn_of_data(self) -> None:
         outputs = [name for name in self.task.program.signature.output_fields if name in self.train.fields]
@@ -387,14 +374,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
-
-
-def _recipe(value: Any) -> Any:  # noqa: ANN401
-    """Return what a recipe is made of, as JSON; of what has no JSON form, the kind."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, {part.name: _recipe(getattr(value, part.name)) for part in fields(value)}]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [_recipe(item) for item in value]
-    return type(value).__name__

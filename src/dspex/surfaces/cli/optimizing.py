@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.clients import Budget
 from dspex.execution.modules import build
 from dspex.learning.evaluation import Backed
@@ -58,6 +58,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made, failed ones included.")
 @click.option("--max-seconds", type=_ABOVE_0, help="End after so long; earlier runs on the same journal count.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
+@click.option("--fresh", is_flag=True, help="Begin anew; the file of --journal is put aside as FILE.old.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials.")
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all trials there.")
@@ -140,7 +141,17 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         on_estimate=lambda estimate: say(f"estimate: {estimate}"),
         on_trial=lambda trial: say(f"trial {trial.number}: {trial.candidate.label}: {_number(trial.score)}"),
     )
-    return search if flags["journal"] is None else replace(search, journal=JsonlJournal(flags["journal"]))
+    return search if flags["journal"] is None else replace(search, journal=_journal(flags))
+
+
+def _journal(flags: dict[str, Any]) -> JsonlJournal:
+    path: Path = flags["journal"]
+    if flags["fresh"] and path.exists():
+        aside = path.with_name(f"{path.name}.old")
+        with boundary(StorageError, f"the journal {str(path)!r} cannot be put aside"):
+            path.replace(aside)
+        say(f"the old journal is {aside} now")
+    return JsonlJournal(path)
 
 
 def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
