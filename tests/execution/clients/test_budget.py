@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import dspex
 from dspex.errors import BudgetError, ModelError, ModelTimeoutError, ModelUnavailableError, RateLimitedError
 from dspex.execution.clients import Budget, Budgeted, Request, Response, Retrying
+from dspex.execution.clients.budget import Amount
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.clients.falling_back import Fallback
 from dspex.execution.clients.prices import Price
@@ -290,3 +291,21 @@ def test_a_budget_of_a_context_holds_for_retries_inside():
     with dspex.context(model=model, budget=Budget(calls=2)), pytest.raises(BudgetError):
         dspex.Predict("question -> answer")(question="?")
     assert len(down.requests) == 2
+
+
+def test_what_is_kept_for_later_is_not_waited_for_and_may_be_had_afterwards():
+    budget, model = Budget(calls=5, tokens=10_000), ScriptedModel("x")
+
+    async def main():
+        budget.keep(Amount(calls=4))
+        await ask_within(budget, model, asked())
+        with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or kept"):
+            await ask_within(budget, model, asked())
+        budget.keep(Amount(tokens=9_950))
+        with pytest.raises(BudgetError, match="tokens"):
+            await ask_within(budget, model, asked())
+        budget.keep(Amount())
+        await ask_within(budget, model, asked())
+
+    run(main())
+    assert len(model.requests) == 2

@@ -20,16 +20,16 @@ REPLY = 4096  # the limit of a reply where neither request nor model says one
 _UNBILLED = frozenset({500, 503, 529})  # of the answers from 500 on, those that no gateway gives in another's place
 
 
-class Lost(msgspec.Struct, frozen=True):
-    """Calls without a usable answer, and the tokens and dollars that they used at most."""
+class Amount(msgspec.Struct, frozen=True):
+    """Calls, and the tokens and dollars that they use at most."""
 
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
 
-    def __add__(self, other: "Lost") -> "Lost":
+    def __add__(self, other: "Amount") -> "Amount":
         """Return the sum."""
-        return Lost(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+        return Amount(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +94,8 @@ class Budget:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._spent = Usage()
-        self._lost = Lost()
+        self._lost = Amount()
+        self._kept = Amount()
         self._dollars = 0.0
         self._open: dict[int, Reservation] = {}
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
@@ -109,17 +110,23 @@ class Budget:
         return self._spent
 
     @property
-    def lost(self) -> Lost:
+    def lost(self) -> Amount:
         """The failed calls among these, and what they may have used besides; counted against the limits too."""
         return self._lost
 
-    def book(self, usage: Usage | None = None, lost: Lost | None = None) -> None:
+    def book(self, usage: Usage | None = None, lost: Amount | None = None) -> None:
         """Count what was used elsewhere, in an earlier life of the same work."""
         with self._lock:
             if usage is not None:
                 self._add(usage, 0.0 if usage.cost_usd is None else usage.cost_usd)
             if lost is not None:
                 self._lose(lost)
+
+    def keep(self, amount: Amount) -> None:
+        """Keep so much back for later, in place of what was kept so far; nobody waits for it."""
+        with self._lock:
+            self._kept = amount
+            self._wake_all()
 
     def begin(self, elapsed: float = 0.0) -> None:
         """Let the seconds run from now on, if they do not yet; so many are over already."""
@@ -175,7 +182,7 @@ class Budget:
             self._close(held)
             if usage.calls and not usage.total_tokens:
                 self._spent += usage
-                self._lose(Lost(0, held.tokens, held.usd))
+                self._lose(Amount(0, held.tokens, held.usd))
                 return
             dollars = usage.cost_usd
             if dollars is None:
@@ -185,14 +192,14 @@ class Budget:
             if usage.calls:
                 self._learn(held, usage)
 
-    def fail(self, held: Reservation, error: BaseException) -> Lost:
+    def fail(self, held: Reservation, error: BaseException) -> Amount:
         """Book a call that had no answer, and return what was booked."""
         if isinstance(error, BudgetError | DefinitionError | UnavailableError):
-            found = Lost()  # it was not sent
+            found = Amount()  # it was not sent
         elif _is_unbilled(error):
-            found = Lost(1)
+            found = Amount(1)
         else:
-            found = Lost(1, held.tokens, held.usd)
+            found = Amount(1, held.tokens, held.usd)
         with self._lock:
             self._close(held)
             self._lose(found)
@@ -214,13 +221,16 @@ class Budget:
         self._spent += usage
         self._dollars += dollars
 
-    def _lose(self, lost: Lost) -> None:
+    def _lose(self, lost: Amount) -> None:
         self._lost += lost
         if lost.calls:
             self._spent += Usage(calls=lost.calls)
 
     def _close(self, held: Reservation) -> None:
         del self._open[id(held)]
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         waiting, self._waiting = self._waiting, deque()
         for loop, turn in waiting:
             if not loop.is_closed():
@@ -233,9 +243,10 @@ class Budget:
             raise self.time_is_up()
         is_waiting = False
         if self.calls is not None:
-            if self._spent.calls + 1 > self.calls:
-                self._refuse("calls", self.calls, used=self._spent.calls, wanted=1)
-            is_waiting = self._spent.calls + len(self._open) + 1 > self.calls
+            used = self._spent.calls + self._kept.calls
+            if used + 1 > self.calls:
+                self._refuse("calls", self.calls, used=used, wanted=1)
+            is_waiting = used + len(self._open) + 1 > self.calls
         made = Reservation(model=model, request=request, began=self.now())
         if self.tokens is not None or self.usd is not None:
             is_waiting = not self._set_aside(made, known=reply) or is_waiting
@@ -263,14 +274,22 @@ class Budget:
     def _rooms(self, given: int, price: Price | None) -> list[_Room]:
         rooms: list[_Room] = []
         if self.tokens is not None:
-            alone = self.tokens - self._spent.total_tokens - self._lost.tokens - given
+            alone = self.tokens - self._used_tokens - given
             rooms.append(_Room("tokens", alone - sum(held.tokens for held in self._open.values()), alone))
         if self.usd is not None and price is not None:
-            money = self.usd - self._dollars - self._lost.usd - price.cost(given, 0)
+            money = self.usd - self._used_usd - price.cost(given, 0)
             held = sum(held.usd for held in self._open.values())
             each = (price.cost(given, 1_000_000) - price.cost(given, 0)) / 1e6
             rooms.append(_Room("usd", _fitting(money - held, each), _fitting(money, each)))
         return rooms
+
+    @property
+    def _used_tokens(self) -> int:
+        return self._spent.total_tokens + self._lost.tokens + self._kept.tokens
+
+    @property
+    def _used_usd(self) -> float:
+        return self._dollars + self._lost.usd + self._kept.usd
 
     def _price_of(self, model: str) -> Price:
         price = self._price(model)
@@ -283,15 +302,14 @@ class Budget:
 
     def _refuse_reply(self, limit: str, given: int, *, least: int, price: Price | None) -> None:
         if limit == "tokens" or price is None:
-            used = self._spent.total_tokens + self._lost.tokens
-            self._refuse(limit, self.tokens or 0, used=used, wanted=given + least)
+            self._refuse(limit, self.tokens or 0, used=self._used_tokens, wanted=given + least)
         else:
             wanted = price.cost(given, least)
-            self._refuse(limit, self.usd or 0.0, used=self._dollars + self._lost.usd, wanted=wanted)
+            self._refuse(limit, self.usd or 0.0, used=self._used_usd, wanted=wanted)
 
     def _refuse(self, what: str, limit: float, *, used: float, wanted: float) -> None:
         raise BudgetError(
-            f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent, and it may use {wanted:g}",
+            f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent or kept, and it may use {wanted:g}",
             limit=what,
         )
 

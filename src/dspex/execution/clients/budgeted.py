@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from dspex.errors import BudgetError, ModelError
-from dspex.execution.clients.budget import Budget, Lost, Reservation
+from dspex.execution.clients.budget import Amount, Budget, Reservation
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 
 _CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "incomplete"})
@@ -33,7 +33,7 @@ class _Meter:
 
     __slots__ = ("budget", "held", "is_inside", "is_over", "on_lost", "outer", "reply")
 
-    def __init__(self, budget: Budget, model: LanguageModel, on_lost: Callable[[Lost], None] | None) -> None:
+    def __init__(self, budget: Budget, model: LanguageModel, on_lost: Callable[[Amount], None] | None) -> None:
         self.budget = budget
         self.on_lost = on_lost
         self.outer = _under_way.get()
@@ -104,7 +104,7 @@ async def ask_within(
     request: Request,
     *,
     emit: Emit | None = None,
-    on_lost: Callable[[Lost], None] | None = None,
+    on_lost: Callable[[Amount], None] | None = None,
 ) -> Response:
     """Answer `request` by `model` if `budget` allows it; `on_lost` hears what each failed attempt has cost.
 

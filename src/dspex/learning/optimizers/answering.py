@@ -11,7 +11,7 @@ import msgspec
 from dspex import errors
 from dspex.errors import BudgetError, ConflictError, ModelError
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ask_within
-from dspex.execution.clients.budget import Lost
+from dspex.execution.clients.budget import Amount
 from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
@@ -66,7 +66,7 @@ class Answers:
         if entry["kind"] == "answer":
             self._known[entry["key"]] = entry
         usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
-        lost = msgspec.convert(entry["lost"], Lost) if "lost" in entry else Lost()
+        lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
         self._book(usage, lost)
         self.budget.book(usage, lost)
         self.elapsed = max(self.elapsed, entry.get("at", 0.0))
@@ -93,7 +93,7 @@ class Answers:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    def _book(self, usage: Usage, lost: Lost) -> None:
+    def _book(self, usage: Usage, lost: Amount) -> None:
         self.spent += usage
         self.spent += Usage(calls=lost.calls)
 
@@ -136,7 +136,7 @@ class Answers:
         await self._ready()
         if self.control.is_cancelled or self.halted is not None:
             raise HaltError("the search has ended")
-        lost: list[Lost] = []
+        lost: list[Amount] = []
         entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
         try:
             response = await ask_within(self.budget, model, request, on_lost=lost.append)
@@ -156,9 +156,9 @@ class Answers:
             entry["tools"] = msgspec.to_builtins(response.tool_calls)
         return entry | self._costs(response.usage, lost)
 
-    def _costs(self, usage: Usage | None, lost: Sequence[Lost]) -> dict[str, Any]:
+    def _costs(self, usage: Usage | None, lost: Sequence[Amount]) -> dict[str, Any]:
         """Book what a call has cost, and return what is to be written down of it."""
-        gone = sum(lost, Lost())
+        gone = sum(lost, Amount())
         self._book(usage or Usage(), gone)
         self.made += gone.calls + (0 if usage is None else 1)
         found: dict[str, Any] = {"at": round(self.budget.elapsed, 3)}
