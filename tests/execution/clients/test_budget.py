@@ -301,7 +301,7 @@ def test_what_is_kept_for_later_is_not_waited_for_and_may_be_had_afterwards():
         await ask_within(budget, model, asked())
         with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or kept"):
             await ask_within(budget, model, asked())
-        budget.keep(Amount(tokens=9_950))
+        budget.keep(Amount(tokens=9_990))
         with pytest.raises(BudgetError, match="tokens"):
             await ask_within(budget, model, asked())
         budget.keep(Amount())

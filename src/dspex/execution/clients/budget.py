@@ -309,7 +309,8 @@ class Budget:
 
     def _refuse(self, what: str, limit: float, *, used: float, wanted: float) -> None:
         raise BudgetError(
-            f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent or kept, and it may use {wanted:g}",
+            f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent or kept, and it may use "
+            f"{wanted:g}",
             limit=what,
         )
 

@@ -16,6 +16,7 @@ from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, compare, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
+from dspex.learning.optimizers.estimating import Probe, estimated
 from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import figure_of, figures_of
@@ -173,18 +174,13 @@ class _Driver:
 
     async def _estimate(self, optimizer: Optimizer) -> Estimate:
         rows = self._rows(AS_IT_IS)
-        probe = await self._evaluated(AS_IT_IS, rows[:PROBES], concurrency=1)
+        noted = Recorded(self._module(AS_IT_IS))
+        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1)
         if self.answers.halted is not None:
             raise self.answers.halted
-        runs = len(rows) + optimizer.runs(self.task, len(rows)) + 2 * len(self.search.test or ())
-        share, usage = runs / len(probe.rows), probe.usage
-        made = Estimate(
-            runs=runs,
-            calls=round(usage.calls * share),
-            tokens=round(usage.total_tokens * share),
-            usd=None if usage.cost_usd is None else usage.cost_usd * share,
-            seconds=sum(row.seconds for row in probe.rows) * share,
-        )
+        calls = [noted.calls.get(row.trace_id, []) for row in report.rows]
+        probe = Probe(module=noted.module, report=report, calls=calls, context=self.context)
+        made = estimated(self.task, optimizer, probe, rows=len(rows), search=self.search)
         if self.search.on_estimate is not None:
             self.search.on_estimate(made)
         return made
