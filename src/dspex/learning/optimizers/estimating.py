@@ -32,17 +32,19 @@ class Probe:
 def estimated(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search) -> Estimate:
     """Return what the whole search may use at most: for each run that there may be, the dearest run of the probe.
 
-    Added are what longer rows take, and what the optimizer puts into the prompts: demonstrations as long as the longest
-    row, the longest declared texts, its questions, and instructions of up to 250 tokens. What cannot be foreseen:
-    replies that are longer, or more calls in a run, than the probe had (a chain of thought for a plain answer, say).
+    Added are what longer rows take, and what the optimizer puts into the prompts: the longest rows as
+    demonstrations, the longest declared texts, its questions, and instructions of up to 250 tokens. What cannot be
+    foreseen: replies that are longer, or more calls in a run, than the probe had (a chain of thought where there was a
+    plain answer, say).
     """
     added = optimizer.adds(task) if isinstance(optimizer, Adding) else Additions()
     runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
     usages = [row.usage for row in probe.report.rows]
     calls, tokens = max(1, *(usage.calls for usage in usages)), max(usage.total_tokens for usage in usages)
     longest = max(_size(row) for split in (task.train, search.validation, search.test) for row in split or ())
-    growth = max(0, longest - min(_size(row.example) for row in probe.report.rows))
-    bytes_more = _demonstrations(task, probe, added, growth=growth) + calls * (growth + _longest_texts(task))
+    probed = min(_size(row.example) for row in probe.report.rows)
+    texts = calls * (longest - probed + _longest_texts(task))
+    bytes_more = texts + _demonstrations(task, probe, added, probed=probed)
     each = _tokens_for_a_byte(probe)
     run = tokens + bytes_more * each + (calls * _INSTRUCTION if added.questions else 0)
     question = (_QUESTION + _QUESTION_ROWS * longest) * each + 2 * _INSTRUCTION
@@ -57,18 +59,19 @@ def estimated(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, sear
     )
 
 
-def _demonstrations(task: Task, probe: Probe, added: Additions, *, growth: int) -> int:
-    """Return how many bytes demonstrations add to the calls of one run at most."""
+def _demonstrations(task: Task, probe: Probe, added: Additions, *, probed: int) -> int:
+    """Return how many bytes demonstrations add to the calls of one run at most, rows of the probe being so long."""
     variables = [variable for variable in task.program.space.values() if variable.kind == "examples"]
     slots = {path for variable in variables for path in variable.paths}
     if not added.demonstrations or not slots:
         return 0
-    sizes = [[_demonstration(call, probe) + growth for call in calls] for calls in probe.calls]
-    most = max(map(sum, sizes), default=0)
-    if not most:  # what each predictor was given is unknown: as if it was the whole row
+    each = max((sum(_demonstration(call, probe) for call in calls) for calls in probe.calls), default=0)
+    count = max(map(len, probe.calls), default=0)
+    if not each:  # what each predictor was given is unknown: as if it was the whole row
         rows = [{**row.example, **(row.outputs or {})} for row in probe.report.rows]
-        most = len(slots) * (growth + max(map(_laid_out, rows)))
-    return added.demonstrations * most
+        each, count = len(slots) * max(map(_laid_out, rows)), len(slots)
+    longest = sorted(map(_size, task.train), reverse=True)[: added.demonstrations]
+    return added.demonstrations * each + count * sum(max(0, size - probed) for size in longest)
 
 
 def _demonstration(call: Call, probe: Probe) -> int:
