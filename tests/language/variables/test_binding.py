@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 import dspex
 from dspex.errors import DefinitionError, VariableError
+from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.strategies import strategies
 from dspex.execution.modules.switch import OneOf, Switch
-from dspex.language.variables import Choice, Composite, Constraint, Float, Integer, var
+from dspex.language.variables import Choice, Composite, Constraint, Float, Integer, Text, var
+from dspex.language.variables.presets import retriever_k, strategy
 from dspex.testing import ScriptedModel
 
 
@@ -103,3 +107,145 @@ def test_choice_between_modules_makes_the_variables_of_the_others_inactive():
     assert _asked(again, question="?")[0].temperature == 0.75
     with pytest.raises(DefinitionError, match="not both"):
         OneOf(dspex.Predict("a -> b"), "chat")
+
+
+def test_stored_program_keeps_its_hash_through_any_number_of_round_trips():
+    inner = OneOf(
+        dspex.Predict("question -> answer", temperature=Float(0, 1)), dspex.ChainOfThought("question -> answer")
+    )
+    module = OneOf(dspex.Predict("question -> answer", top_p=Float(0.1, 1)), inner).assign({"self.self": "Switch"})
+    hashes, program = [], module.to_program()
+    for _ in range(4):
+        hashes.append(program.content_hash)
+        program = dspex.build(dspex.Program.from_json(program.to_json())).to_program()
+    assert set(hashes) == {program.content_hash}
+    heat = "alternatives['Switch'].alternatives['Predict'].temperature"
+    assert heat in program.space.complete({})
+    assert heat not in program.space.complete({"self.self": "Predict"})
+
+
+class Recall(dspex.Module):
+    signature = "question -> passages: list[str]"
+
+    def __init__(self, k=1):
+        self.k = k
+
+    async def forward(self, question):
+        return {"passages": [question] * self.k}
+
+
+def test_retriever_k_binds_the_setting_of_any_module_and_survives_storing():
+    recall = Recall().with_variables(retriever_k("self", highest=4, default=2)).assign({"self.config.k": 3})
+    assert len(recall(question="?").passages) == 3
+    program = dspex.Program.from_json(recall.to_program().to_json())
+    again = dspex.build(program, code=CodeRoot(folder=Path(__file__).parents[3]))
+    assert len(again(question="?").passages) == 3
+    with pytest.raises(VariableError, match=r"'self\.config\.k' takes a value like 1, which it has: int"):
+        Recall().with_variables(Choice("few", "many", name="self.config.k"))
+    with pytest.raises(DefinitionError, match=r"no variable in the slot 'config\.steps'"):
+        dspex.ChainOfThought("a -> b").with_variables(Choice(True, False, name="self.config.steps"))
+
+
+def test_strategies_choose_between_ways_of_thinking_over_one_predictor():
+    asked = dspex.Predict("question -> answer", temperature=Float(0, 1, default=0.5), max_tokens=9)
+    chosen = strategies(asked, tools=[look], default="ChainOfThought")
+    assert chosen.variables()["self.self"].options == ("Predict", "ChainOfThought", "ReAct")
+    heat = "alternatives['ChainOfThought'].predict.temperature"
+    reply = "[[ ## reasoning ## ]]\nr\n[[ ## answer ## ]]\nx"
+    model = ScriptedModel(reply)
+    with dspex.context(model=model):
+        found = chosen.assign({heat: 0.75})(question="?")
+    assert (found.reasoning, found.answer) == ("r", "x")
+    assert (model.requests[0].temperature, model.requests[0].max_tokens) == (0.75, 9)
+    narrow = chosen.with_variables(strategy("self", "ReAct", "Predict"))
+    assert narrow.variables()["self.self"].options == ("ReAct", "Predict")
+    assert narrow.assign({}).chosen == "ReAct"
+    with pytest.raises(VariableError, match=r"takes the label of an alternative.*not 'Predct'. Did you mean 'Predict'"):
+        chosen.with_variables(strategy("self", "Predct"))
+    with pytest.raises(DefinitionError, match="no alternative is 'ReAct'"):
+        strategies("question -> answer", default="ReAct")
+
+
+def look(planet: str) -> str:
+    """Look at a planet."""
+    return planet
+
+
+def test_text_with_options_from_outside_survives_storing():
+    options = ("Be brief.", "Be exact.")
+    module = dspex.Predict("a -> b").with_variables(Text(options=options, name="self.instructions"))
+    again = dspex.build(module.to_program())
+    assert again.variables()["self.instructions"].options == options
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: dspex.Predict("a -> b", adapter=OneOf("chat", "jsn")), "one of the adapters chat, json, tools.*'jsn'"),
+        (
+            lambda: dspex.Predict("a -> b", max_tokens=Float(1, 9)),
+            "max_tokens.*a whole number from 1.*declare an Integer",
+        ),
+        (lambda: dspex.Predict("a -> b", temperature=Float(-1, 1)), "a number from 0, not -1"),
+        (lambda: dspex.Predict("a -> b", top_p=OneOf(0.5, "high")), "a number from 0 to 1, not 'high'"),
+        (lambda: dspex.Predict("a -> b", max_tokens=1.5), "`max_tokens` of Predict takes a whole number"),
+        (lambda: dspex.Predict("a -> b", stop=3), "`stop` of Predict takes a list of texts"),
+        (
+            lambda: Draft().with_variables(
+                Integer(1, 4, name="n", paths=("think.max_tokens",), bindings={"think.max_tokens": var("n") / 2})
+            ),
+            "variable 'n': 'think.max_tokens' takes a whole number from 1, not 0.5",
+        ),
+        (lambda: dspex.Predict("question -> b", demos=[{"foo": 1}]), r"fields of the signature \(question, b\), not"),
+        (
+            lambda: dspex.Predict("question -> b").assign({"self.demos": [{"quest": 1}]}),
+            "'self.demos' takes examples.*Did you mean 'question'",
+        ),
+        (lambda: OneOf(dspex.Predict("a -> b"), default="x"), "no alternative is 'x'"),
+        (lambda: OneOf(dspex.Predict("a -> b"), weights=(1,)), "takes `default=` and no 'weights'"),
+        (lambda: OneOf("a", "b", default="a", chosen="b"), "not both"),
+        (lambda: OneOf(dspex.Predict, dspex.ChainOfThought), r"Modules are made: OneOf\(Predict\(QA\)\)"),
+    ],
+)
+def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make, said):
+    with pytest.raises(DefinitionError, match=said):
+        make()
+
+
+def test_default_and_chosen_are_one_thing_for_modules_and_for_values():
+    plain, careful = dspex.Predict("a -> b"), dspex.ChainOfThought("a -> b")
+    for more in ({"default": careful}, {"default": "ChainOfThought"}, {"chosen": "ChainOfThought"}):
+        assert OneOf(plain, careful, **more).chosen == "ChainOfThought"
+    assert OneOf("a", "b", chosen="b").default == OneOf("a", "b", default="b").default == "b"
+
+
+def test_computed_setting_is_checked_against_its_place_and_a_whole_one_is_a_whole_number():
+    module = dspex.Predict("question -> answer").with_variables(
+        Integer(1, 4, name="n", default=2), Composite(var("n") * 1.5, name="room", paths=("self.max_tokens",))
+    )
+    assert type(module.assign({}).settings["max_tokens"]) is int
+    with pytest.raises(VariableError, match=r"'self.max_tokens' takes a whole number from 1, not 1\.5.*round"):
+        module.assign({"n": 1})
+
+
+def test_none_as_an_option_leaves_a_setting_unset():
+    module = dspex.Predict("question -> answer", stop=OneOf(None, "END"), temperature=0.5)
+    assert module.variables().complete({})["self.stop"] is None
+    assert _asked(module.assign({}), question="?")[0].stop == ()
+    assert module.assign({"self.stop": "END"}).settings["stop"] == ["END"]
+    assert module.assign({"self.stop": "END"}).assign({"self.stop": None}).settings == {"temperature": 0.5}
+
+
+def test_constraint_holds_for_what_assign_sets():
+    module = dspex.Predict("question -> answer", temperature=Float(0, 1.5)).with_variables(
+        Float(0, 1, name="h", default=0.2),
+        Constraint(name="cool", test=(var("self.temperature") <= 0.5) | (var("h") > 0.5)),
+        Constraint(name="calm", test=var("h") <= 0.5, rewrite={"h": 0.5}),
+    )
+    assert module.assign({"self.temperature": 0.5, "h": 1.0}).settings["temperature"] == 0.5
+    # "cool" holds at first, by the hot `h` that "calm" then takes away
+    with pytest.raises(VariableError, match=r"'cool' refuses the assignment: .*h=0.5.*; \{.*\} is allowed"):
+        module.assign({"self.temperature": 1.5, "h": 1.0})
+    never = Constraint(name="never", test=var("h") > 2)
+    with pytest.raises(VariableError, match="after 200 tries; 'never' refused"):
+        dspex.Predict("a -> b").with_variables(Float(0, 1, name="h"), never).assign({})

@@ -204,3 +204,151 @@ def test_presets_bring_their_constraints():
     )
     assert reasoning.complete({"self.self": "cot", "self.max_tokens": 64})["self.max_tokens"] == 256
     assert reasoning.complete({"self.max_tokens": 64})["self.max_tokens"] == 64
+
+
+def test_what_a_later_constraint_rewrites_is_tested_by_the_earlier_ones_again():
+    variables = [Float(0, 10, name="a"), Integer(0, 9, default=5, name="b")]
+    below = Constraint(name="a stays low", test=var("a") <= 5)
+    rewrite = Constraint(name="b stays low", test=var("b") < 3, rewrite={"a": 10.0, "b": 0})
+    with pytest.raises(VariableError, match=r"'a stays low' refuses the assignment: \(a <= 5\) is not true for a=10"):
+        Space(variables, [below, rewrite]).complete({})
+    mended = Constraint(name="a stays low", test=var("a") <= 5, rewrite={"a": 5})
+    assert Space(variables, [mended, rewrite]).complete({}) == {"a": 5, "b": 0}
+
+
+def test_rewrites_that_undo_one_another_are_named():
+    space = Space(
+        [Integer(0, 9, name="a"), Integer(0, 9, name="b")],
+        [
+            Constraint(name="up", test=(var("a") > var("b")) | (var("a") >= 3), rewrite={"a": 9, "b": 0}),
+            Constraint(name="down", test=var("a") < 5, rewrite={"a": 0}),
+        ],
+    )
+    with pytest.raises(VariableError, match="'up', 'down' undo one another's rewrites without end"):
+        space.complete({})
+    assert space.complete({"a": 4}) == {"a": 4, "b": 0}
+
+
+def test_rewrite_is_tested_with_composites_computed_anew_and_wakes_what_was_assigned():
+    space = Space(
+        [
+            Choice("short", "long", name="kind"),
+            Integer(1, 9, name="size", default=8),
+            Integer(1, 5, name="steps", default=2, when=var("kind").equals("long")),
+            Composite(var("size") * 100, name="room"),
+        ],
+        [
+            Constraint(name="room", test=var("room") <= 500, rewrite={"size": 5}),
+            Constraint(name="long", test=var("kind").equals("long"), rewrite={"kind": "long"}),
+        ],
+    )
+    assert space.complete({"steps": 4}) == {"kind": "long", "size": 5, "steps": 4, "room": 500}
+
+
+def test_none_as_an_option_is_a_value_and_numbers_are_taken_as_declared():
+    space = Space(
+        [
+            Choice(None, "x", name="stop"),
+            Float(0.123, 1, precision=2, name="f"),
+            Integer(1, 4, name="n"),
+            Text(name="t"),
+        ]
+    )
+    assert space.complete({}) == {"stop": None, "f": 0.123, "n": 1}
+    made = space.complete({"f": 0.87654, "n": 2.0, "stop": "x"})
+    assert made == {"stop": "x", "f": 0.88, "n": 2}
+    assert type(made["n"]) is int
+    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))).complete({}) == space.complete({})
+
+
+def test_removed_variable_takes_the_constraints_with_it_that_read_or_rewrite_it():
+    space = Space(
+        [Integer(0, 9, name="a"), Integer(0, 9, name="b"), Integer(0, 9, name="c")],
+        [
+            Constraint(name="rewrites b", test=var("a") < 5, rewrite={"b": 1, "a": 2}),
+            Constraint(name="reads b in a rewrite", test=var("a") < 5, rewrite={"a": var("b")}),
+            Constraint(name="stays", test=var("a") < 5),
+        ],
+    ).remove("b")
+    assert [rule.name for rule in space.constraints] == ["stays"]
+
+
+_a = Integer(0, 9, name="a")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Float(0, 1, prior=(0.5, 0)), "standard deviation of a prior is above 0"),
+        (lambda: Float(0, 1, prior=(900, 1)), "nowhere near the range"),
+        (lambda: Float("0", 1), "two finite limits"),
+        (lambda: Integer(0.5, 3), "whole numbers"),
+        (lambda: Choice(int, float), "an option is a JSON value"),
+        (lambda: Float(0, 1, when=var("m") == "x"), r"`when` is False.*var\('a'\)\.equals\('x'\)"),
+        (lambda: Composite(lambda values: 1), "`compute` is a function"),
+        (lambda: Constraint(name="c", test=var("a") == 1), r"test of the constraint 'c' is False.*equals"),
+        (lambda: Constraint(name="c", test=lambda values: True), "test of the constraint 'c' is a function"),
+        (lambda: Constraint(name="c", test=var("a") < 1, rewrite={"a": lambda values: 0}), "'a' in 'c' is a function"),
+        (lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": var("zzz")})]), "variable 'zzz'"),
+        (
+            lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": 10})]),
+            "'c' cannot rewrite.*0 to 9",
+        ),
+        (
+            lambda: Space([Float(0, 1, name="h", paths=("think.x",), bindings={"thnk.x": var("h") / 2})]),
+            "'thnk.x', which is none of its paths. Did you mean 'think.x'",
+        ),
+        (
+            lambda: Space([_a, Float(0, 1, name="h", paths=("x",), bindings={"x": var("a") / 2})]),
+            "reads a; a binding reads only its own variable",
+        ),
+    ],
+)
+def test_declaration_that_would_fail_later_is_refused_at_once(make, said):
+    with pytest.raises(VariableError, match=said):
+        make()
+
+
+def test_arithmetic_takes_a_variable_on_either_side():
+    values = {"k": 7}
+    made = [1 / var("k"), -var("k"), 15 // var("k"), 15 % var("k"), var("k") // 2, var("k") % 4, var("k") * -1]
+    assert [one(values) for one in made] == [1 / 7, -7, 2, 1, 3, 3, -7]
+
+
+_junk = st.sampled_from(
+    [None, 1, -2.5, "x", "", [], [1], ["x", 1], {}, {"x": 1}, [{}], [[]], ["var"], ["var", 1], True]
+)
+
+
+@given(st.data())
+def test_spoilt_space_is_read_or_refused_with_a_variable_error(data):
+    whole = json.loads(json.dumps(_space().add(Float(1, 9, prior=(2, 1), name="x", paths=("a",))).to_dict()))
+    place = whole
+    while True:
+        keys = list(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(list(keys)))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    if data.draw(st.booleans()) and isinstance(place, dict):
+        del place[key]
+    else:
+        place[key] = data.draw(_junk)
+    try:
+        Space.from_dict(whole)
+    except VariableError:
+        return
+
+
+@pytest.mark.parametrize("junk", [None, 3, "x", {}, [3], [[]], [{}], {"variables": [{"kind": []}]}, {"variables": 3}])
+def test_junk_is_no_space(junk):
+    with pytest.raises(VariableError):
+        Space.from_dict(junk)
+
+
+@pytest.mark.parametrize(
+    "junk", [None, "var", [], ["var"], ["var", 1], [3], ["+", {}], ["+", 3], ["nonsense"], {"a": 1}]
+)
+def test_junk_is_no_expression(junk):
+    with pytest.raises(VariableError):
+        Expression.from_data(junk)

@@ -87,3 +87,20 @@ def test_unknown_field_names_the_known_ones():
         _labelled(3).column("labels")
     with pytest.raises(DefinitionError, match="no row of"):
         _labelled(3).where(label="z")
+
+
+def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
+    data = dspex.Dataset.from_rows([{"n": n} for n in range(100)])
+    with pytest.raises(DefinitionError, match=r"parts of 0\.999 leave no row of the 100 .* for the last part"):
+        data.split(0.999, seed=0)
+    with pytest.raises(DefinitionError, match="has no rows"):
+        data.split(float("nan"), seed=0)
+    for count in (3, 7, 10, 100):
+        rows = data[:count]
+        for sizes in ((0.5, 0.5), (0.7, 0.2, 0.1), (0.33, 0.33, 0.34), (1, count - 1)):
+            if min(sizes) * count < 0.5:
+                continue
+            parts = rows.split(*sizes, seed=0)
+            assert len(parts) == len(sizes)
+            assert sorted(row["n"] for part in parts for row in part) == list(range(count))
+    assert [len(part) for part in data.split(0.2, 0.3, seed=0)] == [20, 30, 50]

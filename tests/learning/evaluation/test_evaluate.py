@@ -143,3 +143,8 @@ def test_repeats_and_concurrency_are_at_least_one(rulebook):
     for flags in ({"repeats": 0}, {"concurrency": 0}):
         with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match="at least 1, not 0"):
             run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))
+
+
+def test_dataset_without_rows_is_said_to_have_none():
+    with pytest.raises(DefinitionError, match="has no rows, so there is nothing to evaluate"):
+        run(evaluate(dspex.Predict(Sort), ROWS[:0], dspex.exact_match))

@@ -30,6 +30,13 @@ def fail(text: str) -> str:
     """Fail."""
     raise RuntimeError("broken on purpose")
 
+@dspex.program
+def picky(text: str) -> str:
+    """Work for one row."""
+    if text != "x":
+        raise RuntimeError("broken on purpose")
+    return "X"
+
 def half(example, prediction):
     return 0.5
 '''
@@ -166,6 +173,27 @@ def test_eval_has_a_gate_filters_and_metrics_of_ones_own(target: Any, capsys: py
     assert "below the minimum" in err
     assert "1.000" in call(capsys, "eval", target("shout"), "data.csv", "--where", "text=x")[1]
     assert "0.500" in call(capsys, "eval", target("shout"), "data.csv", "--metric", target("half"))[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--min", "0.99"], 1, "2 of 3 rows failed, and 0 may; --max-failed says how many may"),
+        (["--min", "0.99", "--max-failed", "1"], 1, "2 of 3 rows failed, and 1 may"),
+        (["--min", "0.99", "--max-failed", "2"], 0, ""),
+        (["--max-failed", "1"], 1, "2 of 3 rows failed"),
+        (["--min", "nan", "--max-failed", "2"], 1, "below the minimum of nan"),
+        ([], 0, ""),
+        (["--where", "text=y"], 1, "none of the 1 rows could be scored"),
+    ],
+)
+def test_rows_that_failed_count_against_the_gate(
+    target: Any, arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, out, err = call(capsys, "eval", target("picky"), "data.csv", *arguments)
+    assert (found, "failed" in out) == (code, True)
+    assert said in err
+    assert said or " may" not in err
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,10 @@ class ChainOfThought(Module):
         """Ask once."""
         return await self.predict.acall(**inputs)
 
+    def takes(self, slot: str) -> bool:
+        """Return whether `bind` accepts this slot; `steps` shapes the signature once and for all."""
+        return slot != "config.steps" and super().takes(slot)
+
     def node(self, path: str) -> Node:
         """Return this module as data."""
         below = "predict" if path == "self" else f"{path}.predict"

@@ -9,7 +9,8 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules.module import Module
-from dspex.execution.modules.predict import SETTINGS, Predict
+from dspex.execution.modules.predict import Predict
+from dspex.execution.modules.settings import SETTINGS
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.codec import plain
 

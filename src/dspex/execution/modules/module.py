@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from dspex.errors import DefinitionError, InvalidError
+from dspex.errors import DefinitionError, InvalidError, VariableError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
@@ -19,6 +19,7 @@ from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
+from dspex.language.variables.sampling import explained
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
 
@@ -244,16 +245,23 @@ class Module:
         """Return all that may be varied in this module and below it.
 
         These are the variables declared in line or bound from outside, and every slot (instructions,
-        demonstrations) that none of them takes.
+        demonstrations) that none of them takes. One bound from outside replaces what was declared in line for the same
+        places.
         """
         outside: tuple[Variable | Constraint, ...] = self.__dict__.get("_outside", ())
-        found = [declared for path, part in self.named_modules() for declared in part.own_variables(path)]
-        found += [item for item in outside if isinstance(item, Variable)]
+        bound = [item for item in outside if isinstance(item, Variable)]
+        replaced = {path for variable in bound for path in variable.paths}
+        declared = [variable for path, part in self.named_modules() for variable in part.own_variables(path)]
+        found = [*(variable for variable in declared if not set(variable.paths) <= replaced), *bound]
         taken = {path for variable in found for path in variable.paths}
         free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken]
         everything = [*free, *found]
         for path, part in self.named_modules():
             everything = [part.conditional(path, variable) for variable in everything]
+        stored: tuple[str, ...] = self.__dict__.get("_order", ())
+        if stored:  # a program that was stored keeps its order, and with it its content hash
+            places = {name: place for place, name in enumerate(stored)}
+            everything.sort(key=lambda variable: places.get(variable.name, len(stored)))
         return Space(everything, [item for item in outside if isinstance(item, Constraint)])
 
     def own_variables(self, path: str) -> Sequence[Variable]:
@@ -289,21 +297,51 @@ class Module:
             part, slot = self._found(path)
             if not part.takes(slot):
                 raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
+            part.check_variable(variable, path, slot)
         return variable
+
+    def check_variable(self, variable: Variable, path: str, slot: str) -> None:
+        """Refuse a variable that offers a value which `slot`, at `path`, does not take.
+
+        Raises:
+            VariableError: naming the variable, the path and the value.
+        """
+        for value in variable.offered(path):
+            if said := self.unfit(slot, value):
+                raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {said}")
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
         """Take over the variables and values of a stored program; for modules under construction."""
         own = self.variables()
-        more = [variable for name, variable in space.items() if name not in own]
+        more = [variable for name, variable in space.items() if own.get(name) != variable]
         if more or space.constraints:
             self.__dict__["_outside"] = (*more, *space.constraints)
+        self.__dict__["_order"] = tuple(space)
         values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
         if values:
             self.__dict__["_assigned"] = values
 
     def takes(self, slot: str) -> bool:
-        """Return whether `bind` accepts this slot."""
-        return slot in self.slots()
+        """Return whether `bind` accepts this slot: one of `slots`, or `config.k` where the module has a setting `k`.
+
+        A setting is an attribute that holds a text, a number or a truth value.
+        """
+        return slot in self.slots() or self._setting(slot) is not None
+
+    def _setting(self, slot: str) -> str | None:
+        """Return the attribute that a slot such as `config.k` sets, if it is one."""
+        mark, _, name = slot.partition(".")
+        is_setting = isinstance(vars(self).get(name), str | int | float) and name != "signature" and name[0] != "_"
+        return name if mark == "config" and is_setting else None
+
+    def unfit(self, slot: str, value: object) -> str:
+        """Return what `slot` takes and how to mend the value, or nothing where the value fits."""
+        name = self._setting(slot)
+        if name is None:
+            return ""
+        kind = type(getattr(self, name))
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        return "" if fits else f"a value like {getattr(self, name)!r}, which it has: {kind.__name__}, not {value!r}"
 
     def _place_of(self, path: str) -> str | None:
         """Return the path of the deepest module that `path` leads into."""
@@ -375,13 +413,22 @@ class Module:
         Raises:
             DefinitionError: there is no such slot.
         """
-        del value
+        if (name := self._setting(slot)) is not None:
+            setattr(self, name, value)
+            return
         known = ", ".join(self.slots()) or "none"
         raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {known}")
 
     def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
-        """Give the slot at the end of `path` another value, in this module or one below it."""
+        """Give the slot at the end of `path` another value, in this module or one below it.
+
+        Raises:
+            VariableError: the slot does not take the value.
+            DefinitionError: the path leads nowhere.
+        """
         part, slot = self._found(path)
+        if said := part.unfit(slot, value):
+            raise VariableError(f"{path!r} takes {said}")
         part.bind(slot, value)
 
     def shared(self) -> Sequence[object]:
@@ -392,11 +439,17 @@ class Module:
         """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`.
 
         Raises:
-            VariableError: a variable is unknown, or a value is not of its kind.
+            VariableError: a variable is unknown, a value is not of its kind or does not fit its place, or a constraint
+                refuses the assignment; then the message says which one it would allow, if there is any.
         """
-        assigned = {**self.__dict__.get("_assigned", {}), **values}
+        space = self.variables()
+        assigned = {**self.__dict__.get("_assigned", {}), **space.taken(values)}
         made = self._copied()
-        for path, value in self.variables().bound(assigned):
+        try:
+            bound = list(space.bound(assigned))
+        except VariableError as error:
+            raise explained(space, error) from error
+        for path, value in bound:
             made.bind_path(path, value)
         made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
         return made

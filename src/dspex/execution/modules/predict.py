@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex.errors import AdapterError, CheckError, DefinitionError, suggest
+from dspex.errors import AdapterError, CheckError, DefinitionError, shorten, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
 from dspex.execution.modules.asking import Asking, hold, with_objection
 from dspex.execution.modules.code import checks_config, with_code
 from dspex.execution.modules.module import Module, Slot
+from dspex.execution.modules.settings import SETTINGS, taken_setting, unfit_setting
 from dspex.language.programs import Node
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature, SignatureLike
@@ -18,7 +19,6 @@ from dspex.language.signatures.codec import plain
 from dspex.language.variables import Variable
 from dspex.telemetry import Status
 
-SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 _FALLBACK = JSONAdapter()
 
 
@@ -68,7 +68,9 @@ class Predict(Module):
 
         Raises:
             SignatureError: the signature is declared wrongly.
-            DefinitionError: there is no such setting, or the signature was read from data and has checks.
+            VariableError: a variable offers what its place does not take.
+            DefinitionError: there is no such setting, it does not take the value, a demonstration has no field of the
+                signature, or the signature was read from data and has checks.
         """
         for name in settings:
             if name not in SETTINGS:
@@ -84,7 +86,18 @@ class Predict(Module):
         self.adapter = adapter_named(own_adapter)
         self.repairs = repairs
         self.foreign: Mapping[str, Any] = {}  # what a state of dspy holds beyond this
-        self.settings = {name: value for name, value in given.items() if value is not None}
+        self.settings = {name: taken_setting(name, value) for name, value in given.items() if value is not None}
+        for slot, value in {"demos": self.demos, **self.settings}.items():
+            if said := self.unfit(slot, value):
+                raise DefinitionError(f"`{slot}` of Predict takes {said}")
+        for slot, variable in self._declared.items():
+            self.check_variable(variable, slot, slot)
+
+    def asking(self, signature: Signature) -> "Predict":
+        """Return a predictor of another signature that has the settings, demonstrations and variables of this one."""
+        made = self._copied()
+        made.signature = signature
+        return made
 
     def contract(self) -> Signature:
         """Return the signature."""
@@ -159,7 +172,8 @@ class Predict(Module):
         elif slot == "adapter":
             self.adapter = adapter_named(value)
         elif slot in SETTINGS:
-            self.settings = {**self.settings, slot: value}
+            kept = {name: own for name, own in self.settings.items() if name != slot}
+            self.settings = kept if value is None else {**kept, slot: taken_setting(slot, value)}
         elif (name := _described(slot)) in self.signature.fields:
             self.signature = self.signature.with_field(name, desc=value)
         else:
@@ -169,6 +183,23 @@ class Predict(Module):
         """Return whether `bind` accepts this slot."""
         known = {"demos", "instructions", "model", "adapter", *SETTINGS}
         return slot in known or _described(slot) in self.signature.fields
+
+    def unfit(self, slot: str, value: object) -> str:
+        """Return what is wrong with a value for a slot."""
+        if slot in SETTINGS or slot in {"model", "adapter"}:
+            return unfit_setting(slot, value)
+        if slot == "demos":
+            return self._unfit_demos(value)
+        text = slot == "instructions" or _described(slot)
+        return f"text, not {shorten(value)}" if text and not isinstance(value, str) else ""
+
+    def _unfit_demos(self, value: object) -> str:
+        known = self.signature.fields
+        for demo in value if isinstance(value, list | tuple) else ():
+            if not known.keys() & demo.keys():
+                hint = suggest(next(iter(demo), ""), list(known))
+                return f"examples with fields of the signature ({', '.join(known)}), not {shorten(demo)}.{hint}"
+        return ""
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables declared in line, named by their paths unless they have names."""

@@ -63,7 +63,10 @@ class Switch(Module):
             below = f"{'' if path == 'self' else f'{path}.'}alternatives[{label!r}]"
             if variable.paths and all(place.startswith(below) for place in variable.paths):
                 chosen = var(f"{path}.self").equals(label)
-                return replace(variable, when=chosen if variable.when is None else chosen & variable.when)
+                if variable.when is None:
+                    return replace(variable, when=chosen)
+                # one that a stored program brought back has the condition already
+                return variable if chosen in variable.when.parts() else replace(variable, when=chosen & variable.when)
         return variable
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
@@ -79,23 +82,48 @@ class Switch(Module):
         """Return whether `bind` accepts this slot."""
         return slot == "self"
 
+    def unfit(self, slot: str, value: object) -> str:
+        """Return what is wrong with a label."""
+        if slot != "self" or value in self.alternatives:
+            return ""
+        hint = suggest(str(value), list(self.alternatives))
+        return f"the label of an alternative ({', '.join(self.alternatives)}), not {value!r}.{hint}"
+
 
 def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variable, or a Switch of modules
     """Declare a choice: between values as `Choice` does, or between modules, which makes a `Switch`.
 
     Modules are labelled by their class ("Predict", "ChainOfThought"), with a number where a class comes twice.
+    `default=` is the option that is taken until another is assigned, of modules one of them or its label; `chosen=` is
+    another word for it.
 
     Raises:
-        DefinitionError: modules and values are mixed.
+        VariableError: an option is neither a module nor a JSON value.
+        DefinitionError: modules and values are mixed, or the default is none of the options.
     """
+    if "chosen" in more:
+        if "default" in more:
+            raise DefinitionError("OneOf takes `default=` or `chosen=`, not both: they are two words for one thing")
+        more["default"] = more.pop("chosen")
     are_modules = {isinstance(option, Module) for option in options}
     if True not in are_modules:
         return Choice(*options, **more)
     if len(are_modules) == 2:
         raise DefinitionError(f"OneOf takes either modules or values, not both: {options!r}")
+    return _switch_of(options, **more)
+
+
+def _switch_of(modules: Sequence[Module], default: Module | str | None = None, **unknown: object) -> Switch:
+    if unknown:
+        raise DefinitionError(
+            f"OneOf of modules takes `default=` and no {next(iter(unknown))!r}; constraints on the choice are "
+            "given with `with_variables`"
+        )
     labelled: dict[str, Module] = {}
-    for option in options:
-        name = type(option).__name__
+    for module in modules:
+        name = type(module).__name__
         label = name if name not in labelled else f"{name}{sum(key.startswith(name) for key in labelled) + 1}"
-        labelled[label] = option
-    return Switch(labelled, **more)
+        labelled[label] = module
+    if isinstance(default, Module):
+        default = next((label for label, module in labelled.items() if module is default), repr(default))
+    return Switch(labelled, chosen=default)

@@ -36,8 +36,7 @@ class Program:
         Raises:
             VariableError: a variable is unknown, or a value is not of its kind.
         """
-        self.space.check(values)
-        return replace(self, assignment={**self.assignment, **values})
+        return replace(self, assignment={**self.assignment, **self.space.taken(values)})
 
     def definition(self) -> dict[str, Any]:
         """Return everything but the assignment as JSON-ready data."""

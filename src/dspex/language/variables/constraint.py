@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.errors import VariableError
-from dspex.language.variables.expression import Expression
+from dspex.errors import VariableError, shorten
+from dspex.language.variables.expression import Expression, no_expression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
     """A test on an assignment. Where it fails, the assignment is rewritten, or refused where nothing says how.
+
+    What a rewrite made is tested again, by this constraint and by all others.
 
     Args:
         name: what errors call it.
@@ -22,16 +24,36 @@ class Constraint:
     test: Expression
     rewrite: Mapping[str, Expression | Any] = field(default_factory=dict)
 
-    def apply(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the values, rewritten where needed; None where they are refused."""
-        if not set(self.test.variables()) <= set(values) or self.test(values):
-            return dict(values)
-        if not self.rewrite:
-            return None
-        made = dict(values)
+    def __post_init__(self) -> None:
+        """Refuse what is no test or no rewrite.
+
+        Raises:
+            VariableError: naming the part and how it is written.
+        """
+        if not isinstance(self.name, str):
+            raise VariableError(f"the name of a constraint is text, not {self.name!r}")
+        what = f"the test of the constraint {self.name!r}"
+        if said := no_expression(self.test, what):
+            raise VariableError(said, constraint=self.name)
+        if not isinstance(self.rewrite, Mapping) or not all(isinstance(name, str) for name in self.rewrite):
+            said = f"a rewrite gives values by variable name, such as {{'a': 1}}, not {shorten(self.rewrite)}"
+            raise VariableError(f"the constraint {self.name!r}: {said}", constraint=self.name)
         for name, value in self.rewrite.items():
-            made[name] = value(values) if isinstance(value, Expression) else value
-        return made if self.test(made) else None
+            if callable(value) and (said := no_expression(value, f"the rewrite of {name!r} in {self.name!r}")):
+                raise VariableError(said, constraint=self.name)
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the test is true, or reads a variable that has no value."""
+        return not set(self.test.variables()) <= set(values) or bool(self.test(values))
+
+    def reads(self) -> set[str]:
+        """Return the names of the variables that its test and its rewrites read or set."""
+        read = {name for value in self.rewrite.values() if isinstance(value, Expression) for name in value.variables()}
+        return {*self.test.variables(), *self.rewrite, *read}
+
+    def rewritten(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that its rewrites give, by variable name."""
+        return {name: value(values) if isinstance(value, Expression) else value for name, value in self.rewrite.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the constraint as JSON-ready data."""
@@ -54,5 +76,5 @@ class Constraint:
                 for name, value in data.get("rewrite", {}).items()
             }
             return cls(name=data["name"], test=Expression.from_data(data["test"]), rewrite=rewrite)
-        except (KeyError, TypeError) as error:
-            raise VariableError(f"this is no stored constraint: {data!r}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise VariableError(f"this is no stored constraint: {shorten(data)}") from error

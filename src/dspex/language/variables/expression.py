@@ -47,7 +47,10 @@ class Expression:
 
     def __post_init__(self) -> None:
         """Refuse an operation that does not exist."""
-        if self.op != "var" and self.op not in _OPERATIONS:
+        if self.op == "var":
+            if len(self.args) != 1 or not isinstance(self.args[0], str):
+                raise VariableError(f"var takes the name of a variable, such as var('k'), not {shorten(self.args)}")
+        elif self.op not in _OPERATIONS:
             raise VariableError(f"there is no operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}")
 
     def __call__(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
@@ -63,7 +66,7 @@ class Expression:
         parts = [part(values) if isinstance(part, Expression) else part for part in self.args]
         try:
             return _OPERATIONS[self.op](*parts)
-        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
             raise VariableError(f"{self} cannot be computed from {shorten(parts)}: {error}") from error
 
     def variables(self) -> Iterator[str]:
@@ -74,6 +77,15 @@ class Expression:
             if isinstance(part, Expression):
                 yield from part.variables()
 
+    def parts(self) -> Iterator["Expression"]:
+        """Yield the tests that all have to hold: those that `&` joins, or the expression itself."""
+        if self.op != "and":
+            yield self
+            return
+        for part in self.args:
+            if isinstance(part, Expression):
+                yield from part.parts()
+
     def to_data(self) -> list[Any]:
         """Return the expression as JSON: the operation and its arguments, constants wrapped as `{"value": x}`."""
         if self.op == "var":
@@ -82,12 +94,21 @@ class Expression:
 
     @classmethod
     def from_data(cls, data: Sequence[Any]) -> "Expression":
-        """Read what `to_data` wrote."""
-        if not isinstance(data, Sequence) or not data or not isinstance(data[0], str):
+        """Read what `to_data` wrote.
+
+        Raises:
+            VariableError: `data` was not written by it.
+        """
+        if not isinstance(data, list | tuple) or not data or not isinstance(data[0], str):
             raise VariableError(f"this is no expression: {shorten(data)}")
         if data[0] == "var":
-            return cls("var", (data[1],))
-        return cls(data[0], tuple(p["value"] if isinstance(p, Mapping) else cls.from_data(p) for p in data[1:]))
+            return cls("var", tuple(data[1:]))
+        parts: list[Any] = []
+        for part in data[1:]:
+            if isinstance(part, Mapping) and "value" not in part:
+                raise VariableError(f"a constant in an expression is written {{'value': x}}, not {shorten(part)}")
+            parts.append(part["value"] if isinstance(part, Mapping) else cls.from_data(part))
+        return cls(data[0], tuple(parts))
 
     def equals(self, other: object) -> "Expression":
         """Return the test for equality."""
@@ -130,6 +151,24 @@ class Expression:
     def __truediv__(self, other: object) -> "Expression":
         return Expression("/", (self, other))
 
+    def __rtruediv__(self, other: object) -> "Expression":
+        return Expression("/", (other, self))
+
+    def __floordiv__(self, other: object) -> "Expression":
+        return Expression("//", (self, other))
+
+    def __rfloordiv__(self, other: object) -> "Expression":
+        return Expression("//", (other, self))
+
+    def __mod__(self, other: object) -> "Expression":
+        return Expression("%", (self, other))
+
+    def __rmod__(self, other: object) -> "Expression":
+        return Expression("%", (other, self))
+
+    def __neg__(self) -> "Expression":
+        return Expression("-", (0, self))
+
     def __lt__(self, other: object) -> "Expression":
         return Expression("<", (self, other))
 
@@ -169,3 +208,17 @@ class Expression:
 def var(name: str) -> Expression:
     """Return the expression for the value of a variable."""
     return Expression("var", (name,))
+
+
+def no_expression(value: object, what: str) -> str:
+    """Return what is wrong with `what` where it is no expression, and how one is written; nothing where it is one."""
+    if isinstance(value, Expression):
+        return ""
+    if isinstance(value, bool):
+        return (
+            f"{what} is {value}, no expression: == and != compare two expressions as data; "
+            "write var('a').equals('x') or var('a').differs('x')"
+        )
+    if callable(value):
+        return f"{what} is a function; it has to be data: write it with var, such as var('a') <= 3"
+    return f"{what} is {shorten(value)}, no expression; write one with var, such as var('a') <= 3"

@@ -34,8 +34,17 @@ def model_settings(path: str = "self", *, models: Sequence[str] = (), adapters: 
 
 
 def strategy(path: str, *labels: str) -> Variable:
-    """Return which alternative of the switch at `path` is taken."""
-    return Variable(name=f"{path}.self", kind="module", options=labels, default=labels[0], paths=(f"{path}.self",))
+    """Return which alternative of the switch at `path` is taken; the first label is the default.
+
+    It binds to a switch and nothing else: `OneOf(Predict(QA), ChainOfThought(QA))`, or what `strategies(QA)` of
+    `dspex.execution.modules.strategies` makes. Such a switch has this variable already, with all its labels; bound with
+    `with_variables`, this one replaces it, with fewer labels or another default.
+
+    Raises:
+        VariableError: there is no label, or two are the same.
+    """
+    default = labels[0] if labels else None
+    return Variable(name=f"{path}.self", kind="module", options=labels, default=default, paths=(f"{path}.self",))
 
 
 def demonstration_count(highest: int = 8) -> Variable:
@@ -43,9 +52,14 @@ def demonstration_count(highest: int = 8) -> Variable:
     return Integer(0, highest, default=min(4, highest), name="demonstrations")
 
 
-def retriever_k(path: str, highest: int = 20) -> Variable:
-    """Return how many passages the retriever at `path` brings."""
-    return Integer(1, highest, default=min(5, highest)).named(f"{path}.config.k", f"{path}.config.k")
+def retriever_k(path: str, highest: int = 20, *, default: int | None = None) -> Variable:
+    """Return how many passages the module at `path` brings.
+
+    It binds to any module that keeps the count in an attribute `k` and reads it when it runs; the slot is `config.k`.
+    The default is 5, or `highest` where that is less.
+    """
+    chosen = min(5, highest) if default is None else default
+    return Integer(1, highest, default=chosen).named(f"{path}.config.k", f"{path}.config.k")
 
 
 def reply_room(max_tokens: str, label: Expression, needed: int = 256) -> Constraint:

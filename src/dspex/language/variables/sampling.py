@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Any, Literal
 
-from dspex.errors import VariableError
+from dspex.errors import VariableError, shorten
 from dspex.language.variables.space import Space
 from dspex.language.variables.variable import Variable
 
@@ -56,6 +56,17 @@ def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]
     return {name: made[name] for name in space.order if name in made and space[name].is_searchable}
 
 
+def explained(space: Space, error: VariableError) -> VariableError:
+    """Return what to say of a refused assignment: that no other is allowed either, or one that is."""
+    if "constraint" not in error.context:
+        return error
+    try:
+        allowed = next(samples(space, seed=0))
+    except VariableError as unsatisfiable:
+        return unsatisfiable
+    return VariableError(f"{error.message}; {shorten(allowed)} is allowed", **error.context)
+
+
 def _rounds(count: int, rng: random.Random) -> Iterator[float]:
     """Yield a place in each of `count` equal parts, in random order, again and again."""
     while True:
@@ -86,7 +97,7 @@ def _drawn(space: Space, names: list[str], place: Callable[[str], float]) -> dic
         variable = space[name]
         if name in names and space.is_active(name, drawn):
             drawn[name] = value_at(variable, place(name))
-        elif variable.default is not None and variable.compute is None and space.is_active(name, drawn):
+        elif variable.has_default and variable.compute is None and space.is_active(name, drawn):
             drawn[name] = variable.default
     return drawn
 

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from dspex.errors import VariableError, suggest
+from dspex.errors import VariableError, shorten, suggest
 from dspex.language.variables.constraint import Constraint
+from dspex.language.variables.expression import Expression
 from dspex.language.variables.variable import Variable
 
 Assignment = Mapping[str, Any]
+MOST_PASSES = 100
 
 
 class Space(Mapping[str, Variable]):
@@ -64,11 +66,15 @@ class Space(Mapping[str, Variable]):
         return Space((*self._variables.values(), *variables), (*self._constraints, *constraints))
 
     def remove(self, *names: str) -> "Space":
-        """Return the space without some variables and without the constraints that read them."""
+        """Return the space without some variables and without the constraints that read or rewrite them.
+
+        Raises:
+            VariableError: there is no such variable, or one that is left is computed from it.
+        """
         for name in names:
             self._known(name)
         kept = [variable for name, variable in self._variables.items() if name not in names]
-        return Space(kept, [c for c in self._constraints if not set(c.test.variables()) & set(names)])
+        return Space(kept, [rule for rule in self._constraints if not rule.reads() & set(names)])
 
     def check(self, assignment: Assignment) -> None:
         """Refuse an assignment that names an unknown variable or gives one a value of another kind.
@@ -79,29 +85,67 @@ class Space(Mapping[str, Variable]):
         for name, value in assignment.items():
             self._known(name).check(value)
 
+    def taken(self, assignment: Assignment) -> dict[str, Any]:
+        """Return an assignment with each value as it is used, see `Variable.taken`.
+
+        Raises:
+            VariableError: naming the variable that is unknown or whose value is of another kind.
+        """
+        return {name: self._known(name).taken(value) for name, value in assignment.items()}
+
     def complete(self, assignment: Assignment) -> dict[str, Any]:
         """Return `assignment` with defaults filled in, composites computed and constraints applied.
 
-        Inactive variables are left out, and so are texts and examples that have neither a value nor a default: there
-        the program's own stands.
+        Constraints are applied in their order, again and again until none of them rewrites anything: what comes out
+        satisfies all of them. Inactive variables are left out, and so are texts and examples that have neither a value
+        nor a default: there the program's own stands.
 
         Raises:
-            VariableError: a value does not fit, or a constraint refuses the assignment; both are named.
+            VariableError: a value does not fit, a constraint refuses the assignment, or constraints undo one another's
+                rewrites; all are named.
         """
-        self.check(assignment)
-        values = self._filled(assignment)
-        for constraint in self._constraints:
-            made = constraint.apply(values)
-            if made is None:
-                raise VariableError(
-                    f"the constraint {constraint.name!r} refuses the assignment: {constraint.test} is not true",
-                    constraint=constraint.name,
-                )
-            if made != values:
-                chosen = {name: value for name, value in made.items() if self[name].kind != "composite"}
-                self.check(chosen)
-                values = self._filled(chosen)
-        return values
+        chosen = self.taken(assignment)
+        seen, passes = [self._filled(chosen)], list[list[str]]()
+        while len(passes) < MOST_PASSES:
+            values, rewriting = self._applied(chosen, seen[-1])
+            if not rewriting:
+                return values
+            passes.append(rewriting)
+            if values in seen:
+                break
+            seen.append(values)
+        names = list(dict.fromkeys(name for rewriting in passes for name in rewriting))
+        raise VariableError(
+            f"the constraints {', '.join(map(repr, names))} undo one another's rewrites without end (after "
+            f"{len(passes)} passes); change one of the rewrites, or let one of them refuse",
+            constraint=" and ".join(names),
+        )
+
+    def _applied(self, chosen: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Apply each constraint once; return the values and which constraints rewrote `chosen`."""
+        rewriting = []
+        for rule in self._constraints:
+            if rule.holds(values):
+                continue
+            chosen |= self._rewritten(rule, values)
+            values = self._filled(chosen)
+            rewriting.append(rule.name)
+            if not rule.holds(values):
+                raise _refused(rule, values, " even after its rewrite")
+        return values, rewriting
+
+    def _rewritten(self, rule: Constraint, values: Mapping[str, Any]) -> dict[str, Any]:
+        if not rule.rewrite:
+            raise _refused(rule, values)
+        return self._put(rule, rule.rewritten(values))
+
+    def _put(self, rule: Constraint, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a rewrite gives, as the variables take it."""
+        try:
+            return self.taken(found)
+        except VariableError as error:
+            said = f"the constraint {rule.name!r} cannot rewrite the assignment: {error.message}"
+            raise VariableError(said, constraint=rule.name) from error
 
     def bound(self, assignment: Assignment) -> Iterator[tuple[str, Any]]:
         """Yield (path, value) for every place that a complete assignment sets, binding functions applied.
@@ -133,8 +177,10 @@ class Space(Mapping[str, Variable]):
             if variable.compute is not None:
                 if set(variable.compute.variables()) <= set(values):
                     values[name] = variable.compute(values)
-            elif name in assignment or variable.default is not None:
-                values[name] = assignment.get(name, variable.default)
+            elif name in assignment:
+                values[name] = variable.taken(assignment[name])
+            elif variable.has_default:
+                values[name] = variable.taken(variable.default)
         return values
 
     @property
@@ -160,12 +206,17 @@ class Space(Mapping[str, Variable]):
 
     @classmethod
     def from_dict(cls, data: Any) -> "Space":  # noqa: ANN401
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote.
+
+        Raises:
+            VariableError: `data` was not written by it.
+        """
         found = data if isinstance(data, Mapping) else {"variables": data}
-        return cls(
-            [Variable.from_dict(item) for item in found["variables"]],
-            [Constraint.from_dict(item) for item in found.get("constraints", ())],
-        )
+        variables, constraints = found.get("variables"), found.get("constraints", [])
+        if not isinstance(variables, list | tuple) or not isinstance(constraints, list | tuple):
+            said = "a stored space is a list of variables, or an object with `variables` and `constraints`"
+            raise VariableError(f"{said}, not {shorten(data)}")
+        return cls(map(Variable.from_dict, variables), map(Constraint.from_dict, constraints))
 
     def _known(self, name: str) -> Variable:
         if name not in self._variables:
@@ -182,13 +233,42 @@ class Space(Mapping[str, Variable]):
             for other in read:
                 self._known(other)
             needs[name] = read
-        for constraint in self._constraints:
-            for other in [*constraint.test.variables(), *constraint.rewrite]:
+            _check_bindings(variable)
+        for rule in self._constraints:
+            for other in sorted(rule.reads()):
                 self._known(other)
+            for name, value in rule.rewrite.items():
+                if self[name].kind == "composite" or not isinstance(value, Expression):
+                    self._put(rule, {name: value})
         try:
             return tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:
             raise VariableError(f"variables depend on one another in a circle: {' -> '.join(error.args[1])}") from error
+
+
+def _refused(rule: Constraint, values: Mapping[str, Any], when: str = "") -> VariableError:
+    """Return the error for an assignment in which a constraint does not hold."""
+    found = ", ".join(f"{name}={values[name]!r}" for name in sorted(set(rule.test.variables())))
+    return VariableError(
+        f"the constraint {rule.name!r} refuses the assignment: {rule.test} is not true{when} for {found}",
+        constraint=rule.name,
+    )
+
+
+def _check_bindings(variable: Variable) -> None:
+    """Refuse a binding of a place that the variable does not set, or one that reads another variable."""
+    for path, binding in variable.bindings.items():
+        if path not in variable.paths:
+            hint = suggest(str(path), list(variable.paths))
+            raise VariableError(
+                f"variable {variable.name!r} has a binding for {path!r}, which is none of its paths.{hint} Its paths "
+                f"are: {', '.join(variable.paths) or 'none'}"
+            )
+        if others := sorted(set(binding.variables()) - {variable.name}):
+            raise VariableError(
+                f"the binding of {path!r} reads {', '.join(others)}; a binding reads only its own variable, "
+                f"var({variable.name!r}): declare a Composite for more"
+            )
 
 
 def _values(variable: Variable) -> float:

@@ -1,17 +1,21 @@
 """One parameter of a program that may take other values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from statistics import NormalDist
+from typing import Any, Literal, TypeGuard, get_args
 
 from dspex.errors import VariableError, shorten
-from dspex.language.variables.expression import Expression
+from dspex.language.variables.expression import Expression, no_expression
 
 VariableKind = Literal["float", "integer", "boolean", "choice", "module", "text", "examples", "composite"]
 Level = Literal["parametric", "structural", "architectural"]
 KINDS: tuple[str, ...] = get_args(VariableKind)
-_NUMBERS = {"float", "integer"}
+_NUMBERS = frozenset({"float", "integer"})
+_CHOICES = frozenset({"choice", "module"})
+_TEXTS = ("name", "desc")
+_LISTS = ("paths", "options", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Variable:
         name: unique within its space.
         kind: which values it takes.
         paths: the places that take its value.
-        default: the value where none is assigned.
+        default: the value where none is assigned; None only where it is one of the options, else there is no default.
         desc: what it means, for people and for proposing models.
         low: the least number.
         high: the greatest number.
@@ -38,7 +42,7 @@ class Variable:
         prior: (mean, standard deviation) of a number in random samples.
         when: active only where this is true.
         compute: what a composite is.
-        bindings: for single paths, what of the value they take.
+        bindings: for single paths (each of them one of `paths`), what of the value they take.
     """
 
     name: str = ""
@@ -75,6 +79,11 @@ class Variable:
         """Whether values can be drawn from its declaration alone."""
         return self.kind in {"float", "integer", "boolean", "choice", "module"} or bool(self.options)
 
+    @property
+    def has_default(self) -> bool:
+        """Whether it has a value where none is assigned; None is one where it can be chosen."""
+        return self.default is not None or (self.kind in _CHOICES and None in self.options)
+
     def named(self, name: str, *paths: str) -> "Variable":
         """Return the variable under a name, unless it has one, and bound to `paths`, unless it has some."""
         return replace(self, name=self.name or name, paths=self.paths or paths)
@@ -87,6 +96,31 @@ class Variable:
         """
         if not _fits(self, value):
             raise VariableError(f"variable {self.name!r} takes {self.expected()}, not {shorten(value)}")
+
+    def taken(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+        """Return a value as it is used: a float rounded to its precision, within the limits, and an integer's 2.0 as 2.
+
+        Raises:
+            VariableError: the value is not of this kind.
+        """
+        self.check(value)
+        if self.kind == "integer":
+            return int(value)
+        if self.kind == "float" and self.precision is not None:
+            return min(self.high or 0.0, max(self.low or 0.0, round(value, self.precision)))
+        return value
+
+    def offered(self, path: str) -> Iterator[Any]:
+        """Yield what it may give to `path`: all options, the limits of a number and one between them, the default."""
+        values: list[Any] = [*self.options]
+        if self.kind in _NUMBERS:
+            low, high = self.low or 0.0, self.high or 0.0
+            values += [low, high, *([low + (high - low) / math.e] if self.kind == "float" else [])]
+        if self.has_default and self.kind != "composite":
+            values.append(self.default)
+        binding = self.bindings.get(path)
+        for value in values:
+            yield self.taken(value) if binding is None else binding({self.name: self.taken(value)})
 
     def expected(self) -> str:
         """Return in words what it takes."""
@@ -128,18 +162,20 @@ class Variable:
         Raises:
             VariableError: `data` was not written by it.
         """
+        if not isinstance(data, Mapping):
+            raise VariableError(f"a stored variable is an object, not {shorten(data)}")
         if data.get("kind") not in KINDS:
             raise VariableError(f"there is no kind of variable {data.get('kind')!r}; kinds are: {', '.join(KINDS)}")
         values = dict(data)
         for name in ("paths", "options", "weights", "prior"):
-            if values.get(name) is not None:
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         for name in ("when", "compute"):
             if values.get(name) is not None:
                 values[name] = Expression.from_data(values[name])
-        values["bindings"] = {
-            path: Expression.from_data(found) for path, found in (values.get("bindings") or {}).items()
-        }
+        bindings = values.get("bindings") or {}
+        if isinstance(bindings, Mapping):
+            values["bindings"] = {path: Expression.from_data(found) for path, found in bindings.items()}
         try:
             return cls(**values)
         except TypeError as error:
@@ -160,53 +196,31 @@ _USUAL: dict[str, Any] = {
 
 
 def _problem(variable: Variable) -> str:
-    """Return what is wrong with a declaration, or nothing."""
+    """Return what is wrong with a declaration and how to mend it, or nothing."""
+    if said := _shape_problem(variable) or _expression_problem(variable):
+        return said
     if variable.kind in _NUMBERS:
-        return _number_problem(variable)
-    if variable.kind in {"choice", "module"}:
-        return _choice_problem(variable)
-    if variable.kind == "composite" and variable.compute is None:
+        said = _number_problem(variable) or _prior_problem(variable)
+    elif variable.prior is not None:
+        said = f"only a number has a prior; give a {variable.kind} `weights` or nothing"
+    elif variable.kind in _CHOICES:
+        said = _choice_problem(variable)
+    elif variable.kind == "composite" and variable.compute is None:
         return "a composite needs `compute`, an expression over other variables"
-    if variable.default is not None and not _fits(variable, variable.default):
+    elif variable.kind == "text" and not all(isinstance(option, str) for option in variable.options):
+        return f"the options of a text are texts, not {shorten(variable.options)}"
+    if not said and variable.has_default and variable.kind != "composite" and not _fits(variable, variable.default):
         return f"the default {variable.default!r} is not {variable.expected()}"
-    return ""
-
-
-def _number_problem(variable: Variable) -> str:
-    low, high = variable.low, variable.high
-    if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
-        return "a number needs two finite limits, such as Float(0, 1)"
-    if low > high:
-        return f"the range from {low} to {high} is empty; swap its ends"
-    if variable.log and low <= 0:
-        return f"a logarithmic range begins above 0, not at {low}"
-    if variable.step < 1:
-        return f"the step is at least 1, not {variable.step}"
-    if variable.default is not None and not _fits(variable, variable.default):
-        return f"the default {variable.default!r} is not {variable.expected()}"
-    return ""
-
-
-def _choice_problem(variable: Variable) -> str:
-    if not variable.options:
-        return "a choice needs at least one option"
-    if len({repr(option) for option in variable.options}) != len(variable.options):
-        return f"two options are the same: {variable.options!r}"
-    if variable.weights and (len(variable.weights) != len(variable.options) or min(variable.weights) < 0):
-        return f"{len(variable.options)} options need as many weights of at least 0, not {variable.weights!r}"
-    if variable.weights and not sum(variable.weights):
-        return "at least one weight has to be above 0"
-    if variable.default is not None and not _fits(variable, variable.default):
-        return f"the default {variable.default!r} is not {variable.expected()}"
-    return ""
+    return said
 
 
 def _fits(variable: Variable, value: object) -> bool:
+    """Return whether a variable takes a value."""
     if variable.kind in _NUMBERS:
         return _fits_number(variable, value)
     if variable.kind == "boolean":
         return isinstance(value, bool)
-    if variable.kind in {"choice", "module"}:
+    if variable.kind in _CHOICES:
         return any(type(value) is type(option) and value == option for option in variable.options)
     if variable.kind == "text":
         return isinstance(value, str)
@@ -216,9 +230,98 @@ def _fits(variable: Variable, value: object) -> bool:
 
 
 def _fits_number(variable: Variable, value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return False
     low, high = variable.low or 0.0, variable.high or 0.0
     if not low <= value <= high:
         return False
     return variable.kind == "float" or (value == int(value) and (value - low) % variable.step == 0)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shape_problem(variable: Variable) -> str:
+    """Return which part of a declaration is of another type than it has to be."""
+    for name in _TEXTS:
+        if not isinstance(found := getattr(variable, name), str):
+            return f"`{name}` is text, not {shorten(found)}"
+    for name in _LISTS:
+        if not isinstance(found := getattr(variable, name), tuple):
+            return f"`{name}` is a tuple, not {shorten(found)}"
+    if not all(isinstance(path, str) for path in variable.paths):
+        return f"a path is text such as 'self.temperature'; there is {shorten(variable.paths)}"
+    if not _is_json(variable.options):
+        return f"an option is a JSON value; there is {shorten(variable.options)}. Modules are made: OneOf(Predict(QA))"
+    for name, kind, words in (("step", int, "a whole number"), ("log", bool, "true or false")):
+        if type(found := getattr(variable, name)) is not kind:
+            return f"`{name}` is {words}, not {shorten(found)}"
+    digits = variable.precision
+    if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 300):
+        return f"`precision` is a number of decimals such as 2, not {shorten(digits)}"
+    return ""
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_json(item) for item in value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    return value is None or isinstance(value, str | bool) or _is_number(value)
+
+
+def _expression_problem(variable: Variable) -> str:
+    for name in ("when", "compute"):
+        found = getattr(variable, name)
+        if found is not None and (said := no_expression(found, f"`{name}`")):
+            return said
+    bindings: object = variable.bindings
+    if not isinstance(bindings, Mapping):
+        return f"`bindings` gives an expression for a path, not {shorten(bindings)}"
+    for path, found in bindings.items():
+        if said := no_expression(found, f"the binding of {path!r}"):
+            return said
+    return ""
+
+
+def _number_problem(variable: Variable) -> str:
+    low, high = variable.low, variable.high
+    if not _is_number(low) or not _is_number(high):
+        return f"a number needs two finite limits, such as Float(0, 1), not {low!r} and {high!r}"
+    if low > high:
+        return f"the range from {low} to {high} is empty; swap its ends"
+    if variable.kind == "integer" and (low != int(low) or high != int(high)):
+        return f"the limits of an integer are whole numbers, not {low} and {high}; round them, or declare a Float"
+    if variable.log and low <= 0:
+        return f"a logarithmic range begins above 0, not at {low}"
+    if variable.step < 1:
+        return f"the step is at least 1, not {variable.step}"
+    return ""
+
+
+def _prior_problem(variable: Variable) -> str:
+    prior, low, high = variable.prior, variable.low or 0.0, variable.high or 0.0
+    if prior is None:
+        return ""
+    if not isinstance(prior, tuple) or len(prior) != 2 or not all(_is_number(part) for part in prior):
+        return f"a prior is (mean, standard deviation), such as (0.5, 0.2), not {shorten(prior)}"
+    if prior[1] <= 0:
+        return f"the standard deviation of a prior is above 0, not {prior[1]}; for one value alone declare no variable"
+    normal = NormalDist(*prior)
+    if low < high and normal.cdf(high) - normal.cdf(low) < 1e-9:
+        return f"the prior {prior} is nowhere near the range from {low} to {high}; move its mean, or widen it"
+    return ""
+
+
+def _choice_problem(variable: Variable) -> str:
+    if not variable.options:
+        return "a choice needs at least one option"
+    if len({repr(option) for option in variable.options}) != len(variable.options):
+        return f"two options are the same: {variable.options!r}"
+    weights = variable.weights
+    if weights and (len(weights) != len(variable.options) or not all(_is_number(w) and w >= 0 for w in weights)):
+        return f"{len(variable.options)} options need as many weights of at least 0, not {weights!r}"
+    if weights and not sum(weights):
+        return "at least one weight has to be above 0"
+    return ""

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, VariableError
 from dspex.execution.backends import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
-from dspex.execution.modules.predict import SETTINGS
+from dspex.execution.modules.settings import SETTINGS, unfit_setting
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
+from dspex.language.variables.sampling import explained
 
 _OF_PREDICTORS = (".instructions", ".demos")
 
@@ -56,6 +57,10 @@ class Backed(Module):
         settings += ["self.adapter"] if whole else [f"{place}.adapter" for place in predictors]
         return tuple(dict.fromkeys([*known, *settings]))
 
+    def unfit(self, slot: str, value: object) -> str:
+        """Return what a place takes, or nothing where the value fits; a predictor's settings are those of `Predict`."""
+        return unfit_setting(slot.rpartition(".")[2], value)
+
     def _predictors(self) -> list[str]:
         paths = [path for variable in self._program.space.values() for path in variable.paths]
         return list(dict.fromkeys(path.rpartition(".")[0] for path in paths if path.endswith(_OF_PREDICTORS)))
@@ -66,14 +71,33 @@ class Backed(Module):
         space, value = self._program.space, self.temperature
         places = tuple(f"{place}.temperature" for place in self._predictors())
         freed = [
-            replace(item, paths=tuple(path for path in item.paths if path not in places)) for item in space.values()
+            replace(
+                item,
+                paths=tuple(path for path in item.paths if path not in places),
+                bindings={path: found for path, found in item.bindings.items() if path not in places},
+            )
+            for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
         return replace(self._program, space=Space([*freed, every], space.constraints))
 
     def assign(self, values: Assignment) -> Self:
-        """Return the program with other values for some variables, on the same backend."""
-        return type(self)(self._program.assign(values), self._backend)
+        """Return the program with other values for some variables, on the same backend.
+
+        Raises:
+            VariableError: a variable is unknown, its value is not of its kind or does not fit a place that it sets,
+                or a constraint refuses the assignment.
+        """
+        made = self._program.assign(values)
+        known = {name: value for name, value in made.assignment.items() if name in made.space}
+        try:
+            bound = list(made.space.bound(known))
+        except VariableError as error:
+            raise explained(made.space, error) from error
+        for path, value in bound:
+            if said := self.unfit(path, value):
+                raise VariableError(f"{path!r} takes {said}")
+        return type(self)(made, self._backend)
 
     def with_variables(self, *added: Variable | Constraint) -> Self:
         """Return the program with variables bound from outside; they replace those that set the same places.
@@ -86,6 +110,9 @@ class Backed(Module):
         bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
         if unknown := sorted(bound - set(places)):
             raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
+        for variable in [item for item in added if isinstance(item, Variable)]:
+            for path in variable.paths or (variable.name,):
+                self.check_variable(variable, path, path)
         replaced = {taken[path] for path in bound if path in taken}
         named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
         kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}

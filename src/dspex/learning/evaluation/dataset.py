@@ -1,5 +1,6 @@
 """Rows of data with a name and a checksum."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,7 +118,10 @@ class Dataset(Sequence[Example]):
         return self.pick(_rng(seed).sample(range(len(self)), count))
 
     def split(self, *sizes: float, seed: int, stratify: str | None = None) -> "tuple[Dataset, ...]":
-        """Return disjoint parts drawn at random, followed by the part with the rest where anything is left.
+        """Return disjoint parts drawn at random, followed by the part with the rest.
+
+        There are as many parts as `sizes`, and one more unless they name everything (0.8 and 0.2, or counts that add up
+        to all rows). Where the sizes name everything the last of them takes what rounding leaves.
 
         Args:
             sizes: a fraction (0.5, below 1) or a count (20) for each part.
@@ -125,21 +129,35 @@ class Dataset(Sequence[Example]):
             stratify: a field whose values shall be as frequent in each part as in the whole.
 
         Raises:
-            DefinitionError: a part would be empty, or the parts are larger than the whole.
+            DefinitionError: a part would be empty, that with the rest too, or the parts are larger than the whole.
         """
-        counts = [self._count(size) for size in sizes]
-        left = len(self) - sum(counts)
-        if left < 0:
-            raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
+        counts = self._counts(sizes)
         order = self._shuffled(seed, stratify)
         parts, start = [], 0
-        for count in [*counts, *([left] if left else [])]:
+        for count in counts:
             parts.append(self.pick(sorted(order[start : start + count])))
             start += count
         return tuple(parts)
 
+    def _counts(self, sizes: Sequence[float]) -> list[int]:
+        """Return how many rows each part has, that with the rest included."""
+        counts = [self._count(size) for size in sizes]
+        named = sum(size * len(self) if size < 1 else size for size in sizes)
+        names_all = bool(sizes) and abs(named - len(self)) < 1e-6 * len(self)
+        if names_all:
+            counts[-1] = len(self) - sum(counts[:-1])
+        left = len(self) - sum(counts)
+        if named > len(self) * (1 + 1e-6) or left < 0 or (names_all and counts[-1] < 1):
+            raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
+        if not left and not names_all:
+            raise DefinitionError(
+                f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of {self.name!r} for the last "
+                "part; make them smaller, or name all parts, such as split(0.8, 0.2)"
+            )
+        return [*counts, left] if left else counts
+
     def _count(self, size: float) -> int:
-        count = round(size * len(self)) if 0 < size < 1 else int(size)
+        count = round(size * len(self)) if 0 < size < 1 else int(size) if math.isfinite(size) else 0
         if count < 1 or (size >= 1 and count != size):
             raise DefinitionError(
                 f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or "

@@ -44,8 +44,8 @@ async def evaluate(  # noqa: PLR0913  # how to run, by name
         on_row: told of each row as it is finished, so in no particular order.
 
     Raises:
-        DefinitionError: the dataset lacks an input of the program, or `metric` raises or reads a field that
-            `program` does not produce.
+        DefinitionError: the dataset has no rows or lacks an input of the program, or `metric` raises or reads a field
+            that `program` does not produce.
     """
     module = module_of(program)
     given = without_run(context or current())
@@ -108,6 +108,8 @@ class _Scoring:
     context: RunContext
 
     def check(self, dataset: Dataset) -> None:
+        if not len(dataset):
+            raise DefinitionError(f"{dataset.name!r} has no rows, so there is nothing to evaluate")
         for name, field in self.module.contract().input_fields.items():
             if field.is_required and name not in dataset.fields:
                 hint = suggest(name, dataset.fields)

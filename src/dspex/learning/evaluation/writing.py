@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from dspex.learning.evaluation.report import Report, Row
 
+_OWN = ("index", "repeat", "error", "seconds")
+_HIDDEN = "".join(map(chr, range(0x21))) + "\x7f\u00a0\ufeff"
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 
 def to_text(reports: Mapping[str, Report]) -> str:
     """Return a table with one line for each report: mean, interval, rows, times and cost."""
@@ -38,22 +42,49 @@ def _line(name: str, report: Report) -> tuple[str, ...]:
 def to_csv(report: Report) -> str:
     """Return one line for each row: the example, the outputs (`out.<field>`), scores (`score.<metric>`) and the error.
 
-    A value that a spreadsheet would take for a formula gets a quote in front.
+    A field of the data whose name is one of the report's own columns is written as `data.<field>`. A value or a name
+    that a spreadsheet would take for a formula gets a quote in front.
     """
-    rows = [_flat(row) for row in report.rows]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    rows, columns = _flat(report)
+    lines: list[list[object]] = [[*columns], *([row.get(name, "") for name in columns] for row in rows)]
+    return "".join(_csv_line([safe(cell) for cell in line]) for line in lines)
+
+
+def _csv_line(cells: Sequence[object]) -> str:
     target = io.StringIO()
-    writer = csv.DictWriter(target, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{name: safe(value) for name, value in row.items()} for row in rows])
-    return target.getvalue()
+    csv.writer(target, lineterminator="\r\n").writerow(cells)  # only so is a cell with a bare \r in it quoted
+    return target.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _flat(row: Row) -> dict[str, object]:
+def _flat(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str, object]], list[str]]:
+    """Return rows by column, and the columns in order."""
+    names = _names(report)
+    rows = [_cells_of(row, names) for row in ordered or report.rows]
+    return rows, list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _names(report: Report) -> dict[str, str]:
+    """Return the column of each field of the data: its name, or another where the report has a column of that name."""
+    fields = list(dict.fromkeys(name for row in report.rows for name in row.example))
+    taken = {*_OWN, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
+    taken |= {f"score.{name}" for row in report.rows for name in row.scores}
+    names = {name: name for name in fields if name not in taken}
+    taken |= names.keys()
+    for name in fields:
+        if name not in names:
+            column = f"data.{name}"
+            while column in taken:
+                column = f"data.{column}"
+            names[name] = column
+            taken.add(column)
+    return names
+
+
+def _cells_of(row: Row, names: Mapping[str, str]) -> dict[str, object]:
     return {
         "index": row.index,
         **({"repeat": row.repeat} if row.repeat else {}),
-        **row.example,
+        **{names[name]: value for name, value in row.example.items()},
         **{f"out.{name}": value for name, value in (row.outputs or {}).items()},
         **{f"score.{name}": value for name, value in row.scores.items()},
         "error": row.error or "",
@@ -62,15 +93,21 @@ def _flat(row: Row) -> dict[str, object]:
 
 
 def safe(value: object) -> object:
-    """Return a value for a cell: text that a spreadsheet would take for a formula gets a quote in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+    """Return a value for a cell: text that a spreadsheet would take for a formula gets a quote in front.
+
+    White space and control characters at the beginning do not hide a formula.
+    """
+    if value is None or isinstance(value, int | float):
+        return value
+    text = str(value)
+    is_formula = text.lstrip(_HIDDEN).startswith(_FORMULA) or text.startswith(("\t", "\r"))
+    return f"'{text}" if is_formula else value
 
 
 def to_html(report: Report, title: str = "Evaluation") -> str:
     """Return a page of its own with the figures and all rows, failures first, then the lowest scores."""
     ordered = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))
-    rows = [_flat(row) for row in ordered]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    rows, columns = _flat(report, ordered)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     body = "".join(f"<tr>{_cells(row, columns)}</tr>" for row in rows)
     return (

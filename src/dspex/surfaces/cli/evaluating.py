@@ -37,7 +37,8 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match}
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Run each row so many times.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with all rows there.")
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
-@click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this.")
+@click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this, or too many rows failed.")
+@click.option("--max-failed", type=click.IntRange(0), help="So many rows may fail; with --min, none by default.")
 @backend_option
 @model_option
 @adapter_option
@@ -55,6 +56,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     page: Path | None,
     sheet: Path | None,
     least: float | None,
+    max_failed: int | None,
     backend: str | None,
     model: str | None,
     adapter: str | None,
@@ -83,12 +85,24 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     show_json(report.to_dict()) if as_json else _show(report)
     write(page, lambda: to_html(report, f"{target} on {report.dataset}"))
     write(sheet, lambda: to_csv(report))
+    broken = _broken(report, least, max_failed)
+    for said in broken:
+        say(said)
+    return 1 if broken else 0
+
+
+def _broken(report: Report, least: float | None, max_failed: int | None) -> list[str]:
+    """Return which limits do not hold; the mean is over the scored rows, so failed ones have a limit of their own."""
+    broken, total = [], len(report.rows)
     if report.scored == 0:
-        return 1
-    if least is not None and report.mean < least:
-        say(f"{report.mean:.3f} is below the minimum of {least:g}")
-        return 1
-    return 0
+        broken.append(f"none of the {total} rows could be scored")
+    if least is not None and not report.mean >= least:  # a mean that is no number is not good enough
+        broken.append(f"{report.mean:.3f} is below the minimum of {least:g}")
+    allowed = 0 if max_failed is None and least is not None else max_failed
+    if allowed is not None and report.failed > allowed:
+        mend = "" if max_failed is not None else "; --max-failed says how many may"
+        broken.append(f"{report.failed} of {total} rows failed, and {allowed} may{mend}")
+    return broken
 
 
 def write(file: Path | None, text: Callable[[], str]) -> None:

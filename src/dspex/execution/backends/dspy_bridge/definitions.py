@@ -11,7 +11,7 @@ from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
-from dspex.execution.modules.predict import SETTINGS
+from dspex.execution.modules.settings import SETTINGS, taken_setting
 from dspex.language.programs import Children, Node, Program
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.types import make
@@ -141,7 +141,7 @@ def assigned(program: Program) -> dict[str, dict[str, Any]]:
     for path, value in {**dict(program.space.bound(known)), **loose}.items():
         place, slot = _slot_of(path)
         inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
-        places.setdefault(inner, {})[slot] = value
+        places.setdefault(inner, {})[slot] = taken_setting(slot, value)
     return places
 
 
