@@ -270,6 +270,8 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
         ("configuration.concurency", {"configuration": {"concurency": 3}}),
         ("configuration.concurrency", {"configuration": {"concurrency": "many"}}),
         ("budget.usd", {"budget": {"usd": -1}}),
+        ("budget.seconds", {"budget": {"seconds": "long"}}),
+        ("budget.minutes", {"budget": {"minutes": 3}}),
     ],
 )
 def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(
