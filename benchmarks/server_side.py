@@ -37,7 +37,7 @@ class _Counting:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if name in {"get", "select", "count"}:
+        if name in {"get", "select", "page", "count"}:
             COUNTS["reads"] += 1
         if name == "write":
             COUNTS["writes"] += 1

@@ -82,3 +82,13 @@ def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(
 def settings(tmp_path: Path) -> Settings:
     """Settings whose state lies in a fresh folder."""
     return Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
+
+
+def test_metrics_are_a_table_of_functions_in_the_file_and_pairs_in_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "dspex.toml").write_text('[metrics]\ntone = "judging:tone"\n')
+    assert read_settings({}, folder=tmp_path).metrics == {"tone": "judging:tone"}
+    given = {"DSPEX_METRICS": "tone=other:tone, brief=judging:is_brief"}
+    assert read_settings(given, folder=tmp_path).metrics == {"tone": "other:tone", "brief": "judging:is_brief"}
+    for wrong in ("tone", "tone=nonsense", "a b=judging:tone", "=judging:tone"):
+        with pytest.raises(ConfigurationError, match="DSPEX_METRICS"):
+            read_settings({"DSPEX_METRICS": wrong}, folder=tmp_path)

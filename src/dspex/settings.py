@@ -60,11 +60,14 @@ class Settings:
     an ended job has left beside its row is deleted after `keep_job_days` (0: never).
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
-    commas between them, by which it may be called; the rest are the limits of one request and of one key, in seconds,
-    KiB and calls.
+    commas between them, by which it may be called; `drain_seconds` is how long it at least goes on listening when it
+    is asked to stop (SIGTERM), while /readyz says no; the rest are the limits of one request and of one key, in
+    seconds, KiB and calls.
 
     Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
+    `metrics` are functions in the code root that jobs may name through an API ({"tone": "judging:tone"}; in
+    the environment tone=judging:tone, with commas between several).
     Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     `log_level` "info" tells of every execution; `log_format` is "text" or "json".
     """
@@ -94,12 +97,15 @@ class Settings:
     auth: str = "auto"
     allowed_hosts: str = ""
     request_timeout: int = 300
+    drain_seconds: int = 1
     request_kib: int = 4096
+    page_kib: int = 16384
     requests_per_minute: int = 6000
     concurrency: int = 128
     store_inputs: bool = True
     redact: str | None = None
     redact_patterns: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
     keep_days: int = 0
     keep_count: int = 0
     log_level: str = "warning"
@@ -165,6 +171,18 @@ def _function(value: object) -> str:
     return text
 
 
+def _functions(value: object) -> dict[str, str]:
+    given: Any = value
+    if isinstance(value, str):
+        given = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(given, Mapping):
+        raise _UnfitError('a table of names and functions, such as tone = "judging:tone"')
+    for name in given:
+        if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
+            raise _UnfitError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
+    return {name: _function(target) for name, target in given.items()}
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, list):
@@ -216,12 +234,15 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _text,
     "request_timeout": _number(1, 86_400),
+    "drain_seconds": _number(0, 3600),
     "request_kib": _number(1, 1 << 20),
+    "page_kib": _number(1, 1 << 20),
     "requests_per_minute": _number(1, 1 << 30),
     "concurrency": _number(1, 1 << 20),
     "store_inputs": _flag,
     "redact": _function,
     "redact_patterns": _patterns,
+    "metrics": _functions,
     "keep_days": _number(0, 100_000),
     "keep_count": _number(0, 1_000_000_000),
     "log_level": _one_of("debug", "info", "warning", "error"),

@@ -297,6 +297,48 @@ def test_what_a_dead_process_left_is_interrupted_and_can_be_retried(settings: Se
     finish(work())
 
 
+def test_a_key_whose_execution_was_interrupted_runs_once_more_for_all_who_call(settings: Settings) -> None:
+    async def work() -> None:
+        async with processes(settings, 3) as [dead, *living]:
+            task = dead.start(idempotency_key="k")
+            await dead.backend.begun.wait()
+            [row] = await dead.rows()
+            gone = f"{host()}:{2**22 - 1}:1:{new_id().hex}"
+            await dead.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": gone}))
+            assert await living[0].keeper.sweep() == 1
+            dead.backend.let_go.set()
+            assert (await task).status == "interrupted"
+            for process in living:
+                process.backend.let_go.set()
+            found = await asyncio.gather(*[one.start(idempotency_key="k") for one in living for _ in range(3)])
+            assert len({again.id for again in found}) == 1
+            assert {(again.status, again.retry_of, again.idempotency_key) for again in found} == {
+                ("completed", row.id, "k")
+            }
+            assert sum(len(process.backend.calls) for process in living) == 1
+            [newest, oldest] = await dead.rows()
+            assert (newest.id, newest.retry_of, newest.idempotency_key) == (found[0].id, row.id, "k")
+            assert (oldest.id, oldest.status, oldest.idempotency_key) == (row.id, "interrupted", None)
+            with pytest.raises(ConflictError, match="other inputs"):
+                await living[0].start(idempotency_key="k", inputs={"q": "!"})
+
+    finish(work())
+
+
+def test_a_repeated_refusal_says_the_same(settings: Settings) -> None:
+    async def work() -> None:
+        async with processes(settings, backend=quick) as [process]:
+            told = []
+            for _ in range(2):
+                with pytest.raises(InvalidError) as caught:
+                    await process.start(idempotency_key="bad", inputs={"x": "5"})
+                told.append([field.to_dict() for field in caught.value.fields])
+            assert told[0] == told[1]
+            assert {field["value"] for field in told[0]} == {"'5'", "None"}
+
+    finish(work())
+
+
 class Turned(SystemClock):
     """A clock that is turned by hand."""
 

@@ -108,6 +108,7 @@ async def open_services(
             code=code,
             jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
             vault=vault,
+            metrics=settings.metrics,
         )
         yield _services(floor, settings=settings, context=context, database=database, retention=retention)
 

@@ -1,6 +1,7 @@
 """What every store has to do."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta, timezone
@@ -133,6 +134,46 @@ class StoreContract:
             assert await store.select(SIGNATURE, Query(after=newest[-1].id)) == []
             assert await store.select(SIGNATURE, Query(oldest_first=True, after=rows[2].id)) == rows[3:]
             assert await store.select(SIGNATURE, Query(oldest_first=True, limit=1)) == rows[:1]
+
+        self.run(test)
+
+    def test_a_page_ends_where_its_rows_are_too_large_together_and_never_before_the_first(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            rows = [
+                event(payload={"text": "é" * size, "n": n}) for n, size in enumerate((9, 70_000, 70_000, 9, 400_000))
+            ]
+            await store.write(*map(Insert, rows))
+            found, query = [], Query(limit=10)
+            while True:
+                page = await store.page(EVENT, query, most=300_000)
+                found.append(list(page.rows))
+                if not page.has_more:
+                    break
+                query = Query(limit=10, after=page.rows[-1].id)
+            assert found[0] == [rows[4]]
+            assert [row for rows in found for row in rows] == rows[::-1]
+            exact = await store.page(EVENT, Query(limit=2, oldest_first=True), most=10_000_000)
+            assert (exact.rows, exact.has_more) == (rows[:2], True)
+            assert not (await store.page(EVENT, Query(limit=5), most=10_000_000)).has_more
+            assert (await store.page(EVENT, Query(limit=5, without=frozenset({"program_id"})), most=9)).rows == [
+                rows[4]
+            ]
+
+        self.run(test)
+
+    def test_a_page_holds_no_more_than_it_gives_however_much_is_behind_it(self) -> None:
+        async def test(store: Store, _other: Store) -> None:
+            for _ in range(40):
+                await store.write(Insert(event(payload={"text": "x" * 1_000_000})))
+            tracemalloc.start()
+            try:
+                page = await store.page(EVENT, Query(limit=200), most=3_000_000)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert (len(page.rows), page.has_more) == (2, True)
+            assert 2_000_000 < page.size < 3_000_000
+            assert peak < 16_000_000
 
         self.run(test)
 

@@ -58,7 +58,7 @@ def begun(rulebook, tmp_path):
         ({"optimizer": Joint(trials=2)}, r"the optimizer was 'LabeledFewShot' and is 'Joint'; the options"),
         ({"program": dspex.Predict("text -> label: bool")}, "the program changed"),
         ({"adapter": "json"}, "the adapter was 'none' and is 'JSONAdapter'"),
-        ({"subject_to": ["right>=0.1"], "rows": 3}, "rows was 'None' and is '3'; subject_to was"),
+        ({"on_error": -1.0, "rows": 3}, "rows was 'None' and is '3'; .*on_error was 'None' and is"),
     ],
 )
 def test_what_differs_is_named_with_the_mend(begun, change, said):

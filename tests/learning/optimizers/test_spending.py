@@ -53,6 +53,7 @@ def test_failed_calls_and_retries_count_and_the_outcome_says_so(rulebook, tmp_pa
     assert len(model.requests) == more.spent.calls == 50  # those of the first life count
 
 
+@pytest.mark.filterwarnings("ignore:.*failed and count as the worst")
 def test_rows_that_fail_count_too(rulebook):
     model = _failing(rulebook, every=2, error=ModelTimeoutError("silent"))
     outcome = _search(model, Search(budget=Budget(calls=30), concurrency=4))

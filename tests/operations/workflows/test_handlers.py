@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,8 +18,8 @@ from dspex.errors import InvalidError, ModelUnavailableError, RefusedError
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
-from dspex.operations.resources import DOMAIN, Operations, Query
-from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef
+from dspex.operations.resources import DOMAIN, Actor, Operations, Query
+from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef, KnownMetrics
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
@@ -68,8 +69,10 @@ class Here:
 
 
 @asynccontextmanager
-async def here(folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None) -> AsyncIterator[Here]:
-    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache")
+async def here(
+    folder: Path, model: LanguageModel | None = None, code: CodeRoot | None = None, **given: Any
+) -> AsyncIterator[Here]:
+    settings = Settings(state_dir=folder / "state", cache_dir=folder / "cache", **given)
     async with open_services(settings, code=code) as opened:
         services = dataclasses.replace(opened, context=dataclasses.replace(opened.context, model=model))
         store = services.operations.floor.store
@@ -224,6 +227,44 @@ def test_an_optimization_makes_a_version_that_says_who_made_it(tmp_path: Path, o
     finish(work())
 
 
+def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_where_nobody_meets_them(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with here(tmp_path, SimulatedModel()) as at:
+            store = at.services.operations.floor.store
+            await a_program(store, backend="native")
+            await a_dataset(store, ROWS)
+            settings = {"options": {"candidates": 3, "k": 4}, "maximize": "-tokens", "subject_to": ["exact_match>=2"]}
+            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+            with pytest.warns(UserWarning, match="no program within the limits"):
+                row = await at.ended("create_optimization", given)
+            assert (row.status, row.result_version_id) == ("completed", None), row.error
+            assert row.best["conclusion"].startswith("no program within the limits")
+            assert (row.best["objective"], row.best["is_better"]) == ("-tokens", False)
+            assert row.best["figures"]["tokens"] > 0
+            settings["subject_to"] = ["exact_match>=0", "failed<=0"]
+            row = await at.ended("create_optimization", given)
+            assert row.status == "completed", row.error
+            assert row.best["trial"] == 0  # demonstrations cost tokens
+
+    finish(work())
+
+
+def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with here(tmp_path, SimulatedModel()) as at:
+            store = at.services.operations.floor.store
+            await a_program(store, backend="native")
+            await a_dataset(store, ROWS)
+            given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
+            row = await at.ended("create_optimization", given)
+            assert (row.status, row.result_version_id) == ("completed", None), row.error
+            assert "calls are kept for the comparison on 9 held-out rows" in row.best["stopped"]
+
+    finish(work())
+
+
 def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:
     async def work() -> None:
         async with here(tmp_path) as at:
@@ -263,6 +304,39 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
     finish(work())
 
 
+def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path) -> None:
+    (tmp_path / "job_tones.py").write_text(
+        "from pathlib import Path\n"
+        "Path(__file__).with_name('imported').touch()\n"
+        "def tone(example, prediction):\n    return 0.25\n"
+    )
+    caller = Actor(name="boss", scopes=frozenset({"admin"}), key_id=UUID(int=1))
+
+    async def work() -> None:
+        async with here(tmp_path, code=CodeRoot(tmp_path), metrics={"kind": "job_tones:tone"}) as at:
+            store = at.services.operations.floor.store
+            await a_program(store)
+            await a_dataset(store, ROWS)
+            at.operations = at.operations.as_actor(caller)
+            makers = ("create_evaluation", "create_optimization")
+            for bad in ("job_tones:tone", "kind=job_tones:tone", "kid"):
+                for make, given in zip(makers, (CreateEvaluation, CreateOptimization), strict=True):
+                    with pytest.raises(InvalidError, match="exact_match, contains, f1, kind") as caught:
+                        await at.act(make, given(program="qa", dataset="questions", metrics=[bad]))
+                    assert caught.value.fields[0].path == "metrics[0]"
+            assert not (tmp_path / "imported").exists()
+            found = await at.act("known_metrics", KnownMetrics())
+            assert found.names == ["exact_match", "contains", "f1", "kind"]
+            row = await at.ended(
+                "create_evaluation", CreateEvaluation(program="qa", dataset="questions", metrics=["kind"])
+            )
+            assert (row.status, row.mean, row.metrics) == ("completed", 0.25, ["kind=job_tones:tone"]), row.error
+            assert set(row.rows[0]["scores"]) == {"kind"}
+            assert row.needs["code"] == "default"
+
+    finish(work())
+
+
 @pytest.mark.parametrize(
     ("field", "values"),
     [
@@ -272,6 +346,10 @@ def test_a_metric_may_be_code_of_the_root_and_nothing_else(tmp_path: Path) -> No
         ("budget.usd", {"budget": {"usd": -1}}),
         ("budget.seconds", {"budget": {"seconds": "long"}}),
         ("budget.minutes", {"budget": {"minutes": 3}}),
+        ("configuration.maximize", {"configuration": {"maximize": "exact_mach"}}),
+        ("configuration.subject_to", {"configuration": {"subject_to": ["p95<<2"]}}),
+        ("configuration.subject_to", {"configuration": {"subject_to": "p95<2"}}),
+        ("configuration.alpha", {"configuration": {"alpha": 7}}),
     ],
 )
 def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(

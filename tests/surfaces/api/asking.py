@@ -134,7 +134,8 @@ class Socket:
         self._from: asyncio.Queue[Any] = asyncio.Queue()
         scope = _scope("websocket", "/graphql", {"host": "127.0.0.1", **headers})
         self._to.put_nowait({"type": "websocket.connect"})
-        self.task = asyncio.ensure_future(server.app(scope, self._to.get, self._from.put))
+        self.gone = asyncio.Event()
+        self.task = asyncio.ensure_future(server.app(scope, lambda: _told(self._to, self.gone), self._from.put))
 
     async def event(self) -> Any:
         """Return the next event of the server."""
@@ -152,8 +153,12 @@ class Socket:
 
     async def close(self) -> None:
         """Go, and wait until the server noticed."""
-        self._to.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        self.go()
         await self.task
+
+    def go(self) -> None:
+        """Go; `gone` is set when the server was told."""
+        self._to.put_nowait({"type": "websocket.disconnect", "code": 1000})
 
 
 @contextlib.asynccontextmanager
@@ -173,3 +178,33 @@ async def serving(
         app = application(opened, config, clock=clock)
         async with app.router.lifespan_context(app):
             yield Server(app, services)
+
+
+class Call:
+    """One POST whose answer is read as it comes, by a client that may leave before its end."""
+
+    def __init__(self, server: Server, path: str, body: Any, *, key: str | None = None, **headers: str) -> None:
+        self._parts: asyncio.Queue[Any] = asyncio.Queue()
+        self._to: asyncio.Queue[Any] = asyncio.Queue()
+        given = {"host": "127.0.0.1", "content-type": "application/json", **headers}
+        if key is not None:
+            given["authorization"] = f"Bearer {server.keys.get(key, key)}"
+        self._to.put_nowait({"type": "http.request", "body": json.dumps(body).encode(), "more_body": False})
+        scope = _scope("http", path, given, method="POST")
+        self.gone = asyncio.Event()
+        self.task = asyncio.ensure_future(server.app(scope, lambda: _told(self._to, self.gone), self._parts.put))
+
+    async def part(self) -> Any:
+        """Return the next event of the server."""
+        return await self._parts.get()
+
+    def go(self) -> None:
+        """Go; `gone` is set when the server was told."""
+        self._to.put_nowait({"type": "http.disconnect"})
+
+
+async def _told(events: asyncio.Queue[Any], gone: asyncio.Event) -> Any:
+    event = await events.get()
+    if event["type"].endswith(".disconnect"):
+        gone.set()
+    return event

@@ -90,7 +90,7 @@ def test_a_refused_execution_is_a_typed_error_with_field_paths(
         async with served(tmp_path) as (ask, operations):
             await operations.create_program(CreateProgram(name="n", signature="q -> n: int", backend="mock"))
             answer = await ask(EXECUTE, input=given)
-            assert answer.data is None
+            assert answer.data == {"executeProgram": None}
             [error] = answer.errors
             assert error.extensions["type"] == type_
             assert [field["path"] for field in error.extensions["fields"]] == fields
@@ -280,13 +280,13 @@ def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None
             for _ in range(10):
                 await ask(EXECUTE, input={"name": "n", "inputs": {"q": "?"}})
             seen: list[str] = []
-            select = operations.store.select
+            page = operations.store.page
 
-            async def counted(resource: Any, query: Any) -> Any:
+            async def counted(resource: Any, query: Any, *, most: int) -> Any:
                 seen.append(resource.name)
-                return await select(resource, query)
+                return await page(resource, query, most=most)
 
-            operations.store.select = counted  # type: ignore[method-assign]
+            operations.store.page = counted  # type: ignore[method-assign]
             answer = await ask("{ executions(first: 10) { nodes { id program { name signature { name } } } } }")
             assert len(answer.data["executions"]["nodes"]) == 10
             assert seen == ["execution", "program", "signature"]

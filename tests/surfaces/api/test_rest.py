@@ -87,6 +87,35 @@ def test_lists_have_pages_and_filters(tmp_path: Path) -> None:
     finish(work())
 
 
+def test_a_page_ends_early_where_its_rows_are_large_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig(page_bytes=2_500_000)) as server:
+            await server.give_program()
+            for n in range(6):
+                body = {"inputs": {"q": f"{n}" * 1_000_000}}
+                assert (await server.ask("POST", "/v1/programs/n/execute", body=body)).status == 200
+            seen, path = list[str](), "/v1/executions?first=200"
+            while path:
+                answer = await server.ask("GET", path)
+                assert len(answer.body) < 3_000_000
+                seen += [row["inputs"]["q"][:2] for row in answer.json["executions"]]
+                path = answer.json["next"] and f"/v1/executions?first=200&after={answer.json['next']}"
+            assert seen == ["55", "44", "33", "22", "11", "00"]
+            query = "query($after: String) { executions(first: 200, after: $after) { nodes { inputs } %s } }"
+            found = (await server.graphql(query % "pageInfo { hasNextPage endCursor }"))["data"]["executions"]
+            assert (len(found["nodes"]), found["pageInfo"]["hasNextPage"]) == (2, True)
+            again = (await server.graphql(query % "", after=found["pageInfo"]["endCursor"]))["data"]["executions"]
+            assert [node["inputs"]["q"][:2] for node in again["nodes"]] == ["33", "22"]
+            twice = await server.graphql(
+                "{ a: executions { nodes { inputs } } b: executions { nodes { inputs } } "
+                "c: executions { nodes { inputs } } }"
+            )
+            refused = {error["message"] for error in twice["errors"]}
+            assert refused == {"the answer is larger than 2500000 bytes: ask for fewer rows or fields at once"}
+
+    finish(work())
+
+
 def test_lists_are_sorted_and_narrowed(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:

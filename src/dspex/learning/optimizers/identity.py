@@ -32,7 +32,8 @@ def identity_of(
     """Return everything that the results of a search depend on, each by a name for people.
 
     Of a metric that is its source, with what its closure holds; what it calls in turn is not seen. Of a model it is the
-    name: the same name at another server counts as the same model.
+    name: the same name at another server counts as the same model. The goal is left out, because another winner may be
+    picked from the same journal.
     """
     validation = "none" if search.validation is None else search.validation.checksum
     return {
@@ -40,6 +41,7 @@ def identity_of(
         "the program": task.program.content_hash,
         "the training rows": task.train.checksum,
         "the validation rows": validation,
+        "the metrics": ", ".join(metrics),
         **{f"the metric {name!r}": content_hash(source_of(metric)) for name, metric in metrics.items()},
         "the model": ", ".join(_models(module, context)) or "none",
         "the adapter": "none" if context.adapter is None else type(context.adapter).__name__,
@@ -48,8 +50,7 @@ def identity_of(
         "the seed": f"{search.seed}, {context.seed}",
         "rows": str(search.rows),
         "trials_at_once": str(search.trials_at_once),
-        "maximize": str(search.maximize),
-        "subject_to": ", ".join(search.subject_to),
+        "on_error": str(search.on_error),
     }
 
 

@@ -13,12 +13,16 @@ DEFAULT_WORKSPACE = "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody who acts in one workspace. `admin` includes every other scope."""
+    """Somebody who acts in one workspace. `admin` includes every other scope.
+
+    Only who works on the machine itself `names_code`: what an API's caller names is never imported.
+    """
 
     name: str
     workspace: str = DEFAULT_WORKSPACE
     scopes: frozenset[Scope] = frozenset(SCOPES)
     key_id: UUID | None = None
+    names_code: bool = False
 
     def may(self, scope: Scope) -> bool:
         """Return whether this actor has `scope`."""
@@ -35,4 +39,6 @@ class Actor:
             raise ForbiddenError(f"{doing} needs the scope {scope!r}; this key has: {held}", scope=scope)
 
 
-LOCAL = Actor(name="local")
+LOCAL = Actor(name="local", names_code=True)
+GUEST = Actor(name="local")
+"""The caller of an API that asks for no keys."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
-from dspex.operations.resources.ports import Change, Insert, Query, Store
+from dspex.operations.resources.ports import Change, Insert, Page, Query, Store
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
 
@@ -48,6 +48,10 @@ class AuditedStore:
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
         """Return rows; see `Store.select`."""
         return await self._store.select(resource, query)
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows; see `Store.page`."""
+        return await self._store.page(resource, query, most=most)
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""

@@ -117,8 +117,9 @@ class Executor:
         )
         run = self.runs.begin(opened.id)
         try:
-            if (known := await self._open(program, opened, asked)) is not None:
-                return known
+            opened, is_known = await self._open(program, opened, asked)
+            if is_known:
+                return opened
             return await _Work(self, run, opened, choice=choice, stages=stages).done(validated, asked.timeout)
         finally:
             self.runs.end(run)
@@ -158,23 +159,40 @@ class Executor:
         """Record a call whose inputs do not fit, and raise what is wrong with them."""
         opened = self.recorder.opened(program, json_ready(inputs), asked, stages=stages.told("failed"), **about)
         failed = replace(opened, **self.recorder.timed(opened, status="failed", error=error.to_dict()))
-        if (known := await self._open(program, failed, asked)) is not None:
-            return known
+        opened, is_known = await self._open(program, failed, asked)
+        if is_known:
+            return opened
         raise InvalidError(error.message, errors=error.fields, execution_id=str(failed.id)) from None
 
-    async def _open(self, program: ProgramRecord, opened: ExecutionRecord, asked: Asked) -> ExecutionRecord | None:
-        """Record the beginning; or return the execution that an earlier call with the same key made."""
-        try:
-            await self._store.write(*self.recorder.opening(program, opened, action=asked.action))
-        except ConflictError:
-            if (known := await self._of_key(opened)) is not None:
-                return await self._repeated(known, opened, within=asked.timeout or WAIT)
-            self.remembered.forget(program.id)
-            fresh = await self._store.get(PROGRAM, id=program.id)
-            if fresh is not None:
-                PROGRAM.step("execute", fresh.status)
-            raise
-        return None
+    async def _open(
+        self, program: ProgramRecord, opened: ExecutionRecord, asked: Asked
+    ) -> tuple[ExecutionRecord, bool]:
+        """Record the beginning; or return the execution that an earlier call with the same key made, and that it did.
+
+        One that was interrupted is repeated: the new execution takes over its key, and says what it repeats.
+        """
+        freed: tuple[Change, ...] = ()
+        while True:
+            try:
+                await self._store.write(*freed, *self.recorder.opening(program, opened, action=asked.action))
+            except ConflictError:
+                known = await self._of_key(opened)
+                if known is None or (freed and known.id == opened.retry_of):
+                    await self._check_ready(program)
+                    raise
+                ended = await self._repeated(known, opened, within=asked.timeout or WAIT)
+                if ended.status != "interrupted":
+                    return ended, True
+                opened = replace(opened, retry_of=ended.id)
+                freed = (self.recorder.freeing(ended),)
+            else:
+                return opened, False
+
+    async def _check_ready(self, program: ProgramRecord) -> None:
+        self.remembered.forget(program.id)
+        fresh = await self._store.get(PROGRAM, id=program.id)
+        if fresh is not None:
+            PROGRAM.step("execute", fresh.status)
 
     async def _of_key(self, opened: ExecutionRecord) -> ExecutionRecord | None:
         if opened.idempotency_key is None:
@@ -193,7 +211,7 @@ class Executor:
         ended = await self.ended(known, within=within)
         if ended.status == "failed" and (ended.error or {}).get("code") == InvalidError.code:
             said = ended.error or {}
-            fields = [FieldError(**field) for field in said.get("fields", ())]
+            fields = [FieldError(**{**field, "value": _Shown(field["value"])}) for field in said.get("fields", ())]
             raise InvalidError(str(said.get("message")), errors=fields, execution_id=str(ended.id))
         return ended
 
@@ -251,6 +269,15 @@ class Executor:
 
 async def _as_it_is(_workspace: str, context: RunContext) -> RunContext:
     return context
+
+
+class _Shown(str):
+    """A value as it was shown once, which is shown the same again."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class _Work:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from dspex.errors import InvalidError
 from dspex.operations.resources.polling import LAST, PAGE, Follower, Poller, Wakes, Wanted
-from dspex.operations.resources.ports import Change, EventLog, Insert, Place, Query, Sight, Store, Told
+from dspex.operations.resources.ports import Change, EventLog, Insert, Page, Place, Query, Sight, Store, Told
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import EventRecord
 from dspex.sync import unbroken
@@ -35,6 +35,10 @@ class AnnouncingStore:
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
         """Return rows; see `Store.select`."""
         return await self._store.select(resource, query)
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows; see `Store.page`."""
+        return await self._store.page(resource, query, most=most)
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""

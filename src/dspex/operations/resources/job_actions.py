@@ -4,14 +4,19 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from dspex.errors import ConfigurationError, FieldError, InvalidError, NotFoundError, suggest
-from dspex.execution.modules.code import CodeRoot
+from dspex.errors import ConfigurationError, DefinitionError, FieldError, InvalidError, NotFoundError, suggest
 from dspex.language.programs import Program
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
 from dspex.operations.resources.evaluation import EVALUATION, EvaluationRecord
-from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef
-from dspex.operations.resources.jobs import OPTIMIZERS, check_metric, needs_of, told
+from dspex.operations.resources.job_inputs import (
+    CreateEvaluation,
+    CreateOptimization,
+    JobRef,
+    KnownMetrics,
+    MetricNames,
+)
+from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, told
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.resources.ports import Insert, JobEngine, Query, Update
@@ -25,9 +30,14 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "holdout": (int, float),
     "insist": bool,
+    "maximize": str,
+    "subject_to": list,
+    "alpha": (int, float),
+    "on_error": (int, float),
     "options": dict,
     "compile": dict,
 }
+_EXPECTED: Mapping[type | tuple[type, ...], str] = {str: "text", list: "a list of texts", bool: "true or false"}
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {
     "usd": (int, float),
@@ -44,7 +54,7 @@ async def create_evaluation(operations: Operations, given: CreateEvaluation) -> 
     program, version, value = await _program(operations, given)
     data = await _dataset(operations, given)
     code = operations.floor.code
-    metrics = _metrics(given.metrics, code)
+    metrics = _metrics(given.metrics, operations)
     job = EvaluationRecord(
         **_common(operations),
         program_id=program.id,
@@ -69,7 +79,8 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
     program, version, value = await _program(operations, given)
     data = await _dataset(operations, given)
     code = operations.floor.code
-    metrics = _metrics(given.metrics, code)
+    metrics = _metrics(given.metrics, operations)
+    _check_goal(given.configuration, metrics)
     job = OptimizationJobRecord(
         **_common(operations),
         program_id=program.id,
@@ -157,15 +168,52 @@ async def _dataset(operations: Operations, given: CreateEvaluation | CreateOptim
     return found[0]
 
 
-def _metrics(given: list[Any] | None, code: CodeRoot | None) -> list[Any]:
+async def known_metrics(operations: Operations, given: KnownMetrics) -> MetricNames:
+    """See `KnownMetrics`."""
+    names = [*METRICS, *sorted(operations.floor.metrics)]
+    return MetricNames(names=[name for name in names if name.startswith(given.starts_with)])
+
+
+def _metrics(given: list[Any] | None, operations: Operations) -> list[Any]:
+    """Return metrics as they are stored: what the settings name, with its place in the code root."""
+    registered, code = operations.floor.metrics, operations.floor.code
     if given is not None and not isinstance(given, list):
         raise _invalid("metrics", given, f"{given!r} is no list of names", "a list")
     metrics = given or ["exact_match"]
+    found = []
     for number, metric in enumerate(metrics):
-        said = check_metric(metric, code)
+        target = registered.get(metric) if isinstance(metric, str) else None
+        said = check_metric(target or metric, code)
+        if target is None and isinstance(metric, str) and metric not in METRICS:
+            known = [*METRICS, *sorted(registered)]
+            if ":" in metric and not operations.actor.names_code:
+                said = f"{metric!r} names code, which callers of an API cannot. Metrics are: {', '.join(known)}"
+            elif ":" not in metric:
+                said = f"there is no metric {metric!r}.{suggest(metric, known)} Metrics are: {', '.join(known)}"
         if said is not None:
             raise _invalid("metrics", metric, said, "a metric", path=f"metrics[{number}]")
-    return list(metrics)
+        found.append(metric if target is None else f"{metric}={target}")
+    return found
+
+
+def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
+    """Refuse an objective, limits or level of significance that make no sense, before anything runs."""
+    from dspex.learning.optimizers.search import Search
+
+    limits = settings.get("subject_to") or []
+    names = [name.partition("=")[0].rpartition(":")[2] for name in metrics]
+    checks: Mapping[str, Mapping[str, Any]] = {
+        "metrics": {},
+        "maximize": {"maximize": settings.get("maximize")},
+        "subject_to": {"subject_to": [str(limit) for limit in limits]},
+        "alpha": {"alpha": settings.get("alpha", 0.05)},
+    }
+    for name, made in checks.items():
+        try:
+            Search(**made).goal(names)
+        except DefinitionError as error:
+            path = name if name == "metrics" else f"configuration.{name}"
+            raise _invalid(path.partition(".")[0], settings.get(name), error.message, name, path=path) from error
 
 
 def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, type | tuple[type, ...]]) -> None:
@@ -175,7 +223,8 @@ def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, ty
             raise _invalid(field, value, said, ", ".join(known), path=f"{field}.{name}")
         is_flag = isinstance(value, bool) and known[name] is not bool
         if is_flag or not isinstance(value, known[name]) or (isinstance(value, int | float) and value < 0):
-            raise _invalid(field, value, f"{value!r} does not fit", "a number from 0", path=f"{field}.{name}")
+            expected = _EXPECTED.get(known[name], "a number from 0")
+            raise _invalid(field, value, f"{value!r} does not fit", expected, path=f"{field}.{name}")
 
 
 def _invalid(field: str, value: object, message: str, expected: str, *, path: str | None = None) -> InvalidError:  # noqa: PLR0917
@@ -205,6 +254,15 @@ def _moves(resource: Resource[Any], noun: str) -> tuple[Action, ...]:
 
 
 JOB_ACTIONS: tuple[Action, ...] = (
+    Action(
+        name="known_metrics",
+        resource=EVALUATION,
+        input=KnownMetrics,
+        scope="read",
+        run=known_metrics,
+        description="The metrics that jobs can be asked for by name.",
+        result=MetricNames,
+    ),
     Action(
         name="create_evaluation",
         resource=EVALUATION,

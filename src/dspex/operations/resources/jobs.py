@@ -82,6 +82,11 @@ def _sources(folder: Path) -> list[Path]:
     return found
 
 
+def target_of(metric: str) -> str:
+    """Return what a stored metric is: the name of a built-in one, or "module:function"; it may follow "name="."""
+    return metric.rpartition("=")[2]
+
+
 def check_metric(name: object, code: CodeRoot | None) -> str | None:
     """Return what is wrong with the name of a metric, None where nothing is. Nothing is imported."""
     if not isinstance(name, str):

@@ -1,9 +1,9 @@
 """Everything that can be asked of the stored resources, by one actor."""
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -26,7 +26,7 @@ from dspex.operations.resources.inputs import (
     check_call,
     inputs_of,
 )
-from dspex.operations.resources.ports import Feed, Figures, JobEngine, Query, Store
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.reach import check_reach
@@ -35,12 +35,15 @@ from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 from dspex.operations.resources.vault import Vault
 
+E = TypeVar("E")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
     """What the operations of all actors stand on.
 
-    `jobs` is None where this process can start no jobs, `code` where it was started on no code root.
+    `jobs` is None where this process can start no jobs, `code` where it was started on no code root. `metrics` are the
+    functions in the code root ("module:function") that callers of an API may name, by the names that they have there.
     """
 
     store: Store
@@ -53,6 +56,7 @@ class Floor:
     figures: Figures | None = None
     code: CodeRoot | None = None
     vault: Vault | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 class Operations:
@@ -251,11 +255,17 @@ class Operations:
             ForbiddenError: the actor may not read it.
             InvalidError: it is not sorted by what the query names.
         """
+        return await self.store.select(resource, self._own(resource, query))
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows of `resource` in this workspace that are together no larger than `most`; see `list`."""
+        return await self.store.page(resource, self._own(resource, query), most=most)
+
+    def _own(self, resource: Resource[Any], query: Query) -> Query:
         self.actor.require(resource.reading, f"reading {resource.plural}")
         if query.sort is not None:
             sort_of(resource, query.sort.attribute)
-        where = {**query.where, "workspace": self.workspace}
-        return await self.store.select(resource, dataclasses.replace(query, where=where))
+        return dataclasses.replace(query, where={**query.where, "workspace": self.workspace})
 
 
 def _no_program(key: UUID | str) -> NotFoundError:

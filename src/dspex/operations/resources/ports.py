@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from dspex.operations.resources.resource import Comparison, Resource
@@ -78,6 +78,15 @@ class Query:
     without: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[E]):
+    """Rows, whether there are more behind them, and how long their texts and JSON values are together."""
+
+    rows: Sequence[E]
+    has_more: bool
+    size: int
+
+
 class Store(Protocol):
     """Rows behind a database; safe to use from many tasks of one loop.
 
@@ -94,6 +103,13 @@ class Store(Protocol):
 
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
         """Return the rows that `query` describes."""
+        ...
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first of the rows that `query` describes: as many as are at most about `most` bytes, or one.
+
+        No more than that is ever held in memory, however large the rows behind them are.
+        """
         ...
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:

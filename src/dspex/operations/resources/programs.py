@@ -19,6 +19,7 @@ from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.inputs import CreateProgram
+from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
@@ -40,8 +41,9 @@ class Programs:
         """Create a program from text and settings; see `Operations.create_program`."""
         signature = await self._signature_of(given, workspace)
         _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
-        _check(bool(given.name.strip()), "name", given.name, "a name with at least one visible character")
+        check_name(given.name)
         settings = dict(given.configuration)
+        check_values(given.module, settings)
         kept = kept_of(settings)
         for name in kept:
             del settings[name]
@@ -62,6 +64,7 @@ class Programs:
         """Store a program value; see `Operations.save_program`."""
         found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if found is None:
+            check_name(program.name)
             return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
         current = await self._version_of(found, id=found.current_version_id)
         if current is not None and current.content_hash == program.content_hash:

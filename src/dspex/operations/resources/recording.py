@@ -83,6 +83,16 @@ class Recorder:
         )
         return Insert(self._kept(record)), counted, self._event(record), self._audit(record, action, program.name)
 
+    def freeing(self, record: ExecutionRecord) -> Update:
+        """Return the change that takes the idempotency key from an interrupted execution; only one call can."""
+        return Update(
+            resource=EXECUTION,
+            id=record.id,
+            values={"idempotency_key": None},
+            statuses=("interrupted",),
+            expected={"idempotency_key": record.idempotency_key},
+        )
+
     def closing(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
         """Return the changes that record the end, if the execution is still running then."""
         kept = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)

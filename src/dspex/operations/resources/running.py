@@ -135,11 +135,6 @@ class Runs:
         before = self._clock.monotonic_ns() - int(seconds * 1e9)
         return [run.id for run in self._runs.values() if run.began <= before]
 
-    def begin_drain(self, grace: float) -> None:
-        """Take nothing new from now on, and interrupt what still runs after `grace` seconds; does not wait."""
-        self.is_draining = True
-        asyncio.get_running_loop().call_later(grace, self._interrupt)
-
     def _interrupt(self) -> int:
         left = list(self._runs.values())
         for run in left:

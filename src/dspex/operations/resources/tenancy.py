@@ -48,7 +48,10 @@ WORKSPACE = Resource(
     name="workspace",
     plural="workspaces",
     entity=WorkspaceRecord,
-    transitions={"archive": Transition(("active",), "archived")},
+    transitions={
+        "archive": Transition(("active",), "archived"),
+        "reopen": Transition(("archived",), "active"),
+    },
     unique=(("name",),),
     reading="admin",
 )

@@ -41,6 +41,13 @@ class ArchiveWorkspace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReopenWorkspace:
+    """Open an archived workspace again, with its rows and keys. Only an admin of the workspace "default" can."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureWorkspace:
     """Set how long executions of a workspace are kept. Only an admin of the workspace "default" can.
 
@@ -127,6 +134,10 @@ async def create_workspace(operations: Operations, given: CreateWorkspace) -> Wo
     _check_name(given.name)
     if given.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is always there")
+    found = await operations.store.get(WORKSPACE, name=given.name)
+    if found is not None and found.status == "archived":
+        mend = "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
+        raise _taken("name", given.name, f"there is an archived workspace {given.name!r}; {mend}")
     made = WorkspaceRecord(**_row(operations, given.name), name=given.name)
     return await _add(operations, made)
 
@@ -138,6 +149,15 @@ async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> 
     if found is None:
         raise NotFoundError(f"there is no workspace {given.name!r}")
     return await _step(operations, WORKSPACE, found, "archive")
+
+
+async def reopen_workspace(operations: Operations, given: ReopenWorkspace) -> WorkspaceRecord:
+    """See `ReopenWorkspace`."""
+    _require_operator(operations, "reopening a workspace")
+    found = await operations.store.get(WORKSPACE, name=given.name)
+    if found is None:
+        raise NotFoundError(f"there is no workspace {given.name!r}")
+    return await _step(operations, WORKSPACE, found, "reopen")
 
 
 async def configure_workspace(operations: Operations, given: ConfigureWorkspace) -> WorkspaceRecord:
@@ -176,6 +196,8 @@ async def create_api_key(operations: Operations, given: CreateApiKey) -> IssuedK
             raise _invalid(name, value, "a whole number of at least 1")
     if given.expires_at is not None and given.expires_at.tzinfo is None:
         raise _invalid("expires_at", str(given.expires_at), "a time with a zone, such as 2030-01-01T00:00:00Z")
+    if given.expires_at is not None and given.expires_at <= operations.floor.clock.now():
+        raise _invalid("expires_at", str(given.expires_at), "a time that is still to come")
     row = _row(operations, workspace)
     text, kept = operations.vault.new_key(row["id"])
     made = ApiKeyRecord(
@@ -254,9 +276,24 @@ def _row(operations: Operations, workspace: str) -> dict[str, Any]:
     return {"id": operations.floor.new_id(), "workspace": workspace, "created_at": now, "updated_at": now}
 
 
-async def _add(operations: Operations, made: R) -> R:
-    await operations.store.write(Insert(made))
+N = TypeVar("N", WorkspaceRecord, ApiKeyRecord, SecretRecord)
+
+
+async def _add(operations: Operations, made: N) -> N:
+    try:
+        await operations.store.write(Insert(made))
+    except ConflictError:
+        what = operations.store.resource_of(made).name.replace("_", " ")
+        said = f"there is a {what} named {made.name!r} already, maybe one that has ended; choose another name"
+        raise _taken("name", made.name, said) from None
     return made
+
+
+def _taken(name: str, value: object, message: str) -> ConflictError:
+    error = FieldError(
+        field=name, path=name, value=value, message=message, constraint="unique", expected="a name that is free"
+    )
+    return ConflictError(f"{name}: {message}", errors=[error])
 
 
 async def _named(operations: Operations, resource: Resource[R], name: str) -> R:
@@ -294,6 +331,7 @@ def _action(name: str, resource: Resource[Any], given: type, run: Any, result: t
 TENANCY_ACTIONS: tuple[Action, ...] = (
     _action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace),
     _action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace),
+    _action("reopen_workspace", WORKSPACE, ReopenWorkspace, reopen_workspace),
     _action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace),
     _action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey),
     _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),

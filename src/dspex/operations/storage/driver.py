@@ -1,12 +1,22 @@
 """What a store needs of a database: rows for a question, and groups of writes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dspex.errors import ConflictError, NotFoundError
-from dspex.operations.resources.ports import Update
+from dspex.operations.resources.ports import Query, Update
 from dspex.operations.storage.grouping import Write
 from dspex.operations.storage.statements import Dialect, Question, Statements
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """The first rows, their size, and whether they end early because of it."""
+
+    rows: Sequence[Sequence[Any]]
+    size: int
+    is_cut: bool
 
 
 class Driver(Protocol):
@@ -19,6 +29,10 @@ class Driver(Protocol):
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
+        ...
+
+    async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
+        """Return the first rows that `query` describes; see `Store.page`."""
         ...
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:

@@ -1,20 +1,22 @@
 """PostgreSQL over asyncpg: a group of writes is one statement, and equal questions that wait are asked once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from dspex.errors import ConfigurationError, ConflictError, DspexError, StorageError
-from dspex.operations.resources.ports import Insert
-from dspex.operations.storage.driver import refused, updated
+from dspex.operations.resources.ports import Insert, Query
+from dspex.operations.storage.driver import Portion, refused, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import Merging
 from dspex.operations.storage.onestatement import one_statement
-from dspex.operations.storage.statements import Dialect, Question
+from dspex.operations.storage.statements import Dialect, Question, Statements
 from dspex.operations.storage.values import POSTGRES
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
 _READERS = 4
+_LIGHT, _GROUP = 64 * 1024, 4 * 1024 * 1024  # a row that is read at once, and several that are read together
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 
 
@@ -73,6 +75,33 @@ class PostgresDriver:
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
         return await answer
+
+    async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
+        """Return the first rows; see `Driver.portion`. Small ones come with their sizes, large ones behind them."""
+        weighed = await self.rows(statements.weighed(query, light=_LIGHT))
+        total, number = 0, 0
+        for row in weighed:
+            if number and total + row[-1] > most:
+                break
+            total += row[-1]
+            number += 1
+        taken = [tuple(row)[:-1] for row in weighed[:number]]
+        large = {statements.key(row): row[-1] for row in weighed[:number] if row[-1] > _LIGHT}
+        whole = {statements.key(row): row for row in await self._large(statements, query, large)} if large else {}
+        rows = [whole.get(key) if (key := statements.key(row)) in large else row for row in taken]
+        return Portion([row for row in rows if row is not None], total, is_cut=number < len(weighed))
+
+    async def _large(self, statements: Statements[Any], query: Query, sizes: Mapping[Any, int]) -> list[Any]:
+        """Return whole rows by their ids, a few at a time."""
+        found: list[Any] = []
+        group: list[Any] = []
+        for number, key in enumerate(sizes, 1):
+            group.append(UUID(int=key.int))
+            if number == len(sizes) or sum(sizes[one] for one in group) > _GROUP:
+                wanted = Query(where={"id": tuple(group)}, limit=len(group), without=query.without)
+                found += await self.rows(statements.select(wanted))
+                group = []
+        return found
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """Commit the writes in as few statements as their order allows; where one fails, each by itself."""

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, DspexError, StorageError
-from dspex.operations.resources.ports import Insert
-from dspex.operations.storage.driver import refused, updated
+from dspex.operations.resources.ports import Insert, Query
+from dspex.operations.storage.driver import Portion, refused, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import COUNT, Merging
-from dspex.operations.storage.statements import Dialect, Question
+from dspex.operations.storage.statements import Dialect, Question, Statements
 from dspex.operations.storage.values import SQLITE
 
 T = TypeVar("T")
@@ -52,9 +52,31 @@ class SQLiteDriver:
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`."""
+        return await self._read(lambda connection: _all(connection, question))
+
+    async def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         with self._errors("read"):
-            rows = await self._patiently(lambda connection: self._short_read(connection, question))
-            return await asyncio.to_thread(self._long_read, question) if rows is None else rows
+            try:
+                return await self._patiently(lambda connection: self._short_read(connection, ask))
+            except _Late:
+                return await asyncio.to_thread(self._long_read, ask)
+
+    async def portion(self, statements: Statements[Any], query: Query, *, most: int) -> Portion:
+        """Return the first rows; see `Driver.portion`. They are read one by one, and no further than needed."""
+        question = statements.select(query)
+
+        def first(connection: sqlite3.Connection) -> Portion:
+            rows: list[Any] = []
+            total = 0
+            for row in connection.execute(question.sql, question.parameters):
+                size = statements.size(row)
+                if rows and total + size > most:
+                    return Portion(rows, total, is_cut=True)
+                rows.append(row)
+                total += size
+            return Portion(rows, total, is_cut=False)
+
+        return await self._read(first)
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """Commit the writes in one transaction, merged where nothing in them fails; one that fails is undone alone."""
@@ -92,14 +114,14 @@ class SQLiteDriver:
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _short_read(self, connection: sqlite3.Connection, question: Question) -> list[Any] | None:
+    def _short_read(self, connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]) -> T:
         self._deadline = time.perf_counter() + self._read_seconds
         try:
-            return connection.execute(question.sql, question.parameters).fetchall()
+            return ask(connection)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
-            return None
+            raise _Late from error
         finally:
             self._deadline = 0.0
 
@@ -157,9 +179,9 @@ class SQLiteDriver:
     def _is_late(self) -> int:
         return int(0.0 < self._deadline < time.perf_counter())
 
-    def _long_read(self, question: Question) -> list[Any]:
+    def _long_read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         with closing(self._connect()) as connection:
-            return connection.execute(question.sql, question.parameters).fetchall()
+            return ask(connection)
 
     def _keep_log_short(self, connection: sqlite3.Connection) -> None:
         if self._back is None and connection.total_changes - self._written_back >= _CHANGES:
@@ -190,6 +212,14 @@ class SQLiteDriver:
             yield
         except (sqlite3.Error, OSError) as error:
             raise self._mend(doing, str(error)) from error
+
+
+class _Late(Exception):  # noqa: N818  # a question begins anew elsewhere
+    pass
+
+
+def _all(connection: sqlite3.Connection, question: Question) -> list[Any]:
+    return connection.execute(question.sql, question.parameters).fetchall()
 
 
 def _merged(connection: sqlite3.Connection, merging: Merging) -> None:

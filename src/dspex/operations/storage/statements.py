@@ -58,9 +58,12 @@ class Statements(Generic[E]):
         self._decoders = _positions(resource.attributes, codec.decode)
         self._columns = ", ".join(map(quoted, self.names))
         self._entity: Any = resource.entity
+        self._long = tuple(n for n, kind in enumerate(self.kinds.values()) if kind in _LONG)
+        self._key = self.names.index("id")
         self.insert = self._insert()
         self.update = lru_cache(maxsize=64)(self._update)
         self._select = lru_cache(maxsize=256)(self._write_select)
+        self._weighed = lru_cache(maxsize=256)(self._write_weighed)
         self._without = lru_cache(maxsize=64)(self._write_columns)
 
     def encoded(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
@@ -102,6 +105,34 @@ class Statements(Generic[E]):
         columns = self._without(query.without) if query.without else self._columns
         page = _Page(query.after is not None, query.oldest_first, query.sort, query.after_value is not None)
         return Question(self._select(columns, shape, page), (*parameters, query.limit))
+
+    def weighed(self, query: Query, *, light: int) -> Question:
+        """Return the question for rows with their sizes at the end; of those larger than `light`, no long value comes.
+
+        Where the database keeps values compressed and elsewhere, it does not even send them for that.
+        """
+        question = self.select(query)
+        return Question(self._weighed(question.sql, query.without, light), question.parameters)
+
+    def _write_weighed(self, sql: str, without: frozenset[str], light: int) -> str:  # kept by these
+        columns = []
+        for name, kind in self.kinds.items():
+            column = "NULL" if name in without else quoted(name)
+            is_long = kind in _LONG and name not in without
+            columns.append(f"CASE WHEN weighed.size <= {light} THEN {column} END" if is_long else column)
+        long = [name for name, kind in self.kinds.items() if kind in _LONG and name not in without]
+        size = " + ".join(f"coalesce(octet_length({quoted(name)}::text), 0)" for name in long) or "0"
+        read = self._without(without) if without else self._columns
+        inner = sql.replace(read, f"{self._columns}, {size} AS size", 1)
+        return f"SELECT {', '.join(columns)}, weighed.size FROM ({inner}) AS weighed"  # noqa: S608  # quoted
+
+    def size(self, row: Any) -> int:  # noqa: ANN401  # a row of any driver
+        """Return how long the texts and JSON values of a row are together, in characters."""
+        return sum(len(value) for position in self._long if (value := row[position]) is not None)
+
+    def key(self, row: Any) -> Any:  # noqa: ANN401
+        """Return the id of a row as the driver gives it."""
+        return row[self._key]
 
     def get(self, key: Mapping[str, Any]) -> Question:
         """Return the question for one row."""
@@ -252,6 +283,7 @@ class _Page:
 
 
 _Shape = tuple[tuple[str, int | str], ...]
+_LONG = frozenset({"text", "json", "embedding"})
 _SIGNS = {"gte": ">=", "lte": "<=", "after": ">", "before": "<"}
 _TEXT_SIGNS = {"contains": "> 0", "starts_with": "= 1"}
 

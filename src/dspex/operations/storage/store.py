@@ -1,16 +1,19 @@
 """The port `Store` on any database that has a `Driver`."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspex.errors import InternalError
 from dspex.operations.resources import DOMAIN, Domain, Insert, Query, Resource
-from dspex.operations.resources.ports import Change
+from dspex.operations.resources.ports import Change, Page
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.grouping import Step
 from dspex.operations.storage.statements import Statements
 
 E = TypeVar("E")
+_AT_ONCE = 2 * 1024 * 1024  # characters that are decoded without a pause
 
 
 class SQLStore:
@@ -40,6 +43,19 @@ class SQLStore:
         """Return rows; see `Store.select`."""
         statements = self._of(resource)
         return [statements.entity(row) for row in await self._driver.rows(statements.select(query))]
+
+    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
+        """Return the first rows; see `Store.page`."""
+        statements = self._of(resource)
+        found = await self._driver.portion(statements, replace(query, limit=query.limit + 1), most=most)
+        rows, pending = [], 0
+        for row in found.rows[: query.limit]:
+            pending += statements.size(row)
+            if pending > _AT_ONCE:
+                pending = 0
+                await asyncio.sleep(0)  # others get their turn between the large rows
+            rows.append(statements.entity(row))
+        return Page(rows=rows, has_more=found.is_cut or len(found.rows) > query.limit, size=found.size)
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""

@@ -6,7 +6,7 @@ from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot
 from dspex.learning.evaluation import Metric, exact_match
 from dspex.learning.evaluation.matching import contains, f1
-from dspex.operations.resources.jobs import check_metric
+from dspex.operations.resources.jobs import check_metric, target_of
 
 METRICS: Mapping[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1}
 
@@ -29,5 +29,9 @@ def metric_named(name: str, code: CodeRoot | None) -> Metric:
 
 
 def metrics_named(names: Sequence[str], code: CodeRoot | None) -> dict[str, Metric]:
-    """Return metrics by what reports call them: a function's own name."""
-    return {name.rpartition(":")[2]: metric_named(name, code) for name in names}
+    """Return metrics by what reports call them: the name before "=" where there is one, else a function's own."""
+    found = {}
+    for name in names:
+        target = target_of(name)
+        found[name.partition("=")[0].rpartition(":")[2]] = metric_named(target, code)
+    return found

@@ -2,21 +2,27 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.resources import files
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from dspex.bootstrap import Services
 from dspex.clock import Clock, SystemClock
+from dspex.errors import NotFoundError
 from dspex.operations.resources import DOMAIN, Actor, Domain
 from dspex.surfaces.api import graphql
-from dspex.surfaces.api.answers import send_bytes
-from dspex.surfaces.api.gate import Gate, Metrics, Rates, ServerConfig, holder_of_text
+from dspex.surfaces.api.answers import error_body, send_bytes
+from dspex.surfaces.api.gate import Door, Gate, Metrics, Rates, ServerConfig
 from dspex.surfaces.api.graphql import endpoint, websocket
 from dspex.surfaces.api.housekeeping import keeping_house
+from dspex.surfaces.api.presence import Presence
 from dspex.surfaces.api.rest import Desk, routes, state_routes
 from dspex.surfaces.api.rest.routes import Endpoint
 
@@ -42,19 +48,35 @@ def application(
             yield
             held.clear()
 
-    gate = Middleware(Gate, services=desk.services, config=settings, rates=Rates(time), metrics=metrics)
-    found: list[BaseRoute] = [*_graphql(desk), *_pages(), *state_routes(desk), *routes(desk)]
-    return Starlette(routes=found, middleware=[gate], lifespan=lifespan)
+    door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
+    gate = Middleware(Gate, door=door, metrics=metrics)
+    found: list[BaseRoute] = [*_graphql(desk, door), *_pages(), *state_routes(desk), *routes(desk)]
+    return Starlette(routes=found, middleware=[gate], lifespan=lifespan, exception_handlers={HTTPException: _no_route})
 
 
-def _graphql(desk: Desk) -> list[BaseRoute]:
+def _no_route(request: Request, error: Exception) -> Response:
+    """Say in JSON what Starlette's router says in plain text."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    where = f"{request.method} {request.url.path}"
+    if status == 404:
+        body = error_body(NotFoundError(f"there is nothing at {where}; /v1/openapi.json lists all routes"))
+    else:
+        allowed = (headers or {}).get("Allow", "others")
+        about = {"type": None, "code": "method_not_allowed", "retryable": False}
+        body = {"error": {**about, "message": f"{where} is not possible; {allowed} may be"}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
     engine = graphql.Engine(graphql.core_of(graphql.make_schema(desk.domain)))
 
-    def context(actor: Actor) -> graphql.Request:
-        return graphql.Request(desk.services().operations.as_actor(actor), desk.perform)
+    def context(actor: Actor, presence: Presence) -> graphql.Request:
+        perform = partial(desk.perform, presence=presence)
+        return graphql.Request(desk.services().operations.as_actor(actor), perform, most=desk.config.page_bytes)
 
-    http = endpoint.Endpoint(engine, context=lambda scope: context(scope["actor"]), body_bytes=desk.config.body_bytes)
-    socket = websocket.Endpoint(engine, context=context, holder=lambda text: holder_of_text(desk.services(), text))
+    http = endpoint.Endpoint(engine, context=context, door=door)
+    socket = websocket.Endpoint(engine, context=context)
     return [
         Route("/graphql", Endpoint("/graphql", http.answer), methods=["POST"]),
         Route("/graphql/stream", Endpoint("/graphql/stream", http.stream), methods=["POST"]),

@@ -67,6 +67,9 @@ def _examine() -> Iterator[Finding]:
         yield Finding("settings", "broken", error.message, "correct the settings named above")
         return
     yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
+    if settings.metrics:
+        named = ", ".join(f"{name} ({target})" for name, target in sorted(settings.metrics.items()))
+        yield Finding("metrics", "ok", f"registered for jobs: {named}")
     if settings.dspy_interpreter is not None:
         yield _dspy_elsewhere(settings.dspy_interpreter)
     yield from _models(settings)

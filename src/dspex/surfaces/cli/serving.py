@@ -1,11 +1,13 @@
 """`dspex serve`: the API."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
 import click
 
@@ -13,6 +15,7 @@ from dspex.bootstrap import Services, attended, domain_of, open_services
 from dspex.bootstrap.keeping import GRACE
 from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import ConfigurationError
+from dspex.operations.resources.running import Runs
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
     Printed,
@@ -29,6 +32,14 @@ APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it:
 CONFIG = "dspex.surfaces.api:ServerConfig"
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on unasked
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Drain(Protocol):
+    """Ends what runs, and calls `leave` then; where it `is_asked` to, not before others had time to notice."""
+
+    def __call__(self, leave: Callable[[], object], *, is_asked: bool) -> None:
+        """Begin; returns at once."""
+        ...
 
 
 @click.command("serve")
@@ -62,7 +73,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     listener = _listen(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
 
-    stopping: list[Callable[[], object]] = []
+    drains: list[Drain] = []
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Services]:
@@ -70,14 +81,13 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with attended(services, is_embedded=is_embedded):
-                runs, loop = services.operations.floor.executor.runs, asyncio.get_running_loop()
-                stopping.append(lambda: loop.call_soon_threadsafe(runs.begin_drain, GRACE))
+                drains.append(_drain(services.operations.floor.executor.runs, settings.drain_seconds))
                 yield services
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
     options: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "lifespan": "on"}
     server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=int(2 * GRACE), **options))
-    _when_stopped(server, stopping)
+    _when_stopped(server, drains)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -89,14 +99,33 @@ def isolating(settings: Settings) -> Settings:
     return settings
 
 
-def _when_stopped(server: Any, stopping: Sequence[Callable[[], object]]) -> None:  # noqa: ANN401  # imported late
-    """At the first signal to stop, refuse new executions at once; the server then waits for the requests it has."""
+def _drain(runs: Runs, seconds: int) -> Drain:
+    """Return what ends the executions of this process, and calls back when that is done; for any thread."""
+    loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+
+    async def drained(leave: Callable[[], object], least: int) -> None:
+        await asyncio.gather(runs.drain(GRACE), asyncio.sleep(least))
+        leave()
+
+    def drain(leave: Callable[[], object], *, is_asked: bool) -> None:
+        least = seconds if is_asked else 0
+        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(drained(leave, least))))
+
+    return drain
+
+
+def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # imported late
+    """At the first signal to stop, refuse new executions, and stop listening when none runs; at the second, at once.
+
+    SIGTERM leaves others the time to learn from /readyz that they shall call elsewhere; Ctrl+C does not.
+    """
     leave = server.handle_exit
 
-    def handle_exit(*signal: Any) -> None:  # noqa: ANN401  # what a signal handler is given
-        for stop in stopping:
-            stop()
-        leave(*signal)
+    def handle_exit(number: int, frame: FrameType | None) -> None:
+        if not drains:
+            leave(number, frame)
+            return
+        drains.pop()(lambda: leave(number, frame), is_asked=number == signal.SIGTERM)
 
     server.handle_exit = handle_exit
 
@@ -113,6 +142,7 @@ def _guards(settings: Settings) -> dict[str, Any]:
         "allows_addresses": not is_local,
         "timeout_s": float(settings.request_timeout),
         "body_bytes": settings.request_kib * 1024,
+        "page_bytes": settings.page_kib * 1024,
         "requests_per_minute": settings.requests_per_minute,
         "concurrency": settings.concurrency,
     }

@@ -12,7 +12,7 @@ class ServerConfig:
 
     Without `needs_key` everybody is the local actor: only for a server that listens on loopback. A request may name a
     host on loopback or one of `hosts`; where `allows_addresses`, also any IP address (a page of another site can make
-    a browser send its own name here, never an address).
+    a browser send its own name here, never an address). What one request reads holds at most about `page_bytes`.
     """
 
     needs_key: bool = False
@@ -20,6 +20,7 @@ class ServerConfig:
     allows_addresses: bool = False
     timeout_s: float = 300.0
     body_bytes: int = 4 * 1024 * 1024
+    page_bytes: int = 16 * 1024 * 1024
     requests_per_minute: int = 6000
     concurrency: int = 128
 

@@ -3,21 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dspex.bootstrap import Services
 from dspex.errors import DspexError
-from dspex.operations.resources import LOCAL, Actor
+from dspex.operations.resources import Actor
+from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
 from dspex.surfaces.api.answers import error_body, send_json, status_of
-from dspex.surfaces.api.gate.configuration import ServerConfig
+from dspex.surfaces.api.gate.door import Caller, Denied, Door
 from dspex.surfaces.api.gate.metrics import Metrics
-from dspex.surfaces.api.gate.rates import GUESSES_PER_MINUTE, Rates, Refused
+from dspex.surfaces.api.gate.rates import Refused
+from dspex.surfaces.api.presence import Gone
 
+CLIENT_CLOSED: Final = 499  # what nginx counts it as; nobody gets it
 OPEN: Final = frozenset({"/", "/explorer", "/healthz", "/readyz", "/v1/openapi.json"})
 _log = logging.getLogger("dspex.api")
 
@@ -33,14 +34,11 @@ class _Answer(Exception):  # noqa: N818  # it is an answer, not a fault
 class Gate:
     """Checks the host, the origin, the size, the key and the rate of a request, limits its time, and counts it."""
 
-    def __init__(
-        self, app: ASGIApp, *, services: Callable[[], Services], config: ServerConfig, rates: Rates, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door, metrics: Metrics) -> None:
         """Take the application behind it."""
         self._app = app
-        self._services = services
-        self._config = config
-        self._rates = rates
+        self._door = door
+        self._config = door.config
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,6 +67,8 @@ class Gate:
             if status:
                 raise
             await _send(sending, error)
+        except Gone:
+            status = CLIENT_CLOSED
         except TimeoutError:
             if status:
                 raise
@@ -90,18 +90,13 @@ class Gate:
         self._check_origin(headers)
         if int(headers.get(b"content-length", b"0") or b"0") > self._config.body_bytes:
             raise _Answer(413, f"a body has at most {self._config.body_bytes} bytes", code="too_large")
-        holder = None
         if not self._config.needs_key or scope["path"] in OPEN:
-            scope["actor"] = LOCAL
-        else:
-            holder = await self._holder(scope, _key(headers))
-            scope["actor"] = holder.actor
-        if holder is None:
+            scope["actor"] = GUEST
             await self._timed(scope, receive, send)
             return
         try:
-            self._rates.take(holder.key_id, per_minute=holder.requests_per_minute or self._config.requests_per_minute)
-            with self._rates.running(holder.key_id, at_once=holder.concurrency or self._config.concurrency):
+            holder = await self._holder(scope, _key(headers))
+            with self._door.counted(holder):
                 await self._timed(scope, receive, send)
         except Refused as refused:
             raise _too_many(refused) from None
@@ -128,30 +123,21 @@ class Gate:
                 raise _Answer(403, f"pages of {origin.decode('latin-1')!r} are not answered", code="origin")
 
     async def _holder(self, scope: Scope, text: str | None) -> Holder:
-        if text is None:
-            raise _unknown("a key is needed: send the header 'Authorization: Bearer dspx_...'")
-        peer = (scope.get("client") or ("?",))[0]
         try:
-            self._rates.check(f"guess {peer}", per_minute=GUESSES_PER_MINUTE)
-            holder = await self._services().keys.holder(text)
-            if holder is None:
-                self._rates.take(f"guess {peer}", per_minute=GUESSES_PER_MINUTE)
-        except Refused as refused:
-            raise _too_many(refused) from None
-        if holder is None:
-            raise _unknown("this key is unknown, revoked or expired")
+            holder = await self._door.holder(text, peer=_peer(scope))
+        except Denied as denied:
+            raise _unknown(denied.message) from None
+        scope["actor"] = holder.actor
         return holder
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         try:
             self._check_origin(headers)
-            scope["actor"] = None if self._config.needs_key else LOCAL
-            if self._config.needs_key and (text := _key(headers)) is not None:
-                scope["actor"] = (await self._holder(scope, text)).actor
-        except (_Answer, DspexError):
+        except _Answer:
             await send({"type": "websocket.close", "code": 4403, "reason": "Forbidden"})
             return
+        scope["caller"] = Caller(door=self._door, peer=_peer(scope), text=_key(headers))
         await self._app(scope, receive, send)
 
 
@@ -161,12 +147,13 @@ def actor_of(scope: Scope) -> Actor:
     return found
 
 
-async def holder_of_text(services: Services, text: object) -> Actor | None:
-    """Return who holds the key in `text` ("Bearer dspx_..." or the key alone), None where nobody does."""
-    if not isinstance(text, str):
-        return None
-    holder = await services.keys.holder(text.removeprefix("Bearer ").strip())
-    return None if holder is None else holder.actor
+def caller_of(door: Door, scope: Scope) -> Caller:
+    """Return who asked for a stream, to be asked again while it lasts."""
+    return Caller(door=door, peer=_peer(scope), text=_key(_headers(scope)))
+
+
+def _peer(scope: Scope) -> str:
+    return str((scope.get("client") or ("?",))[0])
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
@@ -182,12 +169,12 @@ def _key(headers: dict[bytes, bytes]) -> str | None:
 
 
 def _unknown(message: str) -> _Answer:
-    return _Answer(401, message, code="unauthenticated", headers=((b"www-authenticate", b"Bearer"),))
+    return _Answer(401, message, code=Denied.code, headers=((b"www-authenticate", b"Bearer"),))
 
 
 def _too_many(refused: Refused) -> _Answer:
-    after = str(max(1, round(refused.after_s + 0.5))).encode()
-    return _Answer(429, refused.message, code="too_many_requests", headers=((b"retry-after", after),))
+    after = str(refused.whole_seconds).encode()
+    return _Answer(429, refused.message, code=refused.code, headers=((b"retry-after", after),))
 
 
 def _label(scope: Scope) -> str:

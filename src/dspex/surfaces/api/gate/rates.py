@@ -15,14 +15,21 @@ GUESSES_PER_MINUTE: Final = 30
 class Refused(Exception):  # noqa: N818  # it is an answer, not a fault
     """Too many; the message says of what, and `after_s` when it is worth another try."""
 
+    code = "too_many_requests"
+
     def __init__(self, message: str, *, after_s: float) -> None:
         super().__init__(message)
         self.message = message
         self.after_s = after_s
 
+    @property
+    def whole_seconds(self) -> int:
+        """The seconds to wait, as HTTP tells them."""
+        return max(1, round(self.after_s + 0.5))
+
 
 class _Bucket:
-    """Tokens that come back evenly; a burst of a sixth of a minute's is allowed."""
+    """Tokens that come back evenly; see `_burst` for how many there are at most."""
 
     __slots__ = ("left", "moment_ns", "running")
 
@@ -48,7 +55,11 @@ class Rates:
         """
         bucket = self._bucket(who, per_minute)
         if bucket.left < 1:
-            raise Refused(f"more than {per_minute} requests a minute", after_s=(1 - bucket.left) * 60 / per_minute)
+            burst = _burst(per_minute)
+            most = "" if burst == per_minute else f", or {burst:g} at a time"
+            raise Refused(
+                f"more than {per_minute} requests a minute{most}", after_s=(1 - bucket.left) * 60 / per_minute
+            )
         bucket.left -= 1
 
     def check(self, who: UUID | str, *, per_minute: int) -> None:
@@ -74,7 +85,7 @@ class Rates:
 
     def _bucket(self, who: UUID | str, per_minute: int) -> _Bucket:
         now = self._clock.monotonic_ns()
-        most = max(1.0, per_minute / 6)
+        most = _burst(per_minute)
         bucket = self._buckets.get(who)
         if bucket is None:
             bucket = self._buckets[who] = _Bucket(most, now)
@@ -88,3 +99,8 @@ class Rates:
             who, oldest = self._buckets.popitem(last=False)
             if oldest.running:
                 self._buckets[who] = oldest
+
+
+def _burst(per_minute: int) -> float:
+    """Return how many calls may come at once: a sixth of a minute's, or ten where it has so many."""
+    return min(float(per_minute), max(10.0, per_minute / 6))

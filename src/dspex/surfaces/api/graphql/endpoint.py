@@ -9,10 +9,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import InvalidError
+from dspex.operations.resources import Actor
 from dspex.surfaces.api.answers import read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec
+from dspex.surfaces.api.gate import Caller, Denied, Door, actor_of, caller_of, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
 from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.presence import Presence, watched
 
 KEEP_ALIVE_S = 15.0
 _decode = msgspec.json.Decoder(Asked).decode
@@ -21,34 +24,61 @@ _decode = msgspec.json.Decoder(Asked).decode
 class Endpoint:
     """`POST /graphql`, and `POST /graphql/stream` for subscriptions (a comment every 15 s keeps it open)."""
 
-    def __init__(self, engine: Engine, *, context: Callable[[Scope], Request], body_bytes: int) -> None:
-        """Take what runs documents, and what makes the context of a request."""
+    def __init__(self, engine: Engine, *, context: Callable[[Actor, Presence], Request], door: Door) -> None:
+        """Take what runs documents, what makes the context of a request, and what asks for keys again."""
         self._engine = engine
         self._context = context
-        self._body_bytes = body_bytes
+        self._door = door
+        self._body_bytes = door.config.body_bytes
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; GraphQL's own errors are in an answer with status 200."""
         asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
-        await send_json(send, await self._engine.run(asked, self._context(scope)))
+        with watched(receive) as presence:
+            answer = await self._engine.run(asked, self._context(actor_of(scope), presence))
+        await send_json(send, answer)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send `next` events until the subscription ends (then `complete`) or the client goes."""
+        """Send `next` events until the subscription ends (then `complete`), the client goes, or its key ends."""
         asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        caller, presence = caller_of(self._door, scope), Presence()
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write(self._engine.stream(asked, self._context(scope)), send))
+            presence.task = group.create_task(self._write(asked, send, caller=caller, presence=presence, scope=scope))
             reader = group.create_task(_gone(receive))
-            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-            writer.cancel()
+            watcher = group.create_task(caller.ends(actor_of(scope)))
+            done, _ = await asyncio.wait({presence.task, reader, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            presence.leave()
             reader.cancel()
+            watcher.cancel()
+            if done == {watcher}:
+                await asyncio.wait({presence.task})
+                await _finish(send, watcher.result())
 
-    async def _write(self, answers: AsyncIterator[dict[str, Any]], send: Send) -> None:
-        async with aclosing(answers) as found:  # type: ignore[type-var]  # an async generator
-            async for block in _blocks(found):
-                await send({"type": "http.response.body", "body": block, "more_body": True})
-        await send({"type": "http.response.body", "body": b"event: complete\ndata:\n\n", "more_body": False})
+    async def _write(  # what an answer is made of
+        self, asked: Asked, send: Send, *, caller: Caller, presence: Presence, scope: Scope
+    ) -> None:
+        actor = actor_of(scope)
+        answers = self._engine.stream(asked, self._context(actor, presence), check=lambda: caller.stays(actor))
+        denied: Denied | None = None
+        try:
+            async with aclosing(answers) as found:  # type: ignore[type-var]  # an async generator
+                async for block in _blocks(found):
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+        except Denied as error:
+            denied = error
+        await _finish(send, denied)
+
+
+async def _finish(send: Send, denied: Denied | None) -> None:
+    """End a stream, and say why where the key is the reason."""
+    said = b"" if denied is None else _event({"data": None, "errors": [denial_body(denied)]})
+    await send({"type": "http.response.body", "body": said + b"event: complete\ndata:\n\n", "more_body": False})
+
+
+def _event(answer: dict[str, Any]) -> bytes:
+    return b"event: next\ndata: " + msgspec.json.encode(answer) + b"\n\n"
 
 
 async def _blocks(answers: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
@@ -66,7 +96,7 @@ async def _blocks(answers: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes
             except StopAsyncIteration:
                 return
             upcoming = None
-            yield b"event: next\ndata: " + msgspec.json.encode(answer) + b"\n\n"
+            yield _event(answer)
     finally:
         if upcoming is not None:
             upcoming.cancel()

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,8 +101,10 @@ class Engine:
         )
         return _answer(await found if isawaitable(found) else found)
 
-    async def stream(self, asked: Asked, context: Request) -> AsyncIterator[dict[str, Any]]:
-        """Give the answers of a subscription as they come; a query or mutation gives one."""
+    async def stream(
+        self, asked: Asked, context: Request, *, check: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Give the answers of a subscription as they come, each after `check`; a query or mutation gives one."""
         prepared = self.prepare(asked.query)
         operation: OperationDefinitionNode | None = None
         if prepared.document is not None:
@@ -124,6 +126,7 @@ class Engine:
         try:
             async with aclosing(found) as results:
                 async for result in results:
+                    await check()
                     yield _answer(result)
         except GraphQLError as error:  # what follows events failed, and has ended
             yield _failed([error])

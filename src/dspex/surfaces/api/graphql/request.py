@@ -1,13 +1,18 @@
 """What the resolvers of one request share."""
 
+import asyncio
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from dspex.errors import NotFoundError
+from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import Action, Operations, Query, Resource
+from dspex.operations.resources.ports import Page
+
+E = TypeVar("E")
+MOST: Final = 16 * 1024 * 1024
 
 
 class Performer(Protocol):
@@ -25,14 +30,29 @@ async def _plainly(operations: Operations, action: Action, given: object) -> Any
 class Request:
     """The operations of who asks, and the rows read so far: each is read once, and together with others."""
 
-    __slots__ = ("_loaders", "_perform", "operations", "rows")
+    __slots__ = ("_left", "_loaders", "_most", "_perform", "_reading", "operations", "rows")
 
-    def __init__(self, operations: Operations, perform: Performer = _plainly) -> None:
-        """Begin without any row."""
+    def __init__(self, operations: Operations, perform: Performer = _plainly, *, most: int = MOST) -> None:
+        """Begin without any row; all rows of one request hold at most about `most` bytes."""
+        self._most = self._left = most
+        self._reading = asyncio.Lock()
         self._perform = perform
         self.operations = operations
         self.rows: dict[UUID, Any] = {}
         self._loaders: dict[str, DataLoader[UUID, Any]] = {}
+
+    async def page(self, resource: Resource[E], query: Query) -> Page[E]:
+        """Return the first rows that a query describes, as far as there is room for them in the answer; at least one.
+
+        Raises:
+            InvalidError: what was read before leaves no room.
+        """
+        async with self._reading:  # one after the other: each knows what the others left
+            if self._left <= 0:
+                raise self._too_large()
+            page = await self.operations.page(resource, query, most=self._left)
+            self._left -= page.size
+        return page
 
     async def load(self, resource: Resource[Any], key: UUID) -> Any:  # noqa: ANN401  # a row of any resource
         """Return the row with this id.
@@ -48,11 +68,17 @@ class Request:
         return found
 
     async def load_all(self, resource: Resource[Any], keys: Collection[UUID]) -> Sequence[Any]:
-        """Return the rows with these ids, as far as they exist, and keep them."""
+        """Return the rows with these ids, as far as they exist, and keep them.
+
+        Raises:
+            InvalidError: they are larger than what is left of the room for the answer.
+        """
         missing = tuple(key for key in keys if key not in self.rows)
         if missing:
-            rows = await self.operations.list(resource, Query(where={"id": missing}, limit=len(missing)))
-            self.rows.update((row.id, row) for row in rows)
+            page = await self.page(resource, Query(where={"id": missing}, limit=len(missing)))
+            if page.has_more:
+                raise self._too_large()
+            self.rows.update((row.id, row) for row in page.rows)
         return [self.rows[key] for key in keys if key in self.rows]
 
     async def perform(self, action: Action, given: object) -> Any:  # noqa: ANN401
@@ -64,8 +90,16 @@ class Request:
         self.forget()
         return await self._perform(self.operations, action, given)
 
+    def _too_large(self) -> InvalidError:
+        return InvalidError(f"the answer is larger than {self._most} bytes: ask for fewer rows or fields at once")
+
+    def renew(self) -> None:
+        """Begin anew, for the next element of a subscription."""
+        self.forget()
+        self._left = self._most
+
     def forget(self) -> None:
-        """Read every row again: the next element of a subscription shows what is true then."""
+        """Read every row again: they may be others now."""
         self.rows.clear()
         self._loaders.clear()
 

@@ -61,7 +61,7 @@ def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
             key = id_from(id, "id")
             operations = info.context.operations
             for resource in filter(lambda item: operations.actor.may(item.reading), resources):
-                if rows := await operations.list(resource, Query(where={"id": key}, limit=1)):
+                if rows := (await info.context.page(resource, Query(where={"id": key}, limit=1))).rows:
                     return rows[0]
             return None
 
@@ -78,7 +78,7 @@ def _one(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             if (id is None) == (name is None):
                 raise InvalidError("give either the id or the name")
             where = {"id": id_from(id, "id")} if id is not None else {"name": name}
-            rows = await info.context.operations.list(resource, Query(where=where, limit=1))
+            rows = (await info.context.page(resource, Query(where=where, limit=1))).rows
             return rows[0] if rows else None
 
     async def by_id(info: Any, id: Any) -> Any:  # noqa: ANN401
@@ -110,19 +110,17 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
             if not 1 <= first <= MAX_PAGE:
                 raise InvalidError(f"first: a page has 1 to {MAX_PAGE} elements, not {first}")
             where = made.where(resource, filter)
-            operations = info.context.operations
             raw = raw_info(info)
             sort, oldest_first = order.value
             wanted = Query(
-                where=where, limit=first + 1, sort=sort, oldest_first=oldest_first, without=not_asked(raw, resource)
+                where=where, limit=first, sort=sort, oldest_first=oldest_first, without=not_asked(raw, resource)
             )
             if after is not None:
                 wanted = continued(resource, wanted, after)
-            rows = await operations.list(resource, wanted)
-            shown = rows[:first]
-            await look_ahead(raw, resource, shown, domain=made.domain)
+            found = await info.context.page(resource, wanted)
+            await look_ahead(raw, resource, found.rows, domain=made.domain)
             connection = made.connections[resource.name]
-            return _page(connection, shown, sort, has_more=len(rows) > first, where=where)
+            return _page(connection, found.rows, sort, has_more=found.has_more, where=where)
 
     page.__annotations__ = {
         "info": Info,
@@ -161,10 +159,12 @@ def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
             given = values_of(action.input, input)
             return await info.context.perform(action, given)
 
+    result = made.objects[action.resource.name] if action.result is None else _result(made, action.result)
     act.__annotations__ = {
         "info": Info,
         "input": input_of(action.input),
-        "return": made.objects[action.resource.name] if action.result is None else _result(made, action.result),
+        # Of several mutations in one request, one that is refused leaves the results of the others.
+        "return": result if action.scope == "read" else result | None,
     }
     return strawberry.field(resolver=act, description=action.description)
 

@@ -1,19 +1,23 @@
 """Subscriptions: what happens, as it is committed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import strawberry
 from strawberry.scalars import JSON
 
-from dspex.errors import ConfigurationError
+from dspex.errors import ConfigurationError, StorageError
+from dspex.operations.resources import Operations, Query
 from dspex.operations.resources.finding import id_from
 from dspex.operations.resources.ports import Told
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.types import Types, pascal
 
+AGAIN_S = 0.5
 TOPICS = {"execution": "execution", "optimization": "optimization_job", "evaluation": "evaluation"}
 
 
@@ -33,11 +37,11 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
             if operations.floor.feed is None:
                 raise ConfigurationError("this server follows no events")
             program = id_from(program_id, "programId") if program_id is not None else None
-            async for told in operations.floor.feed.follow(
-                operations.workspace, topic, program_id=program, after=after
-            ):
-                info.context.forget()
-                yield await _shown(info.context, told, target=target, update=update, name=resource)
+            await operations.list(target, Query(limit=1))  # a database that is away now is said to be so
+            follow = partial(operations.floor.feed.follow, operations.workspace, topic, program_id=program)
+            async with aclosing(_patiently(follow, after, operations)) as events:
+                async for told in events:
+                    yield await _shown(info.context, told, target=target, update=update, name=resource)
 
     updates.__annotations__ = {
         "info": strawberry.Info[Request, None],
@@ -47,15 +51,41 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
     }
     description = (
         f"Each event of {target.plural.replace('_', ' ')} once, from the one behind the cursor `after` on, "
-        "or from now on; of one program where it is given."
+        "or from now on; of one program where it is given. It goes on when the database was away."
     )
     return strawberry.subscription(resolver=updates, description=description)
 
 
+async def _patiently(follow: Any, after: str | None, operations: Operations) -> AsyncGenerator[Told, None]:  # noqa: ANN401
+    """Give all events behind `after`; where the database was away, go on behind the last one."""
+    again = str(operations.floor.new_id()) if after is None else after
+    while True:
+        found = follow(after=after)
+        try:
+            async for told in found:
+                again = told.cursor
+                yield told
+        except StorageError as error:
+            if not error.is_retryable:
+                raise
+        finally:
+            await found.aclose()
+        after = again
+        await operations.floor.clock.sleep(AGAIN_S)
+
+
 async def _shown(context: Request, told: Told, *, target: Any, update: Any, name: str) -> Any:  # noqa: ANN401
     event = told.event
-    row = await context.load(target, event.subject_id)
-    return update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{name: row})
+    while True:
+        context.renew()
+        try:
+            row = await context.load(target, event.subject_id)
+        except StorageError as error:
+            if not error.is_retryable:
+                raise
+            await context.operations.floor.clock.sleep(AGAIN_S)
+        else:
+            return update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{name: row})
 
 
 def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401
@@ -66,4 +96,6 @@ def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401
         resource: made.objects[resource],
     }
     body = type(f"{pascal(topic)}Update", (), {"__annotations__": hints})
-    return strawberry.type(body, description=f"Something that happened; `{resource}` is as it is now.")
+    return strawberry.type(
+        body, description=f"Something that happened: `payload` says what, `{resource}` is the row as it is now."
+    )

@@ -1,17 +1,20 @@
 """GraphQL over a websocket, by the protocol graphql-transport-ws."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from dspex.errors import DspexError
+from dspex.errors import DspexError, StorageError
 from dspex.operations.resources import Actor
+from dspex.surfaces.api.answers import extensions_of
+from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
 from dspex.surfaces.api.graphql.request import Request
+from dspex.surfaces.api.presence import Presence
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_S: Final = 10.0
@@ -35,19 +38,15 @@ class _Close(Exception):  # noqa: N818  # an end, not a fault
 
 
 class Endpoint:
-    """Answers websockets. A key comes with the upgrade, or as `authorization` in the payload of `connection_init`."""
+    """Answers websockets. A key comes with the upgrade, or as `authorization` in the payload of `connection_init`.
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        context: Callable[[Actor], Request],
-        holder: Callable[[object], Awaitable[Actor | None]],
-    ) -> None:
-        """Take what runs documents, what makes a context, and who holds a key."""
+    It is asked for again at each operation and each event, and twice a second; when it ends, so does the websocket.
+    """
+
+    def __init__(self, engine: Engine, *, context: Callable[[Actor, Presence], Request]) -> None:
+        """Take what runs documents, and what makes a context."""
         self._engine = engine
         self._context = context
-        self._holder = holder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one websocket to its end."""
@@ -56,58 +55,50 @@ class Endpoint:
             await send({"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"})
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        try:
-            async with asyncio.TaskGroup() as group:
-                await self._serve(_Connection(self._engine, receive=receive, send=send, group=group), scope["actor"])
-        except* OSError:
-            pass  # the client is gone
-        except* _Close as ends:
-            end = ends.exceptions[0]
-            if isinstance(end, _Close) and end.code:
-                await send({"type": "websocket.close", "code": end.code, "reason": end.reason})
-        except* TimeoutError:
-            await send({"type": "websocket.close", "code": 4408, "reason": "Connection initialisation timeout"})
-
-    async def _serve(self, connection: "_Connection", given: Actor | None) -> None:
+        wire = _Wire(receive, send)
         try:
             async with asyncio.timeout(INIT_S):
-                actor = await self._first(connection, given)
-            connection.context = lambda: self._context(actor)
-            await connection.serve()
-        finally:
-            connection.stop()
-
-    async def _first(self, connection: "_Connection", actor: Actor | None) -> Actor:
-        message = await connection.receive()
-        while message.type == "ping":
-            await connection.send(Message("pong"))
-            message = await connection.receive()
-        if message.type != "connection_init":
-            raise _Close(4401, "Unauthorized")
-        if actor is None:
-            payload = message.payload if isinstance(message.payload, dict) else {}
-            given = {str(name).lower(): value for name, value in payload.items()}
-            try:
-                actor = await self._holder(given.get("authorization"))
-            except DspexError:
-                raise _Close(4503, "Service unavailable") from None
-        if actor is None:
-            raise _Close(4403, "Forbidden")
-        await connection.send(Message("connection_ack"))
-        return actor
+                actor = await _first(wire, scope["caller"])
+        except TimeoutError:
+            await wire.close(_Close(4408, "Connection initialisation timeout"))
+        except _Close as end:
+            await wire.close(end)
+        else:
+            async with asyncio.TaskGroup() as group:
+                connection = _Connection(self._engine, wire=wire, group=group, caller=scope["caller"], actor=actor)
+                connection.context = self._context
+                await connection.live()
 
 
-class _Connection:
-    """One open websocket and what runs on it."""
+async def _first(wire: "_Wire", caller: Caller) -> Actor:
+    message = await wire.receive()
+    while message.type == "ping":
+        await wire.send(Message("pong"))
+        message = await wire.receive()
+    if message.type != "connection_init":
+        raise _Close(4401, "Unauthorized")
+    if caller.text is None:
+        payload = message.payload if isinstance(message.payload, dict) else {}
+        given = {str(name).lower(): value for name, value in payload.items()}.get("authorization")
+        caller.text = given.removeprefix("Bearer ").strip() if isinstance(given, str) else None
+    try:
+        actor = await caller.actor()
+        with caller.counted():
+            await wire.send(Message("connection_ack"))
+    except (Denied, Refused) as denied:
+        raise _Close(4403, f"Forbidden: {denied.message}") from None
+    except DspexError:
+        raise _Close(4503, "Service unavailable") from None
+    return actor
 
-    context: Callable[[], Request]
 
-    def __init__(self, engine: Engine, *, receive: Receive, send: Send, group: asyncio.TaskGroup) -> None:
-        self._engine = engine
+class _Wire:
+    """The messages of one websocket. After its end, what is sent is dropped."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._group = group
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._is_closed = False
         self._decode = msgspec.json.Decoder(Message).decode
 
     async def receive(self) -> Message:
@@ -123,27 +114,75 @@ class _Connection:
             raise _Close(4400, "Invalid message") from None
 
     async def send(self, message: Message) -> None:
-        await self._send({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
+        await self._sent({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
 
-    async def serve(self) -> None:
-        while True:
-            message = await self.receive()
-            if message.type == "ping":
-                await self.send(Message("pong"))
-            elif message.type == "subscribe":
-                await self._subscribe(message)
-            elif message.type == "complete":
-                task = self._running.pop(message.id or "", None)
-                if task is not None:
-                    task.cancel()
-            elif message.type == "connection_init":
-                raise _Close(4429, "Too many initialisation requests")
-            elif message.type != "pong":
-                raise _Close(4400, "Invalid message")
+    async def close(self, end: _Close) -> None:
+        if end.code:
+            await self._sent({"type": "websocket.close", "code": end.code, "reason": end.reason})
+        self._is_closed = True
 
-    def stop(self) -> None:
-        for task in self._running.values():
-            task.cancel()
+    async def _sent(self, event: dict[str, Any]) -> None:
+        if self._is_closed:
+            return
+        try:
+            await self._send(event)
+        except OSError:
+            self._is_closed = True  # the client is gone; its end is received, too
+
+
+class _Connection:
+    """One open websocket and what runs on it."""
+
+    context: Callable[[Actor, Presence], Request]
+
+    def __init__(self, engine: Engine, *, wire: _Wire, group: asyncio.TaskGroup, caller: Caller, actor: Actor) -> None:
+        self._engine = engine
+        self._wire = wire
+        self._group = group
+        self._caller = caller
+        self._actor = actor
+        self._running: dict[str, Presence] = {}
+        self._end: asyncio.Future[_Close] = asyncio.get_running_loop().create_future()
+
+    async def live(self) -> None:
+        """Serve until the client or the key ends; operations that are kept are finished after that."""
+        watching = [self._group.create_task(self._read()), self._group.create_task(self._watch())]
+        try:
+            await self._wire.close(await self._end)
+        finally:
+            for task in watching:
+                task.cancel()
+            for presence in list(self._running.values()):
+                presence.leave()
+
+    def _ended(self, end: _Close) -> None:
+        if not self._end.done():
+            self._end.set_result(end)
+
+    async def _watch(self) -> None:
+        denied = await self._caller.ends(self._actor)
+        self._ended(_Close(4403, f"Forbidden: {denied.message}"))
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._take(await self._wire.receive())
+        except _Close as end:
+            self._ended(end)
+
+    async def _take(self, message: Message) -> None:
+        if message.type == "ping":
+            await self._wire.send(Message("pong"))
+        elif message.type == "subscribe":
+            await self._subscribe(message)
+        elif message.type == "complete":
+            presence = self._running.pop(message.id or "", None)
+            if presence is not None:
+                presence.leave()
+        elif message.type == "connection_init":
+            raise _Close(4429, "Too many initialisation requests")
+        elif message.type != "pong":
+            raise _Close(4400, "Invalid message")
 
     async def _subscribe(self, message: Message) -> None:
         try:
@@ -156,17 +195,35 @@ class _Connection:
         if message.id in self._running:
             raise _Close(4409, "Subscriber already exists")
         if len(self._running) >= MAX_AT_ONCE:
-            await self.send(Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}]))
+            await self._wire.send(Message("error", message.id, [{"message": f"at most {MAX_AT_ONCE} at once"}]))
             return
-        self._running[message.id] = self._group.create_task(self._run(message.id, asked))
+        presence = self._running[message.id] = Presence()
+        presence.task = self._group.create_task(self._run(message.id, asked, presence))
 
-    async def _run(self, key: str, asked: Asked) -> None:
-        async with aclosing(self._engine.stream(asked, self.context())) as answers:  # type: ignore[type-var]
+    async def _run(self, key: str, asked: Asked, presence: Presence) -> None:
+        try:
+            await self._caller.check(self._actor)
+            with self._caller.counted():
+                last = await self._answer(key, asked, presence)
+        except Refused as refused:
+            last = Message("error", key, [denial_body(refused)])
+        except StorageError as error:
+            last = Message("error", key, [{"message": error.message, "extensions": extensions_of(error)}])
+        except Denied as denied:
+            self._ended(_Close(4403, f"Forbidden: {denied.message}"))
+            return
+        finally:
+            if self._running.get(key) is presence:
+                del self._running[key]
+        await self._wire.send(last)
+
+    async def _answer(self, key: str, asked: Asked, presence: Presence) -> Message:
+        """Send the answers, and return the last message."""
+        context = self.context(self._actor, presence)
+        found = self._engine.stream(asked, context, check=lambda: self._caller.stays(self._actor))
+        async with aclosing(found) as answers:  # type: ignore[type-var]  # an async generator
             async for answer in answers:
                 if answer.get("data") is None and "errors" in answer:
-                    self._running.pop(key, None)
-                    await self.send(Message("error", key, answer["errors"]))
-                    return
-                await self.send(Message("next", key, answer))
-        self._running.pop(key, None)
-        await self.send(Message("complete", key))
+                    return Message("error", key, answer["errors"])
+                await self._wire.send(Message("next", key, answer))
+        return Message("complete", key)

@@ -1,7 +1,8 @@
 """The routes, derived from the domain."""
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
@@ -13,9 +14,11 @@ from dspex.bootstrap import Services
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import Action, Domain, ExecuteProgram, ExecutionRecord, Operations, Query, Resource
 from dspex.operations.resources.finding import cursor_of, id_from
+from dspex.operations.resources.inputs import RetryExecution
 from dspex.surfaces.api.answers import read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of
 from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
+from dspex.surfaces.api.presence import Presence, watched
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 EXECUTE = "/v1/programs/{name}/execute"
@@ -42,10 +45,15 @@ class Desk:
         """Return the operations of who asks."""
         return self.services().operations.as_actor(actor_of(scope))
 
-    async def perform(self, operations: Operations, action: Action, given: object) -> Any:  # noqa: ANN401
-        """Carry out an action, and count what was executed; see `Operations.perform`."""
+    async def perform(self, operations: Operations, action: Action, given: object, *, presence: Presence) -> Any:  # noqa: ANN401
+        """Carry out an action, and count what was executed; see `Operations.perform`.
+
+        What has an idempotency key is finished where the caller leaves: it asks again with the same key.
+        """
+        is_repeatable = isinstance(given, ExecuteProgram | RetryExecution) and given.idempotency_key is not None
         try:
-            found = await operations.perform(action, given)
+            with presence.kept() if is_repeatable else nullcontext():
+                found = await operations.perform(action, given)
         except InvalidError as error:
             if "execution_id" in error.context:
                 self.metrics.executed("failed", None, cost_usd=None)
@@ -107,7 +115,9 @@ def _execute(desk: Desk) -> Handler:
             timeout=given.timeout,
             idempotency_key=_idempotency_key(scope),
         )
-        await send_json(send, show(await desk.perform(desk.operations(scope), action, asked)))
+        with watched(receive) as presence:
+            found = await desk.perform(desk.operations(scope), action, asked, presence=presence)
+        await send_json(send, show(found))
 
     return handle
 
@@ -125,7 +135,9 @@ def _action(desk: Desk, action: Action) -> Handler:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(scope, receive, limit=desk.config.body_bytes)
         given: object = input_from(action.input, body)
-        await send_json(send, show(await desk.perform(desk.operations(scope), action, given)))
+        with watched(receive) as presence:
+            found = await desk.perform(desk.operations(scope), action, given, presence=presence)
+        await send_json(send, show(found))
 
     return handle
 
@@ -135,11 +147,9 @@ def _many(desk: Desk, resource: Resource[Any]) -> Handler:
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         wanted = page_of(resource, scope["query_string"])
-        more = dataclasses.replace(wanted, limit=wanted.limit + 1)
-        rows: Sequence[Any] = await desk.operations(scope).list(resource, more)
-        page = rows[: wanted.limit]
-        following = cursor_of(page[-1], wanted.sort) if len(rows) > wanted.limit else None
-        await send_json(send, {resource.plural: [show(row) for row in page], "next": following})
+        page = await desk.operations(scope).page(resource, wanted, most=desk.config.page_bytes)
+        following = cursor_of(page.rows[-1], wanted.sort) if page.has_more else None
+        await send_json(send, {resource.plural: [show(row) for row in page.rows], "next": following})
 
     return handle
 

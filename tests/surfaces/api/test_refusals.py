@@ -1,0 +1,159 @@
+"""What is refused, by both surfaces, so that a caller can tell what to do."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.errors import StorageError
+from dspex.operations.resources.tenants import ArchiveWorkspace
+from dspex.surfaces.api import ServerConfig
+from tests.support.waiting import finish
+from tests.surfaces.api.asking import Server, Socket, serving
+from tests.surfaces.api.test_following import follow, opened
+
+
+async def _refused(server: Server, action: str, body: dict[str, Any]) -> Any:
+    answer = await server.ask("POST", f"/v1/actions/{action}", body=body)
+    assert answer.status in {409, 422}, answer.body
+    return answer.json["error"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "", " ", "n" * 201, " n", "n\n", "a\x00b", "..", "\u200b"])
+def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, name: str) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            error = await _refused(server, "create_program", {"name": name, "signature": "q -> a"})
+            assert error["type"] == "InvalidError"
+            assert [field["path"] for field in error["fields"]] in (["name"], [])  # U+0000 is refused in any text
+            await server.give_program("größer als 50%")
+            path = "/v1/programs/größer als 50%/execute"
+            assert (await server.ask("POST", path, body={"inputs": {"q": "?"}})).status == 200
+
+    finish(work())
+
+
+def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
+    wrong = {"temperature": "hot", "max_tokens": -5, "top_p": 2, "stop": [1], "seed": 0.5, "demos": 7, "model": 3}
+
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            body = {"name": "n", "signature": "q -> a", "configuration": wrong}
+            error = await _refused(server, "create_program", body)
+            assert [field["path"] for field in error["fields"]] == [f"configuration.{name}" for name in wrong]
+            right = {"temperature": 0, "max_tokens": 5, "top_p": 1.0, "stop": "end", "seed": 1, "demos": []}
+            body = {"name": "n", "signature": "q -> a", "configuration": right}
+            assert (await server.ask("POST", "/v1/actions/create_program", body=body)).json["status"] == "ready"
+
+    finish(work())
+
+
+def test_a_refused_mutation_leaves_the_results_of_the_others(tmp_path: Path) -> None:
+    query = """mutation {
+      a: executeProgram(input: {name: "n", inputs: {q: "?"}}) { status }
+      b: executeProgram(input: {name: "nosuch", inputs: {q: "?"}}) { status }
+      c: executeProgram(input: {name: "n", inputs: {q: "!"}}) { status }
+    }"""
+
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            answer = await server.graphql(query)
+            done = {"status": "COMPLETED"}
+            assert answer["data"] == {"a": done, "b": None, "c": done}
+            assert [error["path"] for error in answer["errors"]] == [["b"]]
+
+    finish(work())
+
+
+def test_a_name_that_is_taken_is_a_conflict_that_names_it_and_an_archived_workspace_is_reopened(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_workspace("team")
+            await server.perform("archive_workspace", ArchiveWorkspace(name="team"))
+            await server.give_key("k", "read")
+            for action, body, said in (
+                ("create_workspace", {"name": "team"}, "reopen"),
+                ("create_api_key", {"name": "k", "scopes": ["read"]}, "choose another name"),
+            ):
+                error = await _refused(server, action, body)
+                assert (error["type"], error["fields"][0]["path"]) == ("ConflictError", "name")
+                assert said in error["message"]
+                assert "UNIQUE" not in error["message"]
+            reopened = await server.ask("POST", "/v1/actions/reopen_workspace", body={"name": "team"})
+            assert (reopened.status, reopened.json["status"]) == (200, "active")
+            error = await _refused(server, "create_workspace", {"name": "team"})
+            assert error["fields"][0]["path"] == "name"
+
+    finish(work())
+
+
+def test_a_key_does_not_expire_before_it_begins(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            past = server.services.operations.floor.clock.now() - timedelta(seconds=1)
+            body = {"name": "k", "scopes": ["read"], "expires_at": past.isoformat()}
+            error = await _refused(server, "create_api_key", body)
+            assert [field["path"] for field in error["fields"]] == ["expires_at"]
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v2/nothing", 404, "not_found"),
+        ("DELETE", "/v1/programs", 405, "method_not_allowed"),
+        ("GET", "/graphql", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_routes_and_methods_are_answered_like_every_refusal(
+    tmp_path: Path, method: str, path: str, status: int, code: str
+) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            answer = await server.ask(method, path)
+            error = answer.json["error"]
+            assert (answer.status, error["code"], error["retryable"]) == (status, code, False)
+            assert path in error["message"]
+            assert ("allow" in answer.headers) is (status == 405)
+
+    finish(work())
+
+
+def test_a_subscription_goes_on_when_the_database_was_away(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            program = await server.give_program()
+            operations, driver = server.services.operations, server.services.data.driver
+            socket: Socket = await opened(server)
+            await socket.message()
+            socket.send(id="1", type="subscribe", payload=follow(after=str(program.id)))
+            row = await operations.execute_record(program, {"q": "?"})
+            await _completed(socket, row.id)
+            rows, asked = driver.rows, asyncio.Semaphore(0)
+
+            async def gone(_question: Any) -> Any:
+                asked.release()
+                raise StorageError("gone")
+
+            driver.rows = gone  # type: ignore[method-assign]
+            for _ in range(3):
+                await asked.acquire()
+            driver.rows = rows  # type: ignore[method-assign]
+            row = await operations.execute_record(program, {"q": "!"})
+            await _completed(socket, row.id)
+            await socket.close()
+
+    finish(work())
+
+
+async def _completed(socket: Socket, key: Any) -> None:
+    while True:
+        message = await socket.message()
+        assert message["type"] == "next", message
+        found = message["payload"]["data"]["executionUpdates"]
+        if found["execution"]["id"] == str(key) and found["payload"]["status"] == "completed":
+            return

@@ -1,0 +1,69 @@
+"""A server that is asked to stop, as a process."""
+
+import json
+import re
+import signal
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import Child
+
+PROGRAM = """
+import asyncio
+from pathlib import Path
+
+import dspex
+
+
+@dspex.program
+async def slow(text: str) -> str:
+    Path("begun").touch()
+    print("begun", flush=True)
+    while not Path("go").exists():
+        await asyncio.sleep(0.02)
+    return text
+"""
+
+
+def _asked(url: str, body: Any = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.full
+def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PROGRAM)
+    (tmp_path / "go").touch()
+    with Child([sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path) as stored:
+        assert stored.process.wait(60) == 0
+    (tmp_path / "go").unlink()
+    words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
+    with Child(words, cwd=tmp_path) as server, ThreadPoolExecutor(1) as caller:
+        url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))[0]  # type: ignore[index]
+        running = caller.submit(_asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "kept"}})
+        server.wait_for_line("begun")
+        server.process.send_signal(signal.SIGTERM)
+        while (state := _asked(f"{url}/readyz"))[0] == 200:
+            continue
+        assert state == (503, {"status": "not ready", "problems": ["this server is being stopped"]})
+        status, refused = _asked(f"{url}/v1/programs/slow/execute", {"inputs": {"text": "new"}})
+        assert (status, refused["error"]["type"], refused["error"]["retryable"]) == (503, "UnavailableError", True)
+        assert _asked(f"{url}/v1/executions")[0] == 200
+        (tmp_path / "go").touch()
+        status, row = running.result(30)
+        assert (status, row["status"], row["outputs"]) == (200, "completed", {"result": "kept"})
+        assert server.process.wait(30) in {0, -signal.SIGTERM}
+        with pytest.raises(urllib.error.URLError):
+            _asked(f"{url}/readyz")
