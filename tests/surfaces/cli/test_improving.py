@@ -165,15 +165,15 @@ def test_every_request_counts_against_the_budget_also_those_that_are_tried_again
 def test_tokens_and_seconds_end_a_search_and_the_estimate_names_both(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del folder
     with served({"m": SimulatedModel(seed=1)}) as server:
         model = f"{server.url}#m"
-        code, out, err = optimize(capsys, model, "--max-tokens", "20000", "--json")
-        assert code == 0
-        assert 15_000 < json.loads(out)["spent"]["tokens"] <= 20_000
-        assert "stopped early" not in out
+        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", model, "--rows", "40"]
+        code, out, err = call(capsys, *arguments, "--max-tokens", "20000", "--json")
+        found = json.loads(out)
+        assert (code, found["stopped"][:31]) == (0, "budget: the budget of 20000 tok")
+        assert 17_000 < found["spent"]["tokens"] <= 20_000
         assert re.search(r"estimate: at most \d+ runs, about \d+ calls, \d+ tokens, .*, \d+ s", err)
-        code, _, err = optimize(capsys, model, "--max-seconds", "0.001")
+        code, _, err = call(capsys, *arguments, "--max-seconds", "0.001")
         assert code == 1
         assert "the budget of 0.001 seconds is used up" in err
 

@@ -21,15 +21,18 @@ _UNBILLED = frozenset({500, 503, 529})  # of the answers from 500 on, those that
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """Calls, and the tokens and dollars that they use at most."""
+    """Calls, and the tokens, dollars and seconds that they use at most."""
 
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
+    seconds: float = 0.0
 
     def __add__(self, other: "Amount") -> "Amount":
         """Return the sum."""
-        return Amount(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+        return Amount(
+            self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd, self.seconds + other.seconds
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,8 +147,8 @@ class Budget:
         return 0.0 if self._began is None else self.now() - self._began
 
     def left_seconds(self) -> float | None:
-        """Return the seconds that are left, None where there is no limit."""
-        return None if self.seconds is None else max(0.0, self.seconds - self.elapsed)
+        """Return the seconds that are left, below 0 where they are over, None where there is no limit."""
+        return None if self.seconds is None else self.seconds - self.elapsed - self._kept.seconds
 
     def time_is_up(self) -> BudgetError:
         """Return the error for a call that the time does not suffice for."""

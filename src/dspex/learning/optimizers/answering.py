@@ -73,10 +73,11 @@ class Answers:
 
     def left_seconds(self) -> float | None:
         """Return the seconds that are left to the search, None where there is no limit; a pause does not count."""
-        if self.budget.seconds is None:
+        left = self.budget.left_seconds()
+        if left is None:
             return None
         paused = 0.0 if self._paused_at is None else self.budget.now() - max(self._paused_at, self._resumed_at)
-        return self.budget.seconds - self.budget.elapsed + paused
+        return left + paused
 
     async def in_time(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Do `work` as long as the search has time; None, with the search ended, where it did not suffice."""

@@ -95,7 +95,9 @@ class _Driver:
             scored=min(scored, search.rows or scored),
         )
         self.goal = search.goal(list(self.metric))
-        self.reserve = Reserve(search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0)
+        self.reserve = Reserve(
+            search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0, at_once=search.concurrency
+        )
         self.journal = search.journal or MemoryJournal()
         self.answers = Answers(
             self.journal, budget=search.budget, control=search.control, concurrency=search.concurrency
@@ -370,9 +372,9 @@ class _Driver:
         if self.search.control.is_cancelled or (ended is not None and not best.candidate.assignment):
             return self._stopped()
         self.answers.halted = None  # the search may not spend any more, but this was set aside for the comparison
-        before = await self._evaluated(AS_IT_IS, test)
-        after = await self._evaluated(best.candidate, test)
-        if self._is_over:
+        before = await self.answers.in_time(self._evaluated(AS_IT_IS, test))
+        after = None if before is None else await self.answers.in_time(self._evaluated(best.candidate, test))
+        if before is None or after is None or self._is_over:
             return self._stopped()
         self.answers.halted = ended
         return judge(before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet)
