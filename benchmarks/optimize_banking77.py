@@ -117,7 +117,7 @@ def program():
 
 async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object], int]:
     import dspex
-    from dspex.execution.clients.budgeted import Budget
+    from dspex.execution.clients import Budget
 
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=FEW)
     optimizer = {

@@ -14,7 +14,7 @@ import random
 from statistics import fmean
 
 import dspex
-from dspex.execution.clients.budgeted import Budget
+from dspex.execution.clients import Budget
 from dspex.language.variables import Examples
 from dspex.learning.evaluation import bootstrap
 from dspex.learning.optimizers.limits import hypervolume

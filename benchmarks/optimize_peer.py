@@ -91,8 +91,7 @@ def serve_dspy() -> None:
 async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, object]:
     """Return what dspex makes of the same task with at most `calls` calls."""
     import dspex
-    from dspex.execution.clients import OpenAIModel
-    from dspex.execution.clients.budgeted import Budget
+    from dspex.execution.clients import Budget, OpenAIModel
 
     few = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=4)
     optimizer = {

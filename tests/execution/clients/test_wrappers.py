@@ -256,15 +256,15 @@ def test_dollars_and_tokens_are_never_passed(go):
             usage = Usage(input_tokens=1, output_tokens=3, calls=1, cost_usd=4.0)
             return Response(text="a b c", usage=usage, model=self.name)
 
-    for budget in (Budget(usd=30.0, price=lambda _: price), Budget(tokens=30)):
+    for budget in (Budget(usd=150.0, price=lambda _: price), Budget(tokens=150)):
         limited = Budgeted(Costs("x"), budget)
 
         async def main(limited=limited):
-            results = [await settled(limited.complete(asked("hi", max_tokens=3))) for _ in range(20)]
+            results = [await settled(limited.complete(asked("hi", max_tokens=3))) for _ in range(50)]
             assert isinstance(results[-1], BudgetError)
 
         go(main())
-        assert 20 <= budget.spent.total_tokens <= 30
+        assert 60 <= budget.spent.total_tokens <= 150
 
 
 def test_a_budget_in_dollars_needs_a_price(go):

@@ -7,7 +7,7 @@ import pytest
 
 import dspex
 from dspex.errors import BudgetError, ConflictError, DefinitionError, RefusedError, VariableError
-from dspex.execution.clients.budgeted import Budget
+from dspex.execution.clients import Budget
 from dspex.learning.optimizers import Candidate, Control, JsonlJournal, Search
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.limits import front, hypervolume, parse_limit

@@ -7,8 +7,7 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError, ModelError
-from dspex.execution.clients import Response
-from dspex.execution.clients.budgeted import Budget
+from dspex.execution.clients import Budget, Response
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Report, Row, compare
 from dspex.learning.optimizers import Candidate, Control, JsonlJournal, Search

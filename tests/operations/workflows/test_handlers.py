@@ -344,6 +344,8 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
         ("configuration.concurency", {"configuration": {"concurency": 3}}),
         ("configuration.concurrency", {"configuration": {"concurrency": "many"}}),
         ("budget.usd", {"budget": {"usd": -1}}),
+        ("budget.seconds", {"budget": {"seconds": "long"}}),
+        ("budget.minutes", {"budget": {"minutes": 3}}),
         ("configuration.maximize", {"configuration": {"maximize": "exact_mach"}}),
         ("configuration.subject_to", {"configuration": {"subject_to": ["p95<<2"]}}),
         ("configuration.subject_to", {"configuration": {"subject_to": "p95<2"}}),

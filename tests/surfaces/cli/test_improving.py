@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dspex.execution.clients import Request, Response
 from dspex.surfaces.cli import main
 from dspex.testing import SimulatedModel
 from tests.support.serving import served
@@ -135,6 +137,69 @@ def test_what_makes_no_sense_is_said_before_anything_is_spent(
         assert (code, sum(server.calls.values())) == (1, 0)
     assert said in err
     assert "estimate" not in err
+
+
+class _Away(SimulatedModel):
+    """Answers every second call only."""
+
+    asked = 0
+
+    async def complete(self, request: Request) -> Response:
+        self.asked += 1
+        if self.asked % 2:
+            raise RuntimeError("no answer")
+        return await super().complete(request)
+
+
+def test_every_request_counts_against_the_budget_also_those_that_are_tried_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": _Away(seed=1)}) as server:
+        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", f"{server.url}#m", "--rows", "3"]
+        code, out, err = call(capsys, *arguments, "--max-calls", "14")
+        spent = re.search(r"spent: (\d+) calls", out)
+        assert (code, spent and int(spent[1]), server.calls["m"]) == (0, 14, 14)
+    assert "stopped early: budget: the budget of 14 calls" in err
+
+
+def test_tokens_and_seconds_end_a_search_and_the_estimate_names_both(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        model = f"{server.url}#m"
+        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", model, "--rows", "40"]
+        code, out, err = call(capsys, *arguments, "--max-tokens", "20000", "--json")
+        found = json.loads(out)
+        assert (code, found["stopped"][:31]) == (0, "budget: the budget of 20000 tok")
+        assert 17_000 < found["spent"]["tokens"] <= 20_000
+        assert re.search(r"estimate: at most \d+ runs, about \d+ calls, \d+ tokens, .*, \d+ s", err)
+        code, _, err = call(capsys, *arguments, "--max-seconds", "0.001")
+        assert code == 1
+        assert "the budget of 0.001 seconds is used up" in err
+
+
+def test_options_that_an_optimizer_does_not_know_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--model", "http://127.0.0.1:1/v1#m"]
+    code, _, err = call(capsys, *arguments, "--optimizer", "bootstrap", "--trials", "9")
+    assert code != 0
+    assert "takes no --trials; 'random' tries many" in err
+    code, _, err = call(capsys, *arguments, "--optimizer", "random", "--per-class", "2")
+    assert "--per-class is an option of --optimizer labeled, not of random" in err
+
+
+def test_a_journal_of_another_model_is_refused_until_it_is_put_aside(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": SimulatedModel(seed=1), "n": SimulatedModel(seed=2)}) as server:
+        files = ["--journal", "j.jsonl", "--max-calls", "40"]
+        assert optimize(capsys, f"{server.url}#m", *files)[0] == 0
+        before = (folder / "j.jsonl").read_bytes()
+        code, _, err = optimize(capsys, f"{server.url}#n", *files)
+        assert (code, server.calls.get("n")) == (1, None)
+        assert "the model was 'm' and is 'n'" in err
+        assert optimize(capsys, f"{server.url}#n", *files, "--fresh")[0] == 0
+        assert server.calls["n"]
+    assert (folder / "j.jsonl.old").read_bytes() == before
 
 
 def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

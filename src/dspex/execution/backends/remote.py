@@ -162,7 +162,7 @@ class Answerer:
             raise
         span.end(
             usage=response.usage.of_model(response.model),
-            attributes={"finish_reason": response.finish_reason},
+            attributes=response.about(),
             outputs=payload(response.text) if self.context.records_payloads else None,
         )
         return response

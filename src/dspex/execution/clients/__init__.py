@@ -1,6 +1,7 @@
 """Language models behind one small protocol, and wrappers that add behaviour to any of them."""
 
-from dspex.execution.clients.budgeted import Budget, Budgeted, ask_within
+from dspex.execution.clients.budget import Budget
+from dspex.execution.clients.budgeted import Budgeted, ask_within
 from dspex.execution.clients.language_model import (
     Capability,
     Emit,

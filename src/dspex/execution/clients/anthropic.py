@@ -74,7 +74,7 @@ class AnthropicModel:
         self.name = f"anthropic/{model}"
         self.capabilities: frozenset[Capability] = frozenset({"tools", "streaming"})
         self._model = model
-        self._max_tokens = max_tokens
+        self.reply_limit = max_tokens
         headers = {"anthropic-version": "2023-06-01", **({"x-api-key": api_key} if api_key else {})}
         self._endpoint = Endpoint(self.name, f"{base_url.rstrip('/')}/messages", headers=headers, transport=transport)
         self._price = price_of(self.name)
@@ -120,7 +120,7 @@ class AnthropicModel:
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._model,
-            "max_tokens": request.max_tokens or self._max_tokens,
+            "max_tokens": request.max_tokens or self.reply_limit,
             "messages": _turns(request.messages),
         }
         if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):

@@ -1,123 +1,166 @@
-"""Limits on money, tokens and calls that hold before a call is made."""
+"""Limits on money, tokens, calls and time that hold before a call is made."""
 
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol, runtime_checkable
 
-from dspex.errors import BudgetError
+import msgspec
+
+from dspex.errors import BudgetError, ModelError
+from dspex.execution.clients.budget import Amount, Budget, Reservation
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
-from dspex.execution.clients.prices import Price, price_of
-from dspex.language.records import Usage
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_CHARACTERS_PER_TOKEN = 3  # fewer than in most languages and models, so that the estimate is rather too high
+_CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "incomplete"})
 
 
-@dataclass(slots=True)
-class Reservation:
-    """What a call under way, or several calls of later, may use."""
+@runtime_checkable
+class ReplyLimited(Protocol):
+    """A model that ends its replies after so many tokens where a request sets no limit."""
 
-    tokens: int
-    usd: float
-    calls: int = 1
+    reply_limit: int
 
 
-class Budget:
-    """What may be spent in all: US dollars, tokens and calls; shared by whoever is given it, on any thread.
+@runtime_checkable
+class Wrapping(Protocol):
+    """A model around another one."""
 
-    A call is admitted only if everything spent, everything that calls under way may use, and its own estimate stay
-    within. The estimate is the prompt's length and the reply's limit (`max_tokens`, else the longest reply so far).
+    model: LanguageModel
+
+
+class _Meter:
+    """One call under one budget: its attempts, one after the other."""
+
+    __slots__ = ("budget", "held", "is_inside", "is_over", "on_lost", "outer", "reply")
+
+    def __init__(self, budget: Budget, model: LanguageModel, on_lost: Callable[[Amount], None] | None) -> None:
+        self.budget = budget
+        self.on_lost = on_lost
+        self.outer = _under_way.get()
+        self.reply = _reply_limit(model)
+        self.held: Reservation | None = None
+        self.is_inside = False
+        self.is_over = False
+
+    async def begin(self, request: Request, model: str) -> None:
+        """Set aside what one attempt may use, and no longer what another one might have used."""
+        held, self.held = self.held, None
+        if held is not None:
+            self.budget.release(held)
+        self.held = await self.budget.admit(request, model, reply=self.reply)
+
+    def fail(self, error: BaseException) -> None:
+        """Book the attempt under way as one without an answer."""
+        if self.held is not None:
+            held, self.held = self.held, None
+            found = self.budget.fail(held, error)
+            if self.on_lost is not None and found.calls:
+                self.on_lost(found)
+
+    def settle(self, response: Response) -> None:
+        """Book the attempt under way."""
+        if self.held is None:
+            return
+        held, self.held = self.held, None
+        self.budget.settle(held, response)
+        if held.is_squeezed and response.finish_reason in _CUT:
+            said = f"the budget left {held.reply} tokens for a reply of {held.model!r}, and it needed more"
+            lost(ModelError(said))  # other budgets have to count the call
+            raise BudgetError(said, limit="tokens")
+
+
+_under_way: ContextVar[_Meter | None] = ContextVar("dspex_attempt", default=None)
+
+
+def _meters() -> list[_Meter]:
+    """Return the calls that this one is a part of, the outermost first."""
+    found, meter = list[_Meter](), _under_way.get()
+    while meter is not None:
+        found.append(meter)
+        meter = meter.outer
+    return [meter for meter in reversed(found) if not meter.is_over]
+
+
+def lost(error: BaseException) -> None:
+    """Say that an attempt inside of one call has failed, and that another one may be made; see `another`."""
+    for meter in _meters():
+        meter.fail(error)
+
+
+async def another(request: Request, model: str) -> None:
+    """Set aside what a further attempt may use, before it is sent; after `lost`.
+
+    Raises:
+        BudgetError: it would pass a limit.
     """
-
-    def __init__(
-        self,
-        *,
-        usd: float | None = None,
-        tokens: int | None = None,
-        calls: int | None = None,
-        price: "Callable[[str], Price | None]" = price_of,
-    ) -> None:
-        """Take the limits; None is no limit."""
-        self.usd = usd
-        self.tokens = tokens
-        self.calls = calls
-        self._price = price
-        self._lock = threading.Lock()
-        self._spent = Usage()
-        self._open: list[Reservation] = []
-        self._longest = 0
-
-    @property
-    def spent(self) -> Usage:
-        """What was used so far."""
-        return self._spent
-
-    def admit(self, request: Request, model: str) -> Reservation:
-        """Set aside what `request` may use; hand the answer to `settle` in any case.
-
-        Raises:
-            BudgetError: it would pass a limit, or there is one in dollars and the price of `model` is unknown.
-        """
-        given = sum(len(message.content) for message in request.messages) // _CHARACTERS_PER_TOKEN + 1
-        with self._lock:
-            made = request.max_tokens or self._longest
-            wanted = Reservation(given + made, self._dollars(model, given, made=made))
-            self._check("calls", self.calls, self._calls(), wanted=1)
-            tokens = self._spent.total_tokens + sum(held.tokens for held in self._open)
-            self._check("tokens", self.tokens, tokens, wanted=wanted.tokens)
-            usd = (self._spent.cost_usd or 0.0) + sum(held.usd for held in self._open)
-            self._check("usd", self.usd, usd, wanted=wanted.usd)
-            self._open.append(wanted)
-        return wanted
-
-    def set_aside(self, wanted: Reservation) -> Reservation:
-        """Keep something back for later calls, even where not so much is left; hand it to `settle` before them."""
-        with self._lock:
-            self._open.append(wanted)
-        return wanted
-
-    def _calls(self) -> int:
-        return self._spent.calls + sum(held.calls for held in self._open)
-
-    def settle(self, held: Reservation, usage: Usage | None) -> None:
-        """Book what a call has used; None where it failed."""
-        with self._lock:
-            self._open = [other for other in self._open if other is not held]
-            if usage is not None:
-                self._spent += usage
-                self._longest = max(self._longest, usage.output_tokens)
-
-    def _dollars(self, model: str, given: int, *, made: int) -> float:
-        if self.usd is None:
-            return 0.0
-        price = self._price(model)
-        if price is None:
-            raise BudgetError(
-                f"the price of {model!r} is unknown, so a budget in dollars cannot be kept; limit tokens or calls",
-                limit="usd",
-            )
-        return price.cost(given, made)
-
-    def _check(self, what: str, limit: float | None, used: float, *, wanted: float) -> None:
-        if limit is not None and used + wanted > limit:
-            raise BudgetError(
-                f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent or set aside, and it may "
-                f"use {wanted:g}",
-                limit=what,
-            )
+    for meter in _meters():
+        if meter.held is None:
+            await meter.begin(request, model)
 
 
-async def ask_within(budget: Budget, model: LanguageModel, request: Request, *, emit: Emit | None = None) -> Response:
-    """Answer `request` by `model` if `budget` allows it."""
-    held, used = budget.admit(request, model.name), None
+async def ask_within(
+    budget: Budget,
+    model: LanguageModel,
+    request: Request,
+    *,
+    emit: Emit | None = None,
+    on_lost: Callable[[Amount], None] | None = None,
+) -> Response:
+    """Answer `request` by `model` if `budget` allows it; `on_lost` hears what each failed attempt has cost.
+
+    Raises:
+        BudgetError: it does not, or its time is up before the answer.
+    """
+    outer = next((meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None)
+    meter = outer or _Meter(budget, model, on_lost)
+    meter.is_inside = outer is not None  # what this call sets aside takes the place of what the outer one did
+    await meter.begin(request, model.name)
+    token = _under_way.set(meter) if outer is None else None
     try:
-        response = await ask(model, request, emit)
-        used = response.usage
+        response = await _in_time(budget, model, _bounded(request, meter), emit=emit)
+        meter.settle(response)
+    except BaseException as error:
+        meter.fail(error)
+        raise
     finally:
-        budget.settle(held, used)
+        meter.is_inside = False
+        if token is not None:
+            meter.is_over = True
+            _under_way.reset(token)
     return response
+
+
+async def _in_time(budget: Budget, model: LanguageModel, request: Request, *, emit: Emit | None) -> Response:
+    left, began = budget.left_seconds(), budget.now()
+    if left is None:
+        return (await ask(model, request, emit)).taking(budget.now() - began)
+    try:
+        async with asyncio.timeout(left) as limit:
+            return (await ask(model, request, emit)).taking(budget.now() - began)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        lost(error)
+        raise budget.time_is_up() from None
+
+
+def _bounded(request: Request, meter: _Meter) -> Request:
+    """Return the request with a limit of its reply, where it needs one that it does not have."""
+    held = meter.held
+    if held is None or held.reply is None or request.max_tokens is not None:
+        return request
+    if meter.reply is not None and not held.is_squeezed:
+        return request
+    return msgspec.structs.replace(request, max_tokens=held.reply)
+
+
+def _reply_limit(model: object) -> int | None:
+    """Return the limit that a model, or the one that it wraps, is known to have."""
+    while not isinstance(model, ReplyLimited):
+        if not isinstance(model, Wrapping):
+            return None
+        model = model.model
+    return model.reply_limit
 
 
 class Budgeted:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError, boundary
 from dspex.execution.clients.keys import request_key
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, told
@@ -65,17 +66,25 @@ class ResponseStore:
 
 
 class Caching:
-    """Wraps a model: a request that was answered before is answered so again, with no usage.
+    """Wraps a model: a request that was answered before is answered so again, with no usage and the time it took.
 
     Equal requests (messages, settings, seed, schema and tools) to one model are one. Failures are not kept. A request
     under way is not waited for: two equal ones at the same time are both made.
     """
 
-    def __init__(self, model: LanguageModel, path: str | Path | None = None, *, entries: int = 10_000) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        path: str | Path | None = None,
+        *,
+        entries: int = 10_000,
+        clock: Clock | None = None,
+    ) -> None:
         """Take the model, a file for answers to keep beyond this process, and how many to hold in memory."""
         self.model = model
         self.name = model.name
         self.capabilities = model.capabilities
+        self._clock = clock or SystemClock()
         self.hits = 0
         self.misses = 0
         self._entries = entries
@@ -90,14 +99,14 @@ class Caching:
         """Answer `request` from memory, from the file, or by the model."""
         key = request_key(self.name, request)
         known = await self._known(key)
-        return known if known is not None else await self._keep(key, await self.model.complete(request))
+        return known if known is not None else await self._asked(key, request, None)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; a known answer is one piece."""
         key = request_key(self.name, request)
         known = await self._known(key)
         if known is None:
-            return await self._keep(key, await ask(self.model, request, emit))
+            return await self._asked(key, request, emit)
         if text := told(request, known):
             await emit(text)
         return known
@@ -120,6 +129,11 @@ class Caching:
             return None
         self.hits += 1
         return held
+
+    async def _asked(self, key: str, request: Request, emit: Emit | None) -> Response:
+        began = self._clock.monotonic_ns()
+        response = await ask(self.model, request, emit)
+        return await self._keep(key, response.taking((self._clock.monotonic_ns() - began) / 1e9))
 
     async def _keep(self, key: str, response: Response) -> Response:
         free = self._hold(key, msgspec.structs.replace(response, usage=Usage()))

@@ -87,7 +87,8 @@ class Endpoint:
         if answer.status == 429:
             raise RateLimitedError(message, retry_after=_seconds(answer.headers.get("retry-after")))
         if answer.status >= 500 or answer.status == 408:
-            raise ModelUnavailableError(message, retry_after=_seconds(answer.headers.get("retry-after")))
+            after = _seconds(answer.headers.get("retry-after"))
+            raise ModelUnavailableError(message, retry_after=after, status=answer.status)
         hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
         raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
 

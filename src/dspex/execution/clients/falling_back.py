@@ -1,6 +1,9 @@
 """Another model where one fails."""
 
+from itertools import pairwise
+
 from dspex.errors import ModelError
+from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 
 
@@ -41,10 +44,12 @@ class Fallback:
             if emit is not None:
                 await emit(text)
 
-        for model in self.models[:-1]:
+        for model, following in pairwise(self.models):
             try:
                 return await ask(model, request, None if emit is None else tell)
-            except ModelError:
+            except ModelError as error:
                 if told:
                     raise
+                lost(error)
+            await another(request, following.name)
         return await ask(self.models[-1], request, emit)

@@ -45,13 +45,27 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...)."""
+    """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...).
+
+    `seconds` is how long the model itself took, without waiting for a turn or for another attempt; an answer that is
+    given again says how long it took the first time. None where nobody has measured it.
+    """
 
     text: str
     usage: Usage
     model: str
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    seconds: float | None = None
+
+    def taking(self, seconds: float) -> "Response":
+        """Return the response with how long it took, where nobody closer to the model has said so."""
+        return self if self.seconds is not None else msgspec.structs.replace(self, seconds=seconds)
+
+    def about(self) -> dict[str, object]:
+        """Return what a span says about the response: the reason of its end, and its seconds where they are known."""
+        said: dict[str, object] = {"finish_reason": self.finish_reason}
+        return said if self.seconds is None else {**said, "seconds": self.seconds}
 
 
 class LanguageModel(Protocol):

@@ -62,8 +62,9 @@ class Limiting:
         try:
             estimate = sum(len(message.content) for message in request.messages) / 4 + (request.max_tokens or 0)
             await self._turn(estimate)
+            began = self._now()
             try:
-                response = await ask(self.model, request, emit)
+                response = (await ask(self.model, request, emit)).taking(self._now() - began)
             except RateLimitedError as error:
                 self._slots.shrink()
                 asked = error.context.get("retry_after")

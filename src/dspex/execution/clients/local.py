@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class LocalModel:
             {"response_schema", "json_mode", "constrained_decoding", "seed", "streaming"}
         )
         self._config = config or LocalConfig()
+        self.reply_limit = self._config.max_tokens
         self._server: Any = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-local")
 
@@ -135,9 +137,10 @@ class LocalModel:
                 tell(piece)
             return stop.is_set()
 
+        began = time.monotonic_ns()
         with boundary(ModelError, f"{self.name} cannot answer"):
             self._server.handle_chat_completions(self._body(request), take)
-        return self._response(chunks)
+        return self._response(chunks).taking((time.monotonic_ns() - began) / 1e9)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {

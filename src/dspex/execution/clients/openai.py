@@ -103,6 +103,8 @@ class OpenAIModel:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         url = f"{base_url.rstrip('/')}/chat/completions"
         self._endpoint = Endpoint(self.name, url, headers=headers, transport=transport)
+        # OpenAI's newer models refuse the old name of the limit, others do not know the new one
+        self._limit = "max_completion_tokens" if url.startswith("https://api.openai.com/") else "max_tokens"
         self._price: Price | None = price_of(self.name)
 
     def __repr__(self) -> str:
@@ -157,9 +159,11 @@ class OpenAIModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._model, "messages": request.messages}
-        for name in ("temperature", "max_tokens", "top_p", "seed"):
+        for name in ("temperature", "top_p", "seed"):
             if (value := getattr(request, name)) is not None:
                 body[name] = value
+        if request.max_tokens is not None:
+            body[self._limit] = request.max_tokens
         if request.stop:
             body["stop"] = request.stop
         if request.response_schema is not None:

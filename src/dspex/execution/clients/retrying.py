@@ -4,6 +4,7 @@ import random
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
+from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 
 
@@ -41,27 +42,35 @@ class Retrying:
         """Answer `request`, or raise the last error."""
         attempt = 1
         while True:
+            began = self._clock.monotonic_ns()
             try:
-                return await self.model.complete(request)
+                response = await self.model.complete(request)
+                return response.taking((self._clock.monotonic_ns() - began) / 1e9)
             except ModelError as error:
                 wait = self._wait(error, attempt)
                 if wait is None:
                     raise
+                lost(error)
             attempt += 1
             await self._clock.sleep(wait)
+            await another(request, self.model.name)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request` piece by piece; once a piece was told, nothing is tried again."""
         attempt, told = 1, _Told(emit)
         while True:
+            began = self._clock.monotonic_ns()
             try:
-                return await ask(self.model, request, told)
+                response = await ask(self.model, request, told)
+                return response.taking((self._clock.monotonic_ns() - began) / 1e9)
             except ModelError as error:
                 wait = None if told.any else self._wait(error, attempt)
                 if wait is None:
                     raise
+                lost(error)
             attempt += 1
             await self._clock.sleep(wait)
+            await another(request, self.model.name)
 
     async def aclose(self) -> None:
         """Free what the wrapped model holds."""

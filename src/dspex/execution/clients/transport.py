@@ -113,7 +113,9 @@ class Transport:
             )
         if isinstance(error, aiohttp.ClientError | OSError | ValueError):
             detail = str(error) or type(error).__name__
-            return ModelUnavailableError(f"cannot reach {url}: {detail}. Is the server running, and the URL right?")
+            is_sent = not isinstance(error, aiohttp.ClientConnectorError)
+            message = f"cannot reach {url}: {detail}. Is the server running, and the URL right?"
+            return ModelUnavailableError(message, is_sent=is_sent)
         return InternalError(f"the request to {url} failed in a way that was not foreseen: {error!r}")
 
     def _check(self, size: int, url: object) -> None:

@@ -56,7 +56,7 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         text = response.text if not response.tool_calls else _arguments(response)
         span.end(
             usage=response.usage.of_model(response.model),
-            attributes={"finish_reason": response.finish_reason},
+            attributes=response.about(),
             outputs=payload(text) if context.records_payloads else None,
         )
         return text
@@ -158,7 +158,7 @@ async def complete(
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
-    span.end(usage=response.usage.of_model(response.model), outputs=text)
+    span.end(usage=response.usage.of_model(response.model), attributes=response.about(), outputs=text)
     return response
 
 

@@ -11,6 +11,7 @@ from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example
 from dspex.learning.evaluation.dataset import Dataset
+from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
 
@@ -138,7 +139,7 @@ class _Scoring:
             example=example,
             outputs=prediction.to_dict(),
             scores={name: score_of(metric, example, prediction) for name, metric in self.metrics.items()},
-            seconds=seconds,
+            seconds=run_seconds(prediction.trace, seconds),
             usage=prediction.usage,
             trace_id=prediction.trace.trace_id,
         )

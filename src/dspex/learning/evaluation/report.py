@@ -19,8 +19,9 @@ from dspex.learning.evaluation.statistics import Interval, mean_interval, percen
 class Row:
     """One run of an example and what became of it: outputs and scores by metric, or an error.
 
-    `index` is the place in the dataset, `repeat` counts the runs of one example from 0. `seconds` is the wall time of
-    the whole program on this example.
+    `index` is the place in the dataset, `repeat` counts the runs of one example from 0. `seconds` is the time
+    of the whole program on this example, see `run_seconds`: a call counts with what the model itself took, also where
+    the answer came out of a cache or had to wait for its turn.
     """
 
     index: int

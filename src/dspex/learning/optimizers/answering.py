@@ -1,20 +1,24 @@
 """Every call of a search: answered once, written down, and only within the budget."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from dspex import errors
 from dspex.errors import BudgetError, ConflictError, ModelError
-from dspex.execution.clients import LanguageModel, Request, Response
-from dspex.execution.clients.budgeted import Budget, ask_within
+from dspex.execution.clients import Budget, LanguageModel, Request, Response, ask_within
+from dspex.execution.clients.budget import Amount
 from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.journal import Journal
+
+T = TypeVar("T")
+_TICK = 0.05  # during a pause, what is left is looked at so often
 
 
 class HaltError(Exception):
@@ -26,7 +30,7 @@ class Answers:
 
     The same request is asked once: a second one waits for the first, and one that was answered in an earlier life of
     the search is not asked again. An error of the model is an answer too, so that a resumed search equals an
-    undisturbed one. `made` counts the calls of this life.
+    undisturbed one. `made` counts the calls of this life, `spent` all of them; a failed attempt is a call.
     """
 
     def __init__(self, journal: Journal, *, budget: Budget, control: Control, concurrency: int) -> None:
@@ -36,6 +40,9 @@ class Answers:
         self.made = 0
         self.halted: BudgetError | None = None
         self.spent = Usage()
+        self.elapsed = 0.0
+        self._paused_at: float | None = None
+        self._resumed_at = 0.0
         self._journal = journal
         self._gate = asyncio.Semaphore(concurrency)
         self._known: dict[str, Mapping[str, Any]] = {}
@@ -55,17 +62,41 @@ class Answers:
         await asyncio.gather(*self._open.values(), return_exceptions=True)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
-        """Take over an answer of an earlier life; what it cost counts against the budget."""
-        self._known[entry["key"]] = entry
-        if usage := self.usage_of(entry):
-            self._book(usage)
+        """Take over an entry of an earlier life, if it is about a call; what that cost counts against the budget."""
+        if entry["kind"] == "answer":
+            self._known[entry["key"]] = entry
+        usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
+        lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
+        self._book(usage, lost)
+        self.budget.book(usage, lost)
+        self.elapsed = max(self.elapsed, entry.get("at", 0.0))
 
-    def usage_of(self, entry: Mapping[str, Any]) -> Usage | None:
-        """Return what an answer cost, None for one that failed."""
-        return msgspec.convert(entry["usage"], Usage) if "usage" in entry else None
+    def left_seconds(self) -> float | None:
+        """Return the seconds that are left to the search, None where there is no limit; a pause does not count."""
+        left = self.budget.left_seconds()
+        if left is None:
+            return None
+        paused = 0.0 if self._paused_at is None else self.budget.now() - max(self._paused_at, self._resumed_at)
+        return left + paused
 
-    def _book(self, usage: Usage) -> None:
+    async def in_time(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do `work` as long as the search has time; None, with the search ended, where it did not suffice."""
+        task = asyncio.ensure_future(work)
+        try:
+            while (left := self.left_seconds()) is None or left > 0:
+                done, _ = await asyncio.wait({task}, timeout=None if left is None else max(left, _TICK))
+                if done:
+                    return task.result()
+            self.halted = self.halted or self.budget.time_is_up()
+            return None
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _book(self, usage: Usage, lost: Amount) -> None:
         self.spent += usage
+        self.spent += Usage(calls=lost.calls)
 
     async def answer(self, model: LanguageModel, request: Request, salt: str) -> Response:
         """Return the answer to `request`; another `salt` makes it another question.
@@ -81,9 +112,16 @@ class Answers:
             if task is None:
                 self._asking.add(key)
                 task = self._open[key] = asyncio.create_task(self._ask(model, request, key=key))
-                task.add_done_callback(lambda done: self._open.pop(key, None))
+                task.add_done_callback(partial(self._close, key))
             entry = await asyncio.shield(task)
+        else:
+            await asyncio.sleep(0)  # what was begun with it begins now, and not after its end
         return _response(entry)
+
+    def _close(self, key: str, task: "asyncio.Task[Mapping[str, Any]]") -> None:
+        self._open.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone, and nobody else has to hear of it
 
     async def _ask(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
         async with self._gate:
@@ -96,28 +134,51 @@ class Answers:
             return entry
 
     async def _reply(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
-        await self.control.ready()
+        await self._ready()
         if self.control.is_cancelled or self.halted is not None:
             raise HaltError("the search has ended")
-        self.made += 1
+        lost: list[Amount] = []
         entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
         try:
-            response = await ask_within(self.budget, model, request)
-        except BudgetError as error:
-            self.made -= 1
-            self.halted = error
-            raise HaltError(error.message) from error
+            response = await ask_within(self.budget, model, request, on_lost=lost.append)
         except ModelError as error:
-            return entry | {"error": {"class": type(error).__name__, "message": error.message}}
-        self._book(response.usage)
-        entry |= {
-            "text": response.text,
-            "usage": msgspec.to_builtins(response.usage),
-            "finish": response.finish_reason,
-        }
+            return (
+                entry | self._costs(None, lost) | {"error": {"class": type(error).__name__, "message": error.message}}
+            )
+        except BaseException as error:
+            if lost:
+                await asyncio.shield(self._journal.append({"kind": "lost", **self._costs(None, lost)}))
+            if isinstance(error, BudgetError):
+                self.halted = error
+                raise HaltError(error.message) from error
+            raise
+        entry |= {"text": response.text, "finish": response.finish_reason, "seconds": response.seconds}
         if response.tool_calls:
             entry["tools"] = msgspec.to_builtins(response.tool_calls)
-        return entry
+        return entry | self._costs(response.usage, lost)
+
+    def _costs(self, usage: Usage | None, lost: Sequence[Amount]) -> dict[str, Any]:
+        """Book what a call has cost, and return what is to be written down of it."""
+        gone = sum(lost, Amount())
+        self._book(usage or Usage(), gone)
+        self.made += gone.calls + (0 if usage is None else 1)
+        found: dict[str, Any] = {"at": round(self.budget.elapsed, 3)}
+        if usage is not None:
+            found["usage"] = msgspec.to_builtins(usage)
+        if lost:
+            found["lost"] = msgspec.to_builtins(gone)
+        return found
+
+    async def _ready(self) -> None:
+        """Wait as long as the search is paused, and let that time not count."""
+        if not self.control.is_paused:
+            return
+        began = self.budget.now()
+        self._paused_at = began if self._paused_at is None else self._paused_at
+        await self.control.ready()
+        ended = self.budget.now()
+        self.budget.defer(ended - max(began, self._resumed_at))
+        self._resumed_at, self._paused_at = ended, None
 
 
 def _response(entry: Mapping[str, Any]) -> Response:
@@ -131,6 +192,7 @@ def _response(entry: Mapping[str, Any]) -> Response:
             model=entry["model"],
             finish_reason=entry.get("finish"),
             tool_calls=msgspec.convert(entry.get("tools", ()), tuple[ToolCall, ...]),
+            seconds=entry.get("seconds"),
         )
     except (KeyError, msgspec.ValidationError) as error:
         raise ConflictError(f"this is no answer of a search: {entry!r}") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.labeled_few_shot import demonstration, labelled_slots
-from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Task, Told, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,10 @@ class BootstrapFewShot:
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
         return self.rounds * len(task.train) + rows
+
+    def adds(self, task: Task) -> Additions:
+        """Return how many demonstrations there are at most."""
+        return Additions(demonstrations=min(max(self.max_labelled, self.max_bootstrapped), len(task.train)))
 
 
 class _One:

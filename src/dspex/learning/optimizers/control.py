@@ -18,6 +18,11 @@ class Control:
         """Whether `cancel` was called."""
         return self._is_cancelled
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the search is to wait."""
+        return self._is_paused and not self._is_cancelled
+
     def pause(self) -> None:
         """Let no further call begin."""
         with self._lock:

@@ -5,11 +5,10 @@ import math
 import random
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError
-from dspex.execution.clients.budgeted import Reservation
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Node, Program
@@ -18,6 +17,8 @@ from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
 from dspex.learning.optimizers.doubts import doubts, failures, missed
+from dspex.learning.optimizers.estimating import Probe, estimated
+from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
 from dspex.learning.optimizers.recording import Recorded
@@ -94,7 +95,9 @@ class _Driver:
             scored=min(scored, search.rows or scored),
         )
         self.goal = search.goal(list(self.metric))
-        self.reserve = Reserve(search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0)
+        self.reserve = Reserve(
+            search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0, at_once=search.concurrency
+        )
         self.journal = search.journal or MemoryJournal()
         self.answers = Answers(
             self.journal, budget=search.budget, control=search.control, concurrency=search.concurrency
@@ -166,40 +169,20 @@ class _Driver:
         self._warn(said)
 
     async def _open(self, optimizer: Optimizer) -> None:
-        identity = self._identity(optimizer)
+        identity = identity_of(
+            self.task, self.module, self.metric, optimizer=optimizer, search=self.search, context=self.context
+        )
         entries = await self.journal.entries()
         for entry in entries:
-            if entry["kind"] == "begin" and entry["identity"] != identity:
-                raise ConflictError(
-                    "the journal belongs to another search (another program, data, metric, optimizer or seed); take "
-                    "another journal, or start the same search again"
-                )
-            if entry["kind"] == "answer":
+            if entry["kind"] == "begin":
+                check_identity(entry, identity)
+            if entry["kind"] in {"answer", "lost"}:
                 self.answers.remember(entry)
-                if usage := self.answers.usage_of(entry):
-                    self.search.budget.settle(Reservation(0, 0.0), usage)
             if entry["kind"] == "trial":
                 self.recorded[entry["number"]] = entry
         if not entries:
             await self.journal.append({"kind": "begin", "identity": identity})
-
-    def _identity(self, optimizer: Optimizer) -> str:
-        search = self.search
-        return content_hash(
-            [
-                self.task.program.content_hash,
-                self.train.checksum,
-                "" if search.validation is None else search.validation.checksum,
-                list(self.metric),
-                _recipe(optimizer),
-                [
-                    search.rows,
-                    search.seed,
-                    search.trials_at_once,
-                ],  # not the goal: another winner may be picked afterwards
-                *([] if search.on_error is None else [search.on_error]),
-            ]
-        )
+        self.search.budget.begin(self.answers.elapsed)
 
     def _warn_of_data(self) -> None:
         for text in doubts(self.task, validation=self.search.validation, test=self.search.test):
@@ -211,19 +194,14 @@ class _Driver:
 
     async def _estimate(self, optimizer: Optimizer) -> Estimate:
         rows = self._rows(AS_IT_IS)
-        probe = await self._evaluated(AS_IT_IS, rows[:PROBES], concurrency=1)
+        noted = Recorded(self._module(AS_IT_IS))
+        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1)
         if self.answers.halted is not None:
             raise self.answers.halted
-        self._check_measured(probe)
-        runs = len(rows) + optimizer.runs(self.task, len(rows)) + 2 * len(self.search.test or ())
-        share, usage = runs / len(probe.rows), probe.usage
-        made = Estimate(
-            runs=runs,
-            calls=round(usage.calls * share),
-            tokens=round(usage.total_tokens * share),
-            usd=None if usage.cost_usd is None else usage.cost_usd * share,
-            seconds=sum(row.seconds for row in probe.rows) * share,
-        )
+        self._check_measured(report)
+        calls = [noted.calls.get(row.trace_id, []) for row in report.rows]
+        probe = Probe(module=noted.module, report=report, calls=calls, context=self.context)
+        made = estimated(self.task, optimizer, probe, rows=len(rows), search=self.search)
         if self.search.on_estimate is not None:
             self.search.on_estimate(made)
         return made
@@ -234,7 +212,7 @@ class _Driver:
         numbers = iter(range(first, first + len(asked)))
         work = [self._reply(item) if isinstance(item, Question) else self._trial(item, next(numbers)) for item in asked]
         told: list[Told] = []
-        for found in await _all(work):
+        for found in await _all([self.answers.in_time(item) for item in work]):
             if found is None:
                 break
             if isinstance(found, Trial):
@@ -394,9 +372,9 @@ class _Driver:
         if self.search.control.is_cancelled or (ended is not None and not best.candidate.assignment):
             return self._stopped()
         self.answers.halted = None  # the search may not spend any more, but this was set aside for the comparison
-        before = await self._evaluated(AS_IT_IS, test)
-        after = await self._evaluated(best.candidate, test)
-        if self._is_over:
+        before = await self.answers.in_time(self._evaluated(AS_IT_IS, test))
+        after = None if before is None else await self.answers.in_time(self._evaluated(best.candidate, test))
+        if before is None or after is None or self._is_over:
             return self._stopped()
         self.answers.halted = ended
         return judge(before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet)
@@ -440,14 +418,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
-
-
-def _recipe(value: Any) -> Any:  # noqa: ANN401
-    """Return what a recipe is made of, as JSON; of what has no JSON form, the kind."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, {part.name: _recipe(getattr(value, part.name)) for part in fields(value)}]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [_recipe(item) for item in value]
-    return type(value).__name__

@@ -11,7 +11,7 @@ from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.limits import spread
 from dspex.learning.optimizers.mipro import Ingredients
 from dspex.learning.optimizers.pooling import Pooled
-from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
 from dspex.learning.optimizers.standing import standing
@@ -60,6 +60,12 @@ class Joint:
         if self.trials < 1 or self.cohort < 1 or self.keep < 2 or self.first_rows < 1:
             raise DefinitionError(f"trials, cohort and first_rows are at least 1 and keep at least 2, not {self!r}")
         return _Search(self, task)
+
+    def adds(self, task: Task) -> Additions:
+        """Return how many demonstrations a set has at most, and how many questions are asked."""
+        shown = self.bootstrap.adds(task).demonstrations if self.sets else 0
+        questions = 1 + len(task.program.space) * (self.instructions - 1) if self.instructions > 1 else 0
+        return Additions(demonstrations=shown, questions=questions)
 
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run; a question for an instruction counts as one run."""

@@ -9,7 +9,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.language.programs import Node
 from dspex.language.records import Example
-from dspex.learning.optimizers.proposer import Candidate, Proposer, Task, Told
+from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Task, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,12 @@ class LabeledFewShot:
         """Return at most how many times the program will run."""
         del task
         return self.candidates * rows
+
+    def adds(self, task: Task) -> Additions:
+        """Return how many demonstrations a set has."""
+        if self.per_class is None:
+            return Additions(demonstrations=min(self.k, len(task.train)))
+        return Additions(demonstrations=self.per_class * len(_groups(task, self.by or _class_field(task))))
 
     def _sets(
         self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], wanted: int

@@ -8,7 +8,7 @@ from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
 from dspex.learning.optimizers.pooling import Beliefs
-from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.tuner import Tuner
 
@@ -114,6 +114,11 @@ class MIPROv2:
         questions = 1 + len(demonstration_slots(task)) * max(0, self.instructions - 1)
         full = -(-self.trials // self.full_every)
         return walks + questions + self.trials * min(self.minibatch, rows) + full * rows
+
+    def adds(self, task: Task) -> Additions:
+        """Return how many demonstrations a set has at most, and how many questions are asked."""
+        questions = 1 + len(demonstration_slots(task)) * (self.instructions - 1) if self.instructions > 1 else 0
+        return Additions(demonstrations=self.bootstrap.adds(task).demonstrations, questions=questions)
 
 
 class _Search:

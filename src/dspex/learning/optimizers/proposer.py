@@ -128,6 +128,23 @@ class Estimating(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What an optimizer adds to a program at most: demonstrations shown at once, and questions for instructions."""
+
+    demonstrations: int = 0
+    questions: int = 0
+
+
+@runtime_checkable
+class Adding(Protocol):
+    """An optimizer that says what it adds, so that an estimate counts it; `runs` counts its questions too."""
+
+    def adds(self, task: Task) -> Additions:
+        """Return the most that one candidate shows, and that the whole search asks."""
+        ...
+
+
 class Optimizer(Protocol):
     """A recipe for a search: immutable, and good for any number of tasks."""
 

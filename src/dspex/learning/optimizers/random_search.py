@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from dspex.errors import DefinitionError
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping
-from dspex.learning.optimizers.proposer import Ask, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Task, Told, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,10 @@ class RandomSearch:
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
         return (self.candidates + 1) * self.bootstrap.rounds * len(task.train) + (self.candidates + 2) * rows
+
+    def adds(self, task: Task) -> Additions:
+        """Return how many demonstrations a set has at most."""
+        return self.bootstrap.adds(task)
 
 
 class _Heats:

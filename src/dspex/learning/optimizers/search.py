@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import DefinitionError
-from dspex.execution.clients.budgeted import Budget
+from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example, Usage

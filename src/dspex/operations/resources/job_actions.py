@@ -39,7 +39,12 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
 }
 _EXPECTED: Mapping[type | tuple[type, ...], str] = {str: "text", list: "a list of texts", bool: "true or false"}
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
-_BUDGET: Mapping[str, type | tuple[type, ...]] = {"usd": (int, float), "tokens": int, "calls": int}
+_BUDGET: Mapping[str, type | tuple[type, ...]] = {
+    "usd": (int, float),
+    "tokens": int,
+    "calls": int,
+    "seconds": (int, float),
+}
 
 
 async def create_evaluation(operations: Operations, given: CreateEvaluation) -> EvaluationRecord:

@@ -32,8 +32,8 @@ class CreateOptimization:
     both versions are compared on at the end; 0 for none), "maximize" (a figure such as "f1" or "-usd"; the first
     metric), "subject_to" (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test),
     "on_error" (the score of a failed row; the worst), "insist" (take the winner without a significant improvement
-    too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens"
-    and "calls".
+    too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens",
+    "calls" and "seconds" (of work, not of waiting in the queue).
     """
 
     program_id: UUID | None = None

@@ -50,7 +50,7 @@ class EvaluationHandler:
         answers = Answers(material.journal, budget=Budget(), control=Control(), concurrency=concurrency)
         rows: dict[int, Row] = {}
         for entry in entries:
-            if entry["kind"] == "answer":
+            if entry["kind"] in {"answer", "lost"}:
                 answers.remember(entry)
             elif entry["kind"] == "row":
                 rows[entry["index"]] = _row(entry, data)

@@ -160,9 +160,12 @@ class OptimizationHandler:
 
     async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
         concurrency = job.configuration.get("concurrency") or 8
-        answers = Answers(material.journal, budget=Budget(**job.budget), control=Control(), concurrency=concurrency)
+        budget = Budget(**job.budget)
+        answers = Answers(material.journal, budget=budget, control=Control(), concurrency=concurrency)
         for entry in await material.journal.entries():
-            answers.remember(entry)
+            if entry["kind"] in {"answer", "lost"}:
+                answers.remember(entry)
+        budget.begin(answers.elapsed)
         return answers
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError
-from dspex.execution.clients.budgeted import Budget
+from dspex.errors import DefinitionError, StorageError, boundary
+from dspex.execution.clients import Budget
 from dspex.execution.modules import CodeRoot, build
 from dspex.learning.evaluation import Backed, Metric
 from dspex.learning.evaluation.metric import metric_name
@@ -42,6 +42,7 @@ from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
+_ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
 @click.command("optimize")
@@ -59,9 +60,12 @@ OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
 @click.option("--pick", metavar="LIMITS,FIGURE", help="Both in one: 'f1>=0.9,cheapest'; also once a --journal is full.")
 @click.option("--on-error", type=float, help="The score of a failed row; the worst by default.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="The p-value that is significant.")
-@click.option("--max-usd", type=float, help="End before more dollars are spent.")
-@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made.")
+@click.option("--max-usd", type=_ABOVE_0, help="End before more dollars are spent.")
+@click.option("--max-tokens", type=click.IntRange(1), help="End before more tokens are used.")
+@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made, failed ones included.")
+@click.option("--max-seconds", type=_ABOVE_0, help="End after so long; earlier runs on the same journal count.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
+@click.option("--fresh", is_flag=True, help="Begin anew; the file of --journal is put aside as FILE.old.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials.")
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all trials there.")
@@ -118,7 +122,11 @@ def _metrics(given: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
 
 
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
-    trials = flags["trials"]
+    trials, name = flags["trials"], flags["optimizer"]
+    if trials and name == "bootstrap":
+        raise DefinitionError("--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries many")
+    if flags["per_class"] and name != "labeled":
+        raise DefinitionError(f"--per-class is an option of --optimizer labeled, not of {name}")
     made: dict[str, Optimizer] = {
         "labeled": LabeledFewShot(per_class=flags["per_class"], candidates=trials or 8),
         "bootstrap": BootstrapFewShot(),
@@ -126,7 +134,7 @@ def _optimizer(flags: dict[str, Any]) -> Optimizer:
         "mipro": MIPROv2(trials=trials or 20),
         "joint": Joint(trials=trials or 32),
     }
-    return made[flags["optimizer"]]
+    return made[name]
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
@@ -146,13 +154,28 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         maximize=maximize,
         subject_to=subject_to,
         on_error=flags["on_error"],
-        budget=Budget(usd=flags["max_usd"], calls=flags["max_calls"]),
+        budget=Budget(
+            usd=flags["max_usd"],
+            tokens=flags["max_tokens"],
+            calls=flags["max_calls"],
+            seconds=flags["max_seconds"],
+        ),
         concurrency=flags["concurrency"],
         seed=flags["seed"],
         on_estimate=lambda estimate: say(f"estimate: {estimate}"),
         on_trial=lambda trial: say(f"trial {trial.number}: {trial.candidate.label}: {_number(trial.score)}"),
     )
-    return search if flags["journal"] is None else replace(search, journal=JsonlJournal(flags["journal"]))
+    return search if flags["journal"] is None else replace(search, journal=_journal(flags))
+
+
+def _journal(flags: dict[str, Any]) -> JsonlJournal:
+    path: Path = flags["journal"]
+    if flags["fresh"] and path.exists():
+        aside = path.with_name(f"{path.name}.old")
+        with boundary(StorageError, f"the journal {str(path)!r} cannot be put aside"):
+            path.replace(aside)
+        say(f"the old journal is {aside} now")
+    return JsonlJournal(path)
 
 
 def _facts(outcome: Outcome[Any]) -> dict[str, Any]:

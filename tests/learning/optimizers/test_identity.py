@@ -1,0 +1,93 @@
+"""A journal is of one search: whatever its results depend on is told apart, and a mismatch is named."""
+
+import importlib.util
+import json
+
+import pytest
+
+import dspex
+from dspex.errors import ConflictError
+from dspex.learning.optimizers import Joint, Search
+from dspex.learning.optimizers.journal import MemoryJournal
+from dspex.sync import run
+
+TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4)])
+FEW = dspex.LabeledFewShot(per_class=1, candidates=2)
+
+
+def _metric(folder, body):
+    """A metric in a file of its own, whose text counts and not its name."""
+    file = folder / f"measure_{abs(hash(body))}.py"
+    file.write_text(f"def right(example, prediction):\n    return {body}\n")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.right
+
+
+@pytest.fixture
+def begun(rulebook, tmp_path):
+    """A search that is done, and a function that starts it again with something changed."""
+    journal = MemoryJournal()
+
+    def start(*, name="rulebook", metric="example['label'] == prediction.label", program=None, **change):
+        model = rulebook(lambda _: json.dumps({"label": "a"}))
+        model.name = name
+        given = {"train": TRAIN, "optimizer": FEW, "adapter": None, **change}
+        options = {key: given.pop(key) for key in list(given) if key in Search.__dataclass_fields__}
+        search = Search(journal=journal, **options)
+        optimizer, adapter = given.pop("optimizer"), given.pop("adapter")
+        with dspex.context(model=model, adapter=adapter):
+            predict = program or dspex.Predict("text -> label")
+            run(dspex.optimize(predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given))
+        return model
+
+    start()
+    assert not start().requests  # the same search again: nothing is asked
+    return start
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "another"}, r"the model was 'rulebook' and is 'another'"),
+        ({"metric": "example['label'] in prediction.label"}, r"the metric 'right' changed"),
+        ({"seed": 3}, r"the seed was '0, None' and is '3, None'"),
+        ({"train": TRAIN[:7]}, "the training rows changed"),
+        ({"optimizer": dspex.LabeledFewShot(per_class=1, candidates=3)}, "the options of the optimizer"),
+        ({"optimizer": Joint(trials=2)}, r"the optimizer was 'LabeledFewShot' and is 'Joint'; the options"),
+        ({"program": dspex.Predict("text -> label: bool")}, "the program changed"),
+        ({"adapter": "json"}, "the adapter was 'none' and is 'JSONAdapter'"),
+        ({"on_error": -1.0, "rows": 3}, "rows was 'None' and is '3'; .*on_error was 'None' and is"),
+    ],
+)
+def test_what_differs_is_named_with_the_mend(begun, change, said):
+    if "Joint" in said:
+        pytest.importorskip("optuna")
+    with pytest.raises(ConflictError, match=said) as caught:
+        begun(**change)
+    assert "take another journal" in caught.value.message.lower()
+    assert "--fresh" in caught.value.message
+
+
+def test_what_a_metric_closes_over_counts_and_a_journal_of_old_is_refused(rulebook):
+    def at_least(size):
+        return lambda example, prediction: len(prediction.label) >= size
+
+    journal = MemoryJournal()
+
+    def start(size):
+        with dspex.context(model=rulebook(lambda _: json.dumps({"label": "a"}))):
+            work = dspex.optimize(
+                dspex.Predict("text -> label"), FEW, train=TRAIN, metric=at_least(size), search=Search(journal=journal)
+            )
+            run(work)
+
+    start(1)
+    start(1)
+    with pytest.raises(ConflictError, match=r"the metric .* changed"):
+        start(2)
+    journal = MemoryJournal()
+    run(journal.append({"kind": "begin", "identity": "0" * 64}))
+    with pytest.raises(ConflictError, match="another version of dspex"):
+        start(1)

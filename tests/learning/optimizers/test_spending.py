@@ -1,0 +1,159 @@
+"""What a search may spend: money, calls and time hold over failures, retries and lives."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
+import dspex
+from dspex.errors import BudgetError, ModelTimeoutError, ModelUnavailableError
+from dspex.execution.clients import Budget, Retrying
+from dspex.learning.optimizers import JsonlJournal, Search
+from dspex.sync import run
+from dspex.testing import FakeClock
+
+
+class Sort(dspex.Signature):
+    """Sort the text."""
+
+    text: str
+    label: Literal["a", "b"] = dspex.Output()
+
+
+TRAIN = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4)])
+FEW = dspex.LabeledFewShot(per_class=1, candidates=6)
+
+
+def _search(model, search, optimizer=FEW):
+    with dspex.context(model=model):
+        return run(dspex.optimize(dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search))
+
+
+def _failing(rulebook, *, every, error):
+    """A model of which every n-th call fails."""
+
+    def answer(_):
+        if len(model.requests) % every == 0:
+            raise error
+        return json.dumps({"label": "a"})
+
+    model = rulebook(answer)
+    return model
+
+
+def test_failed_calls_and_retries_count_and_the_outcome_says_so(rulebook, tmp_path):
+    model = _failing(rulebook, every=2, error=ModelUnavailableError("away", status=500))
+    retrying = Retrying(model, clock=FakeClock(jumps=True))
+    file = tmp_path / "j.jsonl"
+    outcome = _search(retrying, Search(budget=Budget(calls=40), journal=JsonlJournal(file)))
+    assert len(model.requests) == outcome.spent.calls == outcome.made == 40
+    assert outcome.stopped.startswith("budget: the budget of 40 calls")
+    more = _search(retrying, Search(budget=Budget(calls=50), journal=JsonlJournal(file)))
+    assert len(model.requests) == more.spent.calls == 50  # those of the first life count
+
+
+@pytest.mark.filterwarnings("ignore:.*failed and count as the worst")
+def test_rows_that_fail_count_too(rulebook):
+    model = _failing(rulebook, every=2, error=ModelTimeoutError("silent"))
+    outcome = _search(model, Search(budget=Budget(calls=30), concurrency=4))
+    assert len(model.requests) == outcome.spent.calls == 30
+
+
+def _better_shown(request):
+    is_shown = len(request.messages) > 2
+    return json.dumps({"label": request.messages[-1].content.rpartition("\n")[2][0] if is_shown else "a"})
+
+
+class _Timed:
+    name = "timed"
+    capabilities = frozenset({"constrained_decoding", "response_schema"})
+
+    def __init__(self, rulebook, clock, *, hangs_after=10**9):
+        self.model, self.clock, self.hangs_after = rulebook(_better_shown), clock, hangs_after
+        self.cancelled = 0
+
+    async def complete(self, request):
+        response = await self.model.complete(request)
+        if len(self.model.requests) > self.hangs_after:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if self.clock is not None:
+            await self.clock.advance(1)
+        return response
+
+    async def aclose(self):
+        pass
+
+
+def test_seconds_end_a_search_with_what_it_found_and_those_of_an_earlier_life_count(rulebook, tmp_path):
+    clock, file = FakeClock(), tmp_path / "j.jsonl"
+    model = _Timed(rulebook, clock)
+    budget = Budget(seconds=20, clock=clock)
+    outcome = _search(model, Search(budget=budget, journal=JsonlJournal(file), concurrency=1))
+    assert outcome.stopped == "budget: the budget of 20 seconds is used up"
+    assert 18 <= len(model.model.requests) <= 20
+    assert [trial.number for trial in outcome.trials] == [0, 1]
+    clock = FakeClock()
+    again = _Timed(rulebook, clock)
+    more = Budget(seconds=25, clock=clock)
+    _search(again, Search(budget=more, journal=JsonlJournal(file), concurrency=1))
+    assert 3 <= len(again.model.requests) <= 6
+
+
+def test_a_model_that_hangs_is_cancelled_when_time_is_up_and_the_outcome_is_whole(rulebook):
+    model = _Timed(rulebook, None, hangs_after=15)
+    outcome = _search(model, Search(budget=Budget(seconds=0.3), concurrency=3))
+    assert model.cancelled == 3
+    assert outcome.stopped == "budget: the budget of 0.3 seconds is used up"
+    assert outcome.trials
+    assert outcome.best.score is not None
+
+
+def test_a_program_that_hangs_outside_of_its_model_is_cancelled_too(rulebook):
+    model = rulebook(lambda _: json.dumps({"label": "a"}))
+
+    class Hanging(dspex.Module):
+        def __init__(self):
+            self.sort = dspex.Predict(Sort)
+
+        def contract(self):
+            return self.sort.contract()
+
+        async def forward(self, text):
+            if len(model.requests) > 12:
+                await asyncio.Event().wait()
+            return await self.sort.acall(text=text)
+
+    with dspex.context(model=model):
+        outcome = run(
+            dspex.optimize(
+                Hanging(), FEW, train=TRAIN, metric=dspex.exact_match, search=Search(budget=Budget(seconds=0.5))
+            )
+        )
+    assert outcome.stopped == "budget: the budget of 0.5 seconds is used up"
+    with pytest.raises(BudgetError, match="one candidate"):
+        _search(_Timed(rulebook, None, hangs_after=0), Search(budget=Budget(seconds=0.05)))
+
+
+def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
+    clock = FakeClock()
+    model = _Timed(rulebook, clock)
+    test = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 10)])
+    search = Search(budget=Budget(seconds=50, clock=clock), concurrency=1, test=test)
+    with dspex.context(model=model):
+        context = replace(dspex.execution.context.current(), clock=clock)
+        outcome = run(
+            dspex.optimize(
+                dspex.Predict(Sort), FEW, train=TRAIN, metric=dspex.exact_match, search=search, context=context
+            )
+        )
+    assert outcome.stopped.startswith("budget: the budget of 50 seconds is used up (24 calls are kept")
+    assert clock.monotonic_ns() <= 50e9
+    assert outcome.best.number == 1
+    assert outcome.verdict is not None
+    assert outcome.verdict.is_better
