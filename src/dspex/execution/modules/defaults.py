@@ -1,11 +1,11 @@
-"""What a variable that is bound from outside stands at until it is assigned."""
+"""What variables stand at: before they are assigned, and beside their places afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from dspex.errors import VariableError
-from dspex.language.variables import Variable
+from dspex.language.variables import Assignment, Space, Variable
 
 
 def standing_at(variable: Variable, settings: Sequence[Any]) -> Variable:
@@ -21,3 +21,14 @@ def standing_at(variable: Variable, settings: Sequence[Any]) -> Variable:
         return replace(variable, default=settings[0])
     except VariableError:
         return variable
+
+
+def remembered(space: Space, assigned: Assignment) -> dict[str, Any]:
+    """Return which values have to be remembered beside the places: an inactive variable has not set its place."""
+    active = space.complete(assigned)
+    return {name: value for name, value in assigned.items() if name not in active or not is_slot(space[name])}
+
+
+def is_slot(variable: Variable) -> bool:
+    """Whether the place itself keeps the value, so that nothing else has to remember it."""
+    return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options

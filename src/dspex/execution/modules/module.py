@@ -14,7 +14,7 @@ from dspex.execution.context import Memo, Run, RunContext, current, entered, gua
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
-from dspex.execution.modules.defaults import standing_at
+from dspex.execution.modules.defaults import remembered, standing_at
 from dspex.execution.modules.files import read_state, write_state
 from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
@@ -318,7 +318,7 @@ class Module:
         if more or space.constraints:
             self.__dict__["_outside"] = (*more, *space.constraints)
         self.__dict__["_order"] = tuple(space)
-        values = _remembered(space, assigned)
+        values = remembered(space, assigned)
         if values:
             self.__dict__["_assigned"] = values
 
@@ -459,7 +459,7 @@ class Module:
             raise explained(space, error) from error
         for path, value in bound:
             made.bind_path(path, value)
-        made.__dict__["_assigned"] = _remembered(made.variables(), assigned)
+        made.__dict__["_assigned"] = remembered(made.variables(), assigned)
         return made
 
     def _copied(self) -> Self:
@@ -475,17 +475,6 @@ def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tu
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             yield from _modules_in(f"{path}[{key!r}]", item, (*above, id(value)))
-
-
-def _remembered(space: Space, assigned: Assignment) -> dict[str, Any]:
-    """Return which values have to be remembered beside the places: an inactive variable has not set its place."""
-    active = space.complete(assigned)
-    return {name: value for name, value in assigned.items() if name not in active or not _is_slot(space[name])}
-
-
-def _is_slot(variable: Variable) -> bool:
-    """Whether the place itself keeps the value, so that nothing else has to remember it."""
-    return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options
 
 
 async def _ended(task: "asyncio.Task[Prediction]", events: "asyncio.Queue[StreamEvent | None]") -> None:
