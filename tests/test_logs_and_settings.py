@@ -2,17 +2,21 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dspex.bootstrap import open_services
+from dspex.bootstrap import checked_settings, open_services
 from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import ConfigurationError
+from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import CreateProgram, ExecuteProgram
-from dspex.settings import Secret, Settings, read_settings
+from dspex.settings import OTHERS, Secret, Settings, read_settings
 from tests.support.waiting import finish
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Path) -> None:
@@ -22,6 +26,37 @@ def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Pat
     told = "\n".join(caught.value.context["problems"])
     for name in ("threads in", "Did you mean 'model'", "DSPEX_KEEP_DAYS", "--port", "--log-level"):
         assert name in told
+
+
+def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = (
+        *('redact = "nomodule:clean"', 'domain = "nomod:X"', 'adapter = "yaml"', 'threads = "many"', "modle = 1"),
+        'metrics = { tone = "nojudge:tone" }',
+    )
+    (tmp_path / "dspex.toml").write_text("\n".join(written))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DSPEX_MODEL", "openai")
+    monkeypatch.setenv("DSPEX_DATABSE_URL", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        checked_settings({"port": 70_000}, code=CodeRoot(tmp_path))
+    problems = caught.value.context["problems"]
+    wanted = ("DSPEX_DATABSE_URL", "threads", "modle", "--port", "DSPEX_MODEL", "adapter", "domain", "redact")
+    wanted += ("metrics.tone",)
+    assert [problem.split(":")[0].split(" in ")[0] for problem in problems] == list(wanted)
+    assert "Did you mean 'DSPEX_DATABASE_URL'?" in problems[0]
+    assert "Write openai/NAME" in problems[4]
+
+
+def test_no_variable_that_the_repository_reads_is_taken_for_a_mistake() -> None:
+    texts = (path.read_text() for root in ("src", "tests", "benchmarks") for path in (ROOT / root).rglob("*.py"))
+    quoted = {
+        name for text in texts for name in re.findall(r'(?:environ|getenv|ENVIRONMENT).{0,6}"(DSPEX_[A-Z_]+)"', text)
+    }
+    assert {"DSPEX_SHARED", "DSPEX_BENCH_LOG"} <= quoted
+    given = {name: "x" for name in quoted | OTHERS if name.removeprefix("DSPEX_").lower() not in vars(Settings)}
+    read_settings(given, folder=Path("/nowhere"))
 
 
 def test_a_flag_decides_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:

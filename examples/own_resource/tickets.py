@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from dspex.errors import NotFoundError
 from dspex.operations.resources import DOMAIN as BUILT_IN
 from dspex.operations.resources import Action, Insert, Operations, Resource, Update
-from dspex.operations.resources.resource import Row, Transition
+from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.resource import Calculation, Row, Transition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,20 +20,28 @@ class Ticket(Row):
 
     title: str
     status: Literal["open", "answered", "closed"] = "open"
+    opened_by: str
     execution_id: UUID | None = None
 
 
+def hours_open(row: Ticket) -> float | None:
+    """How long it took to close it; none before."""
+    return (row.updated_at - row.created_at).total_seconds() / 3600 if row.status == "closed" else None
+
+
+THEIRS = Policy(
+    name="who opened the ticket, and admins",
+    rows=lambda actor: {} if actor.may("admin") else {"opened_by": actor.name},
+)
 TICKET = Resource(
     name="ticket",
     plural="tickets",
     entity=Ticket,
-    transitions={
-        "answer": Transition(("open",), "answered"),
-        "close": Transition(("open", "answered"), "closed"),
-    },
+    transitions={"answer": Transition(("open",), "answered"), "close": Transition(("open", "answered"), "closed")},
     references={"execution_id": "execution"},
     unique=(("workspace", "title"),),
     indexes=(("status",),),
+    calculations=(Calculation(of=("status", "created_at", "updated_at"), compute=hours_open),),
 )
 
 
@@ -52,26 +60,21 @@ class CloseTicket:
 
 
 async def open_ticket(operations: Operations, given: OpenTicket) -> Ticket:
-    now = operations.floor.clock.now()
-    key = operations.floor.new_id()
-    made = Ticket(id=key, workspace=operations.workspace, created_at=now, updated_at=now, title=given.title)
+    made = Ticket(**operations.new_row(), title=given.title, opened_by=operations.actor.name)
     await operations.store.write(Insert(made))
     return made
 
 
 async def close_ticket(operations: Operations, given: CloseTicket) -> Ticket:
-    found = await operations.store.get(TICKET, id=given.id, workspace=operations.workspace)
-    if found is None:
-        raise NotFoundError(f"there is no ticket {str(given.id)!r}")
+    found = await operations.row(TICKET, given.id)
     values = {"status": TICKET.step("close", found.status), "updated_at": operations.floor.clock.now()}
     await operations.store.write(Update(resource=TICKET, id=found.id, values=values, statuses=(found.status,)))
     return dataclasses.replace(found, **values)
 
 
+TERMS = {"resource": TICKET, "scope": "write", "policies": (OWN_WORKSPACE, THEIRS)}
 ACTIONS = (
-    Action(name="open_ticket", resource=TICKET, input=OpenTicket, scope="write", run=open_ticket, description="Open."),
-    Action(
-        name="close_ticket", resource=TICKET, input=CloseTicket, scope="write", run=close_ticket, description="Close."
-    ),
+    Action(name="open_ticket", input=OpenTicket, run=open_ticket, description="Open a ticket.", **TERMS),
+    Action(name="close_ticket", input=CloseTicket, run=close_ticket, description="Close it.", **TERMS),
 )
 DOMAIN = BUILT_IN.extended(TICKET, actions=ACTIONS)

@@ -69,6 +69,7 @@ class ModelResolver:
         self.settings = replace(self.settings, keys=keys)
 
     def _make(self, text: str) -> LanguageModel:
+        check_model(text)
         provider, _, name = text.partition("/")
         if is_url(text):
             return self._by_url(text)
@@ -76,21 +77,16 @@ class ModelResolver:
             from dspex.execution.clients import LocalModel
 
             return LocalModel(Path(text).expanduser())
-        if provider == "local" and name:
+        if provider == "local":
             from dspex.execution.clients import packaged_model
 
             return packaged_model(name, self.settings.cache_dir, threads=self.settings.threads)
-        if provider in PROVIDERS and name:
-            return self._by_provider(provider, name)
-        hint = suggest(provider, ["local", *PROVIDERS])
-        raise ConfigurationError(f"unknown model {text!r}.{hint} A model is {FORMS}")
+        return self._by_provider(provider, name)
 
     def _by_url(self, text: str) -> LanguageModel:
         from dspex.execution.clients import OpenAIModel, Retrying
 
         base, _, name = text.partition("#")
-        if not name:
-            raise ConfigurationError(f"{text!r} does not say which model: write {text}#name")
         key = self.settings.keys.get("DSPEX_API_KEY")
         return Retrying(OpenAIModel(name, base_url=base, api_key=key.reveal() if key else None))
 
@@ -111,6 +107,26 @@ class ModelResolver:
 
             return Retrying(GeminiModel(name, base_url=base, api_key=secret))
         return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=f"{provider}/{name}"))
+
+
+def check_model(text: str) -> None:
+    """Return where `text` has the form of a model string; whether its key and its packages are there is another matter.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    provider, _, name = text.partition("/")
+    if is_url(text):
+        if not text.partition("#")[2]:
+            raise ConfigurationError(f"{text!r} does not say which model: write {text}#name")
+    elif provider == "local" and name:
+        from dspex.execution.clients.local import check_packaged
+
+        check_packaged(name)
+    elif not text.endswith(".gguf") and not (provider in PROVIDERS and name):
+        known = ["local", *PROVIDERS]
+        hint = f" Write {provider}/NAME." if provider in known else suggest(provider, known)
+        raise ConfigurationError(f"unknown model {text!r}.{hint} A model is {FORMS}")
 
 
 def is_url(text: str) -> bool:

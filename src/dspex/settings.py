@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from dspex.errors import ConfigurationError, suggest
 
 FILE = "dspex.toml"
+PREFIX = "DSPEX_"
 POSTGRES = ("postgresql://", "postgres://")
 
 
@@ -165,10 +166,13 @@ def _postgres(value: object) -> Secret:
     return Secret(str(value))
 
 
-def _function(value: object) -> str:
-    if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
-        raise _UnfitError("module:function, such as privacy:redact")
-    return text
+def _target(example: str) -> Callable[[Any], str]:
+    def read(value: object) -> str:
+        if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
+            raise _UnfitError(f"module:name, such as {example}")
+        return text
+
+    return read
 
 
 def _functions(value: object) -> dict[str, str]:
@@ -180,7 +184,7 @@ def _functions(value: object) -> dict[str, str]:
     for name in given:
         if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
             raise _UnfitError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
-    return {name: _function(target) for name, target in given.items()}
+    return {name: _target("judging:tone")(target) for name, target in given.items()}
 
 
 def _patterns(value: object) -> tuple[str, ...]:
@@ -213,7 +217,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "adapter": _text,
     "database_url": _postgres,
-    "domain": _text,
+    "domain": _target("tickets:DOMAIN"),
     "state_dir": _path,
     "cache_dir": _path,
     "host": _text,
@@ -240,7 +244,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "requests_per_minute": _number(1, 1 << 30),
     "concurrency": _number(1, 1 << 20),
     "store_inputs": _flag,
-    "redact": _function,
+    "redact": _target("privacy:redact"),
     "redact_patterns": _patterns,
     "metrics": _functions,
     "keep_days": _number(0, 100_000),
@@ -248,6 +252,20 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "log_level": _one_of("debug", "info", "warning", "error"),
     "log_format": _one_of("text", "json"),
 }
+OTHERS = frozenset(
+    {
+        "DSPEX_API_KEY",
+        "DSPEX_WORKER_RUN",
+        "DSPEX_SHARED",
+        "DSPEX_DSPY_PYTHON",
+        "DSPEX_BENCH_LOG",
+        "DSPEX_TEST_DSPY_INTERPRETER",
+        "DSPEX_TEST_POSTGRES_URL",
+    }
+)
+"""Variables that are no settings: a provider's key, the mark of a worker, and those of tests and benchmarks."""
+Checks = Callable[[Settings], Iterable[tuple[str, str]]]
+"""Gives (setting, problem) for values that have the right form and cannot be used."""
 
 
 def read_settings(
@@ -255,6 +273,7 @@ def read_settings(
     *,
     folder: Path | None = None,
     flags: Mapping[str, Any] | None = None,
+    checks: Checks = lambda _settings: (),
 ) -> Settings:
     """Return the settings of this process.
 
@@ -262,24 +281,39 @@ def read_settings(
         environment: variables `DSPEX_<NAME>` and the API keys of providers; the process's own by default.
         folder: where `dspex.toml` is looked for; the working folder by default.
         flags: values from the command line, by the name of the setting; None is not given.
+        checks: looks at the settings whose values have the right form; what it finds is reported with the rest.
 
     Raises:
-        ConfigurationError: every problem at once, each with the name of its setting and where it was read.
+        ConfigurationError: every problem at once, each with the name of its setting and where it was read. A variable
+            `DSPEX_<NAME>` that no setting has is one (but for `OTHERS`), and so is an unknown name in the file.
     """
     environment = os.environ if environment is None else environment
-    problems: list[str] = []
-    found = _from_file((folder or Path()) / FILE, problems)
-    for name in _NAMES:
-        if text := environment.get(f"DSPEX_{name.upper()}"):
-            found[name] = _value(name, text, f"DSPEX_{name.upper()}", problems=problems)
-    for name, value in (flags or {}).items():
+    file, problems = (folder or Path()) / FILE, _unknown(environment)
+    found = _from_file(file, problems)
+    places = {name: f"{name} in {file}" for name in found}
+    given = [(name, environment.get(_variable(name)) or None, _variable(name)) for name in _NAMES]
+    given += [(name, value, f"--{name.replace('_', '-')}") for name, value in (flags or {}).items()]
+    for name, value, where in given:
         if value is not None:
-            found[name] = _value(name, value, f"--{name.replace('_', '-')}", problems=problems)
-    if problems:
-        raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
+            found[name], places[name] = _value(name, value, where, problems=problems), where
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
     settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
-    return _expanded(settings, environment)
+    settings = _expanded(settings, environment)
+    problems += [f"{places.get(name, name)}: {problem}" for name, problem in checks(settings)]
+    if problems:
+        raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
+    return settings
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    """Return a problem for each variable that looks like a setting and is none."""
+    known = {_variable(name) for name in _NAMES} | OTHERS
+    ours = (name for name, value in environment.items() if value and name.startswith(PREFIX))
+    return [f"{name}: there is no such setting.{suggest(name, sorted(known))}" for name in sorted(set(ours) - known)]
 
 
 def _expanded(settings: Settings, environment: Mapping[str, str]) -> Settings:

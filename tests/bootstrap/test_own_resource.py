@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from dspex.bootstrap import domain_of, open_services
-from dspex.errors import ConfigurationError, ConflictError, DefinitionError, SchemaError
+from dspex.errors import ConfigurationError, ConflictError, DefinitionError, ForbiddenError, SchemaError
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Domain, Query, Resource
+from dspex.operations.resources import DOMAIN, Actor, Domain, Query, Resource
+from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.resource import Calculation
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
 from dspex.surfaces.api import application
@@ -22,7 +24,7 @@ from tests.support.waiting import finish
 
 FOLDER = Path(__file__).parents[2] / "examples" / "own_resource"
 OPEN = "mutation($input: OpenTicketInput!) { openTicket(input: $input) { id title status } }"
-LIST = "{ tickets(first: 5) { edges { node { title status execution { id } } } } }"
+LIST = "{ tickets(first: 5) { edges { node { title status hoursOpen execution { id } } } } }"
 
 
 @pytest.fixture
@@ -63,8 +65,8 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(on_each_databa
                 await operations.perform(close, tickets.CloseTicket(id=rows[1].id))
             listed = await engine.run(Asked(LIST, {}), Request(operations))
             assert [edge["node"] for edge in listed["data"]["tickets"]["edges"]] == [
-                {"title": "two", "status": "OPEN", "execution": None},
-                {"title": "one", "status": "CLOSED", "execution": None},
+                {"title": "two", "status": "OPEN", "hoursOpen": None, "execution": None},
+                {"title": "one", "status": "CLOSED", "hoursOpen": pytest.approx(0, abs=0.1), "execution": None},
             ]
             trail = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "ticket"}))
             assert [entry.action for entry in trail] == ["close_ticket", "open_ticket", "open_ticket"]
@@ -73,6 +75,63 @@ def test_one_file_becomes_a_table_graphql_rest_and_an_audit_trail(on_each_databa
     finish(work())
     paths = {route.path for route in application(lambda: open_services(settings), domain=domain).routes}
     assert {"/v1/tickets", "/v1/tickets/{id}", "/v1/actions/open_ticket", "/v1/actions/close_ticket"} <= paths
+
+
+def test_a_policy_keeps_rows_from_who_they_are_not_for(on_each_database: Settings, tickets: Any) -> None:
+    """On actions a row is refused before anything is written; on a resource, no page, count or filter brings it up."""
+    policies = (OWN_WORKSPACE, tickets.THEIRS)
+    private = replace(tickets.TICKET, policies=policies)
+    refused = "close_ticket is for who opened the ticket, and admins"
+
+    async def work() -> None:
+        async with open_services(replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)) as services:
+            open_, close = tickets.ACTIONS
+            ann, bob = [
+                services.operations.as_actor(Actor(name=name, scopes=frozenset({"read", "write"})))
+                for name in ("ann", "bob")
+            ]
+            made = await ann.perform(open_, tickets.OpenTicket(title="hers"))
+            with pytest.raises(ForbiddenError, match=refused):
+                await bob.perform(close, tickets.CloseTicket(id=made.id))
+            assert (await ann.list(tickets.TICKET, Query()))[0].status == "open"
+            for who, seen in ((ann, 1), (bob, 0), (services.operations, 1)):
+                assert len(await who.list(private, Query())) == seen
+                for where in ({}, {"opened_by": "ann"}, {"opened_by": ("ann", "bob")}):
+                    assert await who.count(private, where) == seen
+            await ann.perform(close, tickets.CloseTicket(id=made.id))
+
+    finish(work())
+
+
+def test_a_policy_may_judge_actors_and_single_changes(on_each_database: Settings, tickets: Any) -> None:
+    cleared = Policy(name="cleared people", admits=lambda actor: actor.name != "eve")
+    polite = Policy(name="polite titles", changes=lambda _actor, row: row.title.endswith("please"))
+    asked = replace(tickets.ACTIONS[0], policies=(cleared, polite))
+    assert asked.terms == "Needs the scope write; for cleared people; for polite titles."
+
+    async def work() -> None:
+        async with open_services(replace(on_each_database, domain="tickets:DOMAIN"), code=CodeRoot(FOLDER)) as services:
+            eve = services.operations.as_actor(Actor(name="eve"))
+            with pytest.raises(ForbiddenError, match="open_ticket is for cleared people"):
+                await eve.perform(asked, tickets.OpenTicket(title="help, please"))
+            with pytest.raises(ForbiddenError, match="reading tickets is for cleared people"):
+                await eve.list(replace(tickets.TICKET, policies=(cleared,)), Query())
+            with pytest.raises(ForbiddenError, match="open_ticket is for polite titles"):
+                await services.operations.perform(asked, tickets.OpenTicket(title="help"))
+            await services.operations.perform(asked, tickets.OpenTicket(title="help, please"))
+            assert [row.title for row in await eve.list(tickets.TICKET, Query())] == ["help, please"]
+
+    finish(work())
+
+
+def test_a_calculation_of_what_there_is_not_is_refused(tickets: Any) -> None:
+    def title(row: Any) -> str:
+        return str(row.title)
+
+    with pytest.raises(DefinitionError, match="has an attribute 'title'"):
+        replace(tickets.TICKET, calculations=(Calculation(of=("title",), compute=title),))
+    with pytest.raises(DefinitionError, match="is of 'tilte': no attribute"):
+        replace(tickets.TICKET, calculations=(Calculation(of=("tilte",), compute=tickets.hours_open),))
 
 
 def test_a_changed_resource_is_refused_with_all_that_differs(on_each_database: Settings, tickets: Any) -> None:

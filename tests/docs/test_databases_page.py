@@ -1,5 +1,7 @@
 """The page on databases: its Python runs, its commands exist, and its messages are those of the code."""
 
+import contextlib
+import io
 import re
 import sys
 from pathlib import Path
@@ -16,8 +18,11 @@ def test_every_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", list(sys.path))
     names: dict[str, object] = {"__name__": "a_page"}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-        exec(compile(block, "databases.md", "exec"), names)  # noqa: S102  # a page of ours
+    for block, expected in re.findall(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", PAGE, re.DOTALL):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, "databases.md", "exec"), names)  # noqa: S102  # a page of ours
+        assert printed.getvalue() == expected
     assert "domain" in names
     sys.modules.pop("tickets", None)
 

@@ -1,4 +1,4 @@
-"""README and getting started: every Python block runs, and prints what the page says; every command runs."""
+"""README and getting started: every Python block runs, and prints what the page says; so does every command."""
 
 import contextlib
 import importlib.util
@@ -8,16 +8,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from dspex.surfaces.cli.main import cli
+from tests.support.tour import printed, rewrite, steady
 from tests.support.waiting import Child
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/getting-started.md")
+START = ROOT / "docs" / "getting-started.md"
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
 
 LOCAL = pytest.mark.skipif(
@@ -60,7 +63,18 @@ def test_every_command_on_the_page_exists(page: str) -> None:
 
 @pytest.mark.full
 @LOCAL
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
+def test_every_command_for_beginners_prints_what_the_page_says(tmp_path: Path) -> None:
+    """After a deliberate change: python -m tests.docs.test_first_pages, in a shell without settings of dspex."""
+    steps = list(printed(START, tmp_path))
+    assert [found for step, found in steps if step["output"] is None] == []
+    for step, found in steps:
+        assert steady(found) == steady(step["output"]), step["code"]
+
+
+@pytest.mark.full
+@LOCAL
+@pytest.mark.parametrize("page", ["README.md"])
 def test_every_command_of_the_page_runs(page: str, tmp_path: Path) -> None:
     """All `dspex` lines in order, as in a shell; `serve` is started, and what follows it asks that server."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
@@ -100,3 +114,8 @@ def test_every_link_leads_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made:
+        rewrite(START, list(printed(START, Path(made))))

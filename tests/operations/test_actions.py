@@ -1,15 +1,18 @@
 """Actions on data sets, programs, versions and signatures, performed as every surface performs them."""
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dspex import Predict
 from dspex.bootstrap import Services, open_services
-from dspex.errors import ConflictError, DspexError, ForbiddenError, InvalidError, NotFoundError
+from dspex.errors import ConflictError, DefinitionError, DspexError, ForbiddenError, InvalidError, NotFoundError
 from dspex.execution.backends import MockBackend
+from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Actor, CreateProgram, ExecuteProgram, Operations, Query, Update
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
@@ -69,7 +72,7 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
         ("dataset_from_executions", {"name": "d", "program": "qa"}, "status"),
         ("dataset_from_executions", {"name": "d", "program": "qa", "limit": 0}, "limit"),
         ("create_signature", {"signature": "a -> b: strin"}, "signature"),
-        ("configure_program", {"name": "qa", "keep_days": -1}, "configuration"),
+        ("configure_program", {"name": "qa", "keep_days": -1}, "keep_days"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(
@@ -188,6 +191,80 @@ def test_a_program_is_archived_and_a_broken_one_made_ready_again(settings: Setti
                 await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"}))
 
     finish(work())
+
+
+def test_a_draft_runs_after_it_is_initialized_and_an_error_leads_back(settings: Settings) -> None:
+    """draft -> initializing -> ready; initializing -> error -> initializing -> ready."""
+    table = DOMAIN["program"]
+
+    async def work() -> None:
+        async with open_services(settings) as services:
+            operations = services.operations
+            values = {"name": "d", "signature": "q -> a: int", "backend": "mock", "draft": True}
+            made = await do(operations, "create_program", **values)
+            assert (made.status, (await operations.program(name="d")).status) == ("draft", "draft")
+            with pytest.raises(ConflictError, match="is draft: execute needs it to be ready"):
+                await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))
+            with pytest.raises(ConflictError, match="is draft: archive needs it to be ready"):
+                await do(operations, "archive_program", name="d")
+            await operations.store.write(Update(resource=table, id=made.id, values={"backend": "gone"}))
+            broken = await do(operations, "initialize_program", name="d")
+            assert (broken.status, broken.error["code"]) == ("error", "invalid")
+            await operations.store.write(Update(resource=table, id=made.id, values={"backend": "mock"}))
+            mended = await do(operations, "initialize_program", name="d")
+            assert (mended.status, mended.error) == ("ready", None)
+            assert (await operations.execute_program(ExecuteProgram(name="d", inputs={"q": "?"}))).status == "completed"
+            with pytest.raises(ConflictError, match="is ready: initialize needs it to be draft or error"):
+                await do(operations, "initialize_program", name="d")
+            trail = await operations.list(
+                DOMAIN["audit_entry"], Query(where={"resource": "program"}, oldest_first=True)
+            )
+            steps = [entry.after["status"] for entry in trail if entry.action == "initialize_program"]
+            assert steps == ["initializing", "error", "initializing", "ready"]
+
+    finish(work())
+
+
+CLASSES = """import dspex
+
+
+class Triage(dspex.Signature):
+    \"\"\"Route a message.\"\"\"
+
+    message: str
+    team: str = dspex.Output()
+
+
+number = 7
+"""
+
+
+def test_a_signature_class_is_stored_from_the_code_root_and_never_for_a_caller(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "signed_classes.py").write_text(CLASSES)
+
+    async def work() -> None:
+        async with open_services(settings, code=CodeRoot(tmp_path)) as services:
+            operations = services.operations
+            draft = await operations.save_signature_class("signed_classes:Triage", is_draft=True)
+            assert (draft.name, draft.version, draft.status, draft.source) == ("Triage", 1, "draft", "class")
+            assert draft.instructions == "Route a message."
+            await do(operations, "activate_signature", signature_id=draft.id)
+            await operations.create_program(CreateProgram(name="t", signature="Triage", backend="mock"))
+            with pytest.raises(DefinitionError, match="'signed_classes:number' is 7, not a Signature class"):
+                await operations.save_signature_class("signed_classes:number")
+            with pytest.raises(DefinitionError, match="outside the code root"):
+                await operations.save_signature_class("json:JSONDecoder")
+            caller = operations.as_actor(Actor(name="k", key_id=draft.id))
+            with pytest.raises(ForbiddenError, match="command line only"):
+                await caller.save_signature_class("signed_classes:Triage")
+            with pytest.raises(InvalidError, match="signature"):
+                await do(caller, "create_signature", signature="signed_classes:Triage")
+
+    finish(work())
+    sys.modules.pop("signed_classes", None)
 
 
 def test_a_signature_is_drafted_activated_and_deprecated(settings: Settings) -> None:

@@ -71,6 +71,8 @@ def test_a_program_is_created_ready_and_executed_on_a_model(settings: Settings) 
         ({"configuration": {"temprature": 1}}, "configuration"),
         ({"configuration": {"adapter": "yaml"}}, "configuration"),
         ({"name": "  "}, "name"),
+        ({"configuration": {"keep_days": -1}}, "configuration"),
+        ({"configuration": {"instructions": 5}}, "configuration"),
     ],
 )
 def test_a_wrong_definition_names_its_field_and_stores_nothing(
@@ -84,6 +86,25 @@ def test_a_wrong_definition_names_its_field_and_stores_nothing(
             assert [error.field for error in caught.value.fields] == [field]
             assert await services.operations.count(DOMAIN["program"], {}) == 0
             assert await services.operations.count(DOMAIN["signature"], {}) == 0
+
+    finish(work())
+
+
+def test_all_that_is_wrong_of_a_definition_is_told_at_once(settings: Settings) -> None:
+    configuration = {"isolation": "cage", "keep_days": -1, "store_inputs": "no", "instructions": 5}
+    wrong = {"name": " ", "signature": "q -> a: strin", "module": "predikt", "backend": "nativ"}
+
+    async def work() -> None:
+        async with open_services(settings) as services:
+            create = services.operations.create_program
+            with pytest.raises(InvalidError) as caught:
+                await create(CreateProgram(**wrong, configuration=configuration))
+            paths = [error.path for error in caught.value.fields]
+            assert sorted(paths) == sorted([*wrong, *(f"configuration.{name}" for name in configuration)])
+            assert all(path in caught.value.message for path in paths)
+            with pytest.raises(InvalidError) as caught:
+                await create(CreateProgram(name="", signature="q ->", configuration={"temprature": 1}))
+            assert [error.path for error in caught.value.fields] == ["name", "signature", "configuration"]
 
     finish(work())
 

@@ -28,14 +28,26 @@ def keeping_of(settings: Settings, code: CodeRoot | None) -> Keeping:
     hooks: list[Redact] = []
     if settings.redact_patterns:
         hooks.append(by_patterns(settings.redact_patterns))
-    if settings.redact is not None:
-        if code is None:
-            raise ConfigurationError("redact names a function, and this process has no code root to import it from")
-        found: Redact = code.load(settings.redact)
-        if not callable(found):
-            raise ConfigurationError(f"redact: {settings.redact!r} is no function of (place, value)")
+    if (found := redaction_of(settings, code)) is not None:
         hooks.append(found)
     return Keeping(stores_inputs=settings.store_inputs, redact=_in_turn(hooks) if hooks else None)
+
+
+def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
+    """Return the function that `redact` names in the code root, None where it names none.
+
+    Raises:
+        ConfigurationError: there is no code root, or it is no function.
+        DefinitionError: it cannot be imported.
+    """
+    if settings.redact is None:
+        return None
+    if code is None:
+        raise ConfigurationError("redact names a function, and this process has no code root to import it from")
+    found: Redact = code.load(settings.redact)
+    if not callable(found):
+        raise ConfigurationError(f"{settings.redact!r} is no function of (place, value)")
+    return found
 
 
 def _in_turn(hooks: list[Redact]) -> Redact:

@@ -83,25 +83,28 @@ async def migrate_database(
         await database.aclose()
 
 
-async def examine_database(settings: Settings) -> str:
-    """Return one line on the database of the settings: its schema and how many executions it holds.
+async def examine_database(settings: Settings) -> tuple[str, str]:
+    """Return one line on the database of the settings, and what has to be done before it can be used ("": nothing).
 
-    Nothing is made: an embedded database that is not there yet is said to be so.
+    The line tells its schema and how many executions it holds. Nothing is made: an embedded database that is not there
+    yet is said to be so.
 
     Raises:
         StorageError: it cannot be read.
     """
     file = Path(settings.state_dir) / DATABASE
     if settings.database_url is None and not file.exists():
-        return f"{file} does not exist yet; it is made when it is first needed"
+        return f"{file} does not exist yet; it is made when it is first needed", ""
     database = database_of(settings)
     try:
         found = await revision(database)
         if found == HEAD:
             count = await SQLStore(database).count(DOMAIN["execution"], {})
-            return f"{database.shown}: schema {found} (current), {count} executions"
-        later = "the next use brings it there" if database.is_sqlite else "run `dspex migrate`"
-        return f"{database.shown}: schema {found or 'none'}, this dspex reads {HEAD}: {later}"
+            return f"{database.shown}: schema {found} (current), {count} executions", ""
+        line = f"{database.shown}: schema {found or 'none'}, this dspex reads {HEAD}"
+        if found is not None and found > HEAD:
+            return line, "update dspex: a later one wrote this database"
+        return (f"{line}; the next use brings it there", "") if database.is_sqlite else (line, "run `dspex migrate`")
     finally:
         await database.aclose()
 

@@ -291,7 +291,7 @@ _a = Integer(0, 9, name="a")
         (lambda: Constraint(name="c", test=var("a") < 1, rewrite={"a": lambda values: 0}), "'a' in 'c' is a function"),
         (lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": var("zzz")})]), "variable 'zzz'"),
         (
-            lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": 10})]),
+            lambda: Space([_a], [Constraint(name="c", test=var("a") < 1, rewrite={"a": 10})]).check_rewrites(),
             "'c' cannot rewrite.*0 to 9",
         ),
         (
@@ -352,3 +352,12 @@ def test_junk_is_no_space(junk):
 def test_junk_is_no_expression(junk):
     with pytest.raises(VariableError):
         Expression.from_data(junk)
+
+
+def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
+    rule = Constraint(name="neutral", test=(var("t") <= 1) | (var("p") >= 0.5), rewrite={"p": 1.0})
+    space = Space([Float(0, 1.5, name="t"), Choice(0.2, name="p")], [rule])
+    drawn = [values["t"] for values in itertools.islice(samples(space, seed=0), 50)]
+    assert max(drawn) <= 1
+    with pytest.raises(VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"):
+        space.complete({"t": 1.2})

@@ -42,7 +42,7 @@ def _search(program, **recipe):
 
 @pytest.fixture(scope="module")
 def outcome():
-    return _search(_program(), objectives=("exact_match", "-usd"))
+    return _search(_program().assign({"style": TEXTS[0], "heat": 0.0}), objectives=("exact_match", "-usd"))
 
 
 def _tried(outcome, name):

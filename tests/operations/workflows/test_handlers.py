@@ -227,6 +227,44 @@ def test_an_optimization_makes_a_version_that_says_who_made_it(tmp_path: Path, o
     finish(work())
 
 
+def test_an_optimization_takes_an_objective_and_limits_and_leaves_the_program_where_nobody_meets_them(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with here(tmp_path, SimulatedModel()) as at:
+            store = at.services.operations.floor.store
+            await a_program(store, backend="native")
+            await a_dataset(store, ROWS)
+            settings = {"options": {"candidates": 3, "k": 4}, "maximize": "-tokens", "subject_to": ["exact_match>=2"]}
+            given = CreateOptimization(program="qa", dataset="questions", configuration=settings)
+            with pytest.warns(UserWarning, match="no program within the limits"):
+                row = await at.ended("create_optimization", given)
+            assert (row.status, row.result_version_id) == ("completed", None), row.error
+            assert row.best["conclusion"].startswith("no program within the limits")
+            assert (row.best["objective"], row.best["is_better"]) == ("-tokens", False)
+            assert row.best["figures"]["tokens"] > 0
+            settings["subject_to"] = ["exact_match>=0", "failed<=0"]
+            row = await at.ended("create_optimization", given)
+            assert row.status == "completed", row.error
+            assert row.best["trial"] == 0  # demonstrations cost tokens
+
+    finish(work())
+
+
+def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_version(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with here(tmp_path, SimulatedModel()) as at:
+            store = at.services.operations.floor.store
+            await a_program(store, backend="native")
+            await a_dataset(store, ROWS)
+            given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
+            row = await at.ended("create_optimization", given)
+            assert (row.status, row.result_version_id) == ("completed", None), row.error
+            assert "calls are kept for the comparison on 9 held-out rows" in row.best["stopped"]
+
+    finish(work())
+
+
 def test_without_a_significant_improvement_the_program_stays(tmp_path: Path) -> None:
     async def work() -> None:
         async with here(tmp_path) as at:
@@ -306,6 +344,10 @@ def test_a_caller_of_an_api_names_registered_metrics_and_no_code(tmp_path: Path)
         ("configuration.concurency", {"configuration": {"concurency": 3}}),
         ("configuration.concurrency", {"configuration": {"concurrency": "many"}}),
         ("budget.usd", {"budget": {"usd": -1}}),
+        ("configuration.maximize", {"configuration": {"maximize": "exact_mach"}}),
+        ("configuration.subject_to", {"configuration": {"subject_to": ["p95<<2"]}}),
+        ("configuration.subject_to", {"configuration": {"subject_to": "p95<2"}}),
+        ("configuration.alpha", {"configuration": {"alpha": 7}}),
     ],
 )
 def test_what_is_wrong_with_an_optimization_is_said_at_its_creation(

@@ -86,7 +86,55 @@ def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.
         code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", "60")
         assert (code, server.calls["m"] <= 60) == (0, True)
     assert "stopped early: budget: the budget of 60 calls" in err
-    assert "best: trial" in out
+    assert "160 calls are kept for the comparison on 80 held-out rows" in err
+    assert "best: trial 0" in out
+
+
+def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "brief.py").write_text("def brief(example, prediction):\n    return len(prediction.answer) < 11\n")
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        model = f"{server.url}#m"
+        files = ["--journal", "s.jsonl", "--metric", "exact_match", "--metric", "brief.py:brief", "--out", "p.json"]
+        code, out, _ = optimize(capsys, model, *files)
+        assert code == 0
+        assert "several at once: trial exact_match brief tokens p95 failed label" in " ".join(out.split())
+        asked = server.calls["m"]
+        code, out, _ = optimize(capsys, model, *files, "--pick", "exact_match>=0.3,-tokens", "--json")
+        found = json.loads(out)
+        assert code == 0
+        assert server.calls["m"] - asked <= 80  # held-out rows of the one that was picked, and nothing else
+        assert found["verdict"]["objective"] == "-tokens"
+        assert found["verdict"]["limits"][0].startswith("exact_match>=0.3")
+        assert found["best"] in {line["trial"] for line in found["front"]}
+        asked = server.calls["m"]
+        code, out, err = optimize(capsys, model, *files, "--pick", "exact_match>=2,brief")
+        assert code == 1
+        assert "no program within the limits" in out
+        assert "warning: no program within the limits: exact_match>=2" in err
+        assert "the program, as it was, is in p.json" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--maximize", "exact_mach"], "no figure 'exact_mach'"),
+        (["--subject-to", "p95<<2"], "is no limit"),
+        (["--pick", "cheapest,fastest"], "names 2 figures"),
+        (["--pick", "cheapest", "--maximize", "-usd"], "give one or the others"),
+        (["--out", "nowhere/x.json"], "'nowhere/x.json' cannot be written: there is no such folder"),
+        (["--csv", "."], "cannot be written: it is a folder"),
+        (["--metric", "exact_match", "--metric", "exact_match"], "two metrics have one name"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_spent(
+    folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    del folder
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        code, _, err = optimize(capsys, f"{server.url}#m", *flags)
+        assert (code, sum(server.calls.values())) == (1, 0)
+    assert said in err
+    assert "estimate" not in err
 
 
 def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,11 @@ _CHARACTERS_PER_TOKEN = 3  # fewer than in most languages and models, so that th
 
 @dataclass(slots=True)
 class Reservation:
-    """What a call under way may use."""
+    """What a call under way, or several calls of later, may use."""
 
     tokens: int
     usd: float
+    calls: int = 1
 
 
 class Budget:
@@ -63,13 +64,22 @@ class Budget:
         with self._lock:
             made = request.max_tokens or self._longest
             wanted = Reservation(given + made, self._dollars(model, given, made=made))
-            self._check("calls", self.calls, self._spent.calls + len(self._open), wanted=1)
+            self._check("calls", self.calls, self._calls(), wanted=1)
             tokens = self._spent.total_tokens + sum(held.tokens for held in self._open)
             self._check("tokens", self.tokens, tokens, wanted=wanted.tokens)
             usd = (self._spent.cost_usd or 0.0) + sum(held.usd for held in self._open)
             self._check("usd", self.usd, usd, wanted=wanted.usd)
             self._open.append(wanted)
         return wanted
+
+    def set_aside(self, wanted: Reservation) -> Reservation:
+        """Keep something back for later calls, even where not so much is left; hand it to `settle` before them."""
+        with self._lock:
+            self._open.append(wanted)
+        return wanted
+
+    def _calls(self) -> int:
+        return self._spent.calls + sum(held.calls for held in self._open)
 
     def settle(self, held: Reservation, usage: Usage | None) -> None:
         """Book what a call has used; None where it failed."""

@@ -211,8 +211,7 @@ def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
     Raises:
         ConfigurationError: there is no such packaged model, or it is not installed.
     """
-    if name not in PACKAGED:
-        raise ConfigurationError(f"there is no packaged model {name!r}; there is: {', '.join(PACKAGED)}")
+    check_packaged(name)
     try:
         package = importlib.import_module(PACKAGED[name])
     except ImportError as error:
@@ -223,6 +222,16 @@ def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
     if not target.exists():
         _assemble(package, target)
     return LocalModel(target, name=f"local/{name}", config=LocalConfig(chat_template=PLAIN_TEMPLATE, threads=threads))
+
+
+def check_packaged(name: str) -> None:
+    """Return where `name` is that of a packaged model, installed or not.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if name not in PACKAGED:
+        raise ConfigurationError(f"there is no packaged model {name!r}; there is: {', '.join(PACKAGED)}")
 
 
 def _assemble(package: Any, target: Path) -> None:  # noqa: ANN401

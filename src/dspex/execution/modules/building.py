@@ -35,7 +35,7 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
     """
     module = _built(program.root, code)
     known = {name: value for name, value in program.assignment.items() if name in program.space}
-    for path, value in program.space.bound(known):
+    for path, value in program.space.bound(known, defaults_of=()):
         module.bind_path(path, value)
     for path in program.assignment.keys() - known.keys():
         module.bind_path(path, program.assignment[path])

@@ -14,6 +14,7 @@ from dspex.execution.context import Memo, Run, RunContext, current, entered, gua
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
+from dspex.execution.modules.defaults import standing_at
 from dspex.execution.modules.files import read_state, write_state
 from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
@@ -287,7 +288,7 @@ class Module:
         added = [self._bound_outside(item) if isinstance(item, Variable) else item for item in more]
         made = self._copied()
         made.__dict__["_outside"] = (*self.__dict__.get("_outside", ()), *added)
-        made.variables()  # raises where names or expressions do not fit together
+        made.variables().check_rewrites()  # `variables` raises where names or expressions do not fit together
         return made
 
     def _bound_outside(self, variable: Variable) -> Variable:
@@ -298,7 +299,7 @@ class Module:
             if not part.takes(slot):
                 raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
             part.check_variable(variable, path, slot)
-        return variable
+        return standing_at(variable, [part.setting(slot) for part, slot in map(self._found, variable.paths)])
 
     def check_variable(self, variable: Variable, path: str, slot: str) -> None:
         """Refuse a variable that offers a value which `slot`, at `path`, does not take.
@@ -317,9 +318,14 @@ class Module:
         if more or space.constraints:
             self.__dict__["_outside"] = (*more, *space.constraints)
         self.__dict__["_order"] = tuple(space)
-        values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
+        values = _remembered(space, assigned)
         if values:
             self.__dict__["_assigned"] = values
+
+    def setting(self, slot: str) -> Any:  # noqa: ANN401  # any JSON value
+        """Return what a slot that `bind` accepts is set to; None where it is not, or is no plain value."""
+        name = self._setting(slot)
+        return None if name is None else getattr(self, name)
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot: one of `slots`, or `config.k` where the module has a setting `k`.
@@ -442,16 +448,18 @@ class Module:
             VariableError: a variable is unknown, a value is not of its kind or does not fit its place, or a constraint
                 refuses the assignment; then the message says which one it would allow, if there is any.
         """
-        space = self.variables()
-        assigned = {**self.__dict__.get("_assigned", {}), **space.taken(values)}
+        known, space = self.__dict__.get("_assigned", {}), self.variables()
+        assigned = {**known, **space.taken(values)}
+        # what was never assigned stays as the program has it, also where its variable has another default
+        moved = {name for name, value in space.complete(known).items() if value != space[name].default} if known else ()
         made = self._copied()
         try:
-            bound = list(space.bound(assigned))
+            bound = list(space.bound(assigned, defaults_of=moved))
         except VariableError as error:
             raise explained(space, error) from error
         for path, value in bound:
             made.bind_path(path, value)
-        made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
+        made.__dict__["_assigned"] = _remembered(made.variables(), assigned)
         return made
 
     def _copied(self) -> Self:
@@ -467,6 +475,12 @@ def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tu
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             yield from _modules_in(f"{path}[{key!r}]", item, (*above, id(value)))
+
+
+def _remembered(space: Space, assigned: Assignment) -> dict[str, Any]:
+    """Return which values have to be remembered beside the places: an inactive variable has not set its place."""
+    active = space.complete(assigned)
+    return {name: value for name, value in assigned.items() if name not in active or not _is_slot(space[name])}
 
 
 def _is_slot(variable: Variable) -> bool:

@@ -179,6 +179,14 @@ class Predict(Module):
         else:
             super().bind(slot, value)
 
+    def setting(self, slot: str) -> Any:  # noqa: ANN401
+        """Return a setting, the model's string or the adapter's name, where this predictor has its own."""
+        if slot == "model":
+            return self.model if isinstance(self.model, str) else None
+        if slot == "adapter":
+            return self.adapter.name if self.adapter is not None else None
+        return self.settings.get(slot)
+
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
         known = {"demos", "instructions", "model", "adapter", *SETTINGS}

@@ -78,6 +78,10 @@ class Switch(Module):
             raise DefinitionError(f"no alternative is {value!r}.{hint} There is: {', '.join(self.alternatives)}")
         self.chosen = value
 
+    def setting(self, slot: str) -> Any:  # noqa: ANN401
+        """Return the label that is chosen."""
+        return self.chosen if slot == "self" else super().setting(slot)
+
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
         return slot == "self"

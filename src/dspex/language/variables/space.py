@@ -1,7 +1,7 @@
 """All variables of a program together."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -12,6 +12,7 @@ from dspex.language.variables.variable import Variable
 
 Assignment = Mapping[str, Any]
 MOST_PASSES = 100
+_ALWAYS = ("module", "composite")
 
 
 class Space(Mapping[str, Variable]):
@@ -85,6 +86,19 @@ class Space(Mapping[str, Variable]):
         for name, value in assignment.items():
             self._known(name).check(value)
 
+    def check_rewrites(self) -> None:
+        """Refuse a constraint that would rewrite a variable to what it never takes.
+
+        A space in which variables are held at one value may have such constraints: there they refuse.
+
+        Raises:
+            VariableError: naming the constraint and the variable.
+        """
+        for rule in self._constraints:
+            for name, value in rule.rewrite.items():
+                if self[name].kind == "composite" or not isinstance(value, Expression):
+                    self._put(rule, {name: value})
+
     def taken(self, assignment: Assignment) -> dict[str, Any]:
         """Return an assignment with each value as it is used, see `Variable.taken`.
 
@@ -147,14 +161,23 @@ class Space(Mapping[str, Variable]):
             said = f"the constraint {rule.name!r} cannot rewrite the assignment: {error.message}"
             raise VariableError(said, constraint=rule.name) from error
 
-    def bound(self, assignment: Assignment) -> Iterator[tuple[str, Any]]:
+    def bound(self, assignment: Assignment, *, defaults_of: Container[str] | None = None) -> Iterator[tuple[str, Any]]:
         """Yield (path, value) for every place that a complete assignment sets, binding functions applied.
+
+        Args:
+            assignment: the values.
+            defaults_of: the variables that have their defaults where they are not assigned; all by default. Where
+                others are not assigned, the program's own values stand, unless a constraint says another one. A choice
+                of a module always has its default: conditions hang on it.
 
         Raises:
             VariableError: a value does not fit, or a constraint refuses the assignment.
         """
         for name, value in self.complete(assignment).items():
             variable = self._variables[name]
+            is_set = name in assignment or variable.kind in _ALWAYS or value != variable.default
+            if not is_set and defaults_of is not None and name not in defaults_of:
+                continue
             for path in variable.paths:
                 binding = variable.bindings.get(path)
                 yield path, value if binding is None else binding({name: value})
@@ -237,9 +260,6 @@ class Space(Mapping[str, Variable]):
         for rule in self._constraints:
             for other in sorted(rule.reads()):
                 self._known(other)
-            for name, value in rule.rewrite.items():
-                if self[name].kind == "composite" or not isinstance(value, Expression):
-                    self._put(rule, {name: value})
         try:
             return tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:

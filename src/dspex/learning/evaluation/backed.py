@@ -79,7 +79,8 @@ class Backed(Module):
             for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
-        return replace(self._program, space=Space([*freed, every], space.constraints))
+        given = {**self._program.assignment, every.name: value}
+        return replace(self._program, space=Space([*freed, every], space.constraints), assignment=given)
 
     def assign(self, values: Assignment) -> Self:
         """Return the program with other values for some variables, on the same backend.
@@ -117,6 +118,7 @@ class Backed(Module):
         named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
         kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
         made = replace(self._program, space=space.remove(*replaced).add(*named), assignment=kept)
+        made.space.check_rewrites()
         return type(self)(made, self._backend)
 
     async def _run(

@@ -14,19 +14,21 @@ from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Node, Program
 from dspex.language.records.canonical import content_hash
-from dspex.learning.evaluation import Backed, Dataset, Report, compare, evaluate
+from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
+from dspex.learning.optimizers.doubts import doubts, failures, missed
 from dspex.learning.optimizers.journal import MemoryJournal
-from dspex.learning.optimizers.limits import figure_of, figures_of
 from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
 from dspex.learning.optimizers.recording import Recorded
-from dspex.learning.optimizers.search import Estimate, Outcome, Search, Verdict
+from dspex.learning.optimizers.reserving import Reserve
+from dspex.learning.optimizers.search import Estimate, Outcome, Search
+from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
 PROBES = 3
-FEW_ROWS = 5
+TIMES = ("p50", "p95")  # as they were measured in an earlier life; everything else comes from the answers
 AS_IT_IS = Candidate(label="the program as it is", assignment={})
 
 
@@ -50,8 +52,11 @@ async def optimize(
         BudgetError: the budget does not suffice for one candidate.
     """
     driver = _Driver(program, train, metric, given=context or current(), search=search or Search())
-    async with driver.answers:
-        return await driver.run(program, optimizer)
+    try:
+        async with driver.answers:
+            return await driver.run(program, optimizer)
+    finally:
+        driver.reserve.release()
 
 
 def as_task_program(given: Module | Program) -> Program:
@@ -88,6 +93,8 @@ class _Driver:
             seed=search.seed,
             scored=min(scored, search.rows or scored),
         )
+        self.goal = search.goal(list(self.metric))
+        self.reserve = Reserve(search.budget, len(search.test or ()), most=0.5 if search.insists else 1.0)
         self.journal = search.journal or MemoryJournal()
         self.answers = Answers(
             self.journal, budget=search.budget, control=search.control, concurrency=search.concurrency
@@ -104,32 +111,59 @@ class _Driver:
         await self._open(optimizer)
         self._warn_of_data()
         estimate = await self._estimate(optimizer) if self.search.on_estimate is not None else None
+        await self._searched(optimizer)
+        stopped = self._stopped()
+        self.reserve.release()
+        best = self._best()
+        unmet = self._unmet(best)
+        verdict = await self._verdict(best, unmet)
+        self._warn_of_failures(best, verdict if isinstance(verdict, Verdict) else None)
+        kept = self._kept(best, verdict, unmet)
+        better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]  # both kinds return their own
+        return Outcome(
+            program=program if kept is not None or not best.candidate.assignment else better,
+            original=program,
+            best=best,
+            trials=tuple(self.trials),
+            verdict=verdict if isinstance(verdict, Verdict) else None,
+            unmet=tuple(unmet),
+            kept=kept,
+            objective=self.goal.objective,
+            estimate=estimate,
+            estimated=self.estimated,
+            spent=self.answers.spent,
+            made=self.answers.made,
+            stopped=stopped or self._stopped(),
+            warnings=tuple(self.warnings),
+        )
+
+    async def _searched(self, optimizer: Optimizer) -> None:
         proposer = optimizer.start(self.task)
         await self._told([AS_IT_IS])
+        if self.trials:
+            self._check_measured(self.trials[0].report)
+        self.reserve.update(self.trials)
         while not self._is_over and (asked := proposer.ask(self.search.trials_at_once)):
             told = await self._told(asked)
             if len(told) < len(asked):
                 break
             proposer.tell(told)
+            self.reserve.update(self.trials)
         if isinstance(proposer, Estimating):
             self.estimated = proposer.estimates(self.trials)
-        best = self._best()
-        verdict = await self._verdict(best)
-        better: P = program.assign(best.candidate.assignment)  # type: ignore[assignment]  # both kinds return their own
-        keeps = verdict is not None and not verdict.is_better and not self.search.insists
-        return Outcome(
-            program=program if keeps else better,
-            original=program,
-            best=best,
-            trials=tuple(self.trials),
-            verdict=verdict,
-            estimate=estimate,
-            estimated=self.estimated,
-            spent=self.answers.spent,
-            made=self.answers.made,
-            stopped=self._stopped(),
-            warnings=tuple(self.warnings),
-        )
+
+    def _check_measured(self, report: Report) -> None:
+        """Say at once where the objective or a limit cannot be measured: the rest would be spent for nothing."""
+        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report))):
+            return
+        why = " (no price is known)" if "usd" in lacking else ""
+        said = f"{', '.join(map(repr, lacking))} cannot be measured for the program as it is{why}"
+        space = self.task.program.space
+        if not any(path.endswith(".model") for variable in space.values() for path in variable.paths):
+            raise DefinitionError(
+                f"{said}, so no candidate can be judged by it; maximize or limit 'tokens', for example"
+            )
+        self._warn(said)
 
     async def _open(self, optimizer: Optimizer) -> None:
         identity = self._identity(optimizer)
@@ -158,29 +192,18 @@ class _Driver:
                 "" if search.validation is None else search.validation.checksum,
                 list(self.metric),
                 _recipe(optimizer),
-                [search.rows, search.seed, search.trials_at_once, search.maximize, list(search.subject_to)],
+                [
+                    search.rows,
+                    search.seed,
+                    search.trials_at_once,
+                ],  # not the goal: another winner may be picked afterwards
+                *([] if search.on_error is None else [search.on_error]),
             ]
         )
 
     def _warn_of_data(self) -> None:
-        outputs = [name for name in self.task.program.signature.output_fields if name in self.train.fields]
-        for name in outputs:
-            if len(self.train) > 1 and len(set(map(repr, self.train.column(name)))) == 1:
-                self._warn(f"every training row has the same {name!r}: nothing can be learned about it")
-        for label, rows in (("validation", self.search.validation), ("test", self.search.test)):
-            if rows is None:
-                continue
-            if not len(rows):
-                raise DefinitionError(f"the {label} split has no rows")
-            if len(rows) < FEW_ROWS:
-                self._warn(f"{len(rows)} rows of the {label} split say next to nothing")
-            inputs = [name for name in self.task.program.signature.input_fields if name in rows.fields]
-            if twice := self.train.duplicates(rows, fields=inputs):
-                self._warn(
-                    f"{len(twice)} rows of the {label} split are training rows too (the first: row {twice[0][1]})"
-                )
-        if len(self.train) < FEW_ROWS:
-            self._warn(f"{len(self.train)} training rows are too few to choose by")
+        for text in doubts(self.task, validation=self.search.validation, test=self.search.test):
+            self._warn(text)
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -191,6 +214,7 @@ class _Driver:
         probe = await self._evaluated(AS_IT_IS, rows[:PROBES], concurrency=1)
         if self.answers.halted is not None:
             raise self.answers.halted
+        self._check_measured(probe)
         runs = len(rows) + optimizer.runs(self.task, len(rows)) + 2 * len(self.search.test or ())
         share, usage = runs / len(probe.rows), probe.usage
         made = Estimate(
@@ -236,9 +260,10 @@ class _Driver:
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
             raise ConflictError(f"trial {number} in the journal is another one than was asked for now")
-        figures = dict(entry["figures"]) if entry is not None else figures_of(report)
+        known = {} if entry is None else {name: entry["figures"].get(name) for name in TIMES}
+        figures = {**self.goal.figures(report), **known}
         calls = [recorded.calls.get(row.trace_id, []) for row in report.rows] if recorded is not None else []
-        score = report.mean if report.scored else None
+        score = figures[report.metrics[0]] if report.scored else None
         return Trial(
             number=number,
             candidate=candidate,
@@ -246,6 +271,7 @@ class _Driver:
             score=score,
             figures={name: math.nan if value is None else value for name, value in figures.items()},
             calls=calls,
+            on_error=self.search.on_error,
         )
 
     async def _evaluated(
@@ -338,27 +364,52 @@ class _Driver:
             errors = [row.error for trial in self.trials for row in trial.report.rows if row.error]
             because = f"; the first error was: {errors[0]}" if errors else ""
             raise DefinitionError(f"none of {len(self.trials)} candidates could be scored{because}")
-        limits = self.search.limits()
-        known = {trial.number: {**trial.figures, **self.estimated.get(trial.number, {})} for trial in scored}
-        goal = self.search.maximize or next(iter(self.metric))
+        return max(scored, key=lambda trial: self.goal.merit(trial, self._known(trial)))
 
-        def merit(trial: Trial) -> tuple[int, float, int]:
-            figures = known[trial.number]
-            value = figure_of(figures, goal)
-            within = sum(limit.holds(figures) for limit in limits)
-            return within, -math.inf if math.isnan(value) else value, -trial.number
+    def _known(self, trial: Trial) -> Mapping[str, float]:
+        return {**trial.figures, **self.estimated.get(trial.number, {})}
 
-        return max(scored, key=merit)
+    def _unmet(self, best: Trial) -> list[str]:
+        """Return the limits that even the best candidate misses, and warn of them."""
+        known = [self._known(trial) for trial in self.trials if trial.candidate.is_final]
+        unmet = [missed(limit, known) for limit in self.goal.unmet(self._known(best))]
+        if unmet:
+            self._warn(f"no program within the limits: {', '.join(unmet)}")
+        return unmet
 
-    async def _verdict(self, best: Trial) -> Verdict | None:
+    def _warn_of_failures(self, best: Trial, verdict: Verdict | None) -> None:
+        reports = {f"trial {number}": self.trials[number].report for number in (0, best.number)}
+        if verdict is not None:
+            reports["the program as it was on held-out rows"] = verdict.before
+            reports |= {"the best candidate on held-out rows": verdict.after} if best.candidate.assignment else {}
+        for text in failures(reports):
+            self._warn(text)
+
+    async def _verdict(self, best: Trial, unmet: Sequence[str]) -> Verdict | str | None:
+        """Compare on the held-out rows; return why it could not be done, None where there are no such rows."""
         test = self.search.test
-        if test is None or self.answers.halted is not None or self.search.control.is_cancelled:
+        if test is None:
             return None
+        ended = self.answers.halted
+        if self.search.control.is_cancelled or (ended is not None and not best.candidate.assignment):
+            return self._stopped()
+        self.answers.halted = None  # the search may not spend any more, but this was set aside for the comparison
         before = await self._evaluated(AS_IT_IS, test)
         after = await self._evaluated(best.candidate, test)
-        if self.answers.halted is not None or not (before.scored and after.scored):
+        if self._is_over:
+            return self._stopped()
+        self.answers.halted = ended
+        return judge(before, after, self.goal, alpha=self.search.alpha, seed=self.search.seed, unmet=unmet)
+
+    def _kept(self, best: Trial, verdict: Verdict | str | None, unmet: Sequence[str]) -> str | None:
+        """Return why the program is left as it was; None where it is not, or where it did best."""
+        if self.search.insists or not (best.candidate.assignment or unmet):
             return None
-        return Verdict(before=before, after=after, comparison=compare(after, before, seed=self.search.seed))
+        if unmet:
+            return f"no program within the limits: {', '.join(unmet)}"
+        if isinstance(verdict, str):
+            return f"it could not be compared on the held-out rows: {verdict}"
+        return "no significant improvement" if verdict is not None and not verdict.is_better else None
 
     @property
     def _is_over(self) -> bool:
@@ -366,7 +417,7 @@ class _Driver:
 
     def _stopped(self) -> str | None:
         if self.answers.halted is not None:
-            return f"budget: {self.answers.halted.message}"
+            return f"budget: {self.answers.halted.message}{self.reserve}"
         return "cancelled" if self.search.control.is_cancelled else None
 
 

@@ -14,6 +14,7 @@ from dspex.learning.optimizers.pooling import Pooled
 from dspex.learning.optimizers.proposer import Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
+from dspex.learning.optimizers.standing import standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def searchable(space: Space) -> Space:
         if variable.kind not in {"text", "examples"} or variable.options
     ]
     names = {variable.name for variable in kept}
-    constraints = [c for c in space.constraints if {*c.test.variables(), *c.rewrite} <= names]
+    constraints = [c for c in space.constraints if c.reads() <= names]
     return Space([variable for variable in kept if _reads(variable) <= names], constraints)
 
 
@@ -198,7 +199,7 @@ class _Search:
             elif not only or name in only or variable.compute is not None:
                 found.append(variable)
         names = {variable.name for variable in found}
-        return Space(found, [c for c in declared.constraints if {*c.test.variables(), *c.rewrite} <= names])
+        return Space(found, [c for c in declared.constraints if c.reads() <= names])
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
@@ -290,13 +291,25 @@ class _Search:
         self._pooled.add(arm.number, trial)
         sampler.learn(self._pooled.measured())
 
+    def _begins_as_it_is(self) -> bool:
+        """Whether the arm that was drawn first, of all defaults, is what the program as it is stands at.
+
+        Where it is not, the program as it is stays with the score that was measured.
+        """
+        now, space = standing(self._task.program), self._task.program.space
+        return all(
+            now[name] == value
+            for name, value in self._arms[0].assignment.items()
+            if name in space and space[name].default is not None
+        )
+
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
         """Return what each trial on all rows probably is worth, from all scores together."""
         if self._sampler is None or self._pooled is None or not self._final:
             return {}
         numbers = dict(self._final)
         for trial in trials:
-            if not trial.candidate.assignment and trial.candidate.is_final:  # the program as it is, drawn first
+            if not trial.candidate.assignment and trial.candidate.is_final and self._begins_as_it_is():
                 numbers[trial.number] = self._arms[0]
                 self._measure(self._sampler, self._arms[0], trial)
         expected = self._sampler.expected([arm.number for arm in numbers.values()])

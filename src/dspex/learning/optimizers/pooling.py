@@ -1,11 +1,12 @@
 """How far a figure may be off for having been measured on few rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, variance
 from typing import TYPE_CHECKING
 
-from dspex.learning.optimizers.limits import figure_of
+from dspex.learning.optimizers.limits import figure_of, values_of, worst_of
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.sampler import Measured
 from dspex.learning.optimizers.surrogate import Surrogate, numpy
@@ -46,9 +47,10 @@ class Pooled:
         """Take note of a trial; a row that was scored before counts once."""
         seen = self._seen.setdefault(number, _Seen())
         seen.figures, seen.is_scored = trial.figures, seen.is_scored or trial.score is not None
-        for name in map(_bare, self.objectives):
+        for objective in self.objectives:
+            name = _bare(objective)
             rows = seen.rows.setdefault(name, {})
-            rows.update(_per_row(trial, name))
+            rows.update(_per_row(trial, name, is_less_better=objective != name))
             if rows:
                 seen.means[name] = fmean(rows.values())
             if len(rows) > 1:
@@ -83,14 +85,17 @@ def _measured(seen: _Seen, name: str, between: float | None) -> Measured:
     return Measured(-value if name.startswith("-") else value, max(LEAST * value**2, between / len(rows)))
 
 
-def _per_row(trial: Trial, name: str) -> dict[str, float]:
-    """Return a figure of each scored row. Times are left out: they are not the same when a search is resumed."""
-    scored = [row for row in trial.report.rows if row.score is not None]
-    found: dict[str, float | None] = {}
-    for row in scored:
-        special = {"usd": row.usage.cost_usd, "tokens": float(row.usage.total_tokens)}
-        found[repr(row.example)] = special[name] if name in special else row.scores.get(name)
-    return {key: value for key, value in found.items() if value is not None}
+def _per_row(trial: Trial, name: str, *, is_less_better: bool) -> dict[str, float]:
+    """Return a figure of each row, of a failed one the worst, once any row could be scored.
+
+    Times are left out: they are not the same when a search is resumed.
+    """
+    report = trial.report
+    if not report.scored or name in {"p50", "p95"}:
+        return {}
+    worst = worst_of([report], name, is_less_better=is_less_better, on_error=trial.on_error)
+    values = values_of(report, name, None if math.isnan(worst) else worst)
+    return {repr(row.example): values[row.index] for row in report.rows if row.index in values}
 
 
 class Beliefs:

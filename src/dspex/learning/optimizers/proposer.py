@@ -64,8 +64,10 @@ class Candidate:
 class Trial:
     """A candidate and how it did; `score` is None where not one row could be scored.
 
-    `figures` are what objectives and limits speak of: the mean of each metric, `usd` and `tokens` for a row, `p50` and
-    `p95` in seconds. `calls` are those of each row, where the candidate asked for them.
+    A failed row counts as the worst one in `score` and in the metrics' figures. `figures` are what objectives and
+    limits speak of: the mean of each metric, the share of rows that `failed`, `usd` and `tokens` for an answered row,
+    `p50` and `p95` in seconds. `calls` are those of each row, where the candidate asked for them. `on_error` is the
+    score of a failed row, where the search says one.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Trial:
     score: float | None
     figures: Mapping[str, float] = field(default_factory=dict)
     calls: Sequence[Sequence[Call]] = ()
+    on_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

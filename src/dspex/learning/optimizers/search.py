@@ -13,13 +13,16 @@ from dspex.execution.clients.budgeted import Budget
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example, Usage
-from dspex.learning.evaluation import Comparison, Dataset, Report
+from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.control import Control
+from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.journal import Journal
-from dspex.learning.optimizers.limits import Limit, figure_of, front, parse_limit
+from dspex.learning.optimizers.limits import figure_of, front, parse_limit
 from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
+from dspex.learning.optimizers.standing import standing
+from dspex.learning.optimizers.verdict import Verdict
 
 P = TypeVar("P", bound=Module | Program)
 
@@ -49,9 +52,14 @@ class Search:
         rows: score each candidate on this many rows that it does not show itself; on all of these by default.
         validation: rows to score on instead of the training rows.
         test: rows that the search never sees; program and winner are compared on them once, at the end.
-        insists: return the winner even where it is not significantly better on `test`.
+        insists: return the winner even where it is not significantly better on `test`, could not be compared there, or
+            is not within the limits.
+        alpha: the p-value below which a difference on `test` is significant.
         maximize: the figure to maximize; the first metric by default. A leading minus minimizes ("-usd").
-        subject_to: limits on figures, such as "p95<2" or "accuracy>=0.9"; a candidate within them beats one without.
+        subject_to: limits on figures, such as "p95<2", "failed<=0.05" or "accuracy>=0.9"; a candidate within them beats
+            one without.
+        on_error: the score that a failed row counts as, in every metric. By default the worst: 0 (1 where less is
+            better), or the worst score among the other rows where that is worse still.
         budget: what may be spent; the search ends before it is passed.
         journal: where answers and trials are kept; with one, a killed search continues when it is started again.
         control: pauses and cancels from outside.
@@ -66,8 +74,10 @@ class Search:
     validation: Dataset | None = None
     test: Dataset | None = None
     insists: bool = False
+    alpha: float = 0.05
     maximize: str | None = None
     subject_to: Sequence[str] = ()
+    on_error: float | None = None
     budget: Budget = field(default_factory=Budget)
     journal: Journal | None = None
     control: Control = field(default_factory=Control)
@@ -77,38 +87,25 @@ class Search:
     on_trial: Callable[[Trial], None] | None = None
     on_estimate: Callable[[Estimate], None] | None = None
 
-    def limits(self) -> list[Limit]:
-        """Return `subject_to`, read."""
-        return [parse_limit(text) for text in self.subject_to]
+    def goal(self, metrics: Sequence[str]) -> Goal:
+        """Return objective and limits, read.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the held-out rows say: the program as it was, the winner, and their paired comparison."""
-
-    before: Report
-    after: Report
-    comparison: Comparison
-
-    @property
-    def is_better(self) -> bool:
-        """Whether the winner is significantly better: the paired interval lies above zero."""
-        return self.comparison.is_better
-
-    def __str__(self) -> str:
-        said = "significantly better" if self.is_better else "no significant improvement"
-        return (
-            f"{said} on {self.comparison.pairs} held-out rows: {self.before.mean:.2f} {self.before.interval()} before, "
-            f"{self.after.mean:.2f} {self.after.interval()} after; difference {self.comparison}"
-        )
+        Raises:
+            DefinitionError: a limit cannot be read, there is no such figure, or a setting makes no sense.
+        """
+        if not 0 < self.alpha < 1:
+            raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}")
+        return Goal.of(metrics, maximize=self.maximize, subject_to=self.subject_to, on_error=self.on_error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[P]):
     """What a search found.
 
-    `program` is the winner, of the kind that was given; or the program as it was, where the verdict on held-out rows
-    is "no significant improvement" and nobody insisted. `trials` are in the order of asking; number 0 is the program
+    `program` is the winner, of the kind that was given. It is the program as it was where nobody insisted, and the
+    verdict on held-out rows is "no significant improvement", held-out rows were given and could not be compared, or no
+    candidate is within the limits: `kept` says which. `candidate` is the best one in any case, and `unmet` the limits
+    that it misses; `objective` is what was maximized. `trials` are in the order of asking; number 0 is the program
     as it was. `stopped` says why the search ended early, `warnings` what is doubtful about the data. `estimated` holds,
     by number of a trial, figures from all trials together, by which the best was chosen.
     """
@@ -124,6 +121,32 @@ class Outcome(Generic[P]):
     stopped: str | None = None
     estimated: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    kept: str | None = None
+    objective: str = ""
+
+    @property
+    def candidate(self) -> P:
+        """The best candidate as a program, also where the program was left as it was."""
+        made: P = self.original.assign(self.best.candidate.assignment)  # type: ignore[assignment]  # of its own kind
+        return made
+
+    @property
+    def conclusion(self) -> str:
+        """In one paragraph: what held-out rows and limits say, and what became of the program."""
+        best = f"the best candidate is trial {self.best.number}, {self.best.candidate.label}"
+        said = [] if self.verdict is None else [str(self.verdict)]
+        if self.kept is not None:
+            said.append(f"the program is left as it was ({self.kept}); {best}")
+        elif not self.best.candidate.assignment:
+            said.append(f"the program as it is {'did best' if len(self.trials) > 1 else 'was all that was tried'}")
+        elif self.verdict is None:
+            said.append(f"{best}; nothing was compared on held-out rows")
+        elif not self.verdict.is_better:
+            said.append(f"the winner is taken all the same, as was asked; {best}")
+        if self.unmet and self.kept is None:
+            said.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
+        return "\n".join(said)
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row for each trial: number, label, score, rows scored, rows failed and calls made."""
@@ -209,8 +232,7 @@ class Outcome(Generic[P]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        verdict = "" if self.verdict is None else f"<p>{html.escape(str(self.verdict))}</p>"
-        return f"<div>{verdict}{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
+        return f"<div><p>{html.escape(self.conclusion)}</p>{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:
@@ -220,8 +242,8 @@ def _assignment(program: Module | Program) -> Mapping[str, Any]:
         for node in data.root.walk()
         if node.signature is not None
     }
-    defaults = {name: variable.default for name, variable in data.space.items() if variable.default is not None}
-    return {**texts, **defaults, **data.assignment}
+    known = {name: value for name, value in standing(data).items() if value is not None}
+    return {**texts, **known, **data.assignment}
 
 
 def _lines(value: Any) -> list[str]:  # noqa: ANN401  # any JSON value

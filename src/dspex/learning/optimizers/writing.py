@@ -27,14 +27,13 @@ def to_csv(outcome: Outcome[Any]) -> str:
 
 def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
     """Return a page of its own: verdict, plot, what changed, how prompts differ, and the table of trials."""
-    verdict = "no held-out rows were given" if outcome.verdict is None else str(outcome.verdict)
     stopped = f"<p>Stopped early: {html.escape(outcome.stopped)}</p>" if outcome.stopped else ""
     warned = "".join(f"<p>Warning: {html.escape(text)}</p>" for text in outcome.warnings)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}pre{background:#f6f6f6;padding:1em;"
         "overflow:auto}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}</style>"
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(verdict)}</p>{stopped}{warned}"
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(outcome.conclusion)}</p>{stopped}{warned}"
         f"{outcome.plot()}<h2>What changed</h2><pre>{html.escape(outcome.changes())}</pre>"
         f"<h2>Prompts</h2><pre>{html.escape(outcome.prompt_changes() or 'as they were')}</pre>"
         f"<h2>Trials</h2>{_table(outcome)}</html>"

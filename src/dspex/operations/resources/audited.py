@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
+from dspex.operations.resources.policies import Policy
 from dspex.operations.resources.ports import Change, Insert, Page, Query, Store
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
@@ -16,24 +18,31 @@ E = TypeVar("E")
 _UNTOLD = {"created_at", "updated_at"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Who does what: `name` is the action's, `policies` say which rows it may change."""
+
+    actor: Actor
+    name: str
+    policies: tuple[Policy, ...] = ()
+
+
 class AuditedStore:
-    """A store for one actor and one action: each change of an audited resource is written with its audit entry."""
+    """A store for one act: it changes what the act may, and writes an audit entry with each change that needs one."""
 
     def __init__(  # the collaborators of every write
         self,
         store: Store,
         *,
-        actor: Actor,
-        action: str,
+        act: Act,
         clock: Clock,
         new_id: Callable[[], UUID],
         written: Callable[[Sequence[Change]], None] = lambda _changes: None,
     ) -> None:
-        """Take the store behind it, who acts, and by which action; `written` hears of what was committed."""
+        """Take the store behind it, and who does what; `written` hears of what was committed."""
         self._written = written
         self._store = store
-        self._actor = actor
-        self._action = action
+        self._act = act
         self._clock = clock
         self._new_id = new_id
 
@@ -58,7 +67,11 @@ class AuditedStore:
         return await self._store.count(resource, where)
 
     async def write(self, *changes: Change) -> None:
-        """Make all changes and their audit entries in one transaction; see `Store.write`."""
+        """Make all changes and their audit entries in one transaction; see `Store.write`.
+
+        Raises:
+            ForbiddenError: a policy of the action does not let this actor change a row; nothing is written.
+        """
         entries = [entry for change in changes if (entry := await self._entry(change)) is not None]
         await self._store.write(*changes, *map(Insert, entries))
         self._written(changes)
@@ -66,18 +79,27 @@ class AuditedStore:
     async def _entry(self, change: Change) -> AuditEntry | None:
         if isinstance(change, Insert):
             resource = self._store.resource_of(change.entity)
+            self._check(change.entity)
             if not resource.is_audited:
                 return None
             row = dataclasses.asdict(change.entity)
             return self._made(resource, change.entity.id, before=None, after=_told(resource, row))
-        if not change.resource.is_audited:
+        if not change.resource.is_audited and not self._act.policies:
             return None
         found = await self._store.get(change.resource, id=change.id)
+        if found is not None:
+            self._check(found)
+        if not change.resource.is_audited:
+            return None
         before = {name: getattr(found, name) for name in (*change.values, *change.increments)} if found else {}
         after = {**change.values, **{name: before.get(name, 0) + step for name, step in change.increments.items()}}
         return self._made(
             change.resource, change.id, before=_told(change.resource, before), after=_told(change.resource, after)
         )
+
+    def _check(self, row: object) -> None:
+        for policy in self._act.policies:
+            policy.require_row(self._act.actor, self._act.name, row)
 
     def _made(
         self, resource: Resource[Any], key: UUID, *, before: dict[str, Any] | None, after: dict[str, Any]
@@ -85,11 +107,11 @@ class AuditedStore:
         now = self._clock.now()
         return AuditEntry(
             id=self._new_id(),
-            workspace=self._actor.workspace,
+            workspace=self._act.actor.workspace,
             created_at=now,
             updated_at=now,
-            actor=self._actor.name,
-            action=self._action,
+            actor=self._act.actor.name,
+            action=self._act.name,
             resource=resource.name,
             resource_id=key,
             before=before,

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from dspex.operations.resources.resource import Resource, Row, Transition
+from dspex.operations.resources.resource import Calculation, Resource, Row, Transition
 
 ENDED = ("completed", "failed", "cancelled", "interrupted")
 ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
@@ -47,6 +47,20 @@ class ExecutionRecord(Row):
     payloads: Literal["stored", "redacted", "withheld"] = "stored"
 
 
+def total_tokens(row: ExecutionRecord) -> int | None:
+    """The tokens of all its model calls, in and out; none before it has ended."""
+    if row.usage is None:
+        return None
+    return int(row.usage.get("input_tokens") or 0) + int(row.usage.get("output_tokens") or 0)
+
+
+def elapsed_ms(row: ExecutionRecord) -> float | None:
+    """The time from its call to its end, with what it waited; none before it has ended."""
+    if row.finished_at is None:
+        return None
+    return (row.finished_at - row.created_at).total_seconds() * 1000
+
+
 EXECUTION = Resource(
     name="execution",
     plural="executions",
@@ -63,5 +77,9 @@ EXECUTION = Resource(
     unique=(("workspace", "idempotency_key"),),
     indexes=(("program_id", "id"), ("workspace", "id"), ("status",), ("parent_id",)),
     hidden=("workspace", "lock_version", "inputs_hash"),
+    calculations=(
+        Calculation(of=("usage",), compute=total_tokens),
+        Calculation(of=("created_at", "finished_at"), compute=elapsed_ms),
+    ),
     is_audited=False,  # the executor writes one entry of its own
 )

@@ -18,7 +18,7 @@ class CreateProgram:
     `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module` is predict,
     chain_of_thought, react or program_of_thought (the last on the backend dspy only). `configuration` holds settings of
     the module (temperature, max_tokens, model, adapter) and may hold "instructions", "demos", and "isolation":
-    "process" to run it in a worker.
+    "process" to run it in a worker. It ends ready; a `draft` runs only after `initialize_program`.
     """
 
     name: str
@@ -27,6 +27,7 @@ class CreateProgram:
     backend: str = "native"
     configuration: dict[str, Any] = field(default_factory=dict)
     instructions: str | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from dspex.errors import ConfigurationError, FieldError, InvalidError, NotFoundError, suggest
+from dspex.errors import ConfigurationError, DefinitionError, FieldError, InvalidError, NotFoundError, suggest
 from dspex.language.programs import Program
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
@@ -30,9 +30,14 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "holdout": (int, float),
     "insist": bool,
+    "maximize": str,
+    "subject_to": list,
+    "alpha": (int, float),
+    "on_error": (int, float),
     "options": dict,
     "compile": dict,
 }
+_EXPECTED: Mapping[type | tuple[type, ...], str] = {str: "text", list: "a list of texts", bool: "true or false"}
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {"usd": (int, float), "tokens": int, "calls": int}
 
@@ -70,6 +75,7 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
     data = await _dataset(operations, given)
     code = operations.floor.code
     metrics = _metrics(given.metrics, operations)
+    _check_goal(given.configuration, metrics)
     job = OptimizationJobRecord(
         **_common(operations),
         program_id=program.id,
@@ -185,6 +191,26 @@ def _metrics(given: list[Any] | None, operations: Operations) -> list[Any]:
     return found
 
 
+def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
+    """Refuse an objective, limits or level of significance that make no sense, before anything runs."""
+    from dspex.learning.optimizers.search import Search
+
+    limits = settings.get("subject_to") or []
+    names = [name.partition("=")[0].rpartition(":")[2] for name in metrics]
+    checks: Mapping[str, Mapping[str, Any]] = {
+        "metrics": {},
+        "maximize": {"maximize": settings.get("maximize")},
+        "subject_to": {"subject_to": [str(limit) for limit in limits]},
+        "alpha": {"alpha": settings.get("alpha", 0.05)},
+    }
+    for name, made in checks.items():
+        try:
+            Search(**made).goal(names)
+        except DefinitionError as error:
+            path = name if name == "metrics" else f"configuration.{name}"
+            raise _invalid(path.partition(".")[0], settings.get(name), error.message, name, path=path) from error
+
+
 def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, type | tuple[type, ...]]) -> None:
     for name, value in given.items():
         if name not in known:
@@ -192,7 +218,8 @@ def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, ty
             raise _invalid(field, value, said, ", ".join(known), path=f"{field}.{name}")
         is_flag = isinstance(value, bool) and known[name] is not bool
         if is_flag or not isinstance(value, known[name]) or (isinstance(value, int | float) and value < 0):
-            raise _invalid(field, value, f"{value!r} does not fit", "a number from 0", path=f"{field}.{name}")
+            expected = _EXPECTED.get(known[name], "a number from 0")
+            raise _invalid(field, value, f"{value!r} does not fit", expected, path=f"{field}.{name}")
 
 
 def _invalid(field: str, value: object, message: str, expected: str, *, path: str | None = None) -> InvalidError:  # noqa: PLR0917

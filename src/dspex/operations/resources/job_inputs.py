@@ -29,7 +29,9 @@ class CreateOptimization:
 
     `optimizer` is LabeledFewShot, BootstrapFewShot, RandomSearch, MIPROv2 or Joint. `configuration` may hold
     "concurrency" (8), "rows" (score each candidate on so many), "seed" (0), "holdout" (the share of rows, 0.3, that
-    both versions are compared on at the end; 0 for none), "insist" (take the winner without a significant improvement
+    both versions are compared on at the end; 0 for none), "maximize" (a figure such as "f1" or "-usd"; the first
+    metric), "subject_to" (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test),
+    "on_error" (the score of a failed row; the worst), "insist" (take the winner without a significant improvement
     too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens"
     and "calls".
     """

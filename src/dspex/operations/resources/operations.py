@@ -7,14 +7,22 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
+from dspex.errors import (
+    ConfigurationError,
+    ConflictError,
+    DefinitionError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    shorten,
+)
 from dspex.execution.backends import Backends
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
-from dspex.language.signatures import SignatureLike
+from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.access import LOCAL, Actor
 from dspex.operations.resources.actions import Action
-from dspex.operations.resources.audited import AuditedStore
+from dspex.operations.resources.audited import Act, AuditedStore
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
 from dspex.operations.resources.finding import sort_of
@@ -26,7 +34,8 @@ from dspex.operations.resources.inputs import (
     check_call,
     inputs_of,
 )
-from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store
+from dspex.operations.resources.policies import Policy
+from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store, both
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.reach import check_reach
@@ -62,15 +71,19 @@ class Floor:
 class Operations:
     """All actions and reads of one actor, in one workspace, for every surface."""
 
-    def __init__(self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write") -> None:
-        """Take what they stand on and who acts; `action` is the name that the audit trail gets."""
+    def __init__(
+        self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write", policies: tuple[Policy, ...] = ()
+    ) -> None:
+        """Take what they stand on and who acts.
+
+        `action` is the name that the audit trail gets, `policies` say which rows may be changed.
+        """
         self.floor = floor
         self.actor = actor
         self.workspace = actor.workspace
         self.store: Store = AuditedStore(
             floor.store,
-            actor=actor,
-            action=action,
+            act=Act(actor=actor, name=action, policies=policies),
             clock=floor.clock,
             new_id=floor.new_id,
             written=floor.executor.written,
@@ -98,18 +111,22 @@ class Operations:
         """Carry out an action if this actor may; what it writes is audited under its name.
 
         Raises:
-            ForbiddenError: the actor lacks the action's scope, or may not choose where it reaches (see `check_reach`).
+            ForbiddenError: the actor lacks the action's scope, a policy of the action keeps it out or a row away from
+                it, or it may not choose where the action reaches (see `check_reach`).
             ActionError: what the action itself refuses.
         """
         self.actor.require(action.scope, action.name)
+        for policy in action.policies:
+            policy.require(self.actor, action.name)
         check_reach(self.actor, given)
-        return await action.run(Operations(self.floor, actor=self.actor, action=action.name), given)
+        acting = Operations(self.floor, actor=self.actor, action=action.name, policies=action.policies)
+        return await action.run(acting, given)
 
     async def create_program(self, given: CreateProgram) -> ProgramRecord:
         """Create a program; see `CreateProgram`.
 
         Raises:
-            InvalidError: the signature, module, backend or configuration is wrong; the field is named.
+            InvalidError: name, signature, module, backend or configuration is wrong; all that are wrong are named.
             ConflictError: a program of this name exists.
         """
         return await self._programs.create(given, workspace=self.workspace)
@@ -123,6 +140,25 @@ class Operations:
     ) -> SignatureRecord:
         """Store a signature under its name: new, a new version, or the one that is known already."""
         return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
+
+    async def save_signature_class(self, target: str, *, is_draft: bool = False) -> SignatureRecord:
+        """Store the signature behind "pkg.mod:Name" in the code root, as a new version where its name is known.
+
+        It imports code: it is for people at the command line, and no action of the domain.
+
+        Raises:
+            ForbiddenError: a caller of the API asks.
+            ConfigurationError: this process has no code root.
+            DefinitionError: it cannot be imported, or is no signature.
+        """
+        if self.actor.key_id is not None:
+            raise ForbiddenError("signatures are imported from code at the command line only")
+        if self.floor.code is None:
+            raise ConfigurationError("a signature class needs a code root to be imported from")
+        found = self.floor.code.load(target)
+        if not isinstance(found, Signature) and not (isinstance(found, type) and issubclass(found, Signature)):
+            raise DefinitionError(f"{target!r} is {shorten(found)}, not a Signature class")
+        return await self.save_signature(found, source="class", status="draft" if is_draft else "active")
 
     async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
@@ -239,14 +275,29 @@ class Operations:
             raise NotFoundError(f"there is no execution {str(execution_id)!r}")
         return found
 
+    async def row(self, resource: Resource[E], key: UUID) -> E:
+        """Return one row of this workspace, of any resource.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = await self.store.get(resource, workspace=self.workspace, id=key)
+        if found is None:
+            raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
+        return found
+
+    def new_row(self) -> dict[str, Any]:
+        """Return what every new row has: an id, this workspace and the time."""
+        now = self.floor.clock.now()
+        return {"id": self.floor.new_id(), "workspace": self.workspace, "created_at": now, "updated_at": now}
+
     async def count(self, resource: Resource[Any], where: dict[str, Any]) -> int:
         """Return how many rows of `resource` in this workspace equal `where`.
 
         Raises:
             ForbiddenError: the actor may not read it.
         """
-        self.actor.require(resource.reading, f"reading {resource.plural}")
-        return await self.store.count(resource, {**where, "workspace": self.workspace})
+        return await self.store.count(resource, self._readable(resource, where))
 
     async def list(self, resource: Resource[Any], query: Query) -> Any:  # noqa: ANN401  # rows of the resource's entity
         """Return rows of `resource` in this workspace.
@@ -262,10 +313,25 @@ class Operations:
         return await self.store.page(resource, self._own(resource, query), most=most)
 
     def _own(self, resource: Resource[Any], query: Query) -> Query:
-        self.actor.require(resource.reading, f"reading {resource.plural}")
+        where = self._readable(resource, query.where)
         if query.sort is not None:
             sort_of(resource, query.sort.attribute)
-        return dataclasses.replace(query, where={**query.where, "workspace": self.workspace})
+        return dataclasses.replace(query, where=where)
+
+    def may_read(self, resource: Resource[Any]) -> bool:
+        """Return whether this actor may read rows of a resource."""
+        return self.actor.may(resource.reading) and all(policy.admits(self.actor) for policy in resource.policies)
+
+    def _readable(self, resource: Resource[Any], where: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `where` narrowed to what this actor may read of a resource."""
+        doing = f"reading {resource.plural}"
+        self.actor.require(resource.reading, doing)
+        found = dict(where)
+        for policy in resource.policies:
+            policy.require(self.actor, doing)
+            for name, value in policy.rows(self.actor).items():
+                found[name] = both(found[name], value) if name in found else value
+        return found
 
 
 def _no_program(key: UUID | str) -> NotFoundError:

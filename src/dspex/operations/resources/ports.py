@@ -48,6 +48,17 @@ class Match:
     comparisons: tuple[tuple[Comparison, Any], ...]
 
 
+def both(one: Any, other: Any) -> Match:  # noqa: ANN401  # what `where` takes
+    """Return what a value has to be that fits both."""
+    return Match((*_comparisons(one), *_comparisons(other)))
+
+
+def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:  # noqa: ANN401
+    if isinstance(value, Match):
+        return value.comparisons
+    return (("in" if isinstance(value, tuple) else "eq", value),)
+
+
 @dataclass(frozen=True, slots=True)
 class Sort:
     """By which attribute rows are sorted.

@@ -141,7 +141,7 @@ async def configure_program(operations: Operations, given: ConfigureProgram) -> 
     """Set what is stored of executions; see `ConfigureProgram`."""
     found = await operations.program(given.program_id, given.name)
     names = ("store_inputs", "keep_days", "keep_count")
-    values = kept_of({name: value for name in names if (value := getattr(given, name)) is not None})
+    values = kept_of({name: value for name in names if (value := getattr(given, name)) is not None}, within="")
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
     return await _changed(operations, found, configuration={**found.configuration, **values})

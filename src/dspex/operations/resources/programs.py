@@ -1,7 +1,8 @@
 """Programs and signatures come into the store."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,10 @@ from dspex.errors import (
     ConflictError,
     DefinitionError,
     FieldError,
+    InternalError,
     InvalidError,
     SignatureError,
+    shorten,
     suggest,
 )
 from dspex.execution.backends import Backends
@@ -24,6 +27,7 @@ from dspex.operations.resources.ports import Change, Insert, Query, Store, Updat
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
+KEPT = ("store_inputs", "keep_days", "keep_count")
 MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
 
 
@@ -39,26 +43,36 @@ class Programs:
 
     async def create(self, given: CreateProgram, *, workspace: str) -> ProgramRecord:
         """Create a program from text and settings; see `Operations.create_program`."""
-        signature = await self._signature_of(given, workspace)
-        _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
-        check_name(given.name)
-        settings = dict(given.configuration)
-        check_values(given.module, settings)
-        kept = kept_of(settings)
-        for name in kept:
-            del settings[name]
-        backend = _isolated(settings.pop("isolation", "inline"), given.backend)
-        if instructions := settings.pop("instructions", given.instructions):
-            signature = signature.with_instructions(instructions)
-        if given.module == "program_of_thought":
-            _check(backend == "dspy", "module", given.module, "a module of this backend; choose the backend 'dspy'")
-        try:
-            program = _program(given.module, signature, settings, name=given.name)
-        except (DefinitionError, TypeError) as error:
-            raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
+        problems = _Problems()
+        with problems.collected():
+            check_name(given.name)
+        signature = Signature("input -> output", name="Unknown")  # for the checks of the rest where it is wrong
+        with problems.collected():
+            signature = await self._signature_of(given, workspace)
+        with problems.collected():
+            self._backends.check(given.backend)
+        with problems.collected():
+            _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
+        settings, backend, kept = dict(given.configuration), given.backend, {}
+        with problems.collected():
+            backend = _isolated(settings.pop("isolation", "inline"), given.backend)
+        with problems.collected():
+            kept = kept_of(settings)
+        with problems.collected():
+            check_values(given.module, settings)
+        for name in (*KEPT, *problems.within("configuration.")):
+            settings.pop(name, None)  # what is told already is not told again by what is built
+        program = None
+        with problems.collected():
+            program = _built(given, signature, settings, backend=backend)
+        problems.refuse()
+        if program is None:
+            raise InternalError("a program without problems was not built")
         if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
             raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
-        return await self._insert(program, workspace=workspace, backend=backend, module=given.module, kept=kept)
+        return await self._insert(
+            program, workspace=workspace, backend=backend, module=given.module, kept=kept, is_draft=given.draft
+        )
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
@@ -109,6 +123,7 @@ class Programs:
         backend: str,
         module: str,
         kept: Mapping[str, Any] | None = None,
+        is_draft: bool = False,
     ) -> ProgramRecord:
         self._backends.check(backend)
         signature, change = await self._signature_record(program.signature, workspace=workspace, source=module)
@@ -119,7 +134,7 @@ class Programs:
             created_at=now,
             updated_at=now,
             name=program.name,
-            status="initializing",
+            status="draft" if is_draft else "initializing",
             signature_id=signature.id,
             current_version_id=None,
             module=module,
@@ -129,14 +144,14 @@ class Programs:
         version = self._version(program, record, number=1, parent_id=None)
         ready: dict[str, Any] = {
             "current_version_id": version.id,
-            "status": PROGRAM.step("become_ready", record.status),
+            "status": "draft" if is_draft else PROGRAM.step("become_ready", record.status),
         }
         changes: list[Change] = [] if change is None else [change]
         await self._store.write(
             *changes,
             Insert(record),
             Insert(version),
-            Update(resource=PROGRAM, id=record.id, values=ready, statuses=("initializing",)),
+            Update(resource=PROGRAM, id=record.id, values=ready, statuses=(record.status,)),
         )
         return dataclasses.replace(record, **ready)
 
@@ -219,26 +234,67 @@ def _program(module: str, signature: Signature, settings: dict[str, Any], *, nam
     return Program(name=name, signature=signature, root=root)
 
 
+def _built(given: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
+    """Return the program of checked parts, None where its module is none (which is said elsewhere)."""
+    instructions = settings.pop("instructions", given.instructions)
+    if instructions is not None and not isinstance(instructions, str):
+        raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is no text", "a text")
+    if given.module not in MODULES:
+        return None
+    if given.module == "program_of_thought":
+        _check(backend == "dspy", "module", given.module, "a module of this backend; choose the backend 'dspy'")
+    try:
+        asked = signature.with_instructions(instructions) if instructions else signature
+        return _program(given.module, asked, settings, name=given.name)
+    except (DefinitionError, TypeError) as error:
+        raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
+
+
+class _Problems:
+    """Field errors of several checks, raised as one."""
+
+    def __init__(self) -> None:
+        self._found: list[FieldError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        try:
+            yield
+        except InvalidError as error:
+            told = {known.path for known in self._found}
+            self._found += [found for found in error.fields if found.path not in told]
+
+    def within(self, path: str) -> list[str]:
+        return [found.path.removeprefix(path) for found in self._found if found.path.startswith(path)]
+
+    def refuse(self) -> None:
+        if self._found:
+            said = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._found)
+            raise InvalidError(said, errors=self._found)
+
+
 def _isolated(isolation: object, backend: str) -> str:
     """Return the backend of a program that says how it is isolated."""
     _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
     return "isolated" if isolation == "process" and backend == "native" else backend
 
 
-def kept_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+def kept_of(settings: Mapping[str, Any], *, within: str = "configuration.") -> dict[str, Any]:
     """Return what of a configuration says what is stored of executions and for how long, checked.
 
     Raises:
-        InvalidError: a value is not of its kind; the field is named.
+        InvalidError: values are not of their kind; each is named, its path begins with `within`.
     """
-    found = {name: settings[name] for name in ("store_inputs", "keep_days", "keep_count") if name in settings}
+    found, problems = {name: settings[name] for name in KEPT if name in settings}, _Problems()
     for name, value in found.items():
         is_flag = isinstance(value, bool)
-        if name == "store_inputs":
-            _check(is_flag, "configuration", {name: value}, "true or false")
-        else:
-            is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
-            _check(is_number, "configuration", {name: value}, "a number of at least 0; 0 keeps everything")
+        with problems.collected():
+            if name == "store_inputs":
+                _check(is_flag, f"{within}{name}", value, "true or false")
+            else:
+                is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
+                _check(is_number, f"{within}{name}", value, "a number of at least 0; 0 keeps everything")
+    problems.refuse()
     return found
 
 
@@ -249,6 +305,11 @@ def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # 
 
 def _invalid(field: str, value: object, message: str, expected: str) -> InvalidError:  # noqa: PLR0917
     error = FieldError(
-        field=field, path=field, value=value, message=message, constraint="definition", expected=expected
+        field=field.partition(".")[0],
+        path=field,
+        value=value,
+        message=message,
+        constraint="definition",
+        expected=expected,
     )
     return InvalidError(f"{field}: {message}", errors=[error])

@@ -3,15 +3,17 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final, Generic, Literal, NewType, TypeVar
 from uuid import UUID
 
-from dspex.errors import ConflictError, InternalError
+from dspex.errors import ConflictError, DefinitionError, InternalError
 from dspex.operations.resources.access import Scope
+from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
 
 E = TypeVar("E")
 AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"]
@@ -85,6 +87,29 @@ class Transition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calculation:
+    """A value of a row that is computed when it is shown, and stored nowhere: lists are not narrowed or sorted by it.
+
+    `compute` takes the row; its return annotation is the type, the first paragraph of its docstring the description,
+    its name that of the value. Of the row it reads the attributes `of` and no others: what nobody asked for may not
+    have been read.
+    """
+
+    of: tuple[str, ...]
+    compute: Callable[[Any], Any]
+
+    @cached_property
+    def attribute(self) -> Attribute:
+        """The name and type, as those of an attribute."""
+        return _attribute(self.compute.__name__, typing.get_type_hints(self.compute)["return"])
+
+    @property
+    def description(self) -> str:
+        """What it is, in a sentence."""
+        return " ".join((self.compute.__doc__ or "").split("\n\n")[0].split())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resource(Generic[E]):
     """An entity class, and what is true of all its rows.
 
@@ -92,8 +117,8 @@ class Resource(Generic[E]):
     maps attributes to the resources that they point to; `pointers` does so without a foreign key, where two resources
     point to each other. `unique` lists the groups of attributes that no two rows share. `hidden` attributes are shown
     nowhere: not in an API, not in the audit trail. Lists are not sorted by `unsorted` attributes, which may be long.
-    Reading takes the scope `reading`. The audit trail holds every change of a resource that `is_audited`; one that
-    `is_internal` has a table and no API.
+    `calculations` are shown beside the attributes. Reading takes the scope `reading`, and all `policies` narrow it. The
+    audit trail holds every change of a resource that `is_audited`; one that `is_internal` has a table and no API.
     """
 
     name: str
@@ -106,9 +131,25 @@ class Resource(Generic[E]):
     indexes: tuple[tuple[str, ...], ...] = ()
     hidden: tuple[str, ...] = ("workspace", "lock_version")
     unsorted: tuple[str, ...] = ()
+    calculations: tuple[Calculation, ...] = ()
     reading: Scope = "read"
+    policies: tuple[Policy, ...] = (OWN_WORKSPACE,)
     is_audited: bool = True
     is_internal: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the calculations.
+
+        Raises:
+            DefinitionError: one reads what is no attribute, or has the name of one.
+        """
+        known = {part.name for part in dataclasses.fields(typing.cast("Any", self.entity))}
+        for made in self.calculations:
+            name = made.compute.__name__
+            if name in known:
+                raise DefinitionError(f"{self.name} has an attribute {name!r}: name the calculation otherwise")
+            if unknown := set(made.of) - known:
+                raise DefinitionError(f"the calculation {name!r} of {self.name} is of {min(unknown)!r}: no attribute")
 
     @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -122,6 +163,25 @@ class Resource(Generic[E]):
     def shown(self) -> tuple[Attribute, ...]:
         """The attributes that surfaces show."""
         return tuple(part for part in self.attributes if part.name not in self.hidden)
+
+    @cached_property
+    def visible(self) -> tuple[Attribute, ...]:
+        """All that surfaces show of a row: the shown attributes, then the calculations."""
+        return (*self.shown, *(made.attribute for made in self.calculations))
+
+    @cached_property
+    def values_of(self) -> Callable[[Any], dict[str, Any]]:
+        """What gives all that surfaces show of a row, by name."""
+        names = tuple(part.name for part in self.shown)
+        get, computed = attrgetter(*names), [(made.attribute.name, made.compute) for made in self.calculations]
+
+        def read(row: Any) -> dict[str, Any]:  # noqa: ANN401  # a row of this resource
+            found = dict(zip(names, get(row), strict=True))
+            for name, compute in computed:
+                found[name] = compute(row)
+            return found
+
+        return read
 
     @cached_property
     def filters(self) -> Mapping[str, Filter]:

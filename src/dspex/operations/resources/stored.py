@@ -13,7 +13,7 @@ STORED_ACTIONS: tuple[Action, ...] = (
         input=CreateProgram,
         scope="write",
         run=Operations.create_program,
-        description="Create a program of one module; it ends ready.",
+        description="Create a program of one module; it ends ready unless a draft is asked for.",
     ),
     Action(
         name="execute_program",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from dspex.errors import ConflictError, FieldError, ForbiddenError, InvalidError
 from dspex.operations.resources.access import DEFAULT_WORKSPACE, SCOPES
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.operations import Operations
+from dspex.operations.resources.policies import OPERATORS, OWN_WORKSPACE, Policy
 from dspex.operations.resources.ports import Insert, Update
 from dspex.operations.resources.resource import Resource, Row
 from dspex.operations.resources.tenancy import (
@@ -130,7 +131,6 @@ class RevokeSecret:
 
 async def create_workspace(operations: Operations, given: CreateWorkspace) -> WorkspaceRecord:
     """See `CreateWorkspace`."""
-    _require_operator(operations, "making a workspace")
     _check_name(given.name)
     if given.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is always there")
@@ -144,7 +144,6 @@ async def create_workspace(operations: Operations, given: CreateWorkspace) -> Wo
 
 async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> WorkspaceRecord:
     """See `ArchiveWorkspace`."""
-    _require_operator(operations, "archiving a workspace")
     found = await operations.store.get(WORKSPACE, name=given.name)
     if found is None:
         raise NotFoundError(f"there is no workspace {given.name!r}")
@@ -153,7 +152,6 @@ async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> 
 
 async def reopen_workspace(operations: Operations, given: ReopenWorkspace) -> WorkspaceRecord:
     """See `ReopenWorkspace`."""
-    _require_operator(operations, "reopening a workspace")
     found = await operations.store.get(WORKSPACE, name=given.name)
     if found is None:
         raise NotFoundError(f"there is no workspace {given.name!r}")
@@ -162,7 +160,6 @@ async def reopen_workspace(operations: Operations, given: ReopenWorkspace) -> Wo
 
 async def configure_workspace(operations: Operations, given: ConfigureWorkspace) -> WorkspaceRecord:
     """See `ConfigureWorkspace`."""
-    _require_operator(operations, "configuring a workspace")
     values: dict[str, Any] = {}
     for name, value in (("keep_days", given.keep_days), ("keep_count", given.keep_count)):
         if value is not None:
@@ -328,12 +325,16 @@ def _action(name: str, resource: Resource[Any], given: type, run: Any, result: t
     )
 
 
+KEY_MAKERS = Policy(
+    name=f"keys of the own workspace, or {OPERATORS.name}",
+    rows=lambda actor: {} if OPERATORS.admits(actor) else OWN_WORKSPACE.rows(actor),
+)
 TENANCY_ACTIONS: tuple[Action, ...] = (
-    _action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace),
-    _action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace),
-    _action("reopen_workspace", WORKSPACE, ReopenWorkspace, reopen_workspace),
-    _action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace),
-    _action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey),
+    replace(_action("create_workspace", WORKSPACE, CreateWorkspace, create_workspace), policies=(OPERATORS,)),
+    replace(_action("archive_workspace", WORKSPACE, ArchiveWorkspace, archive_workspace), policies=(OPERATORS,)),
+    replace(_action("reopen_workspace", WORKSPACE, ReopenWorkspace, reopen_workspace), policies=(OPERATORS,)),
+    replace(_action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace), policies=(OPERATORS,)),
+    replace(_action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey), policies=(KEY_MAKERS,)),
     _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),
     _action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key),
     _action("create_secret", SECRET, CreateSecret, create_secret),

@@ -1,5 +1,6 @@
 """Optimizations as jobs: a search that goes on where it was, and a new version of the program where it found one."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -10,7 +11,7 @@ from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, build
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
-from dspex.learning.evaluation import Dataset, compare, evaluate
+from dspex.learning.evaluation import Dataset, evaluate
 from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.metric import score_of
 from dspex.learning.optimizers import (
@@ -27,7 +28,7 @@ from dspex.learning.optimizers import (
     optimize,
 )
 from dspex.learning.optimizers.answering import Answers
-from dspex.learning.optimizers.search import Verdict
+from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import Insert, Query, Update
 from dspex.operations.resources.optimization_job import OptimizationJobRecord
@@ -91,6 +92,7 @@ class OptimizationHandler:
             rows=settings.get("rows"),
             test=data[1],
             insists=bool(settings.get("insist")),
+            **_goal(settings),
             budget=Budget(**job.budget),
             journal=material.journal,
             control=Control(),
@@ -127,7 +129,10 @@ class OptimizationHandler:
         settings = job.configuration
         context = await self._ground.answered(run, answers)
         backend = await _optimizing(material)
-        name, metric = next(iter(material.metrics.items()))
+        search = Search(test=test, insists=bool(settings.get("insist")), **_goal(settings))
+        goal = search.goal(list(material.metrics))
+        name = goal.objective if goal.objective in material.metrics else next(iter(material.metrics))
+        metric = material.metrics[name]
         work = Optimization(
             optimizer=job.optimizer,
             metric=lambda example, found: score_of(metric, Example(example), Prediction(found)),
@@ -139,16 +144,18 @@ class OptimizationHandler:
         better = await backend.optimize_program(
             handle, work, context, on_progress=lambda event, told: _tell_dspy(run, event, told)
         )
-        verdict = None
+        said: Verdict | str | None = None
         if test is not None:
             one, other = (Backed(each, backend) for each in (material.choice.program, better))
             before = await evaluate(one, test, material.metrics, context=context)
             after = await evaluate(other, test, material.metrics, context=context)
-            if before.scored and after.scored:
-                verdict = Verdict(before=before, after=after, comparison=compare(after, before))
+            said = judge(before, after, goal, alpha=search.alpha)
+        verdict = said if isinstance(said, Verdict) else None
         values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
-        keeps = verdict is not None and not verdict.is_better and not settings.get("insist")
+        keeps = said is not None and not (verdict is not None and verdict.is_better) and not search.insists
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
+        if isinstance(said, str):
+            message = f"{message}, and it could not be compared on the held-out rows: {said}"
         return _Found(program=None if keeps else better, values=values, message=message)
 
     async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
@@ -232,6 +239,12 @@ def _split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset
     return train, test
 
 
+def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search is after, as far as the settings of a job say it."""
+    known = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 def _optimizer(job: OptimizationJobRecord) -> Optimizer:
     options = job.configuration.get("options") or {}
     try:
@@ -241,6 +254,8 @@ def _optimizer(job: OptimizationJobRecord) -> Optimizer:
 
 
 def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
+    from pydantic_core import to_jsonable_python
+
     best, verdict = outcome.best, outcome.verdict
     values = {
         "trials": outcome.table(),
@@ -251,15 +266,25 @@ def _of_outcome(outcome: Outcome[Module], program: Program) -> _Found:
             "changes": outcome.changes(),
             "stopped": outcome.stopped,
             "warnings": list(outcome.warnings),
+            "conclusion": outcome.conclusion,
+            "unmet": list(outcome.unmet),
+            "figures": _figures(best),
+            "values": to_jsonable_python(dict(best.candidate.assignment)),
             **_verdict(verdict),
         },
     }
     better = replace(program, **_winner(outcome, program))
     is_same = better.content_hash == program.content_hash
-    message = str(verdict) if verdict is not None else f"best: trial {best.number}, {best.candidate.label}"
-    if is_same and verdict is None:
-        message = "the program as it is did best"
-    return _Found(program=None if is_same else better, values=values, message=message)
+    return _Found(program=None if is_same else better, values=values, message=outcome.conclusion)
+
+
+def _figures(trial: Trial) -> dict[str, float | None]:
+    """Return the figures of a trial but for times, which are not the same when a job is resumed."""
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in trial.figures.items()
+        if name not in {"p50", "p95"}
+    }
 
 
 def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
@@ -270,7 +295,7 @@ def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
 def _verdict(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
         return {"verdict": None}
-    return {"verdict": str(verdict), "is_better": verdict.is_better, **verdict.comparison.to_dict()}
+    return verdict.to_dict()
 
 
 async def _optimizing(material: Material) -> OptimizingBackend:

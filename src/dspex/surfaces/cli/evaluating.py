@@ -1,5 +1,6 @@
 """`dspex eval`: a program on data, every call stored."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,26 @@ def write(file: Path | None, text: Callable[[], str]) -> None:
         return
     with boundary(StorageError, f"{str(file)!r} cannot be written"):
         file.write_text(text(), encoding="utf-8")
+
+
+def check_writable(*files: Path | None) -> None:
+    """Refuse files that could not be written later, before anything is spent.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    for file in files:
+        if file is None:
+            continue
+        said = None
+        if file.is_dir():
+            said = "it is a folder"
+        elif not file.absolute().parent.is_dir():
+            said = "there is no such folder"
+        elif not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+            said = "permission denied"
+        if said is not None:
+            raise StorageError(f"{str(file)!r} cannot be written: {said}")
 
 
 async def program_of_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program

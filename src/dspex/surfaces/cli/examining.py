@@ -13,7 +13,8 @@ import click
 from dspex._version import __version__
 from dspex.errors import ConfigurationError, DspexError
 from dspex.session import PROVIDERS
-from dspex.settings import Settings, read_settings
+from dspex.settings import Settings
+from dspex.surfaces.cli.options import settings_of
 from dspex.surfaces.cli.output import json_option, show_json
 from dspex.sync import run
 
@@ -62,7 +63,7 @@ def _examine() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         yield _extra(extra, packages)
     try:
-        settings = read_settings()
+        settings = settings_of()
     except ConfigurationError as error:
         yield Finding("settings", "broken", error.message, "correct the settings named above")
         return
@@ -126,7 +127,8 @@ async def _database(settings: Settings) -> Finding:
     try:
         from dspex.bootstrap import examine_database
 
-        return Finding("database", "ok", await examine_database(settings))
+        line, mend = await examine_database(settings)
+        return Finding("database", "broken" if mend else "ok", line, mend)
     except (DspexError, ImportError) as error:
         return Finding(
             "database", "broken", str(error), "see the message; `pip install 'dspex[server]'` if a package is missing"

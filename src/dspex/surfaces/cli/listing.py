@@ -72,12 +72,12 @@ def list_command(  # noqa: PLR0913  # one parameter for each flag
         return await services.operations.list(wanted, replace(query, limit=first + 1))  # type: ignore[no-any-return]
 
     found = with_services(settings, work)
-    rows = [{part.name: getattr(row, part.name) for part in wanted.shown} for row in found[:first]]
+    rows = [wanted.values_of(row) for row in found[:first]]
     following = cursor_of(found[first - 1], query.sort) if len(found) > first else None
     if as_json:
         show_json({resource: rows, "next": following})
         return 0
-    columns = [part.name for part in wanted.shown if part.kind not in {"json", "embedding"}]
+    columns = [part.name for part in wanted.visible if part.kind not in {"json", "embedding"}]
     click.echo(table(rows, columns) if rows else f"there are no such {resource.replace('_', ' ')}")
     if following is not None:
         click.echo(f"there are more: --after {following}", err=True)

@@ -14,6 +14,7 @@ _COMMANDS = {
     "eval": "evaluating",
     "optimize": "optimizing",
     "import": "importing",
+    "signature": "signing",
     "serve": "serving",
     "workers": "showing_workers",
     "worker": "working",

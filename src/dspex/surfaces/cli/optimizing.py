@@ -1,6 +1,8 @@
 """`dspex optimize`: search for better values of a program's variables, and say honestly what came of it."""
 
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
 from dspex.execution.clients.budgeted import Budget
-from dspex.execution.modules import build
-from dspex.learning.evaluation import Backed
+from dspex.execution.modules import CodeRoot, build
+from dspex.learning.evaluation import Backed, Metric
+from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.optimizers import (
     BootstrapFewShot,
     Joint,
@@ -24,8 +27,9 @@ from dspex.learning.optimizers import (
     Search,
     optimize,
 )
+from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.writing import to_csv, to_html
-from dspex.surfaces.cli.evaluating import chosen_rows, metric_of, program_of_target, write
+from dspex.surfaces.cli.evaluating import check_writable, chosen_rows, metric_of, program_of_target, write
 from dspex.surfaces.cli.options import (
     adapter_option,
     backend_option,
@@ -46,12 +50,15 @@ OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
 @click.option("--trials", type=click.IntRange(1), help="How many candidates; the optimizer's own number by default.")
 @click.option("--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled).")
-@click.option("--metric", default="exact_match", show_default=True, help="exact_match, or file.py:function.")
+@click.option("--metric", multiple=True, help="exact_match, or file.py:function; several are scored, the first leads.")
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train on the rows with this value only.")
 @click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Report once on these rows, held out.")
 @click.option("--rows", type=click.IntRange(1), help="Score each candidate on so many rows.")
 @click.option("--maximize", help="The figure to maximize; a minus minimizes (-usd). The metric by default.")
 @click.option("--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'.")
+@click.option("--pick", metavar="LIMITS,FIGURE", help="Both in one: 'f1>=0.9,cheapest'; also once a --journal is full.")
+@click.option("--on-error", type=float, help="The score of a failed row; the worst by default.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="The p-value that is significant.")
 @click.option("--max-usd", type=float, help="End before more dollars are spent.")
 @click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
@@ -79,9 +86,11 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
-    found, scoring = find_target(target, code), metric_of(flags["metric"], code)
+    check_writable(out, flags["page"], flags["sheet"], flags["journal"])
+    found, scoring = find_target(target, code), _metrics(flags["metric"], code)
     train = chosen_rows(data, flags["where"], limit=None)
     search = _search(flags, data)
+    search.goal(list(scoring))  # what makes no sense is said before any model is opened
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> Outcome[Any]:
@@ -97,7 +106,15 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     write(flags["page"], lambda: to_html(outcome, f"{target} on {train.name}"))
     write(flags["sheet"], lambda: to_csv(outcome))
     show_json(_facts(outcome)) if as_json else _show(outcome, out)
-    return 0
+    return 1 if outcome.unmet and not search.insists else 0
+
+
+def _metrics(given: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
+    found = [metric_of(text, code) for text in given or ("exact_match",)]
+    named = {metric_name(metric): metric for metric in found}
+    if len(named) < len(found):
+        raise DefinitionError(f"two metrics have one name; there is: {', '.join(map(metric_name, found))}")
+    return named
 
 
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
@@ -116,12 +133,19 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
     test = chosen_rows(data, flags["test"], limit=None) if flags["test"] else None
     if test is not None and not flags["where"]:
         raise DefinitionError("--test names held-out rows; name the others by --where, such as split=train")
+    maximize, subject_to = flags["maximize"], flags["subject_to"]
+    if flags["pick"] is not None:
+        if maximize or subject_to:
+            raise DefinitionError("--pick says what --maximize and --subject-to say; give one or the others")
+        maximize, subject_to = parse_pick(flags["pick"])
     search = Search(
         rows=flags["rows"],
         test=test,
         insists=flags["insist"],
-        maximize=flags["maximize"],
-        subject_to=flags["subject_to"],
+        alpha=flags["alpha"],
+        maximize=maximize,
+        subject_to=subject_to,
+        on_error=flags["on_error"],
         budget=Budget(usd=flags["max_usd"], calls=flags["max_calls"]),
         concurrency=flags["concurrency"],
         seed=flags["seed"],
@@ -136,13 +160,34 @@ def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
     return {
         "trials": outcome.table(),
         "best": outcome.best.number,
-        "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.comparison.to_dict()},
+        "front": _front(outcome),
+        "verdict": None if verdict is None else {"better": verdict.is_better, **verdict.to_dict()},
+        "conclusion": outcome.conclusion,
+        "unmet": list(outcome.unmet),
+        "kept": outcome.kept,
         "changes": outcome.changes(),
         "spent": {"calls": outcome.spent.calls, "usd": outcome.spent.cost_usd, "tokens": outcome.spent.total_tokens},
         "stopped": outcome.stopped,
         "warnings": list(outcome.warnings),
         "program": outcome.program.to_program().content_hash,
     }
+
+
+def _front(outcome: Outcome[Any]) -> list[dict[str, Any]]:
+    """Return the trials that no other beats in all metrics and in cost (tokens, where no price is known)."""
+    metrics, first = outcome.best.report.metrics, outcome.trials[0].figures
+    cost = "usd" if first.get("usd", math.nan) > 0 else "tokens"
+    signed = [outcome.objective if outcome.objective == f"-{name}" else name for name in metrics]
+    found = outcome.front(*signed, f"-{cost}")
+    shown = (*metrics, cost, "p95", "failed")
+    return [
+        {
+            "trial": trial.number,
+            **{name: _finite(trial.figures[name]) for name in shown},
+            "label": trial.candidate.label,
+        }
+        for trial in found
+    ]
 
 
 def _show(outcome: Outcome[Any], out: Path | None) -> None:
@@ -152,9 +197,12 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
         if outcome.trials[row["trial"]].candidate.is_final
     ]
     click.echo(table(rows, list(rows[0])))
-    click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}")
-    if outcome.verdict is not None:
-        click.echo(f"\n{outcome.verdict}")
+    if front := _front(outcome):
+        shown = [{name: _text(value) for name, value in row.items()} for row in front]
+        click.echo(f"\nfront, the best in one figure or in several at once:\n{table(shown, list(shown[0]))}")
+    click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
+    if outcome.kept is not None:
+        click.echo("to take the best candidate all the same, run this again with --insist (free with --journal)")
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")
@@ -163,7 +211,16 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
     if outcome.stopped:
         say(f"stopped early: {outcome.stopped}")
     if out is not None:
-        click.echo(f"the program is in {out}")
+        is_same = outcome.kept is not None or not outcome.best.candidate.assignment
+        click.echo(f"the program{', as it was,' if is_same else ''} is in {out}")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from dspex.bootstrap import Services, open_services
-from dspex.settings import Settings, read_settings
+from dspex.bootstrap import Services, checked_settings, open_services
+from dspex.settings import Settings
 from dspex.surfaces.cli.output import say
 from dspex.surfaces.cli.targets import code_root
 from dspex.sync import run
@@ -37,9 +37,9 @@ def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Setting
     """Return the settings, with the flags that were given.
 
     Raises:
-        ConfigurationError: every problem at once, of flags, environment and file.
+        ConfigurationError: every problem at once, of flags, environment, file, and of what they name.
     """
-    return read_settings(flags=flags)
+    return checked_settings(flags, code=code_root())
 
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:

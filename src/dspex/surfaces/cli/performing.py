@@ -81,6 +81,6 @@ def shown(found: Any, domain: Domain = DOMAIN) -> Any:  # noqa: ANN401  # a row 
     resource = next((known for known in domain.values() if known.entity is type(found)), None)
     if resource is None and not dataclasses.is_dataclass(found):
         return found
-    names = [part.name for part in dataclasses.fields(found)]
-    hidden = () if resource is None else resource.hidden
-    return {name: shown(getattr(found, name), domain) for name in names if name not in hidden}
+    if resource is not None:
+        return resource.values_of(found)
+    return {part.name: shown(getattr(found, part.name), domain) for part in dataclasses.fields(found)}

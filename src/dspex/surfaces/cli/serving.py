@@ -1,10 +1,11 @@
 """`dspex serve`: the API."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import click
 from dspex.bootstrap import Services, attended, domain_of, open_services
 from dspex.bootstrap.keeping import GRACE
 from dspex.bootstrap.logs import set_up_logs
-from dspex.errors import ConfigurationError
+from dspex.errors import ConfigurationError, DspexError
 from dspex.operations.resources.running import Runs
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
@@ -74,10 +75,17 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
 
     drains: list[Drain] = []
+    refused: list[DspexError] = []
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings, code=code_root(), observer=Printed(), say=say, serves=True) as services:
+        async with AsyncExitStack() as stack:
+            opening = open_services(settings, code=code_root(), observer=Printed(), say=say, serves=True)
+            try:
+                services = await stack.enter_async_context(opening)
+            except DspexError as error:
+                refused.append(error)
+                raise
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with attended(services, is_embedded=is_embedded):
@@ -88,7 +96,14 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     options: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "lifespan": "on"}
     server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=int(2 * GRACE), **options))
     _when_stopped(server, drains)
-    server.run(sockets=[listener])
+    # of a refusal uvicorn shows the traceback, and exits: it is one line, as everywhere
+    logging.getLogger("uvicorn.error").addFilter(lambda _record: not refused)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        if not refused:
+            raise
+        raise refused[0] from None
     return 0 if server.started else 1
 
 

@@ -237,7 +237,7 @@ def learned(program: Program, predictors: Mapping[str, Any]) -> Program:
         if variable.name not in made and not any(_slot_of(path)[1] in _LEARNED for path in variable.paths)
     ]
     names = {variable.name for variable in kept} | made.keys()
-    constraints = [rule for rule in program.space.constraints if {*rule.test.variables(), *rule.rewrite} <= names]
+    constraints = [rule for rule in program.space.constraints if rule.reads() <= names]
     values = {name: value for name, value in program.assignment.items() if name not in program.space or name in names}
     return replace(
         program,

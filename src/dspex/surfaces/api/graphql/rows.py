@@ -8,7 +8,7 @@ from graphql import GraphQLObjectType, GraphQLSchema
 
 from dspex.errors import DspexError
 from dspex.operations.resources import Domain, Resource
-from dspex.operations.resources.resource import Attribute
+from dspex.operations.resources.resource import Attribute, Calculation
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.types import camel, pascal
 
@@ -25,6 +25,8 @@ def read_rows(core: GraphQLSchema, domain: Domain) -> None:
         made.is_type_of = None
         for part in resource.shown:
             made.fields[camel(part.name)].resolve = _reader(part)
+        for computed in resource.calculations:
+            made.fields[camel(computed.attribute.name)].resolve = _computer(computed)
         for pointer, target in {**resource.references, **resource.pointers}.items():
             made.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(pointer, domain[target])
 
@@ -38,6 +40,11 @@ def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
         return str(get(row))
 
     return key
+
+
+def _computer(made: Calculation) -> Callable[[Any, Any], Any]:
+    compute = made.compute
+    return lambda row, _info: compute(row)
 
 
 def _relation(pointer: str, target: Resource[Any]) -> Callable[[Any, Any], Any]:
@@ -66,15 +73,16 @@ async def look_ahead(info: Any, resource: Resource[Any], rows: Any, *, domain: D
 
 
 def not_asked(info: Any, resource: Resource[Any]) -> frozenset[str]:  # noqa: ANN401
-    """Return the JSON attributes that a page's query does not ask for, as far as a row can do without them."""
+    """Return the JSON attributes that a page's query does not need, as far as a row can do without them."""
     asked = {
         child.name.value
         for node in _elements(info)
         if node.selection_set is not None
         for child in _fields(info, node.selection_set, seen=frozenset())
     }
+    needed = {name for made in resource.calculations if camel(made.attribute.name) in asked for name in made.of}
     parts = (part for part in resource.attributes if part.kind == "json" and part.is_nullable)
-    return frozenset(part.name for part in parts if camel(part.name) not in asked)
+    return frozenset(part.name for part in parts if camel(part.name) not in asked and part.name not in needed)
 
 
 def _elements(info: Any) -> list[Any]:  # noqa: ANN401

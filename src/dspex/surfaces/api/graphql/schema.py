@@ -60,7 +60,7 @@ def _node(made: Types) -> Any:  # noqa: ANN401  # a field made here
         with as_graphql():
             key = id_from(id, "id")
             operations = info.context.operations
-            for resource in filter(lambda item: operations.actor.may(item.reading), resources):
+            for resource in filter(operations.may_read, resources):
                 if rows := (await info.context.page(resource, Query(where={"id": key}, limit=1))).rows:
                     return rows[0]
             return None
@@ -166,7 +166,7 @@ def _action(action: Action, made: Types) -> Any:  # noqa: ANN401
         # Of several mutations in one request, one that is refused leaves the results of the others.
         "return": result if action.scope == "read" else result | None,
     }
-    return strawberry.field(resolver=act, description=action.description)
+    return strawberry.field(resolver=act, description=f"{action.description} {action.terms}")
 
 
 _result = cache(Types.result_of)

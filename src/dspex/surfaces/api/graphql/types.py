@@ -92,11 +92,13 @@ class Types:
     def _object(self, resource: Resource[Any], bodies: Mapping[str, type]) -> Any:  # noqa: ANN401  # a class made here
         """Fill the class of a resource; it may refer to classes that are filled later."""
         body: Any = bodies[resource.name]
-        hints = {part.name: self._hint(resource, part) for part in resource.shown}
+        hints = {part.name: self._hint(resource, part) for part in resource.visible}
         for pointer, target in {**resource.references, **resource.pointers}.items():
             part = next(part for part in resource.attributes if part.name == pointer)
             hints[pointer.removesuffix("_id")] = bodies[target] | None if part.is_nullable else bodies[target]
         body.__annotations__ = hints
+        for made in resource.calculations:
+            setattr(body, made.attribute.name, strawberry.field(description=made.description))
         return strawberry.type(body, description=inspect.cleandoc(resource.entity.__doc__ or ""))
 
     def _hint(self, resource: Resource[Any], part: Attribute) -> Any:  # noqa: ANN401  # an annotation

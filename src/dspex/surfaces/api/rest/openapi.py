@@ -91,7 +91,9 @@ def _pascal(resource: Resource[Any]) -> str:
 
 
 def _row(resource: Resource[Any]) -> dict[str, Any]:
-    properties = {part.name: _attribute(part) for part in resource.shown}
+    properties = {part.name: _attribute(part) for part in resource.visible}
+    for made in resource.calculations:
+        properties[made.attribute.name]["description"] = made.description
     about = " ".join((resource.entity.__doc__ or "").split())
     return {"type": "object", "description": about, "properties": properties, "required": list(properties)}
 
@@ -133,7 +135,7 @@ def _action(action: Action) -> dict[str, Any]:
     return {
         "operationId": action.name,
         "summary": action.description,
-        "description": f"Needs the scope {action.scope}.",
+        "description": action.terms,
         "requestBody": _json_body({"$ref": f"#/components/schemas/{action.input.__name__}"}),
         "responses": _responses(shown if action.result is None else {"type": "object"}),
     }

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -168,10 +167,8 @@ def _one(desk: Desk, resource: Resource[Any]) -> Handler:
 
 
 def shower(resource: Resource[Any]) -> Callable[[Any], dict[str, Any]]:
-    """Return what turns a row into the attributes that callers see."""
-    names = tuple(part.name for part in resource.shown)
-    get = attrgetter(*names)
-    return lambda row: dict(zip(names, get(row), strict=True))
+    """Return what turns a row into the values that callers see."""
+    return resource.values_of
 
 
 def result_shower(domain: Domain, action: Action) -> Callable[[Any], dict[str, Any]]:

@@ -1,0 +1,97 @@
+"""What a search is after: one figure to maximize, within limits on others."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dspex.errors import DefinitionError, suggest
+from dspex.learning.evaluation import Report
+from dspex.learning.optimizers.limits import BUILT_IN, Limit, figure_of, figures_of, parse_limit, values_of, worst_of
+from dspex.learning.optimizers.proposer import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """The objective of a search, with a leading minus where less is better, and its limits.
+
+    A failed row counts as `on_error` in every metric; as the worst one where that is None.
+    """
+
+    objective: str
+    limits: tuple[Limit, ...]
+    metrics: tuple[str, ...]
+    on_error: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        metrics: Sequence[str],
+        *,
+        maximize: str | None = None,
+        subject_to: Sequence[str] = (),
+        on_error: float | None = None,
+    ) -> "Goal":
+        """Read an objective (the first metric by default) and limits.
+
+        Raises:
+            DefinitionError: a limit cannot be read, there is no such figure, or a metric is named like a built-in one.
+        """
+        if taken := [name for name in metrics if name in BUILT_IN]:
+            raise DefinitionError(
+                f"a metric is named {taken[0]!r} like a figure that every trial has ({', '.join(BUILT_IN)}); rename it"
+            )
+        goal = cls(
+            objective=maximize or metrics[0],
+            limits=tuple(map(parse_limit, subject_to)),
+            metrics=tuple(metrics),
+            on_error=on_error,
+        )
+        known = [*metrics, *BUILT_IN]
+        for name in (goal.figure, *(limit.figure for limit in goal.limits)):
+            if name not in known:
+                raise DefinitionError(
+                    f"there is no figure {name!r}.{suggest(name, known)} There is: {', '.join(known)}"
+                )
+        return goal
+
+    @property
+    def figure(self) -> str:
+        """The figure of the objective, without its sign."""
+        return self.objective.removeprefix("-")
+
+    def is_less_better(self, figure: str) -> bool:
+        """Whether a low value of a figure is what is wanted, in the objective or by a limit."""
+        if figure == self.figure:
+            return self.objective.startswith("-")
+        return figure in BUILT_IN or any(limit.is_upper for limit in self.limits if limit.figure == figure)
+
+    def worst(self, reports: Sequence[Report], figure: str) -> float:
+        """Return what a failed row of `reports` counts as in a figure."""
+        is_less_better = self.is_less_better(figure)
+        return worst_of(reports, figure, is_less_better=is_less_better, on_error=self.on_error)
+
+    def figures(self, report: Report) -> dict[str, float]:
+        """Return all figures of a report, failed rows counted as the worst; of metrics NaN where every row failed."""
+        if not report.scored:
+            return figures_of(report)
+        return figures_of(report, {name: self.worst([report], name) for name in report.metrics})
+
+    def merit(self, trial: Trial, figures: Mapping[str, float]) -> tuple[int, float, int]:
+        """Return what to choose the best trial by: limits kept, then the objective, then who came first."""
+        value = figure_of(figures, self.objective)
+        report = trial.report
+        if report.failed and report.scored and self.figure in {"usd", "tokens"}:
+            # who fails spends nothing, and is not to win by it
+            values = values_of(report, self.figure, self.worst([report], self.figure))
+            value = -math.fsum(values.values()) / max(len(values), 1)
+            value = value if self.objective.startswith("-") else -value
+        return len(self.limits) - len(self.unmet(figures)), -math.inf if math.isnan(value) else value, -trial.number
+
+    def unmet(self, figures: Mapping[str, float]) -> list[Limit]:
+        """Return the limits that `figures` do not keep."""
+        return [limit for limit in self.limits if not limit.holds(figures)]
+
+    def unmeasured(self, figures: Mapping[str, float]) -> list[str]:
+        """Return the figures of the objective and of limits that could not be measured."""
+        asked = dict.fromkeys((self.figure, *(limit.figure for limit in self.limits)))
+        return [name for name in asked if math.isnan(figure_of(figures, name))]

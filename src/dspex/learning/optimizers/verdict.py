@@ -1,0 +1,178 @@
+"""What held-out rows say of a winner: better in what the search was after, and within its limits?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from dspex.learning.evaluation import Comparison, Report
+from dspex.learning.evaluation.comparing import compare_values
+from dspex.learning.evaluation.statistics import mean_interval
+from dspex.learning.optimizers.goal import Goal
+from dspex.learning.optimizers.limits import Limit, figure_of, values_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One limit on the held-out rows: its figure before and after, and the rows compared; None where they cannot be."""
+
+    limit: Limit
+    before: float
+    after: float
+    comparison: Comparison | None = None
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether the program as it was is within the limit."""
+        return self.limit.holds({self.limit.figure: self.before})
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the winner is within the limit."""
+        return self.limit.holds({self.limit.figure: self.after})
+
+    @property
+    def is_gained(self) -> bool:
+        """Whether the winner is within a limit that the program as it was misses, by a significant difference."""
+        return self.is_kept and not self.was_kept and self.comparison is not None and self.comparison.is_better
+
+    def __str__(self) -> str:
+        return f"{self.limit} {'kept' if self.is_kept else 'missed'} ({_number(self.before)} -> {_number(self.after)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the held-out rows say: the program as it was, the winner, and their paired comparison in the objective.
+
+    `comparison` is of what the search maximized; a positive difference speaks for the winner. A failed row counts as
+    the worst one: as `failures` says of each metric. `limits` are those of the search, looked at again; `figures` is
+    the objective before and after, `unmet` the limits that no candidate kept in the search.
+    """
+
+    before: Report
+    after: Report
+    comparison: Comparison
+    objective: str = ""
+    limits: tuple[Checked, ...] = ()
+    figures: tuple[float, float] | None = None
+    failures: Mapping[str, float] = field(default_factory=dict)
+    unmet: tuple[str, ...] = ()
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the winner is significantly better.
+
+        It is within all limits, and by interval and paired test better in the objective; where the program as it was is
+        outside of limits, better in their figures instead.
+        """
+        if self.unmet or not all(checked.is_kept for checked in self.limits):
+            return False
+        missed = [checked for checked in self.limits if not checked.was_kept]
+        return all(checked.is_gained for checked in missed) if missed else self.comparison.is_better
+
+    @property
+    def because(self) -> str:
+        """In a few words, what decided."""
+        if self.unmet:
+            return f"missed: {', '.join(self.unmet)}"
+        if broken := [checked for checked in self.limits if not checked.is_kept]:
+            return f"{broken[0].limit} does not hold on the held-out rows"
+        missed = [checked for checked in self.limits if not checked.was_kept]
+        if lost := [checked for checked in missed if not checked.is_gained]:
+            how = f": {lost[0].comparison.because}" if lost[0].comparison is not None else ""
+            return f"that it is within {lost[0].limit} now may be chance{how}"
+        if missed:
+            return f"it is within {missed[0].limit} now, and the program as it was is not: {_gain(missed[0])}"
+        return self.comparison.because
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON-ready data, the comparison's own figures among it."""
+        return {
+            "verdict": str(self),
+            "is_better": self.is_better,
+            "objective": self.objective or self.before.metrics[0],
+            "limits": [str(checked) for checked in self.limits],
+            "failed": [self.before.failed, self.after.failed],
+            **self.comparison.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        said = "significantly better" if self.is_better else "no significant improvement"
+        said = "no program within the limits, compared" if self.unmet else said
+        name = self.objective or self.before.metrics[0]
+        kept = "".join(f"; {checked}" for checked in self.limits)
+        failed = ""
+        if self.before.failed or self.after.failed:
+            failed = f"; {self.before.failed} rows failed before and {self.after.failed} after, counted as the worst"
+        return (
+            f"{said} on {len(self.before.rows)} held-out rows ({self.because}): {self._means()}; difference in {name} "
+            f"{self.comparison}{kept}{failed}"
+        )
+
+    def _means(self) -> str:
+        metric = (self.objective or self.before.metrics[0]).removeprefix("-")
+        shown = ""
+        if self.figures is not None and metric not in self.before.metrics:
+            shown = f"{metric} {_number(self.figures[0])} before, {_number(self.figures[1])} after; "
+            metric = self.before.metrics[0]
+        name = f"{metric} " if shown or metric != self.before.metrics[0] else ""
+        return f"{shown}{name}{self._mean(self.before, metric)} before, {self._mean(self.after, metric)} after"
+
+    def _mean(self, report: Report, metric: str) -> str:
+        values = list(values_of(report, metric, self.failures.get(metric)).values())
+        return f"{fmean(values) if values else math.nan:.2f} {mean_interval(values, seed=report.seed)}"
+
+
+def judge(  # how to compare, by name
+    before: Report, after: Report, goal: Goal, *, alpha: float = 0.05, seed: int = 0, unmet: Sequence[str] = ()
+) -> Verdict | str:
+    """Return the verdict on two reports over the same held-out rows, or why there is none."""
+    if not (before.scored or after.scored):
+        return "every held-out row failed"
+    comparison = _compared(before, after, goal, figure=goal.figure, alpha=alpha, seed=seed)
+    if comparison is None:
+        return f"{goal.figure!r} could not be measured on them"
+    one, other = goal.figures(before), goal.figures(after)
+    limits = [
+        Checked(
+            limit=limit,
+            before=figure_of(one, limit.figure),
+            after=figure_of(other, limit.figure),
+            comparison=_compared(before, after, goal, figure=limit.figure, alpha=alpha, seed=seed, limit=limit),
+        )
+        for limit in goal.limits
+    ]
+    return Verdict(
+        before=before,
+        after=after,
+        comparison=comparison,
+        objective=goal.objective,
+        limits=tuple(limits),
+        figures=(one[goal.figure], other[goal.figure]),
+        unmet=tuple(unmet),
+        failures={name: goal.worst([before, after], name) for name in before.metrics},
+    )
+
+
+def _compared(  # noqa: PLR0913
+    before: Report, after: Report, goal: Goal, *, figure: str, alpha: float, seed: int, limit: Limit | None = None
+) -> Comparison | None:
+    is_less_better = limit.is_upper if limit is not None else goal.is_less_better(figure)
+    worst = goal.worst([before, after], figure)
+    sign = -1.0 if is_less_better else 1.0
+    one, other = (
+        {index: sign * value for index, value in values_of(report, figure, worst).items() if not math.isnan(value)}
+        for report in (after, before)
+    )
+    if not one.keys() & other.keys():
+        return None
+    return compare_values(one, other, of=len(before.rows), alpha=alpha, seed=seed)
+
+
+def _gain(checked: Checked) -> str:
+    return "" if checked.comparison is None else checked.comparison.because
+
+
+def _number(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.3g}"

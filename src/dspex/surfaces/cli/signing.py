@@ -1,0 +1,40 @@
+"""`dspex signature TARGET`: a signature class comes into the store."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.errors import DefinitionError
+from dspex.operations.resources.signature import SignatureRecord
+from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.output import json_option, show_json
+from dspex.surfaces.cli.targets import code_root, module_name
+
+
+@click.command("signature")
+@click.argument("target")
+@click.option("--draft", "is_draft", is_flag=True, help="Not to be used for programs before `activate_signature`.")
+@state_option
+@json_option
+def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as_json: bool) -> int:
+    """Store the signature class TARGET (file.py:Name or package.module:Name), as a new version where it has changed.
+
+    A stored signature is named when a program is created. One in text is stored by `dspex do create_signature`.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon:
+        raise DefinitionError(f"{target!r} does not say which signature: write {target}:Name")
+    if place.endswith(".py"):
+        place = module_name(Path(place), code_root())
+
+    async def work(services: Services) -> SignatureRecord:
+        return await services.operations.save_signature_class(f"{place}:{name}", is_draft=is_draft)
+
+    found = with_services(replace(settings_of(state_dir=state_dir), model=None), work)
+    if as_json:
+        show_json({"id": found.id, "name": found.name, "version": found.version, "status": found.status})
+    else:
+        click.echo(f"{found.name}: version {found.version}, {found.status}")
+    return 0
