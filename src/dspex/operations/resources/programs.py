@@ -60,8 +60,8 @@ class Programs:
             kept = kept_of(settings)
         with problems.collected():
             check_values(given.module, settings)
-        for name in KEPT:
-            settings.pop(name, None)
+        for name in (*KEPT, *problems.within("configuration.")):
+            settings.pop(name, None)  # what is told already is not told again by what is built
         program = None
         with problems.collected():
             program = _built(given, signature, settings, backend=backend)
@@ -263,6 +263,9 @@ class _Problems:
         except InvalidError as error:
             told = {known.path for known in self._found}
             self._found += [found for found in error.fields if found.path not in told]
+
+    def within(self, path: str) -> list[str]:
+        return [found.path.removeprefix(path) for found in self._found if found.path.startswith(path)]
 
     def refuse(self) -> None:
         if self._found:
