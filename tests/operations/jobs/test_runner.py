@@ -1,11 +1,12 @@
 """What becomes of a job's row, whoever runs it and however that ends."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
-from dspex.errors import DefinitionError, ModelUnavailableError
+from dspex.errors import ConflictError, DefinitionError, ModelUnavailableError
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import DOMAIN, Query, Store, Update
 from tests.operations.jobs.conftest import Opened, a_runner, inline
@@ -223,6 +224,35 @@ def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
             row = await store.get(EVALUATION, id=later.id)
             assert row is not None
             assert (row.status, row.turn) == ("queued", 1)
+
+    finish(work())
+
+
+def test_what_a_job_raises_when_its_worker_leaves_is_reported_to_nobody(opened: Opened) -> None:
+    """Its journal refuses further answers with a ConflictError: the job goes on elsewhere."""
+
+    async def work() -> None:
+        going, unheard = asyncio.Event(), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unheard.append(said["message"]))
+
+        async def handler(_run: JobRun) -> Done:
+            going.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ConflictError("the job goes on elsewhere")
+            return Done()
+
+        async with opened() as store:
+            job = await a_job(store)
+            task = asyncio.create_task(a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0))
+            await going.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            del task
+            gc.collect()
+        assert unheard == []
 
     finish(work())
 
