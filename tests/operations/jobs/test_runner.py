@@ -1,7 +1,6 @@
 """What becomes of a job's row, whoever runs it and however that ends."""
 
 import asyncio
-import gc
 from typing import Any
 
 import pytest
@@ -228,19 +227,21 @@ def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
     finish(work())
 
 
-def test_what_a_job_raises_when_its_worker_leaves_is_reported_to_nobody(opened: Opened) -> None:
-    """Its journal refuses further answers with a ConflictError: the job goes on elsewhere."""
+def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(opened: Opened) -> None:
+    """A journal refuses further answers of a job that goes on elsewhere with a ConflictError."""
 
     async def work() -> None:
-        going, unheard = asyncio.Event(), list[str]()
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unheard.append(said["message"]))
+        going, ended = asyncio.Event(), list[asyncio.Task[Any]]()
 
         async def handler(_run: JobRun) -> Done:
+            ended.extend(filter(None, [asyncio.current_task()]))
             going.set()
             try:
                 await asyncio.Event().wait()
-            finally:
-                raise ConflictError("the job goes on elsewhere")
+            except asyncio.CancelledError:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                raise ConflictError("the job goes on elsewhere") from None
             return Done()
 
         async with opened() as store:
@@ -250,9 +251,8 @@ def test_what_a_job_raises_when_its_worker_leaves_is_reported_to_nobody(opened: 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            del task
-            gc.collect()
-        assert unheard == []
+            assert ended[0].done()
+            assert isinstance(ended[0].exception(), ConflictError)
 
     finish(work())
 
