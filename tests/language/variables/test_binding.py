@@ -249,3 +249,14 @@ def test_constraint_holds_for_what_assign_sets():
     never = Constraint(name="never", test=var("h") > 2)
     with pytest.raises(VariableError, match="after 200 tries; 'never' refused"):
         dspex.Predict("a -> b").with_variables(Float(0, 1, name="h"), never).assign({})
+
+
+def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
+    shown = [{"question": "a", "answer": "b"}]
+    module = OneOf(dspex.Predict("question -> answer", demos=shown), dspex.ChainOfThought("question -> answer"))
+    program = module.assign({"self.self": "ChainOfThought"}).to_program()
+    again = dspex.build(dspex.Program.from_json(program.to_json()))
+    assert again.to_program().content_hash == program.content_hash
+    back = again.assign({"self.self": "Predict"})
+    assert back.alternatives["Predict"].demos == shown
+    assert len(_asked(back, question="?")[0].messages) == 4

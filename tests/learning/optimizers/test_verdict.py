@@ -205,6 +205,7 @@ def test_budget_without_room_for_the_comparison_changes_nothing(rulebook):
     outcome = optimize(model, says("Good."), test=TEST, budget=Budget(calls=60))
     assert (outcome.best.number, outcome.verdict, len(model.requests)) == (0, None, 12)
     assert "72 calls are kept" in outcome.stopped
+    assert outcome.conclusion == "the program as it is was all that was tried"
     insisted = optimize(rulebook(answer), says("Good."), test=TEST, budget=Budget(calls=60), insists=True)
     assert insisted.program.signature.instructions == "Good."
     assert insisted.verdict is None

@@ -318,7 +318,7 @@ class Module:
         if more or space.constraints:
             self.__dict__["_outside"] = (*more, *space.constraints)
         self.__dict__["_order"] = tuple(space)
-        values = {name: value for name, value in assigned.items() if not _is_slot(space[name])}
+        values = _remembered(space, assigned)
         if values:
             self.__dict__["_assigned"] = values
 
@@ -459,7 +459,7 @@ class Module:
             raise explained(space, error) from error
         for path, value in bound:
             made.bind_path(path, value)
-        made.__dict__["_assigned"] = {name: v for name, v in assigned.items() if not _is_slot(made.variables()[name])}
+        made.__dict__["_assigned"] = _remembered(made.variables(), assigned)
         return made
 
     def _copied(self) -> Self:
@@ -475,6 +475,12 @@ def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tu
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             yield from _modules_in(f"{path}[{key!r}]", item, (*above, id(value)))
+
+
+def _remembered(space: Space, assigned: Assignment) -> dict[str, Any]:
+    """Return which values have to be remembered beside the places: an inactive variable has not set its place."""
+    active = space.complete(assigned)
+    return {name: value for name, value in assigned.items() if name not in active or not _is_slot(space[name])}
 
 
 def _is_slot(variable: Variable) -> bool:

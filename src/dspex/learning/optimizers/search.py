@@ -139,7 +139,7 @@ class Outcome(Generic[P]):
         if self.kept is not None:
             said.append(f"the program is left as it was ({self.kept}); {best}")
         elif not self.best.candidate.assignment:
-            said.append("the program as it is did best")
+            said.append(f"the program as it is {'did best' if len(self.trials) > 1 else 'was all that was tried'}")
         elif self.verdict is None:
             said.append(f"{best}; nothing was compared on held-out rows")
         elif not self.verdict.is_better:

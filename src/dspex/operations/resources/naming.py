@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dspex.errors import FieldError, InvalidError, shorten
+from dspex.execution.modules.settings import unfit_setting
 
 _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x00-\x1f\x7f])?")
 
@@ -27,9 +28,13 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
     """
     wrong = []
     for name, value in settings.items():
-        fits, expected = _VALUES.get(name, (_anything, ""))
-        if value is not None and not fits(value):
-            wrong.append(_field(f"configuration.{name}", value, expected))
+        if name in _VALUES:
+            fits, expected = _VALUES[name]
+            said = "" if value is None or fits(value) else f"{expected}, not {shorten(value)}"
+        else:
+            said = unfit_setting(name, value)
+        if said:
+            wrong.append(_field(f"configuration.{name}", value, said))
     if wrong:
         raise InvalidError(f"the configuration of this {module} does not fit:\n  " + _lines(wrong), errors=wrong)
 
@@ -38,51 +43,29 @@ def _lines(wrong: list[FieldError]) -> str:
     return "\n  ".join(f"{field.path}: {field.message}" for field in wrong)
 
 
-def _anything(_value: object) -> bool:
-    return True
-
-
 def _whole(least: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
-
-
-def _number(most: float) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value))
 
 
 def _objects(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(part, Mapping) for part in value)
 
 
-def _text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
-    "temperature": (_number(100), "a number from 0 to 100"),
-    "max_tokens": (_whole(1), "a whole number of at least 1"),
-    "top_p": (_number(1), "a number from 0 to 1"),
-    "seed": (_whole(0), "a whole number of at least 0"),
-    "stop": (_texts, "a text, or a list of texts"),
-    "repairs": (_whole(0), "a whole number of at least 0"),
-    "max_iters": (_whole(1), "a whole number of at least 1"),
+    "repairs": (_whole(0), "a whole number from 0"),
+    "max_iters": (_whole(1), "a whole number from 1"),
     "demos": (_objects, "a list of objects, each with inputs and outputs by field name"),
-    "model": (_text, "the name of a model"),
-    "adapter": (_text, "the name of an adapter"),
     "instructions": (lambda value: isinstance(value, str), "a text"),
 }
 
 
-def _field(path: str, value: object, expected: str) -> FieldError:
+def _field(path: str, value: object, said: str) -> FieldError:
     name = path.partition(".")[0]
-    message = f"{shorten(value)} is not {expected}"
-    return FieldError(field=name, path=path, value=value, message=message, constraint="definition", expected=expected)
+    return FieldError(
+        field=name, path=path, value=value, message=f"give {said}", constraint="definition", expected=said
+    )
 
 
 def _invalid(path: str, value: object, expected: str) -> InvalidError:
-    error = _field(path, value, expected)
+    error = _field(path, value, f"{expected}, not {shorten(value)}")
     return InvalidError(f"{path}: {error.message}", errors=[error])
