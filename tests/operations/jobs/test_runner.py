@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import DefinitionError, ModelUnavailableError
+from dspex.errors import ConflictError, DefinitionError, ModelUnavailableError
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import DOMAIN, Query, Store, Update
 from tests.operations.jobs.conftest import Opened, a_runner, inline
@@ -223,6 +223,36 @@ def test_a_worker_that_stops_hands_its_jobs_back(opened: Opened) -> None:
             row = await store.get(EVALUATION, id=later.id)
             assert row is not None
             assert (row.status, row.turn) == ("queued", 1)
+
+    finish(work())
+
+
+def test_a_worker_that_leaves_waits_for_its_jobs_and_hears_what_they_raise(opened: Opened) -> None:
+    """A journal refuses further answers of a job that goes on elsewhere with a ConflictError."""
+
+    async def work() -> None:
+        going, ended = asyncio.Event(), list[asyncio.Task[Any]]()
+
+        async def handler(_run: JobRun) -> Done:
+            ended.extend(filter(None, [asyncio.current_task()]))
+            going.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                raise ConflictError("the job goes on elsewhere") from None
+            return Done()
+
+        async with opened() as store:
+            job = await a_job(store)
+            task = asyncio.create_task(a_runner(store, {"evaluation": handler}).run("evaluation", job.id, 0))
+            await going.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert ended[0].done()
+            assert isinstance(ended[0].exception(), ConflictError)
 
     finish(work())
 

@@ -236,6 +236,60 @@ def test_a_job_is_paused_resumed_handed_back_and_cancelled_from_another_process(
     finish(work(), within=90)
 
 
+IDLE = """import asyncio
+import sys
+from pathlib import Path
+
+from dspex.bootstrap import jobs
+from dspex.operations.jobs import JobPolicy
+from dspex.settings import read_settings
+
+
+class Telling(jobs.Worker):
+    async def _heal(self, life):
+        await super()._heal(life)
+        print("looked for lost tickets", flush=True)
+
+
+jobs.Worker = Telling
+jobs.job_policy = lambda _settings: JobPolicy(poll=0.01)
+settings = read_settings(flags={"state_dir": Path(sys.argv[1])})
+
+
+async def main():
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(15, stopping.set)
+    await jobs.run_worker(settings, code=None, stopping=stopping, say=print)
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_with_nothing_to_do_lives_on_beyond_its_looks_for_lost_tickets(
+    on_each_database: Settings, tmp_path: Path
+) -> None:
+    """Before its first job, and behind one whose ticket is spent."""
+    (tmp_path / "idle.py").write_text(IDLE)
+
+    async def work() -> None:
+        async with world(on_each_database, tmp_path, seconds=0) as at:
+            env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+            if at.settings.database_url is not None:
+                env["DSPEX_DATABASE_URL"] = at.settings.database_url.reveal()
+            command = [sys.executable, "idle.py", str(at.settings.state_dir)]
+            with Child(command, cwd=tmp_path, env=env) as child:
+                for _ in range(2):
+                    for _ in range(2):
+                        await asyncio.to_thread(child.wait_for_line, "looked for lost tickets")
+                    job = await at.job(concurrency=4)
+                    await at.until_status(job, "completed")
+                assert await asyncio.to_thread(child.stop) == 0
+                assert not any("Traceback" in line for line in child.seen)
+
+    finish(work())
+
+
 def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_path: Path) -> None:
     async def work() -> None:
         async with world(on_each_database, tmp_path, seconds=0.02) as at:

@@ -70,7 +70,8 @@ class Runner:
         finally:
             task.cancel()
             reporter.cancel()
-            await asyncio.gather(reporter, return_exceptions=True)
+            # waited for, so that what a job raises when its worker leaves is lost on nobody's terminal
+            await asyncio.gather(task, reporter, return_exceptions=True)
             self.running.pop(job_id, None)
         return await self._ended(resource, run, task)
 
