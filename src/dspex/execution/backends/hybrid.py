@@ -1,6 +1,8 @@
 """Programs whose nodes run in different places: each where its definition says."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +14,16 @@ from dspex.execution.modules import CodeRoot, Module, build
 from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
+from dspex.sync import on_loop
+
+_owner: "ContextVar[asyncio.AbstractEventLoop | None]" = ContextVar("dspex_owner", default=None)
 
 
 class Elsewhere(Module):
-    """A node of a program that another backend runs; to the module around it, it is a module like any other."""
+    """A node of a program that another backend runs; to the module around it, it is a module like any other.
+
+    Wherever it is called from (a `forward` may run a loop of its own), the backend is asked on the loop that owns it.
+    """
 
     def __init__(self, program: Program, backend: Backend) -> None:
         """Take the node as a program of its own, and where it runs."""
@@ -29,10 +37,13 @@ class Elsewhere(Module):
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
-        handle = await self._backend.create_program(self._program)
-        prediction = await self._backend.execute_program(handle, inputs, context)
+        prediction = await on_loop(_owner.get() or asyncio.get_running_loop(), self._asked(context, inputs))
         fallback = prediction.fallback
         return prediction.to_dict(), {} if fallback is None else {"fallback": fallback.reason}
+
+    async def _asked(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+        handle = await self._backend.create_program(self._program)
+        return await self._backend.execute_program(handle, inputs, context)
 
 
 class HybridBackend:
@@ -72,7 +83,11 @@ class HybridBackend:
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Run the tree; see `Backend.execute_program`."""
-        return await self._modules.get(handle).acall(context, **inputs)
+        mark = _owner.set(asyncio.get_running_loop())
+        try:
+            return await self._modules.get(handle).acall(context, **inputs)
+        finally:
+            _owner.reset(mark)
 
     async def delete_program(self, handle: Handle) -> None:
         """Forget one program here; the other backends keep their parts, which are shared by content."""

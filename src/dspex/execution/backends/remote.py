@@ -15,6 +15,7 @@ from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
 from dspex.language.records import Message, Span, SpanKind
+from dspex.sync import in_thread
 from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
@@ -190,7 +191,7 @@ class Answerer:
                 if inspect.iscoroutinefunction(tool):
                     answer = await tool(**arguments)
                 else:
-                    answer = await asyncio.to_thread(tool, **arguments)
+                    answer = await in_thread(tool, **arguments)
         except BaseException as error:
             span.end(error=error)
             raise

@@ -10,6 +10,7 @@ from dspex.execution.modules.code import code_config
 from dspex.execution.modules.module import Module
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
+from dspex.sync import in_thread
 
 
 class FunctionModule(Module):
@@ -35,7 +36,7 @@ class FunctionModule(Module):
         if inspect.iscoroutinefunction(self.function):
             result = await self.function(**values)
         else:
-            result = await asyncio.to_thread(self.function, **values)
+            result = await in_thread(self.function, **values)
         return self._outputs(result)
 
     def _outputs(self, result: Any) -> Mapping[str, Any]:  # noqa: ANN401  # whatever the function returns

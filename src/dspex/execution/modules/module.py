@@ -21,6 +21,7 @@ from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
 from dspex.language.variables.sampling import explained
+from dspex.sync import in_thread
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
 
@@ -125,7 +126,7 @@ class Module:
             if inspect.iscoroutinefunction(self.forward):
                 result = await self.forward(**inputs)
             else:
-                result = await asyncio.to_thread(self.forward, **inputs)
+                result = await in_thread(self.forward, **inputs)
         except TypeError as error:
             self._check_call(inputs, error)
             raise

@@ -12,6 +12,7 @@ from dspex.execution.clients import ToolSpec
 from dspex.language.signatures import Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.codec import plain
+from dspex.sync import in_thread
 
 T = TypeVar("T")
 Permit = Callable[[str, Mapping[str, Any]], "bool | Awaitable[bool]"]
@@ -119,7 +120,7 @@ class Tool:
             async with asyncio.timeout(self.policy.timeout) as limit:
                 if _is_async(self.call):
                     return await self.call(**values)
-                return await asyncio.to_thread(self.call, **values)
+                return await in_thread(self.call, **values)
         except TimeoutError as error:
             if limit is not None and limit.expired():
                 raise ToolError(f"{self.name}: no answer within {self.policy.timeout:g} s") from error
