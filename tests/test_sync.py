@@ -68,6 +68,64 @@ def test_context_variables_of_the_caller_are_seen_and_errors_come_through(in_a_l
         asyncio.run(cell()) if in_a_loop else call()
 
 
+def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_there_are_and_however_deep():
+    def nested(depth: int) -> int:
+        return sync.run(sync.in_thread(nested, depth=depth - 1) if depth else _loop_here())
+
+    async def main() -> set[int]:
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*(sync.in_thread(nested, depth=4) for _ in range(40)))
+        return {*found, id(asyncio.get_running_loop())}
+
+    assert len(asyncio.run(main())) == 1
+
+
+def test_cancelling_ends_the_call_of_a_thread_and_refuses_its_next_one():
+    told: list[str] = []
+    over = threading.Event()
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def hold() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                told.append("ended")
+
+        def work() -> None:
+            for _ in range(2):
+                try:
+                    sync.run(hold())
+                except BaseException as error:  # noqa: BLE001
+                    told.append(type(error).__name__)
+            over.set()
+
+        task = asyncio.create_task(sync.in_thread(work))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert told[0] == "ended"
+
+    asyncio.run(main())
+    assert over.wait(10)
+    assert told == ["ended", "CancelledError", "CancelledError"]
+
+
+def test_what_work_in_a_thread_raises_is_raised_whatever_it_is():
+    def work() -> None:
+        raise StopIteration("mine")
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            await sync.in_thread(work)
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+    asyncio.run(main())
+
+
 @pytest.mark.bridge
 def test_a_process_that_made_sync_calls_ends_without_a_word():
     code = """

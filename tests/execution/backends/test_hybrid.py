@@ -1,29 +1,35 @@
 import asyncio
 import contextlib
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dspex.errors import DefinitionError
-from dspex.execution.backends import HybridBackend, MockBackend
-from dspex.execution.context import RunContext
+from dspex.errors import ConfigurationError, DeadlineError, DefinitionError
+from dspex.execution.backends import HybridBackend, IsolatedBackend, MockBackend
+from dspex.execution.context import Cancellation, RunContext
 from dspex.execution.modules import CodeRoot, Predict, build
+from dspex.telemetry import Status
 from dspex.testing.backends import BackendContract, answering
 
 FOLDER = Path(__file__).parent
 VALUES = {"query": "weather in Bern", "answer": 7, "sure": True}
 
 
-def two_steps(**where):
-    """Return the program with some of its nodes on other backends: by attribute."""
+def written(name):
+    """Return a class of `two_steps.py`, as code in the code root is imported."""
     sys.path.insert(0, str(FOLDER))
     try:
-        from two_steps import TwoSteps
+        return getattr(importlib.import_module("two_steps"), name)
     finally:
         sys.path.remove(str(FOLDER))
-    program = TwoSteps().to_program()
+
+
+def two_steps(**where):
+    """Return the program with some of its nodes on other backends: by attribute."""
+    program = written("TwoSteps")().to_program()
     children = {
         name: replace(child, backend=where.get(name, "native")) for name, child in program.root.children.items()
     }
@@ -36,6 +42,16 @@ async def run(program, backends):
     return await hybrid.execute_program(await hybrid.create_program(program), {"question": "?"}, context), context.model
 
 
+def placed_on(backend):
+    return Predict("question -> answer").on(backend).to_program("p")
+
+
+def ran(prediction):
+    """Return where parts ran and why."""
+    spans = [span for span in prediction.trace.spans if span.kind == "backend"]
+    return [(span.name, span.path, span.attributes["why"]) for span in spans]
+
+
 class TestHybrid(BackendContract):
     def make(self):
         return contextlib.nullcontext(HybridBackend({"mock": MockBackend()}))
@@ -45,18 +61,31 @@ def test_each_node_runs_where_its_definition_says_and_the_trace_shows_it():
     prediction, model = asyncio.run(run(two_steps(search="mock"), {"mock": MockBackend([{"query": "mocked"}])}))
     assert prediction.answer == 7
     assert "mocked" in model.requests[0].messages[-1].content
-    spans = [(span.kind, span.name, span.path) for span in prediction.trace.spans]
-    assert ("backend", "mock", "search") in [(kind, name, "search") for kind, name, _ in spans]
+    assert ran(prediction) == [("mock", "search", "node 'search' names the backend 'mock'")]
     assert len(model.requests) == 1
+    whole, _ = asyncio.run(run(placed_on("mock"), {"mock": MockBackend()}))
+    assert ran(whole) == [("mock", "self", "node 'self' names the backend 'mock'")]
+
+
+@pytest.mark.bridge
+def test_a_node_in_a_list_that_runs_in_a_worker_is_told_by_its_own_path():
+    async def main():
+        code = CodeRoot(FOLDER)
+        async with asyncio.timeout(60), IsolatedBackend(code=code) as isolated:
+            return await run(
+                written("Plain")("mock", "isolated").to_program(), {"isolated": isolated, "mock": MockBackend()}
+            )
+
+    prediction, _ = asyncio.run(main())
+    assert prediction.to_dict() == {"answer": 7, "sure": True}
+    assert ran(prediction) == [
+        ("mock", "search", "node 'search' names the backend 'mock'"),
+        ("isolated", "steps[0]", "node 'steps[0]' names the backend 'isolated'"),
+    ]
 
 
 def test_a_module_says_itself_which_of_its_parts_run_elsewhere():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        from two_steps import Mixed
-    finally:
-        sys.path.remove(str(FOLDER))
-    program = Mixed().to_program()
+    program = written("Mixed")().to_program()
     assert [(node.id, node.backend) for node in program.root.walk()] == [
         ("self", "native"),
         ("search", "mock"),
@@ -77,6 +106,78 @@ def test_a_backend_that_is_not_here_is_named():
         asyncio.run(run(two_steps(search="dspy"), {"mock": MockBackend()}))
 
 
+class Owned(MockBackend):
+    """Belongs to the loop that it was made on, as a pool of workers does; `hold` answers nothing."""
+
+    def __init__(self, *, hold=False):
+        super().__init__([{"query": "mocked"}] if not hold else None)
+        self.loop, self.hold, self.ended = asyncio.get_running_loop(), hold, asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def execute_program(self, handle, inputs, context):
+        assert asyncio.get_running_loop() is self.loop
+        self.asked.set()
+        if self.hold:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended.set()
+        return await super().execute_program(handle, inputs, context)
+
+
+@pytest.mark.parametrize("kind", ["Plain", "OwnLoop"])
+def test_a_forward_in_a_thread_reaches_a_backend_that_belongs_to_the_runs_loop(kind):
+    async def main():
+        async with asyncio.timeout(10):
+            return await run(written(kind)("mock").to_program(), {"mock": Owned()})
+
+    prediction, model = asyncio.run(main())
+    assert prediction.to_dict() == {"answer": 7, "sure": True}
+    assert len(model.requests) == 1
+
+
+def test_a_call_that_blocks_the_loop_of_a_backend_says_to_await():
+    async def main():
+        async with asyncio.timeout(10):
+            with pytest.raises(ConfigurationError, match="acall"):
+                await run(written("Blocking")("mock").to_program(), {"mock": Owned()})
+
+    asyncio.run(main())
+
+
+def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_for():
+    async def main():
+        async with asyncio.timeout(10):
+            for name in ("deadline", "cancellation", "task"):
+                held, stop = Owned(hold=True), Cancellation()
+                hybrid = HybridBackend({"mock": held}, code=CodeRoot(FOLDER))
+                handle = await hybrid.create_program(written("Plain")("mock").to_program())
+                context = RunContext(model=answering(VALUES), cancellation=stop)
+                context = context.within(0.2) if name == "deadline" else context
+                task = asyncio.create_task(hybrid.execute_program(handle, {"question": "?"}, context))
+                await held.asked.wait()
+                if name != "deadline":
+                    stop.cancel() if name == "cancellation" else task.cancel()
+                with pytest.raises(DeadlineError if name == "deadline" else asyncio.CancelledError):
+                    await task
+                assert held.ended.is_set()
+                assert context.model.requests == []
+
+    asyncio.run(main())
+
+
+def test_what_a_forward_in_a_thread_does_is_streamed():
+    async def main():
+        async with asyncio.timeout(10):
+            module = written("Plain")()
+            events = [event async for event in module.stream(RunContext(model=answering(VALUES)), question="?")]
+            return [event.path for event in events if isinstance(event, Status)], events[-1].prediction
+
+    paths, prediction = asyncio.run(main())
+    assert list(dict.fromkeys(paths)) == ["self", "search", "steps[0]"]
+    assert prediction.answer == 7
+
+
 @pytest.mark.full
 def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
     pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
@@ -87,10 +188,14 @@ def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
             found = []
             for where in ({}, {"search": "dspy"}, {"steps[0]": "dspy"}, {"search": "dspy", "steps[0]": "dspy"}):
                 prediction, _ = await run(two_steps(**where), {"dspy": bridge})
-                ran = sum(span.kind == "backend" and span.name == "dspy" for span in prediction.trace.spans)
-                assert ran == len(where)
+                why = {path: f"node {path!r} names the backend 'dspy'" for path in where}
+                assert {path: said for _, path, said in ran(prediction)} == why
                 found.append(prediction.to_dict())
                 assert prediction.usage.calls == 2
-            assert found == [{"answer": 7, "sure": True}] * 4
+            for name in ("Plain", "OwnLoop"):
+                for where in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
+                    prediction, _ = await run(written(name)(*where).to_program(), {"dspy": bridge})
+                    found.append(prediction.to_dict())
+            assert found == [{"answer": 7, "sure": True}] * 10
 
     asyncio.run(main())

@@ -1,5 +1,6 @@
 """A program of two modules, for tests of programs that run in several places."""
 
+import asyncio
 import os
 import threading
 
@@ -48,3 +49,35 @@ class Mixed(dspex.Module):
     async def forward(self, question):
         found = await self.search.acall(question=question)
         return await self.steps[0].acall(question=question, query=found.query)
+
+
+class Plain(dspex.Module):
+    """Calls its parts without a word about loops."""
+
+    signature = "question -> answer: int, sure: bool"
+
+    def __init__(self, search: str = "native", last: str = "native"):
+        parts = dspex.Predict("question -> query"), dspex.Predict("question, query -> answer: int, sure: bool")
+        self.search = parts[0] if search == "native" else parts[0].on(search)
+        self.steps = [parts[1] if last == "native" else parts[1].on(last)]
+
+    def forward(self, question: str):
+        return self.steps[0](question=question, query=self.search(question=question).query)
+
+
+class OwnLoop(Plain):
+    """Runs a loop of its own in the thread that it is called in."""
+
+    def forward(self, question: str):
+        return asyncio.run(self.work(question))
+
+    async def work(self, question):
+        found = await self.search.acall(question=question)
+        return await self.steps[0].acall(question=question, query=found.query)
+
+
+class Blocking(Plain):
+    """Blocks the loop that the answer would come on."""
+
+    async def forward(self, question):
+        return super().forward(question)

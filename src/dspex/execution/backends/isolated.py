@@ -10,6 +10,7 @@ from typing import Any
 from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
+from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, about, model_of
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import ADAPTERS, Run, RunContext, guarded
@@ -95,6 +96,7 @@ class IsolatedBackend:
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         telling = None if context.emit is None else Telling(context.emit)
         answerer = Answerer(context=context, span=span, model=model, telling=telling)
+        why = reason(program, self.name, context)
         try:
             answer = await self._pool.call(
                 "execute_program", args, seconds=self._seconds, caller=answerer, program=loading
@@ -103,9 +105,9 @@ class IsolatedBackend:
                 await telling.flush()
             outputs = program.signature.validate_outputs(answer["outputs"])
         except BaseException as error:
-            span.end(error=error)
+            span.end(attributes=why, error=error)
             raise
-        span.end()
+        span.end(attributes=why)
         return Prediction.of_run(outputs, run.trace(span.id, first=first))
 
     async def delete_program(self, handle: Handle) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from dspex.clock import Clock, SystemClock
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
+from dspex.execution.backends.reasons import reason
 from dspex.execution.context import Run, RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Trace
@@ -40,19 +41,20 @@ class MockBackend:
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Return the next answer; see `Backend.execute_program`."""
-        signature = self._programs.get(handle).signature
+        program = self._programs.get(handle)
+        signature, why = program.signature, reason(program, self.name, context)
         values = signature.validate_inputs(inputs)
         run = context.run or Run(context.observer, context.clock, {})
-        span = run.begin("backend", self.name, parent_id=context.parent_id, path="self")
+        span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         self.calls.append((handle, values))
-        if self._delay:
-            await self._clock.sleep(self._delay)
         try:
+            if self._delay:
+                await self._clock.sleep(self._delay)
             outputs = signature.validate_outputs(self._answer(handle, values))
-        except Exception as error:
-            span.end(error=error)
+        except BaseException as error:
+            span.end(attributes=why, error=error)
             raise
-        return Prediction.of_run(outputs, Trace(run.trace_id, (span.end(),)))
+        return Prediction.of_run(outputs, Trace(run.trace_id, (span.end(attributes=why),)))
 
     async def delete_program(self, handle: Handle) -> None:
         """Forget one program."""

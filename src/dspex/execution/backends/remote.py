@@ -1,6 +1,5 @@
 """What a program in a worker asks of this process while it runs: answers of models, tools and metrics."""
 
-import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,6 +1,5 @@
 """A typed function as a program: `@dspex.program`."""
 
-import asyncio
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping

@@ -28,6 +28,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 )
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
+from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
@@ -206,15 +207,16 @@ class DspyBackend:
             "note": context.note is not None,
             **args,
         }
+        program = kept.program
+        shown = {"dspy": self.version, "kind": program.root.kind, **reason(program, self.name, context)}
         try:
             answer = await self._call(command, message, caller=answerer, program=kept.loading)
             if answerer.telling is not None:
                 await answerer.telling.flush()
         except BaseException as error:
-            span.end(error=error)
+            span.end(attributes=shown, error=error)
             raise
-        why = f"node {kept.program.root.id!r} names the backend {kept.program.root.backend!r}"
-        span.end(attributes={"dspy": self.version, "kind": kept.program.root.kind, "why": why})
+        span.end(attributes=shown)
         return answer, span
 
     async def optimize_program(
