@@ -21,17 +21,24 @@ pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'"),
 ]
-VALUES = {"reasoning": "r", "answer": 7, "next_thought": "t", "next_tool_name": "finish", "next_tool_args": "{}"}
+VALUES = {
+    "query": "q",
+    "reasoning": "r",
+    "answer": 7,
+    "next_thought": "t",
+    "next_tool_name": "finish",
+    "next_tool_args": "{}",
+}
 CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { status backend module } }"
 EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { status backend outputs error } }"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[Any, Path]]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Path]]:
     with AnsweringServer(VALUES) as model:
-        environment = {**os.environ, "DSPEX_MODEL": model.model}
+        monkeypatch.setenv("DSPEX_MODEL", model.model)
         command = [sys.executable, "-m", "dspex", "serve", "--port", "0"]
-        with Child(command, cwd=tmp_path, env=environment) as child:
+        with Child(command, cwd=tmp_path, env=dict(os.environ)) as child:
             url = re.search(r"http://[\d.:]+", child.wait_for_line("serving http"))
             assert url is not None
 
@@ -47,6 +54,23 @@ def server(tmp_path: Path) -> Iterator[tuple[Any, Path]]:
             assert not [line for line in child.seen if "Traceback" in line]
             assert workers(tmp_path) == []
             assert list((tmp_path / ".dspex" / "workers").iterdir()) == []
+
+
+PLAIN = """
+import dspex
+
+class Plain(dspex.Module):
+    signature = "question -> answer: int"
+
+    def __init__(self, search: str, last: str):
+        self.search = dspex.Predict("question -> query").on(search)
+        self.steps = [dspex.Predict("question, query -> answer: int").on(last)]
+
+    def forward(self, question: str):
+        return self.steps[0](question=question, query=self.search(question=question).query)
+
+dspy, half, made_up = Plain("dspy", "dspy"), Plain("dspy", "native"), Plain("mock", "dspy")
+"""
 
 
 def workers(folder: Path) -> Any:
@@ -110,3 +134,16 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
     assert (ended["status"], ended["backend"]) == ("COMPLETED", "isolated"), ended
     (error,) = ask(EXECUTE, name="own", inputs={"q": "?"}, backend="nowhere")["errors"]
     assert [found["field"] for found in error["extensions"]["fields"]] == ["backend"]
+
+
+def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(server: tuple[Any, Path]) -> None:
+    ask, folder = server
+    (folder / "plain.py").write_text(PLAIN)
+    for name in ("dspy", "half", "made_up"):
+        command = [sys.executable, "-m", "dspex", "run", f"plain.py:{name}", "question=?", "--json"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        ran = json.loads(done.stdout)
+        assert (ran["backend"], ran["outputs"]) == ("hybrid", {"answer": 7})
+        made = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"]["executeProgram"]
+        assert made == {"status": "completed", "backend": "hybrid", "outputs": {"answer": 7}, "error": None}

@@ -51,6 +51,10 @@ class Mixed(dspex.Module):
         found = await self.search.acall(question=question)
         return {"answer": (await self.answer.acall(question=question, query=found.query)).answer}
 
+class Plain(Mixed):
+    def forward(self, question):
+        return {"answer": self.answer(question=question, query=self.search(question=question).query).answer}
+
 @dspex.program
 def where(text: str) -> int:
     \"\"\"Say where it runs.\"\"\"
@@ -234,6 +238,10 @@ def test_one_program_runs_natively_and_in_a_worker_and_each_execution_says_where
 def test_the_same_program_on_dspy_gives_the_same_outputs_and_scores(
     server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    plain = f"mixed_{tmp_path.name}.py:Plain"
+    for name, ran in (("native", "native"), ("dspy", "hybrid"), ("isolated", "isolated")):
+        one = found(capsys, "run", plain, "question=?", "--backend", name)
+        assert (one["backend"], one["outputs"]) == (ran, {"answer": 7})
     target = f"mixed_{tmp_path.name}.py:Mixed"
     native, dspy = [found(capsys, "run", target, "question=?", "--backend", name) for name in ("native", "dspy")]
     assert (native["outputs"], native["backend"]) == (dspy["outputs"], "native")

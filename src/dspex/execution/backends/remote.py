@@ -50,7 +50,7 @@ def about(model: LanguageModel) -> dict[str, Any]:
 class Answerer:
     """Answers the callbacks of one run, under that run's context: its model, its trace, its budget, its listener.
 
-    Nothing of a model but its name and abilities is known in the worker; keys stay here.
+    Nothing of a model but its name and abilities is known in the worker; keys stay here. `reply` is the model's last.
     """
 
     context: RunContext
@@ -60,6 +60,7 @@ class Answerer:
     metric: Metric | None = None
     on_progress: Callable[[str, Any], None] = lambda _event, _data: None
     telling: Telling | None = None
+    reply: str = ""
     _inside: dict[int, int] = field(default_factory=dict)
 
     async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
@@ -134,7 +135,7 @@ class Answerer:
 
     async def _ask(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
         response = await self._complete(request, model, args)
-        usage = response.usage
+        usage, self.reply = response.usage, response.text
         return {
             "text": response.text,
             "model": response.model,

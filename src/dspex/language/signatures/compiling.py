@@ -17,6 +17,7 @@ from dspex.language.signatures.records import record_class
 from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
 from dspex.language.signatures.values import (
     binary_to_text,
+    calls_of_dspy,
     check_depth,
     keep_required,
     keep_unique,
@@ -67,7 +68,9 @@ class Compiler:
             return schema
 
         def spelled_out(value: Any) -> Any:  # noqa: ANN401
-            return {member: value} if isinstance(value, str | list) else value
+            if isinstance(value, str | list):
+                return {member: value}
+            return calls_of_dspy(value) if kind == "ToolCalls" else value
 
         return core_schema.no_info_before_validator_function(spelled_out, schema)
 

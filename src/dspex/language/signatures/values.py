@@ -133,3 +133,16 @@ def text_to_binary(value: Any) -> Any:  # noqa: ANN401
 def binary_to_text(value: bytes) -> str:
     """Write bytes as base64 text."""
     return base64.b64encode(value).decode("ascii")
+
+
+def calls_of_dspy(value: Any) -> Any:  # noqa: ANN401
+    """Return `{"tool_calls": [{"name", "args"}]}`, as dspy writes calls of tools, the way we do; all else as it is."""
+    if not isinstance(value, dict) or "calls" in value or not isinstance(value.get("tool_calls"), list):
+        return value
+    return {"calls": [_call_of_dspy(call) for call in value["tool_calls"]]}
+
+
+def _call_of_dspy(call: Any) -> Any:  # noqa: ANN401
+    if not isinstance(call, dict) or "arguments" in call or "args" not in call:
+        return call
+    return {"arguments": call["args"], **{key: value for key, value in call.items() if key != "args"}}

@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import DefinitionError, DspexError, ExecutionError, boundary
+from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, boundary
+from dspex.execution.adapters import ChatAdapter, JSONAdapter
+from dspex.execution.adapters.turns import reader_of, validated
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
@@ -31,15 +33,16 @@ from dspex.execution.backends.optimizing import Optimization, Progress
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
 from dspex.execution.backends.telling import Telling
-from dspex.execution.context import OpenSpan, Run, RunContext, guarded
+from dspex.execution.context import OpenSpan, Run, RunContext, guarded, payload
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
-from dspex.language.signatures import Signature
+from dspex.language.signatures import Field, Signature
 from dspex.telemetry import Observer
 
 HOST = Path(__file__).parent / "child"
+_READABLE = frozenset({"predict", "chain_of_thought"})  # their last reply is their answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,7 @@ class DspyBackend:
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
         first = 0 if context.run is None else len(context.run.spans)
         answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
-        outputs = _outputs(signature, answer)
+        outputs = _outputs(kept.program, answer)
         return Prediction.of_run(outputs, span.run.trace(span.id, first=first))
 
     async def _call(
@@ -215,6 +218,8 @@ class DspyBackend:
                 await answerer.telling.flush()
         except BaseException as error:
             span.end(attributes=shown, error=error)
+            if isinstance(error, AdapterError):
+                raise _explained(program, error, answerer.reply) from error
             raise
         span.end(attributes=shown)
         return answer, span
@@ -362,10 +367,35 @@ def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict
     return {**config, "state": {key: value for key, value in state.items() if key != "metadata"}}
 
 
-def _outputs(signature: Signature, answer: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return a worker's answer under our names; fields beyond the signature (a reasoning) are kept after them."""
+def _explained(program: Program, error: AdapterError, reply: str) -> AdapterError:
+    """Return the error that the same reply is natively, which names the fields, where it is one there, too."""
+    if program.root.kind not in _READABLE:
+        return error
+    adapter = JSONAdapter() if reply.lstrip().startswith("{") else ChatAdapter()
+    try:
+        adapter.parse(program.signature, reply)
+    except AdapterError as ours:
+        return ours
+    return error
+
+
+def _outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a worker's answer under our names; fields beyond the signature (a reasoning) are kept after them.
+
+    It is checked as a reply is natively.
+
+    Raises:
+        AdapterError: it does not fit the signature.
+    """
     if not isinstance(answer, Mapping):
         raise DefinitionError(f"the dspy program answered {answer!r}, which is no prediction")
-    names = {field.wire_name: name for name, field in signature.output_fields.items()}
-    known = {names[key]: value for key, value in answer.items() if key in names}
-    return {**signature.validate_outputs(known), **{key: value for key, value in answer.items() if key not in names}}
+    signature = program.signature
+    fields = {field.wire_name: field for field in signature.output_fields.values()}
+    known = {field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer}
+    outputs = validated(signature, payload(answer), known)
+    return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}
+
+
+def _read(field: Field, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Return what dspy left as text where nothing may stand there, too, as it is read natively: "null" is None."""
+    return reader_of(field.type)(value) if field.type.is_optional and isinstance(value, str) else value

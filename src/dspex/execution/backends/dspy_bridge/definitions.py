@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dspex.errors import DefinitionError
-from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
+from dspex.execution.backends.dspy_bridge.schemas import described, from_wire, to_wire
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
@@ -66,7 +66,7 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
     for place, values in assigned(program).items():
         if unknown := [slot for slot in values if slot not in _SLOTS and not slot.startswith("fields.")]:
             raise DefinitionError(f"dspy sets no {unknown[0]!r} of {place!r}: {_MEND}")
-        if own := {slot: value for slot, value in values.items() if slot != "adapter"}:
+        if own := {slot: _told(node.signature, slot, value) for slot, value in values.items() if slot != "adapter"}:
             places[place] = own
     definition: dict[str, Any] = {"kind": node.kind, "assigned": places, "dspy": node.config.get("dspy", "")}
     if "state" in node.config:
@@ -87,6 +87,14 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
         "tools": [_described(name, function) for name, function in tools.items()],
     }
     return definition | shown, tools
+
+
+def _told(signature: Signature | None, slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Return an assigned value; a description goes on saying what dspy's prompt would not."""
+    name = slot.split(".")[1] if slot.startswith("fields.") else ""
+    if signature is None or name not in signature.fields:
+        return value
+    return described(signature.fields[name], value)
 
 
 def setting(node: Node, name: str) -> Any:  # noqa: ANN401  # any JSON value

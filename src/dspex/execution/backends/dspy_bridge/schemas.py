@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.language.signatures import MISSING, Field, Signature, Type
+from dspex.language.signatures.builtin import SHORTHAND
 from dspex.language.signatures.codec import plain
 from dspex.language.signatures.types import Member, make, union
 
@@ -22,6 +23,23 @@ _RULES = {
     "minProperties": "min_size",
     "maxProperties": "max_size",
 }
+_UNSAID = {
+    "min_size": "at least {} entries",
+    "max_size": "at most {} entries",
+    "unique": "no two values are equal",
+}
+_CALL = {
+    "type": "object",
+    "title": "ToolCall",
+    "properties": {"name": {"type": "string"}, "args": {"type": "object"}},
+    "required": ["name", "args"],
+}
+_CALLS_OF_DSPY = {
+    "type": "object",
+    "title": "ToolCalls",
+    "properties": {"tool_calls": {"type": "array", "items": _CALL}},
+    "required": ["tool_calls"],
+}
 
 
 def to_wire(signature: Signature) -> dict[str, Any]:
@@ -35,11 +53,34 @@ def to_wire(signature: Signature) -> dict[str, Any]:
     fields = []
     for name, field in signature.fields.items():
         schema = {key: value for key, value in found[name].items() if key not in {"title", "default"}}
-        made: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": field.desc, "schema": schema}
+        desc = described(field, field.desc)
+        if field.role == "output":
+            schema = _loosened(field.type.kind, schema)
+        made: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": desc, "schema": schema}
         if not field.is_required:
             made["default"] = None if field.default is MISSING else plain(field.default)
         fields.append(made)
     return {"name": signature.name, "instructions": signature.instructions, "fields": fields, "$defs": definitions}
+
+
+def described(field: Field, desc: str) -> str:
+    """Return a description with those constraints of the field that dspy does not put into its prompt itself."""
+    types = field.type.args if field.type.kind == "union" else (field.type,)
+    rules = {name: value for type_ in types for name, value in type_.constraints}
+    said = ", ".join(text.format(rules[name]) for name, text in _UNSAID.items() if rules.get(name))
+    return f"{desc} Constraints: {said}".strip() if said else desc
+
+
+def _loosened(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with what a bare value stands for (a text for a Code), which is understood here, too."""
+    member = SHORTHAND.get(kind)
+    if member is None:
+        return schema
+    bare = {key: value for key, value in schema["properties"][member].items() if key != "default"}
+    whole = {**schema, "required": sorted({*schema.get("required", ()), member})}
+    if kind == "ToolCalls":
+        whole = {"anyOf": [whole, _CALLS_OF_DSPY]}
+    return {"anyOf": [*whole.get("anyOf", [whole]), bare]}
 
 
 def from_wire(data: Mapping[str, Any]) -> Signature:
