@@ -146,4 +146,4 @@ def test_a_forward_that_is_not_async_calls_its_parts_in_workers_from_a_server(se
         ran = json.loads(done.stdout)
         assert (ran["backend"], ran["outputs"]) == ("hybrid", {"answer": 7})
         made = ask(EXECUTE, programId=ran["program_id"], inputs={"question": "?"})["data"]["executeProgram"]
-        assert made == {"status": "completed", "backend": "hybrid", "outputs": {"answer": 7}, "error": None}
+        assert made == {"status": "COMPLETED", "backend": "hybrid", "outputs": {"answer": 7}, "error": None}

@@ -11,7 +11,7 @@ from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.reasons import reason
-from dspex.execution.backends.remote import Answerer, about, model_of
+from dspex.execution.backends.remote import Answerer, about, model_of, sendable
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import ADAPTERS, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
@@ -84,7 +84,7 @@ class IsolatedBackend:
         model = model_of(context, None)
         args = {
             "handle": handle,
-            "inputs": validator.dump(validator(inputs)),
+            "inputs": sendable(validator.dump(validator(inputs))),
             "model": about(model),
             "adapter": _named(context),
             "seed": context.seed,

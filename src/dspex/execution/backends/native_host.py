@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from dspex.clock import SystemClock
-from dspex.errors import NotFoundError
+from dspex.errors import ExecutionError, NotFoundError
+from dspex.execution.backends.remote import not_finite
 from dspex.execution.clients import Capability, Request, Response
 from dspex.execution.context import OpenSpan, Run, RunContext, adapter_named
 from dspex.execution.modules import CodeRoot, Module, Predict, build
@@ -139,7 +140,12 @@ class NativeHost:
             call.attach("spans", run.told())
             if noted:
                 call.attach("calls", noted)
-        return {"outputs": _plain(prediction.to_dict())}
+        outputs = _plain(prediction.to_dict())
+        if said := not_finite(outputs):
+            raise ExecutionError(
+                f"the program answered what no JSON can say ({said.lstrip('.')}): return a finite number"
+            )
+        return {"outputs": outputs}
 
     def _delete(self, call: Any, args: dict[str, Any]) -> None:  # noqa: ANN401
         self._modules.pop(args["handle"], None)

@@ -1,14 +1,15 @@
 """What a program in a worker asks of this process while it runs: answers of models, tools and metrics."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from dspex.clock import SystemClock
-from dspex.errors import ConfigurationError, DefinitionError, ToolError, boundary
+from dspex.errors import ConfigurationError, DefinitionError, InvalidError, ToolError, boundary
 from dspex.execution.backends.telling import Telling
 from dspex.execution.clients import Capability, LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
@@ -19,7 +20,43 @@ from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
 _CLOCK = SystemClock()
-Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Awaitable[float]]
+
+
+async def scored(metric: Metric, row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    """Return what a metric, async or not, says of one row.
+
+    Raises:
+        DefinitionError: it failed, or said what is no score.
+    """
+    with boundary(DefinitionError, "the metric failed"):
+        said = metric(row, found)
+        score = float(await said if inspect.isawaitable(said) else said)
+        if not math.isfinite(score):
+            raise DefinitionError(f"the metric returned {score!r}, which is no score; return a finite number")
+    return score
+
+
+def not_finite(value: Any, path: str = "") -> str | None:  # noqa: ANN401  # any JSON value
+    """Return where `value` holds nan or an infinity, and which; None where a wire of JSON carries all of it."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path}: {value!r}"
+    if isinstance(value, Mapping):
+        return next((said for key, part in value.items() if (said := not_finite(part, f"{path}.{key}"))), None)
+    if isinstance(value, list):
+        return next((said for n, part in enumerate(value) if (said := not_finite(part, f"{path}[{n}]"))), None)
+    return None
+
+
+def sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return inputs that can go to a worker.
+
+    Raises:
+        InvalidError: one holds nan or an infinity, which would arrive as nothing.
+    """
+    if said := not_finite(inputs):
+        raise InvalidError(f"an input is no finite number ({said.lstrip('.')}): a worker is sent JSON, which has none")
+    return inputs
 
 
 class NoModel:
@@ -79,8 +116,7 @@ class Answerer:
             case "tool":
                 return await self._use(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
-                with boundary(DefinitionError, "the metric failed"):
-                    return float(self.metric(args["example"], args["prediction"]))
+                return await scored(self.metric, args["example"], args["prediction"])
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401

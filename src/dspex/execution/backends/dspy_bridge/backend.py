@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, boundary
+from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError
 from dspex.execution.adapters import ChatAdapter, JSONAdapter
 from dspex.execution.adapters.turns import reader_of, validated
 from dspex.execution.backends.backend import BackendCapability, Handle
@@ -31,7 +31,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
 from dspex.execution.backends.reasons import reason
-from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
+from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of, scored, sendable
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded, payload
 from dspex.execution.modules import CodeRoot
@@ -155,7 +155,7 @@ class DspyBackend:
         kept = self._programs.get(handle)
         signature = kept.program.signature
         values = signature.validate_inputs(inputs)
-        sent = signature.input_validator.dump(values)
+        sent = sendable(signature.input_validator.dump(values))
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
         first = 0 if context.run is None else len(context.run.spans)
         answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
@@ -248,10 +248,9 @@ class DspyBackend:
         }
         faults: list[DspexError] = []
 
-        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+        async def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
             try:
-                with boundary(DefinitionError, "the metric failed"):
-                    return float(work.metric(row, found))
+                return await scored(work.metric, row, found)
             except DspexError as error:
                 faults.append(error)
                 search.cancel()

@@ -9,7 +9,7 @@ from . import compat, programs  # compat first: it says what to do where dspy is
 from .compat import AdapterParseError, dspy
 from .model import OwnModel, ParentModel
 from .optimizing import OPTIMIZERS, evaluate, optimize
-from .trail import Trail, paths_of, plain
+from .trail import Trail, finite, paths_of, plain
 
 
 class UnknownProgramError(KeyError):
@@ -115,7 +115,7 @@ class DspyHost:
                 prediction = program(**args["inputs"])
         finally:
             trail.end()
-        return plain(prediction.toDict())
+        return finite(plain(prediction.toDict()))
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):

@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 
 from .programs import describe
-from .trail import plain
+from .trail import finite, plain
 
 OPTIMIZERS = {
     name: getattr(dspy, name)
@@ -26,7 +26,7 @@ class _Scoring:
         self._count, self._sum, self._examples = 0, 0.0, total
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:  # noqa: ANN401
-        row = {"example": plain(dict(example)), "prediction": plain(prediction.toDict())}
+        row = {"example": plain(dict(example)), "prediction": finite(plain(prediction.toDict()))}
         score = float(self._call.callback("metric", row))
         with self._lock:
             self._count += 1

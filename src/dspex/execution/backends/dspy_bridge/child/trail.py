@@ -1,6 +1,7 @@
 """Which module of a program runs when: spans for the parent's trace, and events as predictors begin and answer."""
 
 import itertools
+import math
 import time
 from contextvars import ContextVar
 from typing import Any
@@ -107,3 +108,23 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value, fallback=str)
+
+
+class NotFiniteError(ValueError):
+    """A program answered nan or an infinity, which would arrive as nothing."""
+
+    code = "adapter"
+
+
+def finite(value: Any, path: str = "") -> Any:  # noqa: ANN401
+    """Return JSON-ready `value` where JSON can carry all of it.
+
+    Raises:
+        NotFiniteError: it holds a number that is not finite.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NotFiniteError(f"the program answered what no JSON can say ({path.lstrip('.')}: {value!r})")
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        finite(part, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
+    return value
