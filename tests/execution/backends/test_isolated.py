@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.errors import BudgetError, WorkerLostError, WorkerTimeoutError
+from dspex.errors import BudgetError, ExecutionError, InvalidError, WorkerLostError, WorkerTimeoutError
 from dspex.execution.backends import IsolatedBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
@@ -93,5 +93,16 @@ def test_trace_and_stream_show_what_a_run_in_this_process_shows():
         assert spans == expected_spans
         assert events == expected_events
         assert {type(event).__name__ for event in events} == {"Status", "FieldDelta"}
+
+    with_isolated(test)
+
+
+def test_numbers_that_json_does_not_have_are_errors_and_never_nothing():
+    async def test(backend, context):
+        handle = await backend.create_program(program("Endless"))
+        with pytest.raises(ExecutionError, match=r"answer\[0\]: inf"):
+            await backend.execute_program(handle, {"question": "?"}, context)
+        with pytest.raises(InvalidError, match=r"question\.a\[0\]: nan"):
+            await backend.execute_program(handle, {"question": {"a": [float("nan")]}}, context)
 
     with_isolated(test)

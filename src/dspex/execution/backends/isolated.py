@@ -84,7 +84,7 @@ class IsolatedBackend:
         model = model_of(context, None)
         args = {
             "handle": handle,
-            "inputs": sendable(validator.dump(validator(inputs))),
+            "inputs": validator.dump(sendable(validator(inputs))),
             "model": about(model),
             "adapter": _named(context),
             "seed": context.seed,

@@ -154,8 +154,8 @@ class DspyBackend:
             )
         kept = self._programs.get(handle)
         signature = kept.program.signature
-        values = signature.validate_inputs(inputs)
-        sent = sendable(signature.input_validator.dump(values))
+        values = sendable(signature.validate_inputs(inputs))
+        sent = signature.input_validator.dump(values)
         args = {"inputs": {signature.fields[name].wire_name: value for name, value in sent.items()}}
         first = 0 if context.run is None else len(context.run.spans)
         answer, span = await self._run(kept, "execute_program", args, context=context, events=on_event)
