@@ -9,7 +9,7 @@ from dspex.errors import AdapterError, DefinitionError, InvalidError
 from dspex.execution.backends import NativeBackend, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.definitions import Functions, lowered
-from dspex.execution.backends.dspy_bridge.schemas import to_wire
+from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.context import RunContext
 from dspex.execution.workers import PoolConfig
 from dspex.language.programs import Node, Program
@@ -135,3 +135,9 @@ def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
                 await bridge.optimize_program(handle, work, context)
 
     asyncio.run(main())
+
+
+def test_objects_come_back_from_dspy_with_members_that_have_no_default():
+    again = from_wire(to_wire(Signature("q -> x: Code, y: list[Code]")))
+    made = again.validate_outputs({"x": {"text": "a"}, "y": [{"text": "b", "language": "c"}]})
+    assert made["x"]["text"] == "a"

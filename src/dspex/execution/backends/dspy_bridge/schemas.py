@@ -121,7 +121,13 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Type:
 def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Type:
     required = set(schema.get("required", ()))
     members = tuple(
-        Member(name, to_type(part, definitions), part.get("description", ""), name in required, part.get("default"))
+        Member(
+            name,
+            to_type(part, definitions),
+            part.get("description", ""),
+            name in required,
+            part.get("default", MISSING),
+        )
         for name, part in schema["properties"].items()
     )
     return Type("object", title=schema.get("title", "Object"), members=members)
