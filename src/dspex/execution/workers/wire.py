@@ -82,7 +82,8 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
 
 def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:
     """Return where in a message the value is that cannot be encoded, and the value."""
-    where, value = "", message
+    where = ""
+    value: Any = message
     for _ in range(_DEEP):
         inside: Iterable[tuple[object, Any]] = ()
         if isinstance(value, Mapping):
