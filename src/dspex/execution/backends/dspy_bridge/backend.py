@@ -218,8 +218,8 @@ class DspyBackend:
                 await answerer.telling.flush()
         except BaseException as error:
             span.end(attributes=shown, error=error)
-            if isinstance(error, AdapterError):
-                raise _explained(program, error, answerer.reply) from error
+            if type(error) in {AdapterError, ExecutionError}:  # dspy 3.3 has no error of its own for a wrong choice
+                raise _explained(program, error, reply=answerer.reply) from error
             raise
         span.end(attributes=shown)
         return answer, span
@@ -366,7 +366,7 @@ def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict
     return {**config, "state": {key: value for key, value in state.items() if key != "metadata"}}
 
 
-def _explained(program: Program, error: AdapterError, reply: str) -> AdapterError:
+def _explained(program: Program, error: BaseException, *, reply: str) -> BaseException:
     """Return the error that the same reply is natively, which names the fields, where it is one there, too."""
     if program.root.kind not in _READABLE:
         return error
