@@ -19,7 +19,15 @@ from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
 _CLOCK = SystemClock()
-Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Mapping[str, Any]]
+
+
+def graded(verdict: float | Mapping[str, Any]) -> float | dict[str, Any]:
+    """Return what a metric says: a score, or `{"score": ..., "feedback": "why"}` for optimizers that read it."""
+    if not isinstance(verdict, Mapping):
+        return float(verdict)
+    feedback = verdict.get("feedback")
+    return {"score": float(verdict["score"]), **({} if feedback is None else {"feedback": str(feedback)})}
 
 
 class NoModel:
@@ -79,7 +87,7 @@ class Answerer:
                 return await self._use(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
                 with boundary(DefinitionError, "the metric failed"):
-                    return float(self.metric(args["example"], args["prediction"]))
+                    return graded(self.metric(args["example"], args["prediction"]))
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401

@@ -28,7 +28,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 )
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
-from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of
+from dspex.execution.backends.remote import Answerer, Metric, Tools, about, graded, model_of
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, Run, RunContext, guarded
 from dspex.execution.modules import CodeRoot
@@ -241,10 +241,10 @@ class DspyBackend:
         }
         faults: list[DspexError] = []
 
-        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+        def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float | dict[str, Any]:
             try:
                 with boundary(DefinitionError, "the metric failed"):
-                    return float(work.metric(row, found))
+                    return graded(work.metric(row, found))
             except DspexError as error:
                 faults.append(error)
                 search.cancel()

@@ -75,7 +75,10 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
         definition |= {name: node.config[name] for name in ("target", "init", "source_hash") if name in node.config}
         if "target" not in definition:
             raise DefinitionError(f"the dspy node {node.id!r} names no target; give 'pkg.mod:Name' of its module")
-        return definition, functions.named
+        offered = {**functions.named, **functions.of(node)}
+        if offered:
+            definition["offered"] = sorted(offered)
+        return definition, offered
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it")
     if checks := [name for name, _ in node.signature.output_checks]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import compat
 from .compat import dspy
+from .values import plain, told
 
 LIMIT = 256  # spans of one call; a program that loops must not fill the reply
 _now = time.monotonic_ns  # one clock for all processes of a machine
@@ -59,7 +60,7 @@ class Trail:
         )
         if not isinstance(entered.module, dspy.Predict) or not (self._tells or self._notes):
             return
-        answer = plain(outputs.toDict()) if error is None and outputs is not None else None
+        answer = told(dict(outputs.items())) if error is None and outputs is not None else None
         if self._notes and answer is not None:
             self._noted.append((entered.path, entered.inputs, answer))
         if self._tells:
@@ -100,10 +101,3 @@ class _Entered:
         self.began = _now()
         self.token: Any = None
         self.inputs: dict[str, Any] = {}
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as JSON-ready data; what has no JSON form becomes its text."""
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value, fallback=str)
