@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,10 +25,13 @@ Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Mapping[str, A
 
 def graded(verdict: float | Mapping[str, Any]) -> float | dict[str, Any]:
     """Return what a metric says: a score, or `{"score": ..., "feedback": "why"}` for optimizers that read it."""
+    score = float(verdict["score"] if isinstance(verdict, Mapping) else verdict)
+    if not math.isfinite(score):
+        raise DefinitionError(f"a score is a finite number, not {score!r}")
     if not isinstance(verdict, Mapping):
-        return float(verdict)
+        return score
     feedback = verdict.get("feedback")
-    return {"score": float(verdict["score"]), **({} if feedback is None else {"feedback": str(feedback)})}
+    return {"score": score, **({} if feedback is None else {"feedback": str(feedback)})}
 
 
 class NoModel:

@@ -123,8 +123,8 @@ class DspyHost:
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return optimize(call, self._get(args["handle"]), args, self._taking[args["handle"]])
+            return optimize(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])
 
     def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return evaluate(call, self._get(args["handle"]), args, self._taking[args["handle"]])
+            return evaluate(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])

@@ -64,8 +64,8 @@ class _Scoring:
         self._call.emit("progress", {"scored": done, "last": score, "mean": mean, "examples": self._examples})
         return score, feedback
 
-    def told_why(self, gold: Any, pred: Any, trace: Any, pred_name: Any, pred_trace: Any) -> Any:  # noqa: ANN401
-        """Return what GEPA asks for: the score with the feedback, where the metric gives one."""
+    def told_why(self, gold: Any, pred: Any, *_traces: Any) -> Any:  # noqa: ANN401
+        """Return what GEPA asks for: the score with the feedback, where the metric gives one. It gives five values."""
         score, feedback = self.graded(gold, pred)
         return score if feedback is None else dspy.Prediction(score=score, feedback=feedback)
 
@@ -74,7 +74,7 @@ def _examples(rows: "list[dict[str, Any]]", inputs: "list[str]", taking: Taking)
     return [dspy.Example(**taken(taking, row)).with_inputs(*inputs) for row in rows]
 
 
-def optimize(call: Any, program: Any, args: "dict[str, Any]", taking: Taking) -> "dict[str, Any]":  # noqa: ANN401
+def optimize(call: Any, program: Any, args: "dict[str, Any]", *, taking: Taking) -> "dict[str, Any]":  # noqa: ANN401
     """Run one of dspy's optimizers on a copy of `program`; return its predictors and state afterwards.
 
     Raises:
@@ -145,7 +145,7 @@ def _fitting(function: Any, options: "dict[str, Any]") -> "dict[str, Any]":  # n
     return {key: value for key, value in options.items() if key in known}
 
 
-def evaluate(call: Any, program: Any, args: "dict[str, Any]", taking: Taking) -> "dict[str, Any]":  # noqa: ANN401
+def evaluate(call: Any, program: Any, args: "dict[str, Any]", *, taking: Taking) -> "dict[str, Any]":  # noqa: ANN401
     """Run `program` on every row; a row that fails has an error and no score."""
     rows = args["rows"]
     scoring, settings = _Scoring(call, len(rows)), dict(dspy.settings.config)

@@ -174,7 +174,7 @@ def _synchronous(cls: Any) -> None:  # noqa: ANN401
 
 
 def _tooled(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
-    """Let tools that the parent offers answer there; all others of a user's module are code of its own, and run here."""
+    """Let tools that the parent offers answer there; all others of a user's module are its own code, and run here."""
     offered = set(definition.get("offered", ()))
     for _, module in program.named_sub_modules() if offered else ():
         tools = getattr(module, "tools", None)

@@ -53,14 +53,10 @@ class Annotations:
             return self._named(schema["$ref"].rpartition("/")[2])
         if schema.get(MARK) in OWN_TYPES:
             return OWN_TYPES[schema[MARK]]
-        if "const" in schema:
-            return Literal[schema["const"]]
-        if "enum" in schema:
-            return Literal[tuple(schema["enum"])]
+        if "const" in schema or "enum" in schema:
+            return Literal[tuple(schema.get("enum", [schema.get("const")]))]
         if members := schema.get("anyOf") or schema.get("oneOf"):
-            if any(member.get(MARK) == "History" for member in members):
-                return OWN_TYPES["History"]  # dspy knows a history by this very annotation
-            return reduce(or_, (self.of(member) for member in members))
+            return self._one_of(members)
         kind = schema.get("type")
         if isinstance(kind, list):
             return reduce(or_, (self.of({**schema, "type": one}) for one in kind))
@@ -71,6 +67,11 @@ class Annotations:
         if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
             return dict[str, self.of(schema["additionalProperties"])]  # type: ignore[misc]
         return _BASIC.get(kind, Any) if kind else Any
+
+    def _one_of(self, members: "list[dict[str, Any]]") -> Any:  # noqa: ANN401
+        if any(member.get(MARK) == "History" for member in members):
+            return OWN_TYPES["History"]  # dspy knows a history by this very annotation
+        return reduce(or_, (self.of(member) for member in members))
 
     def _named(self, name: str) -> Any:  # noqa: ANN401
         if name not in self._made:

@@ -10,6 +10,7 @@ from pydantic_core import to_jsonable_python
 from .compat import OWN_TYPES
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, tuple, bytes, object)
+_TURN = {"role", "content"}
 Taking = dict[str, Callable[[Any], Any]]
 
 
@@ -21,7 +22,7 @@ class ValueRefusedError(ValueError):
 
 def plain(value: Any) -> Any:  # noqa: ANN401
     """Return `value` as JSON-ready data, as dspy would save it; what has no JSON form becomes its text."""
-    return to_jsonable_python(value, fallback=str)
+    return to_jsonable_python(value, fallback=str, inf_nan_mode="null")
 
 
 def takers(program: Any) -> Taking:  # noqa: ANN401  # a module of dspy
@@ -80,10 +81,8 @@ def _shaped(hint: Any, value: Any, signature: Any) -> Any:  # noqa: ANN401
         if isinstance(hint, type) and issubclass(hint, own):
             return _turns(value, signature) if name == "History" else _INWARD[name](value)
     parts = [part for part in get_args(hint) if part is not type(None)]
-    if isinstance(value, list) and parts:
-        kinds = [part for part in parts if get_origin(part) in {list, tuple, set}]
-        inner = parts[0] if get_origin(hint) in {list, tuple, set} else (get_args(kinds[0]) or (Any,))[0] if kinds else Any
-        return [_shaped(inner, one, signature) for one in value]
+    if isinstance(value, list):
+        return [_shaped(_element(hint), one, signature) for one in value]
     if not isinstance(value, dict):
         return value
     if isinstance(hint, type) and issubclass(hint, BaseModel):
@@ -95,13 +94,21 @@ def _shaped(hint: Any, value: Any, signature: Any) -> Any:  # noqa: ANN401
     return _shaped(wanted[0], value, signature) if len(wanted) == 1 else value
 
 
+def _element(hint: Any) -> Any:  # noqa: ANN401
+    """Return what a list of `hint` holds, also where the list may be left out."""
+    lists = [part for part in (hint, *get_args(hint)) if get_origin(part) in {list, tuple, set}]
+    return get_args(lists[0])[0] if lists else Any
+
+
 def _turns(value: Any, signature: Any) -> Any:  # noqa: ANN401
     """Return a history as dspy has it: for each exchange, the fields that were given and answered.
 
     A turn that is a text is the first input or the last output. What is in dspy's form already stays as it is.
     """
     turns = value.get("messages", []) if isinstance(value, dict) else value
-    if not isinstance(turns, list) or not all(isinstance(one, dict) and one.keys() == {"role", "content"} for one in turns):
+    if not isinstance(turns, list) or not all(
+        isinstance(one, dict) and one.keys() == {"role", "content"} for one in turns
+    ):
         return value
     fields = signature.input_fields.items()
     inputs = [name for name, field in fields if field.annotation is not OWN_TYPES["History"]]
@@ -127,7 +134,7 @@ def _audio(value: Any) -> Any:  # noqa: ANN401
         return value
     kind, mark, data = value["url"].partition(";base64,")
     if not mark or not kind.startswith("data:audio/"):
-        raise ValueRefusedError("dspy's audio holds the recording itself: give a URL of the form data:audio/wav;base64,...")
+        raise ValueRefusedError("dspy's audio holds the recording itself: give it as data:audio/wav;base64,...")
     return {"data": data, "audio_format": kind.removeprefix("data:audio/")}
 
 
@@ -198,9 +205,7 @@ _OUTWARD: "dict[str, Callable[[Any], Any]]" = {
     "Audio": lambda value: {"url": f"data:audio/{value.audio_format};base64,{value.data}"},
     "File": _told_file,
     "Code": lambda value: {"text": value.code, "language": value.language},
-    "ToolCalls": lambda value: {
-        "calls": [{"name": one.name, "arguments": one.args or {}} for one in value.tool_calls]
-    },
+    "ToolCalls": lambda value: {"calls": [{"name": one.name, "arguments": one.args or {}} for one in value.tool_calls]},
     "Reasoning": lambda value: value.content,
 }
 
@@ -214,6 +219,7 @@ def prediction_of(program: Any, answer: Any) -> "dict[str, Any]":  # noqa: ANN40
     if not isinstance(answer, dspy.Example):  # dspy's predictions are examples, too
         name = "forward" if program is None else f"{type(program).__name__}.forward"
         raise ValueRefusedError(
-            f"{name} returned {type(answer).__name__}, not a prediction; return dspy.Prediction(answer=...) with its outputs"
+            f"{name} returned {type(answer).__name__}, not a prediction: "
+            "return dspy.Prediction(answer=...) with its outputs"
         )
     return dict(told(dict(answer.items())))
