@@ -172,8 +172,12 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
 def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
     async def test(bridge):
         def reply(request):
-            if "Three is wanted." in request.messages[-1].content:  # the feedback reached the reflection
-                return "```\nAnswer with three.\n```"
+            asked = request.messages[-1].content
+            if (
+                "Three is wanted." in asked
+            ):  # the feedback reached the reflection: a module in 3.4, a bare prompt in 3.3
+                field = "[[ ## new_instruction ## ]]"
+                return f"{field}\nAnswer with three." if field in asked else "```\nAnswer with three.\n```"
             return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
 
         def judged(row, found):

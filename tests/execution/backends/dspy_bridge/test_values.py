@@ -68,7 +68,10 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
     async def test(bridge, context):
         theirs = [{"question": "1 + 1?", "answer": "2"}]
         texts = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
-        fields = [{"role": "user", "content": {"question": "1 + 1?"}}, {"role": "assistant", "content": {"answer": "2"}}]
+        fields = [
+            {"role": "user", "content": {"question": "1 + 1?"}},
+            {"role": "assistant", "content": {"answer": "2"}},
+        ]
         asked = []
         for turns in (theirs, texts, fields):
             await run(bridge, context, "typed:Talk", history={"messages": turns}, question="2 + 2?")
@@ -178,7 +181,10 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
 @pytest.mark.parametrize(
     ("part", "what"),
     [
-        ({"signature": {"fields": [{}, {"prefix": "A:", "description": ""}], "instructions": "x"}}, "fields[0].prefix"),
+        (
+            {"signature": {"fields": [{}, {"prefix": "A:", "description": ""}], "instructions": "x"}},
+            "signature.fields[0].prefix",
+        ),
         ({"signature": {"fields": [{"prefix": "A:", "description": ""}] * 2}}, "signature.instructions"),
         ({"demos": "x"}, "demos"),
     ],

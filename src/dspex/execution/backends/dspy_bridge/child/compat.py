@@ -101,6 +101,12 @@ class WireLM(dspy.BaseLM):
         state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
         return state
 
+    def launch(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+        """Do nothing: the parent owns the model. BetterTogether launches and kills models around its steps."""
+
+    def kill(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+        """Do nothing, as above."""
+
     @property
     def supports_response_schema(self) -> bool:
         """Whether structured outputs may be asked for."""
