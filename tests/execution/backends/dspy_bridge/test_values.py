@@ -79,9 +79,9 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
         assert [message.role for message in asked[0]] == ["system", "user", "assistant", "user"]
         assert "1 + 1?" in asked[0][1].content
         assert asked[0] == asked[1] == asked[2]
+        system = {"messages": [{"role": "system", "content": "x"}]}
         with pytest.raises(DefinitionError, match="'system'"):
-            turns = [{"role": "system", "content": "x"}]
-            await run(bridge, context, "typed:Talk", history={"messages": turns}, question="2 + 2?")
+            await run(bridge, context, "typed:Talk", history=system, question="2 + 2?")
 
     with_bridge(test, interpreter=interpreter, folder=folder, answer="4")
 
