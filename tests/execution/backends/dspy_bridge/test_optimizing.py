@@ -172,12 +172,10 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
 def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
     async def test(bridge):
         def reply(request):
-            asked = "".join(message.content for message in request.messages)
-            if (
-                "Three is wanted." in asked
-            ):  # the feedback reached the reflection, in 3.4 a module, in 3.3 a bare prompt
-                field = "[[ ## new_instruction ## ]]"
-                return f"{field}\nAnswer with three." if field in asked else "```\nAnswer with three.\n```"
+            asked = request.messages[-1].content
+            if "Three is wanted." in asked:  # the feedback reached the reflection
+                in_json = "JSON object" in asked  # so 3.4 asks; 3.3 has a prompt of its own
+                return '{"new_instruction": "Answer with three."}' if in_json else "```\nAnswer with three.\n```"
             return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
 
         def judged(row, found):
