@@ -24,6 +24,8 @@ DspexError
             PoolExhaustedError
             CircuitOpenError
             RestartLimitError
+            PoolRestingError
+            NotJsonError
         BudgetError
             DeadlineError
         CheckError
@@ -243,6 +245,22 @@ class RestartLimitError(WorkerError):
     """Children ended too often in too short a time: the supervisor gave up and stopped all of them."""
 
     code = "restart_limit"
+    is_retryable = False
+
+
+class PoolRestingError(WorkerError):
+    """The workers of a pool failed too often; they are started again when it has rested.
+
+    `context["retry_after"]` holds seconds.
+    """
+
+    code = "pool_resting"
+
+
+class NotJsonError(WorkerError):
+    """A value on its way to or from a worker is no JSON value; `context["where"]` names it, where it is known."""
+
+    code = "not_json"
     is_retryable = False
 
 

@@ -238,7 +238,7 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
         return captured.out + captured.err
 
     assert "run `dspex migrate`" in said("programs", code=1)
-    assert "run `dspex migrate`" in said("doctor")
+    assert "run `dspex migrate`" in said("doctor", code=1)
     assert json.loads(said("migrate", "--json"))["schema"] == HEAD
     assert "already" in said("migrate")
     assert "from schema 0003 to 0001" in said("migrate", "--to", "0001")

@@ -62,6 +62,7 @@ class FakeHost:
             "environment": lambda call, args: dict(os.environ),
             "unserializable": lambda call, args: object(),
             "stubborn": self._stubborn,
+            "compute": self._compute,
             "swallow": self._swallow,
         }
 
@@ -113,6 +114,11 @@ class FakeHost:
                 threading.Event().wait(0.05)
             except BaseException:  # noqa: BLE001, S112  # stubborn by intention
                 continue
+
+    def _compute(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+        """Compute in C for minutes, so that no thread of this process runs meanwhile."""
+        call.emit("progress", "begun")
+        return sum(range(10**11))
 
     def _swallow(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
         try:

@@ -4,13 +4,15 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from dspex.errors import (
     CircuitOpenError,
     PoolExhaustedError,
-    RestartLimitError,
+    PoolRestingError,
+    WorkerError,
     WorkerLostError,
     WorkerStartError,
     WorkerTimeoutError,
@@ -18,6 +20,7 @@ from dspex.errors import (
 from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, Loading, Pool, PoolConfig, Supervisor
 from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
+from dspex.testing import fake_child
 from dspex.testing.processes import fake_worker, gone, holdings, is_alive
 
 pytestmark = pytest.mark.bridge
@@ -151,7 +154,8 @@ def test_memory_above_the_ceiling_drains_and_far_above_kills():
         await pool.call("leak", {"bytes": 200 << 20})
         await asyncio.Event().wait()
 
-    with_pool(test, spec=fake_worker(memory_limit=64 << 20, concurrency=2), health_seconds=0.3)
+    spec = fake_worker(memory_limit=64 << 20, concurrency=2)
+    with_pool(test, spec=spec, health_seconds=0.3, intensity=Intensity(restarts=0))
 
 
 def test_a_worker_is_replaced_after_so_many_requests_and_no_call_notices():
@@ -178,15 +182,91 @@ def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
     with_pool(test, spec=fake_worker(concurrency=8), breaker=BreakerConfig(failures=3))
 
 
-def test_a_pool_whose_workers_keep_crashing_gives_up_and_says_why():
+def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_again():
     async def test(pool):
         for _ in range(3):
             with pytest.raises(WorkerLostError):
                 await pool.call("crash", {})
-        with pytest.raises(RestartLimitError, match="failed more than 2 times in 60 s"):
-            await pool.call("echo", {}, seconds=5)
+        waiting = asyncio.create_task(pool.call("echo", {}))
+        with pytest.raises(PoolRestingError, match="failed more than 2 times in 60 s"):
+            await waiting
+        with pytest.raises(PoolRestingError) as caught:
+            await pool.call("echo", {})
+        assert caught.value.is_retryable
+        assert 0 < caught.value.context["retry_after"] <= 0.3
+        await until(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
+        assert await pool.call("echo", {"n": 1}) == {"n": 1}
+        assert pool.stats().restarts == 2
 
-    with_pool(test, intensity=Intensity(restarts=2))
+    with_pool(test, intensity=Intensity(restarts=2), rest_seconds=0.3)
+
+
+def test_calls_that_do_not_stop_cost_their_worker_and_nobody_else():
+    async def test(pool):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
+            assert await pool.call("echo", {"n": 1}, seconds=5) == {"n": 1}
+        assert pool.stats().restarts == 3
+        assert pool.stats().breaker == "closed"
+
+    spec = fake_worker(cancel_seconds=0.05)
+    with_pool(test, spec=spec, intensity=Intensity(restarts=0), breaker=BreakerConfig(failures=1))
+
+
+def test_a_timeout_names_the_time_that_was_asked_for():
+    async def test(pool):
+        held = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))
+        await asyncio.sleep(0)
+        with pytest.raises(WorkerTimeoutError, match=r"pool 'p' did not answer 'sleep' within 0\.45 s"):
+            await pool.call("sleep", {"seconds": 9}, seconds=0.45)
+        await held
+
+    with_pool(test)
+
+
+def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothing():
+    async def main():
+        before = holdings()
+        spec = replace(fake_worker(), interpreter="/no/python")
+        with pytest.raises(WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"):
+            async with asyncio.timeout(10), Pool(PoolConfig(name="p", spares=1), spec):
+                pass
+        assert holdings() == before
+
+    asyncio.run(main())
+
+
+def test_when_an_interpreter_vanishes_those_who_wait_are_told_and_when_it_is_back_they_are_served(tmp_path):
+    interpreter = tmp_path / "python"
+    interpreter.symlink_to(sys.executable)
+
+    async def test(pool):
+        interpreter.unlink()
+        with pytest.raises(WorkerLostError):
+            await pool.call("crash", {})
+        with pytest.raises(WorkerError, match=f"{interpreter}' could not be started"):
+            await pool.call("echo", {})
+        interpreter.symlink_to(sys.executable)
+        await until(lambda: [worker.state for worker in pool.stats().workers] == ["ready"])
+        assert await pool.call("echo", {"n": 1}) == {"n": 1}
+
+    spec = replace(fake_worker(), interpreter=str(interpreter))
+    with_pool(test, spec=spec, intensity=Intensity(restarts=1), rest_seconds=0.2)
+
+
+def test_when_no_start_succeeds_any_more_those_who_wait_are_told_why(tmp_path):
+    host = tmp_path / "host.py"
+    host.write_text(fake_child.PATH.read_text())
+
+    async def test(pool):
+        host.write_text("raise RuntimeError('the disk is full')")
+        with pytest.raises(WorkerLostError):
+            await pool.call("crash", {})
+        with pytest.raises(WorkerStartError, match=r"did not start: .*the disk is full"):
+            await pool.call("echo", {})
+
+    with_pool(test, spec=replace(fake_worker(), host=host))
 
 
 def test_named_pools_under_one_supervisor_do_not_share_their_fate():
@@ -195,7 +275,9 @@ def test_named_pools_under_one_supervisor_do_not_share_their_fate():
 
         def make(name):
             def create():
-                pools[name] = Pool(PoolConfig(name=name, intensity=Intensity(restarts=0)), fake_worker())
+                pools[name] = Pool(
+                    PoolConfig(name=name, intensity=Intensity(restarts=0), rest_seconds=None), fake_worker()
+                )
                 return pools[name]
 
             return ChildSpec(name=name, create=create)
@@ -270,25 +352,56 @@ def test_events_tell_the_life_of_every_worker():
 PARENT = """
 import asyncio, sys
 from dspex.execution.workers import Pool, PoolConfig
-from dspex.testing.processes import fake_worker
+from dspex.testing.processes import fake_worker, holdings
 
 async def main():
     async with Pool(PoolConfig(name="p", minimum=3, maximum=3), fake_worker()) as pool:
         asyncio.create_task(pool.call("spin", {}))
         asyncio.create_task(pool.call("stubborn", {}))
         grandchild = await pool.call("spawn", {})
-        print(*(worker.pid for worker in pool.stats().workers), grandchild, flush=True)
+        print(*holdings()[0], grandchild, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
 """
 
 
-def test_no_child_outlives_a_parent_that_is_killed():
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+DEAF = """
+import asyncio, os, signal
+from dspex.execution.workers import Pool, PoolConfig
+from dspex.testing.processes import fake_worker, holdings
+
+class Hearing:
+    def __init__(self):
+        self.began = asyncio.Event()
+
+    async def on_callback(self, command, args):
+        raise NotImplementedError
+
+    def on_event(self, event, data):
+        self.began.set()
+
+async def main():
+    async with Pool(PoolConfig(name="p", minimum=2, maximum=2, health_seconds=60), fake_worker()) as pool:
+        grandchildren = [await pool.call("spawn", {}) for _ in range(2)]
+        hearing = Hearing()
+        asyncio.create_task(pool.call("compute", {}, caller=hearing))
+        await hearing.began.wait()
+        idle = next(worker for worker in pool.stats().workers if not worker.busy)
+        os.kill(idle.pid, signal.SIGSTOP)
+        print(*holdings()[0], *grandchildren, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("source", [PARENT, DEAF], ids=["children that hear", "children that are stopped or in C"])
+def test_no_child_outlives_a_parent_that_is_killed(source):
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
-        assert len(pids) == 4
         parent.kill()
+    assert len(pids) == 5
 
     async def check():
         await asyncio.gather(*(gone(pid, 3.0) for pid in pids))

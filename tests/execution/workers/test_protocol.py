@@ -16,6 +16,7 @@ from dspex.errors import (
     DspexError,
     ExecutionError,
     FrameTooLargeError,
+    NotJsonError,
     ToolError,
     WorkerError,
     WorkerLostError,
@@ -261,6 +262,60 @@ def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
         assert isinstance((await _failure(worker.call("ask", {"command": "x", "values": [1]}))), WorkerProtocolError)
 
     with_worker(test)
+
+
+def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_on():
+    async def test(worker):
+        def fail(event, data):
+            raise failure
+
+        deaf = Answering()
+        deaf.on_event = fail
+        other = asyncio.create_task(worker.call("sleep", {"seconds": 0.3}))
+        for failure, kind in ((RuntimeError("my bug"), ExecutionError), (ToolError("no"), ToolError)):
+            for command in ("spin", "emit"):
+                with pytest.raises(kind, match=str(failure)) as caught:
+                    await worker.call(command, {"items": [1, 2]}, caller=deaf)
+                assert not caught.value.is_retryable
+        assert await other == {"seconds": 0.3}
+        assert await worker.call("echo", {"n": 1}) == {"n": 1}
+        assert worker.state == "ready"
+
+    with_worker(test, concurrency=3)
+
+
+def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
+    async def test(worker):
+        deaf = Answering()
+        deaf.on_event = lambda event, data: data["no such key"]
+        with pytest.raises(ExecutionError, match="the listener of the event 'progress' failed"):
+            await worker.call("stubborn", {}, caller=deaf)
+        await gone(worker.pid)
+
+    with_worker(test, cancel_seconds=0.1)
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+@pytest.mark.parametrize("value", [object(), "\ud83d", {"\udfff": 1}], ids=["object", "surrogate", "key"])
+def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(codec, value):
+    async def test(worker):
+        with pytest.raises(NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is no JSON value") as caught:
+            await worker.call("echo", {"rows": [{}, {"ok": 1, "name": value}]})
+        assert not caught.value.is_retryable
+        with pytest.raises(NotJsonError, match=r"^ok\['name'\].* is no JSON value") as caught:
+            await worker.call("ask", {"command": "x", "values": [1]}, caller=Answering(lambda _: {"name": value}))
+        assert not caught.value.is_retryable
+        error = ToolError("an error with \ud83d")
+        with pytest.raises(ToolError) as caught:
+            await worker.call("ask", {"command": "x", "values": [1]}, caller=Answering(lambda _: _throw(error)))
+        assert caught.value is error
+        assert await worker.call("echo", {"n": 1}) == {"n": 1}
+
+    with_worker(test, codec=codec)
+
+
+def _throw(error):
+    raise error
 
 
 async def _failure(awaitable):

@@ -166,6 +166,16 @@ def test_a_restart_that_cannot_start_counts_as_a_failure():
     supervised(test, intensity=Intensity(restarts=2))
 
 
+def test_a_child_that_is_added_and_cannot_start_is_tried_again_until_the_supervisor_gives_up():
+    async def test(nursery, supervisor, clock):
+        nursery.refuses.add("d")
+        await supervisor.add(nursery.spec("d"))
+        await clock.advance(1)
+        assert isinstance(await supervisor.wait(), RestartLimitError)
+
+    supervised(test, intensity=Intensity(restarts=1))
+
+
 def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there():
     async def main():
         nursery, clock = Nursery(), FakeClock()

@@ -20,6 +20,7 @@ from dspex.errors import (
     InvalidError,
     ModelError,
     NotFoundError,
+    NotJsonError,
     ToolError,
     WorkerError,
     WorkerLostError,
@@ -40,6 +41,7 @@ _ERRORS: Mapping[str, type[DspexError]] = {
         InvalidError,
         ModelError,
         NotFoundError,
+        NotJsonError,
         ToolError,
         WorkerError,
     )
@@ -57,7 +59,7 @@ class Caller(Protocol):
         ...
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Take note of an event; returns at once and never raises."""
+        """Take note of an event; returns at once. An error that is raised here is the error of the request."""
         ...
 
 
@@ -197,7 +199,8 @@ class Connection(asyncio.BufferedProtocol):
             WorkerTimeoutError: no reply came within `seconds`.
             WorkerLostError: the channel ended first.
             WorkerProtocolError: the child broke the protocol.
-            DspexError: what the child or a callback answered.
+            NotJsonError: `args` hold what is no JSON value.
+            DspexError: what the child or a callback answered, or the listener of an event raised.
         """
         if self._broken is not None or self._transport is None:
             raise _again(self._broken or WorkerLostError("the worker has no channel yet"))
@@ -224,11 +227,14 @@ class Connection(asyncio.BufferedProtocol):
         for task in pending.callbacks:
             task.cancel()
         if not pending.future.done() or pending.future.cancelled():
-            pending.is_abandoned = True
-            if self._broken is None and number in self._pending:
-                self._send({"id": 0, "cmd": "cancel", "args": {"id": number}})
+            self._abandon(number, pending)
         elif not pending.future.cancelled():
             pending.future.exception()  # an error that met a caller who had gone is no unhandled one
+
+    def _abandon(self, number: int, pending: _Pending) -> None:
+        pending.is_abandoned = True
+        if self._broken is None and number in self._pending:
+            self._send({"id": 0, "cmd": "cancel", "args": {"id": number}})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._broken is None and self._transport is not None:
@@ -250,9 +256,18 @@ class Connection(asyncio.BufferedProtocol):
         elif pending.is_abandoned:
             self.late += 1
         elif message.event is not msgspec.UNSET:
-            pending.caller.on_event(message.event, message.data)
+            self._tell(message, pending)
         else:
             self._call_back(message, pending)
+
+    def _tell(self, message: Incoming, pending: _Pending) -> None:
+        """Let the caller hear an event; a listener that fails ends its own request, and nothing else."""
+        try:
+            pending.caller.on_event(str(message.event), message.data)
+        except Exception as error:  # noqa: BLE001  # it would end the channel, and with it what others wait for
+            if not pending.future.done():
+                pending.future.set_exception(_of_listener(error, str(message.event)))
+            self._abandon(message.id, pending)
 
     def _take_unasked(self, message: Incoming) -> None:
         """Request 0 is the child's life: an error there is why it cannot serve; replies to `cancel` come there too."""
@@ -289,7 +304,17 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer to the child
             pending.errors[message.call] = error
             code = error.code if isinstance(error, DspexError) else "callback"
-            self._send({"call": message.call, "error": {"code": code, "message": str(error)}})
+            text = str(error).encode("utf-8", "backslashreplace").decode()
+            self._send({"call": message.call, "error": {"code": code, "message": text}})
+
+
+def _of_listener(error: Exception, event: str) -> DspexError:
+    """Return the error of a listener as one of ours: another attempt would only meet the same listener again."""
+    if isinstance(error, DspexError) and not error.is_retryable:
+        return error
+    found = ExecutionError(f"the listener of the event {event!r} failed: {type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found
 
 
 def _again(error: WorkerError) -> WorkerError:

@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 import uuid
-from pathlib import Path
 
-RUN_VARIABLE = "DSPEX_WORKER_RUN"
-_PROC = Path("/proc")
+from dspex.execution.workers.child.watchdog import PROC as _PROC
+from dspex.execution.workers.child.watchdog import RUN_VARIABLE, marked
+
+__all__ = ["RUN_VARIABLE", "is_running", "run_mark", "start_time", "sweep"]
 
 
 def run_mark() -> str:
@@ -23,25 +24,15 @@ def sweep() -> list[int]:
     if not _PROC.is_dir():
         return []
     killed = []
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid() and _is_orphan(folder):
+    for number, mark in marked():
+        if _is_orphaned(mark):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed.append(int(folder.name))
+                os.kill(number, signal.SIGKILL)
+                killed.append(number)
     return killed
 
 
-def _is_orphan(folder: Path) -> bool:
-    try:
-        if folder.stat().st_uid != os.getuid():
-            return False
-        entries = (folder / "environ").read_bytes().split(b"\0")
-    except OSError:  # it ended meanwhile, or is not ours to read
-        return False
-    prefix = f"{RUN_VARIABLE}=".encode()
-    mark = next((entry[len(prefix) :] for entry in entries if entry.startswith(prefix)), None)
-    if mark is None:
-        return False
+def _is_orphaned(mark: bytes) -> bool:
     pid, started, *_ = (*mark.decode("ascii", "replace").split(":"), "", "")
     return pid.isdigit() and started.isdigit() and start_time(int(pid)) != int(started)
 

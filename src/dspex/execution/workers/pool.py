@@ -11,21 +11,25 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import (
     DspexError,
     PoolExhaustedError,
+    PoolRestingError,
     WorkerError,
     WorkerLostError,
-    WorkerStartError,
     WorkerTimeoutError,
 )
 from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
 from dspex.execution.workers.connection import Caller
 from dspex.execution.workers.orphans import run_mark, sweep
+from dspex.execution.workers.process import start_error
 from dspex.execution.workers.queue import Queue
 from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
 from dspex.execution.workers.supervisor import ChildSpec, Policy, Supervisor
+from dspex.execution.workers.watchdog import Watchdog
 from dspex.execution.workers.worker import Worker
 from dspex.telemetry import Observer, Silent
+
+_FAILED_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,9 @@ class PoolConfig:
     """How many workers there are, and how long things may wait.
 
     `spares` workers are kept started beyond those that serve, so that a call after a crash waits for no import.
-    A pool grows to `maximum` while calls wait, and shrinks after `idle_seconds` without use.
+    A pool grows to `maximum` while calls wait, and shrinks after `idle_seconds` without use. When its workers fail more
+    often than `intensity` allows, it rests for `rest_seconds` and starts anew; None ends it for good instead, so that a
+    supervisor above it decides.
     """
 
     name: str
@@ -43,6 +49,7 @@ class PoolConfig:
     queue_limit: int = 1000
     health_seconds: float = 1.0
     idle_seconds: float = 60.0
+    rest_seconds: float | None = 5.0
     intensity: Intensity = field(default_factory=Intensity)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
 
@@ -77,8 +84,8 @@ class Pool:
         self._clock = clock or SystemClock()
         self._observer = observer or Silent()
         self._run = run_mark()
-        policy = Policy(intensity=config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
-        self._supervisor = Supervisor(config.name, policy=policy, clock=self._clock, rng=rng)
+        self._rng = rng
+        self._supervisor = self._supervise()
         self._breaker = CircuitBreaker(config.breaker, self._clock)
         self._serving: set[str] = set()
         self._target = config.minimum
@@ -86,6 +93,13 @@ class Pool:
         self._last_used = 0.0
         self._counts = {"answered": 0, "failed": 0, "rejected": 0}
         self._failure: DspexError | None = None
+        self._rested = 0.0
+        self._restarts = 0
+        self._failed_starts = 0
+        self._watchdog: Watchdog | None = None
+        self._is_stopping = False
+        self._ended = asyncio.Event()
+        self._reason: DspexError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._growing: set[asyncio.Task[None]] = set()
 
@@ -100,11 +114,18 @@ class Pool:
         await self.stop()
 
     async def start(self) -> None:
-        """Sweep what an earlier run left behind and start the workers; `ready` waits for them."""
+        """Sweep what an earlier run left behind and start the workers; `ready` waits for them.
+
+        Raises:
+            WorkerStartError: the interpreter cannot be run; nothing is left of the pool.
+        """
         await asyncio.to_thread(sweep)
-        await self._supervisor.start()
-        for number in range(self.config.minimum + self.config.spares):
-            await self._supervisor.add(self._child(number))
+        self._watchdog = Watchdog.start(self._run, self.spec.interpreter)
+        try:
+            await self._supervisor.start()
+        except BaseException:
+            await self.stop()
+            raise
         self._spawn(self._beat())
         self._spawn(self._watch())
 
@@ -122,12 +143,15 @@ class Pool:
             raise
 
     async def wait(self) -> DspexError | None:
-        """Wait for the end; returns why its supervisor gave up, None after `stop`."""
-        return await self._supervisor.wait()
+        """Wait for the end: None after `stop`; why its supervisor gave up, where a pool ends for good then."""
+        await self._ended.wait()
+        return self._reason
 
     async def stop(self) -> None:
         """End every worker in order; calls that still wait fail with a retryable error."""
-        self._failure = self._failure or WorkerLostError(f"pool {self.config.name!r} has ended")
+        self._is_stopping = True
+        if self._failure is None or isinstance(self._failure, PoolRestingError):
+            self._failure = WorkerLostError(f"pool {self.config.name!r} has ended")
         self._queue.fail(self._failure)
         await asyncio.gather(*self._growing, return_exceptions=True)  # a start that is cut short would be lost
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -135,6 +159,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._supervisor.stop()
+        self._end()
 
     async def call(
         self,
@@ -152,10 +177,11 @@ class Pool:
             CircuitOpenError: the workers fail in a row.
             WorkerTimeoutError: the worker did not answer within `seconds`, the time in the queue included.
             WorkerLostError: the worker ended first; the call may be made again.
+            PoolRestingError: the workers failed too often; they are started again soon.
+            WorkerStartError: no worker can be started.
             DspexError: what the child or a callback answered.
         """
-        if self._failure is not None:
-            raise self._failure
+        self._refuse()
         is_probe = self._breaker.admit()
         ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
@@ -165,6 +191,10 @@ class Pool:
             self._counts["rejected" if isinstance(error, PoolExhaustedError) else "failed"] += 1
             if isinstance(error, WorkerTimeoutError):
                 self._breaker.failed()
+                if seconds is not None and _left(ends) == 0:  # what the worker was given is only what was left of it
+                    raise WorkerTimeoutError(
+                        f"pool {self.config.name!r} did not answer {command!r} within {seconds:g} s", seconds=seconds
+                    ) from None
             raise
         else:
             self._counts["answered"] += 1
@@ -216,8 +246,8 @@ class Pool:
             worker.check()
         idle = self._clock.monotonic_ns() / 1e9 - self._last_used
         if self._target > self.config.minimum and not len(self._queue) and idle > self.config.idle_seconds:
-            last = self._workers[-1]
-            if not last.busy:
+            last = next(reversed(self._workers), None)
+            if last is not None and not last.busy:
                 self._target -= 1
                 self._serving.discard(last.name)
                 await self._supervisor.remove(last.name)
@@ -242,7 +272,7 @@ class Pool:
             name=self.config.name,
             breaker=self._breaker.state,
             queued=len(self._queue),
-            restarts=sum(worker.restarts for worker in workers),
+            restarts=self._restarts + self._supervisor.restarts_in_all,
             workers=workers,
             **self._counts,
         )
@@ -250,6 +280,18 @@ class Pool:
     @property
     def _workers(self) -> list[Worker]:
         return [child for child in self._supervisor.children.values() if isinstance(child, Worker)]
+
+    def _supervise(self) -> Supervisor:
+        policy = Policy(intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
+        children = [self._child(number) for number in range(self.config.minimum + self.config.spares)]
+        return Supervisor(self.config.name, children, policy=policy, clock=self._clock, rng=self._rng)
+
+    def _refuse(self) -> None:
+        if isinstance(self._failure, PoolRestingError):
+            left = max(self._rested - self._clock.monotonic_ns() / 1e9, 0.0)
+            raise PoolRestingError(self._failure.message, retry_after=left)
+        if self._failure is not None:
+            raise self._failure
 
     def _child(self, number: int) -> ChildSpec:
         name = f"{self.config.name}-{number}"
@@ -262,12 +304,22 @@ class Pool:
     def _changed(self, worker: Worker) -> None:
         if worker.state not in {"starting", "ready"}:
             self._serving.discard(worker.name)
-        if worker.state == "lost":
+        if worker.state == "lost" and not worker.is_discarded:
             self._breaker.failed()
+        self._count_starts(worker)
         if worker.state == "draining" and not worker.busy and not worker.is_stopping:
             self._spawn(worker.stop())
         self._fill()
         self._queue.serve(self._choose)
+
+    def _count_starts(self, worker: Worker) -> None:
+        """Where start after start fails and nobody serves, those who wait are told: they would wait for ever."""
+        if worker.state == "ready":
+            self._failed_starts = 0
+        elif worker.state == "lost" and not worker.about and worker.failure is not None:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS and not any(other.about for other in self._workers):
+                self._queue.fail(start_error(self.spec, worker.failure.message))
 
     def _fill(self) -> None:
         for worker in self._workers:
@@ -306,8 +358,46 @@ class Pool:
 
     async def _watch(self) -> None:
         error = await self._supervisor.wait()
-        self._failure = error or WorkerStartError(f"pool {self.config.name!r} has ended")
+        while error is not None:
+            if self.config.rest_seconds is None:
+                self._failure = self._reason = error
+                self._queue.fail(error)
+                self._end()
+                return
+            await self._rest(error, self.config.rest_seconds)
+            error = await self._start_again() or await self._supervisor.wait()
+
+    async def _rest(self, error: DspexError, seconds: float) -> None:
+        self._rested = self._clock.monotonic_ns() / 1e9 + seconds
+        self._failure = PoolRestingError(
+            f"pool {self.config.name!r} rests for {seconds:g} s before it starts again: {error.message}",
+            retry_after=seconds,
+        )
         self._queue.fail(self._failure)
+        await self._clock.sleep(seconds)
+
+    async def _start_again(self) -> DspexError | None:
+        """Start with nothing held against the workers; returns why they do not start."""
+        if self._is_stopping:
+            return None
+        self._restarts += self._supervisor.restarts_in_all
+        self._supervisor, self._target, self._failed_starts = self._supervise(), self.config.minimum, 0
+        self._serving.clear()
+        self._failure = None
+        starting = self._spawn(self._supervisor.start())
+        self._growing.add(starting)  # so that `stop` waits for it: a start that is cut short would be lost
+        starting.add_done_callback(self._growing.discard)
+        try:
+            await asyncio.shield(starting)
+        except DspexError as error:
+            return error
+        return None
+
+    def _end(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.close()
+            self._watchdog = None
+        self._ended.set()
 
 
 def _left(ends: float | None) -> float | None:

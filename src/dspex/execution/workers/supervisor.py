@@ -107,6 +107,11 @@ class Supervisor:
         """How often child `name` was started again."""
         return next((slot.restarts for slot in self._slots if slot.spec.name == name), 0)
 
+    @property
+    def restarts_in_all(self) -> int:
+        """How often any child was started again."""
+        return sum(slot.restarts for slot in self._slots)
+
     async def __aenter__(self) -> "Supervisor":
         await self.start()
         return self
@@ -125,7 +130,7 @@ class Supervisor:
         try:
             for slot in self._slots:
                 await self._begin(slot)
-        except DspexError:
+        except BaseException:
             await self.stop()
             raise
         self._spawn(self._run())
@@ -145,10 +150,12 @@ class Supervisor:
             await self._end_all()
 
     async def add(self, spec: ChildSpec) -> None:
-        """Start one more child, the last in order."""
+        """Start one more child, the last in order; nothing happens after the end."""
         if any(slot.spec.name == spec.name for slot in self._slots):
             raise DefinitionError(f"supervisor {self.name!r} has a child {spec.name!r} already; name it differently")
         async with self._turn:
+            if self._ended.is_set():  # nobody would look after it
+                return
             slot = _Slot(spec)
             self._slots.append(slot)
             await self._begin_or_record(slot)
@@ -229,6 +236,8 @@ class Supervisor:
             other.due = now + delay
         if delay:
             self._spawn(self._wake_after(delay))
+        else:
+            self._woken.set()  # whoever reacts here may be `add`, and not the task that starts what is due
 
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)

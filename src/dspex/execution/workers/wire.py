@@ -1,13 +1,15 @@
 """Messages as the parent reads and writes them; how they are cut into frames is `child.frames`."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from dspex.errors import FrameTooLargeError, WorkerProtocolError, shorten
+from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError, shorten
 from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, Splitter, pack
 
 PROTOCOL = 1
+_DEEP = 50  # levels into a message that holds itself, or nearly does
 
 __all__ = ["JSON", "LIMIT", "MSGPACK", "PROTOCOL", "Fault", "FrameError", "Incoming", "Splitter", "decode", "encode"]
 
@@ -63,13 +65,44 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
 
     Raises:
         FrameTooLargeError: it is longer than a frame may be.
-        WorkerProtocolError: it holds something that is no JSON value.
+        NotJsonError: it holds something that is no JSON value; the error names where.
     """
     try:
         payload = _ENCODERS[codec](message)
     except (TypeError, ValueError, msgspec.EncodeError, RecursionError) as error:
-        raise WorkerProtocolError(f"the message is no JSON value ({error}): {shorten(message)}") from error
+        where, value = _culprit(message, _ENCODERS[codec])
+        raise NotJsonError(
+            f"{where} is no JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings", where=where
+        ) from error
     try:
         return pack(codec, payload, limit)
     except FrameError as error:
         raise FrameTooLargeError(f"{error}; pass less data, or raise frame_limit of the worker") from None
+
+
+def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:
+    """Return where in a message the value is that cannot be encoded, and the value."""
+    where = ""
+    value: Any = message
+    for _ in range(_DEEP):
+        inside: Iterable[tuple[object, Any]] = ()
+        if isinstance(value, Mapping):
+            inside = value.items()
+        elif isinstance(value, list | tuple):
+            inside = enumerate(value)
+        for key, item in inside:
+            if not _passes(item, encoder) or not _passes({key: None}, encoder):
+                where = f"{where}[{key!r}]" if where else str(key)
+                value = item if not _passes(item, encoder) else key
+                break
+        else:
+            break
+    return where, value
+
+
+def _passes(value: object, encoder: Callable[[Any], bytes]) -> bool:
+    try:
+        encoder(value)
+    except (TypeError, ValueError, msgspec.EncodeError, RecursionError):
+        return False
+    return True

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from dspex.errors import DspexError, WorkerError, WorkerLostError, WorkerProtocolError, WorkerTimeoutError
+from dspex.errors import DspexError, WorkerError, WorkerLostError, WorkerProtocolError, WorkerStartError
 from dspex.execution.workers.connection import Caller, Connection
 from dspex.execution.workers.process import ChildProcess, start_error
 from dspex.execution.workers.spec import WorkerSpec
@@ -48,6 +48,7 @@ class Worker:
         self._missed = 0
         self._reserved = 0
         self.is_stopping = False
+        self.is_discarded = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -80,9 +81,13 @@ class Worker:
         Raises:
             WorkerStartError: the interpreter cannot be run.
         """
-        self._process = await ChildProcess.start(
-            self.spec, run=self._run, channel=self._channel, health=self._health, on_line=self._printed
-        )
+        try:
+            self._process = await ChildProcess.start(
+                self.spec, run=self._run, channel=self._channel, health=self._health, on_line=self._printed
+            )
+        except WorkerStartError as error:
+            self._give_up(error)
+            raise
         self._spawn(self._introduce())
 
     def _spawn(self, coroutine: Any) -> None:  # noqa: ANN401  # a coroutine that returns nothing
@@ -148,8 +153,8 @@ class Worker:
         """Make one request; see `Connection.request`. A child that does not stop when it is told to is killed."""
         try:
             return await self._channel.request(command, args, seconds=seconds, caller=caller)
-        except (WorkerTimeoutError, asyncio.CancelledError):
-            if self.state != "ended":
+        except BaseException:
+            if self._channel.abandoned and self.state != "ended":
                 self._spawn(self._free_or_kill())
             raise
 
@@ -157,7 +162,7 @@ class Worker:
         busy = self._channel.abandoned
         await asyncio.sleep(self.spec.cancel_seconds)
         if busy & self._channel.abandoned:
-            self.kill("a cancelled call did not stop")
+            self.discard("a cancelled call did not stop")
 
     def check(self) -> None:
         """Ping, and look at memory; call it once in each health interval.
@@ -174,7 +179,7 @@ class Worker:
         self.memory = self._process.memory() or self.memory
         limit = self.spec.memory_limit
         if limit is not None and self.memory > limit * _HARD_LIMIT:
-            self.kill(f"it holds {self.memory >> 20} MiB of memory; the ceiling is {limit >> 20} MiB")
+            self.discard(f"it holds {self.memory >> 20} MiB of memory; the ceiling is {limit >> 20} MiB")
         elif limit is not None and self.memory > limit and self.state == "ready":
             self._become("draining", f"it holds {self.memory >> 20} MiB of memory; the ceiling is {limit >> 20} MiB")
 
@@ -190,6 +195,11 @@ class Worker:
         if self.state in {"starting", "ready"}:
             self._become("draining", why)
 
+    def discard(self, why: str) -> None:
+        """Kill it for what a call did to it: by our own choice, so that its end counts as an ordered one."""
+        self.is_discarded = True
+        self.kill(why)
+
     def kill(self, why: str) -> None:
         """End it at once; the calls that it holds fail with a retryable error."""
         if self.state == "ended":
@@ -201,7 +211,7 @@ class Worker:
             self._process.kill()
 
     async def wait(self) -> WorkerError | None:
-        """Wait for the end; returns why it ended, None after an ordered stop."""
+        """Wait for the end; returns why it ended, None after an ordered stop and where it was discarded."""
         if self._process is None:
             return self.failure
         code = await self._process.wait()
@@ -217,7 +227,7 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.state != "ended":
             self._become("ended", self.reason if error is None else error.message)
-        return error
+        return None if self.is_discarded else error
 
     async def stop(self) -> None:
         """End it in order: ask, wait, terminate, kill. Returns when nothing of it is left."""

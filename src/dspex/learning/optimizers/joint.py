@@ -184,7 +184,7 @@ class _Search:
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
         found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
         found |= {variable.name: 0 for variable in self._made.values()}
-        known = {name: value for name, value in found.items() if value is not None}
+        known = {name: value for name, value in found.items() if value is not None or space[name].has_default}
         sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
         return sampler
 
@@ -306,7 +306,7 @@ class _Search:
         return all(
             now[name] == value
             for name, value in self._arms[0].assignment.items()
-            if name in space and space[name].default is not None
+            if name in space and space[name].has_default
         )
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
