@@ -20,21 +20,28 @@ from dspex.telemetry import Event
 
 Tools = Mapping[str, Callable[..., Any]]
 _CLOCK = SystemClock()
-Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Awaitable[float]]
+Score = float | Mapping[str, Any]
+Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], Score | Awaitable[Score]]
 
 
-async def scored(metric: Metric, row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+async def scored(metric: Metric, row: Mapping[str, Any], found: Mapping[str, Any]) -> float | dict[str, Any]:
     """Return what a metric, async or not, says of one row.
+
+    That is a score, or `{"score": ..., "feedback": "why"}` for optimizers that read it.
 
     Raises:
         DefinitionError: it failed, or said what is no score.
     """
     with boundary(DefinitionError, "the metric failed"):
         said = metric(row, found)
-        score = float(await said if inspect.isawaitable(said) else said)
+        verdict = await said if inspect.isawaitable(said) else said
+        score = float(verdict["score"] if isinstance(verdict, Mapping) else verdict)
         if not math.isfinite(score):
             raise DefinitionError(f"the metric returned {score!r}, which is no score; return a finite number")
-    return score
+    if not isinstance(verdict, Mapping):
+        return score
+    feedback = verdict.get("feedback")
+    return {"score": score, **({} if feedback is None else {"feedback": str(feedback)})}
 
 
 def not_finite(value: Any, path: str = "") -> str | None:  # noqa: ANN401  # any JSON value

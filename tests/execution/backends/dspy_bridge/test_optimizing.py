@@ -13,6 +13,7 @@ from dspex.execution.context import RunContext
 from dspex.execution.workers import Intensity, PoolConfig
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
+from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting, same_answer
 
 pytestmark = pytest.mark.full
@@ -124,6 +125,24 @@ def within(test, *, interpreter, pool=POOL, seconds=120):
             "any",
             {"options": {"bsize": 3, "num_candidates": 2, "max_steps": 1, "max_demos": 1, "num_threads": 1}},
         ),
+        (
+            "BootstrapFewShotWithOptuna",
+            "demos",
+            {"options": {"num_candidate_programs": 2, "num_threads": 1, "max_bootstrapped_demos": 2}},
+        ),
+        ("InferRules", "rules", {"options": {"num_candidates": 1, "num_rules": 1, "num_threads": 1}}),
+        (
+            "BetterTogether",
+            "demos",
+            {
+                "options": {
+                    "rules": {"optimizer": "InferRules", "num_candidates": 1, "num_threads": 1},
+                    "shots": {"optimizer": "BootstrapFewShot", "max_bootstrapped_demos": 2},
+                },
+                "compile": {"strategy": "rules -> shots"},
+                "valset": ROWS[1:4],
+            },
+        ),
     ],
 )
 def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, work):
@@ -134,6 +153,9 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
         if learned == "demos":
             assert demos
             assert all(demo["question"].startswith("q") and int(demo["answer"]) in {3, 4} for demo in demos)
+        elif learned == "rules":
+            assert "Please adhere" in instructions
+            assert "natural_language_rules" in instructions
         elif learned == "instructions":
             assert instructions == "Answer with three."
         else:
@@ -141,6 +163,32 @@ def test_every_optimizer_learns_what_it_is_for(interpreter, optimizer, learned, 
         assert heard[0]["state"] == "begun"
         assert optimizer == "LabeledFewShot" or heard[-1]["scored"] >= 2
         assert optimizer == "LabeledFewShot" or context.model.requests
+        again = await bridge.create_program(better)
+        assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
+
+    within(test, interpreter=interpreter)
+
+
+def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
+    async def test(bridge):
+        def reply(request):
+            asked = request.messages[-1].content
+            if "Three is wanted." in asked:  # the feedback reached the reflection
+                in_json = "JSON object" in asked  # so 3.4 asks; 3.3 has a prompt of its own
+                return '{"new_instruction": "Answer with three."}' if in_json else "```\nAnswer with three.\n```"
+            return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
+
+        def judged(row, found):
+            return {"score": float(row["answer"] == found["answer"]), "feedback": "Three is wanted."}
+
+        model, heard = ScriptedModel(reply), []
+        handle = await bridge.create_program(predicting(backend="dspy"))
+        options = {"max_metric_calls": 30, "num_threads": 1}
+        work = Optimization(optimizer="GEPA", metric=judged, trainset=ROWS, valset=ROWS[:3], options=options)
+        context = RunContext(model=model)
+        better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
+        assert better.assignment["self.instructions"] == "Answer with three."
+        assert heard[-1]["scored"] >= 6
         again = await bridge.create_program(better)
         assert (await bridge.execute_program(again, {"question": "q5"}, context)).answer == 3
 

@@ -218,8 +218,9 @@ class DspyBackend:
                 await answerer.telling.flush()
         except BaseException as error:
             span.end(attributes=shown, error=error)
-            if type(error) in {AdapterError, ExecutionError}:  # dspy 3.3 has no error of its own for a wrong choice
-                raise _explained(program, error, reply=answerer.reply) from error
+            # dspy 3.3 has no error of its own for a wrong choice
+            if type(error) in {AdapterError, ExecutionError} and (ours := _explained(program, answerer.reply)):
+                raise ours from error
             raise
         span.end(attributes=shown)
         return answer, span
@@ -248,7 +249,7 @@ class DspyBackend:
         }
         faults: list[DspexError] = []
 
-        async def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+        async def score(row: Mapping[str, Any], found: Mapping[str, Any]) -> float | dict[str, Any]:
             try:
                 return await scored(work.metric, row, found)
             except DspexError as error:
@@ -366,16 +367,16 @@ def _with_state(config: dict[str, Any], state: Mapping[str, Any] | None) -> dict
     return {**config, "state": {key: value for key, value in state.items() if key != "metadata"}}
 
 
-def _explained(program: Program, error: BaseException, *, reply: str) -> BaseException:
-    """Return the error that the same reply is natively, which names the fields, where it is one there, too."""
-    if program.root.kind not in _READABLE:
-        return error
+def _explained(program: Program, reply: str) -> AdapterError | None:
+    """Return the error that the last reply is natively, which names the fields; None where it is none there."""
+    if program.root.kind not in _READABLE or not reply:
+        return None
     adapter = JSONAdapter() if reply.lstrip().startswith("{") else ChatAdapter()
     try:
         adapter.parse(program.signature, reply)
     except AdapterError as ours:
         return ours
-    return error
+    return None
 
 
 def _outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN401

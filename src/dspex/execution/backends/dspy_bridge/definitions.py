@@ -75,7 +75,10 @@ def lowered(program: Program, functions: Functions) -> tuple[dict[str, Any], Too
         definition |= {name: node.config[name] for name in ("target", "init", "source_hash") if name in node.config}
         if "target" not in definition:
             raise DefinitionError(f"the dspy node {node.id!r} names no target; give 'pkg.mod:Name' of its module")
-        return definition, functions.named
+        offered = {**functions.named, **functions.of(node)}
+        if offered:
+            definition["offered"] = sorted(offered)
+        return definition, offered
     if node.signature is None:
         raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no signature, so dspy cannot run it")
     if checks := [name for name, _ in node.signature.output_checks]:
@@ -220,7 +223,22 @@ def unfit_state(state: Mapping[str, Any], described: Mapping[str, Any]) -> str:
         if found is None or len(found) != len(fields):
             count = "no" if found is None else len(found)
             return f"the state has {count} fields for the predictor {path!r}, which has {', '.join(fields)}"
+        if lacking := _lacking(state[path]):
+            return f"the state of the predictor {path!r} lacks {', '.join(lacking)}"
     return ""
+
+
+def _lacking(state: Mapping[str, Any]) -> list[str]:
+    """Return the parts that dspy reads of a predictor's state and that are not there."""
+    signature = state["signature"]
+    lacking = [] if isinstance(signature.get("instructions"), str) else ["signature.instructions"]
+    for at, field in enumerate(signature["fields"]):
+        known = field if isinstance(field, Mapping) else {}
+        lacking += [f"signature.fields[{at}].{key}" for key in ("prefix", "description") if key not in known]
+    demos = state.get("demos")
+    if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
+        lacking.append("demos (a list of objects)")
+    return lacking if "lm" in state else [*lacking, "lm"]
 
 
 def space_of(predictors: Mapping[str, Any]) -> Space:

@@ -6,7 +6,11 @@ from typing import Any
 from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.builtin import SHORTHAND
 from dspex.language.signatures.codec import plain
-from dspex.language.signatures.types import Member, make, union
+from dspex.language.signatures.json_schema import SchemaWriter
+from dspex.language.signatures.types import Member, make, object_type, union
+
+MARK = "x-dspex"  # a schema that carries it is one of dspy's own types
+_OWN = {name: name for name in ("Image", "Audio", "File", "Code", "ToolCalls")}
 
 _KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "none", "object": "dict"}
 _RULES = {
@@ -28,38 +32,21 @@ _UNSAID = {
     "max_size": "at most {} entries",
     "unique": "no two values are equal",
 }
-_CALL = {
-    "type": "object",
-    "title": "ToolCall",
-    "properties": {"name": {"type": "string"}, "args": {"type": "object"}},
-    "required": ["name", "args"],
-}
-_CALLS_OF_DSPY = {
-    "type": "object",
-    "title": "ToolCalls",
-    "properties": {"tool_calls": {"type": "array", "items": _CALL}},
-    "required": ["tool_calls"],
-}
 
 
 def to_wire(signature: Signature) -> dict[str, Any]:
     """Return `{name, instructions, fields: [{name, role, desc, schema, default?}], $defs}`, under wire names."""
-    found: dict[str, Any] = {}
-    definitions: dict[str, Any] = {}
-    for validator in (signature.input_validator, signature.output_validator):
-        schema = validator.json_schema()
-        found |= schema.get("properties", {})
-        definitions |= schema.get("$defs", {})
+    writer = _Marking()
     fields = []
-    for name, field in signature.fields.items():
-        schema = {key: value for key, value in found[name].items() if key not in {"title", "default"}}
-        desc = described(field, field.desc)
-        if field.role == "output":
+    for field in signature.fields.values():
+        schema, desc = writer.write(field.type), described(field, field.desc)
+        if field.role == "output" and MARK not in schema:
             schema = _loosened(field.type.kind, schema)
         made: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": desc, "schema": schema}
         if not field.is_required:
             made["default"] = None if field.default is MISSING else plain(field.default)
         fields.append(made)
+    definitions = writer.finish({}).get("$defs", {})
     return {"name": signature.name, "instructions": signature.instructions, "fields": fields, "$defs": definitions}
 
 
@@ -72,15 +59,21 @@ def described(field: Field, desc: str) -> str:
 
 
 def _loosened(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with what a bare value stands for (a text for a Code), which is understood here, too."""
+    """Return the schema with what a bare value stands for (a text for a Document), which is understood here, too."""
     member = SHORTHAND.get(kind)
     if member is None:
         return schema
     bare = {key: value for key, value in schema["properties"][member].items() if key != "default"}
     whole = {**schema, "required": sorted({*schema.get("required", ()), member})}
-    if kind == "ToolCalls":
-        whole = {"anyOf": [whole, _CALLS_OF_DSPY]}
-    return {"anyOf": [*whole.get("anyOf", [whole]), bare]}
+    return {"anyOf": [whole, bare]}
+
+
+class _Marking(SchemaWriter):
+    """Says of a media type which of dspy's types it is, so that dspy treats it as its own."""
+
+    def write(self, type_: Type) -> dict[str, Any]:
+        schema = super().write(type_)
+        return {**schema, MARK: type_.kind} if type_.kind == "History" or type_.kind in _OWN else schema
 
 
 def from_wire(data: Mapping[str, Any]) -> Signature:
@@ -96,38 +89,58 @@ def field_of(item: Mapping[str, Any]) -> Field:
     return Field(name=item["name"], type=type_, role=item["role"], desc=item.get("desc", ""), default=default)
 
 
-def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Type:
-    """Return the type that a JSON Schema describes; what none does is `any`."""
+def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...] = ()) -> Type:
+    """Return the type that a JSON Schema describes; what none does is `any`. `enclosing` names the definitions around.
+
+    A history is taken as dspex writes it (turns with a role) and as dspy does (a dict of fields for each turn).
+    """
     if "$ref" in schema:
-        return to_type(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return _referred(schema["$ref"].rpartition("/")[2], definitions, enclosing)
+    if mark := schema.get(MARK):
+        known = {"History": union(make("History"), make("dict", make("str"), make("any"))), "Reasoning": make("str")}
+        return make(_OWN[mark]) if mark in _OWN else known[mark]
     if "const" in schema or "enum" in schema:
         return Type("atom", constraints=(("one_of", tuple(schema.get("enum", [schema.get("const")]))),))
     if members := schema.get("anyOf") or schema.get("oneOf"):
-        return union(*(to_type(member, definitions) for member in members))
+        return union(*(to_type(member, definitions, enclosing) for member in members))
     rules = {ours: schema[theirs] for theirs, ours in _RULES.items() if theirs in schema}
     kind = schema.get("type")
     if isinstance(kind, list):
-        return union(*(to_type({**schema, "type": one}, definitions) for one in kind))
+        return union(*(to_type({**schema, "type": one}, definitions, enclosing) for one in kind))
+    if kind == "array" and schema.get("prefixItems") and len(schema["prefixItems"]) == schema.get("maxItems"):
+        return make("tuple", *(to_type(part, definitions, enclosing) for part in schema["prefixItems"]))
     if kind == "array":
-        items = [to_type(schema["items"], definitions)] if schema.get("items") else []
+        items = [to_type(schema["items"], definitions, enclosing)] if schema.get("items") else []
         return make("list", *items, constraints=rules)
     if kind == "object" and "properties" in schema:
-        return _object(schema, definitions)
+        return _object(schema, definitions, enclosing)
     if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
-        return make("dict", make("str"), to_type(schema["additionalProperties"], definitions), constraints=rules)
+        value = to_type(schema["additionalProperties"], definitions, enclosing)
+        return make("dict", make("str"), value, constraints=rules)
     return make(_KINDS[kind], constraints=rules) if kind in _KINDS else make("any")
 
 
-def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Type:
+def _referred(name: str, definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
+    found = definitions[name]
+    if name not in enclosing:
+        return to_type(found, definitions, (*enclosing, name))
+    is_object = found.get("type") == "object" and "properties" in found
+    return Type("ref", title=found.get("title", "Object")) if is_object else make("any")
+
+
+def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
     required = set(schema.get("required", ()))
     members = tuple(
         Member(
             name,
-            to_type(part, definitions),
+            to_type(part, definitions, enclosing),
             part.get("description", ""),
             name in required,
             part.get("default", MISSING),
         )
         for name, part in schema["properties"].items()
     )
-    return Type("object", title=schema.get("title", "Object"), members=members)
+    extra = {False: {"extra": "forbid"}, True: {"extra": "allow"}}
+    allowed = schema.get("additionalProperties")
+    rules = extra[allowed] if isinstance(allowed, bool) else {}
+    return object_type(schema.get("title", "Object"), members, constraints=rules)

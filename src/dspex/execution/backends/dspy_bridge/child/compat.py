@@ -17,6 +17,7 @@ try:
     import dspy
     from dspy.utils.callback import with_callbacks
     from dspy.utils.exceptions import AdapterParseError
+    from dspy.utils.saving import get_dependency_versions
 except ImportError as error:
     raise ImportError(
         f"dspy is not installed in this interpreter ({error}): pip install 'dspex[dspy]' "
@@ -29,14 +30,17 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messa
 
 __all__ = [
     "HAS_ENGINES",
+    "OWN_TYPES",
     "VERSION",
     "AdapterParseError",
+    "PartsError",
     "adapter",
     "ask_through",
     "dspy",
     "language_model",
     "local_interpreter",
     "satisfies",
+    "saved_state",
     "setting",
     "turn_off_caches",
     "watch_modules",
@@ -45,6 +49,12 @@ __all__ = [
 VERSION: str = dspy.__version__
 HAS_ENGINES = hasattr(dspy, "lm15")
 local_interpreter: Any = getattr(dspy, "LocalInterpreter", None)  # since 3.4
+# the types of dspy that dspex has types for, too; 3.3.0 may lack some
+OWN_TYPES: "dict[str, Any]" = {
+    name: found
+    for name in ("History", "Image", "Audio", "File", "Code", "ToolCalls", "Reasoning")
+    if (found := getattr(dspy, name, None)) is not None
+}
 _LM_SETTINGS = ("temperature", "max_tokens", "top_p", "stop", "seed", "n", "response_format", "rollout_id")
 _rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
 
@@ -63,6 +73,18 @@ def language_model(parent: Any, interface: str = "auto") -> Any:  # noqa: ANN401
     return WireLM(parent)
 
 
+class PartsError(ValueError):
+    """A message holds something else than text."""
+
+    code = "definition"
+
+    def __init__(self, kinds: "list[str]") -> None:
+        super().__init__(
+            f"models of dspex take text only, and this message holds {', '.join(kinds)}: "
+            "leave such values (pictures, recordings, files) out of what this program asks its model"
+        )
+
+
 class WireLM(dspy.BaseLM):
     """The parent behind `BaseLM`. Chat messages go straight to it; every other way to call takes dspy's own path."""
 
@@ -78,6 +100,12 @@ class WireLM(dspy.BaseLM):
         """Return the state of a model that any dspy can load: the parent is no part of it."""
         state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
         return state
+
+    def launch(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+        """Do nothing: the parent owns the model. BetterTogether launches and kills models around its steps."""
+
+    def kill(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
+        """Do nothing, as above."""
 
     @property
     def supports_response_schema(self) -> bool:
@@ -228,8 +256,8 @@ def _messages(request: Any) -> "list[dict[str, Any]]":  # noqa: ANN401
 
 
 def _text(parts: Any) -> str:  # noqa: ANN401
-    if not all(part.type == "text" for part in parts):
-        raise ValueError("only text goes over the bridge; this message holds other parts")
+    if other := sorted({str(part.type) for part in parts} - {"text"}):
+        raise PartsError(other)
     return "".join(part.text for part in parts)
 
 
@@ -373,6 +401,14 @@ def watch_modules() -> None:
         return found
 
     dspy.Module.__call__, dspy.Module.acall = call, acall
+
+
+def saved_state(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
+    """Return what `program.save("file.json")` writes: the state, and the versions that dspy compares when it loads."""
+    from pydantic_core import to_jsonable_python
+
+    state: dict[str, Any] = to_jsonable_python(program.dump_state(), fallback=str)
+    return {**state, "metadata": {"dependency_versions": get_dependency_versions()}}
 
 
 def setting(name: str) -> Any:  # noqa: ANN401

@@ -9,7 +9,8 @@ from . import compat, programs  # compat first: it says what to do where dspy is
 from .compat import AdapterParseError, dspy
 from .model import OwnModel, ParentModel
 from .optimizing import OPTIMIZERS, evaluate, optimize
-from .trail import Trail, finite, paths_of, plain
+from .trail import Trail, paths_of
+from .values import Taking, prediction_of, taken, takers
 
 
 class UnknownProgramError(KeyError):
@@ -43,6 +44,7 @@ class DspyHost:
         self._config = config
         self._programs: dict[str, Any] = {}
         self._paths: dict[str, dict[int, str]] = {}
+        self._taking: dict[str, Taking] = {}
         self._adapters = {name: compat.adapter(name) for name in ("chat", "json")}
         self._lock = threading.Lock()
         self.commands = {
@@ -53,7 +55,7 @@ class DspyHost:
             "get_program": lambda call, args: programs.described(self._get(args["handle"])),
             "list_programs": lambda call, args: list(self._programs),
             "delete_program": self._delete,
-            "export_state": lambda call, args: plain(self._get(args["handle"]).dump_state()),
+            "export_state": lambda call, args: compat.saved_state(self._get(args["handle"])),
             "import_state": self._import_state,
             "configure": lambda call, args: self._config.update(args),
         }
@@ -78,6 +80,7 @@ class DspyHost:
             with self._lock:  # importing a user's module twice at once helps nobody
                 made = programs.create(args["definition"], self._own_model)
                 self._paths.setdefault(handle, paths_of(made))
+                self._taking.setdefault(handle, takers(made))
                 self._programs.setdefault(handle, made)
         return handle
 
@@ -86,10 +89,11 @@ class DspyHost:
 
     def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
         self._paths.pop(args["handle"], None)
+        self._taking.pop(args["handle"], None)
         return self._programs.pop(args["handle"], None) is not None
 
     def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        self._get(args["handle"]).load_state(args["state"])
+        programs.load_state(self._get(args["handle"]), args["state"])
 
     @contextmanager
     def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401
@@ -112,15 +116,15 @@ class DspyHost:
         trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")), notes=bool(args.get("note")))
         try:
             with self._settings(call, args, trail):
-                prediction = program(**args["inputs"])
+                answer = program(**taken(self._taking[args["handle"]], args["inputs"]))
         finally:
             trail.end()
-        return finite(plain(prediction.toDict()))
+        return prediction_of(program, answer)
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return optimize(call, self._get(args["handle"]), args)
+            return optimize(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])
 
     def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return evaluate(call, self._get(args["handle"]), args)
+            return evaluate(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])

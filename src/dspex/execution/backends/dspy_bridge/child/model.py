@@ -88,8 +88,8 @@ class OwnModel(ParentModel):
 def _plain(message: "dict[str, Any]") -> "dict[str, str]":
     content = message["content"]
     if not isinstance(content, str):
-        if not all(part.get("type") == "text" for part in content):
-            raise ValueError("only text goes over the bridge; this message holds other parts")
+        if other := sorted({str(part.get("type")) for part in content} - {"text"}):
+            raise compat.PartsError(other)
         content = "".join(part["text"] for part in content)
     return {"role": message["role"], "content": content}
 

@@ -1,17 +1,19 @@
 """dspy programs from definitions: modules over our signatures, and modules that users wrote."""
 
+import asyncio
 import hashlib
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import dspy
 
 from . import compat
 from .signatures import from_dspy, to_dspy
-from .trail import plain
+from .values import plain
 
 _SEEN = "__dspex_source_hash__"
 
@@ -52,7 +54,7 @@ def create(definition: "dict[str, Any]", own_model: "Callable[[str], Any]") -> A
         raise DefinitionError(f"dspy runs no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}")
     program = maker(definition)
     if definition.get("state"):
-        program.load_state(definition["state"])
+        load_state(program, definition["state"])
     predictors = dict(program.named_predictors())
     for path, values in definition.get("assigned", {}).items():
         predictor = _predictor(predictors, path)
@@ -62,6 +64,19 @@ def create(definition: "dict[str, Any]", own_model: "Callable[[str], Any]") -> A
             else:
                 _assign(predictor, slot, value)
     return program
+
+
+def load_state(program: Any, state: "dict[str, Any]") -> None:  # noqa: ANN401
+    """Give a program a state that dspy saved.
+
+    Raises:
+        DefinitionError: the state is not one of this program; what is missing is named.
+    """
+    try:
+        program.load_state(state)
+    except Exception as error:  # dspy reads the parts of a state as it finds them
+        what = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        raise DefinitionError(f"the state does not load into {type(program).__name__}: {what}") from error
 
 
 def _predictor(predictors: "dict[str, Any]", path: str) -> Any:  # noqa: ANN401
@@ -132,14 +147,41 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
         if wanted == _file_hash(found):
             raise StaleError(f"this worker has loaded older code of {target!r}")
         raise ChangedError(f"the code of {target!r} is not what the program was imported from: import it again")
+    _synchronous(_class(found))
     if not isinstance(found, type):
-        return found.deepcopy()
+        return _tooled(found.deepcopy(), definition)
     try:
-        return found(**definition.get("init", {}))
+        return _tooled(found(**definition.get("init", {})), definition)
     except TypeError as error:
         raise DefinitionError(
             f"{target!r} cannot be made with {definition.get('init', {})!r}: {error}; give its arguments (init)"
         ) from error
+
+
+def _synchronous(cls: Any) -> None:  # noqa: ANN401
+    """Let a module that has only `aforward` be called like any other: each call is a loop of its own.
+
+    dspy's optimizers and its threads call modules synchronously, and so does the host.
+    """
+    if hasattr(cls, "forward") or not hasattr(cls, "aforward"):
+        return
+
+    @wraps(cls.aforward)
+    def forward(self: Any, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+        return asyncio.run(self.aforward(*args, **inputs))
+
+    cls.forward = forward
+
+
+def _tooled(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+    """Let tools that the parent offers answer there; all others of a user's module are its own code, and run here."""
+    offered = set(definition.get("offered", ()))
+    for _, module in program.named_sub_modules() if offered else ():
+        tools = getattr(module, "tools", None)
+        if isinstance(tools, dict):
+            for name in offered & tools.keys():
+                tools[name] = tools[name].model_copy(update={"func": _remote_tool(name)})
+    return program
 
 
 def _source_hash(found: Any) -> str:  # noqa: ANN401  # a module or a class of one

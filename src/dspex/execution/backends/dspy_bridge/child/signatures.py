@@ -5,6 +5,7 @@ from typing import Any
 import dspy
 
 from .types import Annotations, rules_of, schema_of
+from .values import plain
 
 
 def to_dspy(data: "dict[str, Any]") -> Any:  # noqa: ANN401  # a signature class
@@ -31,6 +32,6 @@ def from_dspy(signature: Any) -> "dict[str, Any]":  # noqa: ANN401
             told = "" if desc == f"${{{name}}}" else desc
             made = {"name": name, "role": role, "desc": told, "schema": schema_of(field)}
             if not field.is_required():
-                made["default"] = field.get_default(call_default_factory=True)
+                made["default"] = plain(field.get_default(call_default_factory=True))
             fields.append(made)
     return {"name": signature.__name__, "instructions": signature.instructions, "fields": fields}

@@ -1,13 +1,13 @@
 """Which module of a program runs when: spans for the parent's trace, and events as predictors begin and answer."""
 
 import itertools
-import math
 import time
 from contextvars import ContextVar
 from typing import Any
 
 from . import compat
 from .compat import dspy
+from .values import plain, told
 
 LIMIT = 256  # spans of one call; a program that loops must not fill the reply
 _now = time.monotonic_ns  # one clock for all processes of a machine
@@ -60,7 +60,7 @@ class Trail:
         )
         if not isinstance(entered.module, dspy.Predict) or not (self._tells or self._notes):
             return
-        answer = plain(outputs.toDict()) if error is None and outputs is not None else None
+        answer = told(dict(outputs.items())) if error is None and outputs is not None else None
         if self._notes and answer is not None:
             self._noted.append((entered.path, entered.inputs, answer))
         if self._tells:
@@ -101,30 +101,3 @@ class _Entered:
         self.began = _now()
         self.token: Any = None
         self.inputs: dict[str, Any] = {}
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as JSON-ready data; what has no JSON form becomes its text."""
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value, fallback=str)
-
-
-class NotFiniteError(ValueError):
-    """A program answered nan or an infinity, which would arrive as nothing."""
-
-    code = "adapter"
-
-
-def finite(value: Any, path: str = "") -> Any:  # noqa: ANN401
-    """Return JSON-ready `value` where JSON can carry all of it.
-
-    Raises:
-        NotFiniteError: it holds a number that is not finite.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NotFiniteError(f"the program answered what no JSON can say ({path.lstrip('.')}: {value!r})")
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        finite(part, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
-    return value

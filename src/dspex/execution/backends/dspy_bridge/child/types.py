@@ -5,6 +5,11 @@ from operator import or_
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, create_model
+from pydantic.json_schema import GenerateJsonSchema
+
+from .compat import OWN_TYPES
+
+MARK = "x-dspex"  # a schema that carries it is one of dspy's own types
 
 _BASIC: "dict[str, Any]" = {
     "string": str,
@@ -46,12 +51,12 @@ class Annotations:
         """Return the annotation without the constraints of its outermost level."""
         if "$ref" in schema:
             return self._named(schema["$ref"].rpartition("/")[2])
-        if "const" in schema:
-            return Literal[schema["const"]]
-        if "enum" in schema:
-            return Literal[tuple(schema["enum"])]
+        if schema.get(MARK) in OWN_TYPES:
+            return OWN_TYPES[schema[MARK]]
+        if "const" in schema or "enum" in schema:
+            return Literal[tuple(schema.get("enum", [schema.get("const")]))]
         if members := schema.get("anyOf") or schema.get("oneOf"):
-            return reduce(or_, (self.of(member) for member in members))
+            return self._one_of(members)
         kind = schema.get("type")
         if isinstance(kind, list):
             return reduce(or_, (self.of({**schema, "type": one}) for one in kind))
@@ -62,6 +67,11 @@ class Annotations:
         if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
             return dict[str, self.of(schema["additionalProperties"])]  # type: ignore[misc]
         return _BASIC.get(kind, Any) if kind else Any
+
+    def _one_of(self, members: "list[dict[str, Any]]") -> Any:  # noqa: ANN401
+        if any(member.get(MARK) == "History" for member in members):
+            return OWN_TYPES["History"]  # dspy knows a history by this very annotation
+        return reduce(or_, (self.of(member) for member in members))
 
     def _named(self, name: str) -> Any:  # noqa: ANN401
         if name not in self._made:
@@ -85,12 +95,21 @@ def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":
     return {ours: schema[theirs] for theirs, ours in CONSTRAINTS.items() if theirs in schema}
 
 
+class _Marking(GenerateJsonSchema):
+    """Says which models are dspy's own types: the parent has types of its own for them."""
+
+    def model_schema(self, schema: Any) -> Any:  # noqa: ANN401
+        made = super().model_schema(schema)
+        marks = [name for name, own in OWN_TYPES.items() if issubclass(schema["cls"], own)]
+        return {**made, MARK: marks[0]} if marks else made
+
+
 def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic FieldInfo
     """Return the JSON Schema of a dspy field, constraints included."""
     hint = field.annotation
     for mark in field.metadata:
         hint = Annotated[hint, mark]
     try:
-        return TypeAdapter(hint).json_schema()
+        return TypeAdapter(hint).json_schema(schema_generator=_Marking)
     except Exception:  # noqa: BLE001  # a type of the user's own without a schema is any value
         return {}

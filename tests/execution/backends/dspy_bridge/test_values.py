@@ -1,0 +1,244 @@
+"""What crosses to a user's dspy module and comes back: models, dspy's own types, states, and what is no prediction."""
+
+import asyncio
+import json
+import os
+import subprocess
+
+import pytest
+
+from dspex.errors import DefinitionError
+from dspex.execution.backends import Optimization
+from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
+from dspex.execution.context import RunContext
+from dspex.execution.workers import Intensity, PoolConfig
+from dspex.language.programs import Node, Program
+from dspex.language.signatures import Signature
+from dspex.language.signatures.content import Code, FunctionCall, ToolCalls
+from dspex.testing.backends import answering
+
+pytestmark = pytest.mark.full
+POOL = PoolConfig(name="dspy", minimum=1, maximum=1, intensity=Intensity(restarts=50))
+HOME, WORK = {"street": "Elm", "zip": 7}, {"street": "Oak", "zip": 8}
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+def with_bridge(test, *, interpreter, folder, tools=None, **values):
+    async def main():
+        config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(folder,))
+        async with asyncio.timeout(120), DspyBackend(config, tools=tools) as bridge:
+            await test(bridge, RunContext(model=answering(values)))
+
+    asyncio.run(main())
+
+
+async def run(bridge, context, target, **inputs):
+    handle = await bridge.create_program(await bridge.import_program(target))
+    return await bridge.execute_program(handle, inputs, context)
+
+
+def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, folder):
+    async def test(bridge, context):
+        program = await bridge.import_program("typed:Shipping")
+        customer = {member.name: member for member in program.signature.fields["customer"].type.members}
+        assert [name for name, member in customer.items() if member.is_required] == ["name", "home"]
+        street, code = customer["home"].type.members
+        assert (street.desc, street.type.constraint("min_length")) == ("the street", 1)
+        assert code.type.constraint("ge") == 1
+        assert customer["work"].type.is_optional
+        assert customer["work"].default is None
+        assert customer["rank"].default == "new"
+        assert program.signature.fields["to"].type.is_optional
+        handle = await bridge.create_program(program)
+
+        async def shipped(**customer):
+            return await bridge.execute_program(handle, {"customer": {"name": "A", **customer}}, context)
+
+        found = await shipped(home=HOME, work=WORK, others=[HOME, WORK])
+        assert (found.to.street, found.to.zip, found["seen"]) == ("Oak", 8, "Oak 2")
+        assert found.boxes[0].parts[0].parts[0].name == "c"
+        assert '"street":"Elm"' in context.model.requests[-1].messages[-1].content.replace(" ", "")
+        assert (await shipped(home=HOME))["seen"] == "Elm 0"
+
+    boxes = [{"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}]
+    with_bridge(test, interpreter=interpreter, folder=folder, to=WORK, boxes=boxes)
+
+
+def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder):
+    async def test(bridge, context):
+        theirs = [{"question": "1 + 1?", "answer": "2"}]
+        texts = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+        fields = [
+            {"role": "user", "content": {"question": "1 + 1?"}},
+            {"role": "assistant", "content": {"answer": "2"}},
+        ]
+        asked = []
+        for turns in (theirs, texts, fields):
+            await run(bridge, context, "typed:Talk", history={"messages": turns}, question="2 + 2?")
+            asked.append(context.model.requests[-1].messages)
+        assert [message.role for message in asked[0]] == ["system", "user", "assistant", "user"]
+        assert "1 + 1?" in asked[0][1].content
+        assert asked[0] == asked[1] == asked[2]
+        system = {"messages": [{"role": "system", "content": "x"}]}
+        with pytest.raises(DefinitionError, match="'system'"):
+            await run(bridge, context, "typed:Talk", history=system, question="2 + 2?")
+
+    with_bridge(test, interpreter=interpreter, folder=folder, answer="4")
+
+
+def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(interpreter, folder):
+    async def test(bridge, context):
+        found = await run(bridge, context, "typed:Write", question="?")
+        assert found.code == Code("print(1)", "python")
+        assert found.calls == ToolCalls([FunctionCall("find", {"x": 1})])
+        assert (await run(bridge, context, "typed:Look", image=PICTURE, question="which?")).answer == PICTURE
+        with pytest.raises(DefinitionError, match="take text only, and this message holds image_url"):
+            await run(bridge, context, "typed:Look", image={"url": PICTURE}, question="what?")
+
+    calls = {"tool_calls": [{"name": "find", "args": {"x": 1}}]}
+    with_bridge(test, interpreter=interpreter, folder=folder, code="```python\nprint(1)\n```", calls=calls)
+
+
+def test_dspy_gets_its_own_types_from_a_signature_of_ours(interpreter, folder):
+    async def test(bridge, context):
+        value = Signature("history: History, code: Code, question -> answer: Code")
+        root = Node(id="self", kind="predict", signature=value, backend="dspy")
+        handle = await bridge.create_program(Program(name="p", signature=value, root=root))
+        turns = [{"role": "user", "content": {"question": "before?"}}, {"role": "assistant", "content": "then"}]
+        inputs = {"history": {"messages": turns}, "code": {"text": "x = 1"}, "question": "?"}
+        found = await bridge.execute_program(handle, inputs, context)
+        assert found.answer.text == "x = 2"
+        messages = context.model.requests[-1].messages
+        assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+        assert "before?" in messages[1].content
+        assert "[[ ## code ## ]]\nx = 1" in messages[-1].content
+
+    with_bridge(test, interpreter=interpreter, folder=folder, answer="```python\nx = 2\n```")
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5, 0.9])
+def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(interpreter, folder, threshold):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("typed:Async"))
+        rows = [{"question": f"{n}", "answer": 4} for n in range(8)]
+        options = {} if threshold is None else {"metric_threshold": threshold}
+        work = Optimization(optimizer="BootstrapFewShot", metric=lambda row, found: 0.8, trainset=rows, options=options)
+        better = await bridge.optimize_program(handle, work, context)
+        shown = [demo for demo in better.assignment["step.demos"] if demo.get("augmented")]
+        assert len(shown) == (0 if threshold == 0.9 else 4)  # as in dspy itself
+
+    with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
+
+
+def test_a_module_with_aforward_alone_is_imported_described_and_run(interpreter, folder):
+    async def test(bridge, context):
+        program = await bridge.import_program("typed:Async")
+        assert list(program.signature.fields) == ["question", "answer"]
+        handle = await bridge.create_program(program)
+        several = (bridge.execute_program(handle, {"question": f"{n}?"}, context) for n in range(4))
+        found = await asyncio.gather(*several)
+        assert [one.answer for one in found] == [4] * 4
+        assert {span.path for span in found[0].trace.spans if span.kind == "model"} == {"step"}
+        rows = await bridge.evaluate_program(handle, [{"question": "?"}], lambda row, found: 1.0, context=context)
+        assert rows == [{"outputs": {"answer": 4}, "score": 1.0, "error": None}]
+
+    with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
+
+
+PLAIN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import dspy, rag
+program = rag.Hops()
+program.load(sys.argv[2])
+print([len(program.search.demos), len(program.answer.predict.demos), program.answer.predict.signature.instructions])
+program.save(sys.argv[2])
+"""
+
+
+def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folder, tmp_path):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("rag:Hops"))
+        rows = [{"question": f"{n}", "answer": "yes", "trust": "high"} for n in range(3)]
+        work = Optimization(optimizer="BootstrapFewShot", metric=lambda row, found: 1.0, trainset=rows)
+        better = await bridge.create_program(await bridge.optimize_program(handle, work, context))
+        state = await bridge.export_state(better)
+        assert state["metadata"]["dependency_versions"]["dspy"] == bridge.version
+        file = tmp_path / "state.json"
+        file.write_text(json.dumps(state))
+        environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
+        environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        command = [interpreter, "-c", PLAIN, folder, str(file)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == "[3, 3, 'Answer from the notes.']", done.stderr[-2000:]
+        assert json.loads(file.read_text()) == state
+        again = await bridge.import_program("rag:Hops", state=state)
+        assert len(again.assignment["answer.predict.demos"]) == 3
+
+    with_bridge(test, interpreter=interpreter, folder=folder, answer="yes", trust="high")
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        (
+            {"signature": {"fields": [{}, {"prefix": "A:", "description": ""}], "instructions": "x"}},
+            "signature.fields[0].prefix",
+        ),
+        ({"signature": {"fields": [{"prefix": "A:", "description": ""}] * 2}}, "signature.instructions"),
+        ({"demos": "x"}, "demos"),
+    ],
+)
+def test_a_malformed_state_is_refused_by_naming_what_it_lacks(newest, folder, part, what):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("typed:Async"))
+        state = await bridge.export_state(handle)
+        broken = {"step": {**state["step"], **part}}
+        with pytest.raises(DefinitionError) as refused:
+            await bridge.import_program("typed:Async", state=broken)
+        assert f"'step' lacks {what}" in refused.value.message
+
+    with_bridge(test, interpreter=newest, folder=folder)
+
+
+@pytest.mark.parametrize(("question", "kind"), [("none", "NoneType"), ("text", "str")])
+def test_a_forward_that_gives_no_prediction_says_what_to_return(newest, folder, question, kind):
+    async def test(bridge, context):
+        with pytest.raises(DefinitionError, match=f"Odd.forward returned {kind}.*return dspy.Prediction"):
+            await run(bridge, context, "typed:Odd", question=question)
+
+    with_bridge(test, interpreter=newest, folder=folder)
+
+
+def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one_of_its_name(interpreter, folder):
+    here = {"look_up": lambda word: f"parent {word}"}
+    for tools, seen, spans in ((here, "parent x", ["look_up"]), (None, "here x", [])):
+
+        async def test(bridge, context, seen=seen, spans=spans):
+            found = await run(bridge, context, "typed:Agent", question="?")
+            assert found["trajectory"]["observation_0"] == seen
+            assert [span.name for span in found.trace.spans if span.kind == "tool"] == spans
+
+        answers = {"next_thought": "t", "next_tool_name": "look_up", "next_tool_args": {"word": "x"}, "answer": 4}
+        with_bridge(test, interpreter=interpreter, folder=folder, tools=tools, **answers)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "why"),
+    [
+        ("KNNFewShot", "nothing to store"),
+        ("Ensemble", "learns nothing about this one"),
+        ("AvatarOptimizer", "dspy itself has removed"),
+        ("BootstrapFinetune", "weights of a model"),
+        ("BetterTogether", "takes its steps as options"),
+        ("Nothing", "optimizers are: .*GEPA"),
+    ],
+)
+def test_an_optimizer_that_cannot_run_here_says_why(newest, folder, optimizer, why):
+    async def test(bridge, context):
+        handle = await bridge.create_program(await bridge.import_program("typed:Async"))
+        work = Optimization(optimizer=optimizer, metric=lambda row, found: 1.0, trainset=[{"question": "?"}])
+        with pytest.raises(DefinitionError, match=why):
+            await bridge.optimize_program(handle, work, context)
+
+    with_bridge(test, interpreter=newest, folder=folder)
