@@ -130,7 +130,7 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
     for _ in range(given.rounds):
         for name, work in LISTS.items():
             server = bare if name.startswith("bare") else ours
-            rounds[name].append(load.run([server], work, connections=16, calls=given.calls // 10))
+            rounds[name].append(load.run([server], work, connections=16, calls=max(300, given.calls // 10)))
     results["lists"] = rounds
     ours.stats()
     load.run([ours], LISTS["list"], connections=1, calls=10)
