@@ -89,7 +89,7 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
 def test_media_of_dspy_are_media_of_ours_and_a_model_that_takes_text_alone_says_so(interpreter, folder):
     async def test(bridge, context):
         found = await run(bridge, context, "typed:Write", question="?")
-        assert found.code == Code("print(1)", "python")
+        assert found.code == Code("print(1)")
         assert found.calls == ToolCalls([FunctionCall("find", {"x": 1})])
         assert (await run(bridge, context, "typed:Look", image=PICTURE, question="which?")).answer == PICTURE
         with pytest.raises(DefinitionError, match="take text only, and this message holds image_url"):
