@@ -175,6 +175,13 @@ def test_an_absent_member_stays_absent():
     assert dict(found["x"]) == {"a": 1, "c": 3}
 
 
+def test_members_beyond_the_declared_ones_are_kept_where_they_are_allowed_also_when_written():
+    signature = one("{a: str, open: {b: int}[extra='allow'], shut: {c: int}}[extra='allow']")
+    given = {"a": "", "more": 1, "open": {"b": 2, "more": [3]}, "shut": {"c": 4, "less": 5}}
+    written = signature.output_validator.dump(signature.validate_outputs({"x": given}))["x"]
+    assert written == {**given, "shut": {"c": 4}}
+
+
 def test_a_default_is_made_anew_for_each_call():
     signature = one("list[int] = [1]")
     signature.validate_outputs({})["x"].append(2)

@@ -187,10 +187,12 @@ class Compiler:
     def _record(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
         fields = {member.name: core_schema.model_field(_with_default(member, schema)) for member, schema in compiled}
         has_absent = any(not member.is_required and member.default is MISSING for member, _ in compiled)
+        extra = self._extra(type_)
         return core_schema.model_schema(
             record_class(type_.title),
-            core_schema.model_fields_schema(fields, extra_behavior=self._extra(type_)),
+            core_schema.model_fields_schema(fields, extra_behavior=extra),
             post_init="drop_absent" if has_absent else None,
+            config={"extra_fields_behavior": extra},  # the serializer reads it here only
         )
 
     def _plain_object(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
