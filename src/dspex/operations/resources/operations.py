@@ -270,10 +270,7 @@ class Operations:
         Raises:
             NotFoundError: there is none.
         """
-        found = await self.store.get(EXECUTION, workspace=self.workspace, id=execution_id)
-        if found is None:
-            raise NotFoundError(f"there is no execution {str(execution_id)!r}")
-        return found
+        return await self.row(EXECUTION, execution_id)
 
     async def row(self, resource: Resource[E], key: UUID) -> E:
         """Return one row of this workspace, of any resource.
