@@ -4,6 +4,7 @@ from dspex.execution.adapters.adapter import Adapter, Prompt
 from dspex.execution.adapters.chat import ChatAdapter
 from dspex.execution.adapters.json import JSONAdapter
 from dspex.execution.adapters.splitting import Splitter, SplittingAdapter
+from dspex.execution.adapters.telling import ReplyTelling, Tell
 from dspex.execution.adapters.tools import ANSWER, ToolAdapter
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "ChatAdapter",
     "JSONAdapter",
     "Prompt",
+    "ReplyTelling",
     "Splitter",
     "SplittingAdapter",
+    "Tell",
     "ToolAdapter",
 ]

@@ -1,18 +1,17 @@
 """What a program in a worker does, as the events of `Module.stream`."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from dspex.execution.adapters import ReplyTelling, Tell
 from dspex.execution.adapters.splitting import ChatSplitter, Delta, JSONSplitter, Splitter
-from dspex.telemetry import FieldDelta, Partial, Status, StreamEvent
-
-Emit = Callable[[StreamEvent], Awaitable[None]]
+from dspex.telemetry import Status
 
 
 class Telling:
     """The events of one run. Replies are cut into fields here, as they come, before the worker has them whole."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Tell) -> None:
         """Take who hears the events; a slow one holds the run back."""
         self._emit = emit
         self._waiting: list[Status] = []
@@ -29,40 +28,12 @@ class Telling:
         for status in waiting:
             await self._emit(status)
 
-    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> "ReplyTelling":
+    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyTelling:
         """Begin one reply to the module with this number; `fields` are its output fields by their names in the text."""
         attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
         if attempt > 1:
             await self._emit(Status(path, "Predict", "again"))
-        return ReplyTelling(self._emit, fields, path=path, attempt=attempt)
-
-
-class ReplyTelling:
-    """One reply that is coming."""
-
-    def __init__(self, emit: Emit, fields: Mapping[str, str], *, path: str, attempt: int) -> None:
-        """Take where it belongs."""
-        self._emit = emit
-        self._splitter = _EitherSplitter(dict(fields))
-        self._path = path
-        self._attempt = attempt
-        self._last: dict[str, Any] | None = None
-
-    async def take(self, text: str) -> None:
-        """Tell what one piece makes certain."""
-        await self._tell(self._splitter.feed(text))
-
-    async def end(self) -> None:
-        """Tell what was held back."""
-        await self._tell(self._splitter.end())
-
-    async def _tell(self, deltas: list[Delta]) -> None:
-        for name, text in deltas:
-            await self._emit(FieldDelta(self._path, name, text, self._attempt))
-        found = self._splitter.partial()
-        if found is not None and found != self._last:
-            self._last = found
-            await self._emit(Partial(self._path, found, self._attempt))
+        return ReplyTelling(self._emit, _EitherSplitter(dict(fields)), path=path, attempt=attempt)
 
 
 class _EitherSplitter:

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
-from dspex.execution.adapters import Adapter, Splitter, SplittingAdapter
+from dspex.execution.adapters import Adapter, ReplyTelling, SplittingAdapter, Tell
 from dspex.execution.clients import LanguageModel, Request, Response, ask
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
 from dspex.language.records import Fallback, Message
 from dspex.language.signatures import FieldCheck, Signature
-from dspex.telemetry import Event, FieldDelta, Partial, Status
+from dspex.telemetry import Event, FieldDelta, Status
 
 MOST_TRIES = 2  # how often a predictor is asked again because of one condition
 _NOT_HELD = "That does not hold up: "
@@ -65,24 +65,24 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         context = self.context
         context.check()
         self.attempt += 1
-        teller = None
+        telling = None
         if context.emit is not None:
             if self.attempt > 1:
                 await context.emit(Status(self.span.path, "Predict", "again"))
-            teller = self._teller()
-        emit = None if teller is None else teller.take
+            telling = self._telling(context.emit)
+        emit = None if telling is None else telling.take
         if context.budget is None:
             response = await ask(self.model, request, emit)
         else:
             response = await ask_within(context.budget, self.model, request, emit=emit)
-        if teller is not None:
-            await teller.end()
+        if telling is not None:
+            await telling.end()
         return response
 
-    def _teller(self) -> "_Teller | None":
+    def _telling(self, tell: Tell) -> ReplyTelling | None:
         if self.signature is None or not isinstance(self.adapter, SplittingAdapter):
             return None
-        return _Teller(self.context, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
+        return ReplyTelling(tell, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
     def say(self, reason: str) -> None:
         """Tell the observer that another call is made, and why."""
@@ -204,35 +204,3 @@ def _turns(reply: str, what: str) -> tuple[Message, Message]:
 
 def _arguments(response: Response) -> str:
     return msgspec.json.encode(response.tool_calls[0].arguments).decode()
-
-
-class _Teller:
-    """Turns pieces of one reply into events."""
-
-    __slots__ = ("_attempt", "_context", "_last", "_path", "_splitter")
-
-    def __init__(self, context: RunContext, splitter: Splitter, *, path: str, attempt: int) -> None:
-        self._context = context
-        self._splitter = splitter
-        self._path = path
-        self._attempt = attempt
-        self._last: dict[str, Any] | None = None
-
-    async def take(self, text: str) -> None:
-        """Tell what one piece makes certain."""
-        await self._tell(self._splitter.feed(text))
-
-    async def end(self) -> None:
-        """Tell what was held back."""
-        await self._tell(self._splitter.end())
-
-    async def _tell(self, deltas: list[tuple[str, str]]) -> None:
-        emit = self._context.emit
-        if emit is None:
-            return
-        for field, text in deltas:
-            await emit(FieldDelta(self._path, field, text, self._attempt))
-        found = self._splitter.partial()
-        if found is not None and found != self._last:
-            self._last = found
-            await emit(Partial(self._path, found, self._attempt))

@@ -4,17 +4,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
+from dspex.operations.resources.around import StoreAround
 from dspex.operations.resources.policies import Policy
-from dspex.operations.resources.ports import Change, Insert, Page, Query, Store
+from dspex.operations.resources.ports import Change, Insert, Store
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
 
-E = TypeVar("E")
 _UNTOLD = {"created_at", "updated_at"}
 
 
@@ -27,7 +27,7 @@ class Act:
     policies: tuple[Policy, ...] = ()
 
 
-class AuditedStore:
+class AuditedStore(StoreAround):
     """A store for one act: it changes what the act may, and writes an audit entry with each change that needs one."""
 
     def __init__(  # the collaborators of every write
@@ -40,31 +40,11 @@ class AuditedStore:
         written: Callable[[Sequence[Change]], None] = lambda _changes: None,
     ) -> None:
         """Take the store behind it, and who does what; `written` hears of what was committed."""
+        super().__init__(store)
         self._written = written
-        self._store = store
         self._act = act
         self._clock = clock
         self._new_id = new_id
-
-    def resource_of(self, entity: object) -> Resource[Any]:
-        """Return the resource of which `entity` is a row."""
-        return self._store.resource_of(entity)
-
-    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
-        """Return one row or None; see `Store.get`."""
-        return await self._store.get(resource, **key)
-
-    async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
-        """Return rows; see `Store.select`."""
-        return await self._store.select(resource, query)
-
-    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
-        """Return the first rows; see `Store.page`."""
-        return await self._store.page(resource, query, most=most)
-
-    async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
-        """Return how many rows match; see `Store.count`."""
-        return await self._store.count(resource, where)
 
     async def write(self, *changes: Change) -> None:
         """Make all changes and their audit entries in one transaction; see `Store.write`.

@@ -1,48 +1,26 @@
 """Events as they are committed: told at once within this process, found by looking in the others."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.errors import InvalidError
+from dspex.operations.resources.around import StoreAround
 from dspex.operations.resources.polling import LAST, PAGE, Follower, Poller, Wakes, Wanted
-from dspex.operations.resources.ports import Change, EventLog, Insert, Page, Place, Query, Sight, Store, Told
-from dspex.operations.resources.resource import Resource
+from dspex.operations.resources.ports import Change, EventLog, Insert, Place, Sight, Store, Told
 from dspex.operations.resources.trail import EventRecord
 from dspex.sync import unbroken
 
-E = TypeVar("E")
 POLL = 0.2
 
 
-class AnnouncingStore:
+class AnnouncingStore(StoreAround):
     """A store that wakes followers as soon as events are committed through it."""
 
     def __init__(self, store: Store, wakes: Wakes) -> None:
         """Take the store behind it, and who waits."""
-        self._store = store
+        super().__init__(store)
         self._wakes = wakes
-
-    def resource_of(self, entity: object) -> Resource[Any]:
-        """Return the resource of which `entity` is a row."""
-        return self._store.resource_of(entity)
-
-    async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
-        """Return one row or None; see `Store.get`."""
-        return await self._store.get(resource, **key)
-
-    async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
-        """Return rows; see `Store.select`."""
-        return await self._store.select(resource, query)
-
-    async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
-        """Return the first rows; see `Store.page`."""
-        return await self._store.page(resource, query, most=most)
-
-    async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
-        """Return how many rows match; see `Store.count`."""
-        return await self._store.count(resource, where)
 
     async def write(self, *changes: Change) -> None:
         """Make all changes in one transaction, then wake who follows their events; see `Store.write`."""
