@@ -68,7 +68,8 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
         guard = "".join(f" AND r.{quoted(name)} IS NOT DISTINCT FROM v.{quoted('=' + name)}" for name in shape.expected)
         if shape.statuses:
             number += 1
-            guard += f' AND r."status" = ANY(${number})'
+            # An index of statuses holds every row that ever had one until the next vacuum: none is to be used here.
+            guard += f' AND (r."status" || \'\') = ANY(${number})'
         parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
     # A division by zero undoes the whole statement where an update found fewer rows than it names.
     check = f"1 / (CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END)" if checks else "1"

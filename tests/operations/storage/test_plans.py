@@ -1,0 +1,53 @@
+"""How PostgreSQL finds the rows that a write changes, also before it has gathered any statistics."""
+
+import asyncio
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from dspex.bootstrap import new_id
+from dspex.operations.resources import DOMAIN, Insert, Update
+from dspex.operations.storage import Database, SQLStore
+from tests.operations.jobs.rows import a_job
+from tests.support.waiting import finish
+
+EVALUATION = DOMAIN["evaluation"]
+pytestmark = pytest.mark.full
+
+
+async def ways_to(url: str, table: str) -> set[str]:
+    """Return by what the rows of a table were found so far."""
+    connection = await asyncpg.connect(url)
+    try:
+        scanned = await connection.fetchval("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = $1", table)
+        used = await connection.fetch(
+            "SELECT indexrelname FROM pg_stat_user_indexes WHERE relname = $1 AND idx_scan > 0", table
+        )
+    finally:
+        await connection.close()
+    return {f"scan {scanned}"} | {row[0] for row in used}
+
+
+def test_a_write_finds_its_rows_by_id_though_it_names_states_that_many_rows_have_had(postgres_url: str) -> None:
+    async def work() -> tuple[set[str], set[str]]:
+        database = Database(postgres_url)
+        store = SQLStore(database)
+        job = await a_job(store)
+        before = await ways_to(postgres_url, "evaluations")
+        for _ in range(20):  # by then a plan is kept
+            keys = [new_id() for _ in range(10)]
+            await asyncio.gather(*(store.write(Insert(replace(job, id=key))) for key in keys))
+            ended = [
+                Update(resource=EVALUATION, id=key, values={"status": "cancelled"}, statuses=("queued",))
+                for key in keys
+            ]
+            await asyncio.gather(*map(store.write, ended))
+        await database.aclose()
+        found: set[str] = set()
+        while "pk_evaluations" not in found:  # a connection tells its counts when it ends
+            found = await ways_to(postgres_url, "evaluations")
+        return before, found
+
+    before, after = finish(work())
+    assert after - before == {"pk_evaluations"}
