@@ -13,7 +13,16 @@ import pytest
 from dspex.bootstrap import domain_of, open_services
 from dspex.errors import ConfigurationError, ConflictError, DefinitionError, ForbiddenError, SchemaError
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources import DOMAIN, Actor, Domain, Query, Resource
+from dspex.operations.resources import (
+    DOMAIN,
+    Actor,
+    CreateProgram,
+    Domain,
+    ExecuteProgram,
+    Insert,
+    Query,
+    Resource,
+)
 from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
 from dspex.operations.resources.resource import Calculation
 from dspex.operations.storage import Database, ensure_tables, migrate
@@ -99,6 +108,25 @@ def test_a_policy_keeps_rows_from_who_they_are_not_for(on_each_database: Setting
                 for where in ({}, {"opened_by": "ann"}, {"opened_by": ("ann", "bob")}):
                     assert await who.count(private, where) == seen
             await ann.perform(close, tickets.CloseTicket(id=made.id))
+
+    finish(work())
+
+
+def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
+    on_each_database: Settings, tickets: Any
+) -> None:
+    async def work() -> None:
+        settings = replace(on_each_database, domain="tickets:DOMAIN", keep_count=1)
+        async with open_services(settings, code=CodeRoot(FOLDER)) as services:
+            operations = services.operations
+            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            asked = ExecuteProgram(name="qa", inputs={"q": "?"})
+            first, _, last = [await operations.execute_program(asked) for _ in range(3)]
+            row = tickets.Ticket(**operations.new_row(), title="kept", opened_by="ann", execution_id=first.id)
+            await operations.store.write(Insert(row))
+            assert await services.retention.tick() == 1
+            left = await operations.list(DOMAIN["execution"], Query())
+            assert [execution.id for execution in left] == [last.id, first.id]
 
     finish(work())
 

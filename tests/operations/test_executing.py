@@ -371,6 +371,29 @@ def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(setti
     finish(work())
 
 
+def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        async with processes(settings) as [mine]:
+            done: list[str] = []
+
+            async def broken() -> None:
+                raise ZeroDivisionError
+
+            async def fine() -> None:
+                done.append("fine")
+
+            mine.keeper.add(0, broken)
+            mine.keeper.add(0, fine)
+            await mine.keeper.tick()
+            await mine.keeper.tick()
+            assert done == ["fine", "fine"]
+
+    finish(work())
+    assert [record.levelname for record in caplog.records if "housekeeping failed" in record.message] == ["ERROR"] * 2
+
+
 def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(settings: Settings) -> None:
     async def work() -> None:
         async with processes(settings) as [process]:

@@ -160,6 +160,23 @@ def test_old_executions_go_and_those_of_a_without_limits_stay(on_each_database: 
     finish(work())
 
 
+@pytest.mark.parametrize("days", [100_000, 1_000_000_000])
+def test_more_days_than_the_calendar_has_keep_everything(settings: Settings, days: int) -> None:
+    async def work() -> None:
+        async with open_services(settings) as services:
+            operations, floor = services.operations, services.operations.floor
+            assert floor.figures is not None
+            for name, configuration in {"own": {"keep_days": days}, "as_set": {}}.items():
+                given = CreateProgram(name=name, signature="q -> a", backend="mock", configuration=configuration)
+                await operations.create_program(given)
+                await operations.execute_program(ExecuteProgram(name=name, inputs={"q": "?"}))
+            retention = Retention(floor.store, floor.figures, clock=SystemClock(), days=min(days, 100_000))
+            assert await retention.tick() == 0
+            assert await operations.count(EXECUTION, {}) == 2
+
+    finish(work())
+
+
 @pytest.mark.parametrize("wrong", [{"store_inputs": "no"}, {"keep_days": -1}, {"keep_count": True}])
 def test_a_wrong_limit_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
     async def work() -> None:

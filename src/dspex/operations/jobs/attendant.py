@@ -88,6 +88,8 @@ class Attendant:
                 await self._worker.ensure()
         except StorageError as error:
             _log.warning("no look after jobs is possible: %s", error.message)
+        except OSError as error:  # no process can be started now
+            _log.warning("the worker cannot be started: %s", error)
 
     async def __aenter__(self) -> "Attendant":
         self._task = asyncio.create_task(self._run())

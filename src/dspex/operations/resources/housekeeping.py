@@ -1,6 +1,7 @@
 """What a process does beside its work: notice cancellations, show that it lives, find what dead processes left."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +21,7 @@ from dspex.telemetry import Event, Observer
 WATCH, BEAT, SWEEP = 0.4, 2.0, 5.0
 DEAD_AFTER = 10.0
 _PAGE = 500
+_log = logging.getLogger("dspex.executions")
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Housekeeper:
             await self._clock.sleep(WATCH)
 
     async def tick(self) -> None:
-        """Do what is due. A database that is away is no reason to stop: the chore is done when it is next due."""
+        """Do what is due. No chore that fails is a reason to stop: it is done again when it is next due."""
         for chore in self._chores:
             now = self._clock.monotonic_ns()
             if chore.due <= now:
@@ -83,6 +85,8 @@ class Housekeeper:
                     await chore.work()
                 except StorageError as error:
                     self._observer.on_event(Event(name="log", message=f"housekeeping waits: {error.message}"))
+                except Exception:  # the others (cancellations, heartbeats) have to go on
+                    _log.exception("a part of housekeeping failed; it is tried again in %g s", chore.every)
 
     async def beat(self) -> None:
         """Show that this process lives, once it has executions that others may ask about."""

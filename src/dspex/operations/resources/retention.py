@@ -1,6 +1,5 @@
 """How long executions are kept."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,8 +23,8 @@ class Retention:
     """Deletes executions that are older than so many days, or beyond so many of a program, with their events.
 
     A program's own `keep_days` and `keep_count` decide over those of its workspace, and these over the settings; 0
-    keeps everything. Nothing is deleted that
-    runs, or that belongs to a program with a job that has not ended. The audit trail stays.
+    keeps everything. Nothing is deleted that runs, to which a row of another resource refers, or that belongs to a
+    program with a job that has not ended. The audit trail stays.
     """
 
     def __init__(self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0) -> None:
@@ -86,6 +85,6 @@ class Retention:
         return any([await self._store.count(job, where) for job in (EVALUATION, OPTIMIZATION_JOB)])
 
     def _cut(self, days: int) -> UUID:
-        """Return the id that was the next one so many days ago."""
-        moment = self._clock.now() - timedelta(days=days)
-        return UUID(int=int(moment.timestamp() * 1000) << 80)
+        """Return the id that was the next one so many days ago; ids begin with the year 1970."""
+        moment = self._clock.now().timestamp() - days * 86_400.0
+        return UUID(int=int(max(0.0, moment) * 1000) << 80)

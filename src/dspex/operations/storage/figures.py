@@ -54,7 +54,9 @@ class SQLFigures:
             rules.append(table.c.id <= oldest.scalar_subquery())
         if not rules:
             return 0
-        ids = sa.select(table.c.id).where(*_equal(table, where), sa.or_(*rules)).order_by(table.c.id).limit(PORTION)
+        free = [~sa.exists().where(column == table.c.id) for column in self._referring(table)]
+        old = sa.select(table.c.id).where(*_equal(table, where), sa.or_(*rules), *free)
+        ids = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
                 found = (await connection.execute(ids)).scalars().all()
@@ -63,6 +65,11 @@ class SQLFigures:
             total += len(found)
             if len(found) < PORTION:
                 return total
+
+    def _referring(self, table: sa.Table) -> list[sa.Column[Any]]:
+        """Return the columns whose values are ids of `table`."""
+        keys = (key for other in self._tables.values() for key in other.foreign_keys)
+        return [key.parent for key in keys if key.column.table is table]
 
 
 def _by_name(domain: Domain) -> Mapping[str, sa.Table]:
