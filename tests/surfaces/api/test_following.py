@@ -2,12 +2,19 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from dspex import Prediction
+from dspex.execution.backends import Backends, MockBackend, NativeBackend
+from dspex.execution.context import RunContext
+from dspex.operations.resources import DOMAIN, Update
+from dspex.operations.resources.remembering import Remembered
 from dspex.surfaces.api import ServerConfig
 from tests.support.waiting import finish
-from tests.surfaces.api.asking import Server, Socket, _scope, serving
+from tests.surfaces.api.asking import Call, Server, Socket, _scope, serving
 
 UPDATES = """subscription($program: ID, $after: ID) {
   executionUpdates(programId: $program, after: $after) { cursor payload execution { id status program { name } } }
@@ -153,5 +160,87 @@ def test_a_wrong_subscription_is_one_error_and_the_socket_stays(tmp_path: Path) 
                 assert (message["type"], message["id"]) == ("error", "1")
                 assert message["payload"][0]["message"]
             await socket.close()
+
+    finish(work())
+
+
+M = 'mutation { executeProgram(input: {name: "slow", inputs: {q: "?"}}) { status } }'
+
+
+class Never(MockBackend):
+    """A backend that does not answer."""
+
+    async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig(timeout_s=0.2)) as server:
+            await server.give_program("slow")
+            floor = server.services.operations.floor
+            floor.executor.remembered = Remembered(
+                floor.store, backends=Backends({"mock": Never(), "native": NativeBackend()}), clock=floor.clock
+            )
+            assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504
+            socket = await opened(server)
+            await socket.message()
+            socket.send(id="1", type="subscribe", payload={"query": M})
+            told = await socket.message()
+            await socket.close()
+            call = Call(server, "/graphql/stream", {"query": M})
+            await call.part()
+            streamed = json.loads((await call.part())["body"].decode().removeprefix("event: next\ndata: "))
+            await call.task
+            for errors in (told["payload"], streamed["errors"]):
+                assert errors[0]["extensions"]["code"] == "timeout"
+            assert await server.services.operations.count(DOMAIN["execution"], {"status": "cancelled"}) == 3
+
+    finish(work())
+
+
+def test_a_stream_whose_body_never_comes_ends(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig(timeout_s=0.1)) as server:
+            sent: list[Any] = []
+
+            async def receive() -> Any:
+                await asyncio.Event().wait()
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            headers = {"host": "127.0.0.1", "content-type": "application/json"}
+            await server.app(_scope("http", "/graphql/stream", headers, method="POST"), receive, send)
+            assert sent[0]["status"] == 504
+
+    finish(work())
+
+
+def test_a_subscription_goes_on_behind_rows_that_are_gone_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program("one")
+            gone, odd = await _run(server, "one"), await _run(server, "one")
+            figures = server.services.operations.floor.figures
+            assert figures is not None
+            await figures.prune(DOMAIN["execution"], {"id": UUID(gone["id"])}, before=None, keep=0)
+            change = Update(resource=DOMAIN["execution"], id=UUID(odd["id"]), values={"outputs": {"n": "\ud800"}})
+            await server.services.operations.floor.store.write(change)
+            everything = "subscription($after: ID) { executionUpdates(after: $after) { execution { id outputs } } }"
+            asked = {"query": everything, "variables": {"after": str(UUID(int=0))}}
+            socket = await opened(server)
+            await socket.message()
+            socket.send(id="1", type="subscribe", payload=asked)
+            told = (await socket.message())["payload"]
+            await socket.close()
+            call = Call(server, "/graphql/stream", asked)
+            await call.part()
+            streamed = json.loads((await call.part())["body"].decode().removeprefix("event: next\ndata: "))
+            call.go()
+            await call.task
+            expected = {"executionUpdates": {"execution": {"id": odd["id"], "outputs": {"n": "\ud800"}}}}
+            assert told == streamed == {"data": expected}
 
     finish(work())

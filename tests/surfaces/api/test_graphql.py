@@ -9,10 +9,12 @@ from uuid import UUID
 import pytest
 
 from dspex.bootstrap import open_services
-from dspex.operations.resources import CreateProgram, Operations
+from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Update
 from dspex.settings import Settings
 from dspex.surfaces.api.graphql import Asked, Engine, Request, core_of, make_schema
 from tests.support.waiting import finish
+
+EXECUTION = DOMAIN["execution"]
 
 SDL = Path(__file__).parent / "schema.graphql"
 CREATE = "mutation($input: CreateProgramInput!) { createProgram(input: $input) { id name status signature { name } } }"
@@ -290,6 +292,25 @@ def test_a_list_with_its_relations_reads_each_table_once(tmp_path: Path) -> None
             answer = await ask("{ executions(first: 10) { nodes { id program { name signature { name } } } } }")
             assert len(answer.data["executions"]["nodes"]) == 10
             assert seen == ["execution", "program", "signature"]
+
+    finish(work())
+
+
+def test_what_a_row_points_to_is_null_when_retention_has_deleted_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (ask, operations):
+            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            first, again = [
+                await operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"})) for _ in range(2)
+            ]
+            await operations.floor.store.write(Update(resource=EXECUTION, id=again.id, values={"retry_of": first.id}))
+            query = "{ executions { nodes { id retryOf { id } program { name } } } }"
+            listed = (await ask(query)).data["executions"]["nodes"]
+            assert listed[0] == {"id": str(again.id), "retryOf": {"id": str(first.id)}, "program": {"name": "qa"}}
+            assert operations.floor.figures is not None
+            await operations.floor.figures.prune(EXECUTION, {"id": first.id}, before=None, keep=0)
+            found = await ask(query)
+            assert (found.data["executions"]["nodes"], found.errors) == ([{**listed[0], "retryOf": None}], [])
 
     finish(work())
 

@@ -85,7 +85,7 @@ class Housekeeper:
                     await chore.work()
                 except StorageError as error:
                     self._observer.on_event(Event(name="log", message=f"housekeeping waits: {error.message}"))
-                except Exception:  # the others (cancellations, heartbeats) have to go on
+                except Exception:  # noqa: BLE001  # the others (cancellations, heartbeats) have to go on
                     _log.exception("a part of housekeeping failed; it is tried again in %g s", chore.every)
 
     async def beat(self) -> None:

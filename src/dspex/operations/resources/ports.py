@@ -167,7 +167,8 @@ class Figures(Protocol):
     ) -> int:
         """Delete the rows that equal `where` and are older than `before`, or not among the newest `keep`.
 
-        A row stays to which a row of another resource refers (`Resource.references`). Done in portions that leave the database to others in between; returns how many were deleted.
+        A row stays to which a row of another resource refers (`Resource.references`). Done in portions that leave the
+        database to others in between; returns how many were deleted.
         """
         ...
 

@@ -69,8 +69,10 @@ def error_body(error: DspexError) -> dict[str, Any]:
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     """Return the body of a request that says it is JSON; a page of another site cannot say so unasked.
 
+    Who calls this limits how long it waits for the beginning.
+
     Raises:
-        InvalidError: it is not JSON by its content type, too long, or was not sent within 30 seconds.
+        InvalidError: it is not JSON by its content type, too long, or its rest did not come within 30 seconds.
     """
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     if not kind.startswith(b"application/json"):
@@ -104,6 +106,19 @@ async def _gathered(message: Mapping[str, Any], receive: Receive, *, limit: int)
     raise InvalidError("the connection was closed before the body was sent", http_status=400)
 
 
+def json_of(body: Any) -> bytes:  # noqa: ANN401  # whatever JSON holds
+    """Return one JSON value as it is sent."""
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:  # half of a surrogate pair, which a program may have written
+        return json.dumps(msgspec.to_builtins(body)).encode()
+
+
+def late(seconds: float) -> str:
+    """Return what is said of a request that took too long."""
+    return f"not answered within {seconds:g} s; what ran was cancelled"
+
+
 async def send_json(
     send: Send,
     body: Any,  # noqa: ANN401  # whatever JSON holds
@@ -112,11 +127,7 @@ async def send_json(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Answer with one JSON value."""
-    try:
-        data = msgspec.json.encode(body)
-    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
-        data = json.dumps(msgspec.to_builtins(body)).encode()
-    await send_bytes(send, data, status=status, headers=headers)
+    await send_bytes(send, json_of(body), status=status, headers=headers)
 
 
 async def send_bytes(

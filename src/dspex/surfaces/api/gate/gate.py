@@ -12,7 +12,7 @@ from dspex.errors import DspexError
 from dspex.operations.resources import Actor
 from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
-from dspex.surfaces.api.answers import error_body, send_json, status_of
+from dspex.surfaces.api.answers import error_body, late, send_json, status_of
 from dspex.surfaces.api.gate.door import Caller, Denied, Door
 from dspex.surfaces.api.gate.metrics import Metrics
 from dspex.surfaces.api.gate.rates import Refused
@@ -72,10 +72,7 @@ class Gate:
         except TimeoutError:
             if status:
                 raise
-            seconds = self._config.timeout_s
-            await _send(
-                sending, _Answer(504, f"not answered within {seconds:g} s; what ran was cancelled", code="timeout")
-            )
+            await _send(sending, _Answer(504, late(self._config.timeout_s), code="timeout"))
         except Exception:
             _log.exception("a fault in dspex")
             if status:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.answers import read_body, send_json
+from dspex.surfaces.api.answers import json_of, read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec
 from dspex.surfaces.api.gate import Caller, Denied, Door, actor_of, caller_of, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
@@ -40,7 +40,8 @@ class Endpoint:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send `next` events until the subscription ends (then `complete`), the client goes, or its key ends."""
-        asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
+        async with asyncio.timeout(self._door.config.timeout_s):
+            asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         caller, presence = caller_of(self._door, scope), Presence()
@@ -60,7 +61,8 @@ class Endpoint:
         self, asked: Asked, send: Send, *, caller: Caller, presence: Presence, scope: Scope
     ) -> None:
         actor = actor_of(scope)
-        answers = self._engine.stream(asked, self._context(actor, presence), check=lambda: caller.stays(actor))
+        context, limit = self._context(actor, presence), self._door.config.timeout_s
+        answers = self._engine.stream(asked, context, check=lambda: caller.stays(actor), within=limit)
         denied: Denied | None = None
         try:
             async with aclosing(answers) as found:  # type: ignore[type-var]  # an async generator
@@ -78,7 +80,7 @@ async def _finish(send: Send, denied: Denied | None) -> None:
 
 
 def _event(answer: dict[str, Any]) -> bytes:
-    return b"event: next\ndata: " + msgspec.json.encode(answer) + b"\n\n"
+    return b"event: next\ndata: " + json_of(answer) + b"\n\n"
 
 
 async def _blocks(answers: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -1,5 +1,6 @@
 """From a document to its answer."""
 
+import asyncio
 import logging
 import re
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from graphql import (
 )
 from graphql.pyutils import is_awaitable
 
+from dspex.surfaces.api.answers import late
 from dspex.surfaces.api.decoding import refuse_zeros
 from dspex.surfaces.api.graphql.errors import FAULT, refusal
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
@@ -102,15 +104,18 @@ class Engine:
         return _answer(await found if isawaitable(found) else found)
 
     async def stream(
-        self, asked: Asked, context: Request, *, check: Callable[[], Awaitable[None]]
+        self, asked: Asked, context: Request, *, check: Callable[[], Awaitable[None]], within: float
     ) -> AsyncIterator[dict[str, Any]]:
-        """Give the answers of a subscription as they come, each after `check`; a query or mutation gives one."""
+        """Give the answers of a subscription as they come, each after `check`.
+
+        A query or mutation gives one answer; after `within` seconds it is cancelled, and the answer says so.
+        """
         prepared = self.prepare(asked.query)
         operation: OperationDefinitionNode | None = None
         if prepared.document is not None:
             operation = get_operation_ast(prepared.document, asked.operationName)
         if prepared.document is None or operation is None or operation.operation.value != "subscription":
-            yield await self.run(asked, context)
+            yield await self._within(within, asked, context)
             return
         found: Any = subscribe(
             self._schema,
@@ -130,6 +135,13 @@ class Engine:
                     yield _answer(result)
         except GraphQLError as error:  # what follows events failed, and has ended
             yield _failed([error])
+
+    async def _within(self, seconds: float, asked: Asked, context: Request) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.run(asked, context)
+        except TimeoutError:
+            return _failed([GraphQLError(late(seconds), extensions={"code": "timeout"})])
 
     def remembered(self) -> tuple[str, ...]:
         """Return the documents that are remembered, the one asked longest ago first."""

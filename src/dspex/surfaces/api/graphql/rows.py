@@ -6,7 +6,7 @@ from typing import Any
 
 from graphql import GraphQLObjectType, GraphQLSchema
 
-from dspex.errors import DspexError
+from dspex.errors import DspexError, NotFoundError
 from dspex.operations.resources import Domain, Resource
 from dspex.operations.resources.resource import Attribute, Calculation
 from dspex.surfaces.api.graphql.errors import as_graphql
@@ -27,8 +27,12 @@ def read_rows(core: GraphQLSchema, domain: Domain) -> None:
             made.fields[camel(part.name)].resolve = _reader(part)
         for computed in resource.calculations:
             made.fields[camel(computed.attribute.name)].resolve = _computer(computed)
+        nullable = {part.name for part in resource.attributes if part.is_nullable}
         for pointer, target in {**resource.references, **resource.pointers}.items():
-            made.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(pointer, domain[target])
+            may_be_gone = pointer in resource.pointers and pointer in nullable
+            made.fields[camel(pointer.removesuffix("_id"))].resolve = _relation(
+                pointer, domain[target], may_be_gone=may_be_gone
+            )
 
 
 def _reader(part: Attribute) -> Callable[[Any, Any], Any]:
@@ -47,7 +51,8 @@ def _computer(made: Calculation) -> Callable[[Any, Any], Any]:
     return lambda row, _info: compute(row)
 
 
-def _relation(pointer: str, target: Resource[Any]) -> Callable[[Any, Any], Any]:
+def _relation(pointer: str, target: Resource[Any], *, may_be_gone: bool) -> Callable[[Any, Any], Any]:
+    """Return what reads the row behind a pointer; None where no foreign key holds it and retention has deleted it."""
     get = attrgetter(pointer)
 
     def resolve(row: Any, info: Any) -> Any:  # noqa: ANN401
@@ -59,7 +64,12 @@ def _relation(pointer: str, target: Resource[Any]) -> Callable[[Any, Any], Any]:
 
     async def load(context: Any, key: Any) -> Any:  # noqa: ANN401
         with as_graphql():
-            return await context.load(target, key)
+            try:
+                return await context.load(target, key)
+            except NotFoundError:
+                if may_be_gone:
+                    return None
+                raise
 
     return resolve
 

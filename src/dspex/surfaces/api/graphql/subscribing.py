@@ -9,8 +9,8 @@ from typing import Any
 import strawberry
 from strawberry.scalars import JSON
 
-from dspex.errors import ConfigurationError, StorageError
-from dspex.operations.resources import Operations, Query
+from dspex.errors import ConfigurationError, NotFoundError, StorageError
+from dspex.operations.resources import Operations, Query, Resource
 from dspex.operations.resources.finding import id_from
 from dspex.operations.resources.ports import Told
 from dspex.surfaces.api.graphql.errors import as_graphql
@@ -39,9 +39,10 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
             program = id_from(program_id, "programId") if program_id is not None else None
             await operations.list(target, Query(limit=1))  # a database that is away now is said to be so
             follow = partial(operations.floor.feed.follow, operations.workspace, topic, program_id=program)
-            async with aclosing(_patiently(follow, after, operations)) as events:
-                async for told in events:
-                    yield await _shown(info.context, told, target=target, update=update, name=resource)
+            async with aclosing(_with_rows(info.context, _patiently(follow, after, operations), target)) as found:
+                async for told, row in found:
+                    event = told.event
+                    yield update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{resource: row})
 
     updates.__annotations__ = {
         "info": strawberry.Info[Request, None],
@@ -74,18 +75,29 @@ async def _patiently(follow: Any, after: str | None, operations: Operations) -> 
         await operations.floor.clock.sleep(AGAIN_S)
 
 
-async def _shown(context: Request, told: Told, *, target: Any, update: Any, name: str) -> Any:  # noqa: ANN401
-    event = told.event
+async def _with_rows(
+    context: Request, events: AsyncGenerator[Told, None], target: Resource[Any]
+) -> AsyncGenerator[tuple[Told, Any], None]:
+    """Give events with their rows, but for those whose rows retention has deleted meanwhile."""
+    async with aclosing(events):
+        async for told in events:
+            row = await _row(context, told, target)
+            if row is not None:
+                yield told, row
+
+
+async def _row(context: Request, told: Told, target: Resource[Any]) -> Any:  # noqa: ANN401
+    """Return the row that an event is about, None where there is none any more; wait while the database is away."""
     while True:
         context.renew()
         try:
-            row = await context.load(target, event.subject_id)
+            return await context.load(target, told.event.subject_id)
+        except NotFoundError:
+            return None
         except StorageError as error:
             if not error.is_retryable:
                 raise
             await context.operations.floor.clock.sleep(AGAIN_S)
-        else:
-            return update(cursor=told.cursor, at=event.created_at, payload=event.payload, **{name: row})
 
 
 def _update_type(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401

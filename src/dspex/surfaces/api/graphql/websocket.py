@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.answers import extensions_of
+from dspex.surfaces.api.answers import extensions_of, json_of
 from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
 from dspex.surfaces.api.graphql.request import Request
@@ -114,7 +114,7 @@ class _Wire:
             raise _Close(4400, "Invalid message") from None
 
     async def send(self, message: Message) -> None:
-        await self._sent({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
+        await self._sent({"type": "websocket.send", "text": json_of(message).decode()})
 
     async def close(self, end: _Close) -> None:
         if end.code:
@@ -219,8 +219,8 @@ class _Connection:
 
     async def _answer(self, key: str, asked: Asked, presence: Presence) -> Message:
         """Send the answers, and return the last message."""
-        context = self.context(self._actor, presence)
-        found = self._engine.stream(asked, context, check=lambda: self._caller.stays(self._actor))
+        context, limit = self.context(self._actor, presence), self._caller.door.config.timeout_s
+        found = self._engine.stream(asked, context, check=lambda: self._caller.stays(self._actor), within=limit)
         async with aclosing(found) as answers:  # type: ignore[type-var]  # an async generator
             async for answer in answers:
                 if answer.get("data") is None and "errors" in answer:
