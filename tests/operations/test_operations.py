@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspex import Predict
+from dspex import Predict, Signature
 from dspex.bootstrap import Services, new_id, open_services
 from dspex.clock import SystemClock
 from dspex.errors import (
@@ -22,6 +22,7 @@ from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, ExecutionRecord, Operations, Query
 from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.program_actions import ConfigureProgram, configure_program
 from dspex.settings import Settings
 from dspex.testing import ScriptedModel
 from tests.support.waiting import finish
@@ -127,8 +128,41 @@ def test_of_two_creations_at_once_one_wins(settings: Settings) -> None:
             found = await asyncio.gather(
                 *(services.operations.create_program(given) for _ in range(5)), return_exceptions=True
             )
-            assert sum(isinstance(item, ConflictError) for item in found) == 4
+            refused = [item for item in found if isinstance(item, ConflictError)]
+            assert ["'qa' exists already; choose another name" in str(error) for error in refused] == [True] * 4
             assert await services.operations.count(DOMAIN["program"], {}) == 1
+
+    finish(work())
+
+
+def test_what_is_stored_under_one_name_at_once_becomes_versions(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            operations = services.operations
+            made = await asyncio.gather(
+                *(operations.save_signature(Signature(f"q{n} -> a", name="S")) for n in range(3)),
+                *(operations.save_program(Predict(f"q{n} -> a").to_program("qa")) for n in range(3)),
+            )
+            assert sorted(row.version for row in made[:3]) == [1, 2, 3]
+            versions = await operations.list(DOMAIN["program_version"], Query())
+            assert [row.number for row in versions] == [3, 2, 1]
+
+    finish(work())
+
+
+def test_settings_that_are_made_at_once_are_all_kept(on_each_database: Settings) -> None:
+    async def work() -> None:
+        async with open_services(on_each_database) as services:
+            operations = services.operations
+            await operations.create_program(CreateProgram(name="qa", signature="q -> a", backend="mock"))
+            await asyncio.gather(
+                configure_program(operations, ConfigureProgram(name="qa", store_inputs=False)),
+                configure_program(operations, ConfigureProgram(name="qa", keep_days=3)),
+                configure_program(operations, ConfigureProgram(name="qa", keep_count=7)),
+                operations.execute_program(ExecuteProgram(name="qa", inputs={"q": "?"})),
+            )
+            kept = (await operations.program(name="qa")).configuration
+            assert kept == {"store_inputs": False, "keep_days": 3, "keep_count": 7}
 
     finish(work())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dspex.errors import ConfigurationError, ConflictError, ExecutionError
+from dspex.errors import ConfigurationError, ExecutionError
 from dspex.execution.backends import Backends, NativeBackend
 from dspex.execution.context import RunContext, current, entered
 from dspex.execution.modules import CodeRoot, Module
@@ -140,10 +140,7 @@ class Recording:
 
     async def _saved(self, program: Program) -> ProgramRecord:
         async with self._saving:
-            try:
-                return await self.operations.save_program(program)
-            except ConflictError:  # another process stored it at this moment
-                return await self.operations.save_program(program)
+            return await self.operations.save_program(program)
 
 
 class _Live(NativeBackend):

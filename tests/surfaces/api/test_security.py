@@ -133,12 +133,42 @@ def test_a_key_has_only_so_many_calls_at_once(tmp_path: Path) -> None:
     finish(work())
 
 
-def test_guesses_are_limited_and_do_not_lock_out_other_addresses(tmp_path: Path) -> None:
+def test_keys_of_another_workspace_are_rotated_and_ended_by_operators_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            await server.give_workspace("team")
+            await server.give_key("boss", "admin")
+            await server.give_key("chief", "admin", workspace="team")
+            await server.give_key("leaked", "execute", workspace="team")
+
+            async def act(verb: str, key: str, **given: str) -> tuple[int, str]:
+                answer = await server.ask("POST", f"/v1/actions/{verb}_api_key", key=key, body=given)
+                return answer.status, answer.json.get("error", {}).get("message", "")
+
+            assert await act("revoke", "boss", name="leaked") == (
+                404,
+                "there is no api key 'leaked' in the workspace 'default'; there is one in the workspace 'team'",
+            )
+            assert (await act("revoke", "chief", name="boss"))[
+                1
+            ] == "there is no api key 'boss' in the workspace 'team'"
+            assert (await act("revoke", "chief", name="boss", workspace="default"))[0] == 403
+            assert (await act("rotate", "boss", name="chief", workspace="team"))[0] == 200
+            await server.perform("archive_workspace", ArchiveWorkspace(name="team"))
+            assert (await act("revoke", "boss", name="leaked", workspace="team"))[0] == 200
+
+    finish(work())
+
+
+def test_guesses_are_limited_and_lock_out_nobody_whose_key_was_right_before(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, clock=FakeClock()) as server:
             await server.give_key("k", "read")
+            await server.give_key("fresh", "read")
+            assert await _status(server, "k") == 200
             found = {await _status(server, f"dspx_{n:032x}_x") for n in range(20)}
             assert found == {401, 429}
+            assert [await _status(server, name) for name in ("k", "fresh")] == [200, 429]
 
     finish(work())
 
@@ -270,6 +300,8 @@ def test_only_admins_choose_a_model_by_url_or_path_and_nobody_names_code(tmp_pat
                 refused = await server.ask("POST", path, key="writer", body=body)
                 assert (refused.status, "configuration.model" in refused.json["error"]["message"]) == (403, True)
             assert (await server.ask("POST", path, key="boss", body=body)).status == 200
+            prose = {"name": "p", "signature": "q -> a", "configuration": {"instructions": "Cite https://a.example"}}
+            assert (await server.ask("POST", path, key="writer", body=prose)).status == 200
             for given in ({"module": "os:system"}, {"module": "python"}, {"configuration": {"target": "os:system"}}):
                 answer = await server.ask("POST", path, key="boss", body={"name": "m", "signature": "q -> a", **given})
                 assert answer.status == 422

@@ -1,13 +1,14 @@
 """What can be done to programs, their versions and their signatures, beside making and executing them."""
 
 import dataclasses
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import DspexError, InternalError, InvalidError, NotFoundError, SignatureError
+from dspex.errors import ConflictError, DspexError, InternalError, InvalidError, NotFoundError, SignatureError
 from dspex.language.signatures import Signature
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.execution import EXECUTION
@@ -18,6 +19,8 @@ from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, Program
 from dspex.operations.resources.programs import kept_of
 from dspex.operations.resources.resource import Probability
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
+
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +141,22 @@ async def initialize_program(operations: Operations, given: ProgramRef) -> Progr
 
 
 async def configure_program(operations: Operations, given: ConfigureProgram) -> ProgramRecord:
-    """Set what is stored of executions; see `ConfigureProgram`."""
-    found = await operations.program(given.program_id, given.name)
+    """Set what is stored of executions; see `ConfigureProgram`. Of two that do so at once, nothing is lost."""
     names = ("store_inputs", "keep_days", "keep_count")
     values = kept_of({name: value for name in names if (value := getattr(given, name)) is not None}, within="")
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
-    return await _changed(operations, found, configuration={**found.configuration, **values})
+    for is_last in (*[False] * _TRIES, True):
+        found = await operations.program(given.program_id, given.name)
+        as_it_was = {"updated_at": found.updated_at}  # executions do not change it, everything else does
+        try:
+            return await _changed(
+                operations, found, expected=as_it_was, configuration={**found.configuration, **values}
+            )
+        except ConflictError:
+            if is_last:
+                raise
+    raise InternalError("the last try returns or raises")
 
 
 async def program_metrics(operations: Operations, given: ProgramRef) -> ProgramMetrics:
@@ -256,10 +268,12 @@ async def _changed(
     found: ProgramRecord,
     *,
     sources: tuple[str, ...] = (),
+    expected: Mapping[str, Any] = types.MappingProxyType({}),
     **values: Any,  # noqa: ANN401
 ) -> ProgramRecord:
     values["updated_at"] = operations.floor.clock.now()
-    await operations.store.write(Update(resource=PROGRAM, id=found.id, values=values, statuses=sources))
+    change = Update(resource=PROGRAM, id=found.id, values=values, statuses=sources, expected=expected)
+    await operations.store.write(change)
     return dataclasses.replace(found, **values)
 
 

@@ -1,9 +1,9 @@
 """Programs and signatures come into the store."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from dspex.clock import Clock
@@ -27,8 +27,21 @@ from dspex.operations.resources.ports import Change, Insert, Query, Store, Updat
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
+T = TypeVar("T")
+_TRIES = (False, False, False, False, True)  # whether it is the last one
 KEPT = ("store_inputs", "keep_days", "keep_count")
 MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
+
+
+async def _settled(work: Callable[[], Awaitable[T]]) -> T:
+    """Return what comes of `work`, which looks anew where somebody else has stored the same name at this moment."""
+    for is_last in _TRIES:
+        try:
+            return await work()
+        except ConflictError:
+            if is_last:
+                raise
+    raise InternalError("the last try returns or raises")
 
 
 class Programs:
@@ -68,14 +81,23 @@ class Programs:
         problems.refuse()
         if program is None:
             raise InternalError("a program without problems was not built")
-        if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
-            raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
-        return await self._insert(
-            program, workspace=workspace, backend=backend, module=given.module, kept=kept, is_draft=given.draft
-        )
+        for is_last in _TRIES:
+            if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
+                break
+            try:
+                return await self._insert(
+                    program, workspace=workspace, backend=backend, module=given.module, kept=kept, is_draft=given.draft
+                )
+            except ConflictError:  # somebody else made it, or its signature, at this moment
+                if is_last:
+                    raise
+        raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
+        return await _settled(lambda: self._saved(program, workspace=workspace, backend=backend))
+
+    async def _saved(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if found is None:
             check_name(program.name)
@@ -108,12 +130,16 @@ class Programs:
         self, given: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
     ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
-        record, change = await self._signature_record(
-            Signature.of(given), workspace=workspace, source=source, status=status
-        )
-        if change is not None:
-            await self._store.write(change)
-        return record
+
+        async def saved() -> SignatureRecord:
+            record, change = await self._signature_record(
+                Signature.of(given), workspace=workspace, source=source, status=status
+            )
+            if change is not None:
+                await self._store.write(change)
+            return record
+
+        return await _settled(saved)
 
     async def _insert(  # all that a new program is
         self,

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dspex.errors import ForbiddenError
 from dspex.operations.resources.access import Actor
 
+_PROSE = {"demos", "instructions"}  # what a model reads, and nobody resolves
+
 
 def check_reach(actor: Actor, given: object) -> None:
     """Do nothing where an action's configuration names no address or file that this actor may not choose.
@@ -26,7 +28,7 @@ def _texts(value: object, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, str):
         return [(name, value)]
     if isinstance(value, Mapping):
-        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items() if key != "demos"]
+        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items() if key not in _PROSE]
         return [found for path, part in parts for found in _texts(part, path)]
     if isinstance(value, list):
         return [found for n, part in enumerate(value) for found in _texts(part, f"{name}[{n}]")]

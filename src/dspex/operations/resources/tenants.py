@@ -11,7 +11,7 @@ from dspex.operations.resources.access import DEFAULT_WORKSPACE, SCOPES
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.policies import OPERATORS, OWN_WORKSPACE, Policy
-from dspex.operations.resources.ports import Insert, Update
+from dspex.operations.resources.ports import Insert, Query, Update
 from dspex.operations.resources.resource import Resource, Row
 from dspex.operations.resources.tenancy import (
     API_KEY,
@@ -80,16 +80,24 @@ class CreateApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateApiKey:
-    """Replace the text of the key with this name; the old text stops working within a second."""
+    """Replace the text of the key with this name; the old text stops working within a second.
+
+    Only an admin of the workspace "default" can name another `workspace`.
+    """
 
     name: str
+    workspace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeApiKey:
-    """End the key with this name; it stops working within a second, and forever."""
+    """End the key with this name; it stops working within a second, and forever.
+
+    Only an admin of the workspace "default" can name another `workspace`.
+    """
 
     name: str
+    workspace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,14 +218,14 @@ async def create_api_key(operations: Operations, given: CreateApiKey) -> IssuedK
 
 async def rotate_api_key(operations: Operations, given: RotateApiKey) -> IssuedKey:
     """See `RotateApiKey`."""
-    found = await _named(operations, API_KEY, given.name)
+    found = await _key(operations, given)
     text, kept = operations.vault.new_key(found.id)
     return IssuedKey(api_key=await _step(operations, API_KEY, found, "rotate", hash=kept), key=text)
 
 
 async def revoke_api_key(operations: Operations, given: RevokeApiKey) -> ApiKeyRecord:
     """See `RevokeApiKey`."""
-    return await _step(operations, API_KEY, await _named(operations, API_KEY, given.name), "revoke")
+    return await _step(operations, API_KEY, await _key(operations, given), "revoke")
 
 
 async def create_secret(operations: Operations, given: CreateSecret) -> SecretRecord:
@@ -230,13 +238,13 @@ async def create_secret(operations: Operations, given: CreateSecret) -> SecretRe
 
 async def rotate_secret(operations: Operations, given: RotateSecret) -> SecretRecord:
     """See `RotateSecret`."""
-    found = await _named(operations, SECRET, given.name)
+    found = await _secret(operations, given.name)
     return await _step(operations, SECRET, found, "rotate", **_held(operations, given))
 
 
 async def revoke_secret(operations: Operations, given: RevokeSecret) -> SecretRecord:
     """See `RevokeSecret`."""
-    found = await _named(operations, SECRET, given.name)
+    found = await _secret(operations, given.name)
     return await _step(operations, SECRET, found, "revoke", ciphertext=None, reference=None)
 
 
@@ -244,6 +252,8 @@ def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[st
     if (given.text is None) == (given.reference is None):
         raise InvalidError("give either the text of the secret or a reference to it")
     if given.text is not None:
+        if not given.text.strip():
+            raise _invalid("text", given.text, "a text with at least one visible character")
         label = f"{operations.workspace}/{given.name}"
         return {"ciphertext": operations.vault.seal(given.text, label=label), "reference": None}
     _require_operator(operations, "a secret by reference")
@@ -293,10 +303,25 @@ def _taken(name: str, value: object, message: str) -> ConflictError:
     return ConflictError(f"{name}: {message}", errors=[error])
 
 
-async def _named(operations: Operations, resource: Resource[R], name: str) -> R:
-    found = await operations.store.get(resource, workspace=operations.workspace, name=name)
+async def _key(operations: Operations, given: RotateApiKey | RevokeApiKey) -> ApiKeyRecord:
+    """Return the key that is named, of an archived workspace too."""
+    workspace = given.workspace or operations.workspace
+    if workspace != operations.workspace:
+        _require_operator(operations, "a key of another workspace")
+    found = await operations.store.get(API_KEY, workspace=workspace, name=given.name)
+    if found is not None:
+        return found
+    said = f"there is no api key {given.name!r} in the workspace {workspace!r}"
+    if OPERATORS.admits(operations.actor):
+        others = await operations.store.select(API_KEY, Query(where={"name": given.name}, limit=10))
+        said += "".join(f"; there is one in the workspace {row.workspace!r}" for row in others)
+    raise NotFoundError(said)
+
+
+async def _secret(operations: Operations, name: str) -> SecretRecord:
+    found = await operations.store.get(SECRET, workspace=operations.workspace, name=name)
     if found is None:
-        raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {name!r}")
+        raise NotFoundError(f"there is no secret {name!r}")
     return found
 
 
@@ -335,8 +360,8 @@ TENANCY_ACTIONS: tuple[Action, ...] = (
     replace(_action("reopen_workspace", WORKSPACE, ReopenWorkspace, reopen_workspace), policies=(OPERATORS,)),
     replace(_action("configure_workspace", WORKSPACE, ConfigureWorkspace, configure_workspace), policies=(OPERATORS,)),
     replace(_action("create_api_key", API_KEY, CreateApiKey, create_api_key, IssuedKey), policies=(KEY_MAKERS,)),
-    _action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey),
-    _action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key),
+    replace(_action("rotate_api_key", API_KEY, RotateApiKey, rotate_api_key, IssuedKey), policies=(KEY_MAKERS,)),
+    replace(_action("revoke_api_key", API_KEY, RevokeApiKey, revoke_api_key), policies=(KEY_MAKERS,)),
     _action("create_secret", SECRET, CreateSecret, create_secret),
     _action("rotate_secret", SECRET, RotateSecret, rotate_secret),
     _action("revoke_secret", SECRET, RevokeSecret, revoke_secret),

@@ -49,6 +49,7 @@ _STATUSES = {
     "401": "a key is needed",
     "403": "the key lacks the scope",
     "404": "there is no such row",
+    "408": "the rest of the body did not come",
     "409": "the row is in another state, or exists already",
     "413": "the body is too long",
     "415": "the body is not said to be JSON",
