@@ -15,6 +15,7 @@ from dspex.clock import SystemClock
 from dspex.errors import ConflictError, InvalidError, StorageError, UnavailableError
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
+from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import (
     DOMAIN,
     Actor,
@@ -446,6 +447,34 @@ def test_a_program_that_another_process_archived_is_not_executed(settings: Setti
             with pytest.raises(ConflictError, match="is archived"):
                 await first.start()
             assert len(await first.rows()) == 1
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("sys.exit(3)", "asked to end the process: SystemExit(3)"),
+        ("raise asyncio.CancelledError", "the program's own code cancelled it"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_code_that_wants_to_end_more_than_itself_is_a_failed_execution(
+    settings: Settings, tmp_path: Path, kind: str, last: str, message: str
+) -> None:
+    name = f"ending_{new_id().hex}"
+    source = f"import asyncio\nimport sys\nimport dspex\n\n\n@dspex.program\n{kind} f(q: str) -> str:\n    {last}\n"
+    (tmp_path / f"{name}.py").write_text(source)
+    code = CodeRoot(tmp_path)
+
+    async def work() -> None:
+        async with open_services(settings, code=code) as services:
+            record = await services.operations.save_program(code.load(f"{name}:f").to_program("f"))
+            ended = await services.operations.execute_record(record, {"q": "?"})
+            assert ended.status == "failed"
+            assert ended.error is not None
+            assert message in ended.error["message"]
+            assert [row.status for row in await services.operations.list(EXECUTION, Query())] == ["failed"]
 
     finish(work())
 

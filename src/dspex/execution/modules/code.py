@@ -34,8 +34,15 @@ class CodeRoot:
             raise DefinitionError(f"a code target looks like 'pkg.mod:name', not {target!r}")
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
-        with boundary(DefinitionError, f"cannot import {module_name!r} from {str(self.folder)!r}"):
-            module = importlib.import_module(module_name)
+        importing = f"cannot import {module_name!r} from {str(self.folder)!r}"
+        try:
+            with boundary(DefinitionError, importing):
+                module = importlib.import_module(module_name)
+        except SystemExit as error:
+            said = f"SystemExit({error.code!r})"
+            raise DefinitionError(
+                f'{importing}: it asked to end the process: {said}; use `if __name__ == "__main__":`'
+            ) from error
         file = Path(module.__file__ or "").resolve()
         if not file.is_relative_to(self.folder.resolve()):
             raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {str(file)!r}")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from dspex.errors import DefinitionError, InvalidError, VariableError
+from dspex.errors import DefinitionError, ExecutionError, InvalidError, VariableError
 from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
@@ -130,6 +130,9 @@ class Module:
         except TypeError as error:
             self._check_call(inputs, error)
             raise
+        except SystemExit as error:  # out of a task it would end the loop, and with it all that runs beside this
+            said = f"SystemExit({error.code!r})"
+            raise ExecutionError(f"{type(self).__name__} asked to end the process: {said}; return or raise") from error
         if isinstance(result, Prediction):
             return result.to_dict()
         if isinstance(result, Mapping):

@@ -311,7 +311,10 @@ class _Work:
             values |= {"status": "failed", "error": error.to_dict(), "stages": self._stages.told("failed")}
         except asyncio.CancelledError:
             self._run.is_stoppable = False
-            return await self._cancelled(values)
+            if self._run.is_cancelled:
+                return await self._cancelled(values)
+            said = ExecutionError("the program's own code cancelled it").to_dict()
+            values |= {"status": "failed", "error": said, "stages": self._stages.told("failed")}
         self._run.is_stoppable = False
         return await self._closed(values, prediction)
 

@@ -48,6 +48,11 @@ class Run:
             self._task.cancel()
             raise asyncio.CancelledError
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether anybody has cancelled the task; otherwise what runs in it has raised `CancelledError` by itself."""
+        return self.reason is not None or self._task.cancelling() > self._cancelling
+
     def took_over(self) -> bool:
         """Return whether the cancellation that just arrived was ours alone; the task then goes on."""
         return self.reason is not None and self._task.uncancel() <= self._cancelling
