@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import uuid_utils.compat
 
-from dspex.errors import ConflictError, InternalError, NotFoundError, StorageError
+from dspex.errors import ConflictError, InternalError, InvalidError, NotFoundError, StorageError
 from dspex.operations.resources import DOMAIN, Insert, Query, Store, Update
 from dspex.operations.resources.evaluation import EvaluationRecord
 from dspex.operations.resources.signature import SignatureRecord
@@ -112,11 +112,12 @@ class StoreContract:
                 store.write(Insert(signature())),
                 return_exceptions=True,
             )
-            assert [type(outcome) for outcome in outcomes] == [StorageError, StorageError, type(None)]
+            assert [type(outcome) for outcome in outcomes] == [InvalidError, InvalidError, type(None)]
             with pytest.raises(InternalError):
                 await store.write(Insert(object()))
-            with pytest.raises(StorageError):
-                await store.count(SIGNATURE, {"created_at": naive})
+            for where in ({"created_at": naive}, {"version": 10**30}):
+                with pytest.raises(InvalidError):
+                    await store.count(SIGNATURE, where)
             with pytest.raises(StorageError, match="no attribute 'colour'"):
                 await store.count(SIGNATURE, {"colour": 1})
             assert await store.count(SIGNATURE, {}) == 1

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql import Engine, core_of, make_schema
 from dspex.surfaces.api.graphql.engine import REMEMBERED
@@ -126,6 +128,27 @@ def test_inputs_of_every_wrong_type_are_typed_errors_on_both_surfaces(tmp_path: 
                     assert answer.status in {200, 400, 404, 422}, (given, answer.body)
                 answer = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": value}})
                 assert answer.status in {200, 422}, (value, answer.body)
+
+    finish(work())
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "status"),
+    [
+        ("activate_version", {"name": "n", "number": 10**30}, 422),
+        ("diff_versions", {"name": "n", "first": 1, "second": -(10**30)}, 422),
+        ("create_api_key", {"name": "k", "scopes": ["read"], "expires_at": "9999-12-31T23:59:59-12:00"}, 422),
+        ("create_secret", {"name": "k", "text": " "}, 422),
+    ],
+)
+def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
+    tmp_path: Path, action: str, given: Any, status: int
+) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            answer = await server.ask("POST", f"/v1/actions/{action}", body=given)
+            assert (answer.status, answer.json["error"]["type"]) == (status, "InvalidError")
 
     finish(work())
 

@@ -101,7 +101,8 @@ class Page(Generic[E]):
 class Store(Protocol):
     """Rows behind a database; safe to use from many tasks of one loop.
 
-    Every method may raise `StorageError` (the database is locked, read-only, full or gone).
+    Every method may raise `StorageError` (the database is locked, read-only, full or gone), and `InvalidError` where a
+    value is one that it cannot keep or compare with.
     """
 
     def resource_of(self, entity: object) -> Resource[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dspex.errors import ConflictError, NotFoundError
+from dspex.errors import ConflictError, InvalidError, NotFoundError
 from dspex.operations.resources.ports import Query, Update
 from dspex.operations.storage.grouping import Write
 from dspex.operations.storage.statements import Dialect, Question, Statements
@@ -22,7 +22,7 @@ class Portion:
 class Driver(Protocol):
     """Connections to one database, used from one loop; opened when they are first needed, and again when lost.
 
-    Every method raises `StorageError` where the database cannot be used.
+    Every method raises `StorageError` where the database cannot be used, `InvalidError` where a value does not fit.
     """
 
     dialect: Dialect
@@ -53,6 +53,11 @@ def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
         return ConflictError(f"the {name} {key!r} has changed meanwhile", status=found)
     needed = " or ".join(change.statuses)
     return ConflictError(f"the {name} {key!r} is {found}: this needs it to be {needed}", status=found)
+
+
+def unfit(error: Exception) -> InvalidError:
+    """Return the error of a value that the database cannot hold or compare with; another time it cannot either."""
+    return InvalidError(f"a value cannot be stored: {error}")
 
 
 def updated(statements: Statements[Any], change: Update) -> Question:

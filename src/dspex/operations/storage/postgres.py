@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import ConfigurationError, ConflictError, DspexError, StorageError
+from dspex.errors import ConfigurationError, ConflictError, DspexError
 from dspex.operations.resources.ports import Insert, Query
-from dspex.operations.storage.driver import Portion, refused, updated
+from dspex.operations.storage.driver import Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import Merging
 from dspex.operations.storage.onestatement import one_statement
@@ -20,6 +21,13 @@ _LIGHT, _GROUP = 64 * 1024, 4 * 1024 * 1024  # a row that is read at once, and s
 # Writes find their rows by id. Their plans are made once, often while tables are small, and kept while these grow.
 _BY_ID = "".join(f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"))
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One who asks, and the connection that it has, whatever comes of its questions."""
+
+    connection: Any
 
 
 class PostgresDriver:
@@ -200,20 +208,20 @@ class PostgresDriver:
         return self._writer
 
     async def _read(self) -> None:
-        connection = self._idle.pop() if self._idle else None
+        reader = _Reader(self._idle.pop() if self._idle else None)
         try:
             while self._questions:
                 question = next(iter(self._questions))
-                connection = await self._answer(connection, question, self._questions.pop(question))
+                await self._answer(reader, question, self._questions.pop(question))
         finally:
             self._reading -= 1  # at once: the next question has to start a reader
-            if connection is not None and not connection.is_closed():
-                self._idle.append(connection)
+            if reader.connection is not None and not reader.connection.is_closed():
+                self._idle.append(reader.connection)
 
-    async def _answer(self, connection: Any, question: Question, answers: list[_Answer]) -> Any:  # noqa: ANN401
-        """Give all who ask the rows or the error, and return the connection for the next question."""
+    async def _answer(self, reader: "_Reader", question: Question, answers: list[_Answer]) -> None:
+        """Give all who ask the rows or the error."""
         try:
-            connection, rows = await self._asked(connection, question)
+            rows = await self._asked(reader, question)
         except asyncio.CancelledError:
             for answer in answers:
                 answer.cancel()
@@ -227,16 +235,15 @@ class PostgresDriver:
             for answer in answers:
                 if not answer.done():
                     answer.set_result(rows)
-        return connection
 
-    async def _asked(self, connection: Any, question: Question) -> tuple[Any, Any]:  # noqa: ANN401
+    async def _asked(self, reader: "_Reader", question: Question) -> Any:  # noqa: ANN401
         for is_last in (False, True):
-            if connection is None or connection.is_closed():
-                connection = await self.connect()
+            if reader.connection is None or reader.connection.is_closed():
+                reader.connection = await self.connect()
             try:
-                return connection, await connection.fetch(question.sql, *question.parameters)
+                return await reader.connection.fetch(question.sql, *question.parameters)
             except self._foreign as error:
-                if not self._leave(connection, error) or is_last:
+                if not self._leave(reader.connection, error) or is_last:
                     raise
         raise AssertionError  # the second round returns or raises
 
@@ -256,7 +263,7 @@ class PostgresDriver:
         if isinstance(error, self._asyncpg.IntegrityConstraintViolationError):
             return ConflictError(f"this exists already, or refers to what does not: {error}")
         if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
-            return StorageError(f"cannot {doing} the database: a value does not fit: {error}")
+            return unfit(error)
         unknown = "; whether it was done is not known" if doing == "write" and self._is_lost(error) else ""
         return self._mend(doing, f"{type(error).__name__}: {error}{unknown}")
 

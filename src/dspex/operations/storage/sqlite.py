@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from dspex.errors import ConflictError, DspexError, StorageError
+from dspex.errors import ConflictError, DspexError
 from dspex.operations.resources.ports import Insert, Query
-from dspex.operations.storage.driver import Portion, refused, updated
+from dspex.operations.storage.driver import Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.merging import COUNT, Merging
 from dspex.operations.storage.statements import Dialect, Question, Statements
@@ -210,6 +210,8 @@ class SQLiteDriver:
     def _errors(self, doing: str) -> Iterator[None]:
         try:
             yield
+        except OverflowError as error:  # a number that it cannot compare with
+            raise unfit(error) from error
         except (sqlite3.Error, OSError) as error:
             raise self._mend(doing, str(error)) from error
 
@@ -247,7 +249,7 @@ def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
     except DspexError as error:
         outcome = error
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT) as error:
-        outcome = StorageError(f"a value cannot be stored: {error}")
+        outcome = unfit(error)
     else:
         connection.execute("RELEASE one")
         return None

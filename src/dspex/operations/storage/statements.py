@@ -6,7 +6,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from dspex.errors import StorageError
+from dspex.errors import InvalidError, StorageError
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.ports import Match, Sort
 from dspex.operations.resources.resource import Attribute
@@ -152,8 +152,8 @@ class Statements(Generic[E]):
     def _asked(self, name: str, value: Any) -> Any:  # noqa: ANN401  # any attribute
         try:
             return self.encoded(name, value)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise StorageError(f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}") from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InvalidError(f"{self.resource.name} cannot be looked for by {name} = {value!r}: {error}") from error
 
     def _shape(self, where: Mapping[str, Any]) -> "tuple[_Shape, list[Any]]":
         """Return attributes with how many values each has (0: none, -1: an array) or how it compares; and values."""
