@@ -28,6 +28,17 @@ def test_all_problems_are_told_at_once_by_the_name_of_their_origin(tmp_path: Pat
         assert name in told
 
 
+@pytest.mark.parametrize(
+    "line", ["port = inf", "port = true", "workers = 1.7", "keep_days = nan", 'state_dir = "~nobody-of-this-name/x"']
+)
+def test_a_value_of_the_file_that_is_none_is_told_and_never_rounded(tmp_path: Path, line: str) -> None:
+    (tmp_path / "dspex.toml").write_text(line)
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({}, folder=tmp_path)
+    [problem] = caught.value.context["problems"]
+    assert problem.startswith(f"{line.partition(' ')[0]} in {tmp_path / 'dspex.toml'}: expected a")
+
+
 def test_what_cannot_be_used_is_told_with_what_has_the_wrong_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

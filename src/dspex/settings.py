@@ -128,11 +128,17 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    return value if isinstance(value, Path) else Path(_text(value))
+    given = value if isinstance(value, Path) else Path(_text(value))
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        raise _UnfitError("a path; there is no such home folder") from None
 
 
 def _number(low: int, high: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:  # noqa: ANN401  # text or a TOML value
+        if isinstance(value, bool | float):  # of the file: rounding it would be another setting
+            raise _UnfitError("a whole number")
         try:
             made = int(value)
         except (TypeError, ValueError):
@@ -207,7 +213,7 @@ def _long(value: object) -> Secret:
 
 def _interpreter(value: object) -> str:
     """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
-    found = shutil.which(str(Path(_text(value)).expanduser()))
+    found = shutil.which(str(_path(value)))
     if found is None:
         raise _UnfitError("a Python that can be run, such as /path/to/venv/bin/python")
     return str(Path(found).absolute())
@@ -320,9 +326,10 @@ def _expanded(settings: Settings, environment: Mapping[str, str]) -> Settings:
     from dataclasses import replace
 
     cache = settings.cache_dir
-    if cache == Path("~/.cache/dspex") and (base := environment.get("XDG_CACHE_HOME")):
-        cache = Path(base) / "dspex"
-    return replace(settings, state_dir=settings.state_dir.expanduser(), cache_dir=cache.expanduser())
+    if cache == Path("~/.cache/dspex"):
+        base = environment.get("XDG_CACHE_HOME")
+        cache = Path(base) / "dspex" if base else cache.expanduser()
+    return replace(settings, cache_dir=cache)
 
 
 def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
