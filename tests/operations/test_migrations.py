@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dspex.errors import ConfigurationError, SchemaError
+from dspex.errors import ConfigurationError, SchemaError, StorageError
 from dspex.operations.storage import HEAD, METADATA, Database, migrate, require_head, revision
 from dspex.operations.storage.migrating import REVISIONS
 from dspex.testing.postgres import PostgresServer
@@ -151,8 +151,6 @@ def test_a_failing_migration_changes_nothing(url: str) -> None:
             await migrate(database, to="0001")
             async with database.writing() as connection:  # in the way of the last table but one that 0002 makes
                 await connection.exec_driver_sql("CREATE TABLE audit_entries (id integer)")
-            from dspex.errors import StorageError
-
             with pytest.raises(StorageError, match="audit_entries"):
                 await migrate(database)
             assert await revision(database) == "0001"
@@ -213,6 +211,37 @@ def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_
     with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0003")) as copy:
         assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+
+
+def test_two_that_migrate_an_old_database_at_once_copy_it_once_and_as_it_was(tmp_path: Path) -> None:
+    file, said = tmp_path / "db", list[str]()
+    url = f"sqlite+aiosqlite:///{file}"
+
+    async def work() -> None:
+        async with opened(url) as first, opened(url) as second:
+            await with_old_rows(first)
+            await asyncio.gather(*(migrate(database, say=said.append) for database in (first, second)))
+            await migrate(first, to="0001", say=said.append)
+            await migrate(first, say=said.append)
+
+    finish(work())
+    assert [text.rpartition(" ")[2] for text in said] == [
+        str(tmp_path / name) for name in ("db.before-0003", "db.before-0001", "db.before-0003.2")
+    ]
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0003")) as copy:
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+
+
+def test_a_database_that_cannot_be_copied_is_not_migrated(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(f"sqlite+aiosqlite:///{tmp_path / 'db'}") as database:
+            await with_old_rows(database)
+            (tmp_path / "db.before-0003.part").mkdir()
+            with pytest.raises(StorageError, match="cannot copy the database"):
+                await migrate(database)
+            assert await revision(database) == "0001"
+
+    finish(work())
 
 
 @pytest.mark.full

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import chain, count
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
     """Bring the schema to revision `to`, forward or back; a database that is there already costs one query.
 
     It happens whole or not at all, and two that migrate one database at once do it once. An embedded database that has
-    another schema is copied beside itself first.
+    another schema is copied beside itself first, while nobody else can write; no copy takes the place of another.
 
     Raises:
         ConfigurationError: there is no such revision.
@@ -33,17 +34,21 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
     found = await revision(database)
     if found == to == HEAD:
         await settle_positions(database)
-    if found == to or (found is None and to == "base"):
+    if _is_there(found, to):
         return
-    _refuse_later(database, found)
-    if found is not None and database.is_sqlite:
-        file = str(database.url.database)
-        copy = f"{file}.before-{to}"
-        with database.errors("copy"):
-            await asyncio.to_thread(_copy, file, copy)
-        say(f"the database had schema {found}; a copy is in {copy}")
     async with database.migrating() as connection:
-        await connection.run_sync(_move, to)
+        found = await connection.run_sync(_revision)  # another process may have moved it meanwhile
+        _refuse_later(database, found)
+        if _is_there(found, to):
+            return
+        if found is not None and database.is_sqlite:
+            copy = await asyncio.to_thread(_copied, database, to)
+            say(f"the database had schema {found}; a copy is in {copy}")
+        await connection.run_sync(_move, found or "base", to)
+
+
+def _is_there(found: str | None, to: str) -> bool:
+    return (found or "base") == to
 
 
 async def require_head(database: Database) -> None:
@@ -78,16 +83,29 @@ def _refuse_later(database: Database, found: str | None) -> None:
         raise SchemaError(f"the database {database.shown!r} has schema {found}, this dspex reads {HEAD}: update dspex")
 
 
-def _copy(file: str, copy: str) -> None:
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)  # a plain copy would miss what still stands in the log beside the file
+def _copied(database: Database, to: str) -> Path:
+    """Return the file of a whole copy; one that was begun and not ended has another name.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    file = Path(str(database.url.database))
+    names = chain([f"{file.name}.before-{to}"], (f"{file.name}.before-{to}.{n}" for n in count(2)))
+    copy = next(path for path in map(file.with_name, names) if not path.exists())
+    part = copy.with_name(f"{copy.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
+            source.backup(target)  # a plain copy would miss what still stands in the log beside the file
+        return part.rename(copy)
+    except (sqlite3.Error, OSError) as error:
+        raise database.told("copy", str(error)) from error
 
 
-def _move(connection: sa.Connection, to: str) -> None:
+def _move(connection: sa.Connection, found: str, to: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    found = _revision(connection) or "base"  # asked again: another process may have moved it meanwhile
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
