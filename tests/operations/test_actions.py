@@ -73,6 +73,10 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
         ("dataset_from_executions", {"name": "d", "program": "qa", "limit": 0}, "limit"),
         ("create_signature", {"signature": "a -> b: strin"}, "signature"),
         ("configure_program", {"name": "qa", "keep_days": -1}, "keep_days"),
+        ("create_evaluation", {"configuration": {"concurrency": 0}}, "configuration"),
+        ("create_evaluation", {"configuration": {"limit": 0}}, "configuration"),
+        ("create_optimization", {"configuration": {"holdout": 2}}, "configuration"),
+        ("create_optimization", {"configuration": {"concurrency": 10**9}}, "configuration"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(

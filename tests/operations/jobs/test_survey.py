@@ -1,6 +1,7 @@
 """Who counts as dead, and what becomes of the jobs of those who do."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 from dspex.bootstrap import new_id
@@ -119,6 +120,26 @@ def test_what_waits_says_for_whom(opened: Opened) -> None:
             assert await waiting(coded) == "no worker with default@abc"
             await a_worker(store, ("default", "abc"))
             assert await waiting(coded) is None
+
+    finish(work())
+
+
+def test_jobs_that_nobody_here_can_run_keep_no_others_from_being_handed_out(opened: Opened) -> None:
+    async def work() -> None:
+        async with opened() as store:
+            noted: list[Any] = []
+
+            async def note(_channel: str, job: Any) -> None:
+                noted.append(job.id)
+
+            await a_worker(store, ("default", "new"))
+            needs = {"code": "default", "revision": "old"}
+            first = await a_job(store, needs=needs, waiting="no worker with default@old")
+            await store.write(*[Insert(dataclasses.replace(first, id=new_id())) for _ in range(1100)])
+            last = await a_job(store)
+            code = ("default", "new")
+            await Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note, code=code).tick()
+            assert noted == [last.id]
 
     finish(work())
 

@@ -53,14 +53,30 @@ class Sweeper:
         found = False
         alive: Sequence[JobWorkerRecord] | None = None
         for queue, resource in QUEUES.items():
-            wanted = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
-            jobs = await self._store.select(resource, wanted)
+            jobs = await self._unfinished(resource)
             if not jobs:
                 continue
             found = True
             if alive is None:
                 alive = await living(self._store)
             await self._tend(queue, resource, jobs=jobs, alive=alive)
+        return found
+
+    async def _unfinished(self, resource: Resource[Any]) -> Sequence[Job]:
+        """Return the oldest unfinished jobs: as many as make `_AT_ONCE` that could run here, and those between them.
+
+        Those that wait for other code, however many, keep no others from being seen.
+        """
+        found: list[Job] = []
+        able, after = 0, None
+        while able < _AT_ONCE:
+            wanted = Query(where={"status": ("queued", "running")}, after=after, limit=_AT_ONCE, oldest_first=True)
+            page = await self._store.select(resource, wanted)
+            found += page
+            if len(page) < _AT_ONCE:
+                break
+            after = page[-1].id
+            able += sum(serves(job.needs, *self._code) for job in page)
         return found
 
     async def _tend(

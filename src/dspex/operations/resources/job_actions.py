@@ -1,6 +1,7 @@
 """What can be done to jobs: create and enqueue, cancel, pause, resume."""
 
 import dataclasses
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -38,6 +39,12 @@ _OPTIMIZATION_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "compile": dict,
 }
 _EXPECTED: Mapping[type | tuple[type, ...], str] = {str: "text", list: "a list of texts", bool: "true or false"}
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "concurrency": (1, 1000),
+    "rows": (1, math.inf),
+    "limit": (1, math.inf),
+    "holdout": (0, 0.99),
+}
 J = TypeVar("J", EvaluationRecord, OptimizationJobRecord)
 _BUDGET: Mapping[str, type | tuple[type, ...]] = {
     "usd": (int, float),
@@ -222,9 +229,12 @@ def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, ty
             said = f"there is no setting {name!r}.{suggest(name, known)}"
             raise _invalid(field, value, said, ", ".join(known), path=f"{field}.{name}")
         is_flag = isinstance(value, bool) and known[name] is not bool
-        if is_flag or not isinstance(value, known[name]) or (isinstance(value, int | float) and value < 0):
-            expected = _EXPECTED.get(known[name], "a number from 0")
-            raise _invalid(field, value, f"{value!r} does not fit", expected, path=f"{field}.{name}")
+        least, most = _RANGES.get(name, (0, math.inf))
+        is_out = isinstance(value, int | float) and not least <= value <= most
+        if is_flag or not isinstance(value, known[name]) or is_out:
+            up_to = "" if most == math.inf else f" to {most}"
+            expected = _EXPECTED.get(known[name], f"a number from {least}{up_to}")
+            raise _invalid(field, value, f"{value!r} is not {expected}", expected, path=f"{field}.{name}")
 
 
 def _invalid(field: str, value: object, message: str, expected: str, *, path: str | None = None) -> InvalidError:  # noqa: PLR0917
