@@ -67,3 +67,32 @@ def test_a_server_that_stops_listens_until_what_runs_has_ended(tmp_path: Path) -
         assert server.process.wait(30) in {0, -signal.SIGTERM}
         with pytest.raises(urllib.error.URLError):
             _asked(f"{url}/readyz")
+
+
+@pytest.mark.full
+def test_a_second_signal_ends_a_server_at_once_with_its_streams(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PROGRAM)
+    (tmp_path / "go").touch()
+    with Child([sys.executable, "-m", "dspex", "run", "app.py:slow", "text=x"], cwd=tmp_path) as stored:
+        assert stored.process.wait(60) == 0
+    (tmp_path / "go").unlink()
+    (tmp_path / "dspex.toml").write_text("drain_seconds = 3600")
+    words = [sys.executable, "-m", "dspex", "serve", "--port", "0", "--no-worker"]
+    with Child(words, cwd=tmp_path) as server, ThreadPoolExecutor(2) as callers:
+        url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))[0]  # type: ignore[index]
+        query = json.dumps({"query": "subscription { executionUpdates { execution { status } } }"}).encode()
+        headers = {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/graphql/stream", query, headers)) as stream:
+            running = callers.submit(_asked, f"{url}/v1/programs/slow/execute", {"inputs": {"text": "never"}})
+            server.wait_for_line("begun")
+            server.process.send_signal(signal.SIGTERM)
+            while _asked(f"{url}/readyz")[0] == 200:
+                continue
+            server.process.send_signal(signal.SIGTERM)
+            status, row = running.result(30)
+            assert (status, row["status"]) == (200, "interrupted")
+            assert server.process.wait(30) in {0, -signal.SIGTERM}
+            told = stream.read().decode()
+        assert "RUNNING" in told
+        assert "event: complete" not in told
+    assert not [line for line in server.seen if "Traceback" in line or "error" in line]

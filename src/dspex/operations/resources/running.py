@@ -96,6 +96,8 @@ class Runs:
         self._runs: dict[UUID, Run] = {}
         self._idle: asyncio.Event | None = None
         self.is_draining = False
+        self.is_over = asyncio.Event()
+        """Set when this process is about to stop listening: streams that have no end of their own end then."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -140,7 +142,8 @@ class Runs:
         before = self._clock.monotonic_ns() - int(seconds * 1e9)
         return [run.id for run in self._runs.values() if run.began <= before]
 
-    def _interrupt(self) -> int:
+    def interrupt(self) -> int:
+        """Interrupt everything that runs; return how much that is."""
         left = list(self._runs.values())
         for run in left:
             run.stop("interrupt")
@@ -150,7 +153,7 @@ class Runs:
         """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were."""
         self.is_draining = True
         if not await self._emptied(grace):
-            left = self._interrupt()
+            left = self.interrupt()
             await self._emptied(grace)
             return left
         return 0

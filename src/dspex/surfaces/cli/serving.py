@@ -5,10 +5,11 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
@@ -33,14 +34,6 @@ APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it:
 CONFIG = "dspex.surfaces.api:ServerConfig"
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on unasked
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class Drain(Protocol):
-    """Ends what runs, and calls `leave` then; where it `is_asked` to, not before others had time to notice."""
-
-    def __call__(self, leave: Callable[[], object], *, is_asked: bool) -> None:
-        """Begin; returns at once."""
-        ...
 
 
 @click.command("serve")
@@ -89,7 +82,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
             async with attended(services, is_embedded=is_embedded):
-                drains.append(_drain(services.operations.floor.executor.runs, settings.drain_seconds))
+                drains.append(Drain(services.operations.floor.executor.runs, settings.drain_seconds))
                 yield services
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
@@ -114,19 +107,38 @@ def isolating(settings: Settings) -> Settings:
     return settings
 
 
-def _drain(runs: Runs, seconds: int) -> Drain:
-    """Return what ends the executions of this process, and calls back when that is done; for any thread."""
-    loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+class Drain:
+    """Ends what a server runs, in order. Made on its loop; `begin` and `hurry` are for any thread and do not wait."""
 
-    async def drained(leave: Callable[[], object], least: int) -> None:
-        await asyncio.gather(runs.drain(GRACE), asyncio.sleep(least))
+    def __init__(self, runs: Runs, seconds: int) -> None:
+        """Take what runs, and the seconds that others have to notice that this server is being stopped."""
+        self._runs = runs
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._hurried = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self, leave: Callable[[], object], *, is_asked: bool) -> None:
+        """Take no new executions, wait for those that run, and call `leave`."""
+        least = self._seconds if is_asked else 0
+        self._loop.call_soon_threadsafe(lambda: self._tasks.append(self._loop.create_task(self._drained(leave, least))))
+
+    def hurry(self) -> None:
+        """Interrupt what runs now."""
+        self._loop.call_soon_threadsafe(self._hurry)
+
+    def _hurry(self) -> None:
+        self._hurried.set()
+        self._runs.interrupt()
+
+    async def _drained(self, leave: Callable[[], object], least: int) -> None:
+        await asyncio.gather(self._runs.drain(GRACE), self._patience(least))
+        self._runs.is_over.set()
         leave()
 
-    def drain(leave: Callable[[], object], *, is_asked: bool) -> None:
-        least = seconds if is_asked else 0
-        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(drained(leave, least))))
-
-    return drain
+    async def _patience(self, seconds: int) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
 
 
 def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # imported late
@@ -134,13 +146,16 @@ def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # 
 
     SIGTERM leaves others the time to learn from /readyz that they shall call elsewhere; Ctrl+C does not.
     """
-    leave = server.handle_exit
+    leave, signals = server.handle_exit, count(1)
 
     def handle_exit(number: int, frame: FrameType | None) -> None:
-        if not drains:
+        asked = next(signals)
+        if not drains or asked > 2:
             leave(number, frame)
-            return
-        drains.pop()(lambda: leave(number, frame), is_asked=number == signal.SIGTERM)
+        elif asked == 1:
+            drains[0].begin(lambda: leave(number, frame), is_asked=number == signal.SIGTERM)
+        else:
+            drains[0].hurry()
 
     server.handle_exit = handle_exit
 

@@ -39,7 +39,10 @@ class Endpoint:
         await send_json(send, answer)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send `next` events until the subscription ends (then `complete`), the client goes, or its key ends."""
+        """Send `next` events until the subscription ends (then `complete`), the client goes, or its key ends.
+
+        Where the server stops, the body ends without `complete`: the client goes on elsewhere, behind its last cursor.
+        """
         async with asyncio.timeout(self._door.config.timeout_s):
             asked = asked_from(await read_body(scope, receive, limit=self._body_bytes))
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
@@ -49,13 +52,19 @@ class Endpoint:
             presence.task = group.create_task(self._write(asked, send, caller=caller, presence=presence, scope=scope))
             reader = group.create_task(_gone(receive))
             watcher = group.create_task(caller.ends(actor_of(scope)))
-            done, _ = await asyncio.wait({presence.task, reader, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            ending = group.create_task(self._door.services().operations.floor.executor.runs.is_over.wait())
+            others = (reader, watcher, ending)
+            done, _ = await asyncio.wait({presence.task, *others}, return_when=asyncio.FIRST_COMPLETED)
             presence.leave()
-            reader.cancel()
-            watcher.cancel()
-            if done == {watcher}:
-                await asyncio.wait({presence.task})
+            for task in others:
+                task.cancel()
+            if presence.task in done:
+                return
+            await asyncio.wait({presence.task})
+            if watcher in done:
                 await _finish(send, watcher.result())
+            elif ending in done:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(  # what an answer is made of
         self, asked: Asked, send: Send, *, caller: Caller, presence: Presence, scope: Scope
