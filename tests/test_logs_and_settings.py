@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dspex.bootstrap import checked_settings, open_services
-from dspex.bootstrap.logs import set_up_logs
+from dspex.bootstrap.logs import Unrepeated, set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import CreateProgram, ExecuteProgram
@@ -99,6 +99,23 @@ def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -
     assert "sk-123" not in written
     assert (first["message"], first["actor"], first["level"]) == ("refused Bearer (secret)", "ada", "info")
     assert "ValueError" in second["traceback"]
+
+
+def test_the_same_warning_is_told_once_in_a_while_and_everything_else_each_time() -> None:
+    told = Unrepeated(seconds=10)
+
+    def tell(level: int, moment: float, message: str = "away") -> bool:
+        record = logging.LogRecord("dspex.jobs", level, "file", 1, "%s", (message,), None)
+        record.created = moment
+        return told.filter(record)
+
+    assert [tell(logging.WARNING, moment) for moment in (100.0, 100.3, 109.9, 110.1, 110.2)] == [
+        *(True, False, False, True, False)
+    ]
+    assert tell(logging.WARNING, 110.3, "back")
+    assert tell(logging.ERROR, 110.3)
+    assert tell(logging.INFO, 110.3)
+    assert all(tell(logging.WARNING, 111.0, str(n)) for n in range(1000))
 
 
 def test_a_log_tells_of_every_execution_and_nothing_of_its_inputs(

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from dspex.settings import Secret, Settings
 SHOWN = ("execution_id", "program", "actor", "status", "duration_ms", "code", "job_id", "worker")
 """What a line tells beside its message, where the code that logs gives it (`extra=`)."""
 _HANDLER = "dspex"
+_REMEMBERED = 256
 
 
 def set_up_logs(settings: Settings) -> None:
@@ -19,6 +21,7 @@ def set_up_logs(settings: Settings) -> None:
     handler.set_name(_HANDLER)
     lines = JSONLines() if settings.log_format == "json" else TextLines()
     handler.setFormatter(Secretless(lines, [secret.reveal() for secret in _secrets(settings)]))
+    handler.addFilter(Unrepeated())
     root = logging.getLogger()
     root.handlers = [*(known for known in root.handlers if known.get_name() != _HANDLER), handler]
     logging.getLogger("dspex").setLevel(settings.log_level.upper())
@@ -27,6 +30,30 @@ def set_up_logs(settings: Settings) -> None:
 def _secrets(settings: Settings) -> list[Secret]:
     found = [*settings.keys.values(), settings.secret_key, settings.database_url]
     return [secret for secret in found if secret is not None]
+
+
+class Unrepeated(logging.Filter):
+    """Lets the same warning through once in ten seconds: what is tried again and again is not told each time."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        """Begin with nothing said."""
+        super().__init__()
+        self._seconds = seconds
+        self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is told."""
+        if record.levelno != logging.WARNING:
+            return True
+        key = (record.name, record.getMessage())
+        last = self._said.get(key)
+        if last is not None and record.created - last < self._seconds:
+            return False
+        self._said[key] = record.created
+        self._said.move_to_end(key)
+        while len(self._said) > _REMEMBERED:
+            self._said.popitem(last=False)
+        return True
 
 
 class Secretless(logging.Formatter):

@@ -20,8 +20,10 @@ from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
+from dspex.testing.postgres import PostgresServer
 from dspex.testing.serving import ModelServer
 from tests.operations.jobs.rows import a_dataset, a_program
+from tests.support.postgres import migrated
 from tests.support.waiting import Child, finish
 
 pytestmark = pytest.mark.full
@@ -323,3 +325,17 @@ def _needing(job: Any, needs: dict[str, str]) -> Any:
     from dspex.operations.resources import Update
 
     return Update(resource=DOMAIN["evaluation"], id=job.id, values={"needs": needs})
+
+
+def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> None:
+    with PostgresServer() as own:
+        url = own.url(own.make())
+        migrated(url)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+        command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(tmp_path / "state")]
+        with Child(command, cwd=tmp_path, env=env | {"DSPEX_DATABASE_URL": url}) as worker:
+            worker.wait_for_line("takes jobs")
+            own.stop()
+            worker.wait_for_line("no server answers there")
+            assert worker.stop(within=40) == 0
+        own.start()

@@ -170,7 +170,7 @@ def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_pa
 ) -> None:
     with_password = postgres_url.replace("postgres@", "postgres:geheim@")
     cases = {
-        f"postgresql://postgres:geheim@/db?host={tmp_path}": "cannot read the database",
+        f"postgresql://postgres:geheim@/db?host={tmp_path}": "no server answers there; start it, or correct",
         _other_name(with_password): "make the database",
         with_password.replace("postgres:geheim", "nobody_known:geheim"): "correct the user and password|nobody_known",
     }
@@ -181,8 +181,9 @@ def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_without_the_pa
                 await store.count(SIGNATURE, {})
             assert caught.value.is_retryable
             assert "geheim" not in str(caught.value)
-            with pytest.raises(StorageError):
+            with pytest.raises(StorageError) as refused:
                 await store.write(Insert(signature()))
+            assert "not known" not in str(refused.value)  # nothing was sent
 
     for url, message in cases.items():
         finish(work(url, message))

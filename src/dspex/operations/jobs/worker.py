@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from dspex.operations.resources.job_worker import JOB_WORKER
 from dspex.operations.resources.jobs import QUEUES, Job
 
 _log = logging.getLogger("dspex.jobs")
+_FAREWELL = 5.0
 _HEAL = 40  # polls between two looks for tickets that led to nothing
 Opened = Callable[[], AbstractAsyncContextManager[Store]]
 
@@ -114,15 +115,24 @@ class Worker:
             await self._leave(life, pulse)
 
     async def _leave(self, life: "_Life", pulse: Pulse) -> None:
-        if self._died.is_set():
-            life.runner.abandon()
-        else:
-            await life.runner.hand_back()
+        is_told = self._died.is_set() or await self._in_time(life.runner.hand_back())
+        life.runner.abandon()
         await asyncio.to_thread(life.tickets.stop)
         if pulse.is_alive:
             await asyncio.to_thread(pulse.stop)
-        stopped = Update(resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",))
-        await _until_written(self._config.store, stopped, every=self._config.policy.poll)
+        if is_told:
+            stopped = Update(resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",))
+            await self._in_time(_until_written(self._config.store, stopped, every=self._config.policy.poll))
+
+    async def _in_time(self, farewell: Coroutine[Any, Any, None]) -> bool:
+        """Do the last things, unless the database is away for longer than anybody waits for a process to end."""
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await farewell
+        except TimeoutError:
+            _log.warning("the database is away: others take the jobs of this worker when they miss it")
+            return False
+        return True
 
     @asynccontextmanager
     async def _looking(self, life: "_Life") -> AsyncIterator[Survey]:

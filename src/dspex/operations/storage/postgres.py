@@ -23,6 +23,10 @@ _BY_ID = "".join(f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashj
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
 
 
+class UnreachableError(OSError):
+    """No connection could be made: what was to be sent over it was not."""
+
+
 @dataclass(slots=True)
 class _Reader:
     """One who asks, and the connection that it has, whatever comes of its questions."""
@@ -66,14 +70,16 @@ class PostgresDriver:
         """Return a new connection.
 
         Raises:
-            OSError: there is no database behind the URL, or it does not let us in.
+            UnreachableError: there is no database behind the URL, or it does not let us in.
         """
         try:
             return await self._asyncpg.connect(
                 self._url, timeout=_CONNECT_SECONDS, command_timeout=_COMMAND_SECONDS, statement_cache_size=512
             )
         except (self._asyncpg.PostgresError, self._asyncpg.InterfaceError, ValueError) as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            raise UnreachableError(f"{type(error).__name__}: {error}") from error
+        except OSError as error:
+            raise UnreachableError(str(error) or type(error).__name__) from error
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
@@ -166,7 +172,10 @@ class PostgresDriver:
             return
         # It is not known whether the statement was carried out before the connection was lost. It happens whole or not
         # at all, and nobody else inserts these ids: one of them tells.
-        connection = await self._connected()
+        try:
+            connection = await self._connected()
+        except UnreachableError as error:
+            raise OSError(str(error)) from error  # nobody can be asked
         if await connection.fetchval(proof.sql, *proof.parameters) is not None:
             return
         try:
@@ -264,8 +273,9 @@ class PostgresDriver:
             return ConflictError(f"this exists already, or refers to what does not: {error}")
         if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
             return unfit(error)
-        unknown = "; whether it was done is not known" if doing == "write" and self._is_lost(error) else ""
-        return self._mend(doing, f"{type(error).__name__}: {error}{unknown}")
+        is_known = doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
+        name = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
+        return self._mend(doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}")
 
 
 def _proof(together: Merging) -> Question | None:
