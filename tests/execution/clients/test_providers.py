@@ -202,6 +202,37 @@ def test_a_stream_that_ends_early_or_fails_says_so(go, provider):
     go(main())
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_key_that_the_other_side_repeats_is_shown_nowhere(go, provider):
+    key = "sk-0123456789abcdef"
+    kind, whole, _ = PROVIDERS[provider]
+    repeated = json.loads(json.dumps(whole).replace("Hello", f"your key is {key}"))
+    refused = {"error": {"message": f"Incorrect API key provided: {key}"}}
+    failed = {"type": "error", "message": key, "error": {"message": key}}
+
+    async def main():
+        answers = http_answer(refused, status=401), http_answer(repeated), http_answer(key.encode()), events(failed)
+        async with LoopbackServer(*answers) as server:
+            model = kind("m", api_key=key, base_url=server.url)
+
+            async def emit(_piece):
+                pass
+
+            with pytest.raises(RefusedError) as first:
+                await model.complete(ASKED)
+            answer = await model.complete(ASKED)
+            with pytest.raises(ModelError) as second:
+                await model.complete(ASKED)
+            with pytest.raises(ModelError) as third:
+                await model.stream(ASKED, emit)
+            await model.aclose()
+            return [first.value.message, answer.text, second.value.message, third.value.message]
+
+    for told in go(main()):
+        assert key not in told
+        assert "(secret)" in told
+
+
 def sent(go, kind, whole) -> dict:
     async def main():
         async with LoopbackServer(http_answer(whole)) as server:

@@ -18,6 +18,8 @@ from dspex.execution.clients.transport import Answer, Transport
 from dspex.language.records import Usage
 
 _encode = msgspec.json.Encoder().encode
+_KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
+_SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
 
@@ -25,9 +27,11 @@ class Endpoint:
     """A URL, the headers that it wants, and the name of the model behind it."""
 
     def __init__(self, name: str, url: str, *, headers: Mapping[str, str], transport: Transport | None = None) -> None:
-        """Take where to post; `headers` may hold a key, which goes nowhere else."""
+        """Take where to post; `headers` may hold a key: it goes nowhere else, also where the other side repeats it."""
         self.name = name
         self.url = url
+        given = [value.removeprefix("Bearer ").encode() for name, value in headers.items() if name in _KEYED]
+        self._keys = [key for key in given if len(key) >= _SECRET]
         self._headers = {"content-type": "application/json", **headers}
         self._transport = transport or Transport()
 
@@ -43,7 +47,7 @@ class Endpoint:
         """
         if answer.status != 200:
             self._fail(answer)
-        return answer.body
+        return self._keyless(answer.body)
 
     async def events(
         self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, url: str | None = None
@@ -56,7 +60,7 @@ class Endpoint:
         answer = await self._transport.events(url or self.url, _encode(body), headers=self._headers, take=take)
         if answer is not None and answer.status != 200:
             self._fail(answer)
-        return None if answer is None else answer.body
+        return None if answer is None else self._keyless(answer.body)
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -64,6 +68,7 @@ class Endpoint:
 
     def unreadable(self, error: Exception, body: bytes) -> ModelError:
         """Return the error for an answer that is none."""
+        body = self._keyless(body)
         return ModelError(
             f"{self.url} answered with something that is no reply of a model: {error}; the body begins "
             f"{shorten(body[:120])}. Check that the URL ends in the API version (such as /v1)"
@@ -76,10 +81,17 @@ class Endpoint:
     def failed(self, said: object) -> ModelError:
         """Return the error that a stream carries as one of its events."""
         text = str(said.get("message") or said) if isinstance(said, Mapping) else str(said)
+        text = self._keyless(text.encode(errors="replace")).decode()
         return ModelUnavailableError(f"{self.name} at {self.url} failed in the middle of its reply: {text}")
 
+    def _keyless(self, body: bytes) -> bytes:
+        for key in self._keys:
+            if key in body:
+                body = body.replace(key, b"(secret)")
+        return body
+
     def _fail(self, answer: Answer) -> NoReturn:
-        code, said = _error_of(answer.body)
+        code, said = _error_of(self._keyless(answer.body))
         message = f"{self.name} at {self.url} answered {answer.status}: {said}"
         is_long = answer.status in {400, 413, 422} and any(words in said.lower() for words in _TOO_LONG)
         if code == "context_length_exceeded" or is_long:

@@ -252,8 +252,8 @@ def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[st
     if (given.text is None) == (given.reference is None):
         raise InvalidError("give either the text of the secret or a reference to it")
     if given.text is not None:
-        if not given.text.strip():
-            raise _invalid("text", given.text, "a text with at least one visible character")
+        if not given.text or given.text != given.text.strip():
+            raise _invalid("text", "(not shown)", "a text without white space or a line end around it")
         label = f"{operations.workspace}/{given.name}"
         return {"ciphertext": operations.vault.seal(given.text, label=label), "reference": None}
     _require_operator(operations, "a secret by reference")
