@@ -59,7 +59,6 @@ def application(
 @contextmanager
 def _lasting() -> Iterator[None]:
     """Keep the collector from looking through what is there now, again and again: it lasts, and requests would wait."""
-    gc.collect()
     gc.freeze()
     try:
         yield
