@@ -27,9 +27,12 @@ def test_a_program_is_executed_once_for_one_idempotency_key(tmp_path: Path) -> N
         async with serving(tmp_path, ServerConfig()) as server:
             await server.give_program()
             path, body = "/v1/programs/n/execute", {"inputs": {"q": "?"}, "timeout": 30}
-            first = await server.ask("POST", path, body=body, idempotency_key="one")
-            again = await server.ask("POST", path, body=body, idempotency_key="one")
-            other = await server.ask("POST", path, body={"inputs": {"q": "!"}}, idempotency_key="one")
+            first = await server.ask("POST", path, body=body, idempotency_key="один")
+            again = await server.ask("POST", path, body=body, idempotency_key="один")
+            other = await server.ask("POST", path, body={"inputs": {"q": "!"}}, idempotency_key="один")
+            given = {"name": "n", "inputs": {"q": "?"}, "idempotency_key": "один"}
+            elsewhere = await server.ask("POST", "/v1/actions/execute_program", body=given)
+            assert elsewhere.json["id"] == first.json["id"]
             assert (first.status, again.status, other.status) == (200, 200, 409)
             assert first.json["status"] == "completed"
             assert again.json["id"] == first.json["id"]

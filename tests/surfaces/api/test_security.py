@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dspex.errors import ConflictError
 from dspex.operations.resources import DOMAIN, Query
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
 from dspex.operations.resources.tenants import (
@@ -268,6 +269,18 @@ def test_a_secret_is_read_back_only_with_the_key_and_the_place_that_sealed_it(tm
             assert keys["A_API_KEY"].reveal() == "second"
             assert keys["B_API_KEY"].reveal() == "third"
             assert "C_API_KEY" not in keys
+
+    finish(work())
+
+
+def test_of_two_who_rotate_a_key_at_once_nobody_gets_a_text_that_does_not_work(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            await server.give_key("k", "read")
+            rotate = (server.perform("rotate_api_key", RotateApiKey(name="k")) for _ in range(3))
+            found = await asyncio.gather(*rotate, return_exceptions=True)
+            [issued] = [each for each in found if not isinstance(each, ConflictError)]
+            assert await _status(server, issued.key) == 200
 
     finish(work())
 

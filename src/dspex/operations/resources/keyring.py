@@ -1,11 +1,13 @@
 """Who holds which API key: checked against the store, remembered for a moment."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from dspex.clock import Clock
+from dspex.errors import NotFoundError
 from dspex.operations.resources.access import DEFAULT_WORKSPACE, SCOPES, Actor
 from dspex.operations.resources.ports import Query, Store, Update
 from dspex.operations.resources.tenancy import API_KEY, WORKSPACE, ApiKeyRecord
@@ -82,10 +84,17 @@ class KeyRing:
         return await self._store.count(API_KEY, {"status": "active"}) > 0
 
     async def flush(self) -> None:
-        """Write when each key was last used."""
-        used, self._used = self._used, {}
-        for key_id, moment in used.items():
-            await self._store.write(Update(resource=API_KEY, id=key_id, values={"last_used_at": moment}))
+        """Write when each key was last used; what cannot be written now is kept for the next time.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
+        for key_id, moment in list(self._used.items()):
+            change = Update(resource=API_KEY, id=key_id, values={"last_used_at": moment})
+            with suppress(NotFoundError):  # another database was put in the place of this one
+                await self._store.write(change)
+            if self._used.get(key_id) == moment:
+                del self._used[key_id]
 
     async def _read(self, key_id: UUID, text: str) -> _Seen | None:
         read_ns = self._clock.monotonic_ns()

@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from dspex.errors import ConflictError, FieldError, ForbiddenError, InvalidError, NotFoundError, suggest
@@ -220,7 +222,8 @@ async def rotate_api_key(operations: Operations, given: RotateApiKey) -> IssuedK
     """See `RotateApiKey`."""
     found = await _key(operations, given)
     text, kept = operations.vault.new_key(found.id)
-    return IssuedKey(api_key=await _step(operations, API_KEY, found, "rotate", hash=kept), key=text)
+    before = {"hash": found.hash}  # of two who rotate at once, one is told: nobody gets a text that does not work
+    return IssuedKey(api_key=await _step(operations, API_KEY, found, "rotate", expected=before, hash=kept), key=text)
 
 
 async def revoke_api_key(operations: Operations, given: RevokeApiKey) -> ApiKeyRecord:
@@ -248,7 +251,7 @@ async def revoke_secret(operations: Operations, given: RevokeSecret) -> SecretRe
     return await _step(operations, SECRET, found, "revoke", ciphertext=None, reference=None)
 
 
-def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[str, str | None]:
+def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[str, Any]:
     if (given.text is None) == (given.reference is None):
         raise InvalidError("give either the text of the secret or a reference to it")
     if given.text is not None:
@@ -325,10 +328,19 @@ async def _secret(operations: Operations, name: str) -> SecretRecord:
     return found
 
 
-async def _step(operations: Operations, resource: Resource[R], found: R, action: str, **values: Any) -> R:  # noqa: ANN401, PLR0917
+async def _step(  # noqa: PLR0917
+    operations: Operations,
+    resource: Resource[R],
+    found: R,
+    action: str,
+    *,
+    expected: Mapping[str, Any] = MappingProxyType({}),
+    **values: Any,  # noqa: ANN401
+) -> R:
     before: str = getattr(found, "status")  # noqa: B009  # every resource with transitions has one
     values |= {"status": resource.step(action, before), "updated_at": operations.floor.clock.now()}
-    await operations.store.write(Update(resource=resource, id=found.id, values=values, statuses=(before,)))
+    change = Update(resource=resource, id=found.id, values=values, statuses=(before,), expected=expected)
+    await operations.store.write(change)
     return dataclasses.replace(found, **values)
 
 

@@ -124,7 +124,10 @@ def _execute(desk: Desk) -> Handler:
 def _idempotency_key(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            return str(value, "latin-1")
+            try:
+                return str(value, "utf-8")  # the same key in a body or on the command line is the same
+            except UnicodeDecodeError:
+                return str(value, "latin-1")
     return None
 
 
