@@ -167,5 +167,5 @@ async def _examine(database: Database, executor: Executor) -> list[str]:
     try:
         found = await revision(database)
     except StorageError as error:
-        return [error.message]
+        return [str(error.context.get("public", error.message))]  # whoever asks needs no key
     return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]

@@ -153,6 +153,25 @@ def test_a_value_that_no_database_keeps_is_invalid_and_no_fault(
     finish(work())
 
 
+def test_callers_are_not_told_where_a_database_is_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            file = tmp_path / "state" / "dspex.sqlite3"
+            file.rename(tmp_path / "away")
+            mutation = 'mutation { executeProgram(input: {name: "n", inputs: {q: "?"}}) { id } }'
+            rest = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
+            asked = await server.ask("POST", "/graphql", body={"query": mutation})
+            (tmp_path / "away").rename(file)
+            said = "cannot write the database now; the server's log says more"
+            assert (rest.status, rest.json["error"]["message"]) == (503, said)
+            assert asked.json["errors"][0]["message"] == said
+            assert (await server.graphql(mutation))["data"]["executeProgram"]
+
+    finish(work())
+    assert str(tmp_path) in caplog.text
+
+
 def test_sorted_lists_cost_more_than_those_in_the_order_of_age(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig()) as server:

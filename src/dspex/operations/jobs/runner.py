@@ -201,6 +201,9 @@ class Runner:
 
     async def _failed(self, resource: Resource[Any], run: JobRun, error: DspexError) -> str:
         may_pass = error.is_retryable or isinstance(error, StorageError)
+        if "public" in error.context:  # the row is read by others than the log
+            _log.warning("job %s: %s", run.job.id, error.message)
+            error = StorageError(str(error.context["public"]))
         attempts = 1 if run.got_on else run.job.attempts
         if may_pass and attempts < self._policy.attempts:
             wait = self._policy.wait(attempts)

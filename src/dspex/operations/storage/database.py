@@ -148,8 +148,13 @@ class Database:
             await self.engine.dispose()
 
     def told(self, doing: str, text: str) -> StorageError:
-        """Return what the database said as our error, with what can be done about it."""
-        return StorageError(f"cannot {doing} the database {self.shown!r}: {_mend(text)}")
+        """Return what the database said as our error, with what can be done about it.
+
+        Its `public` says the same without where the database is, and without what the driver says of that.
+        """
+        mend = _mend(text)
+        public = f"cannot {doing} the database now" + (f": {mend}" if mend else "; the server's log says more")
+        return StorageError(f"cannot {doing} the database {self.shown!r}: {text}{mend and f': {mend}'}", public=public)
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
@@ -186,7 +191,7 @@ _MENDS = {
 
 
 def _mend(text: str) -> str:
-    return next((f"{text}: {mend}" for mark, mend in _MENDS.items() if mark in text), text)
+    return next((mend for mark, mend in _MENDS.items() if mark in text), "")
 
 
 def _to_json(value: object) -> str:

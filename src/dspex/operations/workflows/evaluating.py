@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from dspex.errors import ExecutionError
 from dspex.execution.clients import Budget
 from dspex.language.records import Usage
 from dspex.learning.evaluation import Dataset, Report, Row, evaluate
@@ -67,6 +68,8 @@ class EvaluationHandler:
                     concurrency=concurrency,
                     on_row=lambda row: keeper.put(_moved(row, left[row.index])),
                 )
+        if lost := [index for index in range(len(data)) if index not in rows]:
+            raise ExecutionError(f"the code of the program or of a metric cancelled itself on the rows {lost[:10]}")
         return Report(
             rows=tuple(rows[index] for index in range(len(data))),
             metrics=tuple(material.metrics),

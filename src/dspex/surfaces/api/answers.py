@@ -19,6 +19,7 @@ from dspex.errors import (
     NotFoundError,
 )
 
+FAULT: Final = "a fault in dspex; its log says more"
 BODY_SECONDS: Final = 30.0
 _STATUSES: tuple[tuple[type[DspexError], int], ...] = (
     (InvalidError, 422),
@@ -58,12 +59,21 @@ def is_shown(error: DspexError) -> bool:
     return isinstance(error, ActionError | ConfigurationError) or error.is_retryable
 
 
-def error_body(error: DspexError) -> dict[str, Any]:
-    """Return the body of a REST answer to an error."""
+def told(error: DspexError) -> str:
+    """Return what callers are told of an error, and log what they are not."""
     if not is_shown(error):
         _log.error("request failed: %s: %s", type(error).__name__, error.message)
-    message = error.message if is_shown(error) else "a fault in dspex; its log says more"
-    return {"error": {**extensions_of(error), "message": message}}
+        return FAULT
+    public = error.context.get("public")
+    if public is None:
+        return error.message
+    _log.warning("%s", error.message)
+    return str(public)
+
+
+def error_body(error: DspexError) -> dict[str, Any]:
+    """Return the body of a REST answer to an error."""
+    return {"error": {**extensions_of(error), "message": told(error)}}
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:

@@ -29,9 +29,9 @@ from graphql import (
 )
 from graphql.pyutils import is_awaitable
 
-from dspex.surfaces.api.answers import late
+from dspex.surfaces.api.answers import FAULT, late
 from dspex.surfaces.api.decoding import refuse_zeros
-from dspex.surfaces.api.graphql.errors import FAULT, refusal
+from dspex.surfaces.api.graphql.errors import refusal
 from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
 from dspex.surfaces.api.graphql.request import Request
 

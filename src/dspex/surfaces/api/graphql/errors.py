@@ -13,9 +13,8 @@ from graphql.language import Node
 
 from dspex.errors import DspexError, InvalidError
 from dspex.errors import FieldError as WrongField
-from dspex.surfaces.api.answers import extensions_of, is_shown
+from dspex.surfaces.api.answers import FAULT, extensions_of, told
 
-FAULT = "a fault in dspex; its log says more"
 _VARIABLE: Final = re.compile(r"Variable '\$(\w+)' has invalid value(?: at (\S+))?:")
 _log = logging.getLogger("dspex.api")
 
@@ -26,10 +25,7 @@ def as_graphql() -> Iterator[None]:
     try:
         yield
     except DspexError as error:
-        shown = is_shown(error)
-        if not shown:
-            _log.error("request failed: %s: %s", type(error).__name__, error.message)
-        raise GraphQLError(error.message if shown else FAULT, extensions=extensions_of(error)) from error
+        raise GraphQLError(told(error), extensions=extensions_of(error)) from error
     except Exception as error:
         _log.exception("a fault in dspex")
         raise GraphQLError(FAULT, extensions={"code": "internal"}) from error

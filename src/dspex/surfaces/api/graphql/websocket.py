@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.answers import extensions_of, json_of
+from dspex.surfaces.api.answers import extensions_of, json_of, told
 from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
 from dspex.surfaces.api.graphql.request import Request
@@ -208,7 +208,7 @@ class _Connection:
         except Refused as refused:
             last = Message("error", key, [denial_body(refused)])
         except StorageError as error:
-            last = Message("error", key, [{"message": error.message, "extensions": extensions_of(error)}])
+            last = Message("error", key, [{"message": told(error), "extensions": extensions_of(error)}])
         except Denied as denied:
             self._ended(_Close(4403, f"Forbidden: {denied.message}"))
             return
