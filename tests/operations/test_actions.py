@@ -56,6 +56,10 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
             assert drawn[0].rows == [rows[n] for n in drawn[0].numbers]
             entries = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "dataset"}))
             assert {entry.action for entry in entries} == {"create_dataset"}
+            assert [entry.after["rows"] for entry in entries] == [rows[:2], rows]
+            await do(operations, "create_dataset", name="large", rows=[{"text": "x" * 100} for _ in range(500)])
+            [entry, *_] = await operations.list(DOMAIN["audit_entry"], Query(where={"resource": "dataset"}))
+            assert (entry.after["name"], entry.after["rows"]) == ("large", "(56001 bytes)")
 
     finish(work())
 

@@ -1,11 +1,12 @@
 """Writes that leave a trail."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
@@ -15,6 +16,7 @@ from dspex.operations.resources.ports import Change, Insert, Store
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
 
+LONGEST: Final = 16 * 1024
 _UNTOLD = {"created_at", "updated_at"}
 
 
@@ -62,7 +64,7 @@ class AuditedStore(StoreAround):
             self._check(change.entity)
             if not resource.is_audited:
                 return None
-            row = dataclasses.asdict(change.entity)
+            row = {part.name: getattr(change.entity, part.name) for part in resource.attributes}
             return self._made(resource, change.entity.id, before=None, after=_told(resource, row))
         if not change.resource.is_audited and not self._act.policies:
             return None
@@ -100,7 +102,7 @@ class AuditedStore(StoreAround):
 
 
 def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as JSON; of what is hidden, only that it was there."""
+    """Return values as JSON; of what is hidden, only that it was there, and of what is long, how long it was."""
     kept = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
     return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in kept.items()}
 
@@ -108,4 +110,13 @@ def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any attribute
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, dict | list) and (size := _size(value)) > LONGEST:
+        return f"({size} bytes)"
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _size(value: Any) -> int:  # noqa: ANN401  # any JSON value
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):  # whether it can be stored, the database says
+        return 0
