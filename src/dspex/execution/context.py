@@ -297,16 +297,18 @@ class Cancellation:
 
     @contextmanager
     def watching(self, task: "asyncio.Task[object]") -> Iterator[None]:
-        """Cancel `task` too, as long as the block lasts."""
+        """Cancel `task` too, as long as the block lasts, or one around it for the same task."""
         with self._lock:
             if self.is_cancelled:
                 raise asyncio.CancelledError
+            is_outermost = task not in self._watched
             self._watched[task] = task.get_loop()
         try:
             yield
         finally:
-            with self._lock:
-                self._watched.pop(task, None)
+            if is_outermost:
+                with self._lock:
+                    self._watched.pop(task, None)
 
 
 class _ProcessDefault:

@@ -1,7 +1,7 @@
 """What all providers' clients share: posting to one URL, and telling failures apart."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from dspex.execution.clients.prices import Price
 from dspex.execution.clients.transport import Answer, Transport
 from dspex.language.records import Usage
 
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
@@ -61,6 +62,17 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._transport.aclose()
+
+    def read(self, decode: Callable[[bytes], T], body: bytes) -> T:
+        """Return what a body, or the data of an event, says.
+
+        Raises:
+            ModelError: it is no reply of a model.
+        """
+        try:
+            return decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.unreadable(error, body) from error
 
     def unreadable(self, error: Exception, body: bytes) -> ModelError:
         """Return the error for an answer that is none."""
