@@ -114,9 +114,10 @@ def _part(program: Program, node: Node) -> Program:
 
 def _put(root: Module, path: str, module: Module) -> None:
     """Replace the module at `path` (`answer`, `steps[0]`, `d['k']`) by another."""
+    wanted = dict(root.named_modules()).get(path)
     for _, parent in root.named_modules():
         for relative, child in parent.children():
-            if dict(root.named_modules()).get(path) is child:
+            if child is wanted:
                 _assign(parent, relative, module)
                 return
     raise DefinitionError(f"the program has no module at {path!r} to run elsewhere")
