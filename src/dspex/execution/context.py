@@ -5,6 +5,7 @@ else an error that shows how to set one.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -352,7 +353,10 @@ def entered(context: RunContext) -> Iterator[RunContext]:
 
 def payload(value: object) -> str:
     """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"

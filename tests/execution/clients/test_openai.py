@@ -54,6 +54,22 @@ def delta(**fields) -> bytes:
     return event({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
 
 
+def test_half_of_a_surrogate_pair_out_of_one_reply_goes_into_the_next_request(go):
+    async def main():
+        async with LoopbackServer(http_answer({"choices": [{"message": {"content": '{"a": "x\\ud83d"}'}}]})) as server:
+            client = model(server)
+            context = RunContext(model=client, records_payloads=True)
+            first = await Predict("q -> a", adapter="json").acall(context, q="?")
+            again = await Predict("q -> a", adapter="json").acall(context, q=first.a)
+            await client.aclose()
+            return first.a, again.trace.spans, server.asked[1].body
+
+    answer, spans, body = go(main())
+    assert answer == "x\ud83d"
+    assert answer in json.loads(body)["messages"][-1]["content"]
+    assert "x\\ud83d" in spans[0].inputs_ref
+
+
 def test_a_request_says_everything_and_the_reply_is_read_with_usage_and_cost(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
