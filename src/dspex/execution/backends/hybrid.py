@@ -102,11 +102,9 @@ def _part(program: Program, node: Node) -> Program:
     """Return `node` as a program of its own, with what the assignment says about it."""
     if node.signature is None:
         raise DefinitionError(f"node {node.id!r} has no signature, so the backend {node.backend!r} cannot run it alone")
-    known = {name: value for name, value in program.assignment.items() if name in program.space}
-    loose = {name: value for name, value in program.assignment.items() if name not in known}
     inside = {
         f"self.{path.removeprefix(f'{node.id}.')}": value
-        for path, value in {**dict(program.space.bound(known)), **loose}.items()
+        for path, value in program.by_place().items()
         if path.startswith(f"{node.id}.")
     }
     return Program(name=node.id, signature=node.signature, root=replace(node, id="self"), assignment=inside)
