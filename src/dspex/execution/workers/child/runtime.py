@@ -4,6 +4,7 @@ The main thread only reads; requests run on threads of their own, so that `cance
 of the channel is the end of the process: a child never outlives its parent.
 """
 
+import gc
 import json
 import os
 import platform
@@ -66,6 +67,7 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent has to hear of it
         runtime.send({"id": 0, "error": fault(error)})
         return _HOST_FAILED
+    gc.freeze()  # what was imported lasts: looking through it again and again would make calls wait
     return runtime.read()
 
 
