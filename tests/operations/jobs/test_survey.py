@@ -1,15 +1,17 @@
 """Who counts as dead, and what becomes of the jobs of those who do."""
 
 import asyncio
-import dataclasses
 from typing import Any
+
+import pytest
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.errors import StorageError
-from dspex.operations.jobs import JobPolicy, QueuedJobs, Survey, Sweeper
+from dspex.operations.jobs import JobPolicy, QueuedJobs, Survey, Sweeper, sweeper
 from dspex.operations.jobs.survey import enrolled
 from dspex.operations.resources import DOMAIN, Insert, Store, Update
+from dspex.operations.resources.jobs import Job
 from dspex.testing import FakeClock
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job
@@ -61,6 +63,28 @@ def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
             await clock.advance(3600)  # this process was stopped, or the database was away
             await survey.tick()
             assert await status(store, silent) == "alive"
+
+    finish(work())
+
+
+def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "_AT_ONCE", 2)
+
+    async def work() -> None:
+        noted: list[object] = []
+
+        async def note(_channel: str, job: Job) -> None:
+            noted.append(job.id)
+
+        async with opened() as store:
+            first = await a_job(store, needs={"code": "elsewhere", "revision": "1"})
+            program = await store.get(DOMAIN["program"], id=first.program_id)
+            for _ in range(3):
+                await a_job(store, program=program, needs=first.needs)
+            last = await a_job(store, program=program)
+            sweeping = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+            assert await sweeping.tick()
+            assert noted == [last.id]
 
     finish(work())
 
@@ -120,26 +144,6 @@ def test_what_waits_says_for_whom(opened: Opened) -> None:
             assert await waiting(coded) == "no worker with default@abc"
             await a_worker(store, ("default", "abc"))
             assert await waiting(coded) is None
-
-    finish(work())
-
-
-def test_jobs_that_nobody_here_can_run_keep_no_others_from_being_handed_out(opened: Opened) -> None:
-    async def work() -> None:
-        async with opened() as store:
-            noted: list[Any] = []
-
-            async def note(_channel: str, job: Any) -> None:
-                noted.append(job.id)
-
-            await a_worker(store, ("default", "new"))
-            needs = {"code": "default", "revision": "old"}
-            first = await a_job(store, needs=needs, waiting="no worker with default@old")
-            await store.write(*[Insert(dataclasses.replace(first, id=new_id())) for _ in range(1100)])
-            last = await a_job(store)
-            code = ("default", "new")
-            await Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note, code=code).tick()
-            assert noted == [last.id]
 
     finish(work())
 

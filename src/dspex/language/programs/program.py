@@ -38,6 +38,18 @@ class Program:
         """
         return replace(self, assignment={**self.assignment, **self.space.taken(values)})
 
+    def by_place(self) -> dict[str, Any]:
+        """Return the assignment by the paths of places.
+
+        What no variable of the space is named by is the path of a place itself, and decides over the variables.
+
+        Raises:
+            VariableError: a constraint refuses the assignment.
+        """
+        known = {name: value for name, value in self.assignment.items() if name in self.space}
+        loose = {name: value for name, value in self.assignment.items() if name not in known}
+        return {**dict(self.space.bound(known)), **loose}
+
     def definition(self) -> dict[str, Any]:
         """Return everything but the assignment as JSON-ready data."""
         return {

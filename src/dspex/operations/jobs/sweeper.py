@@ -62,22 +62,14 @@ class Sweeper:
             await self._tend(queue, resource, jobs=jobs, alive=alive)
         return found
 
-    async def _unfinished(self, resource: Resource[Any]) -> Sequence[Job]:
-        """Return the oldest unfinished jobs: as many as make `_AT_ONCE` that could run here, and those between them.
-
-        Those that wait for other code, however many, keep no others from being seen.
-        """
+    async def _unfinished(self, resource: Resource[Any]) -> list[Job]:
+        """Return all of them: however many wait for a worker that is not there, those behind them may have theirs."""
         found: list[Job] = []
-        able, after = 0, None
-        while able < _AT_ONCE:
-            wanted = Query(where={"status": ("queued", "running")}, after=after, limit=_AT_ONCE, oldest_first=True)
-            page = await self._store.select(resource, wanted)
+        wanted = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
+        while len(page := await self._store.select(resource, wanted)) == _AT_ONCE:
             found += page
-            if len(page) < _AT_ONCE:
-                break
-            after = page[-1].id
-            able += sum(serves(job.needs, *self._code) for job in page)
-        return found
+            wanted = dataclasses.replace(wanted, after=page[-1].id)
+        return [*found, *page]
 
     async def _tend(
         self, queue: str, resource: Resource[Any], *, jobs: Sequence[Job], alive: Sequence[JobWorkerRecord]

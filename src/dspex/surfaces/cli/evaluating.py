@@ -13,15 +13,8 @@ from dspex.execution.modules import CodeRoot
 from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
-from dspex.surfaces.cli.options import (
-    adapter_option,
-    backend_option,
-    model_option,
-    settings_of,
-    state_option,
-    with_services,
-)
-from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
@@ -40,11 +33,7 @@ METRICS: dict[str, Metric] = {"exact_match": exact_match}
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
 @click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this, or too many rows failed.")
 @click.option("--max-failed", type=click.IntRange(0), help="So many rows may fail; with --min, none by default.")
-@backend_option
-@model_option
-@adapter_option
-@state_option
-@json_option
+@run_options
 def eval_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     target: str,
@@ -66,6 +55,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
     code = code_root()
+    check_writable(page, sheet)
     found, scoring, rows = find_target(target, code), metric_of(metric, code), chosen_rows(data, where, limit=limit)
 
     async def work(services: Services) -> Report:
