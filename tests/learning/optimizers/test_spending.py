@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.errors import BudgetError, ModelTimeoutError, ModelUnavailableError
+from dspex.errors import BudgetError, ExecutionError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients import Budget, Retrying
-from dspex.learning.optimizers import JsonlJournal, Search
+from dspex.learning.optimizers import Control, JsonlJournal, Search
 from dspex.sync import run
-from dspex.testing import FakeClock
+from dspex.testing import FakeClock, SimulatedModel
 
 
 class Sort(dspex.Signature):
@@ -157,3 +157,48 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     assert outcome.best.number == 1
     assert outcome.verdict is not None
     assert outcome.verdict.is_better
+
+
+class _Careful(dspex.Module):
+    """Has an answer of its own for a call that fails, whatever the reason."""
+
+    signature = "question -> answer"
+
+    def __init__(self):
+        self.ask = dspex.Predict("question -> answer")
+
+    async def forward(self, question):
+        try:
+            answer = (await self.ask.acall(question=question)).answer
+        except Exception:  # noqa: BLE001  # as a careful user writes it
+            answer = "unknown"
+        return {"answer": answer}
+
+
+@pytest.mark.parametrize("calls", [25, 47])
+def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on_without_its_model(calls):
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)])
+
+    def start(search):
+        with dspex.context(model=SimulatedModel(seed=1)):
+            recipe = dspex.RandomSearch(candidates=3)
+            return run(dspex.optimize(_Careful(), recipe, train=rows, metric=dspex.exact_match, search=search))
+
+    outcome = start(Search(budget=Budget(calls=calls), concurrency=3))
+    assert outcome.stopped
+    assert outcome.spent.calls == calls
+    assert all(trial.report.usage.calls for trial in outcome.trials)  # none of them was answered without the model
+    with pytest.raises(BudgetError, match="not suffice for one candidate"):
+        start(Search(budget=Budget(calls=19)))
+
+
+@pytest.mark.parametrize("told", [[], None])
+def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook, told):
+    control = Control()
+    control.cancel()
+    model = rulebook(lambda _: "{}")
+    search = Search(control=control, on_estimate=None if told is None else told.append)
+    with dspex.context(model=model), pytest.raises(ExecutionError, match="cancelled before the program as it is"):
+        run(dspex.optimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
+    assert not model.requests
+    assert not told

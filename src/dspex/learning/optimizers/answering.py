@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -198,20 +199,35 @@ def _response(entry: Mapping[str, Any]) -> Response:
         raise ConflictError(f"this is no answer of a search: {entry!r}") from error
 
 
+@dataclass(slots=True)
+class Cut:
+    """Whether a call of some work was refused because the search ends: then what came of the work does not count."""
+
+    is_short: bool = False
+
+
 class AnsweredModel:
     """Wraps a model for the calls of one search."""
 
-    def __init__(self, model: LanguageModel, answers: Answers, salt: str = "") -> None:
-        """Take the model, the answers it shares with the whole search, and what sets its calls apart."""
+    def __init__(self, model: LanguageModel, answers: Answers, salt: str = "", cut: Cut | None = None) -> None:
+        """Take the model, the answers it shares with the whole search, and what sets its calls apart.
+
+        `cut` takes note of a call that was refused: the program that made it may go on with something else.
+        """
         self.model = model
         self.name = model.name
         self.capabilities = model.capabilities - {"streaming"}  # an answer is whole, old or new
         self._answers = answers
         self._salt = salt
+        self._cut = cut or Cut()
 
     async def complete(self, request: Request) -> Response:
         """Return the answer from the journal, or ask."""
-        return await self._answers.answer(self.model, request, self._salt)
+        try:
+            return await self._answers.answer(self.model, request, self._salt)
+        except HaltError:
+            self._cut.is_short = True
+            raise
 
     async def aclose(self) -> None:
         """Free what the wrapped model holds."""

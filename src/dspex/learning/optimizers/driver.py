@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError
+from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Node, Program
 from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
-from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
+from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
 from dspex.learning.optimizers.doubts import doubts, failures, missed
 from dspex.learning.optimizers.estimating import Probe, estimated
 from dspex.learning.optimizers.identity import check_identity, identity_of
@@ -51,6 +51,7 @@ async def optimize(
         DefinitionError: the task does not suit the optimizer, the metric is broken, or no candidate could be scored.
         ConflictError: the journal belongs to another search.
         BudgetError: the budget does not suffice for one candidate.
+        ExecutionError: it was cancelled before one candidate was scored.
     """
     driver = _Driver(program, train, metric, given=context or current(), search=search or Search())
     try:
@@ -113,7 +114,7 @@ class _Driver:
     async def run(self, program: P, optimizer: Optimizer) -> Outcome[P]:
         await self._open(optimizer)
         self._warn_of_data()
-        estimate = await self._estimate(optimizer) if self.search.on_estimate is not None else None
+        estimate = await self._estimate(optimizer)
         await self._searched(optimizer)
         stopped = self._stopped()
         self.reserve.release()
@@ -192,18 +193,22 @@ class _Driver:
         self.warnings.append(text)
         python_warnings.warn(text, UserWarning, stacklevel=5)
 
-    async def _estimate(self, optimizer: Optimizer) -> Estimate:
-        rows = self._rows(AS_IT_IS)
-        noted = Recorded(self._module(AS_IT_IS))
-        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1)
+    async def _estimate(self, optimizer: Optimizer) -> Estimate | None:
+        """Tell what the search may use, where somebody wants to hear it; None too where it was cancelled meanwhile."""
+        if self.search.on_estimate is None:
+            return None
+        rows, cut = self._rows(AS_IT_IS), Cut()
+        noted = Recorded(self._module(AS_IT_IS, cut))
+        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1, cut=cut)
         if self.answers.halted is not None:
             raise self.answers.halted
+        if cut.is_short:
+            return None
         self._check_measured(report)
         calls = [noted.calls.get(row.trace_id, []) for row in report.rows]
         probe = Probe(module=noted.module, report=report, calls=calls, context=self.context)
         made = estimated(self.task, optimizer, probe, rows=len(rows), search=self.search)
-        if self.search.on_estimate is not None:
-            self.search.on_estimate(made)
+        self.search.on_estimate(made)
         return made
 
     async def _told(self, asked: Sequence[Ask]) -> list[Told]:
@@ -230,10 +235,11 @@ class _Driver:
         return Reply(question=question, outputs=prediction.to_dict())
 
     async def _trial(self, candidate: Candidate, number: int) -> Trial | None:
-        module = self._module(candidate)
+        cut = Cut()
+        module = self._module(candidate, cut)
         recorded = Recorded(module) if candidate.is_traced else None
-        report = await self._evaluated(candidate, self._rows(candidate), module=recorded or module)
-        if any(row.error is not None and row.error.startswith("HaltError:") for row in report.rows):
+        report = await self._evaluated(candidate, self._rows(candidate), module=recorded or module, cut=cut)
+        if cut.is_short:
             return None
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
@@ -253,17 +259,23 @@ class _Driver:
         )
 
     async def _evaluated(
-        self, candidate: Candidate, rows: Dataset, *, module: Module | None = None, concurrency: int | None = None
+        self,
+        candidate: Candidate,
+        rows: Dataset,
+        *,
+        module: Module | None = None,
+        concurrency: int | None = None,
+        cut: Cut | None = None,
     ) -> Report:
         return await evaluate(
             module or self._module(candidate),
             rows,
             self.metric,
-            context=self._context(candidate.salt),
+            context=self._context(candidate.salt, cut),
             concurrency=concurrency or self.search.concurrency,
         )
 
-    def _module(self, candidate: Candidate) -> Module:
+    def _module(self, candidate: Candidate, cut: Cut | None = None) -> Module:
         made = self.module.assign(candidate.assignment)
         for _, part in made.named_modules():
             if isinstance(part, Backed) and candidate.temperature is not None:
@@ -271,18 +283,18 @@ class _Driver:
             if not isinstance(part, Predict):
                 continue
             if part.model is not None and not isinstance(part.model, str):
-                part.model = AnsweredModel(part.model, self.answers, candidate.salt)
+                part.model = AnsweredModel(part.model, self.answers, candidate.salt, cut)
             if candidate.temperature is not None:
                 part.settings = {**part.settings, "temperature": candidate.temperature}
         return made
 
-    def _context(self, salt: str) -> RunContext:
+    def _context(self, salt: str, cut: Cut | None = None) -> RunContext:
         given, answers = self.context, self.answers
         resolve = given.models
         return replace(
             given,
-            model=None if given.model is None else AnsweredModel(given.model, answers, salt),
-            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt),
+            model=None if given.model is None else AnsweredModel(given.model, answers, salt, cut),
+            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt, cut),
         )
 
     def _rows(self, candidate: Candidate) -> Dataset:
@@ -337,6 +349,8 @@ class _Driver:
     def _best(self) -> Trial:
         if not self.trials and self.answers.halted is not None:
             raise BudgetError(f"the budget does not suffice for one candidate: {self.answers.halted.message}")
+        if not self.trials and self.search.control.is_cancelled:
+            raise ExecutionError("the search was cancelled before the program as it is was scored")
         scored = [trial for trial in self.trials if trial.score is not None and trial.candidate.is_final]
         if not scored:
             errors = [row.error for trial in self.trials for row in trial.report.rows if row.error]

@@ -69,7 +69,7 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
         if shape.statuses:
             number += 1
             # An index of statuses holds every row that ever had one until the next vacuum: none is to be used here.
-            guard += f' AND (r."status" || \'\') = ANY(${number})'
+            guard += f" AND (r.\"status\" || '') = ANY(${number})"
         parts.append(f'u{n} AS ({_update(shape, len(inserts) + n + 1)}{guard} RETURNING r."id")')
     # A division by zero undoes the whole statement where an update found fewer rows than it names.
     check = f"1 / (CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END)" if checks else "1"
