@@ -1,8 +1,10 @@
 """What is made of a finished search: importance, ablation, reports."""
 
 import csv
+import html
 import io
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,7 @@ import dspex
 from dspex.learning.evaluation.writing import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
 from dspex.learning.optimizers.importance import ablate, importance
+from dspex.learning.optimizers.writing import to_html as page
 from dspex.sync import run
 from dspex.testing import SimulatedModel
 
@@ -69,3 +72,30 @@ def test_simulated_model_is_as_good_as_its_surface_says():
     truth = model.truth("Be careful.", [(1000, True), (1002, True), (1005, True)], 0.5)
     assert report.mean == pytest.approx(truth, abs=4 * math.sqrt(0.25 / 400))
     assert [row.outputs for row in again.rows] == [row.outputs for row in report.rows]
+
+
+def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
+    pytest.importorskip("optuna")
+
+    class Local(dspex.Module):
+        signature = "question -> answer"
+
+        def __init__(self):
+            heat = dspex.Float(0, 1.5)
+            self.ask = dspex.Predict("question -> answer", temperature=heat, demos=[{"question": "1", "answer": "2"}])
+
+        async def forward(self, question):
+            return await self.ask.acall(question=question)
+
+    program = Local().assign({"ask.temperature": 1.25})
+    recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, instructions=1, sets=1, only=("ask.temperature",))
+    with dspex.context(model=SimulatedModel(seed=1)):
+        search = dspex.Search(insists=True, maximize="-tokens")
+        outcome = run(dspex.optimize(program, recipe, train=_rows(12), metric=dspex.exact_match, search=search))
+        changed = next(trial for trial in outcome.trials if trial.candidate.assignment.get("ask.temperature", 1.25) < 1)
+    outcome = replace(outcome, best=changed)
+    said = outcome.changes()
+    assert "  -1.25\n" in said
+    assert said.startswith("ask.temperature:")
+    assert said in html.unescape(outcome._repr_html_())
+    assert said in html.unescape(page(outcome))

@@ -209,7 +209,7 @@ class Cut:
 class AnsweredModel:
     """Wraps a model for the calls of one search."""
 
-    def __init__(self, model: LanguageModel, answers: Answers, salt: str = "", cut: Cut | None = None) -> None:
+    def __init__(self, model: LanguageModel, answers: Answers, *, salt: str = "", cut: Cut | None = None) -> None:
         """Take the model, the answers it shares with the whole search, and what sets its calls apart.
 
         `cut` takes note of a call that was refused: the program that made it may go on with something else.

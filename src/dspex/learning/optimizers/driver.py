@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
-from dspex.language.programs import Node, Program
+from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
@@ -24,6 +24,7 @@ from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optim
 from dspex.learning.optimizers.recording import Recorded
 from dspex.learning.optimizers.reserving import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
+from dspex.learning.optimizers.standing import as_data
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.telemetry import Event
 
@@ -61,21 +62,6 @@ async def optimize(
         driver.reserve.release()
 
 
-def as_task_program(given: Module | Program) -> Program:
-    """Return a program as data; of code that cannot be stored, its predictors and variables."""
-    if isinstance(given, Program):
-        return given
-    try:
-        return given.to_program()
-    except DefinitionError:
-        signature, children = given.contract(), []
-        for path, part in given.named_modules():
-            if isinstance(part, Predict):
-                children.append(Node(id=path, kind="predict", signature=part.signature))
-        root = Node(id="self", kind="unstored", children={"predictors": tuple(children)})
-        return Program(name=signature.name, signature=signature, root=root, space=given.variables())
-
-
 class _Driver:
     """One search: scores what is asked, in order. Owned by one call of `optimize`."""
 
@@ -90,7 +76,7 @@ class _Driver:
         self.search = search
         scored = len(search.validation or train)
         self.task = Task(
-            program=as_task_program(program),
+            program=as_data(program),
             train=train,
             seed=search.seed,
             scored=min(scored, search.rows or scored),
@@ -283,8 +269,8 @@ class _Driver:
             if not isinstance(part, Predict):
                 continue
             if part.model is not None and not isinstance(part.model, str):
-                part.model = AnsweredModel(part.model, self.answers, candidate.salt, cut)
-            if candidate.temperature is not None:
+                part.model = AnsweredModel(part.model, self.answers, salt=candidate.salt, cut=cut)
+            if candidate.temperature is not None and part.takes("temperature"):
                 part.settings = {**part.settings, "temperature": candidate.temperature}
         return made
 
@@ -293,8 +279,8 @@ class _Driver:
         resolve = given.models
         return replace(
             given,
-            model=None if given.model is None else AnsweredModel(given.model, answers, salt, cut),
-            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt, cut),
+            model=None if given.model is None else AnsweredModel(given.model, answers, salt=salt, cut=cut),
+            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt=salt, cut=cut),
         )
 
     def _rows(self, candidate: Candidate) -> Dataset:

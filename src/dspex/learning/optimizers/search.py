@@ -21,7 +21,7 @@ from dspex.learning.optimizers.limits import figure_of, front, parse_limit
 from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
-from dspex.learning.optimizers.standing import standing
+from dspex.learning.optimizers.standing import as_data, standing
 from dspex.learning.optimizers.verdict import Verdict
 
 P = TypeVar("P", bound=Module | Program)
@@ -236,7 +236,7 @@ class Outcome(Generic[P]):
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:
-    data = program if isinstance(program, Program) else program.to_program()
+    data = as_data(program)
     texts = {
         f"{node.id}.instructions": node.signature.instructions
         for node in data.root.walk()
