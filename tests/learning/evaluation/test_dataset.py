@@ -95,6 +95,9 @@ def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
         data.split(0.999, seed=0)
     with pytest.raises(DefinitionError, match="has no rows"):
         data.split(float("nan"), seed=0)
+    for size in (1.0, -1, "half", True, 2.5):
+        with pytest.raises(DefinitionError, match="give a fraction below 1 or a count from 1"):
+            data.split(size, seed=0)
     for count in (3, 7, 10, 100):
         rows = data[:count]
         for sizes in ((0.5, 0.5), (0.7, 0.2, 0.1), (0.33, 0.33, 0.34), (1, count - 1)):

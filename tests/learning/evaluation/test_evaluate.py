@@ -68,6 +68,8 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
         (lambda example, prediction: 1 / 0, "ZeroDivisionError"),
         (lambda example, prediction: None, "returned None"),
         (lambda example, prediction: math.nan, "finite"),
+        (lambda example, prediction: 10**400, "finite"),
+        (lambda example, prediction: "1", "finite"),
     ],
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):

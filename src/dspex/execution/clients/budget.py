@@ -88,7 +88,14 @@ class Budget:
         price: Callable[[str], Price | None] = price_of,
         clock: Clock | None = None,
     ) -> None:
-        """Take the limits; None is no limit."""
+        """Take the limits; None is no limit.
+
+        Raises:
+            DefinitionError: a limit is no number, or below 0.
+        """
+        for name, limit in {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}.items():
+            if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
+                raise DefinitionError(f"the limit of a budget in {name} is a number from 0, not {limit!r}")
         self.usd = usd
         self.tokens = tokens
         self.calls = calls

@@ -1,6 +1,5 @@
 """Rows of data with a name and a checksum."""
 
-import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,7 +88,7 @@ class Dataset(Sequence[Example]):
                 )
         return [example[name] for example in self.examples]
 
-    def where(self, **values: object) -> "Dataset":
+    def where(self, /, **values: object) -> "Dataset":
         """Return the rows that have all these values: `data.where(split="train")`.
 
         Raises:
@@ -157,13 +156,16 @@ class Dataset(Sequence[Example]):
         return [*counts, left] if left else counts
 
     def _count(self, size: float) -> int:
-        count = round(size * len(self)) if 0 < size < 1 else int(size) if math.isfinite(size) else 0
-        if count < 1 or (size >= 1 and count != size):
-            raise DefinitionError(
-                f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or "
-                "a count from 1"
-            )
-        return count
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return size
+        if isinstance(size, float) and 0 < size < 1 and (count := round(size * len(self))):
+            return count
+        if isinstance(size, float) and size > 1 and size.is_integer():
+            return int(size)
+        raise DefinitionError(
+            f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or a "
+            "count from 1"
+        )
 
     def _shuffled(self, seed: int, stratify: str | None) -> list[int]:
         """Return the indexes in random order; stratified, each beginning of it has about the shares of the whole."""
@@ -192,6 +194,18 @@ class Dataset(Sequence[Example]):
             first.setdefault(_key(example, compared), number)
         pairs = [(first.get(_key(example, compared)), number) for number, example in enumerate(other.examples)]
         return [(here, there) for here, there in pairs if here is not None]
+
+
+def check_rows(rows: object, what: str = "the rows") -> None:
+    """Refuse rows that are no dataset.
+
+    Raises:
+        DefinitionError: it says how to make one of them.
+    """
+    if not isinstance(rows, Dataset):
+        raise DefinitionError(
+            f"{what} are given as a Dataset, not as {type(rows).__name__}; make one with Dataset.from_rows(rows)"
+        )
 
 
 def _rng(seed: int) -> random.Random:

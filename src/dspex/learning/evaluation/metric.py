@@ -1,11 +1,13 @@
 """What is better: a function from a row and a prediction to a number."""
 
+import inspect
+import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from dspex.errors import DefinitionError, boundary
+from dspex.errors import DefinitionError, boundary, shorten
 from dspex.language.records import Example, Prediction
 
 
@@ -75,9 +77,39 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
                 f"{_names(prediction)}, and the example has {_names(example)}"
             ) from error.__cause__
         raise
-    if isinstance(value, bool | int | float) and abs(float(value)) < float("inf"):
-        return float(value)
-    raise DefinitionError(f"the metric {name!r} returned {value!r}; return a finite number or a truth value")
+    if (score := _finite(value)) is not None:
+        return score
+    raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")
+
+
+def _finite(value: object) -> float | None:
+    """Return a number of any kind (one of NumPy, a fraction) as a float; None where it is none, or not finite."""
+    if not isinstance(value, SupportsFloat):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def check_metric(name: str, metric: object) -> None:
+    """Refuse what is no metric, before anything is spent on it.
+
+    Raises:
+        DefinitionError: it is no function, or one that has to be awaited.
+    """
+    if not callable(metric):
+        raise DefinitionError(
+            f"the metric {name!r} is no function but {shorten(metric)}; a metric takes (example, prediction), and "
+            "several are given by name: {'right': right, 'brief': brief}"
+        )
+    call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object
+    if inspect.iscoroutinefunction(inspect.unwrap(metric)) or inspect.iscoroutinefunction(call):
+        raise DefinitionError(
+            f"the metric {name!r} is async, and metrics run inline; let what has to wait be a step of the program, as "
+            "`dspex.learning.evaluation.judge.Judge` does"
+        )
 
 
 def _names(values: Mapping[str, object]) -> str:

@@ -14,13 +14,26 @@ from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
+from dspex.learning.evaluation.dataset import check_rows
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
 from dspex.learning.optimizers.doubts import doubts, failures, missed
 from dspex.learning.optimizers.estimating import Probe, estimated
 from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
-from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
+from dspex.learning.optimizers.proposer import (
+    Aiming,
+    Ask,
+    Candidate,
+    Estimating,
+    Optimizer,
+    Proposer,
+    Question,
+    Reply,
+    Task,
+    Told,
+    Trial,
+)
 from dspex.learning.optimizers.recording import Recorded
 from dspex.learning.optimizers.reserving import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
@@ -68,6 +81,9 @@ class _Driver:
     def __init__(
         self, program: Module | Program, train: Dataset, metric: Metrics, *, given: RunContext, search: Search
     ) -> None:
+        for label, rows in {"training": train, "validation": search.validation, "test": search.test}.items():
+            if rows is not None or label == "training":
+                check_rows(rows, f"the {label} rows")
         if not len(train):
             raise DefinitionError("there are no training rows")
         self.module = module_of(program)
@@ -91,6 +107,7 @@ class _Driver:
         )
         self.context = without_run(given)
         self.trials: list[Trial] = []
+        self.aims: tuple[str, ...] = ()
         self.recorded: dict[int, Mapping[str, Any]] = {}
         self.estimated: Mapping[int, Mapping[str, float]] = {}
         self.warnings: list[str] = []
@@ -98,10 +115,15 @@ class _Driver:
         random.Random(search.seed).shuffle(self._order)  # noqa: S311  # which rows are scored first, the same for all
 
     async def run(self, program: P, optimizer: Optimizer) -> Outcome[P]:
+        if isinstance(optimizer, type | str):
+            raise DefinitionError(f"{optimizer!r} is no optimizer; make one, such as dspex.RandomSearch(candidates=8)")
+        self.aims = optimizer.objectives if isinstance(optimizer, Aiming) else ()
+        self.goal.check_known(self.aims)
+        proposer = optimizer.start(self.task)  # what does not suit it is said before anything is spent
         await self._open(optimizer)
         self._warn_of_data()
         estimate = await self._estimate(optimizer)
-        await self._searched(optimizer)
+        await self._searched(proposer)
         stopped = self._stopped()
         self.reserve.release()
         best = self._best()
@@ -127,8 +149,7 @@ class _Driver:
             warnings=tuple(self.warnings),
         )
 
-    async def _searched(self, optimizer: Optimizer) -> None:
-        proposer = optimizer.start(self.task)
+    async def _searched(self, proposer: Proposer) -> None:
         await self._told([AS_IT_IS])
         if self.trials:
             self._check_measured(self.trials[0].report)
@@ -144,7 +165,7 @@ class _Driver:
 
     def _check_measured(self, report: Report) -> None:
         """Say at once where the objective or a limit cannot be measured: the rest would be spent for nothing."""
-        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report))):
+        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report), besides=self.aims)):
             return
         why = " (no price is known)" if "usd" in lacking else ""
         said = f"{', '.join(map(repr, lacking))} cannot be measured for the program as it is{why}"

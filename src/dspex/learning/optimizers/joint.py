@@ -15,6 +15,7 @@ from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Propos
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
 from dspex.learning.optimizers.standing import standing
+from dspex.learning.optimizers.surrogate import check_installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,12 @@ class Joint:
             DefinitionError: nothing of the program can vary, or the recipe makes no sense.
             ConfigurationError: NumPy is not installed.
         """
-        if self.trials < 1 or self.cohort < 1 or self.keep < 2 or self.first_rows < 1:
-            raise DefinitionError(f"trials, cohort and first_rows are at least 1 and keep at least 2, not {self!r}")
+        if min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1 or min(self.instructions, self.sets) < 0:
+            raise DefinitionError(
+                f"trials, cohort and first_rows are at least 1, keep at least 2, and instructions and sets at least 0, "
+                f"not {self!r}"
+            )
+        check_installed()
         return _Search(self, task)
 
     def adds(self, task: Task) -> Additions:

@@ -34,8 +34,8 @@ class RandomSearch:
         Raises:
             DefinitionError: the recipe makes no sense.
         """
-        if self.heat < 2 or (self.first_rows is not None and self.first_rows < 1):
-            raise DefinitionError(f"first_rows is at least 1 and heat at least 2, not {self!r}")
+        if self.heat < 2 or self.candidates < 0 or (self.first_rows is not None and self.first_rows < 1):
+            raise DefinitionError(f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}")
         walks = [(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)]
         return _Walks(walks) if self.first_rows is None else _Heats(walks, rows=self.first_rows, size=self.heat)
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from dspex.errors import DefinitionError
 from dspex.execution.clients import Budget
@@ -95,6 +95,14 @@ class Search:
         """
         if not 0 < self.alpha < 1:
             raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}")
+        counts = {"concurrency": self.concurrency, "trials_at_once": self.trials_at_once, "rows": self.rows}
+        for name, count in counts.items():
+            if (count is not None or name != "rows") and (not _is_whole(count) or count < 1):
+                raise DefinitionError(f"{name} is a whole number from 1, not {count!r}")
+        if not _is_whole(self.seed):
+            raise DefinitionError(f"seed is a whole number, not {self.seed!r}")
+        if self.on_error is not None and not math.isfinite(self.on_error):
+            raise DefinitionError(f"on_error is the score of a failed row, a finite number, not {self.on_error!r}")
         return Goal.of(metrics, maximize=self.maximize, subject_to=self.subject_to, on_error=self.on_error)
 
 
@@ -233,6 +241,10 @@ class Outcome(Generic[P]):
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return f"<div><p>{html.escape(self.conclusion)}</p>{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:
