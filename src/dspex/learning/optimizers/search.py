@@ -16,8 +16,9 @@ from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.goal import Goal
+from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
-from dspex.learning.optimizers.limits import figure_of, front, parse_limit
+from dspex.learning.optimizers.limits import figure_of, front
 from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
@@ -177,18 +178,34 @@ class Outcome(Generic[P]):
     def pick(self, *limits: str, maximize: str) -> Trial:
         """Return the best trial in one objective among those within limits: `pick("accuracy>=0.9", maximize="-usd")`.
 
+        As in the search itself, figures that are `estimated` count as estimated.
+
         Raises:
-            DefinitionError: no trial is within the limits.
+            DefinitionError: no trial is within the limits, or none has the figure; or there is no such figure.
         """
-        read = [parse_limit(text) for text in limits]
-        within = [
-            trial
-            for trial in self.trials
-            if trial.candidate.is_final and all(limit.holds(trial.figures) for limit in read)
-        ]
-        if not within:
-            raise DefinitionError(f"none of {len(self.trials)} trials is within {', '.join(limits)}")
-        return front(within, (maximize,))[0]
+        goal = Goal.of(self.best.report.metrics, maximize=maximize, subject_to=limits)
+        trials = self._on_all_rows()
+        if not (within := [trial for trial in trials if not goal.unmet(self.known(trial))]):
+            raise DefinitionError(f"none of {len(trials)} trials on all rows is within {', '.join(limits)}")
+        if not (measured := [trial for trial in within if not math.isnan(figure_of(trial.figures, maximize))]):
+            raise DefinitionError(f"{goal.figure!r} could not be measured in any trial; pick by another figure")
+        return max(measured, key=lambda trial: goal.merit(trial, self.known(trial)))
+
+    def known(self, trial: Trial) -> Mapping[str, float]:
+        """Return the figures of a trial by which it was judged: as measured, or as all trials together let expect."""
+        return {**trial.figures, **self.estimated.get(trial.number, {})}
+
+    def importance(self) -> dict[str, float]:
+        """Return which variable mattered: its share of the variance of the scores, the largest first.
+
+        Each assignment counts once, with its score on the most rows; see `importance.importance`.
+        """
+        tried = [trial for trial in self.trials if trial.candidate.rows is None and trial.score is not None]
+        tried.sort(key=lambda trial: trial.report.scored)
+        return importance(list({repr(sorted(trial.candidate.assignment.items())): trial for trial in tried}.values()))
+
+    def _on_all_rows(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
 
     def changes(self) -> str:
         """Return what the winner changes, variable by variable, as text; texts as a diff."""
@@ -221,7 +238,7 @@ class Outcome(Generic[P]):
         Raises:
             DefinitionError: there is no such figure.
         """
-        shown = [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
+        shown = self._on_all_rows()
         has_price = any(trial.figures.get("usd", math.nan) > 0 for trial in shown)
         across, up = x or ("usd" if has_price else "tokens"), y or self.best.report.metrics[0]
         best_ones = {trial.number for trial in front(shown, (up, f"-{across}"))}

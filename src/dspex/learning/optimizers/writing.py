@@ -26,7 +26,7 @@ def to_csv(outcome: Outcome[Any]) -> str:
 
 
 def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
-    """Return a page of its own: verdict, plot, what changed, how prompts differ, and the table of trials."""
+    """Return a page of its own: verdict, plot, what changed and mattered, how prompts differ, and the trials."""
     stopped = f"<p>Stopped early: {html.escape(outcome.stopped)}</p>" if outcome.stopped else ""
     warned = "".join(f"<p>Warning: {html.escape(text)}</p>" for text in outcome.warnings)
     return (
@@ -35,9 +35,17 @@ def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
         "overflow:auto}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}</style>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(outcome.conclusion)}</p>{stopped}{warned}"
         f"{outcome.plot()}<h2>What changed</h2><pre>{html.escape(outcome.changes())}</pre>"
+        f"<h2>What mattered</h2>{_shares(outcome)}"
         f"<h2>Prompts</h2><pre>{html.escape(outcome.prompt_changes() or 'as they were')}</pre>"
         f"<h2>Trials</h2>{_table(outcome)}</html>"
     )
+
+
+def _shares(outcome: Outcome[Any]) -> str:
+    rows = (
+        f"<tr><td>{html.escape(name)}</td><td>{share:.2f}</td></tr>" for name, share in outcome.importance().items()
+    )
+    return f"<table><tr><th>variable</th><th>share of the scores' variance</th></tr>{''.join(rows)}</table>"
 
 
 def _table(outcome: Outcome[Any]) -> str:

@@ -47,6 +47,7 @@ from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
+LEAST_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
@@ -195,6 +196,7 @@ def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
         "unmet": list(outcome.unmet),
         "kept": outcome.kept,
         "changes": outcome.changes(),
+        "importance": outcome.importance(),
         "spent": {"calls": outcome.spent.calls, "usd": outcome.spent.cost_usd, "tokens": outcome.spent.total_tokens},
         "stopped": outcome.stopped,
         "warnings": list(outcome.warnings),
@@ -230,6 +232,8 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
         shown = [{name: _text(value) for name, value in row.items()} for row in front]
         click.echo(f"\nfront, the best in one figure or in several at once:\n{table(shown, list(shown[0]))}")
     click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
+    if mattered := [f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= LEAST_SHARE]:
+        click.echo(f"what mattered, as a share of the scores' variance: {', '.join(mattered)}")
     if outcome.kept is not None:
         click.echo("to take the best candidate all the same, run this again with --insist (free with --journal)")
     spent = outcome.spent
