@@ -361,3 +361,9 @@ def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
     assert max(drawn) <= 1
     with pytest.raises(VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"):
         space.complete({"t": 1.2})
+
+
+def test_spread_samples_cover_every_option_whatever_its_weight():
+    space = Space([Choice(*"abcd", name="letter", weights=(0.94, 0.03, 0.03, 0))])
+    drawn = [values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)]
+    assert all(set(drawn[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))

@@ -127,6 +127,7 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     assert [(row.index, row.repeat) for row in report.rows] == [(n, k) for n in range(30) for k in range(4)]
     assert [row.score for row in report.rows if row.repeat == 0] == [row.score for row in once.rows]
     assert (report.repeats, report.scored, once.repeats) == (4, 120, 1)
+    assert report.to_dict()["dataset"]["rows"] == 30
     means = report.by_example()
     assert report.mean == pytest.approx(sum(means.values()) / 30)
     assert set(means.values()) > {0.25, 0.5}

@@ -335,3 +335,12 @@ def test_empty_splits_are_refused_before_any_call(rulebook):
     with dspex.context(model=model), pytest.raises(DefinitionError, match="no training rows"):
         run(dspex.optimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
     assert not model.requests
+
+
+def test_some_of_the_validation_rows_are_drawn_and_not_the_first_ones(rulebook):
+    search = Search(validation=TEST, rows=12)  # sorted by class, twelve of each
+    outcome = _optimize(rulebook(lambda request: json.dumps({"label": _text(request)[0]})), search)
+    scored = [[row.example["text"] for row in trial.report.rows] for trial in outcome.trials]
+    assert all(rows == scored[0] for rows in scored)
+    assert len(scored[0]) == 12
+    assert {text[0] for text in scored[0]} == {"a", "b", "c"}

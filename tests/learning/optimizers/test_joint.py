@@ -8,7 +8,7 @@ import dspex
 from dspex.errors import DefinitionError
 from dspex.language.variables import Examples
 from dspex.learning.evaluation import Report, Row
-from dspex.learning.optimizers import Candidate, Trial
+from dspex.learning.optimizers import Candidate, Task, Trial
 from dspex.learning.optimizers.pooling import Beliefs, Pooled
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.writing import to_csv, to_html
@@ -163,3 +163,16 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
         heat = heats[3 * place : 3 * place + 3]
         best = max(heat, key=lambda trial: (trial.score, -trial.number))
         assert final.candidate.assignment == best.candidate.assignment
+
+
+def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below_0():
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)])
+    few = dspex.BootstrapFewShot(max_bootstrapped=0, max_labelled=2)
+    recipe = dspex.RandomSearch(bootstrap=few, candidates=0, first_rows=2, heat=2)
+    proposer = recipe.start(Task(program=dspex.Predict("question -> answer").to_program(), train=rows))
+    for number, score in enumerate((None, -0.5)):
+        (asked,) = proposer.ask(1)
+        assert not asked.is_final
+        proposer.tell([Trial(number=number, candidate=asked, report=None, score=score)])
+    (best,) = proposer.ask(1)
+    assert (best.is_final, best.label) == (True, asked.label.partition(" on ")[0])

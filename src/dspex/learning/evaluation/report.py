@@ -173,7 +173,7 @@ class Report:
             figures[name] = {"mean": _finite(self.mean_of(name)), "low": _finite(interval.low)}
             figures[name] |= {"high": _finite(interval.high), "unsteadiness": _finite(self.unsteadiness(name))}
         return {
-            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len(self.rows)},
+            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len({row.index for row in self.rows})},
             "metrics": figures,
             "repeats": self.repeats,
             "scored": self.scored,

@@ -316,8 +316,10 @@ class _Driver:
     def _all_rows(self, candidate: Candidate) -> Dataset:
         if candidate.rows is not None:
             return self.train.pick(candidate.rows)
-        if self.search.validation is not None:
-            return self.search.validation if self.search.rows is None else self.search.validation[: self.search.rows]
+        if (validation := self.search.validation) is not None:
+            if self.search.rows is None or self.search.rows >= len(validation):
+                return validation
+            return validation.sample(self.search.rows, seed=self.search.seed)
         unseen = [index for index in self._order if index not in candidate.shown]
         if not unseen:
             raise DefinitionError(f"{candidate.label} shows every training row, so none is left to score it on")
