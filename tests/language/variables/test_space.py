@@ -140,6 +140,12 @@ def test_circle_of_variables_is_refused():
         (lambda: Choice("a", "a"), "two options are the same"),
         (lambda: Choice("a", "b", weights=(1,)), "as many weights"),
         (lambda: Choice("a", default="b"), "not one of 'a'"),
+        (lambda: Text(options=("a", "b"), weights=(1,)), "as many weights"),
+        (lambda: Float(0, 1, step=2), "`step` means nothing for the kind float; it belongs to: integer"),
+        (lambda: Integer(0, 9, precision=2), "`precision` means nothing for the kind integer"),
+        (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` means nothing for the kind float"),
+        (lambda: Choice("a", low=3), "`low` means nothing for the kind choice; it belongs to: float, integer"),
+        (lambda: Boolean(weights=(1, 2)), "`weights` means nothing for the kind boolean"),
     ],
 )
 def test_declaration_that_no_value_satisfies_is_refused(make, said):
