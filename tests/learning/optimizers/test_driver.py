@@ -344,3 +344,39 @@ def test_some_of_the_validation_rows_are_drawn_and_not_the_first_ones(rulebook):
     assert all(rows == scored[0] for rows in scored)
     assert len(scored[0]) == 12
     assert {text[0] for text in scored[0]} == {"a", "b", "c"}
+
+
+class _Given:
+    """Asks for these candidates, one after the other."""
+
+    def __init__(self, *candidates):
+        self.left = list(candidates)
+        self.told = []
+
+    def start(self, task):
+        return self
+
+    def runs(self, task, rows):
+        return rows * len(self.left)
+
+    def ask(self, count):
+        return [self.left.pop(0)] if self.left else []
+
+    def tell(self, results):
+        self.told += results
+
+
+def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rulebook):
+    cool = dspex.Constraint(name="cool", test=dspex.var("self.temperature") < 0.5)
+    program = dspex.Predict(Sort).with_variables(dspex.Float(0, 1, name="self.temperature"), cool)
+    hot, mild = (Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4))
+    given, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
+    with dspex.context(model=model):
+        outcome = run(dspex.optimize(program, given, train=TRAIN, metric=dspex.exact_match))
+    assert [trial.score for trial in given.told] == [None, pytest.approx(1 / 3)]
+    assert "'cool' refuses the assignment" in given.told[0].report.rows[0].error
+    assert len(model.requests) == 2 * len(TRAIN)
+    assert [trial.report.failed for trial in outcome.trials] == [0, len(TRAIN), 0]
+    wrong = _Given(Candidate(label="wrong", assignment={"nope": 1}))
+    with pytest.raises(VariableError, match="no variable 'nope'"), dspex.context(model=model):
+        run(dspex.optimize(program, wrong, train=TRAIN, metric=dspex.exact_match))

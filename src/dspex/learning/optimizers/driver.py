@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError
+from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError, VariableError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
-from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
+from dspex.learning.evaluation import Backed, Dataset, Report, Row, evaluate
 from dspex.learning.evaluation.dataset import check_rows
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
@@ -242,10 +242,18 @@ class _Driver:
         return Reply(question=question, outputs=prediction.to_dict())
 
     async def _trial(self, candidate: Candidate, number: int) -> Trial | None:
-        cut = Cut()
-        module = self._module(candidate, cut)
-        recorded = Recorded(module) if candidate.is_traced else None
-        report = await self._evaluated(candidate, self._rows(candidate), module=recorded or module, cut=cut)
+        rows, cut, recorded = self._rows(candidate), Cut(), None
+        try:
+            module = self._module(candidate, cut)
+        except VariableError as error:
+            if "constraint" not in error.context or not candidate.assignment:
+                raise
+            report = _refused(
+                rows, tuple(self.metric), error
+            )  # the optimizer did not know of it: a failure like others
+        else:
+            recorded = Recorded(module) if candidate.is_traced else None
+            report = await self._evaluated(candidate, rows, module=recorded or module, cut=cut)
         if cut.is_short:
             return None
         entry = self.recorded.get(number)
@@ -420,6 +428,13 @@ class _Driver:
         if self.answers.halted is not None:
             return f"budget: {self.answers.halted.message}{self.reserve}"
         return "cancelled" if self.search.control.is_cancelled else None
+
+
+def _refused(rows: Dataset, metrics: tuple[str, ...], error: DspexError) -> Report:
+    """Return the report of a candidate that cannot be made."""
+    said = f"{type(error).__name__}: {error}"
+    failed = tuple(Row(index=index, example=example, error=said) for index, example in enumerate(rows))
+    return Report(rows=failed, metrics=metrics, dataset=rows.name, checksum=rows.checksum)
 
 
 async def _all(work: list[Any]) -> list[Any]:

@@ -60,10 +60,13 @@ class Ingredients:
         return {name: count for name, count in {"demonstration set": len(self.sets), **texts}.items() if count > 1}
 
     def variables(self) -> list[Variable]:
-        """Return the choices as variables, an instruction's active where it is in the program."""
-        space = self._task.program.space
+        """Return the choices as variables: of set by its number, of instruction by its text.
+
+        So conditions and constraints read an instruction as they do in the program.
+        """
+        space, texts = self._task.program.space, self.instructions.found
         return [
-            Choice(*range(count), name=name, when=space[name].when if name in space else None)
+            Choice(*texts.get(name, range(count)), name=name, when=space[name].when if name in space else None)
             for name, count in self.choices().items()
         ]
 
