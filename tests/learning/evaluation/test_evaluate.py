@@ -1,11 +1,15 @@
+import enum
 import json
 import math
 from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
 import dspex
 from dspex.errors import DefinitionError, ModelError
+from dspex.language.records import Prediction
+from dspex.language.signatures.content import Image
 from dspex.learning.evaluation import constant, evaluate
 from dspex.sync import run
 from dspex.testing import SimulatedModel
@@ -151,3 +155,68 @@ def test_repeats_and_concurrency_are_at_least_one(rulebook):
 def test_dataset_without_rows_is_said_to_have_none():
     with pytest.raises(DefinitionError, match="has no rows, so there is nothing to evaluate"):
         run(evaluate(dspex.Predict(Sort), ROWS[:0], dspex.exact_match))
+
+
+class Invoice(BaseModel):
+    total: int
+    lines: list[str] = []
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Read(dspex.Signature):
+    """Read the invoice."""
+
+    picture: Image
+    invoice: Invoice = dspex.Output()
+
+
+def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rulebook):
+    reply = {"invoice": {"total": 3, "lines": ["a"]}}
+    pictures = [Image(url=f"http://example.org/{n}.png") for n in range(4)]
+    typed = [{"picture": picture, "invoice": Invoice(total=n, lines=["a"])} for n, picture in enumerate(pictures)]
+    read = [{"picture": picture, "invoice": {"total": n, "lines": ["a"]}} for n, picture in enumerate(pictures)]
+    reports = []
+    with dspex.context(model=rulebook(lambda _: json.dumps(reply))):
+        for rows in (typed, read):
+            data = dspex.Dataset.from_rows(rows)
+            reports.append(run(evaluate(dspex.Predict(Read), data, dspex.exact_match)))
+    assert [[row.score for row in report.rows] for report in reports] == [[0, 0, 0, 1]] * 2
+    assert reports[0].checksum == reports[1].checksum
+    first = reports[0].to_dict()["rows"][0]
+    assert first["example"]["invoice"] == {"total": 0, "lines": ["a"]}
+    assert first["example"]["picture"]["url"] == pictures[0].url
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "same"),
+    [
+        (3, "3", True),
+        ("3", 3, True),
+        (True, "true", True),
+        ("red", Colour.RED, True),
+        (Colour.RED, "red", True),
+        ((1, 2), [1, 2], True),
+        (Invoice(total=1), {"total": 1, "lines": []}, True),
+        (Invoice(total=1), {"total": 1}, False),
+        (3, "three", False),
+        ("3.5", 3, False),
+        (None, "", False),
+    ],
+)
+def test_exact_match_compares_what_values_mean(expected, found, same):
+    example, prediction = dspex.Example({"answer": expected}), Prediction({"answer": found})
+    assert dspex.exact_match(example, prediction) == float(same)
+
+
+def test_a_value_without_a_json_form_is_refused_before_any_call(rulebook):
+    model = rulebook(_echo)
+    rows = dspex.Dataset.from_rows([{"text": "a1", "label": "a"}, {"text": "a2", "label": object()}])
+    with (
+        dspex.context(model=model),
+        pytest.raises(DefinitionError, match=r"row 1 of 'dataset': the value of 'label' .*object has no JSON form"),
+    ):
+        run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
+    assert not model.requests

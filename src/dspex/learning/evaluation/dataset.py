@@ -11,6 +11,7 @@ from typing import Any, overload
 from dspex.errors import DefinitionError, suggest
 from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash
+from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.reading import read_rows
 
 
@@ -71,8 +72,24 @@ class Dataset(Sequence[Example]):
 
     @cached_property
     def checksum(self) -> str:
-        """BLAKE2b-256 over the rows in order; the name does not count."""
-        return content_hash([example.to_dict() for example in self.examples])
+        """BLAKE2b-256 over the rows in order, as JSON; the name does not count.
+
+        Raises:
+            DefinitionError: a value has no JSON form.
+        """
+        return content_hash([self._plain(number) for number in range(len(self))])
+
+    def _plain(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in self.examples[number].items():
+            try:
+                found[name] = plain(value)
+            except ValueError as error:
+                raise DefinitionError(
+                    f"row {number} of {self.name!r}: the value of {name!r} has no JSON form ({error}), so the rows "
+                    "cannot be told from others; give text, numbers, lists, mappings, models or media"
+                ) from error
+        return found
 
     def column(self, name: str) -> list[object]:
         """Return one field of all rows, in order.
@@ -197,15 +214,16 @@ class Dataset(Sequence[Example]):
 
 
 def check_rows(rows: object, what: str = "the rows") -> None:
-    """Refuse rows that are no dataset.
+    """Refuse rows that are no dataset, or that cannot be told from others.
 
     Raises:
-        DefinitionError: it says how to make one of them.
+        DefinitionError: it says how to make one of them, or which value has no JSON form.
     """
     if not isinstance(rows, Dataset):
         raise DefinitionError(
             f"{what} are given as a Dataset, not as {type(rows).__name__}; make one with Dataset.from_rows(rows)"
         )
+    _ = rows.checksum
 
 
 def _rng(seed: int) -> random.Random:
@@ -214,4 +232,6 @@ def _rng(seed: int) -> random.Random:
 
 def _key(example: Example, fields: Sequence[str]) -> str:
     values = (example.get(name) for name in fields)
-    return content_hash([" ".join(value.lower().split()) if isinstance(value, str) else value for value in values])
+    return content_hash(
+        [" ".join(value.lower().split()) if isinstance(value, str) else plain(value) for value in values]
+    )

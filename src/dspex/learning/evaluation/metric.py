@@ -9,6 +9,7 @@ import msgspec
 
 from dspex.errors import DefinitionError, boundary, shorten
 from dspex.language.records import Example, Prediction
+from dspex.learning.evaluation.plain import plain
 
 
 class Metric(Protocol):
@@ -25,8 +26,8 @@ class Metric(Protocol):
 def exact_match(example: Example, prediction: Prediction) -> float:
     """Return 1 where every field that both sides have is the same, else 0.
 
-    Text is compared without the white space around it; a number or truth value may be written as text in the example,
-    as it is in a csv.
+    Text is compared without the white space around it; a number or truth value may be written as text on either side,
+    as it is in a csv, and a model, a member of an enum or another typed value as the JSON that it is of.
 
     Raises:
         DefinitionError: they have no field in common.
@@ -41,11 +42,17 @@ def exact_match(example: Example, prediction: Prediction) -> float:
 
 
 def _same(expected: object, found: object) -> bool:
-    if isinstance(expected, str) and isinstance(found, str):
-        return expected.strip() == found.strip()
-    if isinstance(expected, str):
-        return _read(expected) == found
-    return expected == found
+    try:
+        one, other = plain(expected), plain(found)
+    except ValueError:  # of a class that has no JSON form
+        return bool(expected == found)
+    if isinstance(one, str) and isinstance(other, str):
+        return one.strip() == other.strip()
+    if isinstance(one, str):
+        return bool(_read(one) == other)
+    if isinstance(other, str) and isinstance(one, bool | int | float):
+        return bool(_read(other) == one)
+    return bool(one == other)
 
 
 def _read(text: str) -> object:
