@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import dspex
 from dspex.errors import ConfigurationError, DefinitionError, VariableError
 from dspex.execution.clients import Budget
+from dspex.execution.context import current
 from dspex.learning.optimizers import (
     BootstrapFewShot,
     Joint,
@@ -113,3 +115,22 @@ def test_a_metric_may_return_any_finite_number():
 def test_a_teacher_takes_what_the_program_takes():
     with pytest.raises(VariableError, match="takes text"):
         _start(BootstrapFewShot(teacher={"self.instructions": 3}))
+
+
+def test_a_model_that_may_be_chosen_and_has_no_key_is_missed_before_any_call():
+    def opened(text):
+        if text == "openai/gpt-4o-mini":
+            raise ConfigurationError("the model openai/gpt-4o-mini needs an API key")
+        return model
+
+    model = SimulatedModel(seed=1)
+    program = dspex.Predict("question -> answer").with_variables(
+        dspex.OneOf("simulated", "openai/gpt-4o-mini", name="self.model")
+    )
+    with dspex.context(model=model):
+        work = dspex.optimize(
+            program, FEW, train=TRAIN, metric=dspex.exact_match, context=replace(current(), models=opened)
+        )
+        with pytest.raises(ConfigurationError, match="needs an API key"):
+            run(work)
+    assert not model.calls

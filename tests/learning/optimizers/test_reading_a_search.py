@@ -14,6 +14,7 @@ from dspex.errors import DefinitionError
 from dspex.learning.evaluation.writing import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
 from dspex.learning.optimizers.importance import ablate, importance
+from dspex.learning.optimizers.writing import to_csv as sheet
 from dspex.learning.optimizers.writing import to_html as page
 from dspex.sync import run
 from dspex.testing import ScriptedModel, SimulatedModel
@@ -76,6 +77,8 @@ def test_what_is_picked_is_judged_as_in_the_search_and_a_figure_that_nobody_has_
         outcome.pick(maximize="-usd")
     with pytest.raises(DefinitionError, match="none of 3 trials on all rows is within usd<=1"):
         outcome.pick("usd<=1", maximize="exact_match")
+    lines = list(csv.DictReader(io.StringIO(sheet(outcome))))
+    assert [(line["usd"], line["failed"], line["rows"]) for line in lines] == [("", "0", "8"), *[("", "0", "6")] * 2]
     better = replace(outcome, estimated={0: {"exact_match": 0.1}, 1: {"exact_match": 0.3}, 2: {"exact_match": 0.2}})
     assert better.pick(maximize="exact_match").number == 1
     assert better.pick("exact_match<=0.25", maximize="exact_match").number == 2

@@ -14,7 +14,6 @@ from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
 from dspex.learning.evaluation import Backed, Dataset, Report, Row, evaluate
-from dspex.learning.evaluation.dataset import check_rows
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
 from dspex.learning.optimizers.doubts import doubts, failures, missed
@@ -35,6 +34,7 @@ from dspex.learning.optimizers.proposer import (
     Trial,
 )
 from dspex.learning.optimizers.recording import Recorded
+from dspex.learning.optimizers.refusing import check_models, check_optimizer, check_splits
 from dspex.learning.optimizers.reserving import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
 from dspex.learning.optimizers.standing import as_data
@@ -63,6 +63,7 @@ async def optimize(
 
     Raises:
         DefinitionError: the task does not suit the optimizer, the metric is broken, or no candidate could be scored.
+        ConfigurationError: no model is set, or one that may be chosen cannot be opened.
         ConflictError: the journal belongs to another search.
         BudgetError: the budget does not suffice for one candidate.
         ExecutionError: it was cancelled before one candidate was scored.
@@ -81,11 +82,7 @@ class _Driver:
     def __init__(
         self, program: Module | Program, train: Dataset, metric: Metrics, *, given: RunContext, search: Search
     ) -> None:
-        for label, rows in {"training": train, "validation": search.validation, "test": search.test}.items():
-            if rows is not None or label == "training":
-                check_rows(rows, f"the {label} rows")
-        if not len(train):
-            raise DefinitionError("there are no training rows")
+        check_splits(train, search)
         self.module = module_of(program)
         self.train = train
         self.metric = metrics_by_name(metric)
@@ -115,8 +112,8 @@ class _Driver:
         random.Random(search.seed).shuffle(self._order)  # noqa: S311  # which rows are scored first, the same for all
 
     async def run(self, program: P, optimizer: Optimizer) -> Outcome[P]:
-        if isinstance(optimizer, type | str):
-            raise DefinitionError(f"{optimizer!r} is no optimizer; make one, such as dspex.RandomSearch(candidates=8)")
+        check_optimizer(optimizer)
+        check_models(self.task.program.space, self.context)
         self.aims = optimizer.objectives if isinstance(optimizer, Aiming) else ()
         self.goal.check_known(self.aims)
         proposer = optimizer.start(self.task)  # what does not suit it is said before anything is spent
