@@ -380,3 +380,15 @@ def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rule
     wrong = _Given(Candidate(label="wrong", assignment={"nope": 1}))
     with pytest.raises(VariableError, match="no variable 'nope'"), dspex.context(model=model):
         run(dspex.optimize(program, wrong, train=TRAIN, metric=dspex.exact_match))
+
+
+def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rulebook):
+    rows = dspex.Dataset.from_rows([{"text": text, "label": text[0]} for text in ("a0", "b0", "c0", "a1", "b1")])
+    model = rulebook(lambda request: json.dumps({"label": _text(request)[0]}))
+    recipe = dspex.BootstrapFewShot(max_bootstrapped=5, max_labelled=0)
+    with dspex.context(model=model):
+        work = dspex.optimize(dspex.Predict(Sort), recipe, train=rows, metric=dspex.exact_match)
+        with pytest.warns(UserWarning, match="shows every training row, so none is left"):
+            outcome = run(work)
+    assert [len(trial.report.rows) for trial in outcome.trials] == [5, 1, 1, 1, 1, 1, 0]
+    assert (outcome.best.number, outcome.trials[-1].score) == (0, None)

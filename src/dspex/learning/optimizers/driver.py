@@ -245,12 +245,14 @@ class _Driver:
         except VariableError as error:
             if "constraint" not in error.context or not candidate.assignment:
                 raise
-            report = _refused(
-                rows, tuple(self.metric), error
-            )  # the optimizer did not know of it: a failure like others
+            # the optimizer did not know of the constraint: a failure like any other
+            report = self._unscored(rows, f"{type(error).__name__}: {error}")
         else:
             recorded = Recorded(module) if candidate.is_traced else None
-            report = await self._evaluated(candidate, rows, module=recorded or module, cut=cut)
+            if len(rows):
+                report = await self._evaluated(candidate, rows, module=recorded or module, cut=cut)
+            else:
+                report = self._unscored(rows)
         if cut.is_short:
             return None
         entry = self.recorded.get(number)
@@ -269,6 +271,11 @@ class _Driver:
             calls=calls,
             on_error=self.search.on_error,
         )
+
+    def _unscored(self, rows: Dataset, error: str = "") -> Report:
+        """Return the report of a candidate that cannot be run."""
+        failed = tuple(Row(index=index, example=example, error=error) for index, example in enumerate(rows))
+        return Report(rows=failed, metrics=tuple(self.metric), dataset=rows.name, checksum=rows.checksum)
 
     async def _evaluated(
         self,
@@ -327,7 +334,7 @@ class _Driver:
             return validation.sample(self.search.rows, seed=self.search.seed)
         unseen = [index for index in self._order if index not in candidate.shown]
         if not unseen:
-            raise DefinitionError(f"{candidate.label} shows every training row, so none is left to score it on")
+            self._warn(f"{candidate.label} shows every training row, so none is left to score it on; give more rows")
         return self.train.pick(unseen[: self.search.rows])
 
     async def _note(self, trial: Trial) -> None:
@@ -425,13 +432,6 @@ class _Driver:
         if self.answers.halted is not None:
             return f"budget: {self.answers.halted.message}{self.reserve}"
         return "cancelled" if self.search.control.is_cancelled else None
-
-
-def _refused(rows: Dataset, metrics: tuple[str, ...], error: DspexError) -> Report:
-    """Return the report of a candidate that cannot be made."""
-    said = f"{type(error).__name__}: {error}"
-    failed = tuple(Row(index=index, example=example, error=said) for index, example in enumerate(rows))
-    return Report(rows=failed, metrics=metrics, dataset=rows.name, checksum=rows.checksum)
 
 
 async def _all(work: list[Any]) -> list[Any]:

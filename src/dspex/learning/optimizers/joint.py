@@ -1,5 +1,6 @@
 """One search over everything that varies: texts, demonstrations, numbers, choices and modules."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,13 +79,26 @@ class Joint:
         questions = 1 + len(task.program.space) * max(0, self.instructions - 1)
         total = 0
         for start in range(0, self.trials, self.cohort):
-            alive, batch = min(self.cohort, self.trials - start), self.first_rows
-            while True:
-                total += alive * min(batch, rows)
-                if batch >= rows:
-                    break
-                alive, batch = max(1, alive // self.keep), batch * self.keep
-        return walks + questions + total
+            drawn, level, batch = min(self.cohort, self.trials - start), 0, self.first_rows
+            while batch < rows:
+                total += min(start + drawn, self.room(level) if level else drawn) * batch
+                level, batch = level + 1, batch * self.keep
+            total += min(start + drawn, self.room(level) if level else drawn) * rows
+        return walks + questions + total + self._last(task) * rows
+
+    def room(self, level: int) -> int:
+        """Return how many candidates go on to a level at once."""
+        return max(1, int(self.cohort / self.keep**level), len(self.objectives))
+
+    def _last(self, task: Task) -> int:
+        """Return how many candidates are scored on all rows in the end: some, or all where the space is exhausted."""
+        space = task.program.space
+        points = space.size * (1 + self.sets)
+        for known in [max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"]:
+            points *= (known + max(0, self.instructions - 1)) / known
+        # texts and sets may come out alike, and constraints refuse some: a space is exhausted before all are tried
+        may_end = points <= 4 * self.trials or (math.isfinite(points) and len(space.constraints) > 0)
+        return max(self.keep, math.ceil(min(points, self.trials))) if may_end else self.keep
 
 
 @dataclass(slots=True)
@@ -220,8 +234,7 @@ class _Search:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            room = max(1, self._recipe.cohort // self._recipe.keep**self._level, len(self._recipe.objectives))
-            if chosen := self._best(sampler, self._level - 1)[:room]:
+            if chosen := self._best(sampler, self._level - 1)[: self._recipe.room(self._level)]:
                 return self._raised(chosen)
         self._level, self._cohorts = 0, self._cohorts + 1
         if drawn := self._drawn(sampler):
