@@ -61,10 +61,10 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
 )
 def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(recipe, rows):
     pytest.importorskip("optuna")
-    for options in ((), (0, 1, 2), tuple(range(50))):
+    for options in ((), (0.0, 0.5, 1.0), tuple(n / 50 for n in range(50))):
         program = dspex.Predict("question -> answer")
         if options:
-            program = program.with_variables(dspex.OneOf(*options, name="flag"))
+            program = program.with_variables(dspex.OneOf(*options, name="self.temperature"))
         elif not recipe.sets:
             continue
         told, few = [], dspex.BootstrapFewShot(max_bootstrapped=1, max_labelled=2)
