@@ -282,7 +282,8 @@ def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(ru
             )
 
     assert search().best.candidate.label == "9"
-    assert search(maximize="-right").best.number == 0
+    with pytest.warns(UserWarning, match="'right' is to become less, and optimizers look for more of it"):
+        assert search(maximize="-right").best.number == 0
     assert search(subject_to=["right<0.5"]).best.number == 0
     outcome = search()
     assert [trial.candidate.label for trial in outcome.front("right", "short")] == ["9"]

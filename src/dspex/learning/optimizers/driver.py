@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -118,7 +118,8 @@ class _Driver:
         self.goal.check_known(self.aims)
         proposer = optimizer.start(self.task)  # what does not suit it is said before anything is spent
         await self._open(optimizer)
-        self._warn_of_data()
+        for text in (*doubts(self.task, validation=self.search.validation, test=self.search.test), *self._misled()):
+            self._warn(text)
         estimate = await self._estimate(optimizer)
         await self._searched(proposer)
         stopped = self._stopped()
@@ -189,9 +190,14 @@ class _Driver:
             await self.journal.append({"kind": "begin", "identity": identity})
         self.search.budget.begin(self.answers.elapsed)
 
-    def _warn_of_data(self) -> None:
-        for text in doubts(self.task, validation=self.search.validation, test=self.search.test):
-            self._warn(text)
+    def _misled(self) -> Iterator[str]:
+        """Yield a warning where an optimizer, as they do, looks for more of what is to become less."""
+        led, objective = self.aims or (self.goal.metrics[0],), self.goal.objective
+        if objective.startswith("-") and objective not in led and self.goal.figure in led:
+            yield (
+                f"{self.goal.figure!r} is to become less, and optimizers look for more of it: score its negative, or "
+                f"give Joint(objectives=({objective!r},))"
+            )
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
