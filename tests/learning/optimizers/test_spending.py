@@ -11,6 +11,7 @@ import dspex
 from dspex.errors import BudgetError, ExecutionError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients import Budget, Retrying
 from dspex.learning.optimizers import Control, JsonlJournal, Search
+from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
 from dspex.testing import FakeClock, SimulatedModel
 
@@ -202,3 +203,16 @@ def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook,
         run(dspex.optimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
     assert not model.requests
     assert not told
+
+
+def test_a_budget_counts_each_call_once_though_the_search_is_started_again(rulebook):
+    held_out = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 8)])
+    limited = Search(test=held_out, budget=Budget(calls=90), journal=MemoryJournal())
+    model = rulebook(lambda _: json.dumps({"label": "a"}))
+    for search in (limited, limited, replace(limited, maximize="-tokens"), replace(limited, subject_to=["failed<=0"])):
+        outcome = _search(model, search)
+        assert outcome.stopped is None
+        assert limited.budget.spent.calls == outcome.spent.calls == len(model.requests)
+    other = replace(limited, budget=Budget(calls=90))
+    _search(model, other)
+    assert other.budget.spent.calls == len(model.requests)  # another budget counts what was spent before

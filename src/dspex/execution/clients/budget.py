@@ -107,6 +107,7 @@ class Budget:
         self._lost = Amount()
         self._kept = Amount()
         self._dollars = 0.0
+        self._counted: dict[int, tuple[object, int]] = {}
         self._open: dict[int, Reservation] = {}
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._bounds = PromptBounds()
@@ -131,6 +132,14 @@ class Budget:
                 self._add(usage, 0.0 if usage.cost_usd is None else usage.cost_usd)
             if lost is not None:
                 self._lose(lost)
+
+    def counted(self, source: object) -> int:
+        """Return how many entries of a record of spending are counted here; see `count`."""
+        return self._counted.get(id(source), (source, 0))[1]
+
+    def count(self, source: object, entries: int) -> None:
+        """Note that so many entries of a record are counted here, so that whoever reads it again books no more."""
+        self._counted[id(source)] = source, entries  # it is held, so that its id stays its own
 
     def keep(self, amount: Amount) -> None:
         """Keep so much back for later, in place of what was kept so far; nobody waits for it."""

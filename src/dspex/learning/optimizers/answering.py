@@ -45,6 +45,8 @@ class Answers:
         self._paused_at: float | None = None
         self._resumed_at = 0.0
         self._journal = journal
+        self._counted = budget.counted(journal)
+        self._entries = 0
         self._gate = asyncio.Semaphore(concurrency)
         self._known: dict[str, Mapping[str, Any]] = {}
         self._open: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
@@ -61,15 +63,21 @@ class Answers:
             if key in self._asking:
                 task.cancel()
         await asyncio.gather(*self._open.values(), return_exceptions=True)
+        self.budget.count(self._journal, self._entries)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
-        """Take over an entry of an earlier life, if it is about a call; what that cost counts against the budget."""
+        """Take over an entry of an earlier life, if it is about a call.
+
+        What that cost counts against the budget, unless it was the same budget in that life too.
+        """
         if entry["kind"] == "answer":
             self._known[entry["key"]] = entry
         usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
         lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
         self._book(usage, lost)
-        self.budget.book(usage, lost)
+        self._entries += 1
+        if self._entries > self._counted:
+            self.budget.book(usage, lost)
         self.elapsed = max(self.elapsed, entry.get("at", 0.0))
 
     def left_seconds(self) -> float | None:
@@ -131,7 +139,7 @@ class Answers:
             finally:
                 self._asking.discard(key)
             self._known[key] = entry
-            await self._journal.append(entry)
+            await self._append(entry)
             return entry
 
     async def _reply(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
@@ -148,7 +156,7 @@ class Answers:
             )
         except BaseException as error:
             if lost:
-                await asyncio.shield(self._journal.append({"kind": "lost", **self._costs(None, lost)}))
+                await asyncio.shield(self._append({"kind": "lost", **self._costs(None, lost)}))
             if isinstance(error, BudgetError):
                 self.halted = error
                 raise HaltError(error.message) from error
@@ -157,6 +165,10 @@ class Answers:
         if response.tool_calls:
             entry["tools"] = msgspec.to_builtins(response.tool_calls)
         return entry | self._costs(response.usage, lost)
+
+    async def _append(self, entry: Mapping[str, Any]) -> None:
+        await self._journal.append(entry)
+        self._entries += 1
 
     def _costs(self, usage: Usage | None, lost: Sequence[Amount]) -> dict[str, Any]:
         """Book what a call has cost, and return what is to be written down of it."""
