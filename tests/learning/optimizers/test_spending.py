@@ -216,3 +216,15 @@ def test_a_budget_counts_each_call_once_though_the_search_is_started_again(ruleb
     other = replace(limited, budget=Budget(calls=90))
     _search(model, other)
     assert other.budget.spent.calls == len(model.requests)  # another budget counts what was spent before
+
+
+def test_time_between_two_starts_of_a_search_does_not_count(rulebook):
+    clock = FakeClock()
+    search = Search(budget=Budget(seconds=200, clock=clock), journal=MemoryJournal(), concurrency=1)
+    first = _search(_Timed(rulebook, clock), search)
+    spent = search.budget.elapsed
+    run(clock.advance(3600))
+    assert search.budget.elapsed == spent
+    again = _search(_Timed(rulebook, clock), search)
+    assert (again.stopped, again.made) == (None, 0)
+    assert again.table() == first.table()

@@ -114,6 +114,7 @@ class Budget:
         self._longest: dict[str, int] = {}
         self._quickest: dict[str, float] = {}
         self._began: float | None = None
+        self._rested: float | None = None
 
     @property
     def spent(self) -> Usage:
@@ -148,9 +149,17 @@ class Budget:
             self._wake_all()
 
     def begin(self, elapsed: float = 0.0) -> None:
-        """Let the seconds run from now on, if they do not yet; so many are over already."""
+        """Let the seconds run from now on, if they do not yet; so many are over already. After a rest they go on."""
         if self._began is None:
             self._began = self.now() - elapsed
+        elif self._rested is not None:
+            self._began += self.now() - self._rested
+        self._rested = None
+
+    def rest(self) -> None:
+        """Let no seconds count until the next call, or until `begin`: the work is done, and may be taken up again."""
+        if self._began is not None and self._rested is None:
+            self._rested = self.now()
 
     def defer(self, seconds: float) -> None:
         """Let so many seconds not count."""
@@ -160,7 +169,9 @@ class Budget:
     @property
     def elapsed(self) -> float:
         """The seconds that count so far."""
-        return 0.0 if self._began is None else self.now() - self._began
+        if self._began is None:
+            return 0.0
+        return (self.now() if self._rested is None else self._rested) - self._began
 
     def left_seconds(self) -> float | None:
         """Return the seconds that are left, below 0 where they are over, None where there is no limit."""

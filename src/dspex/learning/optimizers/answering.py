@@ -64,6 +64,7 @@ class Answers:
                 task.cancel()
         await asyncio.gather(*self._open.values(), return_exceptions=True)
         self.budget.count(self._journal, self._entries)
+        self.budget.rest()
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         """Take over an entry of an earlier life, if it is about a call.
