@@ -1,6 +1,6 @@
 """Searches: what survives a kill, how they compare with dspy's, what joint search is worth, how well it samples.
 
-    python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77]
+    python benchmarks/optimize.py [--resume-only] [--quick] [--check] [--banking77 [--seed N]]
 
 Everything but --banking77 ends in one table and in results/optimize.json. With --quick the comparisons are made on too
 few seeds to be judged: they are shown, and --check asks only for the goals that need no statistics.
@@ -294,7 +294,7 @@ def show(rows: list[Row]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def on_banking77(*, quick: bool) -> None:
+def on_banking77(*, quick: bool, seeds: list[int] | None = None) -> None:
     if not (optimize_banking77.SHARED / "data" / "banking77").is_dir():
         print(f"skipped: no banking77 in {optimize_banking77.SHARED} (set DSPEX_SHARED)")
         return
@@ -302,7 +302,7 @@ def on_banking77(*, quick: bool) -> None:
 
     with dspex.context(model="local/gemma3-270m"):
         model = current().model
-    result = asyncio.run(optimize_banking77.measured(1 if quick else 3, model))
+    result = asyncio.run(optimize_banking77.measured(seeds or range(1 if quick else 3), model))
     optimize_banking77.show(result)
     written("optimize_banking77", {"quick": quick, **result})
 
@@ -317,11 +317,12 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--resume-only", action="store_true", help="kill and resume, nothing else")
     options.add_argument("--banking77", action="store_true", help="the searches on real data, nothing else")
+    options.add_argument("--seed", type=int, action="append", help="with --banking77: this one of its three seeds only")
     options.add_argument("--quick", action="store_true", help="fewer kills and seeds; under a minute without banking77")
     options.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     given = options.parse_args()
     if given.banking77:
-        on_banking77(quick=given.quick)
+        on_banking77(quick=given.quick, seeds=given.seed)
         return 0
     parts = {"resume": resumed}
     if not given.resume_only:

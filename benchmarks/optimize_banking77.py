@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Literal
 
@@ -175,7 +176,7 @@ async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[s
     return {"self.instructions": found["instructions"], "self.demos": demos}, server.calls[given["model"]]
 
 
-async def measured(seeds: int, model) -> dict[str, object]:
+async def measured(seeds: Iterable[int], model) -> dict[str, object]:
     import dspex
     from dspex.testing.serving import ModelServer
 
@@ -184,9 +185,9 @@ async def measured(seeds: int, model) -> dict[str, object]:
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, limit=1 << 20,
     )  # fmt: skip
-    result: dict[str, object] = {"seeds": seeds, "calls": CALLS, "rows": []}
+    result: dict[str, object] = {"seeds": list(seeds), "calls": CALLS, "rows": []}
     async with ModelServer({}) as server:
-        for seed in range(seeds):
+        for seed in seeds:
             train, test = shuffled("train", seed), shuffled("test", seed)
             leaked = len(train.duplicates(test, fields=["text"]))
             for side, work in [("program as it is", ""), *(("dspex", w) for w in OURS), *(("dspy", w) for w in THEIRS)]:
@@ -213,7 +214,7 @@ async def measured(seeds: int, model) -> dict[str, object]:
 def show(result: dict[str, object]) -> None:
     from dspex.learning.evaluation import wilson
 
-    print(f"banking77, six intents, at most {CALLS} calls, {result['seeds']} seeds, 60 test rows each")
+    print(f"banking77, six intents, at most {CALLS} calls, seeds {result['seeds']}, 60 test rows each")
     for side, work in dict.fromkeys((row["side"], row["work"]) for row in result["rows"]):
         found = [row for row in result["rows"] if (row["side"], row["work"]) == (side, work)]
         right = round(sum(row["accuracy"] * (60 - row["failed"]) for row in found))

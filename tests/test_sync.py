@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import signal
 import subprocess
 import sys
 import threading
@@ -66,6 +67,61 @@ def test_context_variables_of_the_caller_are_seen_and_errors_come_through(in_a_l
 
     with pytest.raises(LookupError, match="mine"):
         asyncio.run(cell()) if in_a_loop else call()
+
+
+def test_the_loop_of_a_thread_ends_with_the_thread():
+    loops, ended = [], []
+
+    async def living():
+        try:
+            yield
+        finally:
+            ended.append(asyncio.get_running_loop())
+
+    async def call() -> None:
+        loops.append(asyncio.get_running_loop())
+        generators.append(living())
+        await anext(generators[-1])
+
+    generators: list = []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: sync.run(call()))
+        thread.start()
+        thread.join()
+    assert ended == loops
+    assert [loop.is_closed() for loop in loops] == [True] * 3
+
+
+def test_who_interrupts_a_cell_ends_its_call():
+    begun, ended = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def cell() -> None:
+        sync.run(hold())
+
+    def interrupt() -> None:
+        waits = threading.main_thread().ident
+        assert begun.wait(10)
+        while sys._current_frames()[waits].f_code.co_name not in {"result", "wait"}:
+            begun.wait(0)
+        signal.pthread_kill(waits, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+    finally:
+        loop.close()
+        interrupting.join()
+    assert ended.wait(10)
 
 
 def test_calls_of_a_thread_are_made_on_the_loop_that_waits_for_it_however_many_there_are_and_however_deep():

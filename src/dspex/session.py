@@ -53,6 +53,11 @@ class ModelResolver:
             self._made[text] = self._make(text)
         return self._made[text]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no model was made here, so that there is nothing to free."""
+        return not (self._made or self._retired)
+
     async def aclose(self) -> None:
         """Free what the models made here hold on the running loop."""
         for model in [*self._made.values(), *self._retired]:

@@ -6,11 +6,11 @@ No running loop in this thread: the coroutine runs on a loop that the thread kee
 """
 
 import asyncio
-import atexit
 import concurrent.futures
 import contextlib
 import contextvars
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -33,12 +33,11 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _KeptLoop:
-    """A loop that outlives single calls, so that pooled connections do too. Owned by one thread."""
+    """A loop that outlives single calls, so that pooled connections do too; it ends with its thread, or the process."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.get_ident()
-        atexit.register(self.close)
+        weakref.finalize(self, _close, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         task = self.loop.create_task(coroutine)
@@ -49,17 +48,17 @@ class _KeptLoop:
             self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
             raise
 
-    def close(self) -> None:
-        """Let what lives on the loop end itself (`shutdown_asyncgens` closes pooled sessions), then close it."""
-        atexit.unregister(self.close)
-        if not self.loop.is_closed() and not self.loop.is_running():
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-            self.loop.close()
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Let what lives on the loop end itself (`shutdown_asyncgens` closes pooled sessions), then close it."""
+    if not loop.is_closed() and not loop.is_running():
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 class _Keeper(threading.local):
-    """One kept loop for each thread; it is closed when its thread ends."""
+    """One kept loop for each thread, made at its first call."""
 
     def __init__(self) -> None:
         self.kept: _KeptLoop | None = None
@@ -68,10 +67,6 @@ class _Keeper(threading.local):
         if self.kept is None:
             self.kept = _KeptLoop()
         return self.kept
-
-    def __del__(self) -> None:
-        if self.kept is not None:
-            self.kept.close()
 
 
 class _DaemonLoop:
@@ -89,16 +84,14 @@ class _DaemonLoop:
             return self.loop
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        loop, answer = self.get(), concurrent.futures.Future[T]()
-
-        def start() -> None:
-            task = loop.create_task(coroutine)
-            task.add_done_callback(lambda done: _copy(done, answer))
-
         context = contextvars.copy_context()
         context.run(_blocked.set, (*_blocked.get(), asyncio.get_running_loop()))
-        loop.call_soon_threadsafe(start, context=context)
-        return answer.result()
+        answer = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.get())
+        try:
+            return answer.result()
+        except KeyboardInterrupt:  # whoever interrupts a cell means the calls that it makes
+            answer.cancel()
+            raise
 
 
 def _copy(task: asyncio.Task[T], answer: "concurrent.futures.Future[T]") -> None:

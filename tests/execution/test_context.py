@@ -4,9 +4,11 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 import dspex
 from dspex import Module, Predict, ReAct
-from dspex.execution.context import RunContext, current
+from dspex.execution.context import Cancellation, RunContext, current
 from dspex.language.records import ToolCall
 from dspex.testing import ScriptedModel
 
@@ -110,3 +112,20 @@ def test_a_context_ends_with_its_block_and_never_reaches_the_caller():
         return await inside
 
     assert asyncio.run(main()) == 3
+
+
+def test_a_deadline_inside_a_run_leaves_the_run_to_its_cancellation():
+    ask, cancellation = Predict("question -> answer"), Cancellation()
+
+    class Outer(Module):
+        async def forward(self, question):
+            await ask.acall(current().within(60), question=question)
+            cancellation.cancel()
+            await asyncio.Event().wait()
+
+    async def main():
+        async with asyncio.timeout(10):
+            await Outer().acall(RunContext(model=answering("a"), cancellation=cancellation), question="q")
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())

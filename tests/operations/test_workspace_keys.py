@@ -13,12 +13,15 @@ from aiohttp import web
 
 from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.jobs import handlers_of
+from dspex.bootstrap.models import REMEMBERED, KeyedModels
 from dspex.clock import SystemClock
+from dspex.execution.context import RunContext
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.job_inputs import CreateEvaluation
 from dspex.operations.resources.tenants import CreateSecret, CreateWorkspace, RevokeSecret, RotateSecret
+from dspex.operations.resources.vault import Vault
 from dspex.session import PROVIDERS, ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
@@ -175,5 +178,23 @@ def test_a_revoked_key_of_the_server_fails_those_who_need_it_and_nobody_else(
                     assert server.key == "Bearer key-of-the-server"
                     await asyncio.sleep(0.02)
             assert await said("asks_nobody") == "completed"
+
+    finish(work())
+
+
+def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
+    class Empty:
+        async def select(self, *_asked: object) -> list[object]:
+            return []
+
+    async def work() -> None:
+        resolver = ModelResolver(Settings())
+        keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+        given = RunContext(models=resolver)
+        for number in range(REMEMBERED + 20):
+            await keyed.surroundings(f"tenant-{number}", given)
+        assert len(keyed._known) == REMEMBERED
+        assert keyed._left == []
+        await keyed.aclose()
 
     finish(work())

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -72,14 +72,12 @@ async def open_backends(
         isolates_code=settings.isolation == "process",
         missing=lambda name: _missing(settings) if name == dspy.name and dspy.stats() is None else None,
     )
-    async with publisher:
+    async with publisher, AsyncExitStack() as stack:
         if serves:
             publisher.changed()
-        try:
-            yield Backends(backends, policy)
-        finally:
-            await dspy.aclose()
-            await isolated.aclose()
+        stack.push_async_callback(isolated.aclose)
+        stack.push_async_callback(dspy.aclose)
+        yield Backends(backends, policy)
 
 
 async def dspy_bridge(backends: Backends) -> "DspyBackend":

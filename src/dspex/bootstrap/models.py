@@ -161,7 +161,8 @@ class KeyedModels:
         known = self._known[workspace] = _Known(WorkspaceModels(self._resolver, own), now)
         while len(self._known) > REMEMBERED:
             _, forgotten = self._known.popitem(last=False)
-            self._left.append(forgotten.models.own)  # its models may be at work
+            if not forgotten.models.own.is_empty:
+                self._left.append(forgotten.models.own)  # its models may be at work
         return known
 
     async def _read(self, workspace: str) -> dict[str, Secret]:

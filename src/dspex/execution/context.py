@@ -5,6 +5,7 @@ else an error that shows how to set one.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -297,16 +298,18 @@ class Cancellation:
 
     @contextmanager
     def watching(self, task: "asyncio.Task[object]") -> Iterator[None]:
-        """Cancel `task` too, as long as the block lasts."""
+        """Cancel `task` too, as long as the block lasts, or one around it for the same task."""
         with self._lock:
             if self.is_cancelled:
                 raise asyncio.CancelledError
+            is_outermost = task not in self._watched
             self._watched[task] = task.get_loop()
         try:
             yield
         finally:
-            with self._lock:
-                self._watched.pop(task, None)
+            if is_outermost:
+                with self._lock:
+                    self._watched.pop(task, None)
 
 
 class _ProcessDefault:
@@ -350,7 +353,10 @@ def entered(context: RunContext) -> Iterator[RunContext]:
 
 def payload(value: object) -> str:
     """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"

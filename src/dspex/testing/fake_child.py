@@ -60,7 +60,7 @@ class FakeHost:
             "raw": self._raw,
             "spawn": self._spawn,
             "environment": lambda call, args: dict(os.environ),
-            "unserializable": lambda call, args: object(),
+            "unserializable": lambda call, args: 1 << 70 if args.get("huge") else object(),
             "stubborn": self._stubborn,
             "compute": self._compute,
             "swallow": self._swallow,
@@ -143,7 +143,8 @@ class FakeHost:
         return len(args["items"])
 
     def _raise(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        raise ValueError(args["message"])
+        error = ValueError(args["message"])
+        raise error from error if args.get("by_itself") else None
 
     def _raw(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
         """Write bytes straight to the channel, in pieces, and leave the call without an answer where told to."""

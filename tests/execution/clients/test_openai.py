@@ -54,6 +54,42 @@ def delta(**fields) -> bytes:
     return event({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
 
 
+def test_a_password_in_the_url_is_sent_and_never_shown(go):
+    async def main():
+        async with LoopbackServer(http_answer({"error": {"message": "no" * 9000}}, status=500), GOOD) as server:
+            client = OpenAIModel("m", base_url=f"{server.url.replace('://', '://me:hidden@')}/v1")
+            with pytest.raises(ModelUnavailableError) as refused:
+                await client.complete(ASKED)
+            assert (await client.complete(ASKED)).text == "hello"
+            sent = server.asked[0].headers["authorization"]
+        with pytest.raises(ModelUnavailableError) as away:
+            await client.complete(ASKED)
+        await client.aclose()
+        return sent, [refused.value.message, away.value.message, repr(client)]
+
+    sent, said = go(main())
+    assert sent.startswith("Basic ")
+    assert not any("hidden" in text or "me:" in text for text in said)
+    assert all("127.0.0.1" in text for text in said)
+    assert len(said[0]) < 2200
+
+
+def test_half_of_a_surrogate_pair_out_of_one_reply_goes_into_the_next_request(go):
+    async def main():
+        async with LoopbackServer(http_answer({"choices": [{"message": {"content": '{"a": "x\\ud83d"}'}}]})) as server:
+            client = model(server)
+            context = RunContext(model=client, records_payloads=True)
+            first = await Predict("q -> a", adapter="json").acall(context, q="?")
+            again = await Predict("q -> a", adapter="json").acall(context, q=first.a)
+            await client.aclose()
+            return first.a, again.trace.spans, server.asked[1].body
+
+    answer, spans, body = go(main())
+    assert answer == "x\ud83d"
+    assert answer in json.loads(body)["messages"][-1]["content"]
+    assert "x\\ud83d" in spans[0].inputs_ref
+
+
 def test_a_request_says_everything_and_the_reply_is_read_with_usage_and_cost(go):
     async def main():
         async with LoopbackServer(GOOD) as server:

@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 
 import pytest
 
@@ -99,6 +100,19 @@ def test_a_cache_file_that_is_none_is_a_storage_error(go, tmp_path):
         go(cached.complete(asked()))
 
 
+def test_closing_the_file_holds_nobody_up(go, tmp_path):
+    async def main():
+        cached, gate = Caching(ScriptedModel("x"), tmp_path / "cache.db"), threading.Event()
+        writing = cached._store._thread.submit(gate.wait, 5)
+        closing = asyncio.create_task(cached.aclose())
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        return writing.result()
+
+    assert go(main())
+
+
 def test_failures_are_not_kept(go):
     cached = Caching(ScriptedModel(ModelError("no"), "yes"))
 
@@ -156,6 +170,33 @@ def test_retry_after_holds_back_everybody(go):
 
     go(main())
     assert clock.slept == [pytest.approx(20.0)]
+
+
+def test_retry_after_holds_back_those_too_who_wait_for_their_turn_already(go):
+    clock = FakeClock()
+
+    async def main():
+        gate = asyncio.Event()
+
+        class Busy(ScriptedModel):
+            async def complete(self, request):
+                await gate.wait()
+                return await super().complete(request)
+
+        model = Busy(RateLimitedError("busy", retry_after=60.0), "ok")
+        limited = Limiting(model, requests_per_minute=6, clock=clock)
+        first, second = (asyncio.create_task(limited.complete(asked())) for _ in range(2))
+        await clock.advance(0)
+        assert clock.slept == [pytest.approx(10.0)]
+        gate.set()
+        with pytest.raises(RateLimitedError):
+            await first
+        await clock.advance(11)
+        assert len(model.requests) == 1
+        await clock.advance(50)
+        return (await second).text
+
+    assert go(main()) == "ok"
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_minute": 60}, {"tokens_per_minute": 600}])

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from dspex.errors import (
     CircuitOpenError,
+    ExecutionError,
     PoolExhaustedError,
     PoolRestingError,
     WorkerError,
@@ -180,6 +182,52 @@ def test_failures_in_a_row_open_the_circuit_and_one_crash_is_one_failure():
             await pool.call("echo", {})
 
     with_pool(test, spec=fake_worker(concurrency=8), breaker=BreakerConfig(failures=3))
+
+
+def test_an_answer_closes_the_circuit_also_where_it_is_an_error():
+    async def test(pool):
+        for _ in range(4):
+            with pytest.raises(WorkerLostError):
+                await pool.call("crash", {})
+            with pytest.raises(ExecutionError, match="no luck"):
+                await pool.call("raise", {"message": "no luck"})
+        assert pool.stats().breaker == "closed"
+
+    with_pool(test, breaker=BreakerConfig(failures=2))
+
+
+def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again():
+    class Slow(random.Random):
+        """Makes the wait before a second restart longer than the test."""
+
+        def uniform(self, a, b):
+            return 1000.0
+
+    async def main():
+        config = PoolConfig(name="p", maximum=2, idle_seconds=0, health_seconds=1000, breaker=BreakerConfig(failures=9))
+        async with asyncio.timeout(20), Pool(config, fake_worker(), rng=Slow()) as pool:
+            await asyncio.gather(*(pool.call("sleep", {"seconds": 0.2}) for _ in range(4)))
+            first, newest = (worker.pid for worker in pool.stats().workers)
+            os.kill(newest, signal.SIGKILL)
+            await until(lambda: [w.pid not in {first, newest} for w in pool.stats().workers] == [False, True])
+            os.kill(pool.stats().workers[1].pid, signal.SIGKILL)
+            await until(lambda: [w.pid for w in pool.stats().workers] == [first])
+            await pool.tick()
+            assert pool.stats().workers == ()
+            assert await pool.call("echo", {"n": 1}) == {"n": 1}
+
+    asyncio.run(main())
+
+
+def test_an_error_that_many_calls_meet_does_not_grow_with_them():
+    async def main():
+        pool = Pool(PoolConfig(name="p"), fake_worker())
+        await pool.stop()
+        found = [(await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0] for _ in range(3)]
+        assert {str(error) for error in found} == {"pool 'p' has ended"}
+        assert len(set(map(id, found))) == 3
+
+    asyncio.run(main())
 
 
 def test_a_pool_whose_workers_keep_crashing_rests_says_why_and_starts_again():

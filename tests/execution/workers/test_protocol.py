@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +27,8 @@ from dspex.errors import (
     WorkerTimeoutError,
 )
 from dspex.execution.workers import Worker
-from dspex.execution.workers.child.frames import JSON, MSGPACK, pack
+from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, pack
+from dspex.execution.workers.child.runtime import Runtime
 from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
 from dspex.testing.processes import fake_worker, gone, holdings, is_alive
@@ -238,6 +241,8 @@ def test_a_program_may_raise_exit_and_return_nonsense_without_harm():
         with pytest.raises(ExecutionError, match="ValueError: no luck") as caught:
             await worker.call("raise", {"message": "no luck"})
         assert "in _raise" in caught.value.context["traceback"]
+        with pytest.raises(ExecutionError, match="its own cause"):
+            await worker.call("raise", {"message": "its own cause", "by_itself": True}, seconds=5)
         for command in ("exit", "unserializable"):
             with pytest.raises(ExecutionError):
                 await worker.call(command, {})
@@ -312,6 +317,34 @@ def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
     with_worker(test, codec=codec)
+
+
+def test_a_number_that_the_codec_does_not_have_is_an_error_on_either_side_and_costs_no_worker():
+    async def test(worker):
+        with pytest.raises(NotJsonError, match=r"args\['n'\] is no JSON value"):
+            await worker.call("echo", {"n": 1 << 70})
+        for _ in range(3):
+            with pytest.raises(NotJsonError, match="serialize ints"):
+                await worker.call("unserializable", {"huge": True}, seconds=5)
+        assert await worker.call("echo", {"n": 1}) == {"n": 1}
+
+    with_worker(test, codec=MSGPACK)
+
+
+def test_a_cancelled_call_leaves_nothing_of_its_callbacks_in_the_child():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        runtime = Runtime(theirs, {"limit": LIMIT, "concurrency": 1})
+        runtime.host = SimpleNamespace(commands={"ask": lambda call, args: call.callback("x", args)})
+        runtime._take({"id": 1, "cmd": "ask"})
+        ours.settimeout(10)
+        assert b'"call":1' in ours.recv(4096)
+        assert list(runtime._asked) == [1]
+        runtime._take({"id": 0, "cmd": "cancel", "args": {"id": 1}})
+        assert runtime._asked == {}
+        told = b""
+        while b'"id":1,"error":{"code":"cancelled"' not in told:
+            told += ours.recv(4096)
 
 
 def _throw(error):

@@ -3,12 +3,15 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
 from dspex.errors import StorageError
-from dspex.operations.jobs import JobPolicy, QueuedJobs, Survey, Sweeper
+from dspex.operations.jobs import JobPolicy, QueuedJobs, Survey, Sweeper, sweeper
 from dspex.operations.jobs.survey import enrolled
 from dspex.operations.resources import DOMAIN, Insert, Store, Update
+from dspex.operations.resources.jobs import Job
 from dspex.testing import FakeClock
 from tests.operations.jobs.conftest import Opened
 from tests.operations.jobs.rows import a_job
@@ -60,6 +63,28 @@ def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
             await clock.advance(3600)  # this process was stopped, or the database was away
             await survey.tick()
             assert await status(store, silent) == "alive"
+
+    finish(work())
+
+
+def test_jobs_that_nobody_can_run_keep_no_later_one_waiting(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "_AT_ONCE", 2)
+
+    async def work() -> None:
+        noted: list[object] = []
+
+        async def note(_channel: str, job: Job) -> None:
+            noted.append(job.id)
+
+        async with opened() as store:
+            first = await a_job(store, needs={"code": "elsewhere", "revision": "1"})
+            program = await store.get(DOMAIN["program"], id=first.program_id)
+            for _ in range(3):
+                await a_job(store, program=program, needs=first.needs)
+            last = await a_job(store, program=program)
+            sweeping = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
+            assert await sweeping.tick()
+            assert noted == [last.id]
 
     finish(work())
 

@@ -36,7 +36,7 @@ def a_run() -> JobRun:
 
 class TestJobModel(LanguageModelContract):
     def make(self) -> LanguageModel:
-        return JobModel(ScriptedModel("Paris"), a_run())
+        return JobModel(ScriptedModel("Paris", capabilities=["streaming"]), a_run())
 
 
 def test_a_model_that_is_away_ends_the_run_and_all_its_calls() -> None:

@@ -1,6 +1,7 @@
 """Callers while they stay: their keys end, their operations are counted, and they leave."""
 
 import asyncio
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -193,5 +194,14 @@ def test_an_execution_whose_caller_leaves_is_cancelled_unless_its_key_asks_for_i
             await caller.task
             [row] = await _rows(server)
             assert row.status == ("cancelled" if key is None else "completed")
+
+    finish(work())
+
+
+def test_the_collector_leaves_alone_what_lasts_as_long_as_the_server(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path):
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() == 0
 
     finish(work())

@@ -69,6 +69,24 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return int(stopped.value.code or 0), printed.out, printed.err
 
 
+def test_eval_spends_nothing_where_its_report_could_not_be_written(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "eval", target("shout"), "data.csv", "--csv", "nowhere/rows.csv")
+    assert code == 1
+    assert "there is no such folder" in err
+    assert not (folder / ".dspex").exists()
+
+
+def test_jobs_are_shown_without_the_key_of_the_model(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSPEX_MODEL", "openai/gpt-4o-mini")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert call(capsys, "jobs")[:2] == (0, "there is no job yet\n")
+    assert "there is no job" in call(capsys, "job", "01a204e7-d265-770f-a3da-97f8004ff7a9")[2]
+
+
 def test_run_prints_the_outputs_and_stores_the_execution(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = call(capsys, "run", target("shout"), "text=hi", "times=2")
     assert (code, out) == (0, "result: HIHI\n")

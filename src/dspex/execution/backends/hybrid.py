@@ -102,11 +102,9 @@ def _part(program: Program, node: Node) -> Program:
     """Return `node` as a program of its own, with what the assignment says about it."""
     if node.signature is None:
         raise DefinitionError(f"node {node.id!r} has no signature, so the backend {node.backend!r} cannot run it alone")
-    known = {name: value for name, value in program.assignment.items() if name in program.space}
-    loose = {name: value for name, value in program.assignment.items() if name not in known}
     inside = {
         f"self.{path.removeprefix(f'{node.id}.')}": value
-        for path, value in {**dict(program.space.bound(known)), **loose}.items()
+        for path, value in program.by_place().items()
         if path.startswith(f"{node.id}.")
     }
     return Program(name=node.id, signature=node.signature, root=replace(node, id="self"), assignment=inside)
@@ -114,9 +112,10 @@ def _part(program: Program, node: Node) -> Program:
 
 def _put(root: Module, path: str, module: Module) -> None:
     """Replace the module at `path` (`answer`, `steps[0]`, `d['k']`) by another."""
+    wanted = dict(root.named_modules()).get(path)
     for _, parent in root.named_modules():
         for relative, child in parent.children():
-            if dict(root.named_modules()).get(path) is child:
+            if child is wanted:
                 _assign(parent, relative, module)
                 return
     raise DefinitionError(f"the program has no module at {path!r} to run elsewhere")

@@ -1,6 +1,8 @@
 """Answers without any model: deterministic values by type, scripted answers, delays and faults."""
 
 import hashlib
+import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +22,9 @@ Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
 class MockBackend:
     """Runs nothing: each answer fits the signature and depends on the program and the inputs alone.
 
-    `calls` lists (handle, inputs) in the order of the calls. A script decides over made-up values: a sequence answers
-    call by call (the last one again and again), a function answers by the inputs; an exception in it is raised.
+    `calls` holds (handle, inputs) of the last thousand calls, in their order. A script decides over made-up values: a
+    sequence answers call by call (the last one again and again), a function answers by the inputs; an exception in it
+    is raised.
     """
 
     name = "mock"
@@ -29,7 +32,8 @@ class MockBackend:
 
     def __init__(self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None) -> None:
         """Take the script, and seconds to wait before each answer."""
-        self.calls: list[tuple[Handle, Mapping[str, Any]]] = []
+        self.calls: deque[tuple[Handle, Mapping[str, Any]]] = deque(maxlen=1000)  # a server runs on it for ever
+        self._count = 0
         self._script = script
         self._delay = delay
         self._clock = clock or SystemClock()
@@ -47,6 +51,7 @@ class MockBackend:
         run = context.run or Run(context.observer, context.clock, {})
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         self.calls.append((handle, values))
+        self._count += 1
         try:
             if self._delay:
                 await self._clock.sleep(self._delay)
@@ -71,7 +76,7 @@ class MockBackend:
         if callable(self._script):
             answer = self._script(values)
         else:
-            answer = self._script[min(len(self.calls), len(self._script)) - 1]
+            answer = self._script[min(self._count, len(self._script)) - 1]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -111,12 +116,23 @@ def _basic(kind: str, type_: Type, name: str, number: int) -> Any:  # noqa: ANN4
     if kind == "bool":
         return number % 2 == 0
     if kind in {"int", "float"}:
-        rules = dict(type_.constraints)
-        low = rules.get("ge", rules.get("gt", 0)) + (1 if "gt" in rules else 0)
-        high = rules.get("le", rules.get("lt", low + 100))
-        step = rules.get("multiple_of", 1)
-        value = low + number % max(1, int(high - low))
-        return -(-value // step) * step if kind == "int" else float(value)
+        return _number(kind, dict(type_.constraints), number)
     text = f"{name}-{number % 1000}"
     longest = type_.constraint("max_length") or len(text)
     return text[:longest].ljust(type_.constraint("min_length") or 0, "x")
+
+
+def _number(kind: str, rules: Mapping[str, Any], number: int) -> float:
+    low, high = rules.get("ge", rules.get("gt")), rules.get("le", rules.get("lt"))
+    if low is None:
+        low = 0 if high is None or high > 0 else high - 99
+    if high is None:
+        high = low + 99
+    step = rules.get("multiple_of", 1 if kind == "int" else None)
+    if step is None:
+        return float(low + (high - low) * (number % 98 + 1) / 99)  # between them, neither of both
+    first, last = math.ceil(low / step), math.floor(high / step)
+    first += "gt" in rules and first * step <= low
+    last -= "lt" in rules and last * step >= high
+    made = (first + number % max(1, last - first + 1)) * step
+    return int(made) if kind == "int" else float(made)

@@ -11,7 +11,7 @@ import msgspec
 from dspex.clock import SystemClock
 from dspex.errors import ConfigurationError, DefinitionError, InvalidError, ToolError, boundary
 from dspex.execution.backends.telling import Telling
-from dspex.execution.clients import Capability, LanguageModel, Request, Response, ask
+from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
 from dspex.language.records import Message, Span, SpanKind
@@ -216,10 +216,7 @@ class Answerer:
         if self.telling is not None and (fields := args.get("fields")):
             told = await self.telling.reply(self.place(args["path"]), module=args["span"], fields=fields)
         emit = None if told is None else told.take
-        if self.context.budget is None:
-            response = await ask(model, request, emit)
-        else:
-            response = await ask_within(self.context.budget, model, request, emit=emit)
+        response = await ask_within(self.context.budget, model, request, emit=emit)
         if told is not None:
             await told.end()
         return response

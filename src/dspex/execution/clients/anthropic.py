@@ -98,10 +98,7 @@ class AnthropicModel:
         await self._endpoint.aclose()
 
     def _whole(self, body: bytes) -> Response:
-        try:
-            return self._response(_decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, body) from error
+        return self._response(self._endpoint.read(_decode, body))
 
     def _response(self, reply: _Reply) -> Response:
         return Response(
@@ -179,10 +176,7 @@ class _Gathered:
 
     async def take(self, data: bytes) -> None:
         """Take one event in, and tell its text."""
-        try:
-            event = _decode_event(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, data) from error
+        event = self._endpoint.read(_decode_event, data)
         if event.type == "error":
             raise self._endpoint.failed(event.error)
         if event.type == "message_start" and event.message is not None:

@@ -10,6 +10,7 @@ import msgspec
 from dspex.errors import BudgetError, ModelError
 from dspex.execution.clients.budget import Amount, Budget, Reservation
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.wrapper import Wrapper
 
 _CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "incomplete"})
 
@@ -99,18 +100,20 @@ async def another(request: Request, model: str) -> None:
 
 
 async def ask_within(
-    budget: Budget,
+    budget: Budget | None,
     model: LanguageModel,
     request: Request,
     *,
     emit: Emit | None = None,
     on_lost: Callable[[Amount], None] | None = None,
 ) -> Response:
-    """Answer `request` by `model` if `budget` allows it; `on_lost` hears what each failed attempt has cost.
+    """Answer `request` by `model` if `budget` allows it (None: always); `on_lost` hears what failed attempts have cost.
 
     Raises:
         BudgetError: it does not, or its time is up before the answer.
     """
+    if budget is None:
+        return await ask(model, request, emit)
     outer = next((meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None)
     meter = outer or _Meter(budget, model, on_lost)
     meter.is_inside = outer is not None  # what this call sets aside takes the place of what the outer one did
@@ -163,27 +166,14 @@ def _reply_limit(model: object) -> int | None:
     return model.reply_limit
 
 
-class Budgeted:
+class Budgeted(Wrapper):
     """Wraps a model: a call that would pass the budget is not made."""
 
     def __init__(self, model: LanguageModel, budget: Budget) -> None:
         """Take the model, and a budget that others may share."""
-        self.model = model
+        super().__init__(model)
         self.budget = budget
-        self.name = model.name
-        self.capabilities = model.capabilities
 
-    def __repr__(self) -> str:
-        return f"Budgeted({self.model!r})"
-
-    async def complete(self, request: Request) -> Response:
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer `request`, or raise `BudgetError` before it is sent."""
-        return await ask_within(self.budget, self.model, request)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece."""
         return await ask_within(self.budget, self.model, request, emit=emit)
-
-    async def aclose(self) -> None:
-        """Free what the wrapped model holds."""
-        await self.model.aclose()

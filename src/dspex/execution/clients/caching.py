@@ -12,7 +12,8 @@ import msgspec
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError, boundary
 from dspex.execution.clients.keys import request_key
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, told
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, retold
+from dspex.execution.clients.wrapper import Wrapper
 from dspex.language.records import Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -36,9 +37,9 @@ class ResponseStore:
         """Keep `value`."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._put, key, value)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the file; it is opened again when it is needed."""
-        self._thread.submit(self._close).result()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -65,7 +66,7 @@ class ResponseStore:
             self._open().execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
 
 
-class Caching:
+class Caching(Wrapper):
     """Wraps a model: a request that was answered before is answered so again, with no usage and the time it took.
 
     Equal requests (messages, settings, seed, schema and tools) to one model are one. Failures are not kept. A request
@@ -81,9 +82,7 @@ class Caching:
         clock: Clock | None = None,
     ) -> None:
         """Take the model, a file for answers to keep beyond this process, and how many to hold in memory."""
-        self.model = model
-        self.name = model.name
-        self.capabilities = model.capabilities
+        super().__init__(model)
         self._clock = clock or SystemClock()
         self.hits = 0
         self.misses = 0
@@ -92,30 +91,17 @@ class Caching:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, Response] = OrderedDict()
 
-    def __repr__(self) -> str:
-        return f"Caching({self.model!r})"
-
-    async def complete(self, request: Request) -> Response:
-        """Answer `request` from memory, from the file, or by the model."""
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
+        """Answer `request` from memory, from the file, or by the model; a known answer is one piece."""
         key = request_key(self.name, request)
         known = await self._known(key)
-        return known if known is not None else await self._asked(key, request, None)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; a known answer is one piece."""
-        key = request_key(self.name, request)
-        known = await self._known(key)
-        if known is None:
-            return await self._asked(key, request, emit)
-        if text := told(request, known):
-            await emit(text)
-        return known
+        return await (self._asked(key, request, emit) if known is None else retold(request, known, emit))
 
     async def aclose(self) -> None:
         """Free what the wrapped model holds, and close the file."""
         await self.model.aclose()
         if self._store is not None:
-            self._store.close()
+            await self._store.aclose()
 
     async def _known(self, key: str) -> Response | None:
         with self._lock:

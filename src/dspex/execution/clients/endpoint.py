@@ -1,7 +1,8 @@
 """What all providers' clients share: posting to one URL, and telling failures apart."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -14,26 +15,29 @@ from dspex.errors import (
     shorten,
 )
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.transport import Answer, Transport
+from dspex.execution.clients.transport import Answer, Transport, shown
 from dspex.language.records import Usage
 
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
+_MOST = 2000  # characters of what a server says about an error
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
 
 class Endpoint:
-    """A URL, the headers that it wants, and the name of the model behind it."""
+    """A URL, the headers that it wants, and the name of the model behind it; `url` is shown, without a password."""
 
     def __init__(self, name: str, url: str, *, headers: Mapping[str, str], transport: Transport | None = None) -> None:
         """Take where to post; `headers` may hold a key, which goes nowhere else."""
         self.name = name
-        self.url = url
+        self.url = shown(url)
+        self._target = url
         self._headers = {"content-type": "application/json", **headers}
         self._transport = transport or Transport()
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
         """Send one request; `checked` tells a good answer from a bad one."""
-        return self._transport.post(self.url, _encode(body), self._headers)
+        return self._transport.post(self._target, _written(body), self._headers)
 
     def checked(self, answer: Answer) -> bytes:
         """Return the body of a good answer.
@@ -53,7 +57,7 @@ class Endpoint:
         Raises:
             ModelError: the class says what happened.
         """
-        answer = await self._transport.events(url or self.url, _encode(body), headers=self._headers, take=take)
+        answer = await self._transport.events(url or self._target, _written(body), headers=self._headers, take=take)
         if answer is not None and answer.status != 200:
             self._fail(answer)
         return None if answer is None else answer.body
@@ -61,6 +65,17 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._transport.aclose()
+
+    def read(self, decode: Callable[[bytes], T], body: bytes) -> T:
+        """Return what a body, or the data of an event, says.
+
+        Raises:
+            ModelError: it is no reply of a model.
+        """
+        try:
+            return decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.unreadable(error, body) from error
 
     def unreadable(self, error: Exception, body: bytes) -> ModelError:
         """Return the error for an answer that is none."""
@@ -91,6 +106,13 @@ class Endpoint:
             raise ModelUnavailableError(message, retry_after=after, status=answer.status)
         hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
         raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
+
+
+def _written(body: Mapping[str, Any]) -> bytes:
+    try:
+        return _encode(body)
+    except UnicodeEncodeError:  # half of a surrogate pair, out of an earlier reply: JSON has it escaped only
+        return json.dumps(msgspec.to_builtins(body)).encode()
 
 
 def usage_of(price: Price | None, *, given: int, made: int, cached: int = 0, reasoning: int = 0) -> Usage:
@@ -125,8 +147,8 @@ def _error_of(body: bytes) -> tuple[str, str]:
         found = found[0] if isinstance(found, list) else found
         error = found.get("error", found)
         if isinstance(error, dict):
-            return str(error.get("code") or error.get("type") or ""), str(error.get("message") or error)
-        return "", str(error)
+            return str(error.get("code") or error.get("type") or ""), str(error.get("message") or error)[:_MOST]
+        return "", str(error)[:_MOST]
     except (msgspec.DecodeError, AttributeError, UnicodeDecodeError, IndexError):
         return "", shorten(body[:200].decode(errors="replace"))
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.wrapper import Told
 
 
 class Fallback:
@@ -36,19 +37,12 @@ class Fallback:
             await model.aclose()
 
     async def _answer(self, request: Request, emit: Emit | None) -> Response:
-        told = False
-
-        async def tell(text: str) -> None:
-            nonlocal told
-            told = True
-            if emit is not None:
-                await emit(text)
-
+        told = None if emit is None else Told(emit)
         for model, following in pairwise(self.models):
             try:
-                return await ask(model, request, None if emit is None else tell)
+                return await ask(model, request, told)
             except ModelError as error:
-                if told:
+                if told is not None and told.any:
                     raise
                 lost(error)
             await another(request, following.name)

@@ -116,10 +116,7 @@ class GeminiModel:
         await self._endpoint.aclose()
 
     def _read(self, body: bytes) -> _Reply:
-        try:
-            return _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, body) from error
+        return self._endpoint.read(_decode, body)
 
     def _response(self, chunks: list[_Reply], body: bytes) -> Response:
         firsts = [chunk.candidates[0] for chunk in chunks if chunk.candidates]

@@ -110,8 +110,12 @@ async def ask(model: LanguageModel, request: Request, emit: Emit | None) -> Resp
         return await model.complete(request)
     if "streaming" in model.capabilities:
         return await cast("StreamingModel", model).stream(request, emit)
-    response = await model.complete(request)
-    if text := told(request, response):
+    return await retold(request, await model.complete(request), emit)
+
+
+async def retold(request: Request, response: Response, emit: Emit | None) -> Response:
+    """Give all of a response to who listens, in one piece, and return it."""
+    if emit is not None and (text := told(request, response)):
         await emit(text)
     return response
 

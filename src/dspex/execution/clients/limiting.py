@@ -7,11 +7,14 @@ from collections import deque
 from dspex.clock import Clock, SystemClock
 from dspex.errors import RateLimitedError
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.wrapper import Wrapper
 
 _BURST = 6.0  # a bucket holds this many seconds' worth, so that no minute passes its limit by more than a tenth
 
+_EARLY = 0.001  # a timer may wake this many seconds before its time
 
-class Limiting:
+
+class Limiting(Wrapper):
     """Wraps a model: requests wait their turn, first come, first served.
 
     Concurrency begins at `concurrency`, is halved when the provider says that it is too much (429), and grows by one
@@ -28,36 +31,20 @@ class Limiting:
         clock: Clock | None = None,
     ) -> None:
         """Take the limits; None is no limit. Tokens are estimated before a call and corrected after it."""
-        self.model = model
-        self.name = model.name
-        self.capabilities = model.capabilities
+        super().__init__(model)
         self._clock = clock or SystemClock()
         self._requests = None if requests_per_minute is None else _Rate(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else _Rate(tokens_per_minute)
         self._slots = _Slots(concurrency)
         self._resume_at = 0.0
 
-    def __repr__(self) -> str:
-        return f"Limiting({self.model!r})"
-
     @property
     def concurrency(self) -> int:
         """How many requests may be under way now."""
         return self._slots.limit
 
-    async def complete(self, request: Request) -> Response:
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer `request` when its turn has come."""
-        return await self._answer(request, None)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece when its turn has come."""
-        return await self._answer(request, emit)
-
-    async def aclose(self) -> None:
-        """Free what the wrapped model holds."""
-        await self.model.aclose()
-
-    async def _answer(self, request: Request, emit: Emit | None) -> Response:
         await self._slots.take()
         try:
             estimate = sum(len(message.content) for message in request.messages) / 4 + (request.max_tokens or 0)
@@ -80,13 +67,14 @@ class Limiting:
 
     async def _turn(self, tokens: float) -> None:
         now = self._now()
-        waits = [self._resume_at - now]
+        due = now
         if self._requests is not None:
-            waits.append(self._requests.reserve(1, now))
+            due = max(due, now + self._requests.reserve(1, now))
         if self._tokens is not None:
-            waits.append(self._tokens.reserve(tokens, now))
-        if (longest := max(waits)) > 0:
-            await self._clock.sleep(longest)
+            due = max(due, now + self._tokens.reserve(tokens, now))
+        # a Retry-After may come while this waits
+        while (left := max(due, self._resume_at) - self._now()) > _EARLY:
+            await self._clock.sleep(left)
 
     def _now(self) -> float:
         return self._clock.monotonic_ns() / 1e9

@@ -131,11 +131,10 @@ class OpenAIModel:
         await self._endpoint.aclose()
 
     def _whole(self, body: bytes) -> Response:
-        try:
-            reply = _decode(body)
-            choice = reply.choices[0]
-        except (msgspec.DecodeError, IndexError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, body) from error
+        reply = self._endpoint.read(_decode, body)
+        if not reply.choices:
+            raise self._endpoint.unreadable(ValueError("it has no choices"), body)
+        choice = reply.choices[0]
         return self._response(choice.message, reply.usage, finish_reason=choice.finish_reason)
 
     def _response(self, message: _Message, usage: _Usage | None, *, finish_reason: str | None) -> Response:
@@ -226,10 +225,7 @@ class _Gathered:
         if data == b"[DONE]":
             self.finish_reason = self.finish_reason or "stop"
             return
-        try:
-            chunk = _decode_chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, data) from error
+        chunk = self._endpoint.read(_decode_chunk, data)
         if chunk.error is not None:
             raise self._endpoint.failed(chunk.error)
         self.usage = chunk.usage or self.usage

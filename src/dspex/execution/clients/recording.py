@@ -8,7 +8,8 @@ import msgspec
 
 from dspex.errors import ConfigurationError, ModelError, StorageError, boundary
 from dspex.execution.clients.keys import request_key
-from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, told
+from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, retold
+from dspex.execution.clients.wrapper import Wrapper
 
 Mode = Literal["record", "replay", "auto"]
 
@@ -19,7 +20,7 @@ class _Line(msgspec.Struct, frozen=True):
     response: Response
 
 
-class Recording:
+class Recording(Wrapper):
     """Wraps a model: "record" writes every answer down, "replay" asks nobody, "auto" asks only for what is new.
 
     The file holds one JSON object a line: key, request and response; it can be read, compared and kept in a
@@ -34,9 +35,7 @@ class Recording:
         """
         if mode not in {"record", "replay", "auto"}:
             raise ConfigurationError(f"the mode is 'record', 'replay' or 'auto', not {mode!r}")
-        self.model = model
-        self.name = model.name
-        self.capabilities = model.capabilities
+        super().__init__(model)
         self.path = Path(path)
         self._mode = mode
         self._lock = threading.Lock()
@@ -47,29 +46,16 @@ class Recording:
     def __repr__(self) -> str:
         return f"Recording({self.model!r}, {str(self.path)!r})"
 
-    async def complete(self, request: Request) -> Response:
-        """Answer `request` from the file, or by the model.
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
+        """Answer `request` from the file, in one piece, or by the model.
 
         Raises:
             ModelError: the file is replayed and does not hold the request.
         """
-        return await self._answer(request, None)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; a recorded answer is one piece."""
-        return await self._answer(request, emit)
-
-    async def aclose(self) -> None:
-        """Free what the wrapped model holds."""
-        await self.model.aclose()
-
-    async def _answer(self, request: Request, emit: Emit | None) -> Response:
         key = request_key(self.name, request)
         known = self._next(key)
         if known is not None:
-            if emit is not None and (text := told(request, known)):
-                await emit(text)
-            return known
+            return await retold(request, known, emit)
         if self._mode == "replay":
             last = request.messages[-1].content[-200:] if request.messages else ""
             raise ModelError(f"{str(self.path)!r} holds no answer to this request to {self.name!r}; it ends {last!r}")

@@ -99,10 +99,7 @@ class ResponsesModel:
         async def take(data: bytes) -> None:
             if data == b"[DONE]":
                 return
-            try:
-                event = _decode_event(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._endpoint.unreadable(error, data) from error
+            event = self._endpoint.read(_decode_event, data)
             if event.type == "response.output_text.delta" and isinstance(event.delta, str):
                 await telling.text(event.delta)
             elif event.type == "response.function_call_arguments.delta" and isinstance(event.delta, str):
@@ -124,11 +121,7 @@ class ResponsesModel:
         await self._endpoint.aclose()
 
     def _whole(self, body: bytes) -> Response:
-        try:
-            reply = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._endpoint.unreadable(error, body) from error
-        return self._response(reply)
+        return self._response(self._endpoint.read(_decode, body))
 
     def _response(self, reply: _Reply) -> Response:
         if reply.error is not None:

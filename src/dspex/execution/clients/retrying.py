@@ -6,9 +6,10 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
+from dspex.execution.clients.wrapper import Told, Wrapper
 
 
-class Retrying:
+class Retrying(Wrapper):
     """Wraps a model: retryable errors are tried again after a random wait that doubles in reach (full jitter).
 
     A `Retry-After` of the provider is waited for, up to `longest` seconds; where it asks for more, the error goes up.
@@ -26,55 +27,29 @@ class Retrying:
         rng: random.Random | None = None,
     ) -> None:
         """Make at most `attempts` calls; the n-th wait is uniform between 0 and `first * 2**n` seconds."""
-        self.model = model
-        self.name = model.name
-        self.capabilities = model.capabilities
+        super().__init__(model)
         self._attempts = attempts
         self._first = first
         self._longest = longest
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
 
-    def __repr__(self) -> str:
-        return f"Retrying({self.model!r})"
-
-    async def complete(self, request: Request) -> Response:
-        """Answer `request`, or raise the last error."""
-        attempt = 1
-        while True:
-            began = self._clock.monotonic_ns()
-            try:
-                response = await self.model.complete(request)
-                return response.taking((self._clock.monotonic_ns() - began) / 1e9)
-            except ModelError as error:
-                wait = self._wait(error, attempt)
-                if wait is None:
-                    raise
-                lost(error)
-            attempt += 1
-            await self._clock.sleep(wait)
-            await another(request, self.model.name)
-
-    async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; once a piece was told, nothing is tried again."""
-        attempt, told = 1, _Told(emit)
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
+        """Answer `request`, or raise the last error; once a piece was told, nothing is tried again."""
+        attempt, told = 1, None if emit is None else Told(emit)
         while True:
             began = self._clock.monotonic_ns()
             try:
                 response = await ask(self.model, request, told)
                 return response.taking((self._clock.monotonic_ns() - began) / 1e9)
             except ModelError as error:
-                wait = None if told.any else self._wait(error, attempt)
+                wait = None if told is not None and told.any else self._wait(error, attempt)
                 if wait is None:
                     raise
                 lost(error)
             attempt += 1
             await self._clock.sleep(wait)
             await another(request, self.model.name)
-
-    async def aclose(self) -> None:
-        """Free what the wrapped model holds."""
-        await self.model.aclose()
 
     def _wait(self, error: ModelError, attempt: int) -> float | None:
         """Return how long to wait before the next attempt, None where there is to be none."""
@@ -85,17 +60,3 @@ class Retrying:
         if isinstance(asked, int | float):
             return None if asked > self._longest else asked + jitter
         return jitter
-
-
-class _Told:
-    """Passes pieces on and knows whether there was one."""
-
-    __slots__ = ("_emit", "any")
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self.any = False
-
-    async def __call__(self, text: str) -> None:
-        self.any = True
-        await self._emit(text)

@@ -32,6 +32,13 @@ class Limits:
     body: int = 32 * 1024 * 1024
 
 
+def shown(url: str) -> str:
+    """Return a URL as errors and logs may show it: without a user's name and password."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
+
+
 class Transport:
     """Posts bytes and returns the answer. Sessions live as long as their loop and are closed with it."""
 
@@ -103,6 +110,7 @@ class Transport:
         """Return what an exception means: one of the HTTP library, or the end of a call that `is_over` its time."""
         import aiohttp
 
+        url = shown(url)
         if isinstance(error, DspexError) or (isinstance(error, asyncio.CancelledError) and not is_over):
             return error
         if is_over or isinstance(error, TimeoutError):

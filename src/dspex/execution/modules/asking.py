@@ -7,7 +7,7 @@ import msgspec
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
 from dspex.execution.adapters import Adapter, ReplyTelling, SplittingAdapter, Tell
-from dspex.execution.clients import LanguageModel, Request, Response, ask
+from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
 from dspex.language.records import Fallback, Message
@@ -71,10 +71,7 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
                 await context.emit(Status(self.span.path, "Predict", "again"))
             telling = self._telling(context.emit)
         emit = None if telling is None else telling.take
-        if context.budget is None:
-            response = await ask(self.model, request, emit)
-        else:
-            response = await ask_within(context.budget, self.model, request, emit=emit)
+        response = await ask_within(context.budget, self.model, request, emit=emit)
         if telling is not None:
             await telling.end()
         return response
@@ -150,10 +147,7 @@ async def complete(
 
     emit = None if listen is None or request.forces_a_tool else tell
     try:
-        if context.budget is None:
-            response = await ask(model, request, emit)
-        else:
-            response = await ask_within(context.budget, model, request, emit=emit)
+        response = await ask_within(context.budget, model, request, emit=emit)
     except BaseException as error:
         span.end(error=error)
         raise

@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,26 @@ class CodeRoot:
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
         with boundary(DefinitionError, f"cannot import {module_name!r} from {str(self.folder)!r}"):
+            if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
+                spec = importlib.util.find_spec(module_name.partition(".")[0])
+                self._check_place(target, [] if spec is None else _places(spec))
             module = importlib.import_module(module_name)
-        file = Path(module.__file__ or "").resolve()
-        if not file.is_relative_to(self.folder.resolve()):
-            raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {str(file)!r}")
+        self._check_place(target, [getattr(module, "__file__", None)])
         try:
             return reduce(getattr, name.split("."), module)
         except AttributeError:
             hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
             raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
+
+    def _check_place(self, target: str, places: Sequence[str | None]) -> None:
+        """Refuse a target in none of whose places this folder is; without places, there is no such module."""
+        root = self.folder.resolve()
+        if places and not any(place and Path(place).resolve().is_relative_to(root) for place in places):
+            raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {places[0]!r}")
+
+
+def _places(spec: ModuleSpec) -> list[str | None]:
+    return [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())]
 
 
 def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import DspexError, InvalidError, ToolError
+from dspex.errors import DspexError, InvalidError, SignatureError, ToolError
 from dspex.execution.clients import ToolSpec
-from dspex.language.signatures import Field, Signature, Type
+from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.codec import plain
 from dspex.sync import in_thread
@@ -159,9 +159,6 @@ def _signature(name: str, function: Callable[..., Any]) -> Signature:
 
 
 def _field(tool: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Field:
-    from dspex.errors import SignatureError
-    from dspex.language.signatures import MISSING
-
     if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
         raise SignatureError(f"the tool {tool!r} has the parameter {parameter}; tools take named parameters only")
     if parameter.name not in hints:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -47,7 +47,7 @@ _ERRORS: Mapping[str, type[DspexError]] = {
     )
 } | {"oversize": FrameTooLargeError, "unknown_command": DefinitionError}
 
-
+D = TypeVar("D", bound=DspexError)
 _CHUNK = 1 << 17
 
 
@@ -103,7 +103,6 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         """Take who hears of a reply that frees a slot, and of the end of the channel (once)."""
         self.codec = JSON
-        self.late = 0
         self._limit = limit
         self._on_free = on_free
         self._on_broken = on_broken
@@ -113,8 +112,6 @@ class Connection(asyncio.BufferedProtocol):
         self._last = 0
         self._transport: asyncio.Transport | None = None
         self._broken: WorkerError | None = None
-        self._flowing = asyncio.Event()
-        self._flowing.set()
 
     @property
     def pending(self) -> int:
@@ -130,14 +127,6 @@ class Connection(asyncio.BufferedProtocol):
         """Keep the transport."""
         # A stream transport, by how it is made; those of other event loops (uvloop) do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-
-    def pause_writing(self) -> None:
-        """Hold further requests until the child has read what it was sent."""
-        self._flowing.clear()
-
-    def resume_writing(self) -> None:
-        """Let requests pass again."""
-        self._flowing.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail everything that is pending."""
@@ -172,13 +161,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._broken is not None:
             return
         self._broken = error
-        self._flowing.set()
         pending, self._pending = self._pending, {}
         for item in pending.values():
             for task in item.callbacks:
                 task.cancel()
             if not item.future.done():
-                item.future.set_exception(_again(error))
+                item.future.set_exception(again(error))
         if self._transport is not None:
             self._transport.abort()
         self._on_broken(error)
@@ -203,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
             DspexError: what the child or a callback answered, or the listener of an event raised.
         """
         if self._broken is not None or self._transport is None:
-            raise _again(self._broken or WorkerLostError("the worker has no channel yet"))
+            raise again(self._broken or WorkerLostError("the worker has no channel yet"))
         self._last += 1
         number = self._last
         message = {"id": number, "cmd": command, "args": args, "deadline": seconds}
@@ -212,11 +200,9 @@ class Connection(asyncio.BufferedProtocol):
         self._pending[number] = pending
         self._transport.write(frame)
         try:
-            if seconds is None and self._flowing.is_set():
+            if seconds is None:
                 return await pending.future
             async with asyncio.timeout(seconds):
-                if not self._flowing.is_set():
-                    await self._flowing.wait()
                 return await pending.future
         except TimeoutError:
             raise WorkerTimeoutError(f"the worker did not answer {command!r} within {seconds:g} s") from None
@@ -248,13 +234,12 @@ class Connection(asyncio.BufferedProtocol):
         if pending is None:
             if message.id > self._last or message.id < 0:
                 raise WorkerProtocolError(f"the worker answered request {message.id}, which was never made")
-            self.late += 1
         elif message.is_reply:
             del self._pending[message.id]
             self._reply(message, pending)
             self._on_free()
         elif pending.is_abandoned:
-            self.late += 1
+            return
         elif message.event is not msgspec.UNSET:
             self._tell(message, pending)
         else:
@@ -317,6 +302,6 @@ def _of_listener(error: Exception, event: str) -> DspexError:
     return found
 
 
-def _again(error: WorkerError) -> WorkerError:
+def again(error: D) -> D:
     """Return a copy: each caller raises its own, so that tracebacks do not grow into one another."""
     return type(error)(error.message, **error.context)

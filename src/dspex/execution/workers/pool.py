@@ -1,6 +1,7 @@
 """Workers of one kind behind one queue."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from dspex.errors import (
     WorkerTimeoutError,
 )
 from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
-from dspex.execution.workers.connection import Caller
+from dspex.execution.workers.connection import Caller, again
 from dspex.execution.workers.orphans import run_mark, sweep
 from dspex.execution.workers.process import start_error
 from dspex.execution.workers.queue import Queue
@@ -196,6 +197,9 @@ class Pool:
                         f"pool {self.config.name!r} did not answer {command!r} within {seconds:g} s", seconds=seconds
                     ) from None
             raise
+        except DspexError:  # the worker has answered; that it was an error is the program's affair
+            self._breaker.succeeded()
+            raise
         else:
             self._counts["answered"] += 1
             self._breaker.succeeded()
@@ -283,7 +287,8 @@ class Pool:
 
     def _supervise(self) -> Supervisor:
         policy = Policy(intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
-        children = [self._child(number) for number in range(self.config.minimum + self.config.spares)]
+        self._numbers = itertools.count()
+        children = [self._child() for _ in range(self.config.minimum + self.config.spares)]
         return Supervisor(self.config.name, children, policy=policy, clock=self._clock, rng=self._rng)
 
     def _refuse(self) -> None:
@@ -291,10 +296,10 @@ class Pool:
             left = max(self._rested - self._clock.monotonic_ns() / 1e9, 0.0)
             raise PoolRestingError(self._failure.message, retry_after=left)
         if self._failure is not None:
-            raise self._failure
+            raise again(self._failure)
 
-    def _child(self, number: int) -> ChildSpec:
-        name = f"{self.config.name}-{number}"
+    def _child(self) -> ChildSpec:
+        name = f"{self.config.name}-{next(self._numbers)}"
 
         def create() -> Worker:
             return Worker(name, self.spec, run=self._run, observer=self._observer, on_change=self._changed)
@@ -340,7 +345,7 @@ class Pool:
             return worker
         if self._target < self.config.maximum:
             self._target += 1
-            growing = self._spawn(self._supervisor.add(self._child(self._target + self.config.spares - 1)))
+            growing = self._spawn(self._supervisor.add(self._child()))
             self._growing.add(growing)
             growing.add_done_callback(self._growing.discard)
         return await self._queue.wait(handle, ends)

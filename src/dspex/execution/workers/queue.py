@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dspex.errors import DspexError, PoolExhaustedError
+from dspex.execution.workers.connection import again
 from dspex.execution.workers.worker import Worker
 
 
@@ -64,4 +65,4 @@ class Queue:
         waiters, self._waiters = self._waiters, deque()
         for _, waiter in waiters:
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(again(error))

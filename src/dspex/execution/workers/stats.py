@@ -20,7 +20,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One pool and its workers. `late` counts nothing lost: calls whose callers had gone when the answer came."""
+    """One pool and its workers. `failed` counts calls that workers lost or did not answer, not errors they answered."""
 
     name: str
     breaker: BreakerState

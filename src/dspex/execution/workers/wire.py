@@ -9,6 +9,7 @@ from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError, 
 from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, Splitter, pack
 
 PROTOCOL = 1
+_UNFIT = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
 _DEEP = 50  # levels into a message that holds itself, or nearly does
 
 __all__ = ["JSON", "LIMIT", "MSGPACK", "PROTOCOL", "Fault", "FrameError", "Incoming", "Splitter", "decode", "encode"]
@@ -69,7 +70,7 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
     """
     try:
         payload = _ENCODERS[codec](message)
-    except (TypeError, ValueError, msgspec.EncodeError, RecursionError) as error:
+    except _UNFIT as error:
         where, value = _culprit(message, _ENCODERS[codec])
         raise NotJsonError(
             f"{where} is no JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings", where=where
@@ -103,6 +104,6 @@ def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[
 def _passes(value: object, encoder: Callable[[Any], bytes]) -> bool:
     try:
         encoder(value)
-    except (TypeError, ValueError, msgspec.EncodeError, RecursionError):
+    except _UNFIT:
         return False
     return True

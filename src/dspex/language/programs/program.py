@@ -50,6 +50,18 @@ class Program:
         """Return all that may be varied in it: its space."""
         return self.space
 
+    def by_place(self) -> dict[str, Any]:
+        """Return the assignment by the paths of places.
+
+        What no variable of the space is named by is the path of a place itself, and decides over the variables.
+
+        Raises:
+            VariableError: a constraint refuses the assignment.
+        """
+        known = {name: value for name, value in self.assignment.items() if name in self.space}
+        loose = {name: value for name, value in self.assignment.items() if name not in known}
+        return {**dict(self.space.bound(known)), **loose}
+
     def definition(self) -> dict[str, Any]:
         """Return everything but the assignment as JSON-ready data."""
         return {

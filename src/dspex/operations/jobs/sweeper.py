@@ -53,8 +53,7 @@ class Sweeper:
         found = False
         alive: Sequence[JobWorkerRecord] | None = None
         for queue, resource in QUEUES.items():
-            wanted = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
-            jobs = await self._store.select(resource, wanted)
+            jobs = await self._unfinished(resource)
             if not jobs:
                 continue
             found = True
@@ -62,6 +61,15 @@ class Sweeper:
                 alive = await living(self._store)
             await self._tend(queue, resource, jobs=jobs, alive=alive)
         return found
+
+    async def _unfinished(self, resource: Resource[Any]) -> list[Job]:
+        """Return all of them: however many wait for a worker that is not there, those behind them may have theirs."""
+        found: list[Job] = []
+        wanted = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
+        while len(page := await self._store.select(resource, wanted)) == _AT_ONCE:
+            found += page
+            wanted = dataclasses.replace(wanted, after=page[-1].id)
+        return [*found, *page]
 
     async def _tend(
         self, queue: str, resource: Resource[Any], *, jobs: Sequence[Job], alive: Sequence[JobWorkerRecord]

@@ -75,7 +75,7 @@ EXECUTION = Resource(
     references={"program_id": "program", "program_version_id": "program_version"},
     pointers={"parent_id": "execution", "retry_of": "execution"},
     unique=(("workspace", "idempotency_key"),),
-    indexes=(("program_id", "id"), ("workspace", "id"), ("status",), ("parent_id",)),
+    indexes=(("program_id", "id"), ("workspace", "id"), ("status", "workspace", "id"), ("parent_id",)),
     hidden=("workspace", "lock_version", "inputs_hash"),
     calculations=(
         Calculation(of=("usage",), compute=total_tokens),

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from dspex.errors import ConfigurationError, DefinitionError, FieldError, InvalidError, NotFoundError, suggest
 from dspex.language.programs import Program
 from dspex.operations.resources.actions import Action
-from dspex.operations.resources.dataset import DATASET, DatasetRecord
+from dspex.operations.resources.datasets import dataset_of
 from dspex.operations.resources.evaluation import EVALUATION, EvaluationRecord
 from dspex.operations.resources.job_inputs import (
     CreateEvaluation,
@@ -19,7 +19,7 @@ from dspex.operations.resources.job_inputs import (
 from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, told
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
-from dspex.operations.resources.ports import Insert, JobEngine, Query, Update
+from dspex.operations.resources.ports import Insert, JobEngine, Update
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.resource import Resource
 
@@ -52,7 +52,7 @@ async def create_evaluation(operations: Operations, given: CreateEvaluation) -> 
     engine = _engine(operations)
     _check_settings("configuration", given.configuration, _EVALUATION_SETTINGS)
     program, version, value = await _program(operations, given)
-    data = await _dataset(operations, given)
+    data = await dataset_of(operations, given.dataset_id, given.dataset)
     code = operations.floor.code
     metrics = _metrics(given.metrics, operations)
     job = EvaluationRecord(
@@ -77,7 +77,7 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
     _check_settings("configuration", given.configuration, _OPTIMIZATION_SETTINGS)
     _check_settings("budget", given.budget, _BUDGET)
     program, version, value = await _program(operations, given)
-    data = await _dataset(operations, given)
+    data = await dataset_of(operations, given.dataset_id, given.dataset)
     code = operations.floor.code
     metrics = _metrics(given.metrics, operations)
     _check_goal(given.configuration, metrics)
@@ -156,16 +156,6 @@ async def _program(
     found = await operations.program(given.program_id, given.program)
     PROGRAM.step("execute", found.status)
     return found, await operations.current_version(found), await operations.program_value(found)
-
-
-async def _dataset(operations: Operations, given: CreateEvaluation | CreateOptimization) -> DatasetRecord:
-    if (given.dataset_id is None) == (given.dataset is None):
-        raise InvalidError("give either the data set's id or its name")
-    key = {"id": given.dataset_id} if given.dataset_id is not None else {"name": given.dataset}
-    found = await operations.store.select(DATASET, Query(where={"workspace": operations.workspace, **key}, limit=1))
-    if not found:
-        raise NotFoundError(f"there is no data set {given.dataset_id or given.dataset!r}")
-    return found[0]
 
 
 async def known_metrics(operations: Operations, given: KnownMetrics) -> MetricNames:

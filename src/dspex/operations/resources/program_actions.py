@@ -81,7 +81,7 @@ class SignatureRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramMetrics:
-    """Figures over all stored executions of a program. Times and tokens are of completed ones.
+    """Figures over all stored executions of a program. Times are those of completed ones.
 
     `success_rate` is of those that were completed or failed. `cost_usd` is the sum of the known prices, None where none
     is known.

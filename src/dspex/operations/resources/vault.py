@@ -77,10 +77,10 @@ class Vault:
         mark, _, body = sealed.partition(":")
         if mark != self.mark:
             raise StorageError(f"the secret {label!r} was encrypted with another server key ({mark}, not {self.mark})")
-        data = urlsafe_b64decode(body)
         try:
+            data = urlsafe_b64decode(body)
             return str(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], label.encode()), "utf-8")
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise StorageError(f"the secret {label!r} was changed since it was encrypted; set it again") from error
 
     @cached_property

@@ -12,8 +12,8 @@ from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.eventlog import settle_positions
 
-HEAD = "0003"
-REVISIONS = ("base", "0001", "0002", "0003")
+HEAD = "0004"
+REVISIONS = ("base", "0001", "0002", "0003", "0004")
 _FOLDER = Path(__file__).parent / "migrations"
 
 

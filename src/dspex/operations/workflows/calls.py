@@ -18,7 +18,7 @@ class JobModel:
         """Take the model, which tries again by itself what is worth it, and the run."""
         self.model = model
         self.name = model.name
-        self.capabilities = model.capabilities
+        self.capabilities = model.capabilities - {"streaming"}  # whoever listens hears an answer whole
         self._run = run
 
     async def complete(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ class EvaluationHandler:
                     material.metrics,
                     context=await self._ground.answered(run, answers),
                     concurrency=concurrency,
-                    on_row=lambda row: keeper.put(_moved(row, left[row.index])),
+                    on_row=lambda row: keeper.put(replace(row, index=left[row.index])),
                 )
         return Report(
             rows=tuple(rows[index] for index in range(len(data))),
@@ -131,19 +132,6 @@ def _row(entry: Mapping[str, Any], data: Dataset) -> Row:
         seconds=entry["seconds"],
         usage=msgspec.convert(entry["usage"], Usage),
         trace_id=entry["trace_id"],
-    )
-
-
-def _moved(row: Row, index: int) -> Row:
-    return Row(
-        index=index,
-        example=row.example,
-        outputs=row.outputs,
-        scores=row.scores,
-        error=row.error,
-        seconds=row.seconds,
-        usage=row.usage,
-        trace_id=row.trace_id,
     )
 
 

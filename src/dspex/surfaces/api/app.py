@@ -1,7 +1,8 @@
 """The ASGI application."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.resources import files
 
@@ -45,13 +46,24 @@ def application(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with opened() as services, keeping_house(services, clock=time):
             held.append(services)
-            yield
+            with _lasting():
+                yield
             held.clear()
 
     door = Door(services=desk.services, config=settings, rates=Rates(time), clock=time)
     gate = Middleware(Gate, door=door, metrics=metrics)
     found: list[BaseRoute] = [*_graphql(desk, door), *_pages(), *state_routes(desk), *routes(desk)]
     return Starlette(routes=found, middleware=[gate], lifespan=lifespan, exception_handlers={HTTPException: _no_route})
+
+
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """Keep the collector from looking through what is there now, again and again: it lasts, and requests would wait."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _no_route(request: Request, error: Exception) -> Response:

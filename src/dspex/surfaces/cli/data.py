@@ -1,7 +1,6 @@
 """`dspex datasets`, `dspex dataset`: stored data sets."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ from dspex.operations.resources import DOMAIN, Action, Operations
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.datasets import dataset_of
 from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.performing import shown
 
@@ -134,4 +133,4 @@ def _with(state_dir: Path | None, work: Callable[[Operations], Awaitable[T]]) ->
     async def with_operations(services: Services) -> T:
         return await work(services.operations)
 
-    return with_services(replace(settings_of(state_dir=state_dir), model=None), with_operations)
+    return with_store(state_dir, with_operations)

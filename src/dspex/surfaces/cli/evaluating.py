@@ -16,15 +16,8 @@ from dspex.learning.evaluation.matching import contains, f1
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
-from dspex.surfaces.cli.options import (
-    adapter_option,
-    backend_option,
-    model_option,
-    settings_of,
-    state_option,
-    with_services,
-)
-from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
@@ -46,11 +39,7 @@ metric_option = click.option(
 @click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
 @click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this, or too many rows failed.")
 @click.option("--max-failed", type=click.IntRange(0), help="So many rows may fail; with --min, none by default.")
-@backend_option
-@model_option
-@adapter_option
-@state_option
-@json_option
+@run_options
 def eval_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     target: str,

@@ -13,7 +13,7 @@ from dspex.execution.backends.dspy_bridge.importing import Kind, import_into, im
 from dspex.execution.modules import CodeRoot
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
 
@@ -76,7 +76,7 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
         version = await services.operations.current_version(record)
         return record, version, version.id != before
 
-    record, version, is_new = with_services(replace(settings_of(state_dir=state_dir), model=None), work)
+    record, version, is_new = with_store(state_dir, work)
     fields = [item["name"] for item in version.definition["signature"]["fields"]]
     if as_json:
         show_json({"id": record.id, "name": record.name, "version": version.number, "new": is_new, "fields": fields})

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dspex.bootstrap import Services
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Resource
 from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 
 
@@ -81,12 +81,7 @@ def _performed(state_dir: Path | None, action: Action, given: object) -> Any:  #
     async def work(services: Services) -> Any:  # noqa: ANN401
         return await services.operations.perform(action, given)
 
-    return _with(state_dir, work)
-
-
-def _with(state_dir: Path | None, work: Callable[[Services], Any]) -> Any:  # noqa: ANN401
-    settings = dataclasses.replace(settings_of(state_dir=state_dir), model=None)
-    return with_services(settings, work)
+    return with_store(state_dir, work)
 
 
 def _show(action: Action, made: Any, *, as_json: bool) -> None:  # noqa: ANN401
@@ -121,7 +116,7 @@ def _listing(resource: Resource[Any]) -> click.Command:
             store = services.operations.store  # of all workspaces: who reads the database itself sees them anyway
             return await store.select(resource, query)
 
-        rows = [{**_shown(resource, row), "workspace": row.workspace} for row in _with(state_dir, work)]
+        rows = [{**_shown(resource, row), "workspace": row.workspace} for row in with_store(state_dir, work)]
         if as_json:
             show_json(rows)
         else:

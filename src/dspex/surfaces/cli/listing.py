@@ -12,7 +12,7 @@ from dspex.bootstrap import Services, domain_of
 from dspex.errors import InvalidError, NotFoundError, suggest
 from dspex.operations.resources import DOMAIN, ExecutionRecord, Query, Resource
 from dspex.operations.resources.finding import MAX_PAGE, cursor_of, query_from
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import settings_of, state_option, with_services, with_store
 from dspex.surfaces.cli.output import fields_text, json_option, show_json, table
 from dspex.surfaces.cli.running import execution_json, summary
 from dspex.surfaces.cli.targets import code_root
@@ -59,7 +59,7 @@ def list_command(  # noqa: PLR0913  # one parameter for each flag
 
     A FILTER is an attribute or one with an ending: status=failed cost_usd_gte=0.1 created_at_after=2030-01-31T12:00Z.
     """
-    settings = _settings(state_dir)
+    settings = replace(settings_of(state_dir=state_dir), model=None)
     domain = domain_of(settings, code_root())
     known = {found.plural: found for found in domain.values() if not found.is_internal}
     if resource not in known:
@@ -97,7 +97,7 @@ def programs_command(*, filters: tuple[str, ...], sort: str | None, state_dir: P
         return await services.operations.list(DOMAIN["program"], query)  # type: ignore[no-any-return]
 
     names = ("name", "status", "backend", "module", "execution_count", "last_executed_at", "id")
-    rows = [{name: getattr(row, name) for name in names} for row in with_services(_settings(state_dir), work)]
+    rows = [{name: getattr(row, name) for name in names} for row in with_store(state_dir, work)]
     _show(rows, names, as_json=as_json, empty="no program is stored here yet; `dspex run file.py:name` stores one")
     return 0
 
@@ -127,7 +127,7 @@ def executions_command(  # one parameter for each flag
             where["program_id"] = (await services.operations.program(name=program)).id
         return await services.operations.list(DOMAIN["execution"], replace(query, where=where))  # type: ignore[no-any-return]
 
-    rows = [execution_json(row) for row in with_services(_settings(state_dir), work)]
+    rows = [execution_json(row) for row in with_store(state_dir, work)]
     columns = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")
     _show(rows, columns, as_json=as_json, empty="no execution is stored here yet")
     return 0
@@ -147,7 +147,7 @@ def execution_command(*, execution_id: str, state_dir: Path | None, as_json: boo
     async def work(services: Services) -> ExecutionRecord:
         return await services.operations.execution(key)
 
-    found = with_services(_settings(state_dir), work)
+    found = with_store(state_dir, work)
     if as_json:
         show_json({**execution_json(found), "trace": found.trace})
         return 0
@@ -180,7 +180,3 @@ def _show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         show_json(list(rows))
     else:
         click.echo(table(rows, columns) if rows else empty)
-
-
-def _settings(state_dir: Path | None) -> Any:  # noqa: ANN401  # Settings without a model: reading needs none
-    return replace(settings_of(state_dir=state_dir), model=None)

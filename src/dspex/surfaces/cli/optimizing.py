@@ -35,15 +35,8 @@ from dspex.surfaces.cli.evaluating import (
     program_of_target,
     write,
 )
-from dspex.surfaces.cli.options import (
-    adapter_option,
-    backend_option,
-    model_option,
-    settings_of,
-    state_option,
-    with_services,
-)
-from dspex.surfaces.cli.output import json_option, say, show_json, table
+from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
@@ -82,11 +75,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.option("--insist", is_flag=True, help="Keep the winner without a significant improvement too.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@backend_option
-@model_option
-@adapter_option
-@state_option
-@json_option
+@run_options
 def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     target: str,

@@ -1,6 +1,7 @@
 """What several commands share: settings from flags, and services around one coroutine."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,18 +9,26 @@ import click
 
 from dspex.bootstrap import Services, checked_settings, open_services
 from dspex.settings import Settings
-from dspex.surfaces.cli.output import say
+from dspex.surfaces.cli.output import json_option, say
 from dspex.surfaces.cli.targets import code_root
 from dspex.sync import run
 from dspex.telemetry import Event, Silent
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
 adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="How prompts are laid out.")
 backend_option = click.option(
     "--backend", help="Where this runs, whatever its record says: native, isolated, dspy or mock."
 )
 state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
+
+
+def run_options(command: F) -> F:
+    """Give a command that runs a program its last flags: --backend, --model, --adapter, --state-dir and --json."""
+    for option in (json_option, state_option, adapter_option, model_option, backend_option):
+        command = option(command)
+    return command
 
 
 class Printed(Silent):
@@ -50,3 +59,8 @@ def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
             return await work(services)
 
     return run(session())
+
+
+def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:  # noqa: ANN401
+    """Do `work` in the same way without the model of the settings: what is stored is read and changed without one."""
+    return with_services(replace(settings_of(state_dir=state_dir, **flags), model=None), work)

@@ -32,7 +32,7 @@ class _Capturing:
 
     def __init__(self, name: str, capabilities: frozenset[Capability]) -> None:
         self.name = name
-        self.capabilities = capabilities
+        self.capabilities = capabilities - {"streaming"}
 
     async def complete(self, request: Request) -> Response:
         raise _CapturedError(request)

@@ -1,12 +1,11 @@
 """`dspex prune`: delete what is older than it has to be kept."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from dspex.bootstrap import Services
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json
 
 
@@ -21,11 +20,10 @@ def prune_command(*, keep_days: int | None, keep_count: int | None, state_dir: P
     The limits of a program and of its workspace decide over the flags. A program with a job that has not ended is left
     alone.
     """
-    settings = replace(settings_of(state_dir=state_dir, keep_days=keep_days, keep_count=keep_count), model=None)
 
     async def work(services: Services) -> int:
         return await services.retention.tick()
 
-    deleted = with_services(settings, work)
+    deleted = with_store(state_dir, work, keep_days=keep_days, keep_count=keep_count)
     show_json({"deleted": deleted}) if as_json else click.echo(f"deleted {deleted} executions")
     return 0

@@ -8,15 +8,8 @@ from dspex.bootstrap import Services
 from dspex.errors import NotFoundError
 from dspex.operations.resources import ExecuteProgram, ExecutionRecord
 from dspex.operations.resources.program import ProgramRecord
-from dspex.surfaces.cli.options import (
-    adapter_option,
-    backend_option,
-    model_option,
-    settings_of,
-    state_option,
-    with_services,
-)
-from dspex.surfaces.cli.output import fields_text, json_option, say, show_json
+from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.output import fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 from dspex.surfaces.cli.values import inputs_of
 
@@ -25,11 +18,7 @@ from dspex.surfaces.cli.values import inputs_of
 @click.argument("target")
 @click.argument("values", nargs=-1, metavar="FIELD=VALUE ...")
 @click.option("--inputs", "file", type=click.Path(path_type=Path), help="A JSON file with the inputs.")
-@backend_option
-@model_option
-@adapter_option
-@state_option
-@json_option
+@run_options
 def run_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     target: str,

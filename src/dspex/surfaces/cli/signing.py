@@ -1,6 +1,5 @@
 """`dspex signature TARGET`: a signature class comes into the store."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,7 +7,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError
 from dspex.operations.resources.signature import SignatureRecord
-from dspex.surfaces.cli.options import settings_of, state_option, with_services
+from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json
 from dspex.surfaces.cli.targets import code_root, module_name
 
@@ -32,7 +31,7 @@ def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as
     async def work(services: Services) -> SignatureRecord:
         return await services.operations.save_signature_class(f"{place}:{name}", is_draft=is_draft)
 
-    found = with_services(replace(settings_of(state_dir=state_dir), model=None), work)
+    found = with_store(state_dir, work)
     if as_json:
         show_json({"id": found.id, "name": found.name, "version": found.version, "status": found.status})
     else:

@@ -16,7 +16,7 @@ from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import DOMAIN, Query
 from dspex.operations.resources.job_inputs import JobRef
 from dspex.operations.resources.jobs import QUEUES
-from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_services
+from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option, with_store
 from dspex.surfaces.cli.output import json_option, say, show_json, table
 from dspex.surfaces.cli.targets import code_root
 
@@ -72,7 +72,7 @@ def jobs_command(*, limit: int, state_dir: Path | None, as_json: bool) -> int:
             found += [_row(queue, job) for job in rows]
         return sorted(found, key=lambda row: str(row["id"]), reverse=True)[:limit]
 
-    rows = with_services(settings_of(state_dir=state_dir), work)
+    rows = with_store(state_dir, work)
     if as_json:
         show_json(rows)
     else:
@@ -103,11 +103,10 @@ def job_command(*, job_id: str, step: str | None, state_dir: Path | None, as_jso
             if step is not None:
                 action = next(known for known in DOMAIN.actions if known.name == f"{step}_{queue}")
                 job = await services.operations.perform(action, JobRef(id=key))
-            shown = [part.name for part in resource.attributes if part.name not in resource.hidden]
-            return {"kind": queue, **{name: getattr(job, name) for name in shown}}
+            return {"kind": queue, **resource.values_of(job)}
         raise NotFoundError(f"there is no job {job_id!r}; `dspex jobs` lists them")
 
-    found = with_services(settings_of(state_dir=state_dir), work)
+    found = with_store(state_dir, work)
     if as_json:
         show_json(found)
     else:

@@ -1,11 +1,20 @@
 """What dspy has no word for is refused by name, before a worker is asked."""
 
+import tempfile
+
 import pytest
 
 from dspex import Predict, Signature
 from dspex.errors import DefinitionError
+from dspex.execution.backends.dspy_bridge import DspyBackend
 from dspex.execution.backends.dspy_bridge.definitions import Functions, lowered
 from dspex.language.programs import Node, Program
+
+
+def test_a_bridge_that_is_never_entered_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    DspyBackend()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_checks_of_outputs_are_refused():

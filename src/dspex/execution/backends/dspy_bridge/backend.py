@@ -97,7 +97,7 @@ class DspyBackend:
         self.config = config or DspyConfig()
         self._functions = Functions(tools or {}, code)
         self._programs: Held[_Kept] = Held()
-        self._cache = Path(tempfile.mkdtemp(prefix="dspex-dspy-"))
+        self._cache = Path(tempfile.gettempdir()) / f"dspex-dspy-{uuid.uuid4().hex}"
         spec = WorkerSpec(
             host=HOST,
             interpreter=self.config.interpreter,
@@ -111,6 +111,7 @@ class DspyBackend:
         self._pool = Pool(self.config.pool, spec, observer=observer, rng=rng)
 
     async def __aenter__(self) -> "DspyBackend":
+        self._cache.mkdir(mode=0o700)
         try:
             await self._pool.__aenter__()
         except BaseException:

@@ -140,16 +140,12 @@ def _described(name: str, function: Callable[..., Any]) -> dict[str, Any]:
 def assigned(program: Program) -> dict[str, dict[str, Any]]:
     """Return the assignment by place: `{"predict": {"instructions": ..., "demos": [...]}}`.
 
-    What no variable of the space is named by is the path of a place, and decides over the variables.
-
     Raises:
         VariableError: a constraint refuses the assignment.
     """
-    known = {name: value for name, value in program.assignment.items() if name in program.space}
-    loose = {name: value for name, value in program.assignment.items() if name not in known}
     places: dict[str, dict[str, Any]] = {}
     prefix = "" if program.root.id == "self" else f"{program.root.id}."
-    for path, value in {**dict(program.space.bound(known)), **loose}.items():
+    for path, value in program.by_place().items():
         place, slot = _slot_of(path)
         inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
         places.setdefault(inner, {})[slot] = taken_setting(slot, value)

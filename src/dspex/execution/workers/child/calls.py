@@ -91,17 +91,21 @@ class Call:
         with self._lock:
             self._waiting.pop(number, None)
 
-    def cancel(self) -> None:
-        """End the call: callbacks in flight fail, and code that runs without one is interrupted where it is."""
+    def cancel(self) -> "list[int]":
+        """End the call: callbacks in flight fail, and code that runs without one is interrupted where it is.
+
+        Returns the numbers of these callbacks.
+        """
         with self._lock:
             if self.is_cancelled:
-                return
+                return []
             self.is_cancelled = True
             waiting, self._waiting = self._waiting, {}
             if not waiting and self._thread is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
         for waiter in waiting.values():
             waiter.settle(None, Cancelled())
+        return list(waiting)
 
     def begin(self) -> None:
         """Note the thread that carries the call out.

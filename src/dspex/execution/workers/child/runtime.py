@@ -4,6 +4,7 @@ The main thread only reads; requests run on threads of their own, so that `cance
 of the channel is the end of the process: a child never outlives its parent.
 """
 
+import gc
 import json
 import os
 import platform
@@ -66,6 +67,7 @@ def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent has to hear of it
         runtime.send({"id": 0, "error": fault(error)})
         return _HOST_FAILED
+    gc.freeze()  # what was imported lasts: looking through it again and again would make calls wait
     return runtime.read()
 
 
@@ -77,11 +79,13 @@ def fault(error: BaseException) -> "dict[str, Any]":
         "message": str(error) or type(error).__name__,
         "traceback": "".join(traceback.format_exception(error))[-20_000:],
     }
+    seen: set[int] = set()  # `raise error from error` is a cause of itself
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, RemoteError):
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, RemoteError):
+            return {**shown, "call": cause.call}
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, RemoteError):
-        shown["call"] = cause.call
     return shown
 
 
@@ -185,7 +189,7 @@ class Runtime:
         self.served += 1
         try:
             self.send(*call.attached, {"id": call.id, **reply})
-        except (TypeError, ValueError) as error:  # not JSON, or too long for a frame
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or too long for a frame
             self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
 
     def _outcome(self, call: Call) -> "dict[str, Any]":
@@ -216,8 +220,8 @@ class Runtime:
 
     def _cancel(self, args: "dict[str, Any]") -> bool:
         call = self._calls.get(args["id"])
-        if call is not None:
-            call.cancel()
+        for number in call.cancel() if call is not None else ():
+            self._asked.pop(number, None)  # the parent has no answer any more
         return call is not None
 
     def _handshake(self, args: "dict[str, Any]") -> "dict[str, Any]":

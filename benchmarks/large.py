@@ -1,0 +1,119 @@
+"""What many rows cost: the same work beside few executions and beside many, on both databases.
+
+    python benchmarks/large.py [--quick] [--check]
+
+400 executions of a scripted model, 32 at a time, first in an empty database and then beside 300,000 more executions
+(--quick: 30,000) that ended before; PostgreSQL has analyzed nothing by then, as in the first minute of a burst. Then it
+has, and somebody looks for a fault in the large database: the newest 50 executions, the failed ones, those of one
+program, and the figures of a program. Medians of five, in ms; CPU of the database is not this process's.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dspex.bootstrap import Services, migrate_database, new_id, open_services
+from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Insert, Query
+from dspex.operations.resources.program_actions import ProgramRef, program_metrics
+from dspex.settings import Secret, Settings
+from dspex.testing import ScriptedModel
+from dspex.testing.postgres import PostgresServer, execute
+
+HERE = Path(__file__).parent
+EXECUTION = DOMAIN["execution"]
+REPLY = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
+GROUP = 500
+GOALS = {"400 executions, beside few": 1.5, "newest": 50.0, "failed": 50.0, "of one program": 50.0}
+
+
+async def executed(services: Services) -> None:
+    given = ExecuteProgram(name="triage", inputs={"question": "?"})
+    free = asyncio.Semaphore(32)
+
+    async def one() -> None:
+        async with free:
+            await services.operations.execute_program(given)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(400):
+            group.create_task(one())
+
+
+async def timed(work: Callable[[], Awaitable[Any]], *, rounds: int = 5) -> float:
+    took = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        await work()
+        took.append(time.perf_counter() - start)
+    return median(took) * 1e3
+
+
+async def fill(services: Services, count: int) -> None:
+    store = services.operations.floor.store
+    rows = await store.select(EXECUTION, Query(limit=1))
+    for first in range(0, count, GROUP):
+        made = [dataclasses.replace(rows[0], id=new_id()) for _ in range(min(GROUP, count - first))]
+        await store.write(*map(Insert, made))
+
+
+async def measured(settings: Settings, count: int) -> dict[str, float]:
+    await migrate_database(settings)
+    async with open_services(settings, serves=False) as services:
+        models: Any = services.context.models
+        models._made["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
+        asked = CreateProgram(name="triage", signature="question -> answer", configuration={"model": "scripted/paris"})
+        program = await services.operations.create_program(asked)
+        await executed(services)
+        few = await timed(lambda: executed(services))
+        await fill(services, count)
+        many = await timed(lambda: executed(services))
+        if settings.database_url is not None:
+            await execute(settings.database_url.reveal(), "ANALYZE")
+        floor = services.operations.floor
+
+        def listed(**where: Any) -> Callable[[], Awaitable[Any]]:
+            query = Query(where={"workspace": "default", **where}, limit=50)
+            return lambda: floor.store.select(EXECUTION, query)
+
+        return {
+            "400 executions": many,
+            "400 executions, beside few": many / few,
+            "newest": await timed(listed()),
+            "failed": await timed(listed(status="failed")),
+            "of one program": await timed(listed(program_id=program.id)),
+            "figures": await timed(lambda: program_metrics(services.operations, ProgramRef(program_id=program.id))),
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="30,000 executions instead of 300,000")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
+    given = parser.parse_args()
+    count = 30_000 if given.quick else 300_000
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder, PostgresServer() as server:
+        for name, url in (("sqlite", None), ("postgres", Secret(server.url(server.make())))):
+            settings = Settings(state_dir=Path(folder) / name, database_url=url)
+            found[name] = asyncio.run(measured(settings, count))
+    print(f"beside {count:,} executions{'':14}{'SQLite':>10}{'PostgreSQL':>12}")
+    for name in found["sqlite"]:
+        goal = f"   (at most {GOALS[name]:g})" if name in GOALS else ""
+        print(f"{name:36}{found['sqlite'][name]:10.2f}{found['postgres'][name]:12.2f}{goal}")
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    (results / "large.json").write_text(json.dumps({"executions": count, **found}, indent=2) + "\n", encoding="utf-8")
+    missed = [name for name, goal in GOALS.items() if any(values[name] > goal for values in found.values())]
+    return int(given.check and bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
