@@ -20,6 +20,7 @@ from dspex.learning.optimizers.doubts import doubts, failures, missed
 from dspex.learning.optimizers.estimating import Probe, estimated
 from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
+from dspex.learning.optimizers.limits import front
 from dspex.learning.optimizers.proposer import (
     Aiming,
     Ask,
@@ -105,6 +106,7 @@ class _Driver:
         self.context = without_run(given)
         self.trials: list[Trial] = []
         self.aims: tuple[str, ...] = ()
+        self.ahead: list[Trial] = []
         self.recorded: dict[int, Mapping[str, Any]] = {}
         self.estimated: Mapping[int, Mapping[str, float]] = {}
         self.warnings: list[str] = []
@@ -359,19 +361,36 @@ class _Driver:
                     "figures": {name: value if math.isfinite(value) else None for name, value in trial.figures.items()},
                 }
             )
-        best = self._best() if any(known.score is not None for known in self.trials) else None
-        score = "no score" if trial.score is None else f"{trial.score:.2f}"
+        told = self._progress(trial)
+        self.context.say(told)
+        if self.search.on_progress is not None:
+            self.search.on_progress(told)
+        if self.search.on_trial is not None:
+            self.search.on_trial(trial)
+
+    def _progress(self, trial: Trial) -> Event:
+        """Return how the search stands after a trial: the best so far, the front, and what is spent."""
+        if trial.candidate.is_final and trial.score is not None:
+            cost = "usd" if trial.figures.get("usd", math.nan) > 0 else "tokens"
+            sought = self.aims if len(self.aims) > 1 else dict.fromkeys((self.goal.objective, f"-{cost}"))
+            self.ahead = front([*self.ahead, trial], list(sought))
+        has_best = any(known.candidate.is_final and known.score is not None for known in self.trials)
+        best, spent = self._best() if has_best else None, self.answers.spent
+        score = "no score" if trial.score is None else f"{trial.score:.3f}"
+        message = f"trial {trial.number}: {trial.candidate.label}: {score}"
+        if best is not None:
+            message += f"; best {best.score:.3f} (trial {best.number}), {len(self.ahead)} on the front"
+        message += f"; {spent.calls} calls" + ("" if spent.cost_usd is None else f", ${spent.cost_usd:.4f}")
         attributes: dict[str, object] = {
             "trial": trial.number,
             "score": trial.score,
             "best": None if best is None else best.score,
+            "best_trial": None if best is None else best.number,
+            "front": [known.number for known in self.ahead],
             "calls": sum(known.report.usage.calls for known in self.trials),
-            "spent_usd": self.answers.spent.cost_usd,
+            "spent_usd": spent.cost_usd,
         }
-        message = f"trial {trial.number}: {trial.candidate.label}: {score}"
-        self.context.say(Event(name="progress", message=message, attributes=attributes))
-        if self.search.on_trial is not None:
-            self.search.on_trial(trial)
+        return Event(name="progress", message=message, attributes=attributes)
 
     def _best(self) -> Trial:
         if not self.trials and self.answers.halted is not None:

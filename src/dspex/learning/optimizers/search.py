@@ -24,6 +24,7 @@ from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
 from dspex.learning.optimizers.standing import as_data, standing
 from dspex.learning.optimizers.verdict import Verdict
+from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
 
@@ -68,6 +69,8 @@ class Search:
         trials_at_once: candidates asked for, scored and told together.
         seed: of all choices; the same seed and the same replies end with the same program.
         on_trial: told of each trial as it is finished.
+        on_progress: told after each trial how the search stands: an event with a line for people, and the attributes
+            `trial`, `score`, `best`, `best_trial`, `front` (numbers of trials), `calls` and `spent_usd`.
         on_estimate: told of the estimate, made from the first rows of the program as it is, before the search goes on.
     """
 
@@ -86,6 +89,7 @@ class Search:
     trials_at_once: int = 1
     seed: int = 0
     on_trial: Callable[[Trial], None] | None = None
+    on_progress: Callable[[Event], None] | None = None
     on_estimate: Callable[[Estimate], None] | None = None
 
     def goal(self, metrics: Sequence[str]) -> Goal:

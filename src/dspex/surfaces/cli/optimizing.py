@@ -159,7 +159,7 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         concurrency=flags["concurrency"],
         seed=flags["seed"],
         on_estimate=lambda estimate: say(f"estimate: {estimate}"),
-        on_trial=lambda trial: say(f"trial {trial.number}: {trial.candidate.label}: {_number(trial.score)}"),
+        on_progress=lambda event: say(event.message),
     )
     return search if flags["journal"] is None else replace(search, journal=_journal(flags))
 
