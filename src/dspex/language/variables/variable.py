@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
 
@@ -151,9 +151,8 @@ class Variable:
             "paths": list(self.paths),
             "default": self.default,
         }
-        for name in ("desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"):
-            value = getattr(self, name)
-            if value != _USUAL[name]:
+        for name, usual in _USUAL.items():
+            if (value := getattr(self, name)) != usual:
                 data[name] = list(value) if isinstance(value, tuple) else value
         for name in ("when", "compute"):
             expression = getattr(self, name)
@@ -190,17 +189,8 @@ class Variable:
             raise VariableError(f"this is no stored variable ({error}): {shorten(data)}") from error
 
 
-_USUAL: dict[str, Any] = {
-    "desc": "",
-    "low": None,
-    "high": None,
-    "step": 1,
-    "log": False,
-    "precision": None,
-    "options": (),
-    "weights": (),
-    "prior": None,
-}
+_PLAIN = frozenset({"desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"})
+_USUAL: dict[str, Any] = {part.name: part.default for part in fields(Variable) if part.name in _PLAIN}
 
 
 def _problem(variable: Variable) -> str:
