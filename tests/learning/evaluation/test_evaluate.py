@@ -1,3 +1,4 @@
+import asyncio
 import enum
 import json
 import math
@@ -34,6 +35,10 @@ def _echo(request):
     if text == "boom":
         raise ModelError("the model is on fire")
     return json.dumps({"label": "b" if text == "a2" else text[0]})
+
+
+def _raised(error):
+    raise error
 
 
 def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
@@ -74,6 +79,11 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
         (lambda example, prediction: math.nan, "finite"),
         (lambda example, prediction: 10**400, "finite"),
         (lambda example, prediction: "1", "finite"),
+        (
+            lambda example, prediction: _raised(ModelError("the judge is on fire")),
+            "raised: ModelError: the judge is on",
+        ),
+        (lambda example, prediction: dspex.Predict("a -> b")(a="1").b, r"a metric waits for nothing.*Judge"),
     ],
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
@@ -220,3 +230,42 @@ def test_a_value_without_a_json_form_is_refused_before_any_call(rulebook):
     ):
         run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
     assert not model.requests
+
+
+def test_a_cancellation_that_leaks_out_of_a_module_is_a_failed_row_and_no_missing_one():
+    class Leaking(dspex.Module):
+        signature = "text -> label"
+
+        async def forward(self, text):
+            if text == "boom":
+                raise asyncio.CancelledError
+            return {"label": text[0]}
+
+    report = run(evaluate(Leaking(), ROWS, dspex.exact_match, concurrency=1))
+    assert (len(report.rows), report.scored, report.failed) == (len(ROWS), 4, 1)
+    assert report.rows[3].error.startswith("CancelledError")
+
+
+def test_an_evaluation_that_is_cancelled_ends():
+    class Waiting(dspex.Module):
+        signature = "text -> label"
+
+        async def forward(self, text):
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def main():
+        task = asyncio.create_task(evaluate(Waiting(), ROWS, dspex.exact_match))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun = asyncio.Event()
+    run(main())
+
+
+def test_what_is_no_program_is_said(rulebook):
+    for given in ("question -> answer", dspex.Signature("question -> answer"), None):
+        with pytest.raises(DefinitionError, match="is no program; give a Module or a Program"):
+            run(evaluate(given, ROWS, dspex.exact_match))

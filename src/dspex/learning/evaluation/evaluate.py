@@ -83,6 +83,12 @@ async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
         raise group_error.exceptions[0] from None
 
 
+def _is_cancelled() -> bool:
+    """Whether this task is to end; a cancellation that leaks out of a module's own work says nothing of it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _at_least_one(value: int, name: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise DefinitionError(f"{name} is a whole number and at least 1, not {value!r}")
@@ -131,7 +137,9 @@ class _Scoring:
             prediction = await self.module.acall(context, **inputs)
         except DefinitionError:
             raise  # a wrong declaration fails every row
-        except Exception as error:  # noqa: BLE001  # whatever a user's module raises is this row's result
+        except (Exception, asyncio.CancelledError) as error:  # whatever a user's module raises is this row's result
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             seconds = (clock.monotonic_ns() - started) / 1e9
             said = f"{type(error).__name__}: {error}"
             return Row(index=index, repeat=repeat, example=example, error=said, seconds=seconds)

@@ -7,9 +7,14 @@ from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from dspex.errors import DefinitionError, boundary, shorten
+from dspex.errors import ConfigurationError, DefinitionError, shorten
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation.plain import plain
+
+_ASKS = (
+    "a metric waits for nothing: let what has to wait, such as asking a model, be a step of the program, as "
+    "`dspex.learning.evaluation.judge.Judge` does"
+)
 
 
 class Metric(Protocol):
@@ -75,15 +80,17 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
     """
     name = metric_name(metric)
     try:
-        with boundary(DefinitionError, f"the metric {name!r} raised"):
-            value = metric(example, prediction)
-    except DefinitionError as error:
-        if isinstance(error.__cause__, AttributeError | KeyError):
-            raise DefinitionError(
-                f"the metric {name!r} reads something that is not there ({error.__cause__}): the program produces "
-                f"{_names(prediction)}, and the example has {_names(example)}"
-            ) from error.__cause__
-        raise
+        value = metric(example, prediction)
+    except (AttributeError, KeyError) as error:
+        raise DefinitionError(
+            f"the metric {name!r} reads something that is not there ({error}): the program produces "
+            f"{_names(prediction)}, and the example has {_names(example)}"
+        ) from error
+    except Exception as error:
+        if type(error) is DefinitionError:  # it says what is wrong itself, as `exact_match` does
+            raise
+        asks = f"; {_ASKS}" if isinstance(error, ConfigurationError) else ""
+        raise DefinitionError(f"the metric {name!r} raised: {type(error).__name__}: {error}{asks}") from error
     if (score := _finite(value)) is not None:
         return score
     raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")
@@ -113,10 +120,7 @@ def check_metric(name: str, metric: object) -> None:
         )
     call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object
     if inspect.iscoroutinefunction(inspect.unwrap(metric)) or inspect.iscoroutinefunction(call):
-        raise DefinitionError(
-            f"the metric {name!r} is async, and metrics run inline; let what has to wait be a step of the program, as "
-            "`dspex.learning.evaluation.judge.Judge` does"
-        )
+        raise DefinitionError(f"the metric {name!r} is async, and metrics run inline; {_ASKS}")
 
 
 def _names(values: Mapping[str, object]) -> str:
