@@ -1,12 +1,10 @@
 """Bodies in and answers out: what REST and GraphQL share."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import (
@@ -18,6 +16,7 @@ from dspex.errors import (
     InvalidError,
     NotFoundError,
 )
+from dspex.language.records.canonical import json_bytes
 
 BODY_SECONDS: Final = 30.0
 _STATUSES: tuple[tuple[type[DspexError], int], ...] = (
@@ -112,11 +111,7 @@ async def send_json(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Answer with one JSON value."""
-    try:
-        data = msgspec.json.encode(body)
-    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
-        data = json.dumps(msgspec.to_builtins(body)).encode()
-    await send_bytes(send, data, status=status, headers=headers)
+    await send_bytes(send, json_bytes(body), status=status, headers=headers)
 
 
 async def send_bytes(

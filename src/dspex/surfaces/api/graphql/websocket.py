@@ -9,6 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
+from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
 from dspex.surfaces.api.answers import extensions_of
 from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
@@ -114,7 +115,7 @@ class _Wire:
             raise _Close(4400, "Invalid message") from None
 
     async def send(self, message: Message) -> None:
-        await self._sent({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
+        await self._sent({"type": "websocket.send", "text": json_bytes(message).decode()})
 
     async def close(self, end: _Close) -> None:
         if end.code:
