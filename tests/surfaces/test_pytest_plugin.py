@@ -4,11 +4,12 @@ import pytest
 
 # what is imported in an inner run only is forgotten after it, so all of it is imported here
 from dspex.learning.evaluation.writing import to_text
+from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.limits import parse_limit
 from dspex.session import context
 from dspex.testing import ScriptedModel
 
-IMPORTED = (to_text, parse_limit, context, ScriptedModel)
+IMPORTED = (to_text, Goal, parse_limit, context, ScriptedModel)
 pytest_plugins = ["pytester"]
 
 SUITE = """
@@ -61,6 +62,30 @@ def test_a_limit_that_cannot_be_read_is_an_error(pytester):
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_it")
     assert "is no limit" in result.stdout.str()
     assert result.ret == 1
+
+
+def test_a_limit_on_an_unknown_figure_is_an_error_before_anything_is_run(pytester):
+    body = """
+def test_it(dspex_eval):
+    try:
+        dspex_eval(program, ROWS, must=["exact_mach>=0.5"])
+    finally:
+        assert not YES.requests
+"""
+    pytester.makepyfile(SUITE + body)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_it")
+    assert "no figure 'exact_mach'. Did you mean 'exact_match'?" in result.stdout.str()
+    assert "assert not" not in result.stdout.str().partition("short test summary")[2]
+
+
+def test_every_evaluation_of_a_test_is_in_the_table(pytester):
+    body = "def test_two(dspex_eval):\n    for size in (2, 3):\n        dspex_eval(program, ROWS[:size])\n"
+    pytester.makepyfile(f"{SUITE}\n{body}")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_two")
+    table = result.stdout.str().partition("dspex evaluations")[2]
+    assert "test_two " in table
+    assert "test_two (2) " in table
+    assert "0.667" in table
 
 
 def test_the_model_of_the_option_is_taken(pytester):

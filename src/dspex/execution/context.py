@@ -5,7 +5,6 @@ else an error that shows how to set one.
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from dspex.errors import ConfigurationError, DeadlineError
 from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.execution.clients import LanguageModel
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
+from dspex.language.records.canonical import json_bytes
 from dspex.telemetry import Event, Observer, Silent, StreamEvent
 
 if TYPE_CHECKING:
@@ -353,10 +353,7 @@ def entered(context: RunContext) -> Iterator[RunContext]:
 
 def payload(value: object) -> str:
     """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
-    try:
-        text = msgspec.json.encode(value, enc_hook=str).decode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which a model may have written
-        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
+    text = json_bytes(value, unknown=str).decode()
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"

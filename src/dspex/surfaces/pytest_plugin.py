@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _REPORTS: "pytest.StashKey[dict[str, Report]]" = pytest.StashKey()
 WORST = 3
+LOW = "low"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,29 +57,35 @@ class Evaluation:
             concurrency: how many rows are under way at once.
 
         Raises:
-            DefinitionError: a limit cannot be read, or speaks of a figure that is not there.
+            DefinitionError: a limit cannot be read or speaks of a figure that is not there, or a metric is named like a
+                figure of every report; nothing was run.
         """
         from dspex.execution.context import current
         from dspex.learning.evaluation import evaluate, exact_match
+        from dspex.learning.evaluation.evaluate import metrics_by_name
+        from dspex.learning.optimizers.goal import Goal
         from dspex.learning.optimizers.limits import figures_of, parse_limit
         from dspex.sync import run
 
+        metrics = metrics_by_name(metric or exact_match)
         limits = [parse_limit(text) for text in must]
+        goal = Goal.of(list(metrics))
+        goal.check_known([limit.figure for limit in limits if limit.figure != LOW])
         if not any(limit.figure == "failed" for limit in limits):
             limits.append(parse_limit("failed<=0"))
         with self._surroundings():
             work = evaluate(
                 program,
                 self._rows(data),
-                metric or exact_match,
+                metrics,
                 context=current(),
                 repeats=repeats,
                 concurrency=concurrency,
             )
             report = run(work)
-        figures = {**figures_of(report), "low": report.interval().low, "failed": float(report.failed)}
+        figures = {**figures_of(report), LOW: report.interval().low, "failed": float(report.failed)}
         reports = self._request.config.stash.setdefault(_REPORTS, {})
-        reports[self._request.node.nodeid] = report
+        reports[_name(self._request.node.nodeid, reports)] = report
         if broken := [f"{one} (it is {figures[one.figure]:.4g})" for one in limits if not one.holds(figures)]:
             pytest.fail(_said(report, broken), pytrace=False)
         return report
@@ -99,6 +106,12 @@ class Evaluation:
 
         model = self._request.config.getoption("--dspex-model")
         return nullcontext() if model is None else dspex.context(model=model)
+
+
+def _name(test: str, taken: Mapping[str, object]) -> str:
+    """Return what an evaluation is called: its test, with a number from the second one on."""
+    several = sum(name == test or name.startswith(f"{test} (") for name in taken)
+    return f"{test} ({several + 1})" if several else test
 
 
 def _said(report: "Report", broken: Sequence[str]) -> str:

@@ -260,3 +260,17 @@ def test_demonstrations_of_an_alternative_that_is_not_chosen_survive_storing():
     back = again.assign({"self.self": "Predict"})
     assert back.alternatives["Predict"].demos == shown
     assert len(_asked(back, question="?")[0].messages) == 4
+
+
+def test_a_program_as_data_refuses_what_its_module_refuses():
+    cool = dspex.Constraint(name="cool", test=dspex.var("self.temperature") < 0.2)
+    module = dspex.Predict("question -> answer").with_variables(dspex.Float(0, 1, name="self.temperature"), cool)
+    program = module.to_program()
+    assert program.variables() == program.space
+    assert program.assign({"self.temperature": 0.1}).assignment == {"self.temperature": 0.1}
+    said = []
+    for assign in (module.assign, program.assign):
+        with pytest.raises(VariableError, match=r"'cool' refuses the assignment.* is allowed") as refused:
+            assign({"self.temperature": 0.9})
+        said.append(refused.value.message)
+    assert said[0] == said[1]

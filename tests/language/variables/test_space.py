@@ -140,6 +140,12 @@ def test_circle_of_variables_is_refused():
         (lambda: Choice("a", "a"), "two options are the same"),
         (lambda: Choice("a", "b", weights=(1,)), "as many weights"),
         (lambda: Choice("a", default="b"), "not one of 'a'"),
+        (lambda: Text(options=("a", "b"), weights=(1,)), "as many weights"),
+        (lambda: Float(0, 1, step=2), "`step` means nothing for the kind float; it belongs to: integer"),
+        (lambda: Integer(0, 9, precision=2), "`precision` means nothing for the kind integer"),
+        (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` means nothing for the kind float"),
+        (lambda: Choice("a", low=3), "`low` means nothing for the kind choice; it belongs to: float, integer"),
+        (lambda: Boolean(weights=(1, 2)), "`weights` means nothing for the kind boolean"),
     ],
 )
 def test_declaration_that_no_value_satisfies_is_refused(make, said):
@@ -361,3 +367,9 @@ def test_rewrite_to_what_a_held_variable_does_not_take_refuses_by_name():
     assert max(drawn) <= 1
     with pytest.raises(VariableError, match=r"'neutral' cannot rewrite the assignment.*one of 0\.2"):
         space.complete({"t": 1.2})
+
+
+def test_spread_samples_cover_every_option_whatever_its_weight():
+    space = Space([Choice(*"abcd", name="letter", weights=(0.94, 0.03, 0.03, 0))])
+    drawn = [values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)]
+    assert all(set(drawn[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))

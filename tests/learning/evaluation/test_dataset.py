@@ -1,7 +1,11 @@
+import math
+from datetime import datetime
+
 import pytest
 
 import dspex
 from dspex.errors import DefinitionError
+from dspex.language.records.canonical import content_hash
 
 
 def _written(tmp_path, name, data):
@@ -95,6 +99,9 @@ def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
         data.split(0.999, seed=0)
     with pytest.raises(DefinitionError, match="has no rows"):
         data.split(float("nan"), seed=0)
+    for size in (1.0, -1, "half", True, 2.5):
+        with pytest.raises(DefinitionError, match="give a fraction below 1 or a count from 1"):
+            data.split(size, seed=0)
     for count in (3, 7, 10, 100):
         rows = data[:count]
         for sizes in ((0.5, 0.5), (0.7, 0.2, 0.1), (0.33, 0.33, 0.34), (1, count - 1)):
@@ -104,3 +111,17 @@ def test_split_gives_as_many_parts_as_it_is_asked_for_or_says_why_not():
             assert len(parts) == len(sizes)
             assert sorted(row["n"] for part in parts for row in part) == list(range(count))
     assert [len(part) for part in data.split(0.2, 0.3, seed=0)] == [20, 30, 50]
+
+
+def test_checksums_name_contents_whatever_their_classes():
+    def checksum(value):
+        return dspex.Dataset.from_rows([{"value": value}]).checksum
+
+    plain = [{"a": [1, 2.5, None, True], "b": "\u00e9"}, {"c": {"d": "x"}}]
+    assert dspex.Dataset.from_rows(plain).checksum == content_hash(plain)
+    assert checksum((1, 2)) == checksum([1, 2])
+    assert checksum({"b", "a"}) == checksum(["a", "b"])
+    assert checksum(datetime(2026, 1, 2)) == checksum("2026-01-02T00:00:00")  # noqa: DTZ001  # without a zone
+    assert checksum(b"\xff") == checksum("_w==")
+    assert checksum(math.nan) == checksum("nan")
+    assert checksum([1, 2]) != checksum([2, 1])

@@ -1,11 +1,16 @@
+import asyncio
+import enum
 import json
 import math
 from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
 import dspex
 from dspex.errors import DefinitionError, ModelError
+from dspex.language.records import Prediction
+from dspex.language.signatures.content import Image
 from dspex.learning.evaluation import constant, evaluate
 from dspex.sync import run
 from dspex.testing import SimulatedModel
@@ -30,6 +35,10 @@ def _echo(request):
     if text == "boom":
         raise ModelError("the model is on fire")
     return json.dumps({"label": "b" if text == "a2" else text[0]})
+
+
+def _raised(error):
+    raise error
 
 
 def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
@@ -68,6 +77,13 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
         (lambda example, prediction: 1 / 0, "ZeroDivisionError"),
         (lambda example, prediction: None, "returned None"),
         (lambda example, prediction: math.nan, "finite"),
+        (lambda example, prediction: 10**400, "finite"),
+        (lambda example, prediction: "1", "finite"),
+        (
+            lambda example, prediction: _raised(ModelError("the judge is on fire")),
+            "raised: ModelError: the judge is on",
+        ),
+        (lambda example, prediction: dspex.Predict("a -> b")(a="1").b, r"a metric waits for nothing.*Judge"),
     ],
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
@@ -125,6 +141,7 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     assert [(row.index, row.repeat) for row in report.rows] == [(n, k) for n in range(30) for k in range(4)]
     assert [row.score for row in report.rows if row.repeat == 0] == [row.score for row in once.rows]
     assert (report.repeats, report.scored, once.repeats) == (4, 120, 1)
+    assert report.to_dict()["dataset"]["rows"] == 30
     means = report.by_example()
     assert report.mean == pytest.approx(sum(means.values()) / 30)
     assert set(means.values()) > {0.25, 0.5}
@@ -148,3 +165,107 @@ def test_repeats_and_concurrency_are_at_least_one(rulebook):
 def test_dataset_without_rows_is_said_to_have_none():
     with pytest.raises(DefinitionError, match="has no rows, so there is nothing to evaluate"):
         run(evaluate(dspex.Predict(Sort), ROWS[:0], dspex.exact_match))
+
+
+class Invoice(BaseModel):
+    total: int
+    lines: list[str] = []
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Read(dspex.Signature):
+    """Read the invoice."""
+
+    picture: Image
+    invoice: Invoice = dspex.Output()
+
+
+def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rulebook):
+    reply = {"invoice": {"total": 3, "lines": ["a"]}}
+    pictures = [Image(url=f"http://example.org/{n}.png") for n in range(4)]
+    typed = [{"picture": picture, "invoice": Invoice(total=n, lines=["a"])} for n, picture in enumerate(pictures)]
+    read = [{"picture": picture, "invoice": {"total": n, "lines": ["a"]}} for n, picture in enumerate(pictures)]
+    reports = []
+    with dspex.context(model=rulebook(lambda _: json.dumps(reply))):
+        for rows in (typed, read):
+            data = dspex.Dataset.from_rows(rows)
+            reports.append(run(evaluate(dspex.Predict(Read), data, dspex.exact_match)))
+    assert [[row.score for row in report.rows] for report in reports] == [[0, 0, 0, 1]] * 2
+    assert reports[0].checksum == reports[1].checksum
+    first = reports[0].to_dict()["rows"][0]
+    assert first["example"]["invoice"] == {"total": 0, "lines": ["a"]}
+    assert first["example"]["picture"]["url"] == pictures[0].url
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "same"),
+    [
+        (3, "3", True),
+        ("3", 3, True),
+        (True, "true", True),
+        ("red", Colour.RED, True),
+        (Colour.RED, "red", True),
+        ((1, 2), [1, 2], True),
+        (Invoice(total=1), {"total": 1, "lines": []}, True),
+        (Invoice(total=1), {"total": 1}, False),
+        (3, "three", False),
+        ("3.5", 3, False),
+        (None, "", False),
+    ],
+)
+def test_exact_match_compares_what_values_mean(expected, found, same):
+    example, prediction = dspex.Example({"answer": expected}), Prediction({"answer": found})
+    assert dspex.exact_match(example, prediction) == float(same)
+
+
+def test_a_value_without_a_json_form_is_refused_before_any_call(rulebook):
+    model = rulebook(_echo)
+    rows = dspex.Dataset.from_rows([{"text": "a1", "label": "a"}, {"text": "a2", "label": object()}])
+    with (
+        dspex.context(model=model),
+        pytest.raises(DefinitionError, match=r"row 1 of 'dataset': the value of 'label' .*object has no JSON form"),
+    ):
+        run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
+    assert not model.requests
+
+
+def test_a_cancellation_that_leaks_out_of_a_module_is_a_failed_row_and_no_missing_one():
+    class Leaking(dspex.Module):
+        signature = "text -> label"
+
+        async def forward(self, text):
+            if text == "boom":
+                raise asyncio.CancelledError
+            return {"label": text[0]}
+
+    report = run(evaluate(Leaking(), ROWS, dspex.exact_match, concurrency=1))
+    assert (len(report.rows), report.scored, report.failed) == (len(ROWS), 4, 1)
+    assert report.rows[3].error.startswith("CancelledError")
+
+
+def test_an_evaluation_that_is_cancelled_ends():
+    class Waiting(dspex.Module):
+        signature = "text -> label"
+
+        async def forward(self, text):
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def main():
+        task = asyncio.create_task(evaluate(Waiting(), ROWS, dspex.exact_match))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun = asyncio.Event()
+    run(main())
+
+
+def test_what_is_no_program_is_said(rulebook):
+    for given in ("question -> answer", dspex.Signature("question -> answer"), None):
+        with pytest.raises(DefinitionError, match="is no program; give a Module or a Program"):
+            run(evaluate(given, ROWS, dspex.exact_match))

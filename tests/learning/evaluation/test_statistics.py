@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from dspex.errors import DefinitionError
 from dspex.learning.evaluation.statistics import bootstrap, mcnemar, mean_interval, percentile, sign_flip, wilson
 
 
@@ -51,6 +52,19 @@ def test_sign_flip_is_exact_for_few_pairs_and_agrees_with_sampling_for_many():
     many = [rng.gauss(0.3, 1.0) for _ in range(100)]
     z = abs(sum(many)) / math.sqrt(sum(v * v for v in many))
     assert sign_flip(many, seed=1) == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e-6, 1.0, 1e8])
+def test_sign_flip_does_not_depend_on_the_unit(scale):
+    moved = [0.1, 0.2, 0.3, 0.4, 0.7, 0.6, -0.9, 0.11]
+    assert sign_flip([value * scale for value in moved]) == sign_flip(moved)
+    assert sign_flip([0.1 * scale] * 8) == 2 / 2**8
+
+
+def test_what_is_no_share_is_refused():
+    for wrong in (lambda: wilson(5, 4), lambda: wilson(3, 4, confidence=95), lambda: bootstrap([1, 2], confidence=1)):
+        with pytest.raises(DefinitionError):
+            wrong()
 
 
 def test_percentile_interpolates():

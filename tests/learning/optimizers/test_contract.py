@@ -7,9 +7,10 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.learning.optimizers import Candidate, Task
+from dspex.learning.optimizers import BootstrapFewShot, Candidate, Joint, MIPROv2, RandomSearch, Task
 from dspex.learning.optimizers.proposer import Question
 from dspex.sync import run
+from dspex.testing import ScriptedModel
 
 pytest.importorskip("optuna")
 
@@ -161,3 +162,27 @@ def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook
     names = [name for name in outcome.best.candidate.assignment if name.endswith("temperature")]
     assert names == ["alternatives['Predict2'].temperature"]
     assert all(re.search(r"on (all|\d+) rows", trial.candidate.label) for trial in outcome.trials[1:])
+
+
+@pytest.mark.filterwarnings("ignore:8 of 8 rows of trial 0 failed")
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        BootstrapFewShot(),
+        RandomSearch(candidates=1),
+        MIPROv2(trials=3, minibatch=4, instructions=1, sets=2),
+        Joint(trials=4, cohort=2, first_rows=4, instructions=1, sets=2),
+    ],
+    ids=lambda found: type(found).__name__,
+)
+def test_a_program_of_which_every_row_fails_is_rescued_by_demonstrations(optimizer):
+    def answer(request):
+        number = request.messages[-1].content.partition("number ")[2][:1]
+        return f"[[ ## number ## ]]\n{number}" if len(request.messages) > 2 else "no idea how that should look"
+
+    rows = dspex.Dataset.from_rows([{"question": f"number {n}", "number": n} for n in range(8)])
+    with dspex.context(model=ScriptedModel(answer)):
+        program = dspex.Predict("question -> number: int")
+        outcome = run(dspex.optimize(program, optimizer, train=rows, metric=dspex.exact_match))
+    assert outcome.trials[0].score is None
+    assert (outcome.best.score, outcome.trials[0].report.failed) == (1.0, 8)

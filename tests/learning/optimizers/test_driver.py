@@ -282,7 +282,8 @@ def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(ru
             )
 
     assert search().best.candidate.label == "9"
-    assert search(maximize="-right").best.number == 0
+    with pytest.warns(UserWarning, match="'right' is to become less, and optimizers look for more of it"):
+        assert search(maximize="-right").best.number == 0
     assert search(subject_to=["right<0.5"]).best.number == 0
     outcome = search()
     assert [trial.candidate.label for trial in outcome.front("right", "short")] == ["9"]
@@ -335,3 +336,60 @@ def test_empty_splits_are_refused_before_any_call(rulebook):
     with dspex.context(model=model), pytest.raises(DefinitionError, match="no training rows"):
         run(dspex.optimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
     assert not model.requests
+
+
+def test_some_of_the_validation_rows_are_drawn_and_not_the_first_ones(rulebook):
+    search = Search(validation=TEST, rows=12)  # sorted by class, twelve of each
+    outcome = _optimize(rulebook(lambda request: json.dumps({"label": _text(request)[0]})), search)
+    scored = [[row.example["text"] for row in trial.report.rows] for trial in outcome.trials]
+    assert all(rows == scored[0] for rows in scored)
+    assert len(scored[0]) == 12
+    assert {text[0] for text in scored[0]} == {"a", "b", "c"}
+
+
+class _Given:
+    """Asks for these candidates, one after the other."""
+
+    def __init__(self, *candidates):
+        self.left = list(candidates)
+        self.told = []
+
+    def start(self, task):
+        return self
+
+    def runs(self, task, rows):
+        return rows * len(self.left)
+
+    def ask(self, count):
+        return [self.left.pop(0)] if self.left else []
+
+    def tell(self, results):
+        self.told += results
+
+
+def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rulebook):
+    cool = dspex.Constraint(name="cool", test=dspex.var("self.temperature") < 0.5)
+    program = dspex.Predict(Sort).with_variables(dspex.Float(0, 1, name="self.temperature"), cool)
+    hot, mild = (Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4))
+    given, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
+    with dspex.context(model=model):
+        outcome = run(dspex.optimize(program, given, train=TRAIN, metric=dspex.exact_match))
+    assert [trial.score for trial in given.told] == [None, pytest.approx(1 / 3)]
+    assert "'cool' refuses the assignment" in given.told[0].report.rows[0].error
+    assert len(model.requests) == 2 * len(TRAIN)
+    assert [trial.report.failed for trial in outcome.trials] == [0, len(TRAIN), 0]
+    wrong = _Given(Candidate(label="wrong", assignment={"nope": 1}))
+    with pytest.raises(VariableError, match="no variable 'nope'"), dspex.context(model=model):
+        run(dspex.optimize(program, wrong, train=TRAIN, metric=dspex.exact_match))
+
+
+def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rulebook):
+    rows = dspex.Dataset.from_rows([{"text": text, "label": text[0]} for text in ("a0", "b0", "c0", "a1", "b1")])
+    model = rulebook(lambda request: json.dumps({"label": _text(request)[0]}))
+    recipe = dspex.BootstrapFewShot(max_bootstrapped=5, max_labelled=0)
+    with dspex.context(model=model):
+        work = dspex.optimize(dspex.Predict(Sort), recipe, train=rows, metric=dspex.exact_match)
+        with pytest.warns(UserWarning, match="shows every training row, so none is left"):
+            outcome = run(work)
+    assert [len(trial.report.rows) for trial in outcome.trials] == [5, 1, 1, 1, 1, 1, 0]
+    assert (outcome.best.number, outcome.trials[-1].score) == (0, None)

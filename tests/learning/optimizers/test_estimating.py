@@ -1,5 +1,7 @@
 """The estimate before a search is the upper bound that it promises to be."""
 
+from dataclasses import replace
+
 import pytest
 
 import dspex
@@ -46,3 +48,30 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
     assert spent.total_tokens <= estimate.tokens <= 9 * spent.total_tokens
     assert spent.cost_usd <= estimate.usd <= 9 * spent.cost_usd
     assert str(estimate).endswith(" s")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rows"),
+    [
+        (Joint(trials=5, cohort=9, first_rows=1, instructions=1, sets=1), 5),
+        (Joint(trials=5, cohort=9, first_rows=1, instructions=1, sets=0, objectives=("-tokens", "failed")), 12),
+        (Joint(trials=12, cohort=4, first_rows=50, instructions=1, sets=1), 12),
+        (Joint(trials=30, cohort=4, first_rows=3, keep=2, instructions=1, sets=1), 12),  # more than there are points
+    ],
+)
+def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(recipe, rows):
+    pytest.importorskip("optuna")
+    for options in ((), (0.0, 0.5, 1.0), tuple(n / 50 for n in range(50))):
+        program = dspex.Predict("question -> answer")
+        if options:
+            program = program.with_variables(dspex.OneOf(*options, name="self.temperature"))
+        elif not recipe.sets:
+            continue
+        told, few = [], dspex.BootstrapFewShot(max_bootstrapped=1, max_labelled=2)
+        search = Search(rows=rows, on_estimate=told.append)
+        with dspex.context(model=SimulatedModel(seed=2)):
+            work = dspex.optimize(
+                program, replace(recipe, bootstrap=few), train=TRAIN, metric=dspex.exact_match, search=search
+            )
+            outcome = run(work)
+        assert outcome.spent.calls <= told[0].calls

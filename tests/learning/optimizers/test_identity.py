@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+from functools import partial
 
 import pytest
 
 import dspex
 from dspex.errors import ConflictError
+from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers import Joint, Search
+from dspex.learning.optimizers.identity import source_of
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
 
@@ -91,3 +94,24 @@ def test_what_a_metric_closes_over_counts_and_a_journal_of_old_is_refused(rulebo
     run(journal.append({"kind": "begin", "identity": "0" * 64}))
     with pytest.raises(ConflictError, match="another version of dspex"):
         start(1)
+
+
+def _scored(example, prediction, *, least):
+    return len(prediction.label) >= least
+
+
+def _both(one, other):
+    return lambda example, prediction: one(example, prediction) and other(example, prediction)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (partial(_scored, least=1), partial(_scored, least=2)),
+        (partial(_scored, least=1), partial(_both, least=1)),
+        (_both(dspex.exact_match, dspex.exact_match), _both(dspex.exact_match, _scored)),
+    ],
+)
+def test_metrics_that_differ_in_what_was_bound_to_them_are_told_apart(one, other):
+    assert source_of(one) == source_of(one)
+    assert content_hash(source_of(one)) != content_hash(source_of(other))

@@ -8,7 +8,7 @@ import dspex
 from dspex.errors import DefinitionError
 from dspex.language.variables import Examples
 from dspex.learning.evaluation import Report, Row
-from dspex.learning.optimizers import Candidate, Trial
+from dspex.learning.optimizers import Candidate, Task, Trial
 from dspex.learning.optimizers.pooling import Beliefs, Pooled
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.writing import to_csv, to_html
@@ -163,3 +163,38 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
         heat = heats[3 * place : 3 * place + 3]
         best = max(heat, key=lambda trial: (trial.score, -trial.number))
         assert final.candidate.assignment == best.candidate.assignment
+
+
+def test_a_set_that_could_not_be_scored_loses_its_heat_to_one_with_a_score_below_0():
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(8)])
+    few = dspex.BootstrapFewShot(max_bootstrapped=0, max_labelled=2)
+    recipe = dspex.RandomSearch(bootstrap=few, candidates=0, first_rows=2, heat=2)
+    proposer = recipe.start(Task(program=dspex.Predict("question -> answer").to_program(), train=rows))
+    for number, score in enumerate((None, -0.5)):
+        (asked,) = proposer.ask(1)
+        assert not asked.is_final
+        proposer.tell([Trial(number=number, candidate=asked, report=None, score=score)])
+    (best,) = proposer.ask(1)
+    assert (best.is_final, best.label) == (True, asked.label.partition(" on ")[0])
+
+
+def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
+    text = dspex.var("self.instructions")
+    program = dspex.Predict("question -> answer").with_variables(
+        dspex.Text("Answer.", options=("Answer.", "Be careful.", "Be exact."), name="self.instructions"),
+        dspex.Float(0, 1, name="self.temperature", when=text.differs("Be exact.")),
+        dspex.Float(0, 1, name="self.top_p"),
+        dspex.Constraint(name="careful is cool", test=~text.equals("Be careful.") | (dspex.var("self.top_p") < 0.3)),
+    )
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)])
+    recipe = dspex.Joint(trials=12, cohort=4, first_rows=4, instructions=1, sets=1)
+    with dspex.context(model=SimulatedModel(seed=1)):
+        outcome = run(dspex.optimize(program, recipe, train=rows, metric=dspex.exact_match))
+    tried = [trial.candidate.assignment for trial in outcome.trials if "self.top_p" in trial.candidate.assignment]
+    said = [values.get("self.instructions", "Answer.") for values in tried]
+    assert set(said) == {"Answer.", "Be careful.", "Be exact."}
+    assert all(
+        ("self.temperature" in values) == (text != "Be exact.") for text, values in zip(said, tried, strict=True)
+    )
+    assert all(values["self.top_p"] < 0.3 for text, values in zip(said, tried, strict=True) if text == "Be careful.")
+    assert not any(trial.report.failed for trial in outcome.trials)

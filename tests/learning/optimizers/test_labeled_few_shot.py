@@ -86,6 +86,9 @@ def test_best_candidate_wins_and_progress_is_told(rulebook):
     assert len(progress) == len(outcome.trials)
     assert progress[-1].attributes["best"] == 1.0
     assert progress[-1].attributes["calls"] == 6 * len(outcome.trials)
+    assert progress[-1].attributes["best_trial"] == outcome.best.number
+    assert progress[-1].attributes["front"] == [trial.number for trial in outcome.front("exact_match", "-tokens")]
+    assert f"best 1.000 (trial {outcome.best.number})" in progress[-1].message
     assert [row["score"] for row in outcome.table()] == [trial.score for trial in outcome.trials]
 
 

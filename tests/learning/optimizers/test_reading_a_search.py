@@ -1,17 +1,23 @@
 """What is made of a finished search: importance, ablation, reports."""
 
 import csv
+import html
 import io
 import math
+from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
 import dspex
+from dspex.errors import DefinitionError
 from dspex.learning.evaluation.writing import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
 from dspex.learning.optimizers.importance import ablate, importance
+from dspex.learning.optimizers.writing import to_csv as sheet
+from dspex.learning.optimizers.writing import to_html as page
 from dspex.sync import run
-from dspex.testing import SimulatedModel
+from dspex.testing import ScriptedModel, SimulatedModel
 
 
 def _rows(count, first=0):
@@ -33,6 +39,49 @@ def test_importance_finds_the_variable_that_mattered():
     assert list(shares)[:2] == ["heat", "mode"]
     assert min(shares["heat"], shares["mode"]) > 0.3
     assert shares["noise"] < 0.05
+
+
+@pytest.mark.parametrize("count", [6, 7, 9, 10, 11, 15])
+def test_numbers_are_cut_into_quarters_however_many_trials_there_are(count):
+    """A group of its own for each number would explain all of the variance, whatever the number does."""
+    scores = [(n * n % count) / count for n in range(count)]
+    trials = [_trial(n, {"heat": n / count}, score) for n, score in enumerate(scores)]
+    quarters = [[n for n in range(count) if sum(n >= count * part // 4 for part in (1, 2, 3)) == q] for q in range(4)]
+    means = [fmean(scores[n] for n in group) for group in quarters]
+    within = sum((scores[n] - mean) ** 2 for group, mean in zip(quarters, means, strict=True) for n in group)
+    total, noise = sum((score - fmean(scores)) ** 2 for score in scores), within / (count - 4)
+    omega_squared = max(0.0, (total - within - 3 * noise) / (total + noise))
+    assert importance(trials)["heat"] == pytest.approx(omega_squared)
+
+
+def test_ablation_leaves_out_what_a_constraint_does_not_let_go():
+    module = dspex.Predict("question -> answer").with_variables(
+        dspex.Float(0, 1, name="self.temperature"),
+        dspex.Integer(1, 9, name="size"),
+        dspex.Constraint(name="both", test=(dspex.var("size") < 5) | (dspex.var("self.temperature") > 0.5)),
+    )
+    with dspex.context(model=SimulatedModel(seed=1)):
+        winner = _trial(0, {"self.temperature": 0.9, "size": 7}, 1.0)
+        found = run(ablate(module, winner, _rows(4), metric=dspex.exact_match))
+    assert list(found) == ["size"]
+
+
+def test_what_is_picked_is_judged_as_in_the_search_and_a_figure_that_nobody_has_is_said():
+    unpriced = ScriptedModel("[[ ## answer ## ]]\nanswer 3", cost_usd=None)
+    recipe = dspex.LabeledFewShot(k=2, candidates=2)
+    with dspex.context(model=unpriced):
+        program = dspex.Predict("question -> answer")
+        outcome = run(dspex.optimize(program, recipe, train=_rows(8), metric=dspex.exact_match))
+    assert outcome.pick(maximize="-tokens").number == 0
+    with pytest.raises(DefinitionError, match="'usd' could not be measured in any trial"):
+        outcome.pick(maximize="-usd")
+    with pytest.raises(DefinitionError, match="none of 3 trials on all rows is within usd<=1"):
+        outcome.pick("usd<=1", maximize="exact_match")
+    lines = list(csv.DictReader(io.StringIO(sheet(outcome))))
+    assert [(line["usd"], line["failed"], line["rows"]) for line in lines] == [("", "0", "8"), *[("", "0", "6")] * 2]
+    better = replace(outcome, estimated={0: {"exact_match": 0.1}, 1: {"exact_match": 0.3}, 2: {"exact_match": 0.2}})
+    assert better.pick(maximize="exact_match").number == 1
+    assert better.pick("exact_match<=0.25", maximize="exact_match").number == 2
 
 
 def test_ablation_takes_back_one_value_at_a_time():
@@ -69,3 +118,30 @@ def test_simulated_model_is_as_good_as_its_surface_says():
     truth = model.truth("Be careful.", [(1000, True), (1002, True), (1005, True)], 0.5)
     assert report.mean == pytest.approx(truth, abs=4 * math.sqrt(0.25 / 400))
     assert [row.outputs for row in again.rows] == [row.outputs for row in report.rows]
+
+
+def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
+    pytest.importorskip("optuna")
+
+    class Local(dspex.Module):
+        signature = "question -> answer"
+
+        def __init__(self):
+            heat = dspex.Float(0, 1.5)
+            self.ask = dspex.Predict("question -> answer", temperature=heat, demos=[{"question": "1", "answer": "2"}])
+
+        async def forward(self, question):
+            return await self.ask.acall(question=question)
+
+    program = Local().assign({"ask.temperature": 1.25})
+    recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, instructions=1, sets=1, only=("ask.temperature",))
+    with dspex.context(model=SimulatedModel(seed=1)):
+        search = dspex.Search(insists=True, maximize="-tokens")
+        outcome = run(dspex.optimize(program, recipe, train=_rows(12), metric=dspex.exact_match, search=search))
+        changed = next(trial for trial in outcome.trials if trial.candidate.assignment.get("ask.temperature", 1.25) < 1)
+    outcome = replace(outcome, best=changed)
+    said = outcome.changes()
+    assert "  -1.25\n" in said
+    assert said.startswith("ask.temperature:")
+    assert said in html.unescape(outcome._repr_html_())
+    assert said in html.unescape(page(outcome))

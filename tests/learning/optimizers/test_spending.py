@@ -8,11 +8,12 @@ from typing import Literal
 import pytest
 
 import dspex
-from dspex.errors import BudgetError, ModelTimeoutError, ModelUnavailableError
+from dspex.errors import BudgetError, ExecutionError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients import Budget, Retrying
-from dspex.learning.optimizers import JsonlJournal, Search
+from dspex.learning.optimizers import Control, JsonlJournal, Search
+from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
-from dspex.testing import FakeClock
+from dspex.testing import FakeClock, SimulatedModel
 
 
 class Sort(dspex.Signature):
@@ -157,3 +158,73 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     assert outcome.best.number == 1
     assert outcome.verdict is not None
     assert outcome.verdict.is_better
+
+
+class _Careful(dspex.Module):
+    """Has an answer of its own for a call that fails, whatever the reason."""
+
+    signature = "question -> answer"
+
+    def __init__(self):
+        self.ask = dspex.Predict("question -> answer")
+
+    async def forward(self, question):
+        try:
+            answer = (await self.ask.acall(question=question)).answer
+        except Exception:  # noqa: BLE001  # as a careful user writes it
+            answer = "unknown"
+        return {"answer": answer}
+
+
+@pytest.mark.parametrize("calls", [25, 47])
+def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_goes_on_without_its_model(calls):
+    rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)])
+
+    def start(search):
+        with dspex.context(model=SimulatedModel(seed=1)):
+            recipe = dspex.RandomSearch(candidates=3)
+            return run(dspex.optimize(_Careful(), recipe, train=rows, metric=dspex.exact_match, search=search))
+
+    outcome = start(Search(budget=Budget(calls=calls), concurrency=3))
+    assert outcome.stopped
+    assert outcome.spent.calls == calls
+    assert all(trial.report.usage.calls for trial in outcome.trials)  # none of them was answered without the model
+    with pytest.raises(BudgetError, match="not suffice for one candidate"):
+        start(Search(budget=Budget(calls=19)))
+
+
+@pytest.mark.parametrize("told", [[], None])
+def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook, told):
+    control = Control()
+    control.cancel()
+    model = rulebook(lambda _: "{}")
+    search = Search(control=control, on_estimate=None if told is None else told.append)
+    with dspex.context(model=model), pytest.raises(ExecutionError, match="cancelled before the program as it is"):
+        run(dspex.optimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
+    assert not model.requests
+    assert not told
+
+
+def test_a_budget_counts_each_call_once_though_the_search_is_started_again(rulebook):
+    held_out = dspex.Dataset.from_rows([{"text": f"{c}{n}", "label": c} for c in "ab" for n in range(4, 8)])
+    limited = Search(test=held_out, budget=Budget(calls=90), journal=MemoryJournal())
+    model = rulebook(lambda _: json.dumps({"label": "a"}))
+    for search in (limited, limited, replace(limited, maximize="-tokens"), replace(limited, subject_to=["failed<=0"])):
+        outcome = _search(model, search)
+        assert outcome.stopped is None
+        assert limited.budget.spent.calls == outcome.spent.calls == len(model.requests)
+    other = replace(limited, budget=Budget(calls=90))
+    _search(model, other)
+    assert other.budget.spent.calls == len(model.requests)  # another budget counts what was spent before
+
+
+def test_time_between_two_starts_of_a_search_does_not_count(rulebook):
+    clock = FakeClock()
+    search = Search(budget=Budget(seconds=200, clock=clock), journal=MemoryJournal(), concurrency=1)
+    first = _search(_Timed(rulebook, clock), search)
+    spent = search.budget.elapsed
+    run(clock.advance(3600))
+    assert search.budget.elapsed == spent
+    again = _search(_Timed(rulebook, clock), search)
+    assert (again.stopped, again.made) == (None, 0)
+    assert again.table() == first.table()

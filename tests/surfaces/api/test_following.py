@@ -13,6 +13,8 @@ from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, Update
 from dspex.operations.resources.remembering import Remembered
 from dspex.surfaces.api import ServerConfig
+from dspex.surfaces.api.graphql.endpoint import _event
+from dspex.surfaces.api.graphql.websocket import Message, _Wire
 from tests.support.waiting import finish
 from tests.surfaces.api.asking import Call, Server, Socket, _scope, serving
 
@@ -30,6 +32,18 @@ async def opened(server: Server, payload: Any = None, **headers: str) -> Socket:
     assert (await socket.event())["type"] == "websocket.accept"
     socket.send(type="connection_init", payload=payload)
     return socket
+
+
+def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    answer = {"data": {"text": "\ud83d"}}
+    finish(_Wire(send, send).send(Message("next", "1", answer)))  # type: ignore[arg-type]
+    assert json.loads(sent[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
+    assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
 
 
 def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp_path: Path) -> None:

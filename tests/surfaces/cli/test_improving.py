@@ -126,6 +126,9 @@ def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: p
         (["--out", "nowhere/x.json"], "'nowhere/x.json' cannot be written: there is no such folder"),
         (["--csv", "."], "cannot be written: it is a folder"),
         (["--metric", "exact_match", "--metric", "exact_match"], "two metrics have one name"),
+        (["--objective", "exact_mach"], "no figure 'exact_mach'. Did you mean 'exact_match'?"),
+        (["--fresh"], "--fresh puts the file of --journal aside; name it"),
+        (["--optimizer", "random", "--objective", "-usd"], "--objective is an option of --optimizer joint"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_spent(
@@ -215,6 +218,43 @@ def test_eval_repeats_rows_writes_files_and_is_a_gate(folder: Path, capsys: pyte
         assert json.loads(out)["repeats"] == 3
         assert len((folder / "rows-out.csv").read_text().splitlines()) == 31
         assert "<table>" in (folder / "page.html").read_text()
+        asked = server.calls["m"]
         code, _, err = call(capsys, *arguments, "--csv", "nowhere/rows.csv")
-        assert code == 1
+        assert (code, server.calls["m"]) == (1, asked)
         assert "'nowhere/rows.csv' cannot be written" in err
+
+
+def test_eval_scores_several_metrics_on_the_rows_that_are_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "shortness.py").write_text("def brief(example, prediction):\n    return len(prediction.answer) < 11\n")
+    rows = [{"question": f"question {n}", "answer": f"answer {n}", "fold": n % 3, "easy": n < 9} for n in range(30)]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        arguments = ["eval", f"{_name(folder)}.py:answer", "rows.json", "--model", f"{server.url}#m", "--json"]
+        where = ["--where", "fold=1", "--where", "easy=true"]
+        code, out, _ = call(capsys, *arguments, *where, "--metric", "f1", "--metric", "shortness.py:brief")
+        found = json.loads(out)
+        assert (code, found["scored"], server.calls["m"]) == (0, 3, 3)
+        assert list(found["metrics"]) == ["f1", "brief"]
+        assert call(capsys, *arguments, "--where", "fold=4")[0] == 1
+
+
+def test_optimize_trains_validates_and_tests_on_rows_of_their_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    parts = ["train"] * 12 + ["validation"] * 20 + ["test"] * 30
+    lines = [f"question {n},answer {n},{part}" for n, part in enumerate(parts)]
+    (folder / "rows.csv").write_text("\n".join(["question,answer,split", *lines]) + "\n")
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        more = ["--validation", "split=validation", "--objective", "exact_match", "--objective", "-tokens"]
+        code, out, _ = optimize(capsys, f"{server.url}#m", *more, "--json")
+        found = json.loads(out)
+        assert code == 0
+        assert {found["trials"][0]["rows"], found["trials"][-1]["rows"]} == {20}
+        assert "on 30 held-out rows" in found["conclusion"]
+        arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--validation", "split=validation"]
+        code, _, err = call(capsys, *arguments, "--model", f"{server.url}#m")
+        assert code == 1
+        assert "name those to train on by --where" in err

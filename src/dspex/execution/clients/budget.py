@@ -88,7 +88,14 @@ class Budget:
         price: Callable[[str], Price | None] = price_of,
         clock: Clock | None = None,
     ) -> None:
-        """Take the limits; None is no limit."""
+        """Take the limits; None is no limit.
+
+        Raises:
+            DefinitionError: a limit is no number, or below 0.
+        """
+        for name, limit in {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}.items():
+            if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
+                raise DefinitionError(f"the limit of a budget in {name} is a number from 0, not {limit!r}")
         self.usd = usd
         self.tokens = tokens
         self.calls = calls
@@ -100,12 +107,14 @@ class Budget:
         self._lost = Amount()
         self._kept = Amount()
         self._dollars = 0.0
+        self._counted: dict[int, tuple[object, int]] = {}
         self._open: dict[int, Reservation] = {}
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._bounds = PromptBounds()
         self._longest: dict[str, int] = {}
         self._quickest: dict[str, float] = {}
         self._began: float | None = None
+        self._rested: float | None = None
 
     @property
     def spent(self) -> Usage:
@@ -125,6 +134,14 @@ class Budget:
             if lost is not None:
                 self._lose(lost)
 
+    def counted(self, source: object) -> int:
+        """Return how many entries of a record of spending are counted here; see `count`."""
+        return self._counted.get(id(source), (source, 0))[1]
+
+    def count(self, source: object, entries: int) -> None:
+        """Note that so many entries of a record are counted here, so that whoever reads it again books no more."""
+        self._counted[id(source)] = source, entries  # it is held, so that its id stays its own
+
     def keep(self, amount: Amount) -> None:
         """Keep so much back for later, in place of what was kept so far; nobody waits for it."""
         with self._lock:
@@ -132,9 +149,17 @@ class Budget:
             self._wake_all()
 
     def begin(self, elapsed: float = 0.0) -> None:
-        """Let the seconds run from now on, if they do not yet; so many are over already."""
+        """Let the seconds run from now on, if they do not yet; so many are over already. After a rest they go on."""
         if self._began is None:
             self._began = self.now() - elapsed
+        elif self._rested is not None:
+            self._began += self.now() - self._rested
+        self._rested = None
+
+    def rest(self) -> None:
+        """Let no seconds count until the next call, or until `begin`: the work is done, and may be taken up again."""
+        if self._began is not None and self._rested is None:
+            self._rested = self.now()
 
     def defer(self, seconds: float) -> None:
         """Let so many seconds not count."""
@@ -144,7 +169,9 @@ class Budget:
     @property
     def elapsed(self) -> float:
         """The seconds that count so far."""
-        return 0.0 if self._began is None else self.now() - self._began
+        if self._began is None:
+            return 0.0
+        return (self.now() if self._rested is None else self._rested) - self._began
 
     def left_seconds(self) -> float | None:
         """Return the seconds that are left, below 0 where they are over, None where there is no limit."""

@@ -1,6 +1,5 @@
 """What all providers' clients share: posting to one URL, and telling failures apart."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -17,9 +16,9 @@ from dspex.errors import (
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.transport import Answer, Transport, shown
 from dspex.language.records import Usage
+from dspex.language.records.canonical import json_bytes
 
 T = TypeVar("T")
-_encode = msgspec.json.Encoder().encode
 _KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
 _SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
 _MOST = 2000  # characters of what a server says about an error
@@ -41,7 +40,7 @@ class Endpoint:
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
         """Send one request; `checked` tells a good answer from a bad one."""
-        return self._transport.post(self._target, _written(body), self._headers)
+        return self._transport.post(self._target, json_bytes(body), self._headers)
 
     def checked(self, answer: Answer) -> bytes:
         """Return the body of a good answer.
@@ -61,7 +60,7 @@ class Endpoint:
         Raises:
             ModelError: the class says what happened.
         """
-        answer = await self._transport.events(url or self._target, _written(body), headers=self._headers, take=take)
+        answer = await self._transport.events(url or self._target, json_bytes(body), headers=self._headers, take=take)
         if answer is not None and answer.status != 200:
             self._fail(answer)
         return None if answer is None else self._keyless(answer.body)
@@ -118,13 +117,6 @@ class Endpoint:
             raise ModelUnavailableError(message, retry_after=after, status=answer.status)
         hint = {401: " Is the API key set and right?", 404: " Is the model's name right, and the base URL?"}
         raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
-
-
-def _written(body: Mapping[str, Any]) -> bytes:
-    try:
-        return _encode(body)
-    except UnicodeEncodeError:  # half of a surrogate pair, out of an earlier reply: JSON has it escaped only
-        return json.dumps(msgspec.to_builtins(body)).encode()
 
 
 def usage_of(price: Price | None, *, given: int, made: int, cached: int = 0, reasoning: int = 0) -> Usage:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dspex.errors import ConflictError, DefinitionError
+from dspex.errors import ConflictError, DefinitionError, shorten
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot, check_source, with_code
 from dspex.execution.modules.files import read_state
@@ -165,9 +165,15 @@ def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
 
 
 def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:
-    """Return the module behind a module, a module class that needs no arguments, or a program."""
+    """Return the module behind a module, a module class that needs no arguments, or a program.
+
+    Raises:
+        DefinitionError: it is none of these.
+    """
     if isinstance(given, Module):
         return given
     if isinstance(given, Program):
         return build(given, code=code)
+    if not (isinstance(given, type) and issubclass(given, Module)):
+        raise DefinitionError(f"{shorten(given)} is no program; give a Module or a Program, such as Predict('a -> b')")
     return given()

@@ -238,7 +238,7 @@ class Module:
                 {path: part.__dict__[_PLACE] for path, part in self.named_modules() if _PLACE in part.__dict__},
             ),
             space=self.variables(),
-            assignment=self._assignment(),
+            assignment=self.assignment(),
         )
 
     def _all_slots(self) -> list[tuple[str, Slot]]:
@@ -364,7 +364,8 @@ class Module:
             raise DefinitionError(f"the program has nothing at {path!r}; it has: {', '.join(parts)}")
         return parts[place], path[len(place) + 1 :]
 
-    def _assignment(self) -> dict[str, Any]:
+    def assignment(self) -> dict[str, Any]:
+        """Return the values that variables have here: assigned, or set at their places."""
         space = self.variables()
         slots = {path: found.value for path, found in self._all_slots() if found.value is not None and path in space}
         return {**slots, **self.__dict__.get("_assigned", {})}

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import DefinitionError, shorten
+from dspex.errors import DefinitionError, VariableError, shorten
 from dspex.language.programs.node import Node
 from dspex.language.records.canonical import content_hash
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Space
+from dspex.language.variables.sampling import explained
 
 FORMAT = 1
 
@@ -34,9 +35,20 @@ class Program:
         """Return the program with other values for some variables.
 
         Raises:
-            VariableError: a variable is unknown, or a value is not of its kind.
+            VariableError: a variable is unknown, a value is not of its kind, or a constraint refuses the assignment;
+                then the message says which one it would allow, if there is any.
         """
-        return replace(self, assignment={**self.assignment, **self.space.taken(values)})
+        assigned = {**self.assignment, **self.space.taken(values)}
+        if self.space.constraints:
+            try:
+                self.space.complete({name: value for name, value in assigned.items() if name in self.space})
+            except VariableError as error:
+                raise explained(self.space, error) from error
+        return replace(self, assignment=assigned)
+
+    def variables(self) -> Space:
+        """Return all that may be varied in it: its space."""
+        return self.space
 
     def by_place(self) -> dict[str, Any]:
         """Return the assignment by the paths of places.

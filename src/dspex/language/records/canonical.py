@@ -1,7 +1,10 @@
-"""One spelling of JSON for each value, and the hash over it that names contents."""
+"""JSON: one spelling for each value, with the hash over it that names contents, and the way it is sent."""
 
 import hashlib
 import json
+from collections.abc import Callable
+
+import msgspec
 
 
 def canonical_json(value: object) -> str:
@@ -12,6 +15,20 @@ def canonical_json(value: object) -> str:
         ValueError: it holds NaN or an infinity, or contains itself.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def json_bytes(value: object, *, unknown: Callable[[object], object] | None = None) -> bytes:
+    """Return JSON as it is sent: half of a surrogate pair, which a model may have written, is escaped in it.
+
+    `unknown` gives what is written in place of a value that has no JSON form.
+
+    Raises:
+        TypeError: there is such a value, and no `unknown`.
+    """
+    try:
+        return msgspec.json.encode(value, enc_hook=unknown)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value, enc_hook=unknown)).encode()
 
 
 def content_hash(value: object) -> str:

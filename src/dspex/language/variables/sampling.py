@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "ra
     """Yield assignments without end; the same seed yields the same.
 
     "quasi" spreads them evenly: numbers by a Halton sequence with a random shift (J. H. Halton, 1960; R. Cranley and
-    T. N. L. Patterson, 1976), choices in rounds, so that as many samples as there are options cover all of them.
+    T. N. L. Patterson, 1976), choices in rounds, so that as many samples as there are options cover all of them,
+    whatever their weights above 0.
     Inactive variables are left out. An assignment that a constraint refuses is drawn again, 200 times at most.
 
     Raises:
@@ -28,7 +30,7 @@ def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "ra
     names = [name for name in space.order if space[name].is_searchable]
     shifts = {name: rng.random() for name in names}
     bases = dict(zip(names, _primes(), strict=False))
-    rounds = {name: _rounds(len(options(space[name])), rng) for name in names if options(space[name])}
+    rounds = {name: _rounds(space[name], rng) for name in names if options(space[name])}
     number = 0
 
     def advance() -> None:
@@ -67,10 +69,14 @@ def explained(space: Space, error: VariableError) -> VariableError:
     return VariableError(f"{error.message}; {shorten(allowed)} is allowed", **error.context)
 
 
-def _rounds(count: int, rng: random.Random) -> Iterator[float]:
-    """Yield a place in each of `count` equal parts, in random order, again and again."""
+def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
+    """Yield a place in the part of each option, in random order, again and again; one that weighs nothing has none."""
+    count = len(options(variable))
+    weights = variable.weights or (1.0,) * count
+    reach = [0.0, *accumulate(weights)]
     while True:
-        yield from [(part + rng.random()) / count for part in rng.sample(range(count), count)]
+        order = [part for part in rng.sample(range(count), count) if weights[part]]
+        yield from [(reach[part] + weights[part] * rng.random()) / reach[-1] for part in order]
 
 
 def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
 
@@ -14,6 +14,14 @@ Level = Literal["parametric", "structural", "architectural"]
 KINDS: tuple[str, ...] = get_args(VariableKind)
 _NUMBERS = frozenset({"float", "integer"})
 _CHOICES = frozenset({"choice", "module"})
+_HAVE: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("low", "high", "log"), _NUMBERS),
+    "step": frozenset({"integer"}),
+    "precision": frozenset({"float"}),
+    "options": _CHOICES | {"text", "examples"},
+    "weights": _CHOICES | {"text"},
+    "compute": frozenset({"composite"}),
+}  # which kinds have what not all have
 _TEXTS = ("name", "desc")
 _LISTS = ("paths", "options", "weights")
 
@@ -143,9 +151,8 @@ class Variable:
             "paths": list(self.paths),
             "default": self.default,
         }
-        for name in ("desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"):
-            value = getattr(self, name)
-            if value != _USUAL[name]:
+        for name, usual in _USUAL.items():
+            if (value := getattr(self, name)) != usual:
                 data[name] = list(value) if isinstance(value, tuple) else value
         for name in ("when", "compute"):
             expression = getattr(self, name)
@@ -182,22 +189,13 @@ class Variable:
             raise VariableError(f"this is no stored variable ({error}): {shorten(data)}") from error
 
 
-_USUAL: dict[str, Any] = {
-    "desc": "",
-    "low": None,
-    "high": None,
-    "step": 1,
-    "log": False,
-    "precision": None,
-    "options": (),
-    "weights": (),
-    "prior": None,
-}
+_PLAIN = frozenset({"desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"})
+_USUAL: dict[str, Any] = {part.name: part.default for part in fields(Variable) if part.name in _PLAIN}
 
 
 def _problem(variable: Variable) -> str:
     """Return what is wrong with a declaration and how to mend it, or nothing."""
-    if said := _shape_problem(variable) or _expression_problem(variable):
+    if said := _shape_problem(variable) or _expression_problem(variable) or _stray_problem(variable):
         return said
     if variable.kind in _NUMBERS:
         said = _number_problem(variable) or _prior_problem(variable)
@@ -207,8 +205,13 @@ def _problem(variable: Variable) -> str:
         said = _choice_problem(variable)
     elif variable.kind == "composite" and variable.compute is None:
         return "a composite needs `compute`, an expression over other variables"
-    elif variable.kind == "text" and not all(isinstance(option, str) for option in variable.options):
-        return f"the options of a text are texts, not {shorten(variable.options)}"
+    elif variable.kind == "text":
+        is_text = all(isinstance(option, str) for option in variable.options)
+        said = (
+            _weights_problem(variable)
+            if is_text
+            else f"the options of a text are texts, not {shorten(variable.options)}"
+        )
     if not said and variable.has_default and variable.kind != "composite" and not _fits(variable, variable.default):
         return f"the default {variable.default!r} is not {variable.expected()}"
     return said
@@ -285,6 +288,14 @@ def _expression_problem(variable: Variable) -> str:
     return ""
 
 
+def _stray_problem(variable: Variable) -> str:
+    """Return what the declaration says that means nothing for its kind."""
+    for name, kinds in _HAVE.items():
+        if variable.kind not in kinds and getattr(variable, name) != _USUAL.get(name):
+            return f"`{name}` means nothing for the kind {variable.kind}; it belongs to: {', '.join(sorted(kinds))}"
+    return ""
+
+
 def _number_problem(variable: Variable) -> str:
     low, high = variable.low, variable.high
     if not _is_number(low) or not _is_number(high):
@@ -319,6 +330,10 @@ def _choice_problem(variable: Variable) -> str:
         return "a choice needs at least one option"
     if len({repr(option) for option in variable.options}) != len(variable.options):
         return f"two options are the same: {variable.options!r}"
+    return _weights_problem(variable)
+
+
+def _weights_problem(variable: Variable) -> str:
     weights = variable.weights
     if weights and (len(weights) != len(variable.options) or not all(_is_number(w) and w >= 0 for w in weights)):
         return f"{len(variable.options)} options need as many weights of at least 0, not {weights!r}"

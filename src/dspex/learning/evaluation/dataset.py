@@ -1,6 +1,5 @@
 """Rows of data with a name and a checksum."""
 
-import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, overload
 from dspex.errors import DefinitionError, suggest
 from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash
+from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.reading import read_rows
 
 
@@ -72,8 +72,24 @@ class Dataset(Sequence[Example]):
 
     @cached_property
     def checksum(self) -> str:
-        """BLAKE2b-256 over the rows in order; the name does not count."""
-        return content_hash([example.to_dict() for example in self.examples])
+        """BLAKE2b-256 over the rows in order, as JSON; the name does not count.
+
+        Raises:
+            DefinitionError: a value has no JSON form.
+        """
+        return content_hash([self._plain(number) for number in range(len(self))])
+
+    def _plain(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in self.examples[number].items():
+            try:
+                found[name] = plain(value)
+            except ValueError as error:
+                raise DefinitionError(
+                    f"row {number} of {self.name!r}: the value of {name!r} has no JSON form ({error}), so the rows "
+                    "cannot be told from others; give text, numbers, lists, mappings, models or media"
+                ) from error
+        return found
 
     def column(self, name: str) -> list[object]:
         """Return one field of all rows, in order.
@@ -89,7 +105,7 @@ class Dataset(Sequence[Example]):
                 )
         return [example[name] for example in self.examples]
 
-    def where(self, **values: object) -> "Dataset":
+    def where(self, /, **values: object) -> "Dataset":
         """Return the rows that have all these values: `data.where(split="train")`.
 
         Raises:
@@ -157,13 +173,16 @@ class Dataset(Sequence[Example]):
         return [*counts, left] if left else counts
 
     def _count(self, size: float) -> int:
-        count = round(size * len(self)) if 0 < size < 1 else int(size) if math.isfinite(size) else 0
-        if count < 1 or (size >= 1 and count != size):
-            raise DefinitionError(
-                f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or "
-                "a count from 1"
-            )
-        return count
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return size
+        if isinstance(size, float) and 0 < size < 1 and (count := round(size * len(self))):
+            return count
+        if isinstance(size, float) and size > 1 and size.is_integer():
+            return int(size)
+        raise DefinitionError(
+            f"a part of {size!r} of the {len(self)} rows of {self.name!r} has no rows; give a fraction below 1 or a "
+            "count from 1"
+        )
 
     def _shuffled(self, seed: int, stratify: str | None) -> list[int]:
         """Return the indexes in random order; stratified, each beginning of it has about the shares of the whole."""
@@ -194,10 +213,25 @@ class Dataset(Sequence[Example]):
         return [(here, there) for here, there in pairs if here is not None]
 
 
+def check_rows(rows: object, what: str = "the rows") -> None:
+    """Refuse rows that are no dataset, or that cannot be told from others.
+
+    Raises:
+        DefinitionError: it says how to make one of them, or which value has no JSON form.
+    """
+    if not isinstance(rows, Dataset):
+        raise DefinitionError(
+            f"{what} are given as a Dataset, not as {type(rows).__name__}; make one with Dataset.from_rows(rows)"
+        )
+    _ = rows.checksum
+
+
 def _rng(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311  # draws rows, keeps no secret
 
 
 def _key(example: Example, fields: Sequence[str]) -> str:
     values = (example.get(name) for name in fields)
-    return content_hash([" ".join(value.lower().split()) if isinstance(value, str) else value for value in values])
+    return content_hash(
+        [" ".join(value.lower().split()) if isinstance(value, str) else plain(value) for value in values]
+    )

@@ -10,9 +10,9 @@ from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Example
-from dspex.learning.evaluation.dataset import Dataset
+from dspex.learning.evaluation.dataset import Dataset, check_rows
 from dspex.learning.evaluation.latency import run_seconds
-from dspex.learning.evaluation.metric import Metric, metric_name, score_of
+from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
 
 Metrics = Metric | Mapping[str, Metric]
@@ -83,9 +83,15 @@ async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
         raise group_error.exceptions[0] from None
 
 
+def _is_cancelled() -> bool:
+    """Whether this task is to end; a cancellation that leaks out of a module's own work says nothing of it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _at_least_one(value: int, name: str) -> int:
-    if value < 1:
-        raise DefinitionError(f"{name} is at least 1, not {value!r}")
+    if not isinstance(value, int) or value < 1:
+        raise DefinitionError(f"{name} is a whole number and at least 1, not {value!r}")
     return value
 
 
@@ -93,11 +99,13 @@ def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
     """Return one metric or several by their names.
 
     Raises:
-        DefinitionError: there is none.
+        DefinitionError: there is none, or one of them is no function of an example and a prediction.
     """
     found = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
     if not found:
         raise DefinitionError("there is no metric to score with; give a function such as dspex.exact_match")
+    for name, function in found.items():
+        check_metric(name, function)
     return found
 
 
@@ -108,6 +116,7 @@ class _Scoring:
     context: RunContext
 
     def check(self, dataset: Dataset) -> None:
+        check_rows(dataset)
         if not len(dataset):
             raise DefinitionError(f"{dataset.name!r} has no rows, so there is nothing to evaluate")
         for name, field in self.module.contract().input_fields.items():
@@ -128,7 +137,9 @@ class _Scoring:
             prediction = await self.module.acall(context, **inputs)
         except DefinitionError:
             raise  # a wrong declaration fails every row
-        except Exception as error:  # noqa: BLE001  # whatever a user's module raises is this row's result
+        except (Exception, asyncio.CancelledError) as error:  # whatever a user's module raises is this row's result
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             seconds = (clock.monotonic_ns() - started) / 1e9
             said = f"{type(error).__name__}: {error}"
             return Row(index=index, repeat=repeat, example=example, error=said, seconds=seconds)

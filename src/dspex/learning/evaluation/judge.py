@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.execution.modules import Module, Predict
+from dspex.execution.modules import Module, Predict, module_of
+from dspex.execution.modules.module import Slot
+from dspex.language.programs import Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
 
@@ -14,18 +16,38 @@ _JUDGE = Signature(
 )
 
 
+class _Judging(Predict):
+    """Asks the judging model. Nothing of it varies: a search would talk the judge round instead of doing better."""
+
+    def slots(self) -> Mapping[str, Slot]:
+        """Return nothing."""
+        return {}
+
+    def takes(self, slot: str) -> bool:
+        """Return that no variable is bound here."""
+        del slot
+        return False
+
+
 class Judge(Module):
     """Runs a program and lets a model score what came out; the score is the output `judged`, the reason `because`.
 
     Metrics are synchronous, so the judging is a step of the program: `evaluate(Judge(program, "is polite"), rows,
-    judged)`. A judge whose reply cannot be read makes a failed row, not a zero.
+    judged)`. A judge whose reply cannot be read makes a failed row, not a zero. Its variables are those of the program,
+    named `program.<path>`; the judge itself stays as it is in a search.
     """
 
-    def __init__(self, program: Module, criterion: str, *, model: Any = None) -> None:  # noqa: ANN401  # as in Predict
+    def __init__(
+        self,
+        program: Module | Program,
+        criterion: str,
+        *,
+        model: Any = None,  # noqa: ANN401  # as in Predict
+    ) -> None:
         """Take the program, what to judge it by, and the judging model; the context's by default."""
-        self.program = program
+        self.program = module_of(program)
         self.criterion = criterion
-        self.judge = Predict(_JUDGE, model=model)
+        self.judge = _Judging(_JUDGE, model=model)
 
     def contract(self) -> Signature:
         """Return the program's signature."""

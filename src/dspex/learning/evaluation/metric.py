@@ -1,12 +1,20 @@
 """What is better: a function from a row and a prediction to a number."""
 
+import inspect
+import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from dspex.errors import DefinitionError, boundary
+from dspex.errors import ConfigurationError, DefinitionError, shorten
 from dspex.language.records import Example, Prediction
+from dspex.learning.evaluation.plain import plain
+
+_ASKS = (
+    "a metric waits for nothing: let what has to wait, such as asking a model, be a step of the program, as "
+    "`dspex.learning.evaluation.judge.Judge` does"
+)
 
 
 class Metric(Protocol):
@@ -23,8 +31,8 @@ class Metric(Protocol):
 def exact_match(example: Example, prediction: Prediction) -> float:
     """Return 1 where every field that both sides have is the same, else 0.
 
-    Text is compared without the white space around it; a number or truth value may be written as text in the example,
-    as it is in a csv.
+    Text is compared without the white space around it; a number or truth value may be written as text on either side,
+    as it is in a csv, and a model, a member of an enum or another typed value as the JSON that it is of.
 
     Raises:
         DefinitionError: they have no field in common.
@@ -39,11 +47,17 @@ def exact_match(example: Example, prediction: Prediction) -> float:
 
 
 def _same(expected: object, found: object) -> bool:
-    if isinstance(expected, str) and isinstance(found, str):
-        return expected.strip() == found.strip()
-    if isinstance(expected, str):
-        return _read(expected) == found
-    return expected == found
+    try:
+        one, other = plain(expected), plain(found)
+    except ValueError:  # of a class that has no JSON form
+        return bool(expected == found)
+    if isinstance(one, str) and isinstance(other, str):
+        return one.strip() == other.strip()
+    if isinstance(one, str):
+        return bool(_read(one) == other)
+    if isinstance(other, str) and isinstance(one, bool | int | float):
+        return bool(_read(other) == one)
+    return bool(one == other)
 
 
 def _read(text: str) -> object:
@@ -66,18 +80,47 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
     """
     name = metric_name(metric)
     try:
-        with boundary(DefinitionError, f"the metric {name!r} raised"):
-            value = metric(example, prediction)
-    except DefinitionError as error:
-        if isinstance(error.__cause__, AttributeError | KeyError):
-            raise DefinitionError(
-                f"the metric {name!r} reads something that is not there ({error.__cause__}): the program produces "
-                f"{_names(prediction)}, and the example has {_names(example)}"
-            ) from error.__cause__
-        raise
-    if isinstance(value, bool | int | float) and abs(float(value)) < float("inf"):
-        return float(value)
-    raise DefinitionError(f"the metric {name!r} returned {value!r}; return a finite number or a truth value")
+        value = metric(example, prediction)
+    except (AttributeError, KeyError) as error:
+        raise DefinitionError(
+            f"the metric {name!r} reads something that is not there ({error}): the program produces "
+            f"{_names(prediction)}, and the example has {_names(example)}"
+        ) from error
+    except Exception as error:
+        if type(error) is DefinitionError:  # it says what is wrong itself, as `exact_match` does
+            raise
+        asks = f"; {_ASKS}" if isinstance(error, ConfigurationError) else ""
+        raise DefinitionError(f"the metric {name!r} raised: {type(error).__name__}: {error}{asks}") from error
+    if (score := _finite(value)) is not None:
+        return score
+    raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")
+
+
+def _finite(value: object) -> float | None:
+    """Return a number of any kind (one of NumPy, a fraction) as a float; None where it is none, or not finite."""
+    if not isinstance(value, SupportsFloat):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def check_metric(name: str, metric: object) -> None:
+    """Refuse what is no metric, before anything is spent on it.
+
+    Raises:
+        DefinitionError: it is no function, or one that has to be awaited.
+    """
+    if not callable(metric):
+        raise DefinitionError(
+            f"the metric {name!r} is no function but {shorten(metric)}; a metric takes (example, prediction), and "
+            "several are given by name: {'right': right, 'brief': brief}"
+        )
+    call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object
+    if inspect.iscoroutinefunction(inspect.unwrap(metric)) or inspect.iscoroutinefunction(call):
+        raise DefinitionError(f"the metric {name!r} is async, and metrics run inline; {_ASKS}")
 
 
 def _names(values: Mapping[str, object]) -> str:

@@ -12,6 +12,7 @@ from dspex.errors import DefinitionError, suggest
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.metric import Metric, metric_name, score_of
+from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.statistics import Interval, mean_interval, percentile
 
 
@@ -41,22 +42,17 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON-ready data, its usage without the split by model."""
-        from pydantic_core import to_jsonable_python
-
-        data: dict[str, Any] = to_jsonable_python(
-            {
-                "index": self.index,
-                "repeat": self.repeat,
-                "example": self.example.to_dict(),
-                "outputs": self.outputs,
-                "scores": self.scores,
-                "error": self.error,
-                "seconds": self.seconds,
-                "usage": usage_dict(self.usage),
-                "trace_id": self.trace_id,
-            }
-        )
-        return data
+        return {
+            "index": self.index,
+            "repeat": self.repeat,
+            "example": _readable(self.example.to_dict()),
+            "outputs": _readable(self.outputs),
+            "scores": dict(self.scores),
+            "error": self.error,
+            "seconds": self.seconds,
+            "usage": usage_dict(self.usage),
+            "trace_id": self.trace_id,
+        }
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
@@ -173,7 +169,7 @@ class Report:
             figures[name] = {"mean": _finite(self.mean_of(name)), "low": _finite(interval.low)}
             figures[name] |= {"high": _finite(interval.high), "unsteadiness": _finite(self.unsteadiness(name))}
         return {
-            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len(self.rows)},
+            "dataset": {"name": self.dataset, "checksum": self.checksum, "rows": len({row.index for row in self.rows})},
             "metrics": figures,
             "repeats": self.repeats,
             "scored": self.scored,
@@ -213,6 +209,19 @@ def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) ->
         for index, example in enumerate(dataset)
     )
     return Report(rows=rows, metrics=(name,), dataset=dataset.name, checksum=dataset.checksum)
+
+
+def _readable(values: Mapping[str, object] | None) -> dict[str, Any] | None:
+    """Return values as JSON, what has no such form as text."""
+    if values is None:
+        return None
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            found[name] = plain(value)
+        except ValueError:
+            found[name] = str(value)
+    return found
 
 
 def _finite(value: float) -> float | None:

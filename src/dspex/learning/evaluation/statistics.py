@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
+from dspex.errors import DefinitionError
+
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
 EXACT_PAIRS = 14
@@ -23,7 +25,14 @@ class Interval:
 
 
 def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval for a share (E. B. Wilson, JASA 22, 1927); right for few rows and for 0 and 1."""
+    """Return Wilson's score interval for a share (E. B. Wilson, JASA 22, 1927); right for few rows and for 0 and 1.
+
+    Raises:
+        DefinitionError: there are more successes than there can be, or `confidence` is no share.
+    """
+    if not 0 <= successes <= total:
+        raise DefinitionError(f"there are from 0 to {total} successes in {total}, not {successes!r}")
+    _check_confidence(confidence)
     if total == 0:
         return Interval(math.nan, math.nan)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -42,12 +51,24 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the percentile interval of `statistic` over resampled `values` (B. Efron, 1979); seeded."""
+    """Return the percentile interval of `statistic` over resampled `values` (B. Efron, 1979); seeded.
+
+    Of few values (below some 20) it is too narrow, of a single one it has no width.
+
+    Raises:
+        DefinitionError: `confidence` is no share.
+    """
+    _check_confidence(confidence)
     if not values:
         return Interval(math.nan, math.nan)
     rng = random.Random(seed)  # noqa: S311
     found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
     return Interval(percentile(found, (1 - confidence) / 2), percentile(found, (1 + confidence) / 2))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise DefinitionError(f"confidence is a share between 0 and 1, such as 0.95, not {confidence!r}")
 
 
 def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -81,7 +102,7 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
     Exact up to 14 pairs that differ; beyond, from 10,000 seeded permutations, the observed one counted among them.
     """
     moved = [difference for difference in differences if difference]
-    observed = abs(sum(moved)) - 1e-12
+    observed = abs(math.fsum(moved)) - 1e-10 * math.fsum(map(abs, moved))  # sums in another order may differ a little
     if not moved:
         return 1.0
     if len(moved) <= EXACT_PAIRS:

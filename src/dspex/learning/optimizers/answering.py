@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -44,6 +45,8 @@ class Answers:
         self._paused_at: float | None = None
         self._resumed_at = 0.0
         self._journal = journal
+        self._counted = budget.counted(journal)
+        self._entries = 0
         self._gate = asyncio.Semaphore(concurrency)
         self._known: dict[str, Mapping[str, Any]] = {}
         self._open: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
@@ -60,15 +63,22 @@ class Answers:
             if key in self._asking:
                 task.cancel()
         await asyncio.gather(*self._open.values(), return_exceptions=True)
+        self.budget.count(self._journal, self._entries)
+        self.budget.rest()
 
     def remember(self, entry: Mapping[str, Any]) -> None:
-        """Take over an entry of an earlier life, if it is about a call; what that cost counts against the budget."""
+        """Take over an entry of an earlier life, if it is about a call.
+
+        What that cost counts against the budget, unless it was the same budget in that life too.
+        """
         if entry["kind"] == "answer":
             self._known[entry["key"]] = entry
         usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
         lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
         self._book(usage, lost)
-        self.budget.book(usage, lost)
+        self._entries += 1
+        if self._entries > self._counted:
+            self.budget.book(usage, lost)
         self.elapsed = max(self.elapsed, entry.get("at", 0.0))
 
     def left_seconds(self) -> float | None:
@@ -130,7 +140,7 @@ class Answers:
             finally:
                 self._asking.discard(key)
             self._known[key] = entry
-            await self._journal.append(entry)
+            await self._append(entry)
             return entry
 
     async def _reply(self, model: LanguageModel, request: Request, *, key: str) -> Mapping[str, Any]:
@@ -147,7 +157,7 @@ class Answers:
             )
         except BaseException as error:
             if lost:
-                await asyncio.shield(self._journal.append({"kind": "lost", **self._costs(None, lost)}))
+                await asyncio.shield(self._append({"kind": "lost", **self._costs(None, lost)}))
             if isinstance(error, BudgetError):
                 self.halted = error
                 raise HaltError(error.message) from error
@@ -156,6 +166,10 @@ class Answers:
         if response.tool_calls:
             entry["tools"] = msgspec.to_builtins(response.tool_calls)
         return entry | self._costs(response.usage, lost)
+
+    async def _append(self, entry: Mapping[str, Any]) -> None:
+        await self._journal.append(entry)
+        self._entries += 1
 
     def _costs(self, usage: Usage | None, lost: Sequence[Amount]) -> dict[str, Any]:
         """Book what a call has cost, and return what is to be written down of it."""
@@ -198,20 +212,35 @@ def _response(entry: Mapping[str, Any]) -> Response:
         raise ConflictError(f"this is no answer of a search: {entry!r}") from error
 
 
+@dataclass(slots=True)
+class Cut:
+    """Whether a call of some work was refused because the search ends: then what came of the work does not count."""
+
+    is_short: bool = False
+
+
 class AnsweredModel:
     """Wraps a model for the calls of one search."""
 
-    def __init__(self, model: LanguageModel, answers: Answers, salt: str = "") -> None:
-        """Take the model, the answers it shares with the whole search, and what sets its calls apart."""
+    def __init__(self, model: LanguageModel, answers: Answers, *, salt: str = "", cut: Cut | None = None) -> None:
+        """Take the model, the answers it shares with the whole search, and what sets its calls apart.
+
+        `cut` takes note of a call that was refused: the program that made it may go on with something else.
+        """
         self.model = model
         self.name = model.name
         self.capabilities = model.capabilities - {"streaming"}  # an answer is whole, old or new
         self._answers = answers
         self._salt = salt
+        self._cut = cut or Cut()
 
     async def complete(self, request: Request) -> Response:
         """Return the answer from the journal, or ask."""
-        return await self._answers.answer(self.model, request, self._salt)
+        try:
+            return await self._answers.answer(self.model, request, self._salt)
+        except HaltError:
+            self._cut.is_short = True
+            raise
 
     async def aclose(self) -> None:
         """Free what the wrapped model holds."""

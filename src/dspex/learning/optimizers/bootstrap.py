@@ -67,7 +67,17 @@ class Bootstrapping:
     """One walk of a teacher over training rows. Asks until enough rows went well; `candidate` is what came of it."""
 
     def __init__(self, recipe: BootstrapFewShot, task: Task, *, order: Sequence[int]) -> None:
-        """Take the rows in the order of the walk."""
+        """Take the rows in the order of the walk.
+
+        Raises:
+            DefinitionError: the recipe makes no sense, or the program has no place for demonstrations.
+            VariableError: the teacher has a value that the program does not take.
+        """
+        if min(recipe.max_bootstrapped, recipe.max_labelled, recipe.rounds - 1) < 0:
+            raise DefinitionError(
+                f"max_bootstrapped and max_labelled are at least 0 and rounds at least 1, not {recipe!r}"
+            )
+        task.program.space.check(recipe.teacher or {})
         self._recipe = recipe
         self._task = task
         self._slots = demonstration_slots(task)

@@ -4,26 +4,41 @@ import asyncio
 import math
 import random
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError
+from dspex.errors import BudgetError, ConflictError, DefinitionError, DspexError, ExecutionError, VariableError
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
-from dspex.language.programs import Node, Program
+from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
-from dspex.learning.evaluation import Backed, Dataset, Report, evaluate
+from dspex.learning.evaluation import Backed, Dataset, Report, Row, evaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
-from dspex.learning.optimizers.answering import AnsweredModel, Answers, HaltError
+from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
 from dspex.learning.optimizers.doubts import doubts, failures, missed
 from dspex.learning.optimizers.estimating import Probe, estimated
 from dspex.learning.optimizers.identity import check_identity, identity_of
 from dspex.learning.optimizers.journal import MemoryJournal
-from dspex.learning.optimizers.proposer import Ask, Candidate, Estimating, Optimizer, Question, Reply, Task, Told, Trial
+from dspex.learning.optimizers.limits import front
+from dspex.learning.optimizers.proposer import (
+    Aiming,
+    Ask,
+    Candidate,
+    Estimating,
+    Optimizer,
+    Proposer,
+    Question,
+    Reply,
+    Task,
+    Told,
+    Trial,
+)
 from dspex.learning.optimizers.recording import Recorded
+from dspex.learning.optimizers.refusing import check_models, check_optimizer, check_splits
 from dspex.learning.optimizers.reserving import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
+from dspex.learning.optimizers.standing import as_data
 from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.telemetry import Event
 
@@ -49,8 +64,10 @@ async def optimize(
 
     Raises:
         DefinitionError: the task does not suit the optimizer, the metric is broken, or no candidate could be scored.
+        ConfigurationError: no model is set, or one that may be chosen cannot be opened.
         ConflictError: the journal belongs to another search.
         BudgetError: the budget does not suffice for one candidate.
+        ExecutionError: it was cancelled before one candidate was scored.
     """
     driver = _Driver(program, train, metric, given=context or current(), search=search or Search())
     try:
@@ -60,36 +77,20 @@ async def optimize(
         driver.reserve.release()
 
 
-def as_task_program(given: Module | Program) -> Program:
-    """Return a program as data; of code that cannot be stored, its predictors and variables."""
-    if isinstance(given, Program):
-        return given
-    try:
-        return given.to_program()
-    except DefinitionError:
-        signature, children = given.contract(), []
-        for path, part in given.named_modules():
-            if isinstance(part, Predict):
-                children.append(Node(id=path, kind="predict", signature=part.signature))
-        root = Node(id="self", kind="unstored", children={"predictors": tuple(children)})
-        return Program(name=signature.name, signature=signature, root=root, space=given.variables())
-
-
 class _Driver:
     """One search: scores what is asked, in order. Owned by one call of `optimize`."""
 
     def __init__(
         self, program: Module | Program, train: Dataset, metric: Metrics, *, given: RunContext, search: Search
     ) -> None:
-        if not len(train):
-            raise DefinitionError("there are no training rows")
+        check_splits(train, search)
         self.module = module_of(program)
         self.train = train
         self.metric = metrics_by_name(metric)
         self.search = search
         scored = len(search.validation or train)
         self.task = Task(
-            program=as_task_program(program),
+            program=as_data(program),
             train=train,
             seed=search.seed,
             scored=min(scored, search.rows or scored),
@@ -104,6 +105,8 @@ class _Driver:
         )
         self.context = without_run(given)
         self.trials: list[Trial] = []
+        self.aims: tuple[str, ...] = ()
+        self.ahead: list[Trial] = []
         self.recorded: dict[int, Mapping[str, Any]] = {}
         self.estimated: Mapping[int, Mapping[str, float]] = {}
         self.warnings: list[str] = []
@@ -111,10 +114,16 @@ class _Driver:
         random.Random(search.seed).shuffle(self._order)  # noqa: S311  # which rows are scored first, the same for all
 
     async def run(self, program: P, optimizer: Optimizer) -> Outcome[P]:
+        check_optimizer(optimizer)
+        check_models(self.task.program.space, self.context)
+        self.aims = optimizer.objectives if isinstance(optimizer, Aiming) else ()
+        self.goal.check_known(self.aims)
+        proposer = optimizer.start(self.task)  # what does not suit it is said before anything is spent
         await self._open(optimizer)
-        self._warn_of_data()
-        estimate = await self._estimate(optimizer) if self.search.on_estimate is not None else None
-        await self._searched(optimizer)
+        for text in (*doubts(self.task, validation=self.search.validation, test=self.search.test), *self._misled()):
+            self._warn(text)
+        estimate = await self._estimate(optimizer)
+        await self._searched(proposer)
         stopped = self._stopped()
         self.reserve.release()
         best = self._best()
@@ -140,8 +149,7 @@ class _Driver:
             warnings=tuple(self.warnings),
         )
 
-    async def _searched(self, optimizer: Optimizer) -> None:
-        proposer = optimizer.start(self.task)
+    async def _searched(self, proposer: Proposer) -> None:
         await self._told([AS_IT_IS])
         if self.trials:
             self._check_measured(self.trials[0].report)
@@ -157,7 +165,7 @@ class _Driver:
 
     def _check_measured(self, report: Report) -> None:
         """Say at once where the objective or a limit cannot be measured: the rest would be spent for nothing."""
-        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report))):
+        if not report.scored or not (lacking := self.goal.unmeasured(self.goal.figures(report), besides=self.aims)):
             return
         why = " (no price is known)" if "usd" in lacking else ""
         said = f"{', '.join(map(repr, lacking))} cannot be measured for the program as it is{why}"
@@ -184,26 +192,35 @@ class _Driver:
             await self.journal.append({"kind": "begin", "identity": identity})
         self.search.budget.begin(self.answers.elapsed)
 
-    def _warn_of_data(self) -> None:
-        for text in doubts(self.task, validation=self.search.validation, test=self.search.test):
-            self._warn(text)
+    def _misled(self) -> Iterator[str]:
+        """Yield a warning where an optimizer, as they do, looks for more of what is to become less."""
+        led, objective = self.aims or (self.goal.metrics[0],), self.goal.objective
+        if objective.startswith("-") and objective not in led and self.goal.figure in led:
+            yield (
+                f"{self.goal.figure!r} is to become less, and optimizers look for more of it: score its negative, or "
+                f"give Joint(objectives=({objective!r},))"
+            )
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
         python_warnings.warn(text, UserWarning, stacklevel=5)
 
-    async def _estimate(self, optimizer: Optimizer) -> Estimate:
-        rows = self._rows(AS_IT_IS)
-        noted = Recorded(self._module(AS_IT_IS))
-        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1)
+    async def _estimate(self, optimizer: Optimizer) -> Estimate | None:
+        """Tell what the search may use, where somebody wants to hear it; None too where it was cancelled meanwhile."""
+        if self.search.on_estimate is None:
+            return None
+        rows, cut = self._rows(AS_IT_IS), Cut()
+        noted = Recorded(self._module(AS_IT_IS, cut))
+        report = await self._evaluated(AS_IT_IS, rows[:PROBES], module=noted, concurrency=1, cut=cut)
         if self.answers.halted is not None:
             raise self.answers.halted
+        if cut.is_short:
+            return None
         self._check_measured(report)
         calls = [noted.calls.get(row.trace_id, []) for row in report.rows]
         probe = Probe(module=noted.module, report=report, calls=calls, context=self.context)
         made = estimated(self.task, optimizer, probe, rows=len(rows), search=self.search)
-        if self.search.on_estimate is not None:
-            self.search.on_estimate(made)
+        self.search.on_estimate(made)
         return made
 
     async def _told(self, asked: Sequence[Ask]) -> list[Told]:
@@ -230,10 +247,21 @@ class _Driver:
         return Reply(question=question, outputs=prediction.to_dict())
 
     async def _trial(self, candidate: Candidate, number: int) -> Trial | None:
-        module = self._module(candidate)
-        recorded = Recorded(module) if candidate.is_traced else None
-        report = await self._evaluated(candidate, self._rows(candidate), module=recorded or module)
-        if any(row.error is not None and row.error.startswith("HaltError:") for row in report.rows):
+        rows, cut, recorded = self._rows(candidate), Cut(), None
+        try:
+            module = self._module(candidate, cut)
+        except VariableError as error:
+            if "constraint" not in error.context or not candidate.assignment:
+                raise
+            # the optimizer did not know of the constraint: a failure like any other
+            report = self._unscored(rows, f"{type(error).__name__}: {error}")
+        else:
+            recorded = Recorded(module) if candidate.is_traced else None
+            if len(rows):
+                report = await self._evaluated(candidate, rows, module=recorded or module, cut=cut)
+            else:
+                report = self._unscored(rows)
+        if cut.is_short:
             return None
         entry = self.recorded.get(number)
         if entry is not None and entry["candidate"] != _hash_of(candidate):
@@ -252,18 +280,29 @@ class _Driver:
             on_error=self.search.on_error,
         )
 
+    def _unscored(self, rows: Dataset, error: str = "") -> Report:
+        """Return the report of a candidate that cannot be run."""
+        failed = tuple(Row(index=index, example=example, error=error) for index, example in enumerate(rows))
+        return Report(rows=failed, metrics=tuple(self.metric), dataset=rows.name, checksum=rows.checksum)
+
     async def _evaluated(
-        self, candidate: Candidate, rows: Dataset, *, module: Module | None = None, concurrency: int | None = None
+        self,
+        candidate: Candidate,
+        rows: Dataset,
+        *,
+        module: Module | None = None,
+        concurrency: int | None = None,
+        cut: Cut | None = None,
     ) -> Report:
         return await evaluate(
             module or self._module(candidate),
             rows,
             self.metric,
-            context=self._context(candidate.salt),
+            context=self._context(candidate.salt, cut),
             concurrency=concurrency or self.search.concurrency,
         )
 
-    def _module(self, candidate: Candidate) -> Module:
+    def _module(self, candidate: Candidate, cut: Cut | None = None) -> Module:
         made = self.module.assign(candidate.assignment)
         for _, part in made.named_modules():
             if isinstance(part, Backed) and candidate.temperature is not None:
@@ -271,18 +310,18 @@ class _Driver:
             if not isinstance(part, Predict):
                 continue
             if part.model is not None and not isinstance(part.model, str):
-                part.model = AnsweredModel(part.model, self.answers, candidate.salt)
-            if candidate.temperature is not None:
+                part.model = AnsweredModel(part.model, self.answers, salt=candidate.salt, cut=cut)
+            if candidate.temperature is not None and part.takes("temperature"):
                 part.settings = {**part.settings, "temperature": candidate.temperature}
         return made
 
-    def _context(self, salt: str) -> RunContext:
+    def _context(self, salt: str, cut: Cut | None = None) -> RunContext:
         given, answers = self.context, self.answers
         resolve = given.models
         return replace(
             given,
-            model=None if given.model is None else AnsweredModel(given.model, answers, salt),
-            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt),
+            model=None if given.model is None else AnsweredModel(given.model, answers, salt=salt, cut=cut),
+            models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers, salt=salt, cut=cut),
         )
 
     def _rows(self, candidate: Candidate) -> Dataset:
@@ -297,11 +336,13 @@ class _Driver:
     def _all_rows(self, candidate: Candidate) -> Dataset:
         if candidate.rows is not None:
             return self.train.pick(candidate.rows)
-        if self.search.validation is not None:
-            return self.search.validation if self.search.rows is None else self.search.validation[: self.search.rows]
+        if (validation := self.search.validation) is not None:
+            if self.search.rows is None or self.search.rows >= len(validation):
+                return validation
+            return validation.sample(self.search.rows, seed=self.search.seed)
         unseen = [index for index in self._order if index not in candidate.shown]
         if not unseen:
-            raise DefinitionError(f"{candidate.label} shows every training row, so none is left to score it on")
+            self._warn(f"{candidate.label} shows every training row, so none is left to score it on; give more rows")
         return self.train.pick(unseen[: self.search.rows])
 
     async def _note(self, trial: Trial) -> None:
@@ -320,23 +361,42 @@ class _Driver:
                     "figures": {name: value if math.isfinite(value) else None for name, value in trial.figures.items()},
                 }
             )
-        best = self._best() if any(known.score is not None for known in self.trials) else None
-        score = "no score" if trial.score is None else f"{trial.score:.2f}"
+        told = self._progress(trial)
+        self.context.say(told)
+        if self.search.on_progress is not None:
+            self.search.on_progress(told)
+        if self.search.on_trial is not None:
+            self.search.on_trial(trial)
+
+    def _progress(self, trial: Trial) -> Event:
+        """Return how the search stands after a trial: the best so far, the front, and what is spent."""
+        if trial.candidate.is_final and trial.score is not None:
+            cost = "usd" if trial.figures.get("usd", math.nan) > 0 else "tokens"
+            sought = self.aims if len(self.aims) > 1 else dict.fromkeys((self.goal.objective, f"-{cost}"))
+            self.ahead = front([*self.ahead, trial], list(sought))
+        has_best = any(known.candidate.is_final and known.score is not None for known in self.trials)
+        best, spent = self._best() if has_best else None, self.answers.spent
+        score = "no score" if trial.score is None else f"{trial.score:.3f}"
+        message = f"trial {trial.number}: {trial.candidate.label}: {score}"
+        if best is not None:
+            message += f"; best {best.score:.3f} (trial {best.number}), {len(self.ahead)} on the front"
+        message += f"; {spent.calls} calls" + ("" if spent.cost_usd is None else f", ${spent.cost_usd:.4f}")
         attributes: dict[str, object] = {
             "trial": trial.number,
             "score": trial.score,
             "best": None if best is None else best.score,
+            "best_trial": None if best is None else best.number,
+            "front": [known.number for known in self.ahead],
             "calls": sum(known.report.usage.calls for known in self.trials),
-            "spent_usd": self.answers.spent.cost_usd,
+            "spent_usd": spent.cost_usd,
         }
-        message = f"trial {trial.number}: {trial.candidate.label}: {score}"
-        self.context.say(Event(name="progress", message=message, attributes=attributes))
-        if self.search.on_trial is not None:
-            self.search.on_trial(trial)
+        return Event(name="progress", message=message, attributes=attributes)
 
     def _best(self) -> Trial:
         if not self.trials and self.answers.halted is not None:
             raise BudgetError(f"the budget does not suffice for one candidate: {self.answers.halted.message}")
+        if not self.trials and self.search.control.is_cancelled:
+            raise ExecutionError("the search was cancelled before the program as it is was scored")
         scored = [trial for trial in self.trials if trial.score is not None and trial.candidate.is_final]
         if not scored:
             errors = [row.error for trial in self.trials for row in trial.report.rows if row.error]

@@ -46,13 +46,21 @@ class Goal:
             metrics=tuple(metrics),
             on_error=on_error,
         )
-        known = [*metrics, *BUILT_IN]
-        for name in (goal.figure, *(limit.figure for limit in goal.limits)):
+        goal.check_known((goal.objective, *(limit.figure for limit in goal.limits)))
+        return goal
+
+    def check_known(self, names: Sequence[str]) -> None:
+        """Refuse figures that no trial has; a leading minus is none of the name.
+
+        Raises:
+            DefinitionError: naming the figure and those that there are.
+        """
+        known = [*self.metrics, *BUILT_IN]
+        for name in (name.removeprefix("-") for name in names):
             if name not in known:
                 raise DefinitionError(
                     f"there is no figure {name!r}.{suggest(name, known)} There is: {', '.join(known)}"
                 )
-        return goal
 
     @property
     def figure(self) -> str:
@@ -91,7 +99,7 @@ class Goal:
         """Return the limits that `figures` do not keep."""
         return [limit for limit in self.limits if not limit.holds(figures)]
 
-    def unmeasured(self, figures: Mapping[str, float]) -> list[str]:
-        """Return the figures of the objective and of limits that could not be measured."""
-        asked = dict.fromkeys((self.figure, *(limit.figure for limit in self.limits)))
-        return [name for name in asked if math.isnan(figure_of(figures, name))]
+    def unmeasured(self, figures: Mapping[str, float], *, besides: Sequence[str] = ()) -> list[str]:
+        """Return the figures of the objective, of limits and `besides` them that could not be measured."""
+        names = (self.figure, *(limit.figure for limit in self.limits), *(name.removeprefix("-") for name in besides))
+        return [name for name in dict.fromkeys(names) if math.isnan(figure_of(figures, name))]

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 from dspex.errors import ConflictError
@@ -84,12 +85,16 @@ def _difference(name: str, there: str | None, here: str | None) -> str:
 def source_of(metric: Metric) -> list[Any]:
     """Return what tells one metric from another, as JSON: its source, or its full name where there is none."""
     found: Any = inspect.unwrap(metric)
+    if isinstance(found, partial):
+        return ["partial", source_of(found.func), recipe_of(found.args), recipe_of(found.keywords)]
     if not inspect.isroutine(found):
         return [_text(type(found)), recipe_of(found)]
     found = getattr(found, "__func__", found)  # of a bound method
     cells = [recipe_of(cell.cell_contents) for cell in found.__closure__ or ()] if inspect.isfunction(found) else []
     owner = recipe_of(getattr(metric, "__self__", None))
-    return [_text(found), cells, recipe_of(getattr(found, "__defaults__", None)), owner]
+    named = getattr(found, "__kwdefaults__", None)
+    own = [_text(found), cells, recipe_of(getattr(found, "__defaults__", None)), owner]
+    return [*own, recipe_of(named)] if named else own
 
 
 def _text(found: Any) -> str:  # noqa: ANN401  # a function or a class
@@ -106,7 +111,7 @@ def _models(module: Module, context: RunContext) -> list[str]:
 
 
 def recipe_of(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
-    """Return what a recipe is made of, as JSON; of what has no JSON form, the kind."""
+    """Return what a recipe is made of, as JSON; of a function its source, of what else has no JSON form the kind."""
     if is_dataclass(value) and not isinstance(value, type):
         return [type(value).__name__, {part.name: recipe_of(getattr(value, part.name)) for part in fields(value)}]
     if isinstance(value, _PLAIN):
@@ -115,4 +120,4 @@ def recipe_of(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON
         return [recipe_of(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): recipe_of(item) for name, item in value.items()}
-    return type(value).__name__
+    return _text(value) if inspect.isfunction(value) else type(value).__name__

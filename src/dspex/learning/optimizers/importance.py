@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from dspex.errors import VariableError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
@@ -32,7 +33,8 @@ def _value(trial: Trial, name: str) -> object:
 
 def _share(pairs: Sequence[tuple[object, float]]) -> float:
     numbers = [value for value, _ in pairs if isinstance(value, int | float) and not isinstance(value, bool)]
-    cuts = sorted(numbers)[len(numbers) // BINS :: max(1, len(numbers) // BINS)] if len(set(numbers)) > BINS else []
+    ordered = sorted(numbers)
+    cuts = {ordered[len(ordered) * part // BINS] for part in range(1, BINS)} if len(set(ordered)) > BINS else set()
     groups: dict[str, list[float]] = {}
     for value, score in pairs:
         is_number = cuts and isinstance(value, int | float) and not isinstance(value, bool)
@@ -60,13 +62,16 @@ async def ablate(
 
     Returns:
         For each variable, the winner compared with itself without it; a positive difference says that the value helps.
+        A value that a constraint does not let go alone is left out.
     """
     module = module_of(program)
     values = dict(winner.candidate.assignment)
     whole = await evaluate(module.assign(values), rows, metric, context=context)
     found: dict[str, Comparison] = {}
     for name in values:
-        less = {other: value for other, value in values.items() if other != name}
-        report = await evaluate(module.assign(less), rows, metric, context=context)
-        found[name] = compare(whole, report)
+        try:
+            without = module.assign({other: value for other, value in values.items() if other != name})
+        except VariableError:
+            continue
+        found[name] = compare(whole, await evaluate(without, rows, metric, context=context))
     return found

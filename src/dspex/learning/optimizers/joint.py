@@ -1,11 +1,12 @@
 """One search over everything that varies: texts, demonstrations, numbers, choices and modules."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspex.errors import DefinitionError, suggest
-from dspex.language.variables import Choice, Space, Variable
+from dspex.language.variables import Choice, Constraint, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.limits import spread
@@ -15,6 +16,7 @@ from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Propos
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
 from dspex.learning.optimizers.standing import standing
+from dspex.learning.optimizers.surrogate import check_installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,12 @@ class Joint:
             DefinitionError: nothing of the program can vary, or the recipe makes no sense.
             ConfigurationError: NumPy is not installed.
         """
-        if self.trials < 1 or self.cohort < 1 or self.keep < 2 or self.first_rows < 1:
-            raise DefinitionError(f"trials, cohort and first_rows are at least 1 and keep at least 2, not {self!r}")
+        if min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1 or min(self.instructions, self.sets) < 0:
+            raise DefinitionError(
+                f"trials, cohort and first_rows are at least 1, keep at least 2, and instructions and sets at least 0, "
+                f"not {self!r}"
+            )
+        check_installed()
         return _Search(self, task)
 
     def adds(self, task: Task) -> Additions:
@@ -73,13 +79,26 @@ class Joint:
         questions = 1 + len(task.program.space) * max(0, self.instructions - 1)
         total = 0
         for start in range(0, self.trials, self.cohort):
-            alive, batch = min(self.cohort, self.trials - start), self.first_rows
-            while True:
-                total += alive * min(batch, rows)
-                if batch >= rows:
-                    break
-                alive, batch = max(1, alive // self.keep), batch * self.keep
-        return walks + questions + total
+            drawn, level, batch = min(self.cohort, self.trials - start), 0, self.first_rows
+            while batch < rows:
+                total += min(start + drawn, self.room(level) if level else drawn) * batch
+                level, batch = level + 1, batch * self.keep
+            total += min(start + drawn, self.room(level) if level else drawn) * rows
+        return walks + questions + total + self._last(task) * rows
+
+    def room(self, level: int) -> int:
+        """Return how many candidates go on to a level at once."""
+        return max(1, int(self.cohort / self.keep**level), len(self.objectives))
+
+    def _last(self, task: Task) -> int:
+        """Return how many candidates are scored on all rows in the end: some, or all where the space is exhausted."""
+        space = task.program.space
+        points = space.size * (1 + self.sets)
+        for known in [max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"]:
+            points *= (known + max(0, self.instructions - 1)) / known
+        # texts and sets may come out alike, and constraints refuse some: a space is exhausted before all are tried
+        may_end = points <= 4 * self.trials or (math.isfinite(points) and len(space.constraints) > 0)
+        return max(self.keep, math.ceil(min(points, self.trials))) if may_end else self.keep
 
 
 @dataclass(slots=True)
@@ -93,19 +112,25 @@ class _Arm:
     is_scored: bool = False
 
 
-def searchable(space: Space) -> Space:
-    """Return the part of a space that is drawn from declarations: texts and demonstrations come from elsewhere.
+def _declared(space: Space) -> list[Variable]:
+    """Return what is drawn from declarations, a text with options as a choice between them.
 
-    A text with options is a choice between them. A condition on another text stays out with it.
+    Other texts, and demonstrations, come from elsewhere.
     """
-    kept = [
+    return [
         _as_choice(variable) if variable.kind == "text" else variable
         for variable in space.values()
         if variable.kind not in {"text", "examples"} or variable.options
     ]
-    names = {variable.name for variable in kept}
-    constraints = [c for c in space.constraints if c.reads() <= names]
-    return Space([variable for variable in kept if _reads(variable) <= names], constraints)
+
+
+def _closed(variables: Sequence[Variable], constraints: Sequence[Constraint]) -> Space:
+    """Return the space of the variables that read no others, and of the constraints on them."""
+    kept, count = list(variables), -1
+    while count != len(kept):
+        count, names = len(kept), {variable.name for variable in kept}
+        kept = [variable for variable in kept if _reads(variable) <= names]
+    return Space(kept, [constraint for constraint in constraints if constraint.reads() <= names])
 
 
 def _as_choice(variable: Variable) -> Variable:
@@ -183,36 +208,33 @@ class _Search:
         startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
         found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
-        found |= {variable.name: 0 for variable in self._made.values()}
+        found |= {variable.name: variable.options[0] for variable in self._made.values()}
         known = {name: value for name, value in found.items() if value is not None or space[name].has_default}
         sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
         return sampler
 
     def _searched(self) -> Space:
-        """Return the space: declarations, and the numbers of texts and sets; what is not searched has one option."""
+        """Return the space: declarations, texts, and the numbers of sets; what is not searched has one option."""
         program, only = self._task.program, self._recipe.only
         made = self._ingredients.variables() if self._ingredients is not None else []
         self._made = {variable.name: variable for variable in made if not only or variable.name not in program.space}
         self._made |= {variable.name: variable for variable in made if variable.name in only}
         found: list[Variable] = list(self._made.values())
-        declared = searchable(program.space)
-        for name, variable in declared.items():
-            current = program.assignment.get(name, variable.default)
+        for variable in _declared(program.space):
+            name, current = variable.name, program.assignment.get(variable.name, variable.default)
             if name in self._made:
                 continue
             if only and name not in only and variable.compute is None and current is not None:
                 found.append(replace(Choice(current), name=name, when=variable.when))
             elif not only or name in only or variable.compute is not None:
                 found.append(variable)
-        names = {variable.name for variable in found}
-        return Space(found, [c for c in declared.constraints if c.reads() <= names])
+        return _closed(found, program.space.constraints)
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
         """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            room = max(1, self._recipe.cohort // self._recipe.keep**self._level, len(self._recipe.objectives))
-            if chosen := self._best(sampler, self._level - 1)[:room]:
+            if chosen := self._best(sampler, self._level - 1)[: self._recipe.room(self._level)]:
                 return self._raised(chosen)
         self._level, self._cohorts = 0, self._cohorts + 1
         if drawn := self._drawn(sampler):
@@ -261,12 +283,13 @@ class _Search:
         return self._raised([there[n] for n in order[: self._recipe.keep] if there[n].level < last])
 
     def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
-        chosen = {name: values[name] for name in self._made if name in values}
+        made = self._made.items()
+        chosen = {name: variable.options.index(values[name]) for name, variable in made if name in values}
         texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
         only = self._recipe.only
         own = {n: value for n, value in values.items() if n not in self._made and (not only or n in only)}
         said = [f"{name}={value}" for name, value in own.items()]
-        said += [f"{name} {values[name]}" for name in self._made if values.get(name)]
+        said += [f"{name} {index}" for name, index in chosen.items() if index]
         label = f"{number + 1}: {', '.join(said) or 'as it is'}"
         return _Arm(number, self._cohorts, label, {**own, **texts}, shown)
 

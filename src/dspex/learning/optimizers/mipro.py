@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.errors import DefinitionError
 from dspex.language.variables import Choice, Variable
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping, demonstration_slots
 from dspex.learning.optimizers.instructions import Instructions
 from dspex.learning.optimizers.pooling import Beliefs
 from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Task, Told, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
-from dspex.learning.optimizers.tuner import Tuner
+from dspex.learning.optimizers.surrogate import check_installed
+from dspex.learning.optimizers.tuner import Tuner, optuna
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +60,13 @@ class Ingredients:
         return {name: count for name, count in {"demonstration set": len(self.sets), **texts}.items() if count > 1}
 
     def variables(self) -> list[Variable]:
-        """Return the choices as variables, an instruction's active where it is in the program."""
-        space = self._task.program.space
+        """Return the choices as variables: of set by its number, of instruction by its text.
+
+        So conditions and constraints read an instruction as they do in the program.
+        """
+        space, texts = self._task.program.space, self.instructions.found
         return [
-            Choice(*range(count), name=name, when=space[name].when if name in space else None)
+            Choice(*texts.get(name, range(count)), name=name, when=space[name].when if name in space else None)
             for name, count in self.choices().items()
         ]
 
@@ -104,8 +109,15 @@ class MIPROv2:
         """Begin with the demonstration sets.
 
         Raises:
+            DefinitionError: the recipe makes no sense.
             ConfigurationError: Optuna is not installed.
         """
+        if min(self.trials, self.minibatch, self.full_every) < 1 or min(self.instructions, self.sets) < 0:
+            raise DefinitionError(
+                f"trials, minibatch and full_every are at least 1, instructions and sets at least 0, not {self!r}"
+            )
+        optuna()
+        check_installed()
         return _Search(self, task)
 
     def runs(self, task: Task, rows: int) -> int:

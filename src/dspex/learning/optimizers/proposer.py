@@ -145,6 +145,16 @@ class Adding(Protocol):
         ...
 
 
+@runtime_checkable
+class Aiming(Protocol):
+    """An optimizer that looks for figures of its own choice; the driver checks that there are such."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Return the figures, with a leading minus where less is better; none for the first metric."""
+        ...
+
+
 class Optimizer(Protocol):
     """A recipe for a search: immutable, and good for any number of tasks."""
 

@@ -1,5 +1,6 @@
 """Many sets of bootstrapped demonstrations, of which the best is kept."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,8 +35,8 @@ class RandomSearch:
         Raises:
             DefinitionError: the recipe makes no sense.
         """
-        if self.heat < 2 or (self.first_rows is not None and self.first_rows < 1):
-            raise DefinitionError(f"first_rows is at least 1 and heat at least 2, not {self!r}")
+        if self.heat < 2 or self.candidates < 0 or (self.first_rows is not None and self.first_rows < 1):
+            raise DefinitionError(f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}")
         walks = [(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)]
         return _Walks(walks) if self.first_rows is None else _Heats(walks, rows=self.first_rows, size=self.heat)
 
@@ -71,7 +72,7 @@ class _Heats:
 
     def ask(self, count: int) -> Sequence[Ask]:
         if len(self._heat) == self._size or (self._heat and not self._walks):
-            best = max(self._heat, key=lambda trial: (trial.score or 0.0, -trial.number)).candidate
+            best = max(self._heat, key=lambda trial: (_worth(trial), -trial.number)).candidate
             self._heat = []
             return [replace(best, label=best.label.partition(" on ")[0], batch=None, is_final=True)]
         if not self._walks:
@@ -91,6 +92,11 @@ class _Heats:
                 self._heat.append(trial)
             elif self._walks:
                 self._walks[0][1].tell([trial])
+
+
+def _worth(trial: Trial) -> float:
+    """Return the score; what could not be scored is worse than any."""
+    return -math.inf if trial.score is None else trial.score
 
 
 class _Walks:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from dspex.errors import DefinitionError
 from dspex.execution.clients import Budget
@@ -16,13 +16,15 @@ from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.control import Control
 from dspex.learning.optimizers.goal import Goal
+from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
-from dspex.learning.optimizers.limits import figure_of, front, parse_limit
+from dspex.learning.optimizers.limits import figure_of, front
 from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
-from dspex.learning.optimizers.standing import standing
+from dspex.learning.optimizers.standing import as_data, standing
 from dspex.learning.optimizers.verdict import Verdict
+from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
 
@@ -67,6 +69,8 @@ class Search:
         trials_at_once: candidates asked for, scored and told together.
         seed: of all choices; the same seed and the same replies end with the same program.
         on_trial: told of each trial as it is finished.
+        on_progress: told after each trial how the search stands: an event with a line for people, and the attributes
+            `trial`, `score`, `best`, `best_trial`, `front` (numbers of trials), `calls` and `spent_usd`.
         on_estimate: told of the estimate, made from the first rows of the program as it is, before the search goes on.
     """
 
@@ -85,6 +89,7 @@ class Search:
     trials_at_once: int = 1
     seed: int = 0
     on_trial: Callable[[Trial], None] | None = None
+    on_progress: Callable[[Event], None] | None = None
     on_estimate: Callable[[Estimate], None] | None = None
 
     def goal(self, metrics: Sequence[str]) -> Goal:
@@ -95,6 +100,14 @@ class Search:
         """
         if not 0 < self.alpha < 1:
             raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}")
+        counts = {"concurrency": self.concurrency, "trials_at_once": self.trials_at_once, "rows": self.rows}
+        for name, count in counts.items():
+            if (count is not None or name != "rows") and (not _is_whole(count) or count < 1):
+                raise DefinitionError(f"{name} is a whole number from 1, not {count!r}")
+        if not _is_whole(self.seed):
+            raise DefinitionError(f"seed is a whole number, not {self.seed!r}")
+        if self.on_error is not None and not math.isfinite(self.on_error):
+            raise DefinitionError(f"on_error is the score of a failed row, a finite number, not {self.on_error!r}")
         return Goal.of(metrics, maximize=self.maximize, subject_to=self.subject_to, on_error=self.on_error)
 
 
@@ -169,18 +182,34 @@ class Outcome(Generic[P]):
     def pick(self, *limits: str, maximize: str) -> Trial:
         """Return the best trial in one objective among those within limits: `pick("accuracy>=0.9", maximize="-usd")`.
 
+        As in the search itself, figures that are `estimated` count as estimated.
+
         Raises:
-            DefinitionError: no trial is within the limits.
+            DefinitionError: no trial is within the limits, or none has the figure; or there is no such figure.
         """
-        read = [parse_limit(text) for text in limits]
-        within = [
-            trial
-            for trial in self.trials
-            if trial.candidate.is_final and all(limit.holds(trial.figures) for limit in read)
-        ]
-        if not within:
-            raise DefinitionError(f"none of {len(self.trials)} trials is within {', '.join(limits)}")
-        return front(within, (maximize,))[0]
+        goal = Goal.of(self.best.report.metrics, maximize=maximize, subject_to=limits)
+        trials = self._on_all_rows()
+        if not (within := [trial for trial in trials if not goal.unmet(self.known(trial))]):
+            raise DefinitionError(f"none of {len(trials)} trials on all rows is within {', '.join(limits)}")
+        if not (measured := [trial for trial in within if not math.isnan(figure_of(trial.figures, maximize))]):
+            raise DefinitionError(f"{goal.figure!r} could not be measured in any trial; pick by another figure")
+        return max(measured, key=lambda trial: goal.merit(trial, self.known(trial)))
+
+    def known(self, trial: Trial) -> Mapping[str, float]:
+        """Return the figures of a trial by which it was judged: as measured, or as all trials together let expect."""
+        return {**trial.figures, **self.estimated.get(trial.number, {})}
+
+    def importance(self) -> dict[str, float]:
+        """Return which variable mattered: its share of the variance of the scores, the largest first.
+
+        Each assignment counts once, with its score on the most rows; see `importance.importance`.
+        """
+        tried = [trial for trial in self.trials if trial.candidate.rows is None and trial.score is not None]
+        tried.sort(key=lambda trial: trial.report.scored)
+        return importance(list({repr(sorted(trial.candidate.assignment.items())): trial for trial in tried}.values()))
+
+    def _on_all_rows(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
 
     def changes(self) -> str:
         """Return what the winner changes, variable by variable, as text; texts as a diff."""
@@ -213,7 +242,7 @@ class Outcome(Generic[P]):
         Raises:
             DefinitionError: there is no such figure.
         """
-        shown = [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
+        shown = self._on_all_rows()
         has_price = any(trial.figures.get("usd", math.nan) > 0 for trial in shown)
         across, up = x or ("usd" if has_price else "tokens"), y or self.best.report.metrics[0]
         best_ones = {trial.number for trial in front(shown, (up, f"-{across}"))}
@@ -235,8 +264,12 @@ class Outcome(Generic[P]):
         return f"<div><p>{html.escape(self.conclusion)}</p>{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
 
 
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _assignment(program: Module | Program) -> Mapping[str, Any]:
-    data = program if isinstance(program, Program) else program.to_program()
+    data = as_data(program)
     texts = {
         f"{node.id}.instructions": node.signature.instructions
         for node in data.root.walk()

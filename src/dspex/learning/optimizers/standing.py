@@ -1,8 +1,31 @@
-"""What the variables of a program stand at before a search."""
+"""A program as a search looks at it: as data, and what its variables stand at before."""
 
 from typing import Any
 
-from dspex.language.programs import Program
+from dspex.errors import DefinitionError
+from dspex.execution.modules import Module, Predict
+from dspex.language.programs import Node, Program
+
+
+def as_data(given: Module | Program) -> Program:
+    """Return a program as data; of code that cannot be stored, its predictors, variables and values."""
+    if isinstance(given, Program):
+        return given
+    try:
+        return given.to_program()
+    except DefinitionError:
+        signature = given.contract()
+        predictors = tuple(_node(path, part) for path, part in given.named_modules() if isinstance(part, Predict))
+        root = Node(id="self", kind="unstored", children={"predictors": predictors})
+        space, assigned = given.variables(), given.assignment()
+        return Program(name=signature.name, signature=signature, root=root, space=space, assignment=assigned)
+
+
+def _node(path: str, part: Predict) -> Node:
+    try:
+        return part.node(path)
+    except DefinitionError:
+        return Node(id=path, kind="predict", signature=part.signature)
 
 
 def standing(program: Program) -> dict[str, Any]:

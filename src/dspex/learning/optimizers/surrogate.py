@@ -35,6 +35,16 @@ def numpy() -> Any:  # noqa: ANN401  # imported when needed
     return found
 
 
+def check_installed() -> None:
+    """Refuse to begin what a surrogate will be needed for.
+
+    Raises:
+        ConfigurationError: NumPy or threadpoolctl is not installed.
+    """
+    numpy()
+    _threads()
+
+
 def _threads() -> Any:  # noqa: ANN401  # imported when needed
     try:
         from threadpoolctl import ThreadpoolController

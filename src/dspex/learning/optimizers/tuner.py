@@ -8,7 +8,12 @@ from typing import Any
 from dspex.errors import ConfigurationError
 
 
-def _optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a second
+def optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a second
+    """Return the module, which says no more than warnings.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         module = importlib.import_module("optuna")
     except ImportError as error:
@@ -28,11 +33,11 @@ class Tuner:
 
     def __init__(self, choices: Mapping[str, int], *, seed: int = 0, startup: int = 8) -> None:
         """Take the number of options by name; `startup` suggestions are drawn at random before the first is learned."""
-        optuna = _optuna()
+        module = optuna()
         with _quiet():
-            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._failed = optuna.trial.TrialState.FAIL
+            sampler = module.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
+        self._study = module.create_study(direction="maximize", sampler=sampler)
+        self._failed = module.trial.TrialState.FAIL
         self._choices = dict(choices)
         self._open: dict[int, Any] = {}
         self._rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret

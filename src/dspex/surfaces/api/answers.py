@@ -1,12 +1,10 @@
 """Bodies in and answers out: what REST and GraphQL share."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import (
@@ -18,6 +16,7 @@ from dspex.errors import (
     InvalidError,
     NotFoundError,
 )
+from dspex.language.records.canonical import json_bytes
 
 FAULT: Final = "a fault in dspex; its log says more"
 BODY_SECONDS: Final = 30.0
@@ -116,14 +115,6 @@ async def _gathered(message: Mapping[str, Any], receive: Receive, *, limit: int)
     raise InvalidError("the connection was closed before the body was sent", http_status=400)
 
 
-def json_of(body: Any) -> bytes:  # noqa: ANN401  # whatever JSON holds
-    """Return one JSON value as it is sent."""
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:  # half of a surrogate pair, which a program may have written
-        return json.dumps(msgspec.to_builtins(body)).encode()
-
-
 def late(seconds: float) -> str:
     """Return what is said of a request that took too long."""
     return f"not answered within {seconds:g} s; what ran was cancelled"
@@ -137,7 +128,7 @@ async def send_json(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Answer with one JSON value."""
-    await send_bytes(send, json_of(body), status=status, headers=headers)
+    await send_bytes(send, json_bytes(body), status=status, headers=headers)
 
 
 async def send_bytes(

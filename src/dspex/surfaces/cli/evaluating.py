@@ -1,7 +1,8 @@
 """`dspex eval`: a program on data, every call stored."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
 from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
+from dspex.learning.evaluation.matching import contains, f1
+from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
@@ -18,13 +21,16 @@ from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
-METRICS: dict[str, Metric] = {"exact_match": exact_match}
+METRICS: dict[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1}
+metric_option = click.option(
+    "--metric", multiple=True, help=f"{', '.join(METRICS)} or file.py:function; several are scored, the first leads."
+)
 
 
 @click.command("eval")
 @click.argument("target")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--metric", default="exact_match", show_default=True, help="exact_match, or file.py:function.")
+@metric_option
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows, the first ones.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
@@ -38,7 +44,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     *,
     target: str,
     data: Path,
-    metric: str,
+    metric: tuple[str, ...],
     where: tuple[str, ...],
     limit: int | None,
     concurrency: int,
@@ -56,7 +62,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
     code = code_root()
     check_writable(page, sheet)
-    found, scoring, rows = find_target(target, code), metric_of(metric, code), chosen_rows(data, where, limit=limit)
+    found, scoring, rows = find_target(target, code), metrics_of(metric, code), chosen_rows(data, where, limit=limit)
 
     async def work(services: Services) -> Report:
         program = await program_of_target(services, found)
@@ -135,7 +141,20 @@ async def program_of_target(services: Services, target: Target) -> Any:  # noqa:
     return await services.operations.program_value(await services.operations.program(name=target.name))
 
 
-def metric_of(text: str, code: CodeRoot) -> Metric:
+def metrics_of(given: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
+    """Return metrics by their names; exact_match where none is given.
+
+    Raises:
+        DefinitionError: there is no such metric, or two have one name.
+    """
+    found = [_metric_of(text, code) for text in given or ("exact_match",)]
+    named = {metric_name(metric): metric for metric in found}
+    if len(named) < len(found):
+        raise DefinitionError(f"two metrics have one name; there is: {', '.join(map(metric_name, found))}")
+    return named
+
+
+def _metric_of(text: str, code: CodeRoot) -> Metric:
     """Return a metric by name, or a function in the code root.
 
     Raises:
@@ -163,8 +182,14 @@ def chosen_rows(data: Path, where: tuple[str, ...], *, limit: int | None) -> Dat
         column, equals, value = condition.partition("=")
         if not equals:
             raise DefinitionError(f"--where takes COLUMN=VALUE, not {condition!r}")
-        rows = rows.where(**{column: value})
+        rows = rows.where(**{column: _written(rows, column, value)})
     return rows if limit is None else rows[:limit]
+
+
+def _written(rows: Dataset, column: str, text: str) -> object:
+    """Return the value of a column that is written as `text`: the 1, true or null of a json file is no text."""
+    others = (value for value in rows.column(column) if not isinstance(value, str))
+    return next((value for value in others if json.dumps(value, default=str) == text), text)
 
 
 def _show(report: Report) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.clients import Budget
-from dspex.execution.modules import CodeRoot, build
-from dspex.learning.evaluation import Backed, Metric
-from dspex.learning.evaluation.metric import metric_name
+from dspex.execution.modules import build
+from dspex.learning.evaluation import Backed
 from dspex.learning.optimizers import (
     BootstrapFewShot,
     Joint,
@@ -29,12 +27,20 @@ from dspex.learning.optimizers import (
 )
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.learning.optimizers.writing import to_csv, to_html
-from dspex.surfaces.cli.evaluating import check_writable, chosen_rows, metric_of, program_of_target, write
+from dspex.surfaces.cli.evaluating import (
+    check_writable,
+    chosen_rows,
+    metric_option,
+    metrics_of,
+    program_of_target,
+    write,
+)
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
+LEAST_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
@@ -42,10 +48,14 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.argument("target")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
+@click.option("--objective", multiple=True, help="What joint looks for, all at once: exact_match, -usd, -p95 ...")
 @click.option("--trials", type=click.IntRange(1), help="How many candidates; the optimizer's own number by default.")
 @click.option("--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled).")
-@click.option("--metric", multiple=True, help="exact_match, or file.py:function; several are scored, the first leads.")
+@metric_option
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train on the rows with this value only.")
+@click.option(
+    "--validation", multiple=True, metavar="COLUMN=VALUE", help="Score on these rows, not on those trained on."
+)
 @click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Report once on these rows, held out.")
 @click.option("--rows", type=click.IntRange(1), help="Score each candidate on so many rows.")
 @click.option("--maximize", help="The figure to maximize; a minus minimizes (-usd). The metric by default.")
@@ -80,7 +90,7 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
     check_writable(out, flags["page"], flags["sheet"], flags["journal"])
-    found, scoring = find_target(target, code), _metrics(flags["metric"], code)
+    found, scoring = find_target(target, code), metrics_of(flags["metric"], code)
     train = chosen_rows(data, flags["where"], limit=None)
     search = _search(flags, data)
     search.goal(list(scoring))  # what makes no sense is said before any model is opened
@@ -102,18 +112,12 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     return 1 if outcome.unmet and not search.insists else 0
 
 
-def _metrics(given: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
-    found = [metric_of(text, code) for text in given or ("exact_match",)]
-    named = {metric_name(metric): metric for metric in found}
-    if len(named) < len(found):
-        raise DefinitionError(f"two metrics have one name; there is: {', '.join(map(metric_name, found))}")
-    return named
-
-
 def _optimizer(flags: dict[str, Any]) -> Optimizer:
     trials, name = flags["trials"], flags["optimizer"]
     if trials and name == "bootstrap":
         raise DefinitionError("--optimizer bootstrap makes one candidate, so it takes no --trials; 'random' tries many")
+    if flags["objective"] and name != "joint":
+        raise DefinitionError(f"--objective is an option of --optimizer joint, not of {name}")
     if flags["per_class"] and name != "labeled":
         raise DefinitionError(f"--per-class is an option of --optimizer labeled, not of {name}")
     made: dict[str, Optimizer] = {
@@ -121,15 +125,17 @@ def _optimizer(flags: dict[str, Any]) -> Optimizer:
         "bootstrap": BootstrapFewShot(),
         "random": RandomSearch(candidates=trials or 16),
         "mipro": MIPROv2(trials=trials or 20),
-        "joint": Joint(trials=trials or 32),
+        "joint": Joint(trials=trials or 32, objectives=flags["objective"]),
     }
     return made[name]
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
-    test = chosen_rows(data, flags["test"], limit=None) if flags["test"] else None
-    if test is not None and not flags["where"]:
-        raise DefinitionError("--test names held-out rows; name the others by --where, such as split=train")
+    parts = {name: chosen_rows(data, flags[name], limit=None) for name in ("validation", "test") if flags[name]}
+    if parts and not flags["where"]:
+        raise DefinitionError(f"--{next(iter(parts))} names other rows; name those to train on by --where split=train")
+    if flags["fresh"] and flags["journal"] is None:
+        raise DefinitionError("--fresh puts the file of --journal aside; name it")
     maximize, subject_to = flags["maximize"], flags["subject_to"]
     if flags["pick"] is not None:
         if maximize or subject_to:
@@ -137,7 +143,8 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         maximize, subject_to = parse_pick(flags["pick"])
     search = Search(
         rows=flags["rows"],
-        test=test,
+        validation=parts.get("validation"),
+        test=parts.get("test"),
         insists=flags["insist"],
         alpha=flags["alpha"],
         maximize=maximize,
@@ -152,7 +159,7 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
         concurrency=flags["concurrency"],
         seed=flags["seed"],
         on_estimate=lambda estimate: say(f"estimate: {estimate}"),
-        on_trial=lambda trial: say(f"trial {trial.number}: {trial.candidate.label}: {_number(trial.score)}"),
+        on_progress=lambda event: say(event.message),
     )
     return search if flags["journal"] is None else replace(search, journal=_journal(flags))
 
@@ -178,6 +185,7 @@ def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
         "unmet": list(outcome.unmet),
         "kept": outcome.kept,
         "changes": outcome.changes(),
+        "importance": outcome.importance(),
         "spent": {"calls": outcome.spent.calls, "usd": outcome.spent.cost_usd, "tokens": outcome.spent.total_tokens},
         "stopped": outcome.stopped,
         "warnings": list(outcome.warnings),
@@ -213,6 +221,8 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
         shown = [{name: _text(value) for name, value in row.items()} for row in front]
         click.echo(f"\nfront, the best in one figure or in several at once:\n{table(shown, list(shown[0]))}")
     click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
+    if mattered := [f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= LEAST_SHARE]:
+        click.echo(f"what mattered, as a share of the scores' variance: {', '.join(mattered)}")
     if outcome.kept is not None:
         click.echo("to take the best candidate all the same, run this again with --insist (free with --journal)")
     spent = outcome.spent

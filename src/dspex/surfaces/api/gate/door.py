@@ -89,7 +89,7 @@ class Caller:
 
     door: Door
     peer: str
-    text: str | None = None
+    text: str | None = field(default=None, repr=False)
     _known: Holder | None = field(default=None, repr=False)
 
     async def actor(self) -> Actor:

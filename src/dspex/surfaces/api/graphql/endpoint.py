@@ -9,8 +9,9 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import InvalidError
+from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.answers import json_of, read_body, send_json
+from dspex.surfaces.api.answers import read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec
 from dspex.surfaces.api.gate import Caller, Denied, Door, actor_of, caller_of, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
@@ -89,7 +90,7 @@ async def _finish(send: Send, denied: Denied | None) -> None:
 
 
 def _event(answer: dict[str, Any]) -> bytes:
-    return b"event: next\ndata: " + json_of(answer) + b"\n\n"
+    return b"event: next\ndata: " + json_bytes(answer) + b"\n\n"
 
 
 async def _blocks(answers: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -9,8 +9,9 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from dspex.errors import DspexError, StorageError
+from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
-from dspex.surfaces.api.answers import extensions_of, json_of, told
+from dspex.surfaces.api.answers import extensions_of, told
 from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
 from dspex.surfaces.api.graphql.request import Request
@@ -114,7 +115,7 @@ class _Wire:
             raise _Close(4400, "Invalid message") from None
 
     async def send(self, message: Message) -> None:
-        await self._sent({"type": "websocket.send", "text": json_of(message).decode()})
+        await self._sent({"type": "websocket.send", "text": json_bytes(message).decode()})
 
     async def close(self, end: _Close) -> None:
         if end.code:

@@ -1,0 +1,136 @@
+"""What makes no sense is said before anything is spent, and how to mend it."""
+
+import math
+import sys
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+import dspex
+from dspex.errors import ConfigurationError, DefinitionError, VariableError
+from dspex.execution.clients import Budget
+from dspex.execution.context import current
+from dspex.learning.optimizers import (
+    BootstrapFewShot,
+    Joint,
+    LabeledFewShot,
+    MIPROv2,
+    RandomSearch,
+    Search,
+)
+from dspex.sync import run
+from dspex.testing import ScriptedModel, SimulatedModel
+
+ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(20)]
+TRAIN = dspex.Dataset.from_rows(ROWS)
+FEW = LabeledFewShot(k=2, candidates=1)
+
+
+class _Waiting:
+    async def __call__(self, example, prediction):
+        return 1.0
+
+
+async def _later(example, prediction):
+    return 1.0
+
+
+def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, **search):
+    """Search, and return the model."""
+    model = model or SimulatedModel(seed=1)
+    with dspex.context(model=model):
+        program = dspex.Predict("question -> answer")
+        run(dspex.optimize(program, optimizer, train=train, metric=metric, search=Search(**search)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"trials_at_once": 0}, "trials_at_once is a whole number from 1, not 0"),
+        ({"concurrency": -1}, "concurrency is a whole number from 1, not -1"),
+        ({"rows": -1}, "rows is a whole number from 1, not -1"),
+        ({"rows": 2.0}, "rows is a whole number from 1"),
+        ({"seed": 1.5}, "seed is a whole number"),
+        ({"on_error": math.nan}, "on_error is the score of a failed row"),
+        ({"train": ROWS}, "the training rows are given as a Dataset, not as list"),
+        ({"test": ROWS}, "the test rows are given as a Dataset"),
+        ({"optimizer": RandomSearch}, r"is no optimizer; make one, such as dspex\.RandomSearch"),
+        ({"optimizer": "joint"}, "'joint' is no optimizer"),
+        ({"optimizer": MIPROv2(full_every=0)}, "trials, minibatch and full_every are at least 1"),
+        ({"optimizer": MIPROv2(bootstrap=BootstrapFewShot(max_labelled=-3))}, "max_labelled are at least 0"),
+        ({"optimizer": BootstrapFewShot(rounds=0)}, "rounds at least 1"),
+        ({"optimizer": BootstrapFewShot(teacher={"self.modle": 1})}, "no variable 'self.modle'"),
+        ({"optimizer": RandomSearch(candidates=-1)}, "candidates is at least 0"),
+        ({"optimizer": Joint(sets=-1)}, "instructions and sets at least 0"),
+        ({"optimizer": Joint(objectives=("exact_match", "-dollars"))}, "no figure 'dollars'.*usd"),
+        ({"metric": "exact_match"}, "is no function but 'exact_match'"),
+        ({"metric": [dspex.exact_match]}, "several are given by name"),
+        ({"metric": _later}, "'_later' is async, and metrics run inline"),
+        ({"metric": _Waiting()}, "'_Waiting' is async"),
+    ],
+)
+def test_nonsense_is_refused_before_any_call(given, said):
+    if not isinstance(given.get("optimizer", FEW), LabeledFewShot | type | str):
+        pytest.importorskip("optuna")
+    model = SimulatedModel(seed=1)
+    with pytest.raises(DefinitionError, match=said):
+        _start(model=model, **given)
+    assert not model.calls
+
+
+@pytest.mark.parametrize(("optimizer", "module"), [(MIPROv2(), "optuna"), (MIPROv2(), "numpy"), (Joint(), "numpy")])
+def test_a_package_that_is_missing_is_missed_before_any_call(monkeypatch, optimizer, module):
+    pytest.importorskip("optuna")
+    monkeypatch.setitem(sys.modules, module, None)
+    model = SimulatedModel(seed=1)
+    with pytest.raises(ConfigurationError, match=r"dspex\[optimize\]"):
+        _start(optimizer, model=model)
+    assert not model.calls
+
+
+def test_an_objective_that_has_no_price_ends_the_search_after_the_first_rows():
+    pytest.importorskip("optuna")
+    model = ScriptedModel("[[ ## answer ## ]]\nanswer 3", cost_usd=None)
+    with pytest.raises(DefinitionError, match=r"'usd' cannot be measured .*no price is known"):
+        _start(Joint(trials=4, objectives=("exact_match", "-usd")), model=model)
+    assert len(model.requests) == len(TRAIN)
+
+
+@pytest.mark.parametrize("limit", [{"usd": -1}, {"calls": -1}, {"tokens": math.nan}, {"seconds": "60"}])
+def test_a_limit_of_a_budget_is_a_number_from_0(limit):
+    with pytest.raises(DefinitionError, match=f"budget in {next(iter(limit))} is a number from 0"):
+        Budget(**limit)
+
+
+def test_a_metric_may_return_any_finite_number():
+    np = pytest.importorskip("numpy")
+    for value, score in ((np.bool_(True), 1.0), (np.float32(0.5), 0.5), (np.int64(1), 1.0), (Fraction(1, 4), 0.25)):
+        with dspex.context(model=SimulatedModel(seed=1)):
+            work = dspex.evaluate(dspex.Predict("question -> answer"), TRAIN[:1], lambda _, __, v=value: v)
+            assert run(work).mean == score
+
+
+def test_a_teacher_takes_what_the_program_takes():
+    with pytest.raises(VariableError, match="takes text"):
+        _start(BootstrapFewShot(teacher={"self.instructions": 3}))
+
+
+def test_a_model_that_may_be_chosen_and_has_no_key_is_missed_before_any_call():
+    def opened(text):
+        if text == "openai/gpt-4o-mini":
+            raise ConfigurationError("the model openai/gpt-4o-mini needs an API key")
+        return model
+
+    model = SimulatedModel(seed=1)
+    program = dspex.Predict("question -> answer").with_variables(
+        dspex.OneOf("simulated", "openai/gpt-4o-mini", name="self.model")
+    )
+    with dspex.context(model=model):
+        work = dspex.optimize(
+            program, FEW, train=TRAIN, metric=dspex.exact_match, context=replace(current(), models=opened)
+        )
+        with pytest.raises(ConfigurationError, match="needs an API key"):
+            run(work)
+    assert not model.calls
