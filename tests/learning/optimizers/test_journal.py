@@ -57,7 +57,8 @@ def test_two_processes_do_not_write_to_one_file(tmp_path):
     file = tmp_path / "j.jsonl"
     other = (
         "import signal, sys; from dspex import JsonlJournal; from dspex.sync import run\n"
-        "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'})); print('ready', flush=True); signal.pause()"
+        "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'}))\n"
+        "print('ready', flush=True); signal.pause()"
     )
     with Child([sys.executable, "-c", other, str(file)], cwd=tmp_path) as child:
         child.wait_for_line("ready")
