@@ -1,3 +1,4 @@
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -7,6 +8,7 @@ from dspex.learning.optimizers import JsonlJournal
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
 from dspex.testing.journals import JournalContract, always
+from tests.support.waiting import Child
 
 
 class TestMemoryJournal(JournalContract):
@@ -48,3 +50,22 @@ def test_a_file_that_is_no_journal_is_refused_with_its_line(tmp_path):
         run(JsonlJournal(tmp_path / "notes.txt").entries())
     with pytest.raises(StorageError, match="cannot be written"):
         run(JsonlJournal(tmp_path).append({}))
+
+
+@pytest.mark.bridge
+def test_two_processes_do_not_write_to_one_file(tmp_path):
+    file = tmp_path / "j.jsonl"
+    other = (
+        "import signal, sys; from dspex import JsonlJournal; from dspex.sync import run\n"
+        "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'}))\n"
+        "print('ready', flush=True); signal.pause()"
+    )
+    with Child([sys.executable, "-c", other, str(file)], cwd=tmp_path) as child:
+        child.wait_for_line("ready")
+        with JsonlJournal(file) as journal:
+            for work in (journal.entries, lambda: journal.append({})):
+                with pytest.raises(ConflictError, match="another process searches with the journal"):
+                    run(work())
+            child.process.kill()
+            child.process.wait()
+            assert run(journal.entries()) == [{"of": "other"}]
