@@ -149,6 +149,7 @@ def test_every_wrong_setting_is_told_at_once(tmp_path):
                 "DSPEX_TEST_MODE": "maybe",
                 "DSPEX_ISOLATION": "thread",
                 "DSPEX_WORKERS": "0",
+                "DSPEX_ALLOWED_HOSTS": "a.example.org, api.example.org:8123",
                 "DSPEX_DSPY_INTERPRETER": str(tmp_path / "python"),
             },
             folder=tmp_path,
@@ -158,6 +159,7 @@ def test_every_wrong_setting_is_told_at_once(tmp_path):
     assert "DSPEX_TEST_MODE: expected true or false" in text
     assert "DSPEX_ISOLATION: expected one of inline, process" in text
     assert "DSPEX_WORKERS: expected a number from 1 to 256" in text
+    assert "DSPEX_ALLOWED_HOSTS: expected names of hosts with commas between them, without scheme and port" in text
     assert "DSPEX_DSPY_INTERPRETER: expected a Python that can be run" in text
     assert "Did you mean 'model'" in text
     assert "port" in text

@@ -205,6 +205,13 @@ def _patterns(value: object) -> tuple[str, ...]:
     return tuple(given)
 
 
+def _hosts(value: object) -> str:
+    text = _text(value)
+    if any("/" in name or re.search(r"^[^:]*:\d+$", name) for name in text.split(",")):
+        raise _UnfitError("names of hosts with commas between them, without scheme and port, such as api.example.org")
+    return text
+
+
 def _long(value: object) -> Secret:
     if len(str(value)) < 32:
         raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
@@ -242,7 +249,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "keep_job_days": _number(0, 36_500),
     "secret_key": _long,
     "auth": _one_of("auto", "on"),
-    "allowed_hosts": _text,
+    "allowed_hosts": _hosts,
     "request_timeout": _number(1, 86_400),
     "drain_seconds": _number(0, 3600),
     "request_kib": _number(1, 1 << 20),

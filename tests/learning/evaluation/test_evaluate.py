@@ -2,6 +2,7 @@ import asyncio
 import enum
 import json
 import math
+import sys
 from typing import Literal
 
 import pytest
@@ -76,6 +77,7 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
         (lambda example, prediction: example["team"] == prediction.label, "the example has text, label"),
         (lambda example, prediction: 1 / 0, "ZeroDivisionError"),
         (lambda example, prediction: None, "returned None"),
+        (lambda example, prediction: sys.exit(3), "raised: SystemExit: 3"),
         (lambda example, prediction: math.nan, "finite"),
         (lambda example, prediction: 10**400, "finite"),
         (lambda example, prediction: "1", "finite"),

@@ -86,7 +86,7 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
             f"the metric {name!r} reads something that is not there ({error}): the program produces "
             f"{_names(prediction)}, and the example has {_names(example)}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if type(error) is DefinitionError:  # it says what is wrong itself, as `exact_match` does
             raise
         asks = f"; {_ASKS}" if isinstance(error, ConfigurationError) else ""
