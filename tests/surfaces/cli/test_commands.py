@@ -275,7 +275,7 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
     assert code == 1
-    assert "name the others by --where" in said
+    assert "name those to train on by --where split=train" in said
 
 
 @pytest.mark.bridge
