@@ -139,7 +139,7 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
 
 
 def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
-    """Measure one server, then two on the same database, each by both ways in."""
+    """Measure one server, then two on the same database under the same load."""
     load = Load(stack, cores=CORES)
     command = (str(HERE / "server_side.py"), databases["ours"], databases["state"])
     first = Server(stack, *command, cores=CORES)
@@ -147,7 +147,7 @@ def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Nam
     found: dict[str, list[Any]] = {"one": [], "two": []}
     for n in range(given.rounds + 1):
         for name, servers in (("one", [first]), ("two", [first, second])):
-            got = load.run(servers, REST, connections=32, calls=given.calls)
+            got = load.run(servers, REST, connections=64, calls=given.calls)
             if n:
                 found[name].append(got)
     return found
