@@ -4,9 +4,9 @@
 
 Everything on: keys, limits, audit, trace, persistence; the model is scripted. The peer is `bare_app.py` from
 $DSPEX_SHARED/bench or `../shared/bench`, with its one insert into a database of the same kind. Servers run on the first
-core, the load and PostgreSQL on the last; where two servers are compared with one, every process runs where the system
-puts it, so that neither server has to share its core. CPU is that of the server process. Writes
-`benchmarks/results/server.json`.
+core, the load and PostgreSQL on the last. Two servers have as many connections each as the one that they are compared
+with, and there every process runs where the system puts it, so that neither server has to share its core. CPU is that
+of the server process. Writes `benchmarks/results/server.json`.
 """
 
 import argparse
@@ -31,6 +31,7 @@ FIELDS = "{ id status inputs startedAt }"
 MUTATION = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) " + FIELDS + " }"
 BARE_LIST = "{ executions(first: 50) { id status inputs startedAt program { id name } } }"
 LIST = "{ executions(first: 50) { nodes { id status inputs startedAt program { id name } } } }"
+TWO = {"one": "one server, 32 connections", "two": "two, 32 each", "one with all": "one server, 64 connections"}
 INPUTS = {"question": "What is the capital of France?"}
 
 
@@ -139,15 +140,18 @@ def compare(stack: ExitStack, databases: dict[str, str], given: argparse.Namespa
 
 
 def two_servers(stack: ExitStack, databases: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
-    """Measure one server, then two on the same database under the same load."""
+    """Measure one server with 32 connections, two on one database with 32 each, and one with as many as the two."""
     load = Load(stack, cores=CORES)
     command = (str(HERE / "server_side.py"), databases["ours"], databases["state"])
     first = Server(stack, *command, cores=CORES)
     second = Server(stack, *command, first.key, cores=CORES)
-    found: dict[str, list[Any]] = {"one": [], "two": []}
-    for n in range(given.rounds + 1):
-        for name, servers in (("one", [first]), ("two", [first, second])):
-            got = load.run(servers, REST, connections=64, calls=given.calls)
+    sides = {"one": ([first], 32), "two": ([first, second], 64)}
+    if not given.quick:
+        sides["one with all"] = ([first], 64)
+    found: dict[str, list[Any]] = {name: [] for name in sides}
+    for n in range(8):  # with --quick too: the difference is small
+        for name, (servers, connections) in sides.items():
+            got = load.run(servers, REST, connections=connections, calls=max(3000, given.calls))
             if n:
                 found[name].append(got)
     return found
@@ -194,7 +198,7 @@ def table(results: dict[str, Any]) -> None:
         for name, side in found["lists"].items():
             _line(f"{database}: {name} of 50", side)
     for name, side in results.get("two", {}).items():
-        _line(f"postgres: {name} server{'s' if name == 'two' else ''}, REST", side)
+        _line(f"postgres: {TWO[name]}, REST", side)
 
 
 def _line(name: str, side: list[Any]) -> None:
