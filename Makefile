@@ -9,29 +9,33 @@ IN_TWO := -n 2 --dist worksteal
 OTHER := .venv-dspy33
 export DSPEX_TEST_DSPY_INTERPRETER ?= $(CURDIR)/$(OTHER)/bin/python
 
-.PHONY: demo test test-fast test-bridge test-full check format clean
+.PHONY: demo test test-fast test-bridge test-full test-slow check format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.triage.demo
 
 test: $(VENV)/.dev $(OTHER)/.made
-	$(PYTEST) $(IN_TWO)
+	$(PYTEST) $(IN_TWO) -m "not slow"
 
 test-fast: $(VENV)/.dev
-	$(PYTEST) $(IN_TWO) -m "not bridge and not full"
+	$(PYTEST) $(IN_TWO) -m "not bridge and not full and not slow"
 
 test-bridge: $(VENV)/.dev
-	$(PYTEST) -m bridge
+	$(PYTEST) -m "bridge and not slow"
 
 test-full: $(VENV)/.dev $(OTHER)/.made
-	$(PYTEST) $(IN_TWO) -m full
+	$(PYTEST) $(IN_TWO) -m "full and not slow"
+
+# kill sweeps, matrices, code generators: before a release
+test-slow: $(VENV)/.dev $(OTHER)/.made
+	$(PYTEST) -m slow
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples scripts
 	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(PYTEST) $(IN_TWO) -m "not bridge and not full"
+	$(PYTEST) $(IN_TWO) -m "not bridge and not full and not slow"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format src tests benchmarks examples scripts
