@@ -34,6 +34,7 @@ _COMMANDS = {
     "keys": "keeping",
     "workspaces": "keeping",
     "secrets": "keeping",
+    "completion": "completion",
 }
 
 

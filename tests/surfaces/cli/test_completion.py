@@ -1,0 +1,54 @@
+"""Completion scripts for shells."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dspex.surfaces.cli import main
+
+DSPEX = Path(sys.executable).with_name("dspex")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_is_printed_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["completion", shell])
+    script = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"_DSPEX_COMPLETE={shell}_complete" in script
+
+
+def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["completion", "csh"])
+    assert stop.value.code == 2
+    assert "'csh' is not one of 'bash', 'zsh', 'fish'" in capsys.readouterr().err
+
+
+@pytest.mark.bridge
+def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None or not DSPEX.exists():
+        pytest.skip("needs bash and the installed `dspex` command")
+    script = subprocess.run([DSPEX, "completion", "bash"], capture_output=True, text=True, check=True, timeout=60)
+    lines = [
+        script.stdout,
+        "COMP_WORDS=(dspex ev); COMP_CWORD=1; _dspex_completion dspex; echo ${COMPREPLY[@]}",
+        "COMPREPLY=(); COMP_WORDS=(dspex eval --met); COMP_CWORD=2; _dspex_completion dspex; echo ${COMPREPLY[@]}",
+    ]
+    environment = {**os.environ, "PATH": f"{DSPEX.parent}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        [bash, "-c", "\n".join(lines)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert result.stdout.split() == ["eval", "--metric"]
+    assert list(tmp_path.iterdir()) == []
