@@ -254,6 +254,7 @@ def test_a_check_whose_source_has_changed_is_a_conflict(written):
     program = Predict(CodeRoot(written).load("briefs:Brief")).to_program("p")
     stored = dspex.Program.from_json(program.to_json())
     (written / "briefs.py").write_text(MODULE.format(limit=500))
+    sys.modules.pop("briefs")  # another process loads what is there now
     with pytest.raises(ConflictError, match="has changed"):
         build(stored, code=CodeRoot(written))
 

@@ -213,6 +213,7 @@ def test_a_saved_agent_is_loaded_with_its_tools_and_runs_as_before(written, tmp_
 def test_a_tool_whose_source_has_changed_is_a_conflict(written):
     program = written.load("agents:agent")().to_program("p")
     (written.folder / "agents.py").write_text(MODULE.replace("WARMTH", "50"))
+    sys.modules.pop("agents")  # another process loads what is there now
     with pytest.raises(ConflictError, match="has changed"):
         build(program, code=written)
 

@@ -6,9 +6,10 @@ from dspex.execution.modules.checking import Assert, Suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
 from dspex.execution.modules.many import Parallel, Retry
-from dspex.execution.modules.module import Module, Slot
+from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
+from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.switch import OneOf
 
 __all__ = [

@@ -33,6 +33,8 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
         DefinitionError: a kind is unknown, or code is needed and not allowed.
         ConflictError: the code has changed since the program was stored.
     """
+    if code is not None:
+        code.update(_sources(program.root))
     module = _built(program.root, code)
     known = {name: value for name, value in program.assignment.items() if name in program.space}
     for path, value in program.space.bound(known, defaults_of=()):
@@ -68,18 +70,41 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
         raise DefinitionError(f"{target!r} is code, and code is not loaded here: run it from the folder that holds it")
     cls = code.load(target)
     if isinstance(cls, FunctionModule):
-        check_source(cls.function, node.config)
+        check_source(cls.function, node.config, source=cls.__source_hash__)
         return cls
     if not (isinstance(cls, type) and issubclass(cls, Module)):
-        raise DefinitionError(f"{target!r} is no Module class")
-    check_source(cls, node.config)
-    args = inspect.signature(cls.__init__)
-    made = _called(cls, args, node.config.get("init", {}))
-    stored = {child.id for child in node.walk()}
-    found = {path if node.id == "self" or path == "self" else f"{node.id}.{path}" for path, _ in made.named_modules()}
-    if missing := stored - found - {node.id}:
-        raise ConflictError(f"{target!r} has no longer the parts {', '.join(sorted(missing))}")
-    return made
+        raise DefinitionError(f"{target!r} is not a Module class")
+    check_source(cls, node.config, source=cls.__source_hash__)
+    module = _called(cls, inspect.signature(cls.__init__), node.config.get("init", {}))
+    _check_parts(node, module)
+    return module
+
+
+def _check_parts(node: Node, module: Module) -> None:
+    """Refuse a module that was constructed from code and has other parts than `node`, or parts of other code."""
+    prefix = "" if node.id == "self" else f"{node.id}."
+    parts = {path if path == "self" else f"{prefix}{path}": part for path, part in module.named_modules()}
+    stored = {child.id: child for child in node.walk() if child is not node}
+    if missing := stored.keys() - parts.keys():
+        raise ConflictError(f"{node.config['target']!r} has no longer the parts {', '.join(sorted(missing))}")
+    for path, child in stored.items():
+        part = parts[path]
+        if child.kind == "python":
+            code = part.function if isinstance(part, FunctionModule) else type(part)
+            check_source(code, child.config, source=part.__source_hash__)
+
+
+def _sources(node: Node) -> dict[str, str]:
+    """Return the source hash of everything in a stored program that is code, by the name of its module."""
+    hashes: dict[str, str] = {}
+    for part in node.walk():
+        tools = part.config.get("tools", ()) if part.kind == "react" else ()
+        for config in (part.config, *tools, *(tool["permit"] for tool in tools if "permit" in tool)):
+            if "target" in config:
+                hashes[config["target"].partition(":")[0]] = config.get("source_hash", "")
+            for target, source in config.get("checks", {}).items():
+                hashes[target.partition(":")[0]] = source
+    return hashes
 
 
 def _called(cls: type[Module], parameters: inspect.Signature, init: Mapping[str, Any]) -> Module:

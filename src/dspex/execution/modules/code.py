@@ -1,6 +1,6 @@
 """Modules that users wrote, as data: where their code is, what it was made with, and a hash of its source."""
 
-import hashlib
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 
 from dspex.errors import ConflictError, DefinitionError, boundary, suggest
+from dspex.execution.modules.source import digest, file_hash, local_modules, module_hash, source_hash, watch
 from dspex.language.signatures import FieldCheck, Signature
 
 
@@ -36,24 +38,67 @@ class CodeRoot:
             raise DefinitionError(f"a code target looks like 'pkg.mod:name', not {target!r}")
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
-        importing = f"cannot import {module_name!r} from {str(self.folder)!r}"
-        try:
-            with boundary(DefinitionError, importing):
-                if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
+        with watch(self.folder).lock:
+            if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
+                with boundary(DefinitionError, f"cannot import {module_name!r} from {str(self.folder)!r}"):
                     spec = importlib.util.find_spec(module_name.partition(".")[0])
-                    self._check_place(target, [] if spec is None else _places(spec))
-                module = importlib.import_module(module_name)
-        except SystemExit as error:
-            said = f"SystemExit({error.code!r})"
-            raise DefinitionError(
-                f'{importing}: it asked to end the process: {said}; use `if __name__ == "__main__":`'
-            ) from error
+                self._check_place(target, [] if spec is None else _places(spec))
+            module = self._import(module_name)
         self._check_place(target, [getattr(module, "__file__", None)])
         try:
             return reduce(getattr, name.split("."), module)
         except AttributeError:
             hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
             raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
+
+    def _import(self, name: str, why: str = "") -> ModuleType:
+        importing = f"cannot import {name!r} from {str(self.folder)!r}{why}"
+        try:
+            with boundary(DefinitionError, importing):
+                return importlib.import_module(name)
+        except SystemExit as error:
+            raise DefinitionError(
+                f"{importing}: it asked to end the process: SystemExit({error.code!r}); "
+                'use `if __name__ == "__main__":`'
+            ) from error
+
+    def update(self, sources: Mapping[str, str]) -> None:
+        """Import the user's modules anew where one was edited since: its file, not its loaded code, is what is wanted.
+
+        The modules of this folder are imported beside the loaded ones: programs that were built from those keep them.
+        Modules that this class did not import are left alone.
+
+        Args:
+            sources: the hash of the source that is wanted, by module name.
+
+        Raises:
+            DefinitionError: the edited code cannot be imported; what was loaded stays in use.
+        """
+        with watch(self.folder).lock:
+            stale = [name for name, wanted in sources.items() if self._is_stale(name, wanted)]
+            if not stale:
+                return
+            loaded = dict(local_modules(self.folder))
+            for name in loaded:
+                sys.modules.pop(name, None)
+            importlib.invalidate_caches()
+            try:
+                for name in stale:
+                    self._import(name, " anew beside the code that is loaded; restart this process")
+            except BaseException:
+                for name in dict(local_modules(self.folder)):
+                    sys.modules.pop(name, None)
+                sys.modules.update(loaded)
+                raise
+
+    def _is_stale(self, name: str, wanted: str) -> bool:
+        """Return whether a module was loaded from another text than the one wanted, which its file has now."""
+        loaded = module_hash(name)
+        if loaded is None or loaded == wanted:
+            return False
+        with contextlib.suppress(OSError):
+            return digest(Path(sys.modules[name].__file__ or "").read_bytes()) == wanted
+        return False
 
     def _check_place(self, target: str, places: Sequence[str | None]) -> None:
         """Refuse a target in none of whose places this folder is; without places, there is no such module."""
@@ -66,8 +111,15 @@ def _places(spec: ModuleSpec) -> list[str | None]:
     return [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())]
 
 
-def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dict[str, Any]:
+def code_config(
+    code: type | Callable[..., Any], init: Mapping[str, Any], *, source: str | None = None
+) -> dict[str, Any]:
     """Return target, constructor arguments and source hash of a class or function, for a stored program.
+
+    Args:
+        code: the class or function.
+        init: its constructor arguments.
+        source: the hash of the text that it was compiled from, where that is known.
 
     Raises:
         DefinitionError: the code cannot be found by import.
@@ -77,7 +129,11 @@ def code_config(code: type | Callable[..., Any], init: Mapping[str, Any]) -> dic
             f"{code.__qualname__} cannot be found by import; define it at the top of a module file to store "
             "programs of it"
         )
-    return {"target": f"{code.__module__}:{code.__qualname__}", "init": init, "source_hash": source_hash(code)}
+    return {
+        "target": f"{code.__module__}:{code.__qualname__}",
+        "init": init,
+        "source_hash": source or source_hash(code),
+    }
 
 
 def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
@@ -160,21 +216,18 @@ def _json_argument(cls: type, name: str, value: object) -> object:
         ) from error
 
 
-def source_hash(code: type | Callable[..., Any]) -> str:
-    """Return BLAKE2b-256 over the source file of a class or function."""
-    file = inspect.getsourcefile(code)
-    if file is None:
-        raise DefinitionError(f"{code.__qualname__} has no source file")
-    return hashlib.blake2b(Path(file).read_bytes(), digest_size=32).hexdigest()
-
-
-def check_source(code: type | Callable[..., Any], config: Mapping[str, Any]) -> None:
-    """Refuse code that is not what was stored.
+def check_source(code: type | Callable[..., Any], config: Mapping[str, Any], *, source: str | None = None) -> None:
+    """Refuse code that is not what was stored; `source` is the hash of what it was compiled from, where it is known.
 
     Raises:
-        ConflictError: its source file has changed.
+        ConflictError: it was compiled from another text.
     """
-    if source_hash(code) != config.get("source_hash"):
+    wanted = config.get("source_hash")
+    if (source or source_hash(code)) == wanted:
+        return
+    if file_hash(code) == wanted:
         raise ConflictError(
-            f"the code of {config['target']!r} has changed since the program was stored; store it again"
+            f"this process loaded {config['target']!r} before its file was edited, and the program was stored from "
+            "the edited file; restart this process"
         )
+    raise ConflictError(f"the code of {config['target']!r} has changed since the program was stored; store it again")

@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex.execution.modules.code import code_config
 from dspex.execution.modules.module import Module
+from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
 from dspex.sync import in_thread
@@ -22,12 +23,13 @@ class FunctionModule(Module):
             SignatureError: a parameter or the return value has no type, or one that no field has.
         """
         self.function = function
+        self.__source_hash__ = hash_at_definition(function)
         self.signature = Signature.from_function(function)
         self.__doc__ = function.__doc__
 
     def node(self, path: str) -> Node:
         """Return the function as data: where it is, and the hash of its source."""
-        return Node(id=path, kind="python", config=code_config(self.function, {}))
+        return Node(id=path, kind="python", config=code_config(self.function, {}, source=self.__source_hash__))
 
     async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
         """Check the inputs, call the function, and return its outputs by field name."""

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import inspect
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -16,24 +16,18 @@ from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import remembered, standing_at
 from dspex.execution.modules.files import read_state, write_state
+from dspex.execution.modules.slot import Slot
+from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
-from dspex.language.variables import Assignment, Constraint, Space, Variable, VariableKind
+from dspex.language.variables import Assignment, Constraint, Space, Variable
 from dspex.language.variables.sampling import explained
 from dspex.sync import in_thread
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
 
 _PLACE = "_runs_on"
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place of a module whose value may vary: its kind, and the value where it is not the declared one."""
-
-    kind: VariableKind
-    value: Any = None
 
 
 class Module:
@@ -47,6 +41,12 @@ class Module:
     """
 
     isolation: ClassVar[Literal["inline", "process"]] = "inline"
+    __source_hash__: str | None = None  # of the text that a user's class was compiled from
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+        """Note the source as it is now: its file may be edited while the class is in use."""
+        super().__init_subclass__(**kwargs)
+        cls.__source_hash__ = hash_at_definition(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
         """Note the constructor's arguments, from which a stored program is rebuilt."""
@@ -409,7 +409,8 @@ class Module:
         below = "" if path == "self" else f"{path}."
         children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
         args, kwargs = self.__dict__["_init"]
-        config = code_config(type(self), constructor_arguments(self, args, kwargs))
+        init = constructor_arguments(self, args, kwargs)
+        config = code_config(type(self), init, source=self.__source_hash__)
         if type(self).isolation == "process":
             config["isolation"] = "process"
         return Node(id=path, kind="python", config=config, children=children)

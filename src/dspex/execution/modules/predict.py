@@ -10,8 +10,9 @@ from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
 from dspex.execution.modules.asking import Asking, hold, with_objection
 from dspex.execution.modules.code import checks_config, with_code
-from dspex.execution.modules.module import Module, Slot
+from dspex.execution.modules.module import Module
 from dspex.execution.modules.settings import SETTINGS, taken_setting, unfit_setting
+from dspex.execution.modules.slot import Slot
 from dspex.language.programs import Node
 from dspex.language.records import Fallback, Prediction, Trace
 from dspex.language.signatures import Signature, SignatureLike

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.execution.modules import Module, Predict, module_of
-from dspex.execution.modules.module import Slot
+from dspex.execution.modules import Module, Predict, Slot, module_of
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature

@@ -1,0 +1,149 @@
+"""The source of user code: which text a module that is loaded now was compiled from.
+
+A file may be edited while a process runs. What decides about a stored program is the text that was compiled, not the
+text that the file holds later; and Python's own bytecode cache, which goes by whole seconds, is not asked.
+"""
+
+import hashlib
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from dspex.errors import DefinitionError, boundary
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
+class HashedLoader(SourceFileLoader):
+    """Compiles the text that a file holds at this moment, and remembers the hash of that text."""
+
+    source_hash: str | None = None
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Read, hash and compile the file."""
+        path = self.get_filename(fullname)
+        text = self.get_data(path)
+        self.source_hash = digest(text)
+        code: CodeType = self.source_to_code(text, path)
+        return code
+
+
+class CodeFinder:
+    """Finds what Python's path finder finds, and loads files of the code roots with a `HashedLoader`.
+
+    The process has at most one, in `sys.meta_path`.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a folder."""
+        self.folders: list[Path] = []
+        self.lock = threading.RLock()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a module; see `importlib.abc.MetaPathFinder.find_spec`."""
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader and self._has(spec.loader.path):
+            spec.loader = HashedLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+    def _has(self, path: str) -> bool:
+        return any(is_below(path, folder) for folder in self.folders)
+
+
+def is_below(path: str, folder: Path) -> bool:
+    """Return whether a file is the user's own in this folder, and not one of a package that is installed there."""
+    file = Path(path).resolve()
+    return file.is_relative_to(folder) and not _INSTALLED & {*file.relative_to(folder).parts}
+
+
+def watch(folder: Path) -> CodeFinder:
+    """Load modules of this folder with a `HashedLoader` from now on; return the finder that does."""
+    finder = next((finder for finder in sys.meta_path if isinstance(finder, CodeFinder)), None)
+    if finder is None:
+        finder = CodeFinder()
+        place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
+        sys.meta_path.insert(place, finder)
+    if folder.resolve() not in finder.folders:
+        finder.folders.append(folder.resolve())
+    return finder
+
+
+def digest(text: bytes) -> str:
+    """Return BLAKE2b-256 of a source text."""
+    return hashlib.blake2b(text, digest_size=32).hexdigest()
+
+
+def loaded_hash(loader: object) -> str | None:
+    """Return the hash of the text that a loader of user code compiled; None for other loaders."""
+    return loader.source_hash if isinstance(loader, HashedLoader) else None
+
+
+def hash_at_definition(code: type | Callable[..., Any]) -> str | None:
+    """Return the hash of the source of a class or function that is being defined; None where it has no file.
+
+    A module that somebody else imported is hashed as its file is now, while it is executed.
+    """
+    module = sys.modules.get(code.__module__)
+    if module is None:
+        return None
+    if (compiled := _compiled_hash(module)) is not None:
+        return compiled
+    try:
+        return digest(Path(module.__file__ or "").read_bytes())
+    except OSError:
+        return None
+
+
+def module_hash(name: str) -> str | None:
+    """Return the hash of the text that the loaded module `name` was compiled from; None where that is not known."""
+    module = sys.modules.get(name)
+    return None if module is None else _compiled_hash(module)
+
+
+def _compiled_hash(module: ModuleType) -> str | None:
+    return None if module.__spec__ is None else loaded_hash(module.__spec__.loader)
+
+
+def source_hash(code: type | Callable[..., Any]) -> str:
+    """Return the hash of the source that a class or function was compiled from.
+
+    Where that is not known, because somebody else imported it, its file is hashed as it is now.
+
+    Raises:
+        DefinitionError: it has no source file.
+    """
+    loader = code.__globals__.get("__loader__") if inspect.isfunction(code) else None
+    return loaded_hash(loader) or file_hash(code)
+
+
+def file_hash(code: type | Callable[..., Any]) -> str:
+    """Return the hash of the file of a class or function as it is now.
+
+    Raises:
+        DefinitionError: it has no source file, or that cannot be read.
+    """
+    file = inspect.getsourcefile(code)
+    if file is None:
+        raise DefinitionError(f"{code.__qualname__} has no source file")
+    with boundary(DefinitionError, f"cannot read the source of {code.__qualname__}"):
+        return digest(Path(file).read_bytes())
+
+
+def local_modules(folder: Path) -> Iterator[tuple[str, ModuleType]]:
+    """Yield (name, module) for what a `HashedLoader` loaded from this folder, and for its packages without code."""
+    root = folder.resolve()
+    for name, module in list(sys.modules.items()):
+        spec = module.__spec__ if isinstance(module, ModuleType) else None
+        if spec is None:
+            continue
+        is_ours = isinstance(spec.loader, HashedLoader) and is_below(spec.loader.path, root)
+        folders = () if spec.has_location else tuple(spec.submodule_search_locations or ())
+        if is_ours or any(is_below(place, root) for place in folders):
+            yield name, module
