@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -22,6 +21,7 @@ from dspex.operations.resources import DOMAIN, CreateProgram, Operations
 from dspex.operations.resources.tenants import CreateApiKey
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
+from dspex.surfaces.api.connections import granted_limits, make_server
 from dspex.surfaces.cli.serving import _listen
 from dspex.testing import ScriptedModel
 
@@ -83,7 +83,7 @@ def main() -> None:
         return JSONResponse(found)
 
     app.router.routes.append(Route("/stats", stats))
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+    make_server(app, granted_limits()).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A flag of the command line decides over the environment, the environment over `dspex.toml` in the working folder.
 """
 
+import ipaddress
 import os
 import re
 import shutil
@@ -62,8 +63,10 @@ class Settings:
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
     commas between them, by which it may be called; `drain_seconds` is how long it at least goes on listening when it
-    is asked to stop (SIGTERM), while /readyz says no; the rest are the limits of one request and of one key, in
-    seconds, KiB and calls.
+    is asked to stop (SIGTERM), while /readyz says no; `request_*`, `page_kib`, `requests_per_minute` and `concurrency`
+    are the limits of one request and of one key, in seconds, KiB and calls. There are at most `max_connections`, of one
+    address `connections_per_address`, each of which may be idle for `idle_timeout` seconds. `trusted_proxies` are the
+    addresses and networks, with commas between them, whose `X-Forwarded-For` is believed.
 
     Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
@@ -103,6 +106,10 @@ class Settings:
     page_kib: int = 16384
     requests_per_minute: int = 6000
     concurrency: int = 128
+    max_connections: int = 1024
+    connections_per_address: int = 512
+    idle_timeout: int = 60
+    trusted_proxies: str = ""
     store_inputs: bool = True
     redact: str | None = None
     redact_patterns: tuple[str, ...] = ()
@@ -212,6 +219,16 @@ def _hosts(value: object) -> str:
     return text
 
 
+def _networks(value: object) -> str:
+    text = _text(value)
+    for name in text.split(","):
+        try:
+            _ = name.strip() and ipaddress.ip_network(name.strip())
+        except ValueError as error:
+            raise _UnfitError(f"addresses or networks with commas between them, such as 10.0.0.0/8 ({error})") from None
+    return text
+
+
 def _long(value: object) -> Secret:
     if len(str(value)) < 32:
         raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
@@ -256,6 +273,10 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "page_kib": _number(1, 1 << 20),
     "requests_per_minute": _number(1, 1 << 30),
     "concurrency": _number(1, 1 << 20),
+    "max_connections": _number(16, 1 << 20),
+    "connections_per_address": _number(1, 1 << 20),
+    "idle_timeout": _number(1, 86_400),
+    "trusted_proxies": _networks,
     "store_inputs": _flag,
     "redact": _target("privacy:redact"),
     "redact_patterns": _patterns,

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_network
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -32,6 +33,8 @@ from dspex.surfaces.cli.targets import code_root
 
 APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it: surfaces do not import one another
 CONFIG = "dspex.surfaces.api:ServerConfig"
+CONNECTIONS = "dspex.surfaces.api.connections"
+CONNECTION_NAMES = ("make_server", "granted_limits")
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on unasked
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -52,10 +55,10 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     The command line and the server share one state folder: what one stores, the other sees.
     """
     try:
-        import uvicorn
         from uvicorn.importer import import_from_string
 
         application, make_config = import_from_string(APPLICATION), import_from_string(CONFIG)
+        make_server, make_limits = (import_from_string(f"{CONNECTIONS}:{name}") for name in CONNECTION_NAMES)
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
@@ -86,8 +89,11 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
                 yield services
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
-    options: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "lifespan": "on"}
-    server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=int(2 * GRACE), **options))
+    limits = make_limits(**_connections(settings))
+    if limits.total < settings.max_connections:
+        few = "the system grants this process too few descriptors"
+        logging.getLogger("dspex").warning("at most %d connections: %s (ulimit -Hn)", limits.total, few)
+    server = make_server(app, limits, graceful_s=int(2 * GRACE))
     _when_stopped(server, drains)
     # of a refusal uvicorn shows the traceback, and exits: it is one line, as everywhere
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not refused)
@@ -175,6 +181,16 @@ def _guards(settings: Settings) -> dict[str, Any]:
         "page_bytes": settings.page_kib * 1024,
         "requests_per_minute": settings.requests_per_minute,
         "concurrency": settings.concurrency,
+    }
+
+
+def _connections(settings: Settings) -> dict[str, Any]:
+    """Return the limits of connections, by the names of the API's own configuration."""
+    return {
+        "total": settings.max_connections,
+        "per_address": settings.connections_per_address,
+        "idle_s": float(settings.idle_timeout),
+        "proxies": tuple(ip_network(name.strip()) for name in settings.trusted_proxies.split(",") if name.strip()),
     }
 
 
