@@ -14,11 +14,11 @@ from typing import Any
 
 import dspex
 from dspex.bootstrap import Services, open_services
-from dspex.execution.clients import GEMMA_TERMS, LocalModel
+from dspex.evaluation import Report, constant
 from dspex.execution.modules import CodeRoot
-from dspex.learning.evaluation import Report, constant
-from dspex.learning.optimizers import Trial
+from dspex.models import GEMMA_TERMS, LocalModel
 from dspex.operations.resources import DOMAIN, ExecutionRecord, Query, RecordedModule
+from dspex.optimizers import Trial
 from dspex.settings import read_settings
 from dspex.surfaces.cli.output import table
 from dspex.surfaces.cli.progress import Progress

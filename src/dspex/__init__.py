@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING
 from dspex._version import __version__
 
 if TYPE_CHECKING:
+    from dspex import errors as errors
+    from dspex import evaluation as evaluation
+    from dspex import models as models
+    from dspex import optimizers as optimizers
+    from dspex import tools as tools
+    from dspex import variables as variables
     from dspex.bootstrap.recording import open as open
     from dspex.errors import DspexError as DspexError
     from dspex.execution.clients import Budget as Budget
@@ -155,6 +161,8 @@ _HOMES = {
         "Finished",
     ),
 }
+ROOMS = ("errors", "evaluation", "models", "optimizers", "testing", "tools", "variables")
+"""Public modules beside the names of `__all__`; each lists its own names in its `__all__`."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -222,6 +230,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name in ROOMS:
+        return import_module(f"dspex.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
@@ -232,4 +242,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *ROOMS]

@@ -47,6 +47,48 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+__all__ = [
+    "ActionError",
+    "AdapterError",
+    "BudgetError",
+    "CheckError",
+    "CircuitOpenError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContextTooLongError",
+    "DeadlineError",
+    "DefinitionError",
+    "DspexError",
+    "ExecutionError",
+    "FieldError",
+    "ForbiddenError",
+    "FrameTooLargeError",
+    "InternalError",
+    "InvalidError",
+    "ModelError",
+    "ModelTimeoutError",
+    "ModelUnavailableError",
+    "NotFoundError",
+    "NotJsonError",
+    "PoolExhaustedError",
+    "PoolRestingError",
+    "RateLimitedError",
+    "RefusedError",
+    "RestartLimitError",
+    "RetrievalError",
+    "SchemaError",
+    "SignatureError",
+    "StorageError",
+    "ToolError",
+    "UnavailableError",
+    "VariableError",
+    "WorkerError",
+    "WorkerLostError",
+    "WorkerProtocolError",
+    "WorkerStartError",
+    "WorkerTimeoutError",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:

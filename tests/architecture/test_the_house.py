@@ -67,6 +67,24 @@ def test_the_top_exports_at_most_60_names_and_each_of_them_exists() -> None:
         assert getattr(dspex, name) is not None
 
 
+@pytest.mark.parametrize("room", dspex.ROOMS)
+def test_each_public_room_lists_its_names_and_is_reached_from_the_top(room: str) -> None:
+    module = getattr(dspex, room)
+    assert module.__name__ == f"dspex.{room}"
+    assert module.__doc__
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_a_public_name_means_the_same_thing_in_every_room() -> None:
+    meanings: dict[str, set[int]] = {}
+    for module in (dspex, *(getattr(dspex, room) for room in dspex.ROOMS)):
+        for name in module.__all__:
+            meanings.setdefault(name, set()).add(id(getattr(module, name)))
+    assert [name for name, values in meanings.items() if len(values) > 1] == []
+
+
 def test_an_unknown_name_of_the_top_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Predikt'"):
         dspex.Predikt  # noqa: B018
@@ -86,6 +104,7 @@ def test_the_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
         if issubclass(cls, errors.DspexError)
     }
     assert parents == found
+    assert set(errors.__all__) == {*found, "FieldError"}
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

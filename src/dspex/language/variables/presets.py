@@ -37,7 +37,7 @@ def strategy(path: str, *labels: str) -> Variable:
     """Return which alternative of the switch at `path` is taken; the first label is the default.
 
     It binds to a switch and nothing else: `OneOf(Predict(QA), ChainOfThought(QA))`, or what `strategies(QA)` of
-    `dspex.execution.modules.strategies` makes. Such a switch has this variable already, with all its labels; bound with
+    `dspex.variables` makes. Such a switch has this variable already, with all its labels; bound with
     `with_variables`, this one replaces it, with fewer labels or another default.
 
     Raises:

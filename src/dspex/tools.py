@@ -1,0 +1,7 @@
+"""Tools: typed functions that a program may call, and the policy of each (timeout, retries, approval)."""
+
+from dspex.execution.tools.tool import Policy, Runnable, Tool
+from dspex.execution.tools.tool_set import ToolSet
+from dspex.language.records import ToolCall
+
+__all__ = ["Policy", "Runnable", "Tool", "ToolCall", "ToolSet"]
