@@ -1,6 +1,7 @@
 """From Python annotations to types: what the class form and typed functions are read with."""
 
 import datetime
+import decimal
 import enum
 import itertools
 import types
@@ -18,7 +19,7 @@ _BASIC: dict[Any, str] = {
 }  # fmt: skip
 _TEXTUAL = {
     datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time", datetime.timedelta: "duration",
-    uuid.UUID: "uuid",
+    uuid.UUID: "uuid", decimal.Decimal: "decimal",
 }  # fmt: skip
 _LISTS = {list, Sequence, MutableSequence}
 _DICTS = {dict, Mapping, MutableMapping}

@@ -12,6 +12,7 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.builtin import SHORTHAND, expand
+from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.records import record_class
 from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
@@ -130,7 +131,8 @@ class Compiler:
         rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
         unique = rules.pop("unique", False)
         items = self.compile(type_.args[0]) if type_.args else core_schema.any_schema()
-        made: Schema = core_schema.list_schema(items, strict=self.is_strict, **rules)
+        # strict also when coercing: the lax list iterates over any object; tuples and sets are read by their JSON form
+        made: Schema = core_schema.list_schema(items, strict=True, **rules)
         return core_schema.no_info_after_validator_function(keep_unique, made) if unique else made
 
     def _tuple(self, type_: Type) -> Schema:
@@ -214,8 +216,12 @@ class Compiler:
         raise SignatureError(f"there is no enclosing object {type_.title!r} to refer to")
 
     def _of_class(self, type_: Type) -> Schema:
-        """The class makes the values; in strict mode the data must fit the declared type first, instances pass."""
-        if not self.is_strict:
+        """The class makes the values; in strict mode the data must fit the declared type first, instances pass.
+
+        So it must where bytes are inside, whatever the mode: classes read text as bytes, in our types it is base64.
+        """
+        has_bytes = holds_binary(type_)
+        if not self.is_strict and not has_bytes:
             return self._hoisted(_class_schema(type_.python))
         outer, self._is_plain = self._is_plain, True
         shape = self.compile(replace(type_, python=None))
@@ -227,7 +233,8 @@ class Compiler:
             )
         if self._is_plain:
             return shape
-        return core_schema.chain_schema([shape, self._hoisted(_class_schema(type_.python))])
+        written = core_schema.plain_serializer_function_ser_schema(as_json, when_used="json") if has_bytes else None
+        return core_schema.chain_schema([shape, self._hoisted(_class_schema(type_.python))], serialization=written)
 
     def _hoisted(self, schema: Schema) -> Schema:
         """Move definitions to the outermost schema, where the engine wants each of them once."""

@@ -89,5 +89,5 @@ FORMATS: dict[str, str] = {
     "ipv6": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
     "uri": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
     "uuid": r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$",
-    "decimal": r"^[+-]?\d+(\.\d+)?$",
+    "decimal": r"^[+-]?\d+(\.\d+)?([Ee][+-]?\d+)?$",
 }

@@ -50,7 +50,8 @@ class Validator:
 
         Args:
             values: by field name (coercing also takes a field's alias).
-            mode: "coerce" turns "42" into 42, 1 into 1.0 and "true" into True; "strict" does none of this.
+            mode: "coerce" turns "42" into 42, 1 into 1.0 and "true" into True; "strict" does none of this. Either
+                takes an instance of any class by its JSON form, where the type does not know the class.
 
         Raises:
             InvalidError: every field that does not fit, is missing or unknown, with its path.
@@ -61,7 +62,7 @@ class Validator:
             if mode in self._checks:
                 raise
         except ValueError as error:
-            raise self._invalid(error) from None
+            return self._by_data(values, error, mode)
         self._compile(mode)
         return self(values, mode=mode)
 
@@ -75,7 +76,7 @@ class Validator:
             try:
                 return check(values)
             except ValueError as error:
-                raise self._invalid(error) from None
+                return self._by_data(values, error, "coerce")
 
         validate.__doc__ = Validator.__call__.__doc__
         return validate
@@ -123,6 +124,21 @@ class Validator:
                     self._core = schema
                 self._checks[mode] = validator.validate_python
         return self._checks[mode]
+
+    def _by_data(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any]:
+        """Read the instances that were refused by their JSON form, or raise what was wrong.
+
+        A type that was rebuilt from data does not know the class whose instances another one makes.
+        """
+        from dspex.language.signatures.instances import with_data
+
+        data = with_data(values, error, self._fields, is_strict=mode == "strict")
+        if data is None:
+            raise self._invalid(error) from None
+        try:
+            return self._checks[mode](data)
+        except ValueError as second:
+            raise self._invalid(second) from None
 
     def _invalid(self, error: ValueError) -> InvalidError:
         from dspex.language.signatures.problems import invalid

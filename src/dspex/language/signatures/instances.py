@@ -1,0 +1,95 @@
+"""Instances of classes as the data that they are written as: what a type that does not know the class reads."""
+
+import enum
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import SchemaSerializer, ValidationError, core_schema, to_jsonable_python
+
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.types import Type
+from dspex.language.signatures.values import binary_to_text
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_DATA = _SCALARS | {dict, list}
+_NOT_STRICT = frozenset({tuple, bytes, bytearray, memoryview})  # strict types refuse these where they want data
+_LISTS = (list, tuple, set, frozenset, deque)
+
+
+def with_data(
+    values: Mapping[str, Any], error: ValueError, fields: Mapping[str, Field], *, is_strict: bool
+) -> dict[str, Any] | None:
+    """Return `values` with each field that was refused because of an instance in it as JSON-ready data.
+
+    None where `error` is about plain data only, so that another try would say the same.
+    """
+    if not isinstance(error, ValidationError) or not isinstance(values, Mapping):
+        return None
+    plain = _DATA | _NOT_STRICT if is_strict else _DATA
+    names = {item["loc"][0] for item in _errors(error) if item["loc"] and type(item["input"]) not in plain}
+    if not names:
+        return None
+    changed = dict(values)
+    for field in fields.values():
+        if field.name not in names and field.alias not in names:
+            continue
+        for name in {field.name, field.wire_name} & changed.keys():
+            try:
+                changed[name] = data_of(changed[name], keeps_bytes=holds_binary(field.type))
+            except (ValueError, TypeError, RecursionError):  # it has no JSON form: the first error stands
+                return None
+    return changed
+
+
+def _errors(error: ValidationError) -> Sequence[Any]:
+    return error.errors(include_url=False, include_context=False)
+
+
+def data_of(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # any value to any JSON value
+    """Return `value` as JSON-ready data: objects by the names they go by in JSON, sets as lists, dates as texts.
+
+    Args:
+        value: an instance, or data that holds instances at any depth.
+        keeps_bytes: leave bytes as they are. Classes write them as text each in its own way; our types as base64.
+
+    Raises:
+        ValueError: it has no JSON form, or contains itself.
+    """
+    if not keeps_bytes:
+        return to_jsonable_python(value, by_alias=True)
+    return _plain(_python_form(value), bytes)
+
+
+def as_json(value: Any) -> Any:  # noqa: ANN401
+    """Return an instance with bytes in it as JSON-ready data, the bytes as base64."""
+    return _plain(_python_form(value), binary_to_text)
+
+
+def _python_form(value: Any) -> Any:  # noqa: ANN401
+    return SchemaSerializer(core_schema.any_schema()).to_python(value, by_alias=True, warnings=False)
+
+
+def _plain(value: Any, binary: Callable[[bytes], bytes | str]) -> Any:  # noqa: ANN401
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return binary(bytes(value))
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, binary)
+    if isinstance(value, dict):
+        return {key: _plain(item, binary) for key, item in value.items()}
+    if isinstance(value, _LISTS):
+        return [_plain(item, binary) for item in value]
+    return to_jsonable_python(value, by_alias=True)
+
+
+def holds_binary(type_: Type) -> bool:
+    """Whether bytes are among the values of `type_`, at any depth."""
+    inner = expand(type_)
+    return (
+        inner.kind == "binary"
+        or any(holds_binary(arg) for arg in inner.args)
+        or any(holds_binary(member.type) for member in inner.members)
+    )
