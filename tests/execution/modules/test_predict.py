@@ -90,6 +90,30 @@ def test_inputs_that_do_not_fit_are_named_and_nothing_is_sent(inputs, field, sai
     assert model.requests == []
 
 
+def test_inputs_by_place_are_shown_by_name():
+    @dspex.program
+    def shout(text: str) -> str:
+        return text
+
+    class Triage(dspex.Module):
+        def forward(self, ticket, queue="main"):
+            return {"queue": queue}
+
+    answer = dspex.Predict("context, question -> answer")
+    for wrong, call in (
+        (lambda: answer("hello"), r"write program\(context='hello', question=\.\.\.\)"),
+        (lambda: answer("hello", "why?"), r"write program\(context='hello', question='why\?'\)"),
+        (lambda: answer("", question="why?"), r"write program\(context='', question=\.\.\.\)"),
+        (lambda: answer(RunContext(), "hello"), r"write program\(context='hello', question=\.\.\.\)"),
+        (lambda: answer("a", "b", "c"), "it has 2 inputs, not 3"),
+        (lambda: shout("hello"), r"write program\(text='hello'\)"),
+        (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
+        (lambda: asyncio.run(answer.acall("hello")), "are given by name"),
+    ):
+        with pytest.raises(InvalidError, match=call):
+            wrong()
+
+
 def test_wrong_inputs_are_told_before_a_missing_model():
     with pytest.raises(InvalidError, match="message"):
         Predict(Triage)(RunContext(), mesage="m")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import dspex
 from dspex.execution.clients import Request, Response
 from dspex.surfaces.cli import main
 from dspex.testing import SimulatedModel
@@ -80,6 +81,32 @@ def test_optimize_finds_a_better_program_writes_it_and_goes_on_from_its_journal(
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert len(rows) == len(found["trials"])
     assert json.loads((folder / "better.json").read_text())["assignment"]
+
+
+def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served({"m": SimulatedModel(seed=1)}) as server:
+        model = ["--model", f"{server.url}#m", "--json"]
+        assert optimize(capsys, f"{server.url}#m", "--out", "better.json")[0] == 0
+        question = "question=question 1"
+        plain = json.loads(call(capsys, "run", f"{_name(folder)}.py:answer", question, *model)[1])
+        ran = json.loads(call(capsys, "run", "better.json", question, *model)[1])
+        assert (ran["status"], ran["program_id"]) == ("completed", plain["program_id"])  # a version of the same program
+        assert call(capsys, "eval", "better.json", "rows.csv", "--limit", "3", *model)[0] == 0
+        asked = call(capsys, "prompt", "better.json", question, *model)[1]
+        assert asked != call(capsys, "prompt", f"{_name(folder)}.py:answer", question, *model)[1]
+        imported = json.loads(call(capsys, "import", "better.json", "--name", "better", "--json")[1])
+        again = json.loads(call(capsys, "run", "better", question, *model)[1])
+        assert (again["program_id"], again["backend"]) == (imported["id"], "native")
+    written = json.loads((folder / "better.json").read_text())
+    loaded = dspex.load(folder / "better.json")
+    assert loaded.assignment() == written["assignment"]
+    fresh = dspex.Predict(loaded.contract())
+    fresh.load(folder / "better.json")
+    assert (fresh.signature, fresh.demos) == (loaded.signature, loaded.demos)
+    code, _, err = call(capsys, "run", "bettr.json", "question=q")
+    assert (code, "there is no file 'bettr.json'. Did you mean 'better.json'?" in err) == (1, True)
 
 
 def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,20 +173,29 @@ _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
 
 
 def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
-    """Return the module that `Module.save` wrote to a file.
+    """Return the module that a file holds: `Module.save` wrote it, or it is a program's JSON (`optimize --out`).
 
     Raises:
         DefinitionError: the file holds only the state of a module whose class no import finds: make the module and
             call its `load`.
     """
-    stored = read_state(Path(path))
-    if stored["program"] is None:
+    module = build(load_program(path), code=code)
+    module.load(path)
+    return module
+
+
+def load_program(path: str | Path) -> Program:
+    """Return the program that a file holds, without a look at its code; see `load`.
+
+    Raises:
+        DefinitionError: it holds none.
+    """
+    stored = read_state(Path(path))["program"]
+    if stored is None:
         raise DefinitionError(
             f"{str(path)!r} holds the state of a module, not how to make it: make the module, then call its load(...)"
         )
-    module = build(Program.from_dict(stored["program"]), code=code)
-    module.load(path)
-    return module
+    return Program.from_dict(stored)
 
 
 def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:

@@ -9,6 +9,7 @@ import msgspec
 
 from dspex._version import __version__
 from dspex.errors import DefinitionError, boundary
+from dspex.language.programs import Program
 
 FORMAT = 1
 
@@ -27,20 +28,25 @@ def write_state(path: Path, *, parts: Mapping[str, Any], program: Mapping[str, A
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what `write_state` wrote.
+    """Return what `write_state` wrote: the state of `parts` and the `program`; `values` are none.
+
+    The JSON of a program, as `Program.to_json` and `dspex optimize --out` write it, has no parts; `values` then are
+    those of its assignment, by place.
 
     Raises:
-        DefinitionError: it did not write this, or a later version did.
+        DefinitionError: it is neither of these, or a later version wrote it.
     """
     with boundary(DefinitionError, f"cannot read {str(path)!r}"):
-        found = msgspec.json.decode(path.read_bytes())
-    if not isinstance(found, dict) or not {"format", "parts", "program"} <= found.keys():
+        data = msgspec.json.decode(path.read_bytes())
+    if isinstance(data, dict) and {"definition", "assignment"} <= data.keys():
+        return {"parts": {}, "program": data, "values": Program.from_dict(data).by_place()}
+    if not isinstance(data, dict) or not {"format", "parts", "program"} <= data.keys():
         hint = (
-            " It looks like a state of dspy: use from_dspy_state."
-            if isinstance(found, dict) and "metadata" in found
+            " It looks like a state of dspy: use from_dspy_state, or `dspex import`."
+            if isinstance(data, dict) and "metadata" in data
             else ""
         )
         raise DefinitionError(f"{str(path)!r} is no saved state of dspex.{hint}")
-    if found["format"] != FORMAT:
-        raise DefinitionError(f"{str(path)!r} has format {found['format']!r}; this dspex reads {FORMAT}: update dspex")
-    return found
+    if data["format"] != FORMAT:
+        raise DefinitionError(f"{str(path)!r} has format {data['format']!r}; this dspex reads {FORMAT}: update dspex")
+    return {**data, "values": {}}

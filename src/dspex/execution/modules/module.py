@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Never, Self
 
-from dspex.errors import DefinitionError, ExecutionError, InvalidError, VariableError
-from dspex.execution.context import Memo, Run, RunContext, current, entered, guarded
+from dspex.errors import DefinitionError, ExecutionError, VariableError
+from dspex.execution.context import Memo, Run, RunContext, entered, guarded
 from dspex.execution.modules.asking import MOST_TRIES
 from dspex.execution.modules.checking import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
 from dspex.execution.modules.defaults import remembered, standing_at
 from dspex.execution.modules.files import read_state, write_state
+from dspex.execution.modules.invocation import context_of, unfit_call
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import Children, Node, Program, placed
@@ -58,8 +59,10 @@ class Module:
         """Do the work; return a `Prediction` or a mapping of outputs. To be written by subclasses."""
         raise DefinitionError(f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`")
 
-    def __call__(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
+    def __call__(self, context: RunContext | None = None, /, *misplaced: Never, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Run to the end and return the prediction; the same as `await acall(...)`, for synchronous code."""
+        if misplaced:
+            self.context_of(context, *misplaced)
         return run_sync(self.acall(context, **inputs))
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
@@ -70,7 +73,7 @@ class Module:
             ConfigurationError: no model is set.
             ExecutionError: the work could not be done; the class says why.
         """
-        given = context or current()
+        given = self.context_of(context)
         if given.is_bounded or given.is_recorded:
             return await self.from_outside(given, inputs)
         if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
@@ -128,7 +131,8 @@ class Module:
             else:
                 result = await in_thread(self.forward, **inputs)
         except TypeError as error:
-            self._check_call(inputs, error)
+            if (unfit := unfit_call(type(self).__name__, self.forward, inputs)) is not None:
+                raise unfit from error
             raise
         except SystemExit as error:  # out of a task it would end the loop, and with it all that runs beside this
             said = f"SystemExit({error.code!r})"
@@ -142,14 +146,11 @@ class Module:
             "outputs"
         )
 
-    def _check_call(self, inputs: Mapping[str, Any], error: TypeError) -> None:
-        """Say what is wrong with `inputs` where it was they that `forward` could not be called with."""
-        taken = inspect.signature(self.forward)
-        try:
-            taken.bind(**inputs)
-        except TypeError as unfit:
-            said = f"the inputs of {type(self).__name__} do not fit: {unfit}; it takes: {', '.join(taken.parameters)}"
-            raise InvalidError(said) from error
+    def context_of(self, context: RunContext | None, *misplaced: object) -> RunContext:
+        """Return what a call runs in; see `invocation.context_of`."""
+        if isinstance(context, RunContext) and not misplaced:
+            return context
+        return context_of(context, misplaced, name=type(self).__name__, contract=self.contract, forward=self.forward)
 
     async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
         """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
@@ -161,7 +162,7 @@ class Module:
             DspexError: what `acall` raises, after the events before it.
         """
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
-        given = replace(context or current(), emit=events.put)
+        given = replace(self.context_of(context), emit=events.put)
 
         async def run() -> Prediction:
             try:
@@ -390,19 +391,21 @@ class Module:
         write_state(Path(path), parts=parts, program=program)
 
     def load(self, path: str | Path) -> None:
-        """Take the state in a file that `save` wrote of a module of the same shape.
+        """Take the state in a file that `save` wrote of a module of the same shape, or the values of a program's JSON.
 
         Raises:
             DefinitionError: the file is no such state, is newer than this dspex, or is of another shape.
         """
         parts = dict(self.named_modules())
-        stored = read_state(Path(path))["parts"]
-        if missing := stored.keys() - parts.keys():
+        stored = read_state(Path(path))
+        if missing := stored["parts"].keys() - parts.keys():
             raise DefinitionError(
                 f"the state in {str(path)!r} has parts that this module lacks: {', '.join(sorted(missing))}"
             )
-        for place, state in stored.items():
+        for place, state in stored["parts"].items():
             parts[place].restore(state)
+        for place, value in stored["values"].items():
+            self.bind_path(place, value)
 
     def node(self, path: str) -> Node:
         """Return this module and all below it as data; one that a user wrote is its class and arguments."""

@@ -231,7 +231,7 @@ class Predict(Module):
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Ask the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
-        given = context or current()
+        given = current() if context is None else self.context_of(context)
         if given.is_bounded or given.is_recorded:
             return await self.from_outside(given, inputs)
         memo = given.memo

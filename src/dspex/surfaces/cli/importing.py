@@ -9,8 +9,10 @@ import click
 
 from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
+from dspex.execution.backends.choosing import DSPY_ONLY
 from dspex.execution.backends.dspy_bridge.importing import Kind, import_into, import_over, read_saved
 from dspex.execution.modules import CodeRoot
+from dspex.execution.modules.building import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 from dspex.surfaces.cli.options import state_option, with_store
@@ -52,9 +54,10 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """Store the dspy program SOURCE: file.py:Name or package.module:name of a dspy module, or a saved program.json.
+    """Store the program SOURCE: file.py:Name or package.module:name of a dspy module, or a saved program.json.
 
-    The module is imported in a worker, never here. Importing it again makes a new version where it has changed.
+    What `dspex optimize --out` or a module's `save` wrote is stored as it is, to run natively. A module of dspy is
+    imported in a worker, never here. Importing it again makes a new version where it has changed.
     """
     wanted = Wanted(
         source=source,
@@ -72,7 +75,8 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
             before = (await services.operations.program(name=program.name)).current_version_id
         except NotFoundError:
             before = None
-        record = await services.operations.save_program(program, backend="dspy")
+        is_native = program.root.backend == "native" and program.root.kind not in DSPY_ONLY
+        record = await services.operations.save_program(program, backend="native" if is_native else "dspy")
         version = await services.operations.current_version(record)
         return record, version, version.id != before
 
@@ -108,8 +112,9 @@ async def _imported(services: Services, wanted: Wanted, code: CodeRoot) -> Progr
 async def _saved(services: Services, wanted: Wanted, code: CodeRoot) -> Program:
     file = Path(wanted.source)
     state, name = read_saved(file), wanted.name or file.stem
-    if "definition" in state:
-        return replace(Program.from_dict(state), name=name)
+    if "definition" in state or "parts" in state:
+        program = load_program(file)
+        return program if wanted.name is None else replace(program, name=wanted.name)
     if wanted.into is None and wanted.signature is None:
         held = ", ".join(key for key in state if key != "metadata")
         raise DefinitionError(

@@ -59,7 +59,7 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Programs made of language-model calls: run, record, evaluate, serve.
 
-    A TARGET is file.py:name, package.module:name, or the name of a stored program.
+    A TARGET is file.py:name, package.module:name, a saved program.json, or the name of a stored program.
     """
 
 

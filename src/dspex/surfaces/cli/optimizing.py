@@ -105,7 +105,7 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome holds them too
         outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
-    write(out, lambda: outcome.program.to_program().to_json() + "\n")
+    write(out, lambda: outcome.program.to_program(found.name).to_json() + "\n")
     write(flags["page"], lambda: to_html(outcome, f"{target} on {train.name}"))
     write(flags["sheet"], lambda: to_csv(outcome))
     show_json(_facts(outcome)) if as_json else _show(outcome, out)

@@ -1,4 +1,4 @@
-"""From TARGET to a program: `file.py:name`, `pkg.mod:name`, or a stored program's name."""
+"""From TARGET to a program: `file.py:name`, `pkg.mod:name`, `program.json`, or a stored program's name."""
 
 import inspect
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError, suggest
 from dspex.execution.modules import CodeRoot, Module, Predict
+from dspex.execution.modules.building import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 
@@ -25,6 +26,8 @@ def find_target(text: str, code: CodeRoot) -> Target:
     Raises:
         DefinitionError: there is no such file or name, or it is nothing that runs.
     """
+    if text.endswith(".json"):
+        return _saved(Path(text))
     place, colon, name = text.rpartition(":")
     if not colon:
         if text.endswith(".py"):
@@ -34,6 +37,14 @@ def find_target(text: str, code: CodeRoot) -> Target:
         place = module_name(Path(place), code)
     found = code.load(f"{place}:{name}")
     return Target(name, program_of(found, name))
+
+
+def _saved(file: Path) -> Target:
+    if not file.is_file():
+        near = [path.name for path in file.parent.glob("*.json")] if file.parent.is_dir() else []
+        raise DefinitionError(f"there is no file {str(file)!r}.{suggest(file.name, near)}")
+    program = load_program(file)
+    return Target(program.name, program)
 
 
 def program_of(found: Any, name: str) -> Program:  # noqa: ANN401  # whatever the code holds
