@@ -9,23 +9,12 @@ from typing import Any
 from dspex.errors import ConfigurationError, suggest
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import Budget, LanguageModel
+from dspex.execution.clients.address import is_url
+from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
-# provider -> (base URL, the environment variable with its key or None); an OpenAI-compatible API but for the last two
-PROVIDERS: dict[str, tuple[str, str | None]] = {
-    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
-    "ollama": ("http://127.0.0.1:11434/v1", None),
-    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
-    "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
-}
 FORMS = (
     "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
     f"{', '.join(PROVIDERS)}), or 'http://host/v1#name' for any OpenAI-compatible server"
@@ -132,11 +121,6 @@ def check_model(text: str) -> None:
         known = ["local", *PROVIDERS]
         hint = f" Write {provider}/NAME." if provider in known else suggest(provider, known)
         raise ConfigurationError(f"unknown model {text!r}.{hint} A model is {FORMS}")
-
-
-def is_url(text: str) -> bool:
-    """Return whether a model string names a server by its URL."""
-    return text.startswith(("http://", "https://"))
 
 
 def key_of(text: str) -> str | None:

@@ -15,6 +15,7 @@ from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.jobs import handlers_of
 from dspex.bootstrap.models import REMEMBERED, KeyedModels
 from dspex.clock import SystemClock
+from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.context import RunContext
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
@@ -22,7 +23,7 @@ from dspex.operations.resources.access import Actor
 from dspex.operations.resources.job_inputs import CreateEvaluation
 from dspex.operations.resources.tenants import CreateSecret, CreateWorkspace, RevokeSecret, RotateSecret
 from dspex.operations.resources.vault import Vault
-from dspex.session import PROVIDERS, ModelResolver, key_of
+from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
 from dspex.testing.serving import ModelServer

@@ -9,11 +9,12 @@ from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
+from dspex.execution.clients.address import is_url
 from dspex.execution.context import RunContext
 from dspex.operations.resources import Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
 from dspex.operations.resources.vault import Vault
-from dspex.session import ModelResolver, is_url, key_of
+from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 
 FRESH_NS: Final = 1_000_000_000

@@ -59,7 +59,7 @@ def test_a_program_runs_end_to_end_with_typed_output(model):
     with dspex.context(model=model):
         prediction = dspex.Predict(Triage, demos=demos, max_tokens=40)(message="my card was swallowed")
     assert prediction.team in {"cards", "payments"}
-    assert prediction.usage.by_model[model.name].calls == 1
+    assert prediction.usage.by_model[model.identity.label].calls == 1
 
 
 def test_a_stream_that_is_cancelled_stops_the_computation(model, go):

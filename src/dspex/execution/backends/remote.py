@@ -117,7 +117,8 @@ class Answerer:
                 return await self._ask(_chat_request(args, self.context, model), model, args)
             case "complete":
                 model = self.model if args["model"] is None else self.context.model_for(args["model"])
-                return msgspec.to_builtins(await self._complete(msgspec.convert(args["request"], Request), model, args))
+                response = await self._complete(msgspec.convert(args["request"], Request), model, args)
+                return msgspec.to_builtins(msgspec.structs.replace(response, identity=None))
             case "model":
                 return about(self.context.model_for(args["name"]))
             case "tool":
@@ -205,7 +206,7 @@ class Answerer:
             span.end(error=error)
             raise
         span.end(
-            usage=response.usage.of_model(response.model),
+            usage=response.usage.of_model(response.label),
             attributes=response.about(),
             outputs=payload(response.text) if self.context.records_payloads else None,
         )

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import served
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.prices import price_of
 from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
@@ -71,13 +72,15 @@ class AnthropicModel:
         transport: Transport | None = None,
     ) -> None:
         """Take the model's name; `max_tokens` is the limit of a reply where a request sets none (the API wants one)."""
+        address = ServerAddress.of(base_url)
         self.name = f"anthropic/{model}"
+        self.identity = served(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset({"tools", "streaming"})
         self._model = model
         self.reply_limit = max_tokens
         headers = {"anthropic-version": "2023-06-01", **({"x-api-key": api_key} if api_key else {})}
-        self._endpoint = Endpoint(self.name, f"{base_url.rstrip('/')}/messages", headers=headers, transport=transport)
-        self._price = price_of(self.name)
+        self._endpoint = Endpoint(self.name, address, "messages", headers=headers, transport=transport)
+        self._price = self.identity.price
 
     def __repr__(self) -> str:
         return f"AnthropicModel({self._model!r}, url={self._endpoint.url!r})"
@@ -105,6 +108,7 @@ class AnthropicModel:
             text="".join(block.text for block in reply.content if block.type == "text"),
             usage=self._usage(reply.usage or _Usage()),
             model=self.name,
+            identity=self.identity,
             finish_reason=reply.stop_reason,
             tool_calls=tuple(ToolCall(b.id, b.name, b.input) for b in reply.content if b.type == "tool_use"),
         )

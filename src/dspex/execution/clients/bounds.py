@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from dspex.execution.clients.keys import request_key
+from dspex.execution.clients.keys import key_by_name
 from dspex.execution.clients.language_model import Request
 from dspex.language.records import Message
 
@@ -28,7 +28,7 @@ class PromptBounds:
         self._excess: dict[str, int] = {}
 
     def of(self, model: str, request: Request) -> int:
-        """Return how many tokens the prompt of `request` has at most."""
+        """Return how many tokens the prompt of `request` to `model`, by its label, has at most."""
         bound = self._by_bytes(request) + self._excess.get(model, 0)
         if len(request.messages) < 2:
             return bound
@@ -61,4 +61,4 @@ def _size(message: Message) -> int:
 
 
 def _prefix(model: str, request: Request) -> str:
-    return request_key(model, msgspec.structs.replace(request, messages=request.messages[:-1]))
+    return key_by_name(model, msgspec.structs.replace(request, messages=request.messages[:-1]))

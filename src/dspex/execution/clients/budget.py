@@ -12,8 +12,9 @@ import msgspec
 from dspex.clock import Clock, SystemClock
 from dspex.errors import BudgetError, ContextTooLongError, DefinitionError, RateLimitedError, UnavailableError
 from dspex.execution.clients.bounds import PromptBounds
+from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Request, Response
-from dspex.execution.clients.prices import Price, price_of
+from dspex.execution.clients.prices import Price
 from dspex.language.records import Usage
 
 REPLY = 4096  # the limit of a reply where neither request nor model says one
@@ -42,7 +43,7 @@ class Reservation:
     `is_squeezed` says that the budget leaves less for the reply than the call would have got otherwise.
     """
 
-    model: str
+    model: ModelIdentity
     request: Request
     began: float
     tokens: int = 0
@@ -85,10 +86,12 @@ class Budget:
         tokens: int | None = None,
         calls: int | None = None,
         seconds: float | None = None,
-        price: Callable[[str], Price | None] = price_of,
+        price: Callable[[str], Price | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Take the limits; None is no limit.
+
+        `price` returns what a model costs by its label (see `ModelIdentity`); public price lists say so by default.
 
         Raises:
             DefinitionError: a limit is no number, or below 0.
@@ -181,7 +184,7 @@ class Budget:
         """Return the error for a call that the time does not suffice for."""
         return BudgetError(f"the budget of {self.seconds:g} seconds is used up", limit="seconds")
 
-    async def admit(self, request: Request, model: str, *, reply: int | None = None) -> Reservation:
+    async def admit(self, request: Request, model: ModelIdentity | str, *, reply: int | None = None) -> Reservation:
         """Set aside what `request` may use, after waiting for calls under way where need be.
 
         Hand the answer to `settle`, `fail` or `release`, exactly one of them. `reply` is the model's own limit of a
@@ -191,9 +194,10 @@ class Budget:
             BudgetError: it would pass a limit, or there is one in dollars and the price of `model` is unknown.
         """
         self.begin()
+        identity = identify(model)
         while True:
             with self._lock:
-                wanted = self._wanted(request, model, reply=reply)
+                wanted = self._wanted(request, identity, reply=reply)
                 if wanted is not None:
                     self._open[id(wanted)] = wanted
                     return wanted
@@ -216,7 +220,7 @@ class Budget:
                 return
             dollars = usage.cost_usd
             if dollars is None:
-                price = None if self.usd is None else self._price(held.model)
+                price = None if self.usd is None else self._known_price(held.model)
                 dollars = 0.0 if price is None else price.cost(usage.input_tokens, usage.output_tokens)
             self._add(usage, dollars)
             if usage.calls:
@@ -241,7 +245,7 @@ class Budget:
             self._close(held)
 
     def _learn(self, held: Reservation, usage: Usage) -> None:
-        model, seconds = held.model, self.now() - held.began
+        model, seconds = held.model.label, self.now() - held.began
         self._quickest[model] = min(seconds, self._quickest.get(model, seconds))
         self._longest[model] = max(usage.output_tokens, self._longest.get(model, 1))
         if held.reply is not None and usage.calls == 1:
@@ -266,10 +270,10 @@ class Budget:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, turn)
 
-    def _wanted(self, request: Request, model: str, *, reply: int | None) -> Reservation | None:
+    def _wanted(self, request: Request, model: ModelIdentity, *, reply: int | None) -> Reservation | None:
         """Return what the call may use; None where it has to wait."""
         left = self.left_seconds()
-        if left is not None and left <= self._quickest.get(model, 0.0):
+        if left is not None and left <= self._quickest.get(model.label, 0.0):
             raise self.time_is_up()
         is_waiting = False
         if self.calls is not None:
@@ -284,9 +288,9 @@ class Budget:
 
     def _set_aside(self, made: Reservation, *, known: int | None) -> bool:
         """Fill in tokens, dollars and the limit of the reply; say whether they are there now."""
-        request, model = made.request, made.model
+        request, model = made.request, made.model.label
         given = self._bounds.of(model, request)
-        price = self._price_of(model) if self.usd is not None else None
+        price = self._price_of(made.model) if self.usd is not None else None
         rooms = self._rooms(given, price)
         usual = request.max_tokens or known or REPLY
         least = request.max_tokens or min(usual, self._longest.get(model, 1))
@@ -321,13 +325,14 @@ class Budget:
     def _used_usd(self) -> float:
         return self._dollars + self._lost.usd + self._kept.usd
 
-    def _price_of(self, model: str) -> Price:
-        price = self._price(model)
+    def _known_price(self, model: ModelIdentity) -> Price | None:
+        return model.price if self._price is None else self._price(model.label)
+
+    def _price_of(self, model: ModelIdentity) -> Price:
+        price = self._known_price(model)
         if price is None:
-            raise BudgetError(
-                f"the price of {model!r} is unknown, so a budget in dollars cannot be kept; limit tokens or calls",
-                limit="usd",
-            )
+            said = f"the price of {model.label!r} is unknown, so a budget in dollars cannot be kept"
+            raise BudgetError(f"{said}; limit tokens or calls", limit="usd")
         return price
 
     def _refuse_reply(self, limit: str, given: int, *, least: int, price: Price | None) -> None:

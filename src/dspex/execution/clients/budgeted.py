@@ -9,6 +9,7 @@ import msgspec
 
 from dspex.errors import BudgetError, ModelError
 from dspex.execution.clients.budget import Amount, Budget, Reservation
+from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import Wrapper
 
@@ -43,7 +44,7 @@ class _Meter:
         self.is_inside = False
         self.is_over = False
 
-    async def begin(self, request: Request, model: str) -> None:
+    async def begin(self, request: Request, model: ModelIdentity) -> None:
         """Set aside what one attempt may use, and no longer what another one might have used."""
         held, self.held = self.held, None
         if held is not None:
@@ -65,7 +66,7 @@ class _Meter:
         held, self.held = self.held, None
         self.budget.settle(held, response)
         if held.is_squeezed and response.finish_reason in _CUT:
-            said = f"the budget left {held.reply} tokens for a reply of {held.model!r}, and it needed more"
+            said = f"the budget left {held.reply} tokens for a reply of {held.model.label!r}, and it needed more"
             lost(ModelError(said))  # other budgets have to count the call
             raise BudgetError(said, limit="tokens")
 
@@ -88,15 +89,15 @@ def lost(error: BaseException) -> None:
         meter.fail(error)
 
 
-async def another(request: Request, model: str) -> None:
-    """Set aside what a further attempt may use, before it is sent; after `lost`.
+async def another(request: Request, model: LanguageModel | str) -> None:
+    """Set aside what a further attempt of `model` may use, before it is sent; after `lost`.
 
     Raises:
         BudgetError: it would pass a limit.
     """
     for meter in _meters():
         if meter.held is None:
-            await meter.begin(request, model)
+            await meter.begin(request, identify(model))
 
 
 async def ask_within(
@@ -117,7 +118,7 @@ async def ask_within(
     outer = next((meter for meter in _meters() if meter.budget is budget and not meter.is_inside), None)
     meter = outer or _Meter(budget, model, on_lost)
     meter.is_inside = outer is not None  # what this call sets aside takes the place of what the outer one did
-    await meter.begin(request, model.name)
+    await meter.begin(request, identify(model))
     token = _under_way.set(meter) if outer is None else None
     try:
         response = await _in_time(budget, model, _bounded(request, meter), emit=emit)

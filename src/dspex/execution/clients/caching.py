@@ -69,8 +69,9 @@ class ResponseStore:
 class Caching(Wrapper):
     """Wraps a model: a request that was answered before is answered so again, with no usage and the time it took.
 
-    Equal requests (messages, settings, seed, schema and tools) to one model are one. Failures are not kept. A request
-    under way is not waited for: two equal ones at the same time are both made.
+    Equal requests (messages, settings, seed, schema and tools) to one model are one; which model it is, its identity
+    says, not its name. Failures are not kept. A request under way is not waited for: two equal ones at the same time
+    are both made.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Caching(Wrapper):
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
         """Answer `request` from memory, from the file, or by the model; a known answer is one piece."""
-        key = request_key(self.name, request)
+        key = request_key(self.identity, request)
         known = await self._known(key)
         return await (self._asked(key, request, emit) if known is None else retold(request, known, emit))
 

@@ -13,29 +13,45 @@ from dspex.errors import (
     RefusedError,
     shorten,
 )
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.transport import Answer, Transport, shown
+from dspex.execution.clients.transport import Answer, Transport
 from dspex.language.records import Usage
 from dspex.language.records.canonical import json_bytes
 
 T = TypeVar("T")
 _KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
 _SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
+_SHORT = 4  # the same for credentials in a URL, which are there because they are some
 _MOST = 2000  # characters of what a server says about an error
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
 
 class Endpoint:
-    """A URL, the headers that it wants, and the name of the model behind it; `url` is shown, without a password."""
+    """What is posted to at a server, with the name of the model behind it; `url` is shown, without credentials."""
 
-    def __init__(self, name: str, url: str, *, headers: Mapping[str, str], transport: Transport | None = None) -> None:
-        """Take where to post; `headers` may hold a key: it goes nowhere else, also where the other side repeats it."""
+    def __init__(
+        self,
+        name: str,
+        address: ServerAddress,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        transport: Transport | None = None,
+    ) -> None:
+        """Take where to post.
+
+        `headers` and `address` may hold keys: these go nowhere else, also where the other side repeats them.
+        Credentials in the address take the place of a bearer token.
+        """
         self.name = name
-        self.url = shown(url)
-        self._target = url
-        given = [value.removeprefix("Bearer ").encode() for name, value in headers.items() if name in _KEYED]
-        self._keys = [key for key in given if len(key) >= _SECRET]
-        self._headers = {"content-type": "application/json", **headers}
+        self.url = address.shown(path)
+        self._address = address
+        self._target = address.url(path)
+        self._headers = {"content-type": "application/json", **headers, **address.headers}
+        given = [value.removeprefix("Bearer ") for name, value in headers.items() if name in _KEYED]
+        keys = {key for key in given if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
+        self._keys = [key.encode() for key in sorted(keys, key=len, reverse=True)]
         self._transport = transport or Transport()
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
@@ -53,14 +69,17 @@ class Endpoint:
         return self._keyless(answer.body)
 
     async def events(
-        self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, url: str | None = None
+        self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, path: str | None = None
     ) -> bytes | None:
         """Give the data of each event to `take`; return the body of a good answer that is no stream.
+
+        `path` is where streams are posted to, if not where everything else is.
 
         Raises:
             ModelError: the class says what happened.
         """
-        answer = await self._transport.events(url or self._target, json_bytes(body), headers=self._headers, take=take)
+        target = self._target if path is None else self._address.url(path)
+        answer = await self._transport.events(target, json_bytes(body), headers=self._headers, take=take)
         if answer is not None and answer.status != 200:
             self._fail(answer)
         return None if answer is None else self._keyless(answer.body)

@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import msgspec
+
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
+from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import Told
 
@@ -18,6 +21,7 @@ class Fallback:
         """Take the models in the order in which they are asked."""
         self.models = (first, *others)
         self.name = first.name
+        self.identity = _identity(first, *others)
         self.capabilities = frozenset.intersection(*(model.capabilities for model in self.models))
 
     def __repr__(self) -> str:
@@ -45,5 +49,11 @@ class Fallback:
                 if told is not None and told.any:
                     raise
                 lost(error)
-            await another(request, following.name)
+            await another(request, following)
         return await ask(self.models[-1], request, emit)
+
+
+def _identity(first: LanguageModel, *others: LanguageModel) -> ModelIdentity:
+    """Return the first model's identity, told apart by who answers in its place."""
+    one, rest = identify(first), [identify(model).label for model in others]
+    return msgspec.structs.replace(one, revision=" or ".join(part for part in (one.revision, *rest) if part))

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from dspex.errors import RefusedError
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.endpoint import Endpoint, usage_of
+from dspex.execution.clients.identity import served
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.prices import price_of
 from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
@@ -69,15 +70,19 @@ class GeminiModel:
         transport: Transport | None = None,
     ) -> None:
         """Take the model's name."""
+        address = ServerAddress.of(base_url)
         self.name = f"gemini/{model}"
+        self.identity = served(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
         self._model = model
-        self._url = f"{base_url.rstrip('/')}/models/{model}"
+        self._path = f"models/{model}"
         headers = {"x-goog-api-key": api_key} if api_key else {}
-        self._endpoint = Endpoint(self.name, f"{self._url}:generateContent", headers=headers, transport=transport)
-        self._price = price_of(self.name) or price_of(f"google/{model}")
+        self._endpoint = Endpoint(
+            self.name, address, f"{self._path}:generateContent", headers=headers, transport=transport
+        )
+        self._price = self.identity.price
 
     def __repr__(self) -> str:
         return f"GeminiModel({self._model!r}, url={self._endpoint.url!r})"
@@ -102,8 +107,8 @@ class GeminiModel:
                 if part.function_call is not None:
                     await telling.values(part.function_call.args)
 
-        url = f"{self._url}:streamGenerateContent?alt=sse"
-        whole = await self._endpoint.events(self._body(request), take, url=url)
+        path = f"{self._path}:streamGenerateContent?alt=sse"
+        whole = await self._endpoint.events(self._body(request), take, path=path)
         if whole is not None:
             return await telling.end(self._response([self._read(whole)], whole))
         ended = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
@@ -137,6 +142,7 @@ class GeminiModel:
                 reasoning=found.thoughts_token_count,
             ),
             model=self.name,
+            identity=self.identity,
             finish_reason=next((first.finish_reason for first in reversed(firsts) if first.finish_reason), None),
             tool_calls=tuple(
                 ToolCall(f"call_{n}", part.function_call.name, part.function_call.args or {})

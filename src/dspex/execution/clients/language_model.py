@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
+from dspex.execution.clients.identity import ModelIdentity
 from dspex.language.records import Message, ToolCall, Usage
 
 Capability = Literal["response_schema", "json_mode", "constrained_decoding", "seed", "tools", "streaming"]
@@ -47,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...).
 
+    `model` is its name for people, `identity` says which one it was, where the model knows that itself.
     `seconds` is how long the model itself took, without waiting for a turn or for another attempt; an answer that is
     given again says how long it took the first time. None where nobody has measured it.
     """
@@ -57,6 +59,12 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     seconds: float | None = None
+    identity: ModelIdentity | None = None
+
+    @property
+    def label(self) -> str:
+        """What usage is booked under; see `ModelIdentity.label`."""
+        return self.model if self.identity is None else self.identity.label
 
     def taking(self, seconds: float) -> "Response":
         """Return the response with how long it took, where nobody closer to the model has said so."""
@@ -71,9 +79,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LanguageModel(Protocol):
     """Answers requests; safe to share between tasks, threads and event loops.
 
-    `name` is what usage is booked under. `capabilities` are asked before a request uses them: "response_schema"
-    (follows a JSON Schema), "json_mode", "constrained_decoding" (cannot produce anything but the schema), "seed",
-    "tools" (answers with tool calls), "streaming" (it is a `StreamingModel` too).
+    `name` is for people. A model may have an `identity` (`ModelIdentity`), which caches, recordings, journals, usage
+    and prices go by; they go by the name of one that has none. `capabilities` are asked before a request uses them:
+    "response_schema" (follows a JSON Schema), "json_mode", "constrained_decoding" (cannot produce anything but the
+    schema), "seed", "tools" (answers with tool calls), "streaming" (it is a `StreamingModel` too).
     """
 
     name: str

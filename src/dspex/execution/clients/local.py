@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelUnavailableError, boundary
+from dspex.execution.clients.identity import LOCAL, ModelIdentity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.language.records import Usage
 
@@ -49,10 +50,20 @@ class LocalModel:
     Calls that share the beginning of their prompt share its computation, so demonstrations cost once and not per call.
     """
 
-    def __init__(self, path: str | Path, *, name: str | None = None, config: LocalConfig | None = None) -> None:
-        """Take the file; nothing is read yet."""
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        config: LocalConfig | None = None,
+        identity: ModelIdentity | None = None,
+    ) -> None:
+        """Take the file; nothing is read yet. Its place is its identity, where no other one is given."""
         self.path = Path(path)
         self.name = name or f"local/{self.path.stem}"
+        self.identity = identity or ModelIdentity(
+            provider=LOCAL, name=self.path.stem, base_url=f"file://{self.path.absolute()}"
+        )
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "constrained_decoding", "seed", "streaming"}
         )
@@ -180,7 +191,7 @@ class LocalModel:
                     cached_tokens=cached,
                     calls=1,
                 )
-        return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish)
+        return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish, identity=self.identity)
 
 
 def _text_of(chunk: Mapping[str, Any]) -> str:
@@ -224,7 +235,12 @@ def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
     target = cache / package.MODEL_NAME
     if not target.exists():
         _assemble(package, target)
-    return LocalModel(target, name=f"local/{name}", config=LocalConfig(chat_template=PLAIN_TEMPLATE, threads=threads))
+    return LocalModel(
+        target,
+        name=f"local/{name}",
+        config=LocalConfig(chat_template=PLAIN_TEMPLATE, threads=threads),
+        identity=ModelIdentity(provider=LOCAL, name=name),
+    )
 
 
 def check_packaged(name: str) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from dspex.errors import RefusedError
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import served
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.prices import Price, price_of
+from dspex.execution.clients.prices import Price
 from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
@@ -85,27 +87,33 @@ class OpenAIModel:
         api_key: str | None = None,
         name: str | None = None,
         transport: Transport | None = None,
+        revision: str = "",
     ) -> None:
         """Take what the endpoint calls the model.
 
         Args:
             model: the name in the request body.
-            base_url: up to and including the version, without `/chat/completions`.
+            base_url: up to and including the version, without `/chat/completions`; credentials in it are kept apart.
             api_key: sent as a bearer token; None sends no credentials.
-            name: what usage and prices go by ("openai/gpt-4o-mini"); the model's name by default.
-            transport: shared connections; its own by default.
+            name: what it is called on screen; one such as "openai/gpt-4o-mini" says whose model it is, and so its
+                price. The model's name by default.
+            transport: connections to share; its own by default.
+            revision: tells apart what is served under one name at different times.
         """
+        address = ServerAddress.of(base_url)
         self.name = name or model
+        self.identity = served(model, address, name=name, revision=revision)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        url = f"{base_url.rstrip('/')}/chat/completions"
-        self._endpoint = Endpoint(self.name, url, headers=headers, transport=transport)
+        self._endpoint = Endpoint(self.name, address, "chat/completions", headers=headers, transport=transport)
         # OpenAI's newer models refuse the old name of the limit, others do not know the new one
-        self._limit = "max_completion_tokens" if url.startswith("https://api.openai.com/") else "max_tokens"
-        self._price: Price | None = price_of(self.name)
+        self._limit = (
+            "max_completion_tokens" if address.base_url.startswith("https://api.openai.com/") else "max_tokens"
+        )
+        self._price: Price | None = self.identity.price
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self._model!r}, url={self._endpoint.url!r})"
@@ -152,6 +160,7 @@ class OpenAIModel:
             text=message.content or "",
             usage=_usage(self._price, usage or _Usage()),
             model=self.name,
+            identity=self.identity,
             finish_reason=finish_reason,
             tool_calls=calls,
         )

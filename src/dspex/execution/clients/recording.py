@@ -7,7 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 from dspex.errors import ConfigurationError, ModelError, StorageError, boundary
-from dspex.execution.clients.keys import request_key
+from dspex.execution.clients.identity import ModelIdentity
+from dspex.execution.clients.keys import key_by_name, request_key
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask, retold
 from dspex.execution.clients.wrapper import Wrapper
 
@@ -18,6 +19,7 @@ class _Line(msgspec.Struct, frozen=True):
     key: str
     request: dict[str, Any]
     response: Response
+    model: ModelIdentity | None = None  # lines of dspex before models had an identity go by the name
 
 
 class Recording(Wrapper):
@@ -25,6 +27,8 @@ class Recording(Wrapper):
 
     The file holds one JSON object a line: key, request and response; it can be read, compared and kept in a
     repository. A request that was recorded several times is answered in that order, its last answer again and again.
+    Lines go by the identity of the model. Those of files that were written before there was one go by its name, and
+    answer any model of that name.
     """
 
     def __init__(self, model: LanguageModel, path: str | Path, *, mode: Mode = "auto") -> None:
@@ -40,6 +44,7 @@ class Recording(Wrapper):
         self._mode = mode
         self._lock = threading.Lock()
         self._known: dict[str, list[Response]] = {}
+        self._by_name: dict[str, list[Response]] = {}
         if mode != "record":
             self._read()
 
@@ -52,20 +57,24 @@ class Recording(Wrapper):
         Raises:
             ModelError: the file is replayed and does not hold the request.
         """
-        key = request_key(self.name, request)
-        known = self._next(key)
+        key = request_key(self.identity, request)
+        known = self._next(key, request)
         if known is not None:
             return await retold(request, known, emit)
         if self._mode == "replay":
             last = request.messages[-1].content[-200:] if request.messages else ""
-            raise ModelError(f"{str(self.path)!r} holds no answer to this request to {self.name!r}; it ends {last!r}")
+            raise ModelError(
+                f"{str(self.path)!r} holds no answer to this request to {self.identity.label!r}; it ends {last!r}"
+            )
         response = await ask(self.model, request, emit)
-        self._write(_Line(key, msgspec.to_builtins(request), response))
+        self._write(_Line(key, msgspec.to_builtins(request), response, self.identity))
         return response
 
-    def _next(self, key: str) -> Response | None:
+    def _next(self, key: str, request: Request) -> Response | None:
         with self._lock:
             held = self._known.get(key)
+            if held is None and self._by_name:
+                held = self._by_name.get(key_by_name(self.name, request))
             if not held:
                 return None
             return held.pop(0) if len(held) > 1 else held[0]
@@ -78,7 +87,8 @@ class Recording(Wrapper):
         with boundary(ConfigurationError, f"{str(self.path)!r} is no recording"):
             for text in self.path.read_bytes().splitlines():
                 line = msgspec.json.decode(text, type=_Line)
-                self._known.setdefault(line.key, []).append(line.response)
+                lines = self._by_name if line.model is None else self._known
+                lines.setdefault(line.key, []).append(line.response)
 
     def _write(self, line: _Line) -> None:
         with boundary(StorageError, f"cannot write {str(self.path)!r}"), self._lock:

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from dspex.errors import RefusedError
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import served
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.prices import price_of
 from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
@@ -75,14 +76,17 @@ class ResponsesModel:
         base_url: str = "https://api.openai.com/v1",
         name: str | None = None,
         transport: Transport | None = None,
+        revision: str = "",
     ) -> None:
         """Take what the endpoint calls the model; the other arguments are those of `OpenAIModel`."""
+        address = ServerAddress.of(base_url)
         self.name = name or model
+        self.identity = served(model, address, name=name, revision=revision)
         self.capabilities: frozenset[Capability] = frozenset({"response_schema", "json_mode", "tools", "streaming"})
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = Endpoint(self.name, f"{base_url.rstrip('/')}/responses", headers=headers, transport=transport)
-        self._price = price_of(self.name)
+        self._endpoint = Endpoint(self.name, address, "responses", headers=headers, transport=transport)
+        self._price = self.identity.price
 
     def __repr__(self) -> str:
         return f"ResponsesModel({self._model!r}, url={self._endpoint.url!r})"
@@ -143,6 +147,7 @@ class ResponsesModel:
                 reasoning=used.output_tokens_details.reasoning_tokens if used.output_tokens_details else 0,
             ),
             model=self.name,
+            identity=self.identity,
             finish_reason="length" if reply.status == "incomplete" else "stop",
             tool_calls=tuple(ToolCall(item.call_id, item.name, arguments_of(item.arguments)) for item in calls),
         )

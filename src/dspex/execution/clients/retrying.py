@@ -49,7 +49,7 @@ class Retrying(Wrapper):
                 lost(error)
             attempt += 1
             await self._clock.sleep(wait)
-            await another(request, self.model.name)
+            await another(request, self.model)
 
     def _wait(self, error: ModelError, attempt: int) -> float | None:
         """Return how long to wait before the next attempt, None where there is to be none."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
+from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.overtime import Overtime
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ class Limits:
     read: float = 120.0
     total: float = 900.0
     body: int = 32 * 1024 * 1024
-
-
-def shown(url: str) -> str:
-    """Return a URL as errors and logs may show it: without a user's name and password."""
-    scheme, mark, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
 
 
 class Transport:
@@ -110,7 +104,7 @@ class Transport:
         """Return what an exception means: one of the HTTP library, or the end of a call that `is_over` its time."""
         import aiohttp
 
-        url = shown(url)
+        url = ServerAddress.of(url).base_url
         if isinstance(error, DspexError) or (isinstance(error, asyncio.CancelledError) and not is_over):
             return error
         if is_over or isinstance(error, TimeoutError):

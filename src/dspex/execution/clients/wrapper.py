@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from dspex.execution.clients.identity import identify
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response
 
 
@@ -12,6 +13,7 @@ class Wrapper(ABC):
         """Take the model."""
         self.model = model
         self.name = model.name
+        self.identity = identify(model)
         self.capabilities = model.capabilities
 
     def __repr__(self) -> str:

@@ -55,7 +55,7 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
             raise
         text = response.text if not response.tool_calls else _arguments(response)
         span.end(
-            usage=response.usage.of_model(response.model),
+            usage=response.usage.of_model(response.label),
             attributes=response.about(),
             outputs=payload(text) if context.records_payloads else None,
         )
@@ -152,7 +152,7 @@ async def complete(
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
-    span.end(usage=response.usage.of_model(response.model), attributes=response.about(), outputs=text)
+    span.end(usage=response.usage.of_model(response.label), attributes=response.about(), outputs=text)
     return response
 
 

@@ -13,6 +13,7 @@ from dspex import errors
 from dspex.errors import BudgetError, ConflictError, ModelError
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ask_within
 from dspex.execution.clients.budget import Amount
+from dspex.execution.clients.identity import CUSTOM, ModelIdentity, identify
 from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
 from dspex.learning.optimizers.control import Control
@@ -31,7 +32,9 @@ class Answers:
 
     The same request is asked once: a second one waits for the first, and one that was answered in an earlier life of
     the search is not asked again. An error of the model is an answer too, so that a resumed search equals an
-    undisturbed one. `made` counts the calls of this life, `spent` all of them; a failed attempt is a call.
+    undisturbed one. Which model was asked, its identity says. Answers that were written down before there was one go
+    by the name, and to the first model of that name that asks. `made` counts the calls of this life, `spent` all of
+    them; a failed attempt is a call.
     """
 
     def __init__(self, journal: Journal, *, budget: Budget, control: Control, concurrency: int) -> None:
@@ -49,6 +52,8 @@ class Answers:
         self._entries = 0
         self._gate = asyncio.Semaphore(concurrency)
         self._known: dict[str, Mapping[str, Any]] = {}
+        self._by_name: dict[str, Mapping[str, Any]] = {}
+        self._names: dict[str, ModelIdentity] = {}
         self._open: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
         self._asking: set[str] = set()
 
@@ -72,7 +77,8 @@ class Answers:
         What that cost counts against the budget, unless it was the same budget in that life too.
         """
         if entry["kind"] == "answer":
-            self._known[entry["key"]] = entry
+            answers = self._known if "identity" in entry else self._by_name
+            answers[entry["key"]] = entry
         usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
         lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
         self._book(usage, lost)
@@ -115,8 +121,11 @@ class Answers:
             ModelError: what the model raised, now or in an earlier life.
             HaltError: the search is to end.
         """
-        key = content_hash([model.name, salt, msgspec.to_builtins(request)])
+        asked, identity = msgspec.to_builtins(request), identify(model)
+        key = content_hash([msgspec.to_builtins(identity), salt, asked])
         entry = self._known.get(key)
+        if entry is None and self._by_name and self._names.setdefault(model.name, identity) == identity:
+            entry = self._by_name.get(content_hash([model.name, salt, asked]))
         if entry is None:
             task = self._open.get(key)
             if task is None:
@@ -149,6 +158,7 @@ class Answers:
             raise HaltError("the search has ended")
         lost: list[Amount] = []
         entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
+        entry["identity"] = msgspec.to_builtins(identify(model))
         try:
             response = await ask_within(self.budget, model, request, on_lost=lost.append)
         except ModelError as error:
@@ -163,6 +173,9 @@ class Answers:
                 raise HaltError(error.message) from error
             raise
         entry |= {"text": response.text, "finish": response.finish_reason, "seconds": response.seconds}
+        entry["model"] = response.model
+        if response.identity is not None:
+            entry["identity"] = msgspec.to_builtins(response.identity)
         if response.tool_calls:
             entry["tools"] = msgspec.to_builtins(response.tool_calls)
         return entry | self._costs(response.usage, lost)
@@ -207,9 +220,15 @@ def _response(entry: Mapping[str, Any]) -> Response:
             finish_reason=entry.get("finish"),
             tool_calls=msgspec.convert(entry.get("tools", ()), tuple[ToolCall, ...]),
             seconds=entry.get("seconds"),
+            identity=_identity(entry),
         )
     except (KeyError, msgspec.ValidationError) as error:
         raise ConflictError(f"this is no answer of a search: {entry!r}") from error
+
+
+def _identity(entry: Mapping[str, Any]) -> ModelIdentity | None:
+    identity = msgspec.convert(entry["identity"], ModelIdentity) if "identity" in entry else None
+    return None if identity is None or identity.provider == CUSTOM else identity
 
 
 @dataclass(slots=True)
@@ -229,6 +248,7 @@ class AnsweredModel:
         """
         self.model = model
         self.name = model.name
+        self.identity = identify(model)
         self.capabilities = model.capabilities - {"streaming"}  # an answer is whole, old or new
         self._answers = answers
         self._salt = salt

@@ -183,7 +183,7 @@ class _Driver:
         entries = await self.journal.entries()
         for entry in entries:
             if entry["kind"] == "begin":
-                check_identity(entry, identity)
+                check_identity(entry, identity, self.module, space=self.task.program.space, context=self.context)
             if entry["kind"] in {"answer", "lost"}:
                 self.answers.remember(entry)
             if entry["kind"] == "trial":

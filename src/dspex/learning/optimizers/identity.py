@@ -7,15 +7,21 @@ from functools import partial
 from typing import Any
 
 from dspex.errors import ConflictError
+from dspex.execution.clients import LanguageModel
+from dspex.execution.clients.address import without_credentials
+from dspex.execution.clients.identity import identify
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
 from dspex.language.records.canonical import content_hash
+from dspex.language.variables import Space
 from dspex.learning.evaluation import Metric
 from dspex.learning.optimizers.journal import Entry
 from dspex.learning.optimizers.proposer import Optimizer, Task
+from dspex.learning.optimizers.refusing import offered_models
 from dspex.learning.optimizers.search import Search
 
-SCHEME = "2"  # of journals: another one where entries mean something else
+SCHEME = "3"  # of journals: another one where entries mean something else
+_BY_NAME = "2"  # the scheme in which a model was its name
 
 _SHOWN = 60
 _PLAIN = str | int | float | None
@@ -33,8 +39,8 @@ def identity_of(
     """Return everything that the results of a search depend on, each by a name for people.
 
     Of a metric that is its source, with what its closure holds; what it calls in turn is not seen. Of a model it is the
-    name: the same name at another server counts as the same model. The goal is left out, because another winner may be
-    picked from the same journal.
+    label of its identity: the same name at another server is another model. The goal is left out, because another
+    winner may be picked from the same journal.
     """
     validation = "none" if search.validation is None else search.validation.checksum
     return {
@@ -44,7 +50,7 @@ def identity_of(
         "the validation rows": validation,
         "the metrics": ", ".join(metrics),
         **{f"the metric {name!r}": content_hash(source_of(metric)) for name, metric in metrics.items()},
-        "the model": ", ".join(_models(module, context)) or "none",
+        "the model": ", ".join(sorted({_label(model) for model in _models(module, context)})) or "none",
         "the adapter": "none" if context.adapter is None else type(context.adapter).__name__,
         "the optimizer": type(optimizer).__name__,
         "the options of the optimizer": content_hash(recipe_of(optimizer)),
@@ -55,8 +61,12 @@ def identity_of(
     }
 
 
-def check_identity(begun: Entry, identity: Mapping[str, str]) -> None:
+def check_identity(
+    begun: Entry, identity: Mapping[str, str], module: Module, *, space: Space, context: RunContext
+) -> None:
     """Refuse to go on with a journal of another search.
+
+    A journal of dspex before models had an identity goes on, unless models of the search share a name.
 
     Raises:
         ConflictError: it is one; the message names what differs.
@@ -64,6 +74,10 @@ def check_identity(begun: Entry, identity: Mapping[str, str]) -> None:
     known = begun["identity"]
     if not isinstance(known, Mapping):
         raise ConflictError(f"the journal was written by another version of dspex; {_MEND}")
+    if known.get("the scheme of journals") == _BY_NAME:
+        _check_names(module, space=space, context=context)
+        names = sorted({_name(model) for model in _models(module, context)})
+        identity = {**identity, "the scheme of journals": _BY_NAME, "the model": ", ".join(names) or "none"}
     names = [name for name in {**known, **identity} if known.get(name) != identity.get(name)]
     if names:
         said = "; ".join(_difference(name, known.get(name), identity.get(name)) for name in names)
@@ -104,10 +118,36 @@ def _text(found: Any) -> str:  # noqa: ANN401  # a function or a class
         return f"{found.__module__}.{found.__qualname__}"
 
 
-def _models(module: Module, context: RunContext) -> list[str]:
+def _models(module: Module, context: RunContext) -> list[LanguageModel | str]:
     own = [part.model for _, part in module.named_modules() if isinstance(part, Predict) and part.model is not None]
-    given = [] if context.model is None else [context.model.name]
-    return sorted({*given, *(model if isinstance(model, str) else model.name for model in own)})
+    return own if context.model is None else [context.model, *own]
+
+
+def _name(model: LanguageModel | str) -> str:
+    return model if isinstance(model, str) else model.name
+
+
+def _label(model: LanguageModel | str) -> str:
+    return without_credentials(model) if isinstance(model, str) else identify(model).label
+
+
+def _check_names(module: Module, *, space: Space, context: RunContext) -> None:
+    """Refuse a journal that knows models by their names where the search has several of one name.
+
+    Raises:
+        ConflictError: it has.
+    """
+    models = [*_models(module, context), *offered_models(space)]
+    if context.models is not None:
+        models = [context.models(model) if isinstance(model, str) else model for model in models]
+    names: dict[str, str] = {}
+    for model in models:
+        name, label = _name(model), _label(model)
+        if names.setdefault(name, label) != label:
+            raise ConflictError(
+                "the journal was written by a version of dspex that knew models by their names, and "
+                f"{names[name]!r} and {label!r} have the same; {_MEND}"
+            )
 
 
 def recipe_of(value: Any) -> Any:  # noqa: ANN401  # any value, as JSON

@@ -37,7 +37,12 @@ def check_models(space: Space, context: RunContext) -> None:
     Raises:
         ConfigurationError: one of them cannot be opened.
     """
+    for text in offered_models(space):
+        context.model_for(text)
+
+
+def offered_models(space: Space) -> list[str]:
+    """Return the model strings among which a search may choose."""
     bound = [(variable, path) for variable in space.values() for path in variable.paths if path.endswith(".model")]
-    for option in [option for variable, path in bound for option in variable.offered(path)]:
-        if isinstance(option, str):
-            context.model_for(option)
+    options = [option for variable, path in bound for option in variable.offered(path)]
+    return [option for option in options if isinstance(option, str)]

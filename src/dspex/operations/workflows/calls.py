@@ -4,6 +4,7 @@ import asyncio
 
 from dspex.errors import ModelError
 from dspex.execution.clients import LanguageModel, Request, Response
+from dspex.execution.clients.identity import identify
 from dspex.operations.jobs import JobRun
 
 
@@ -18,6 +19,7 @@ class JobModel:
         """Take the model, which tries again by itself what is worth it, and the run."""
         self.model = model
         self.name = model.name
+        self.identity = identify(model)
         self.capabilities = model.capabilities - {"streaming"}  # whoever listens hears an answer whole
         self._run = run
 

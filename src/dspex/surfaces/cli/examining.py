@@ -12,7 +12,7 @@ import click
 
 from dspex._version import __version__
 from dspex.errors import ConfigurationError, DspexError
-from dspex.session import PROVIDERS
+from dspex.execution.clients.providers import PROVIDERS
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import settings_of
 from dspex.surfaces.cli.output import json_option, show_json

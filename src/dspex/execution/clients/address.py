@@ -1,0 +1,105 @@
+"""Addresses of model servers, with their credentials taken out where the URL is read."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from dspex.errors import ConfigurationError
+
+PLAIN_PARAMETERS: Final = frozenset({"api-version", "api_version", "version"})
+"""Parameters of a query that are shown; any other may be a key."""
+_PORTS: Final = {"http": 80, "https": 443}
+_HIDDEN: Final = "(secret)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """Where a model server is, and how to be let in there.
+
+    `base_url` is what may be shown, stored and compared: no name, no password, no parameter that may be a key. `user`,
+    `password` and `parameters` go into requests and nowhere else.
+    """
+
+    base_url: str
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> "ServerAddress":
+        """Read an address.
+
+        Raises:
+            ConfigurationError: it is malformed; the message does not repeat it, for it may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigurationError(f"the URL of a model server is malformed: {type(error).__name__}") from None
+        host = (parts.hostname or "").lower()
+        place = f"[{host}]" if ":" in host else host
+        if port is not None and port != _PORTS.get(parts.scheme.lower()):
+            place = f"{place}:{port}"
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        plain = urlencode([pair for pair in pairs if pair[0].lower() in PLAIN_PARAMETERS])
+        return cls(
+            base_url=urlunsplit((parts.scheme.lower(), place, parts.path.rstrip("/"), plain, "")),
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            parameters=tuple(pair for pair in pairs if pair[0].lower() not in PLAIN_PARAMETERS),
+        )
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers that name and password are sent in."""
+        if not (self.user or self.password):
+            return {}
+        token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return {"authorization": f"Basic {token}"}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return every text that nobody may see."""
+        values = [self.password, *(value for _, value in self.parameters)]
+        if not self.password and self.user:
+            values.append(self.user)  # a key in the place of the name
+        tokens = [header.removeprefix("Basic ") for header in self.headers.values()]
+        return tuple(text for value in (*values, *tokens) if value for text in {value, quote(value, safe="")})
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there is something to hide."""
+        return bool(self.user or self.password or self.parameters)
+
+    def url(self, path: str) -> str:
+        """Return the URL to post to, for what is below the address; it holds the parameters that may be keys."""
+        return self._below(path, urlencode(self.parameters))
+
+    def shown(self, path: str) -> str:
+        """Return the same URL as errors and logs may show it."""
+        return self._below(path, "")
+
+    def _below(self, path: str, more: str) -> str:
+        parts, (place, _, own) = urlsplit(self.base_url), path.partition("?")
+        query = "&".join(part for part in (own, parts.query, more) if part)
+        return urlunsplit((parts.scheme, parts.netloc, f"{parts.path}/{place}", query, ""))
+
+
+def is_url(text: str) -> bool:
+    """Return whether a model string names a server by its URL."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def without_credentials(text: str) -> str:
+    """Return a model string as it may be shown and stored."""
+    if not is_url(text):
+        return text
+    base, mark, name = text.partition("#")
+    try:
+        address = ServerAddress.of(base)
+    except ConfigurationError:
+        return f"{text.partition('://')[0]}://{_HIDDEN}"
+    return f"{address.base_url}{mark}{name}" if address.has_secrets else text

@@ -1,0 +1,27 @@
+"""The providers that model strings name, each with its address and the variable that holds its key."""
+
+from typing import Final
+
+# provider -> (base URL, the environment variable with its key or None); an OpenAI-compatible API but for the last two
+PROVIDERS: Final[dict[str, tuple[str, str | None]]] = {
+    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "ollama": ("http://127.0.0.1:11434/v1", None),
+    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
+}
+
+
+def provider_at(base_url: str) -> str | None:
+    """Return the provider whose own address `base_url` is, None for any other server."""
+    return next((name for name, (address, _) in PROVIDERS.items() if address == base_url), None)
+
+
+def is_provider_at(provider: str, base_url: str) -> bool:
+    """Return whether `base_url` is the provider's own address."""
+    return provider in PROVIDERS and PROVIDERS[provider][0] == base_url
