@@ -226,7 +226,7 @@ def test_a_journal_of_another_model_is_refused_until_it_is_put_aside(
         before = (folder / "j.jsonl").read_bytes()
         code, _, err = optimize(capsys, f"{server.url}#n", *files)
         assert (code, server.calls.get("n")) == (1, None)
-        assert "the model was 'm' and is 'n'" in err
+        assert f"the model was '{server.url}#m' and is" in err
         assert optimize(capsys, f"{server.url}#n", *files, "--fresh")[0] == 0
         assert server.calls["n"]
     assert (folder / "j.jsonl.old").read_bytes() == before
