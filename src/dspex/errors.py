@@ -46,6 +46,7 @@ and how to mend it. `is_retryable` says whether the same call may succeed later 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 __all__ = [
     "ActionError",
@@ -396,17 +397,58 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 
 def shorten(value: object, limit: int = 200) -> str:
-    """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently."""
+    """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently.
+
+    Of a long text only the beginning is looked at, of a large container only the first parts.
+    """
+    if isinstance(value, str | bytes) and len(value) > limit:
+        return f"{value[: limit - 20]!r}... ({len(value)} characters)"
     try:
-        text = repr(value)
+        text = "".join(_pieces(value, limit + 1))
     except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
         return f"<{type(value).__name__}, too deep or too large to show>"
-    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
+    if len(text) <= limit:
+        return text
+    size = f"{len(value)} items" if isinstance(value, dict | list | tuple) else f"{len(text)} characters"
+    return f"{text[: limit - 20]}... ({size})"
+
+
+def _pieces(value: object, room: int) -> Iterator[str]:
+    """Yield `repr(value)` piece by piece, at least `room` characters of it or all."""
+    if type(value) is dict:
+        parts: Iterator[tuple[object, ...]] = iter(value.items())
+        begin, end = "{", "}"
+    elif type(value) is list or (type(value) is tuple and len(value) > 1):
+        parts = ((part,) for part in value)
+        begin, end = "[]" if type(value) is list else "()"
+    else:
+        yield repr(value[:room] if type(value) in {str, bytes} else value)  # type: ignore[index]
+        return
+    yield begin
+    mark = ""
+    for part in parts:
+        for piece in (mark, *_pieces(part[0], room), *((": ", *_pieces(part[1], room)) if len(part) > 1 else ())):
+            room -= len(piece)
+            yield piece
+        if room <= 0:
+            return
+        mark = ", "
+    yield end
 
 
 def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else an empty string."""
+    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else an empty string.
+
+    Nothing is close to a name of more than a hundred characters, and of many names the first of its length are tried.
+    """
     from difflib import get_close_matches  # costs 3 ms and is needed only when something is wrong
 
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    close = (word for word in known if abs(len(word) - len(name)) <= 2 + len(name) // 2)
+    matches = get_close_matches(name, list(islice(close, _MOST_NAMES)), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+_LONGEST_NAME = 100
+_MOST_NAMES = 300

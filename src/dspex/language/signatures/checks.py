@@ -2,15 +2,19 @@
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dspex.errors import InvalidError, SignatureError
+from dspex.errors import InvalidError, SignatureError, shorten
 from dspex.language.signatures.field import Field
+from dspex.language.signatures.limits import check_limit
+from dspex.language.signatures.patterns import pattern_states
+from dspex.language.signatures.recursion import check_recursion, has_open_reference
 from dspex.language.signatures.types import MISSING, Type
 from dspex.language.signatures.validation import check_one, is_plainly
 
 _WORD = re.compile(r"[^\W\d]\w*")
+_PATTERNS = frozenset({"pattern", "step_format"})
 
 
 def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset[str]) -> tuple[Field, ...]:
@@ -25,6 +29,7 @@ def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozens
         )
     seen: set[str] = set()
     made = []
+    _check_size(signature, fields)
     for at, field in enumerate(fields):
         _check_name(signature, field, reserved=reserved, at=at)
         for name in {field.name, field.wire_name}:
@@ -70,6 +75,45 @@ def _check_name(signature: str, field: Field, *, reserved: frozenset[str], at: i
     )
 
 
+def _check_size(signature: str, fields: Sequence[Field]) -> None:
+    """Refuse more of anything than `LIMITS` allows, in all types together, before anything is done with them."""
+    check_limit("fields", len(fields), "the signature")
+    parts = states = 0
+    for at, field in enumerate(fields):
+        where = f"signature {shorten(signature)}: field {shorten(field.name)}"
+        try:
+            for name in (field.name, field.alias or ""):
+                check_limit("name", len(name), where)
+            for type_, depth in walk_type(field.type):
+                parts += 1
+                states += sum(pattern_states(value) for name, value in type_.constraints if name in _PATTERNS)
+                check_limit("depth", depth, where)
+                check_limit("parts", parts, where)
+                check_limit("all_pattern_states", states, where)
+                _check_names(type_, where)
+            check_recursion(field.type, where)
+        except SignatureError as error:
+            raise SignatureError(error.message, **error.context, field=at) from None
+
+
+def _check_names(type_: Type, where: str) -> None:
+    check_limit("members", len(type_.members), where)
+    for name in (type_.title, *(member.name for member in type_.members)):
+        check_limit("name", len(name), where)
+    if type_.kind == "union" and type_.constraint("tag") is None:
+        check_limit("alternatives", len(type_.args), where)
+
+
+def walk_type(type_: Type) -> Iterator[tuple[Type, int]]:
+    """Yield each type within `type_`, itself included, with its depth."""
+    pending = [(type_, 0)]
+    while pending:
+        part, depth = pending.pop()
+        yield part, depth
+        pending.extend((inner, depth + 1) for inner in part.args)
+        pending.extend((member.type, depth + 1) for member in part.members)
+
+
 def _check_type(signature: str, field: Field, *, at: int) -> None:
     """Refuse references that lead nowhere, and type data that was put together by hand."""
     pending: list[tuple[Type, frozenset[str]]] = [(field.type, frozenset())]
@@ -104,14 +148,7 @@ def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int
 
 def refers_outside(type_: Type) -> bool:
     """Whether `type_` refers to objects that enclose it, and so cannot be looked at alone."""
-    return _open_refs(type_, frozenset())
-
-
-def _open_refs(type_: Type, enclosing: frozenset[str]) -> bool:
-    if type_.kind == "ref":
-        return type_.title not in enclosing
-    within = enclosing | {type_.title} if type_.kind == "object" else enclosing
-    return any(_open_refs(part, within) for part in [*type_.args, *(member.type for member in type_.members)])
+    return has_open_reference(type_)
 
 
 def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:

@@ -5,15 +5,17 @@ of a class is wanted, while a contract between processes is about data.
 """
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from pydantic_core import SchemaError, SchemaValidator, core_schema
+from pydantic_core import core_schema
 
 from dspex.errors import SignatureError
+from dspex.language.signatures import patience
+from dspex.language.signatures.alternatives import ALL, can_be_picked, picker
 from dspex.language.signatures.builtin import SHORTHAND, expand
 from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.patterns import engine_pattern, longest_match
 from dspex.language.signatures.records import record_class
 from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
 from dspex.language.signatures.values import (
@@ -21,6 +23,7 @@ from dspex.language.signatures.values import (
     calls_of_dspy,
     check_depth,
     keep_required,
+    keep_short,
     keep_unique,
     pairs_to_dict,
     pick_atom,
@@ -37,10 +40,14 @@ _RENAMED = {"min_items": "min_length", "max_items": "max_length", "min_size": "m
 
 
 class Compiler:
-    """Turns types into core schemas; `finish` wraps the outermost with what recursion needs."""
+    """Turns types into core schemas; `finish` wraps the outermost with what recursion needs.
 
-    def __init__(self, mode: Mode) -> None:
+    What a patient one makes is checked with a `Work` as its context; see `patience`.
+    """
+
+    def __init__(self, mode: Mode, *, is_patient: bool = False) -> None:
         self.is_strict = mode == "strict"
+        self._is_patient = is_patient
         self._definitions: dict[str, Schema] = {}
         self._enclosing: list[tuple[str, str]] = []
         self._referred: set[str] = set()
@@ -79,9 +86,7 @@ class Compiler:
         rules = dict(type_.constraints)
         format_ = rules.pop("format", None)
         options: dict[str, Any] = {**rules, "strict": self.is_strict, "coerce_numbers_to_str": not self.is_strict}
-        if "pattern" in rules:
-            options["regex_engine"] = _engine(rules["pattern"])
-        made = core_schema.str_schema(**options)
+        made: Schema = _matched(options) if "pattern" in rules else core_schema.str_schema(**options)
         if format_ is None:
             return made
         shape = core_schema.str_schema(pattern=FORMATS[format_], metadata={"format": format_})
@@ -130,7 +135,7 @@ class Compiler:
     def _list(self, type_: Type) -> Schema:
         rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
         unique = rules.pop("unique", False)
-        items = self.compile(type_.args[0]) if type_.args else core_schema.any_schema()
+        items = self._item(self.compile(type_.args[0])) if type_.args else core_schema.any_schema()
         # strict also when coercing: the lax list iterates over any object; tuples and sets are read by their JSON form
         made: Schema = core_schema.list_schema(items, strict=True, **rules)
         return core_schema.no_info_after_validator_function(keep_unique, made) if unique else made
@@ -149,6 +154,8 @@ class Compiler:
         keys, values = (
             (self.compile(arg) for arg in type_.args) if type_.args else (core_schema.str_schema(strict=True), None)
         )
+        if values is not None:
+            values = self._item(values)
         made: Schema = core_schema.dict_schema(keys, values, strict=self.is_strict, **rules)
         if required:
             made = core_schema.no_info_after_validator_function(keep_required(required), made)
@@ -163,8 +170,31 @@ class Compiler:
         elif len(parts) == 1:
             made = self.compile(parts[0])
         else:
-            made = core_schema.union_schema([(self.compile(part), str(at)) for at, part in enumerate(parts)])
+            made = self._alternatives(parts)
         return core_schema.nullable_schema(made) if len(parts) < len(type_.args) else made
+
+    def _alternatives(self, parts: list[Type]) -> Schema:
+        labels = {str(at): part for at, part in enumerate(parts)}
+        schemas = {label: self.compile(part) for label, part in labels.items()}
+        if can_be_picked(parts):
+            schemas = {label: self._shared(schema) for label, schema in schemas.items()}
+        tried = {label: patience.alternative(part) if self._is_patient else part for label, part in schemas.items()}
+        made = core_schema.union_schema([(schema, label) for label, schema in tried.items()])
+        if not can_be_picked(parts):
+            return made
+        choices: dict[Hashable, Schema] = {label: schemas[label] for label, part in labels.items() if part.members}
+        return core_schema.tagged_union_schema({**choices, ALL: made}, picker(labels))
+
+    def _shared(self, schema: Schema) -> Schema:
+        """Return a reference to `schema`, for one that stands in two places."""
+        if schema["type"] in {"definition-ref", "str", "int", "bool", "float", "none"}:
+            return schema
+        ref = f"shared:{len(self._definitions)}"
+        self._definitions[ref] = {**schema, "ref": ref}
+        return core_schema.definition_reference_schema(ref)
+
+    def _item(self, schema: Schema) -> Schema:
+        return patience.item_by_item(schema) if self._is_patient else schema
 
     def _tagged(self, parts: list[Type], tag: str) -> Schema:
         choices: dict[Hashable, Schema] = {}
@@ -181,6 +211,8 @@ class Compiler:
         self._enclosing.pop()
         is_dict = self._is_plain or is_typed_dict(type_.python)
         made = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
+        if self._is_patient and self._extra(type_) == "forbid":
+            made = patience.with_few_unknown(made, len(type_.members))
         if ref not in self._referred:
             return made
         self._definitions[ref] = {**made, "ref": ref}
@@ -222,7 +254,8 @@ class Compiler:
         """
         has_bytes = holds_binary(type_)
         if not self.is_strict and not has_bytes:
-            return self._hoisted(_class_schema(type_.python))
+            made = self._hoisted(_class_schema(type_.python))
+            return patience.summed_up(made) if self._is_patient else made
         outer, self._is_plain = self._is_plain, True
         shape = self.compile(replace(type_, python=None))
         self._is_plain = outer
@@ -270,11 +303,11 @@ def _class_schema(python: Any) -> Schema:  # noqa: ANN401
     return made
 
 
-@lru_cache(maxsize=1024)
-def _engine(pattern: str) -> Literal["rust-regex", "python-re"]:
-    """Choose the linear-time engine where it knows the pattern, else Python's (look-around, back-references)."""
-    try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
-    except SchemaError:
-        return "python-re"
-    return "rust-regex"
+def _matched(options: dict[str, Any]) -> Schema:
+    """Return the schema of a text with a pattern; a text that it would be long at is refused."""
+    longest = longest_match(options["pattern"])
+    pattern = engine_pattern(options.pop("pattern"))
+    if longest is None or longest >= options.get("max_length", longest + 1):
+        return core_schema.str_schema(**options, pattern=pattern)
+    short = core_schema.no_info_after_validator_function(keep_short(longest), core_schema.str_schema(**options))
+    return core_schema.chain_schema([short, core_schema.str_schema(pattern=pattern)])

@@ -152,6 +152,8 @@ class _Parser:
         while True:
             token = self.peek()
             if self.accept("?"):
+                while self.accept("?"):  # once is enough, and each would look through the whole type
+                    pass
                 found = union(found, make("none"))
             elif self.accept("["):
                 found = self.ruled(token, found)
@@ -194,7 +196,7 @@ class _Parser:
             return make_()  # type: ignore[no-any-return]
         except SignatureError as error:
             at = columns.get(str(error.context.get("constraint")), token.column)
-            return fail(self.text, at, error.message)
+            return fail(self.text, at, error.message, context=error.context)
 
     def ruled(self, token: Token, found: Type) -> Type:
         """Read the constraints that follow a group, an object or an optional type."""

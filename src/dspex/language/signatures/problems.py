@@ -1,17 +1,22 @@
 """What the validation engine found wrong, said so that a person can act on it."""
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from dspex.errors import FieldError, InvalidError, suggest
+from dspex.language.signatures.alternatives import ALL
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.kinds import KINDS
+from dspex.language.signatures.limits import ERRORS_SHOWN, LIMITS
 from dspex.language.signatures.types import Type
 
-_SHOWN = 100  # a list of a million wrong items is one mistake, not a million
+_SUGGESTIONS = 10
+_NAMES = 50
+_TEXT = 1000
 _CONSTRAINTS = {
     "greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt",
     "multiple_of": "multiple_of", "string_too_short": "min_length", "string_too_long": "max_length",
@@ -43,29 +48,40 @@ class _Place:
     is_branch_itself: bool = False
 
 
-def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field]) -> InvalidError:
-    """Return the error that tells all of what `error`, raised by the engine, found.
+def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field], count: int | None = None) -> InvalidError:
+    """Return the error that tells what `error`, raised by the engine, found; of very much, the beginning.
+
+    Args:
+        error: what the engine raised.
+        what: the beginning of the message.
+        fields: what was validated, by name.
+        count: how many errors there are, where `error` holds only some of them.
 
     Raises:
-        ValueError: `error` itself, where it is none of the engine's.
+        ValueError: `error` itself, where it is not the engine's.
     """
     from pydantic_core import ValidationError
 
     if not isinstance(error, ValidationError):
         raise error
-    found = error.errors(include_url=False)
-    places = [_place(item["loc"], fields) for item in found]
+    items = error.errors(include_url=False)
+    places = [_place(item["loc"], fields) for item in items]
     deeper = {path for place in places for path in place.unions if path != place.path}
     errors: dict[tuple[str, str], FieldError] = {}
-    for item, place in zip(found, places, strict=True):
+    left = 0
+    for at, (item, place) in enumerate(zip(items, places, strict=True)):
         if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
             continue  # another member of the union came closer, and says what is wrong inside
-        made = _field_error(item, place, fields)
-        errors.setdefault((made.path, made.message), made)
-    shown = list(errors.values())[:_SHOWN]
-    lines = "".join(f"\n  {made.path}: {made.message}" for made in shown)
-    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-    return InvalidError(f"{what} do not fit:{lines}{more}", errors=shown, error_count=len(errors))
+        if len(errors) == ERRORS_SHOWN:
+            left = (count or len(items)) - at
+            break
+        field_error = _field_error(item, place, fields, suggests=len(errors) < _SUGGESTIONS)
+        errors.setdefault((field_error.path, field_error.message), field_error)
+    lines = "".join(f"\n  {field_error.path}: {field_error.message}" for field_error in errors.values())
+    more = f"\n  and {left} more" if left else ""
+    return InvalidError(
+        f"{what} do not fit:{lines}{more}", errors=list(errors.values()), error_count=len(errors) + left
+    )
 
 
 def _is_scalar(value: object) -> bool:
@@ -78,7 +94,7 @@ def _place(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Place
         return _Place("", None)
     name = str(location[0])
     field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
-    return _Walk(field.name if field else name, field.type if field else None).to(location[1:])
+    return _Walk(field.name if field else _clipped(name), field.type if field else None).to(location[1:])
 
 
 class _Walk:
@@ -133,6 +149,8 @@ class _Walk:
     def _into_union(self, type_: Type, part: str | int) -> None:
         parts = [arg for arg in type_.args if arg.kind != "none"]
         label = str(part)
+        if label == ALL:  # a step within the union: any of its members
+            return
         if type_.constraint("tag") is not None:
             from dspex.language.signatures.types import tag_values
 
@@ -147,13 +165,14 @@ class _Walk:
         self.is_branch_itself = True
 
     def _extend(self, part: str | int) -> None:
+        part = _clipped(part) if isinstance(part, str) else part
         self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
 
 
-def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Field]) -> FieldError:
+def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Field], *, suggests: bool) -> FieldError:
     name = str(item["loc"][0]) if item["loc"] else ""
     field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
-    top = field.name if field else name
+    top = field.name if field else _clipped(name)
     rule, value = item["type"], item["input"]
     expected = _expected(field.type if field and place.is_branch_itself else place.type, fields, name=top)
     if rule == "missing":
@@ -162,12 +181,12 @@ def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Fi
             constraint="missing", expected=expected,
         )  # fmt: skip
     if rule == "extra_forbidden":
-        message = _unknown(item["loc"], fields)
+        message = _unknown(item["loc"], fields, suggests=suggests)
         return FieldError(
             field=top, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
         )
     if not item["loc"]:
-        expected = f"a mapping with the fields {', '.join(fields) or 'none'}"
+        expected = f"a mapping with the fields {_names(fields)}"
     constraint, message = _said(item, place, expected)
     return FieldError(
         field=top, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
@@ -198,21 +217,33 @@ def _is_type_error(rule: str) -> bool:
     return rule.endswith(("_type", "_parsing", "_from_float", "_size", "_attributes_type")) or rule == "is_instance_of"
 
 
-def _unknown(location: Sequence[str | int], fields: Mapping[str, Field]) -> str:
+def _unknown(location: Sequence[str | int], fields: Mapping[str, Field], *, suggests: bool) -> str:
     if len(location) == 1:
-        name = str(location[0])
-        return f"unknown field.{suggest(name, list(fields))} Fields are: {', '.join(fields) or 'none'}"
-    walk = _place(location[:-1], fields)
-    known = [member.name for member in expand(walk.type).members] if walk.type else []
-    return f"unknown member.{suggest(str(location[-1]), known)} Members are: {', '.join(known) or 'none'}"
+        names, what = list(fields), "field"
+    else:
+        walk = _place(location[:-1], fields)
+        names, what = [member.name for member in expand(walk.type).members] if walk.type else [], "member"
+    hint = suggest(str(location[-1]), names) if suggests else ""
+    return f"unknown {what}.{hint} {what.capitalize()}s are: {_names(names)}"
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= LIMITS["name"].most else f"{name[:100]}... ({len(name)} characters)"
+
+
+def _names(names: Collection[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(islice(names, _NAMES)) + more if names else "none"
 
 
 def _expected(type_: Type | None, fields: Mapping[str, Field], *, name: str) -> str:
     from dspex.language.signatures.rendering import type_text
 
     if type_ is None:
-        return f"one of: {', '.join(fields) or 'no field'}" if name not in fields else "a value of its type"
-    return f"{type_text(type_)} ({KINDS[type_.kind].text})"
+        return f"one of: {_names(fields)}" if name not in fields else "a value of its type"
+    text = type_text(type_)
+    text = text if len(text) <= _TEXT else f"{text[:_TEXT]}..."
+    return f"{text} ({KINDS[type_.kind].text})"
 
 
 class _Brief(reprlib.Repr):

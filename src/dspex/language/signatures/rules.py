@@ -1,12 +1,13 @@
 """What the value of a constraint has to be."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspex.errors import SignatureError, suggest
+from dspex.errors import SignatureError, shorten, suggest
 from dspex.language.signatures.kinds import FORMATS, Rule
+from dspex.language.signatures.limits import check_limit
+from dspex.language.signatures.patterns import engine_pattern
 
 _LARGEST_COUNT = 2**31
 
@@ -22,10 +23,16 @@ def check_rule(kind: str, name: str, *, rule: Rule, value: Any) -> Any:  # noqa:
         expected, accepts = "a whole number", lambda _: False
     if not accepts(value):
         raise SignatureError(
-            f"constraint {name!r} of type {kind!r} takes {expected}, not {value!r}.{_hint(rule, value)}",
+            f"constraint {name!r} of type {kind!r} takes {expected}, not {shorten(value)}.{_hint(rule, value)}",
             constraint=name,
         )
-    return convert(value) if convert else value
+    try:
+        return convert(value) if convert else value
+    except SignatureError as error:
+        raise SignatureError(
+            f"constraint {name!r} of type {kind!r}: {error.message}.{_hint(rule, value)}",
+            **{**error.context, "constraint": name},
+        ) from None
 
 
 def check_together(kind: str, rules: Mapping[str, Any]) -> None:
@@ -58,14 +65,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _is_regex(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        re.compile(value)
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True
+def _linear(pattern: str) -> str:
+    engine_pattern(pattern)
+    return pattern
 
 
 def _is_choice(value: object) -> bool:
@@ -81,6 +83,7 @@ def _are_names(value: object) -> bool:
 
 
 def _once(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    check_limit("choices", len(values), "choices")
     return tuple({(type(value), value): value for value in values}.values())
 
 
@@ -97,7 +100,7 @@ _RULES: dict[Rule, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None
     "size": ("a whole number, 1 or more", lambda value: _is_count(value) and value > 0, None),
     "number": ("a finite number", _is_number, None),
     "step": ("a number greater than 0", lambda value: _is_number(value) and value > 0, None),
-    "regex": ("a regular expression", _is_regex, None),
+    "regex": ("a regular expression", lambda value: isinstance(value, str), _linear),
     "format": (
         f"one of {', '.join(map(repr, FORMATS))}",
         lambda value: isinstance(value, str) and value in FORMATS,

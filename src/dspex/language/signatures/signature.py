@@ -119,7 +119,7 @@ class Signature:
         except SignatureError as error:
             at = error.context.get("field")
             if isinstance(at, int):
-                fail(text, parsed.columns[at], error.message)
+                fail(text, parsed.columns[at], error.message, context=error.context)
             raise
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401

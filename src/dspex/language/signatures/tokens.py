@@ -1,10 +1,12 @@
 """The words of the string form, and errors that point at one of them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from dspex.errors import SignatureError
+from dspex.errors import SignatureError, shorten
+from dspex.language.signatures.limits import check_limit
 
 _TOKEN = re.compile(
     r"""(?:(?P<arrow>->)|(?P<name>[^\W\d]\w*)|(?P<number>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
@@ -28,7 +30,7 @@ class Token:
     @property
     def shown(self) -> str:
         """The word as an error quotes it."""
-        return "the end" if self.kind == "end" else repr(self.text)
+        return "the end" if self.kind == "end" else shorten(self.text)
 
 
 def tokenize(text: str) -> list[Token]:
@@ -37,6 +39,7 @@ def tokenize(text: str) -> list[Token]:
     Raises:
         SignatureError: something in it is no word.
     """
+    check_limit("text", len(text), "a declaration")
     tokens: list[Token] = []
     position = _SPACE.match(text, 0).end()  # type: ignore[union-attr]  # matches anything
     while position < len(text):
@@ -53,14 +56,14 @@ def tokenize(text: str) -> list[Token]:
     return [*tokens, Token("end", "", len(text))]
 
 
-def fail(text: str, column: int, problem: str) -> NoReturn:
+def fail(text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None) -> NoReturn:
     """Raise a `SignatureError` that says `problem` and points at `column` of `text` (counted from 0)."""
     start, end = max(0, column - _AROUND), column + _AROUND
     before, after = "..." if start else "", "..." if end < len(text) else ""
     shown = "".join(char if char.isprintable() else " " for char in text[start:end])
     raise SignatureError(
         f"at column {column + 1}: {problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + column - start)}^",
-        column=column + 1,
+        **{**(context or {}), "column": column + 1},
     )
 
 

@@ -9,7 +9,9 @@ from dspex.language.signatures.field import Field
 from dspex.language.signatures.types import MISSING
 
 if TYPE_CHECKING:
-    from pydantic_core import CoreSchema, SchemaSerializer
+    from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
+
+    from dspex.language.signatures.patience import Work
 
 Mode = Literal["coerce", "strict"]
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -21,7 +23,7 @@ class Validator:
     `compilations` counts them.
     """
 
-    __slots__ = ("_checks", "_compiling", "_core", "_fields", "_serializer", "compilations", "what")
+    __slots__ = ("_checks", "_compiling", "_core", "_fields", "_patient", "_serializer", "compilations", "what")
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
         """Remember `fields`; `what` ("the inputs of 'QA'") begins every error."""
@@ -29,6 +31,7 @@ class Validator:
         self.compilations = 0
         self._fields = {field.name: field for field in fields}
         self._checks: dict[str, Check] = {}
+        self._patient: dict[str, SchemaValidator] = {}
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
         self._serializer: SchemaSerializer | None = None
@@ -65,6 +68,13 @@ class Validator:
             return self._by_data(values, error, mode)
         self._compile(mode)
         return self(values, mode=mode)
+
+    def patiently(self, values: Mapping[str, Any], work: "Work", *, mode: Mode = "coerce") -> dict[str, Any]:
+        """Return the same as `__call__`, for much plain data: other threads run meanwhile, and `work` can end it."""
+        try:
+            return self._patient_check(mode).validate_python(values, context=work)  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise self._invalid(error) from None
 
     def checker(self) -> Callable[..., dict[str, Any]]:
         """Return `__call__` as a plain function around the engine's own, for the hottest path."""
@@ -118,7 +128,7 @@ class Validator:
         with self._compiling:  # taken at first calls only: a thread that comes second finds the result
             if mode not in self._checks:
                 schema = fields_core_schema(self.fields, mode)
-                validator: SchemaValidator = SchemaValidator(schema)
+                validator = SchemaValidator(schema)
                 self.compilations += 1
                 if mode == "coerce":
                     self._core = schema
@@ -132,18 +142,40 @@ class Validator:
         """
         from dspex.language.signatures.instances import with_data
 
+        error, count = self._shorter(values, error, mode)
         data = with_data(values, error, self._fields, is_strict=mode == "strict")
         if data is None:
-            raise self._invalid(error) from None
+            raise self._invalid(error, count) from None
         try:
             return self._checks[mode](data)
         except ValueError as second:
-            raise self._invalid(second) from None
+            raise self._invalid(*self._shorter(data, second, mode)) from None
 
-    def _invalid(self, error: ValueError) -> InvalidError:
+    def _patient_check(self, mode: Mode) -> "SchemaValidator":
+        if mode not in self._patient:
+            from pydantic_core import SchemaValidator
+
+            with self._compiling:
+                self._patient[mode] = SchemaValidator(fields_core_schema(self.fields, mode, is_patient=True))
+        return self._patient[mode]
+
+    def _shorter(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
+        """Return what is wrong, as far as people read it, and how much is where that is very much."""
+        from pydantic_core import ValidationError
+
+        from dspex.language.signatures.patience import ENOUGH, Work
+
+        if isinstance(error, ValidationError) and error.error_count() > ENOUGH:
+            try:
+                self._patient_check(mode).validate_python(values, context=Work())
+            except ValueError as shorter:
+                return shorter, error.error_count()
+        return error, None
+
+    def _invalid(self, error: ValueError, count: int | None = None) -> InvalidError:
         from dspex.language.signatures.problems import invalid
 
-        return invalid(error, self.what, fields=self._fields)
+        return invalid(error, self.what, fields=self._fields, count=count)
 
 
 def is_same_json(given: Any, dumped: Any) -> bool:  # noqa: ANN401
@@ -156,13 +188,13 @@ def is_same_json(given: Any, dumped: Any) -> bool:  # noqa: ANN401
         return False
 
 
-def fields_core_schema(fields: Sequence[Field], mode: Mode) -> "CoreSchema":
+def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool = False) -> "CoreSchema":
     """Return the core schema of a mapping that has exactly `fields`. Any field name is legal in it."""
     from pydantic_core import core_schema
 
     from dspex.language.signatures.compiling import Compiler
 
-    compiler = Compiler(mode)
+    compiler = Compiler(mode, is_patient=is_patient)
     made = {}
     for field in fields:
         schema = compiler.compile(field.type)
@@ -172,7 +204,12 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode) -> "CoreSchema":
             [[field.alias], [field.name]] if field.alias and mode == "coerce" else None
         )
         made[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
-    return compiler.finish(core_schema.typed_dict_schema(made, extra_behavior="forbid"))
+    whole: CoreSchema = core_schema.typed_dict_schema(made, extra_behavior="forbid")
+    if is_patient:
+        from dspex.language.signatures.patience import with_few_unknown
+
+        whole = with_few_unknown(whole, len(made))
+    return compiler.finish(whole)
 
 
 def _default(field: Field) -> Any:  # noqa: ANN401

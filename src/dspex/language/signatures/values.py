@@ -57,6 +57,21 @@ def _numbers(value: Any) -> Any:  # noqa: ANN401
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def keep_short(limit: int) -> Callable[[str], str]:
+    """Return a check that a text is short enough for its pattern."""
+
+    def check(value: str) -> str:
+        if len(value) > limit:
+            raise PydanticCustomError(
+                "pattern_length",
+                "has {length} characters, more than the {limit} that its pattern is matched against",
+                {"length": len(value), "limit": limit},
+            )
+        return value
+
+    return check
+
+
 def keep_required(names: Sequence[str]) -> Callable[[Any], Any]:
     """Return a check that a mapping has all of `names`."""
 

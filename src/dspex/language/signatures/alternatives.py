@@ -1,0 +1,46 @@
+"""Which member of a union a value belongs to, seen from outside: by the names that it has."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.types import Type
+
+ALL: Final = "*"  # the label of "any of them: try"
+_NEVER_OBJECTS: Final = frozenset({"str", "int", "float", "bool", "atom", "none", "binary", "list", "tuple"})
+
+
+def can_be_picked(parts: list[Type]) -> bool:
+    """Whether the names in an object can tell which of `parts` it is: two or more are objects, no other takes one."""
+    objects = [part for part in parts if part.kind == "object"]
+    return len(objects) > 1 and all(
+        part.python is None if part.kind == "object" else expand(part).kind in _NEVER_OBJECTS for part in parts
+    )
+
+
+def picker(labels: Mapping[str, Type]) -> Callable[[Any], str]:
+    """Return a function from a value to the label of the only object that it can be; `ALL` where there are several.
+
+    What can be none of them belongs to the one that it comes closest to, whose errors then say what is missing.
+    """
+    shapes = [
+        (
+            label,
+            frozenset(member.name for member in part.members if member.is_required),
+            frozenset(member.name for member in part.members),
+        )
+        for label, part in labels.items()
+        if part.kind == "object"
+    ]
+
+    def pick(value: Any) -> str:  # noqa: ANN401
+        if type(value) is not dict:
+            return ALL
+        keys = value.keys()
+        fitting = [label for label, required, _ in shapes if required <= keys]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else ALL
+        label, _, _ = max(shapes, key=lambda shape: (len(shape[1] & keys), len(shape[2] & keys) - len(shape[2])))
+        return label
+
+    return pick

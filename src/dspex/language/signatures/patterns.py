@@ -1,0 +1,189 @@
+"""Patterns that are matched in linear time, whatever the text: no look-around, no back-references.
+
+A pattern is written as Python's `re` takes it. It is matched by an automaton that never goes back, so that no text
+can make it slow; what such an automaton cannot do is refused when it is declared.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from dspex.errors import SignatureError, shorten
+from dspex.language.signatures.limits import LIMITS, PATTERN_WORK, check_limit
+
+_parser: Any = re._parser  # type: ignore[attr-defined]  # noqa: SLF001  # the only parser of Python's own notation
+_REFUSED: Final = {
+    "ASSERT": "look-ahead or look-behind",
+    "ASSERT_NOT": "negative look-ahead or look-behind",
+    "GROUPREF": "a back-reference",
+    "GROUPREF_EXISTS": "a condition on a group",
+    "ATOMIC_GROUP": "an atomic group",
+    "POSSESSIVE_REPEAT": "a possessive repetition",
+}
+_CLASSES: Final = {"WORD": (r"\w", 200), "DIGIT": (r"\d", 20), "SPACE": (r"\s", 3)}
+_PLACES: Final = {
+    "AT_BEGINNING": "^", "AT_BEGINNING_STRING": r"\A", "AT_END": "$", "AT_END_STRING": r"\z",
+    "AT_BOUNDARY": r"\b", "AT_NON_BOUNDARY": r"\B",
+}  # fmt: skip
+_ANY_STATES: Final = 4
+_FLAGS: Final = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: ""}
+
+
+@lru_cache(maxsize=1024)
+def engine_pattern(pattern: str) -> str:
+    """Return `pattern` as the linear-time engine writes it.
+
+    Raises:
+        SignatureError: it is not a regular expression, is too large, or needs an engine that goes back.
+    """
+    check_limit("pattern", len(pattern), "a pattern")
+    tree = _tree(pattern)
+    problem = _refusal(tree)
+    if problem:
+        raise SignatureError(
+            f"the pattern {shorten(pattern)} has {problem}, which cannot be matched in linear time; write it without, "
+            "or check an output with a function: Output(check=...)"
+        )
+    check_limit("pattern_states", _states(tree), f"the pattern {shorten(pattern)}")
+    for text in (pattern, _translation(tree, pattern)):
+        if text is not None and _is_known(text):
+            return text
+    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
+
+
+@lru_cache(maxsize=1024)
+def pattern_states(pattern: str) -> int:
+    """Return about how many states the automaton of `pattern` has."""
+    return _states(_tree(pattern))
+
+
+def longest_match(pattern: str) -> int | None:
+    """Return how long a text may be that `pattern` is matched against; None where every text is quick enough."""
+    states = pattern_states(pattern)
+    return None if states * LONGEST_TEXT <= PATTERN_WORK else PATTERN_WORK // states
+
+
+LONGEST_TEXT: Final = 4 * 1024 * 1024
+
+
+def _tree(pattern: str) -> Any:  # noqa: ANN401  # the parser's own tree
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of brackets inside classes, which are texts here
+            return _parser.parse(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise SignatureError(f"{shorten(pattern)} is not a regular expression: {error}") from None
+
+
+def _is_known(text: str) -> bool:
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
+    except SchemaError:
+        return False
+    return True
+
+
+def _refusal(tree: Any) -> str:  # noqa: ANN401
+    for operator, argument in tree:
+        if problem := _REFUSED.get(str(operator)) or next(filter(None, map(_refusal, _inside(operator, argument))), ""):
+            return problem
+    return ""
+
+
+def _inside(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
+    match str(operator):
+        case "BRANCH":
+            return argument[1]  # type: ignore[no-any-return]
+        case "SUBPATTERN" | "MAX_REPEAT" | "MIN_REPEAT":
+            return [argument[-1]]
+    return []
+
+
+def _states(tree: Any) -> int:  # noqa: ANN401
+    """Return the number of states, repetitions written out; it stops counting above the limit."""
+    most = LIMITS["pattern_states"].most
+    total = 0
+    for operator, argument in tree:
+        below = sum(map(_states, _inside(operator, argument)))
+        if str(operator) in {"MAX_REPEAT", "MIN_REPEAT"}:
+            least, greatest = int(argument[0]), int(argument[1])
+            below = max(below, 1) * max(1, least + 1 if greatest == int(_parser.MAXREPEAT) else greatest)
+        total += below + _own_states(str(operator), argument)
+        if total > most:
+            return total
+    return total
+
+
+def _own_states(operator: str, argument: Any) -> int:  # noqa: ANN401
+    if operator == "IN":
+        return sum(_own_states(str(part), value) for part, value in argument)
+    if operator == "CATEGORY":
+        name = str(argument).removeprefix("CATEGORY_").removeprefix("NOT_")
+        return _CLASSES[name][1]
+    return _ANY_STATES if operator in {"ANY", "NOT_LITERAL", "NEGATE", "RANGE"} else 1
+
+
+def _translation(tree: Any, pattern: str) -> str | None:  # noqa: ANN401
+    """Return the same pattern in the engine's notation, which differs in escapes and in brackets inside classes."""
+    flags = "".join(letter for flag, letter in _FLAGS.items() if tree.state.flags & flag)
+    try:
+        return (f"(?{flags})" if flags else "") + _written(tree)
+    except (KeyError, RecursionError):
+        return None
+
+
+def _written(tree: Any) -> str:  # noqa: ANN401
+    return "".join(_WRITERS[str(operator)](argument) for operator, argument in tree)
+
+
+def _literal(code: int) -> str:
+    char = chr(code)
+    return char if char.isalnum() or char in " _" else f"\\x{{{code:X}}}"
+
+
+def _class(argument: Any) -> str:  # noqa: ANN401
+    return "[" + "".join(_CLASS_WRITERS[str(part)](value) for part, value in argument) + "]"
+
+
+def _category(argument: Any) -> str:  # noqa: ANN401
+    name = str(argument).removeprefix("CATEGORY_")
+    text = _CLASSES[name.removeprefix("NOT_")][0]
+    return text.upper() if name.startswith("NOT_") else text
+
+
+def _group(argument: Any) -> str:  # noqa: ANN401
+    _, added, removed, inside = argument
+    plus, minus = ("".join(letter for flag, letter in _FLAGS.items() if part & flag) for part in (added, removed))
+    return f"(?{plus}{f'-{minus}' if minus else ''}:{_written(inside)})"
+
+
+def _repeat(mark: str) -> Callable[[Any], str]:
+    def write(argument: Any) -> str:  # noqa: ANN401
+        least, greatest, inside = argument
+        most = "" if int(greatest) == int(_parser.MAXREPEAT) else int(greatest)
+        return f"(?:{_written(inside)}){{{int(least)},{most}}}{mark}"
+
+    return write
+
+
+_CLASS_WRITERS: Final[dict[str, Callable[[Any], str]]] = {
+    "NEGATE": lambda _: "^",
+    "LITERAL": _literal,
+    "RANGE": lambda ends: f"{_literal(ends[0])}-{_literal(ends[1])}",
+    "CATEGORY": _category,
+}
+_WRITERS: Final[dict[str, Callable[[Any], str]]] = {
+    "LITERAL": _literal,
+    "NOT_LITERAL": lambda code: f"[^{_literal(code)}]",
+    "ANY": lambda _: ".",
+    "IN": _class,
+    "BRANCH": lambda argument: "(?:" + "|".join(map(_written, argument[1])) + ")",
+    "SUBPATTERN": _group,
+    "MAX_REPEAT": _repeat(""),
+    "MIN_REPEAT": _repeat("?"),
+    "AT": lambda place: _PLACES[str(place)],
+}
