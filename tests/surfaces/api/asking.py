@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,19 @@ class Server:
     keys: dict[str, str] = field(default_factory=dict)
 
     async def ask(
-        self, method: str, path: str, *, key: str | None = None, body: Any = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        body: Any = None,
+        pairs: Sequence[tuple[bytes, bytes]] = (),
+        **headers: str,
     ) -> Answered:
-        """Ask once; `key` is a name in `keys` or a text, `body` a JSON value or raw bytes."""
+        """Ask once; `key` is a name in `keys` or a text, `body` a JSON value or raw bytes, `pairs` more headers."""
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        given = {"host": "127.0.0.1", "content-length": str(len(raw)), **headers}
+        given = {"host": "127.0.0.1", "content-length": str(len(raw))}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             given.setdefault("content-type", "application/json")
         if key is not None:
@@ -65,7 +73,9 @@ class Server:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self.app(_scope("http", path, given, method=method), receive, send)
+        scope = _scope("http", path, given, method=method)
+        scope["headers"] += pairs
+        await self.app(scope, receive, send)
         start, parts = sent[0], [message.get("body", b"") for message in sent[1:]]
         found = {name.decode(): value.decode() for name, value in start["headers"]}
         return Answered(start["status"], found, b"".join(parts))

@@ -1,7 +1,10 @@
 """Who is let in, how often, and what nobody is told."""
 
 import asyncio
+import base64
+import hashlib
 import logging
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -161,15 +164,17 @@ def test_keys_of_another_workspace_are_rotated_and_ended_by_operators_alone(tmp_
     finish(work())
 
 
-def test_guesses_are_limited_and_lock_out_nobody_whose_key_was_right_before(tmp_path: Path) -> None:
+def test_guesses_are_limited_and_lock_out_no_good_key_of_the_same_address(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, clock=FakeClock()) as server:
-            await server.give_key("k", "read")
-            await server.give_key("fresh", "read")
-            assert await _status(server, "k") == 200
-            found = {await _status(server, f"dspx_{n:032x}_x") for n in range(20)}
-            assert found == {401, 429}
-            assert [await _status(server, name) for name in ("k", "fresh")] == [200, 429]
+            names = ("first", "second", "third")
+            for name in names:
+                await server.give_key(name, "read")
+            assert {await _status(server, f"dspx_{n:032x}_x") for n in range(20)} == {401, 429}
+            assert {await _status(server, name) for name in names * 20} == {200}  # none of them was seen before
+            assert await _status(server, f"dspx_{0:032x}_x") == 429
+            forged = await server.ask("GET", "/v1/programs", key=f"dspx_{0:032x}_x", x_forwarded_for="10.0.0.1")
+            assert forged.status == 429
 
     finish(work())
 
@@ -182,9 +187,27 @@ def test_guesses_are_limited_and_lock_out_nobody_whose_key_was_right_before(tmp_
         ({"host": "localhost:8123"}, 200),
         ({"host": "[::1]:8123"}, 200),
         ({"host": "api.example:443"}, 200),
+        ({"host": "localhost:80@evil"}, 400),
+        ({"host": "localhost:80:80"}, 400),
+        ({"host": "[::1]evil"}, 400),
+        ({"host": "[::1"}, 400),
+        ({"host": "localhost/evil"}, 400),
+        ({"host": "localhost "}, 400),
+        ({"host": ""}, 400),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": "http://127.0.0.1"}, 200),
+        ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"origin": "http://localhost"}, 403),
+        ({"origin": "http://127.0.0.1:8123", "host": "127.0.0.1:8123"}, 200),
+        ({"origin": "http://127.0.0.1:9999", "host": "127.0.0.1:8123"}, 403),
+        ({"origin": "https://API.example", "host": "api.example"}, 200),
+        ({"origin": "https://api.example", "host": "api.example:443"}, 200),
+        ({"origin": "http://api.example", "host": "api.example:443"}, 403),
+        ({"origin": "https://api.example", "host": "127.0.0.1"}, 403),
+        ({"origin": "http://127.0.0.1@evil.example"}, 403),
+        ({"origin": "file://127.0.0.1"}, 403),
+        ({"origin": "http://[127.0.0.1"}, 403),
         ({"content_length": "99999999"}, 413),
     ],
 )
@@ -196,13 +219,56 @@ def test_hosts_origins_and_sizes_are_checked_first(tmp_path: Path, headers: dict
     finish(work())
 
 
+def test_every_answer_tells_browsers_not_to_frame_sniff_or_run_anything(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            answers = [("GET", path) for path in ("/", "/explorer", "/healthz", "/v1/programs", "/v1/nothing")]
+            for method, path in (*answers, ("PUT", "/graphql"), ("POST", "/graphql")):
+                headers = (await server.ask(method, path)).headers
+                assert headers["x-content-type-options"] == "nosniff", path
+                assert headers["x-frame-options"] == "DENY", path
+                policy = headers["content-security-policy"]
+                assert ("default-src 'none'" in policy, "frame-ancestors 'none'" in policy) == (True, True), path
+                assert "unsafe" not in policy, path
+
+    finish(work())
+
+
+def test_the_explorer_may_run_its_own_script_and_ask_its_own_server_only(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            answer = await server.ask("GET", "/explorer")
+            policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+            for tag, directive in (("script", "script-src"), ("style", "style-src")):
+                block = answer.body.split(f"<{tag}>".encode())[1].split(f"</{tag}>".encode())[0]
+                digest = base64.b64encode(hashlib.sha256(block).digest()).decode()
+                assert policy[directive] == f"'sha256-{digest}'"
+            assert policy["connect-src"] == "'self'"
+            page = answer.body.decode()
+            assert not re.findall(r"\son[a-z]+=|style=|<script |<link", page)  # what the policy would stop
+
+    finish(work())
+
+
+def test_a_header_that_decides_something_is_there_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            await server.give_key("k", "read")
+            scope = await server.ask("GET", "/v1/programs", key="k", pairs=[(b"host", b"evil.example")])
+            assert (scope.status, scope.json["error"]["code"]) == (400, "headers")
+
+    finish(work())
+
+
 def test_a_body_that_a_page_of_another_site_can_send_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(tmp_path, ServerConfig(body_bytes=1000)) as server:
             body = b'{"query": "{ __typename }"}'
-            for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+            wrong = ("text/plain", "application/x-www-form-urlencoded", "", "application/jsonx", "application/json-seq")
+            for kind in (*wrong, "application/json/x", "text/plain; application/json"):
                 assert (await server.ask("POST", "/graphql", body=body, content_type=kind)).status == 415
-            assert (await server.ask("POST", "/graphql", body=body)).status == 200
+            for kind in ("application/json", "application/json; charset=utf-8", "Application/JSON ;charset=utf-8"):
+                assert (await server.ask("POST", "/graphql", body=body, content_type=kind)).status == 200
             long = await server.ask("POST", "/graphql", body=b" " * 1001, content_length="10")
             assert long.status == 413
 

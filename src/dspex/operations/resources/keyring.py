@@ -73,12 +73,6 @@ class KeyRing:
         self._used[key_id] = now
         return seen.holder
 
-    def knows(self, text: str) -> bool:
-        """Return whether this text was that of a stored key when it was last looked up; nothing is read."""
-        key_id = key_id_of(text)
-        seen = None if key_id is None else self._seen.get(key_id)
-        return seen is not None and seen.text == text
-
     async def exists(self) -> bool:
         """Return whether any active key is stored."""
         return await self._store.count(API_KEY, {"status": "active"}) > 0

@@ -84,7 +84,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
         InvalidError: it is not JSON by its content type, too long, or its rest did not come within 30 seconds.
     """
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    if not kind.startswith(b"application/json"):
+    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
         raise InvalidError("send the header 'Content-Type: application/json'", http_status=415)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):

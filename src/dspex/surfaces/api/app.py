@@ -23,6 +23,7 @@ from dspex.surfaces.api.answers import error_body, send_bytes
 from dspex.surfaces.api.gate import Door, Gate, Metrics, Rates, ServerConfig
 from dspex.surfaces.api.graphql import endpoint, websocket
 from dspex.surfaces.api.housekeeping import keeping_house
+from dspex.surfaces.api.pages import page_headers
 from dspex.surfaces.api.presence import Presence
 from dspex.surfaces.api.rest import Desk, routes, state_routes
 from dspex.surfaces.api.rest.routes import Endpoint
@@ -98,8 +99,10 @@ def _graphql(desk: Desk, door: Door) -> list[BaseRoute]:
 
 def _pages() -> list[BaseRoute]:
     page = files("dspex.surfaces.api").joinpath("static/explorer.html").read_bytes()
+    browser_headers = page_headers(page)
 
-    async def explorer(_scope: Scope, _receive: Receive, send: Send) -> None:
+    async def explorer(scope: Scope, _receive: Receive, send: Send) -> None:
+        scope["browser_headers"] = browser_headers
         await send_bytes(send, page, kind=b"text/html; charset=utf-8")
 
     async def home(_scope: Scope, _receive: Receive, send: Send) -> None:

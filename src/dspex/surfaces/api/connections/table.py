@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from dspex.surfaces.api.addresses import client_of
 from dspex.surfaces.api.connections.limits import ConnectionLimits
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ class Connection:
     no look at a clock.
     """
 
-    __slots__ = ("address", "deadline", "has_ended", "transport", "unsent", "waits_since")
+    __slots__ = ("address", "client", "deadline", "has_ended", "transport", "unsent", "waits_since")
 
     def __init__(self, transport: asyncio.Transport, *, address: str) -> None:
         """Take what it is carried by."""
         self.transport = transport
         self.address = address
+        self.client = client_of(address)
         self.deadline = NEVER
         self.waits_since: int | None = None
         self.unsent: float = NEVER
@@ -56,7 +58,7 @@ class ConnectionTable:
         self.turn: Callable[[], int] = count().__next__
         """Gives a greater number each time: the order in which connections began to wait."""
         self._connections: set[Connection] = set()
-        self._addresses: Counter[str] = Counter()
+        self._clients: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -68,9 +70,9 @@ class ConnectionTable:
         Where the table is full, the connection that has waited longest without a request makes room: those that only
         wait lock nobody out.
         """
-        limits, address = self.limits, connection.address
-        is_crowded = self._addresses[address] >= limits.per_address and not limits.is_proxy(address)
-        if is_crowded and not self._evict(address):
+        limits, client = self.limits, connection.client
+        is_crowded = self._clients[client] >= limits.per_address and not limits.is_proxy(connection.address)
+        if is_crowded and not self._evict(client):
             return False
         if len(self._connections) >= limits.total and not self._evict(None):
             return False
@@ -80,7 +82,7 @@ class ConnectionTable:
     def add(self, connection: Connection) -> None:
         """Count a connection that was admitted as another one before."""
         self._connections.add(connection)
-        self._addresses[connection.address] += 1
+        self._clients[connection.client] += 1
         if self._timer is None:
             self._tick()
 
@@ -88,15 +90,15 @@ class ConnectionTable:
         """Forget one that has ended."""
         if connection in self._connections:
             self._connections.discard(connection)
-            self._addresses[connection.address] -= 1
-            if not self._addresses[connection.address]:
-                del self._addresses[connection.address]
+            self._clients[connection.client] -= 1
+            if not self._clients[connection.client]:
+                del self._clients[connection.client]
 
-    def _evict(self, address: str | None) -> bool:
+    def _evict(self, client: str | None) -> bool:
         waiting = {
             connection.waits_since: connection
             for connection in self._connections
-            if connection.waits_since is not None and address in {None, connection.address}
+            if connection.waits_since is not None and client in {None, connection.client}
         }
         if not waiting:
             return False

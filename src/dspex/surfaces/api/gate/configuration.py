@@ -1,9 +1,8 @@
 """What a server lets in."""
 
-import ipaddress
 from dataclasses import dataclass
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from dspex.surfaces.api.addresses import LOOPBACK, host_name, is_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +26,6 @@ class ServerConfig:
     def serves(self, host: str) -> bool:
         """Return whether a request may name `host` (a name or address, with or without a port)."""
         name = host_name(host)
-        return name in LOOPBACK or name in self.hosts or (self.allows_addresses and _is_address(name))
-
-
-def host_name(host: str) -> str:
-    """Return `host` without its port and brackets, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+        if name is None:
+            return False
+        return name in LOOPBACK or name in self.hosts or (self.allows_addresses and is_address(name))

@@ -13,7 +13,7 @@ from dspex.operations.resources import Actor
 from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
 from dspex.surfaces.api.gate.configuration import ServerConfig
-from dspex.surfaces.api.gate.rates import GUESSES_PER_MINUTE, Rates, Refused
+from dspex.surfaces.api.gate.rates import Rates, Refused
 
 AGAIN_S: Final = 0.5
 ENDED: Final = "this key is unknown, revoked or expired"
@@ -52,18 +52,15 @@ class Door:
 
         Raises:
             Denied: there is no key, or nobody holds it now.
-            Refused: too many wrong keys came from `peer`. A key that was right before is no guess: those who share an
-                address (that of a proxy, maybe) are not locked out by one of them.
+            Refused: too many wrong keys came from `peer`. A right key is never refused: those who share an address
+                (that of a proxy, maybe) are not locked out by one of them.
             StorageError: the database cannot be read.
         """
         if text is None:
             raise Denied("a key is needed: send the header 'Authorization: Bearer dspx_...'")
-        keys = self.services().keys
-        if not keys.knows(text):
-            self.rates.check(f"guess {peer}", per_minute=GUESSES_PER_MINUTE)
-        holder = await keys.holder(text)
+        holder = await self.services().keys.holder(text)
         if holder is None:
-            self.rates.take(f"guess {peer}", per_minute=GUESSES_PER_MINUTE)
+            self.rates.guess(peer)
             raise Denied(ENDED)
         return holder
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +11,7 @@ from dspex.errors import DspexError
 from dspex.operations.resources import Actor
 from dspex.operations.resources.access import GUEST
 from dspex.operations.resources.keyring import Holder
+from dspex.surfaces.api.addresses import client_of, host_name, is_same_origin
 from dspex.surfaces.api.answers import error_body, late, send_json, status_of
 from dspex.surfaces.api.gate.door import Caller, Denied, Door
 from dspex.surfaces.api.gate.metrics import Metrics
@@ -19,6 +19,13 @@ from dspex.surfaces.api.gate.rates import Refused
 from dspex.surfaces.api.presence import Gone
 
 CLIENT_CLOSED: Final = 499  # what nginx counts it as; nobody gets it
+_ONCE: Final = (b"host", b"origin", b"authorization", b"x-api-key", b"content-type", b"content-length")
+BROWSER_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""What browsers may do with an answer: nothing. A page says otherwise in `browser_headers` of its scope."""
 OPEN: Final = frozenset({"/", "/explorer", "/healthz", "/readyz", "/v1/openapi.json"})
 _log = logging.getLogger("dspex.api")
 
@@ -59,6 +66,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], *(scope.get("browser_headers") or BROWSER_HEADERS)]
             await send(message)
 
         try:
@@ -107,6 +115,8 @@ class Gate:
 
     def _check_origin(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
+        if host_name(host) is None:
+            raise _Answer(400, f"{host!r} is not a host: send a name or address, with or without a port", code="host")
         if not self._config.serves(host):
             raise _Answer(
                 400,
@@ -114,10 +124,11 @@ class Gate:
                 code="host",
             )
         origin = headers.get(b"origin")
-        if origin is not None:
-            named = urlsplit(origin.decode("latin-1")).netloc
-            if named != host and not self._config.serves(named):
-                raise _Answer(403, f"pages of {origin.decode('latin-1')!r} are not answered", code="origin")
+        if origin is not None and not is_same_origin(origin.decode("latin-1"), host):
+            named = origin.decode("latin-1")
+            raise _Answer(
+                403, f"pages of {named!r} are not answered: the host that was called is {host!r}", code="origin"
+            )
 
     async def _holder(self, scope: Scope, text: str | None) -> Holder:
         try:
@@ -128,8 +139,8 @@ class Gate:
         return holder
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
         try:
+            headers = _headers(scope)
             self._check_origin(headers)
         except _Answer:
             await send({"type": "websocket.close", "code": 4403, "reason": "Forbidden"})
@@ -150,11 +161,23 @@ def caller_of(door: Door, scope: Scope) -> Caller:
 
 
 def _peer(scope: Scope) -> str:
-    return str((scope.get("client") or ("?",))[0])
+    return client_of(str((scope.get("client") or ("?",))[0]))
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
-    return dict(scope["headers"])
+    """Return the headers by name.
+
+    Raises:
+        _Answer: one that decides something is there twice: what reads the first and what reads the last would differ.
+    """
+    pairs = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        names = [name for name, _ in pairs]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise _Answer(400, f"the header {name.decode()!r} is there more than once", code="headers")
+    return headers
 
 
 def _key(headers: dict[bytes, bytes]) -> str | None:

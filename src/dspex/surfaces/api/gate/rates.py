@@ -62,10 +62,16 @@ class Rates:
             )
         bucket.left -= 1
 
-    def check(self, who: UUID | str, *, per_minute: int) -> None:
-        """Raise what `take` would raise, and count nothing."""
-        if self._bucket(who, per_minute).left < 1:
-            raise Refused("too many requests with a wrong key", after_s=60 / per_minute)
+    def guess(self, peer: str) -> None:
+        """Count one wrong key.
+
+        Raises:
+            Refused: there were too many from this address in the last minute.
+        """
+        bucket = self._bucket(f"guess {peer}", GUESSES_PER_MINUTE)
+        if bucket.left < 1:
+            raise Refused("too many requests with a wrong key", after_s=60 / GUESSES_PER_MINUTE)
+        bucket.left -= 1
 
     @contextmanager
     def running(self, who: UUID | str, *, at_once: int) -> Iterator[None]:

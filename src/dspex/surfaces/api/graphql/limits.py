@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from graphql import DocumentNode, FragmentDefinitionNode, GraphQLError, OperationDefinitionNode
 
+from dspex.surfaces.api.graphql.introspection import ROOTS, Introspection
+
 MAX_SOURCE: Final = 32_768
 MAX_TOKENS: Final = 2000
 MAX_DEPTH: Final = 15
@@ -32,6 +34,7 @@ class _Walk:
 
     fragments: dict[str, Any]
     found: _Measure
+    schema: Introspection
     names: frozenset[str] = field(default_factory=frozenset)
     depth: int = 0
     factor: int = 1
@@ -43,6 +46,7 @@ def check(document: DocumentNode) -> None:
     Depth is counted through fragments. Complexity is the number of fields that are answered: those inside a page count
     once for each element that it may have (`first`, or 50 where that is a variable or not given). A list in another
     order than that of age counts as a thousand fields more: the database reads every row that could be in it.
+    Questions about the schema have limits of their own; see `introspection`.
 
     Raises:
         GraphQLError: a limit is passed; it is named.
@@ -52,7 +56,7 @@ def check(document: DocumentNode) -> None:
     _limit("fragments", len(fragments), MAX_FRAGMENTS)
     for operation in operations:
         found = _Measure()
-        complexity = _weigh(operation.selection_set, _Walk(fragments, found))
+        complexity = _weigh(operation.selection_set, _Walk(fragments, found, Introspection(fragments)))
         _limit("fields", found.fields, MAX_FIELDS)
         _limit("aliases", found.aliases, MAX_ALIASES)
         _limit("answered fields", complexity, MAX_COMPLEXITY)
@@ -79,6 +83,8 @@ def _weigh(selections: Any, walk: _Walk) -> int:  # noqa: ANN401  # a selection 
 def _field(selection: Any, walk: _Walk) -> int:  # noqa: ANN401
     walk.found.fields += 1
     walk.found.aliases += selection.alias is not None
+    if selection.name.value in ROOTS:
+        return walk.schema.weigh(selection)
     if selection.selection_set is None:
         return walk.factor
     factor, own = walk.factor, walk.factor * (SORTED if _is_sorted(selection) else 1)
@@ -87,7 +93,7 @@ def _field(selection: Any, walk: _Walk) -> int:  # noqa: ANN401
     page = _page_of(selection)
     if page is not None:
         factor = min(factor * page, MAX_COMPLEXITY + 1)
-    below = _Walk(walk.fragments, walk.found, names=walk.names, depth=walk.depth + 1, factor=factor)
+    below = _Walk(walk.fragments, walk.found, walk.schema, names=walk.names, depth=walk.depth + 1, factor=factor)
     return own + _weigh(selection.selection_set, below)
 
 
@@ -110,12 +116,14 @@ def _page_of(selection: Any) -> int | None:  # noqa: ANN401
 def _spread(name: str, walk: _Walk) -> int:
     if name in walk.names or name not in walk.fragments:
         return 0  # a cycle or an unknown name: validation says which
-    inside = _Walk(walk.fragments, walk.found, names=walk.names | {name}, depth=walk.depth + 1, factor=walk.factor)
+    inside = _Walk(
+        walk.fragments, walk.found, walk.schema, names=walk.names | {name}, depth=walk.depth + 1, factor=walk.factor
+    )
     return _weigh(walk.fragments[name].selection_set, inside)
 
 
 def _inside(walk: _Walk) -> _Walk:
-    return _Walk(walk.fragments, walk.found, names=walk.names, depth=walk.depth + 1, factor=walk.factor)
+    return _Walk(walk.fragments, walk.found, walk.schema, names=walk.names, depth=walk.depth + 1, factor=walk.factor)
 
 
 def _limit(what: str, found: int, most: int) -> None:

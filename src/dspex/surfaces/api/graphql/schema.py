@@ -12,6 +12,7 @@ from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
 from dspex.operations.resources.finding import MAX_PAGE, continued, cursor_of, id_from
 from dspex.operations.resources.ports import Sort
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
+from dspex.surfaces.api.graphql.introspection import make_defaults_printable
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.rows import look_ahead, not_asked, read_rows
 from dspex.surfaces.api.graphql.scalars import config
@@ -42,6 +43,7 @@ def make_schema(domain: Domain = DOMAIN) -> strawberry.Schema:
         config=config(),
     )
     read_rows(core_of(schema), domain)
+    make_defaults_printable(core_of(schema))
     return schema
 
 
