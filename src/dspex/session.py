@@ -1,20 +1,23 @@
 """The one-line user API: `configure()` for the process, `context()` for a block; model strings and their keys."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dspex.errors import ConfigurationError, suggest
+from dspex.errors import ConfigurationError, shorten, suggest
 from dspex.execution.adapters import Adapter
 from dspex.execution.clients import Budget, LanguageModel
-from dspex.execution.clients.address import is_url
+from dspex.execution.clients.address import ServerAddress, credentials_of, is_url, without_credentials
 from dspex.execution.clients.providers import PROVIDERS
+from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
+REMEMBERED = 256  # models at servers
 FORMS = (
     "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
     f"{', '.join(PROVIDERS)}), or 'http://host/v1#name' for any OpenAI-compatible server"
@@ -25,12 +28,15 @@ FORMS = (
 class ModelResolver:
     """Turns model strings into models; one string is one model, so that connections and weights are shared.
 
-    A key is read from the environment variable of its provider; a server that is given by URL gets `DSPEX_API_KEY`.
+    A key is read from the environment variable of its provider; a server that is given by URL gets the credentials in
+    that URL, else `DSPEX_API_KEY`. Models at servers share the connections of `transport`, so that one which nobody
+    uses any more holds nothing; of these the last `REMEMBERED` are remembered.
     """
 
     settings: Settings
-    _made: dict[str, LanguageModel] = field(default_factory=dict)
-    _retired: list[LanguageModel] = field(default_factory=list)
+    transport: SharedTransport = field(default_factory=SharedTransport)
+    _models: OrderedDict[str, LanguageModel] = field(default_factory=OrderedDict)
+    _local: dict[str, LanguageModel] = field(default_factory=dict)
 
     def __call__(self, text: str) -> LanguageModel:
         """Return the model that `text` names.
@@ -38,19 +44,24 @@ class ModelResolver:
         Raises:
             ConfigurationError: it names none, its key is not set, or what it needs is not installed.
         """
-        if text not in self._made:
-            self._made[text] = self._make(text)
-        return self._made[text]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no model was made here, so that there is nothing to free."""
-        return not (self._made or self._retired)
+        model = self._models.get(text) or self._local.get(text)
+        if model is None:
+            model = self._make(text)
+            if is_local(text):
+                self._local[text] = model
+                return model
+            self._models[text] = model
+            while len(self._models) > REMEMBERED:
+                self._models.popitem(last=False)
+        elif text in self._models:
+            self._models.move_to_end(text)
+        return model
 
     async def aclose(self) -> None:
-        """Free what the models made here hold on the running loop."""
-        for model in [*self._made.values(), *self._retired]:
+        """Free what the models made here hold on the running loop, their connections too."""
+        for model in self._local.values():
             await model.aclose()
+        await self.transport.end()
 
     def rekey(self, keys: Mapping[str, Secret]) -> None:
         """Use these keys for all models that are resolved from now on; a model that is in use keeps the one it has."""
@@ -58,8 +69,8 @@ class ModelResolver:
         if keys == before:
             return
         changed = {name for name in {*before, *keys} if before.get(name) != keys.get(name)}
-        for text in [text for text in self._made if key_of(text) in changed]:
-            self._retired.append(self._made.pop(text))
+        for text in [text for text in self._models if key_of(text) in changed]:
+            del self._models[text]
         self.settings = replace(self.settings, keys=keys)
 
     def _make(self, text: str) -> LanguageModel:
@@ -80,9 +91,18 @@ class ModelResolver:
     def _by_url(self, text: str) -> LanguageModel:
         from dspex.execution.clients import OpenAIModel, Retrying
 
-        base, _, name = text.partition("#")
-        key = self.settings.keys.get("DSPEX_API_KEY")
-        return Retrying(OpenAIModel(name, base_url=base, api_key=key.reveal() if key else None))
+        base, _, name = self._whole(text).partition("#")
+        key = None if credentials_of(base) else self.settings.keys.get("DSPEX_API_KEY")
+        secret = key.reveal() if key else None
+        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, transport=self.transport))
+
+    def _whole(self, text: str) -> str:
+        """Return the URL of the settings with its credentials, which `Settings.model` has not; any other as it is."""
+        secret = self.settings.model_url
+        if secret is None or text != self.settings.model:
+            return text
+        whole = secret.reveal()
+        return whole if without_credentials(whole) == text else text
 
     def _by_provider(self, provider: str, name: str) -> LanguageModel:
         from dspex.execution.clients import OpenAIModel, Retrying
@@ -95,12 +115,13 @@ class ModelResolver:
         if provider == "anthropic":
             from dspex.execution.clients.anthropic import AnthropicModel
 
-            return Retrying(AnthropicModel(name, base_url=base, api_key=secret))
+            return Retrying(AnthropicModel(name, base_url=base, api_key=secret, transport=self.transport))
         if provider == "gemini":
             from dspex.execution.clients.gemini import GeminiModel
 
-            return Retrying(GeminiModel(name, base_url=base, api_key=secret))
-        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=f"{provider}/{name}"))
+            return Retrying(GeminiModel(name, base_url=base, api_key=secret, transport=self.transport))
+        called = f"{provider}/{name}"
+        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=called, transport=self.transport))
 
 
 def check_model(text: str) -> None:
@@ -111,8 +132,10 @@ def check_model(text: str) -> None:
     """
     provider, _, name = text.partition("/")
     if is_url(text):
+        ServerAddress.of(text.partition("#")[0])
         if not text.partition("#")[2]:
-            raise ConfigurationError(f"{text!r} does not say which model: write {text}#name")
+            shown = without_credentials(text)
+            raise ConfigurationError(f"{shown!r} does not say which model: write {shown}#name")
     elif provider == "local" and name:
         from dspex.execution.clients.local import check_packaged
 
@@ -120,7 +143,12 @@ def check_model(text: str) -> None:
     elif not text.endswith(".gguf") and not (provider in PROVIDERS and name):
         known = ["local", *PROVIDERS]
         hint = f" Write {provider}/NAME." if provider in known else suggest(provider, known)
-        raise ConfigurationError(f"unknown model {text!r}.{hint} A model is {FORMS}")
+        raise ConfigurationError(f"unknown model {shorten(text)}.{hint} A model is {FORMS}")
+
+
+def is_local(text: str) -> bool:
+    """Return whether a model string names a model in this process, by its file or as a package."""
+    return not is_url(text) and (text.endswith(".gguf") or text.startswith("local/"))
 
 
 def key_of(text: str) -> str | None:

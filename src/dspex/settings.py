@@ -46,9 +46,12 @@ class Secret:
 class Settings:
     """Everything that is set from outside.
 
-    `model` is the model string for calls that name none; `state_dir` holds the database; `cache_dir` holds what can be
-    made again (assembled model files); `keys` maps the name of an environment variable to the secret in it.
-    `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir` holds one.
+    `model` is the model string for calls that name none; credentials in its URL are taken out and kept in `model_url`.
+    `model_hosts` are the hosts ("host" or "host:port", with commas between them) at which every workspace of a server
+    may name models by URL; anywhere else only admins of the workspace `default` may. `state_dir` holds the database;
+    `cache_dir` holds what can be made again (assembled model files); `keys` maps the name of an environment variable to
+    the secret in it. `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir`
+    holds one.
     `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
     `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
 
@@ -77,6 +80,8 @@ class Settings:
     """
 
     model: str | None = None
+    model_url: Secret | None = None
+    model_hosts: str = ""
     adapter: str | None = None
     database_url: Secret | None = None
     domain: str | None = None
@@ -118,6 +123,16 @@ class Settings:
     keep_count: int = 0
     log_level: str = "warning"
     log_format: str = "text"
+
+    def __post_init__(self) -> None:
+        """Take credentials out of the model's URL: what is shown, stored and passed on has none."""
+        if self.model is not None and "://" in self.model:
+            from dspex.execution.clients.address import without_credentials
+
+            shown = without_credentials(self.model)
+            if shown != self.model:
+                object.__setattr__(self, "model_url", Secret(self.model))
+                object.__setattr__(self, "model", shown)
 
 
 class _UnfitError(ValueError):
@@ -229,6 +244,13 @@ def _networks(value: object) -> str:
     return text
 
 
+def _places(value: object) -> str:
+    text = _text(value)
+    if "/" in text or "@" in text:
+        raise _UnfitError("hosts with commas between them, without a scheme, such as models.example.org:8000")
+    return text
+
+
 def _long(value: object) -> Secret:
     if len(str(value)) < 32:
         raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
@@ -245,6 +267,7 @@ def _interpreter(value: object) -> str:
 
 _NAMES: dict[str, Callable[[Any], Any]] = {
     "model": _text,
+    "model_hosts": _places,
     "adapter": _text,
     "database_url": _postgres,
     "domain": _target("tickets:DOMAIN"),
@@ -337,6 +360,12 @@ def read_settings(
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
     return settings
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the whole environment of a child of dspex that shall have this process's model, from whatever place."""
+    text = settings.model if settings.model_url is None else settings.model_url.reveal()
+    return {**os.environ, **({} if text is None else {_variable("model"): text})}
 
 
 def _variable(name: str) -> str:

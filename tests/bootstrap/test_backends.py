@@ -14,7 +14,7 @@ from dspex.errors import InvalidError, RefusedError
 from dspex.execution.context import RunContext, adapter_named
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.publishing import read_published
-from dspex.settings import Settings
+from dspex.settings import Secret, Settings, environment_of
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting
 from dspex.testing.processes import holdings
@@ -155,3 +155,15 @@ def test_the_job_worker_of_a_server_isolates_code_as_the_server_does(settings):
     assert "--isolation" not in worker_command(settings)
     command = worker_command(replace(settings, isolation="process"))
     assert command[-2:] == ["--isolation", "process"]
+
+
+def test_the_command_line_of_the_job_worker_holds_no_secret_and_its_environment_the_model(settings):
+    chosen = replace(
+        settings,
+        model="https://me:hidden-1@host/v1#m",
+        database_url=Secret("postgresql://me:hidden-2@host/db"),
+        secret_key=Secret("hidden-3" * 8),
+        keys={"DSPEX_API_KEY": Secret("hidden-4")},
+    )
+    assert "hidden" not in " ".join(worker_command(chosen))
+    assert environment_of(chosen)["DSPEX_MODEL"] == "https://me:hidden-1@host/v1#m"

@@ -25,7 +25,7 @@ from dspex.operations.resources import Store
 from dspex.operations.resources.jobs import revision_of
 from dspex.operations.storage import SQLJournal, SQLLeftovers, SQLStore
 from dspex.operations.workflows import EvaluationHandler, Ground, OptimizationHandler
-from dspex.settings import Settings
+from dspex.settings import Settings, environment_of
 
 
 def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
@@ -96,15 +96,22 @@ async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[No
     sweeper = Sweeper(floor.store, policy=policy, clock=floor.clock, new_id=floor.new_id)
     survey = Survey(floor.store, policy=policy, clock=floor.clock)
     noted = floor.jobs.noted if isinstance(floor.jobs, QueuedJobs) else asyncio.Event()
-    worker = WorkerProcess(worker_command(services.settings), clock=floor.clock) if is_embedded else None
+    worker = None
+    if is_embedded:
+        settings = services.settings
+        variables = environment_of(settings)
+        worker = WorkerProcess(worker_command(settings), clock=floor.clock, environment=variables)
     async with Attendant(sweeper, survey, noted=noted, worker=worker):
         yield
 
 
 def worker_command(settings: Settings) -> list[str]:
-    """Return how a worker with these settings is started; what is secret it reads from the environment, as we did."""
+    """Return how a worker with these settings is started.
+
+    Everybody on this machine can read a command line: what may hold a secret is in the environment (`environment_of`).
+    """
     command = [sys.executable, "-m", "dspex", "worker", "--attached", "--state-dir", str(Path(settings.state_dir))]
-    for name in ("model", "adapter", "isolation"):
+    for name in ("adapter", "isolation"):
         value = getattr(settings, name)
         command += [] if value is None else [f"--{name}", str(value)]
     return command

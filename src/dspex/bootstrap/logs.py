@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from dspex.execution.clients.address import credentials_of
 from dspex.settings import Secret, Settings
 
 SHOWN = ("execution_id", "program", "actor", "status", "duration_ms", "code", "job_id", "worker")
@@ -28,8 +29,9 @@ def set_up_logs(settings: Settings) -> None:
 
 
 def _secrets(settings: Settings) -> list[Secret]:
-    found = [*settings.keys.values(), settings.secret_key, settings.database_url]
-    return [secret for secret in found if secret is not None]
+    found = [*settings.keys.values(), settings.secret_key, settings.database_url, settings.model_url]
+    texts = () if settings.model_url is None else credentials_of(settings.model_url.reveal())
+    return [*(secret for secret in found if secret is not None), *map(Secret, texts)]
 
 
 class Unrepeated(logging.Filter):

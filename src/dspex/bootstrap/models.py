@@ -9,10 +9,12 @@ from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
-from dspex.execution.clients.address import is_url
+from dspex.execution.clients.address import is_url, without_credentials
+from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.context import RunContext
 from dspex.operations.resources import Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
+from dspex.operations.resources.reach import NOT_ALLOWED, is_allowed
 from dspex.operations.resources.vault import Vault
 from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
@@ -21,20 +23,32 @@ FRESH_NS: Final = 1_000_000_000
 REMEMBERED: Final = 256
 
 
+def hosts_of(settings: Settings) -> frozenset[str]:
+    """Return the hosts at which every workspace may name models by URL."""
+    return frozenset(name.strip().lower() for name in settings.model_hosts.split(",") if name.strip())
+
+
 @dataclass(slots=True)
 class WorkspaceModels:
     """Turns model strings into models for one workspace: under its own key where it has one, else the server's models.
 
-    A server that a program names by URL is not sent the server's key: it may be anybody's.
+    A server that a program names by URL is not sent the server's key: it may be anybody's. It is reached only where the
+    settings allow its host; files are the operator's.
     """
 
     server: ModelResolver
     own: ModelResolver
 
     def __call__(self, text: str) -> LanguageModel:
-        """Return the model that `text` names; see `ModelResolver`."""
+        """Return the model that `text` names; see `ModelResolver`.
+
+        Raises:
+            ConfigurationError: this workspace may not choose it, or see there.
+        """
         name = key_of(text)
-        is_foreign = is_url(text) and text != self.server.settings.model
+        is_foreign = text != self.server.settings.model and (is_url(text) or text.endswith(".gguf"))
+        if is_foreign and not is_allowed(text, hosts_of(self.server.settings)):
+            raise ConfigurationError(f"the model {without_credentials(text)!r} {NOT_ALLOWED}")
         if name is not None and (name in self.own.settings.keys or is_foreign):
             return self.own(text)
         return self.server(text)
@@ -67,7 +81,7 @@ def _resolved(models: Callable[[str], LanguageModel], text: str) -> LanguageMode
     try:
         return models(text)
     except ConfigurationError as error:
-        return KeylessModel(text, error)
+        return KeylessModel(without_credentials(text), error)
 
 
 class KeyedModels:
@@ -92,7 +106,7 @@ class KeyedModels:
         self._first: LanguageModel | None = None
         self._read_ns = 0
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._left: list[ModelResolver] = []
+        self._transport = SharedTransport(quotes_errors=False)  # of all workspaces: one that is forgotten holds nothing
 
     async def start(self) -> LanguageModel | None:
         """Read the server's own secrets, and return the model of the settings.
@@ -123,8 +137,8 @@ class KeyedModels:
 
     async def aclose(self) -> None:
         """Free what the models hold."""
-        for resolver in [self._resolver, *self._left, *(known.models.own for known in self._known.values())]:
-            await resolver.aclose()
+        await self._resolver.aclose()
+        await self._transport.end()
 
     async def _refresh_server(self) -> None:
         now = self._clock.monotonic_ns()
@@ -158,12 +172,10 @@ class KeyedModels:
         return known.models
 
     def _remembered(self, workspace: str, now: int) -> _Known:
-        own = ModelResolver(replace(self._settings, keys={}))
+        own = ModelResolver(replace(self._settings, keys={}), transport=self._transport)
         known = self._known[workspace] = _Known(WorkspaceModels(self._resolver, own), now)
         while len(self._known) > REMEMBERED:
-            _, forgotten = self._known.popitem(last=False)
-            if not forgotten.models.own.is_empty:
-                self._left.append(forgotten.models.own)  # its models may be at work
+            self._known.popitem(last=False)
         return known
 
     async def _read(self, workspace: str) -> dict[str, Secret]:

@@ -11,7 +11,7 @@ from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.ids import ids_after
 from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
 from dspex.bootstrap.keys import vault_of
-from dspex.bootstrap.models import KeyedModels
+from dspex.bootstrap.models import KeyedModels, hosts_of
 from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.clock import Clock, SystemClock
 from dspex.errors import StorageError
@@ -109,6 +109,7 @@ async def open_services(
             jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
             vault=vault,
             metrics=settings.metrics,
+            model_hosts=hosts_of(settings),
         )
         yield _services(floor, settings=settings, context=context, database=database, retention=retention)
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import dspex
-from dspex.errors import BudgetError, ConfigurationError
+from dspex.errors import BudgetError, ConfigurationError, DefinitionError, ModelError
 from dspex.execution.clients import Budget, OpenAIModel, Request, Response, ask_within
 from dspex.execution.clients.address import ServerAddress, without_credentials
 from dspex.execution.clients.anthropic import AnthropicModel
@@ -18,10 +18,11 @@ from dspex.execution.clients.keys import key_by_name, request_key
 from dspex.execution.clients.local import LocalModel
 from dspex.execution.clients.recording import Recording
 from dspex.execution.clients.retrying import Retrying
+from dspex.execution.context import RunContext
 from dspex.language.records import Message, Usage
 from dspex.session import ModelResolver
 from dspex.settings import Settings
-from dspex.testing import ScriptedModel
+from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 
 ASKED = Request(messages=(Message("user", "hi"),))
 
@@ -166,3 +167,34 @@ def test_a_malformed_url_is_refused_without_repeating_it():
         ServerAddress.of("http://me:hidden@host:port/v1")
     assert "hidden" not in str(caught.value)
     assert "hidden" not in without_credentials("http://me:hidden@host:port/v1#m")
+
+
+def test_a_service_that_is_no_http_is_quoted_nowhere_either(go):
+    async def main():
+        async with LoopbackServer(b"SSH-2.0-intranet-secret\r\n\r\n") as server:
+            model = OpenAIModel("m", base_url=f"http://me:hidden-1@{server.url.split('/')[2]}/v1?token=hidden-2")
+            with pytest.raises(ModelError) as caught:
+                await model.complete(ASKED)
+            await model.aclose()
+            return f"{caught.value.message} {model!r}"
+
+    told = go(main())
+    assert "intranet" not in told
+    assert "hidden" not in told
+
+
+def test_a_predictor_with_credentials_in_its_url_runs_and_cannot_be_stored(go):
+    async def main():
+        reply = http_answer({"choices": [{"message": {"content": "[[ ## a ## ]]\nyes"}}]})
+        async with LoopbackServer(reply) as server:
+            url = f"http://me:hidden-1@{server.url.split('/')[2]}/v1#m"
+            ask, resolver = dspex.Predict("q -> a", model=url), ModelResolver(Settings())
+            answer = (await ask.acall(RunContext(models=resolver), q="?")).a
+            await resolver.aclose()
+            with pytest.raises(DefinitionError, match="DSPEX_API_KEY") as caught:
+                ask.state()
+            return answer, caught.value.message
+
+    answer, message = go(main())
+    assert answer == "yes"
+    assert "hidden" not in message

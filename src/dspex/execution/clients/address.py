@@ -93,6 +93,24 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
+def credentials_of(text: str) -> tuple[str, ...]:
+    """Return the secret texts in a model string."""
+    if not is_url(text):
+        return ()
+    try:
+        return ServerAddress.of(text.partition("#")[0]).secrets
+    except ConfigurationError:
+        return (text,)
+
+
+def host_of(text: str) -> str:
+    """Return the host of a model string that is a URL, with the port where it is not the usual one of its scheme."""
+    try:
+        return urlsplit(ServerAddress.of(text.partition("#")[0]).base_url).netloc
+    except ConfigurationError:
+        return ""
+
+
 def without_credentials(text: str) -> str:
     """Return a model string as it may be shown and stored."""
     if not is_url(text):

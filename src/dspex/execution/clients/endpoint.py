@@ -15,6 +15,7 @@ from dspex.errors import (
 )
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.prices import Price
+from dspex.execution.clients.providers import provider_at
 from dspex.execution.clients.transport import Answer, Transport
 from dspex.language.records import Usage
 from dspex.language.records.canonical import json_bytes
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
 _SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
 _SHORT = 4  # the same for credentials in a URL, which are there because they are some
+_UNQUOTED = "(what it said is not shown: the server is none of this one's)"
+_SILENT = "(it did not say why)"
 _MOST = 2000  # characters of what a server says about an error
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
@@ -41,11 +44,15 @@ class Endpoint:
     ) -> None:
         """Take where to post.
 
+        Error messages quote what a provider answers, and of any other server what has the form of an error of a model
+        (it may be any service of a network), unless the transport says that nothing of it may be shown.
+
         `headers` and `address` may hold keys: these go nowhere else, also where the other side repeats them.
         Credentials in the address take the place of a bearer token.
         """
         self.name = name
         self.url = address.shown(path)
+        self._is_provider = provider_at(address.base_url) is not None
         self._address = address
         self._target = address.url(path)
         self._headers = {"content-type": "application/json", **headers, **address.headers}
@@ -53,6 +60,7 @@ class Endpoint:
         keys = {key for key in given if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
         self._keys = [key.encode() for key in sorted(keys, key=len, reverse=True)]
         self._transport = transport or Transport()
+        self._quotes_errors = self._transport.quotes_errors or self._is_provider
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
         """Send one request; `checked` tells a good answer from a bad one."""
@@ -101,10 +109,10 @@ class Endpoint:
 
     def unreadable(self, error: Exception, body: bytes) -> ModelError:
         """Return the error for an answer that is none."""
-        body = self._keyless(body)
+        start = f"; the body begins {shorten(self._keyless(body)[:120])}" if self._is_provider else ""
         return ModelError(
-            f"{self.url} answered with something that is no reply of a model: {error}; the body begins "
-            f"{shorten(body[:120])}. Check that the URL ends in the API version (such as /v1)"
+            f"{self.url} answered with something that is no reply of a model: {error}, in {len(body)} bytes{start}. "
+            "Check that the URL ends in the API version (such as /v1)"
         )
 
     def cut_off(self) -> ModelError:
@@ -113,8 +121,10 @@ class Endpoint:
 
     def failed(self, said: object) -> ModelError:
         """Return the error that a stream carries as one of its events."""
-        text = str(said.get("message") or said) if isinstance(said, Mapping) else str(said)
-        text = self._keyless(text.encode(errors="replace")).decode()
+        message = said.get("message") if isinstance(said, Mapping) else said
+        if not isinstance(message, str):
+            message = str(said)[:_MOST] if self._is_provider else _SILENT
+        text = self._keyless(message[:_MOST].encode(errors="replace")).decode() if self._quotes_errors else _UNQUOTED
         return ModelUnavailableError(f"{self.name} at {self.url} failed in the middle of its reply: {text}")
 
     def _keyless(self, body: bytes) -> bytes:
@@ -124,8 +134,9 @@ class Endpoint:
         return body
 
     def _fail(self, answer: Answer) -> NoReturn:
-        code, said = _error_of(self._keyless(answer.body))
-        message = f"{self.name} at {self.url} answered {answer.status}: {said}"
+        code, said = _error_of(self._keyless(answer.body), quotes_all=self._is_provider)
+        text = said if self._quotes_errors else _UNQUOTED
+        message = f"{self.name} at {self.url} answered {answer.status}: {text}"
         is_long = answer.status in {400, 413, 422} and any(words in said.lower() for words in _TOO_LONG)
         if code == "context_length_exceeded" or is_long:
             raise ContextTooLongError(message)
@@ -163,17 +174,22 @@ def arguments_of(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"": text}
 
 
-def _error_of(body: bytes) -> tuple[str, str]:
-    """Return (code, message) of an error body, whatever shape it has."""
+def _error_of(body: bytes, *, quotes_all: bool) -> tuple[str, str]:
+    """Return (code, message) of an error body; of one without the form of an error the beginning, or its size."""
     try:
         found = msgspec.json.decode(body)
         found = found[0] if isinstance(found, list) else found
         error = found.get("error", found)
-        if isinstance(error, dict):
-            return str(error.get("code") or error.get("type") or ""), str(error.get("message") or error)[:_MOST]
-        return "", str(error)[:_MOST]
+        code = str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
+        message = error.get("message") if isinstance(error, dict) else error
+        if isinstance(message, str) and message:
+            return code, message[:_MOST]
+        if quotes_all:
+            return code, str(error)[:_MOST]
     except (msgspec.DecodeError, AttributeError, UnicodeDecodeError, IndexError):
-        return "", shorten(body[:200].decode(errors="replace"))
+        if quotes_all:
+            return "", shorten(body[:200].decode(errors="replace"))
+    return "", f"{len(body)} bytes that are no error of a model"
 
 
 def _seconds(text: str | None) -> float | None:

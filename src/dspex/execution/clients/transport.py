@@ -36,9 +36,13 @@ class Limits:
 class Transport:
     """Posts bytes and returns the answer. Sessions live as long as their loop and are closed with it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Take limits; no connection is made before the first call."""
+    def __init__(self, limits: Limits | None = None, *, quotes_errors: bool = True) -> None:
+        """Take limits; no connection is made before the first call.
+
+        `quotes_errors` says whether error messages may quote servers that are no known providers.
+        """
         self.limits = limits or Limits()
+        self.quotes_errors = quotes_errors
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = WeakKeyDictionary()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -93,10 +97,11 @@ class Transport:
         return None
 
     async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
+        url = str(response.url)
         split, size = EventSplitter(), 0
         async for part in response.content.iter_any():
             size += len(part)
-            self._check(size, response.url)
+            self._check(size, url)
             for data in split.feed(part):
                 await take(data)
 
@@ -114,25 +119,26 @@ class Transport:
                 f"silence, {limit.total:g} s in all)"
             )
         if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-            detail = str(error) or type(error).__name__
+            detail = _detail(error)
             is_sent = not isinstance(error, aiohttp.ClientConnectorError)
             message = f"cannot reach {url}: {detail}. Is the server running, and the URL right?"
             return ModelUnavailableError(message, is_sent=is_sent)
         return InternalError(f"the request to {url} failed in a way that was not foreseen: {error!r}")
 
-    def _check(self, size: int, url: object) -> None:
+    def _check(self, size: int, url: str) -> None:
         if size > self.limits.body:
+            url = ServerAddress.of(url).base_url
             raise ModelUnavailableError(f"the answer from {url} is longer than {self.limits.body} bytes")
 
     async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
         length = response.content_length
         if length is not None:
-            self._check(length, response.url)
+            self._check(length, str(response.url))
             return await response.read()
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)
-            self._check(size, response.url)
+            self._check(size, str(response.url))
             parts.append(part)
         return b"".join(parts)
 
@@ -149,6 +155,28 @@ class Transport:
         held = self._sessions.pop(asyncio.get_running_loop(), None)
         if held is not None:
             await held.life.aclose()
+
+
+class SharedTransport(Transport):
+    """Connections of many models, which come and go: they end with `end`, and not with one of the models."""
+
+    async def aclose(self) -> None:
+        """Do nothing: other models have calls under way."""
+
+    async def end(self) -> None:
+        """Close the running loop's session."""
+        await super().aclose()
+
+
+def _detail(error: Exception) -> str:
+    """Return what happened, without what the library repeats of the URL or of bytes that are no HTTP."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the URL is malformed"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "it does not answer in HTTP"
+    return str(error) or type(error).__name__
 
 
 class _Held:

@@ -7,6 +7,7 @@ from typing import Any
 from dspex.errors import AdapterError, CheckError, DefinitionError, shorten, suggest
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
+from dspex.execution.clients.address import credentials_of, without_credentials
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
 from dspex.execution.modules.asking import Asking, hold, with_objection
 from dspex.execution.modules.code import checks_config, with_code
@@ -27,6 +28,22 @@ def _described(slot: str) -> str:
     """Return the field that a slot such as `fields.answer.desc` describes, or nothing."""
     parts = slot.split(".")
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
+
+
+def _storable(path: str, model: LanguageModel | str) -> str:
+    """Return a model as data.
+
+    Raises:
+        DefinitionError: it is a URL with credentials, which would be stored with the program.
+    """
+    if not isinstance(model, str):
+        return model.name
+    if credentials_of(model):
+        raise DefinitionError(
+            f"the model of {path!r} is a URL with credentials, which would be stored with the program; write "
+            f"{without_credentials(model)!r} and set DSPEX_API_KEY, or set the model by dspex.configure"
+        )
+    return model
 
 
 async def _answered(
@@ -121,7 +138,7 @@ class Predict(Module):
         if self.repairs != 1:
             config["repairs"] = self.repairs
         if self.model is not None:
-            config["model"] = self.model if isinstance(self.model, str) else self.model.name
+            config["model"] = _storable(path, self.model)
         if self.adapter is not None:
             if self.adapter not in ADAPTERS.values():
                 known = ", ".join(ADAPTERS)

@@ -93,6 +93,7 @@ def _difference(name: str, there: str | None, here: str | None) -> str:
     if there is None or here is None:
         return f"{name} is {'new' if there is None else 'gone'}"
     is_hash = len(there) == len(here) and min(len(there), len(here)) >= 32 and there.isalnum()
+    there, here = (", ".join(map(without_credentials, text.split(", "))) for text in (there, here))
     return f"{name} changed" if is_hash else f"{name} was {there[:_SHOWN]!r} and is {here[:_SHOWN]!r}"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from dspex.clock import Clock
@@ -21,9 +21,20 @@ class WorkerProcess:
     The child reads its standard input, and stops when that is closed: so it ends with a parent that was killed, too.
     """
 
-    def __init__(self, command: Sequence[str], *, clock: Clock, longest: float = 30.0) -> None:
-        """Take how to start it; after an end of its own it is started again after 1, 2, 4 ... `longest` seconds."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        clock: Clock,
+        longest: float = 30.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take how to start it, and its environment, which is this process's by default.
+
+        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds.
+        """
         self._command = command
+        self._environment = environment
         self._clock = clock
         self._longest = longest
         self._process: asyncio.subprocess.Process | None = None
@@ -44,7 +55,9 @@ class WorkerProcess:
             _log.warning("the worker ended with code %s and is started again", self._process.returncode)
         self._wait = min(max(1.0, self._wait * 2), self._longest)
         self._not_before = self._clock.monotonic_ns() + int(self._wait * 1e9)
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.PIPE)
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, env=self._environment
+        )
 
     async def aclose(self) -> None:
         """Let it hand back its jobs, and wait until it has ended; past 10 s it is killed."""

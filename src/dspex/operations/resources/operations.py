@@ -52,7 +52,8 @@ class Floor:
     """What the operations of all actors stand on.
 
     `jobs` is None where this process can start no jobs, `code` where it was started on no code root. `metrics` are the
-    functions in the code root ("module:function") that callers of an API may name, by the names that they have there.
+    functions in the code root ("module:function") that callers of an API may name, by the names that they have there;
+    `model_hosts` are the hosts at which all of them may name models by URL.
     """
 
     store: Store
@@ -66,6 +67,7 @@ class Floor:
     code: CodeRoot | None = None
     vault: Vault | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)
+    model_hosts: frozenset[str] = frozenset()
 
 
 class Operations:
@@ -118,7 +120,7 @@ class Operations:
         self.actor.require(action.scope, action.name)
         for policy in action.policies:
             policy.require(self.actor, action.name)
-        check_reach(self.actor, given)
+        check_reach(self.actor, given, self.floor.model_hosts)
         acting = Operations(self.floor, actor=self.actor, action=action.name, policies=action.policies)
         return await action.run(acting, given)
 

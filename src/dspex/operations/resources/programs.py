@@ -25,6 +25,7 @@ from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
+from dspex.operations.resources.reach import check_definition
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
 T = TypeVar("T")
@@ -184,6 +185,7 @@ class Programs:
     def _version(
         self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
     ) -> ProgramVersionRecord:
+        check_definition(program)
         now = self._clock.now()
         return ProgramVersionRecord(
             id=self._new_id(),

@@ -2,26 +2,70 @@
 
 from collections.abc import Mapping
 
-from dspex.errors import ForbiddenError
-from dspex.operations.resources.access import Actor
+from dspex.errors import ForbiddenError, InvalidError
+from dspex.execution.clients.address import credentials_of, host_of, is_url, without_credentials
+from dspex.language.programs import Program
+from dspex.operations.resources.access import DEFAULT_WORKSPACE, Actor
 
 _PROSE = {"demos", "instructions"}  # what a model reads, and nobody resolves
 
 
-def check_reach(actor: Actor, given: object) -> None:
-    """Do nothing where an action's configuration names no address or file that this actor may not choose.
+NOT_ALLOWED = (
+    "is named by URL or path, which only admins of the workspace 'default' may; models of providers are for everybody, "
+    "and so are servers at the hosts that the setting `model_hosts` allows (DSPEX_MODEL_HOSTS)"
+)
+
+
+def check_reach(actor: Actor, given: object, hosts: frozenset[str] = frozenset()) -> None:
+    """Raise unless every address and file that an action's configuration names may be chosen by this actor.
 
     A model by URL is sent the key of its workspace and can be anything in the server's network, a model by path is a
-    file of the server: through an API only admins choose these. Models of the providers are for everybody.
+    file of the server: through an API only admins of the workspace `default` choose these, and everybody a server at
+    one of `hosts`. Models of the providers are for everybody. Credentials in a URL are refused for all: they would be
+    stored, shown and audited.
 
     Raises:
-        ForbiddenError: it names one; the setting is told.
+        ForbiddenError: it names one that it may not; the setting is told.
+        InvalidError: a URL holds credentials.
     """
-    if actor.key_id is None or actor.may("admin"):
-        return
+    is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
     for name, value in _texts(getattr(given, "configuration", None)):
-        if "://" in value or value.endswith(".gguf"):
-            raise ForbiddenError(f"configuration.{name}: only admins choose a model by URL or path", scope="admin")
+        check_credentials(f"configuration.{name}", value)
+        is_foreign = "://" in value or value.endswith(".gguf")
+        if is_foreign and not is_free and not is_allowed(value, hosts):
+            raise ForbiddenError(f"configuration.{name}: a model {NOT_ALLOWED}", scope="admin")
+
+
+def is_allowed(text: str, hosts: frozenset[str]) -> bool:
+    """Return whether everybody may choose the server behind a model string that is a URL."""
+    return is_url(text) and host_of(text) in hosts
+
+
+def check_credentials(place: str, text: str) -> None:
+    """Raise where a model string that is to be stored at `place` holds credentials.
+
+    In other places than those of models, a URL with a password, or with parameters and the name of a model, is taken
+    for one: it may be an option of a variable.
+
+    Raises:
+        InvalidError: it does; the message has the string without them.
+    """
+    is_model = place.endswith(".model") or "#" in text or "@" in text.partition("://")[2].partition("/")[0]
+    if is_model and credentials_of(text):
+        raise InvalidError(
+            f"{place}: credentials in a model's URL would be stored with it; write {without_credentials(text)!r}, and "
+            "store the key as the secret DSPEX_API_KEY of the workspace (dspex keys, create_secret)"
+        )
+
+
+def check_definition(program: Program) -> None:
+    """Raise where a program that is to be stored names a model by a URL with credentials.
+
+    Raises:
+        InvalidError: it does; the place is told.
+    """
+    for name, value in _texts({"definition": program.definition(), "assignment": dict(program.assignment)}):
+        check_credentials(name, value)
 
 
 def _texts(value: object, name: str = "") -> list[tuple[str, str]]:
