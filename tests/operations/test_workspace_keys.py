@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,10 @@ from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.jobs import handlers_of
 from dspex.bootstrap.models import REMEMBERED, KeyedModels
 from dspex.clock import SystemClock
+from dspex.execution.clients import Request
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.context import RunContext
+from dspex.language.records import Message
 from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
 from dspex.operations.resources.access import Actor
@@ -199,3 +203,41 @@ def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
         await keyed.aclose()
 
     finish(work())
+
+
+def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_forgotten() -> None:
+    class Keys:
+        async def select(self, *_asked: object) -> list[object]:
+            return []
+
+    async def work() -> None:
+        async with Overheard() as server:
+            settings = Settings(model_hosts=server.url.split("/")[2])
+            resolver = ModelResolver(settings)
+            keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
+            given, forgotten = RunContext(models=resolver), []
+            for number in range(REMEMBERED + 20):
+                models = (await keyed.surroundings(f"tenant-{number}", given)).models
+                assert models is not None
+                model = models(f"{server.url}#m")
+                if number in {0, REMEMBERED + 19}:
+                    await model.complete(Request(messages=(Message("user", "?"),)))
+                forgotten.append(weakref.ref(model))
+                del models, model
+            gc.collect()
+            assert sum(reference() is not None for reference in forgotten) == REMEMBERED
+            assert len(keyed._transport._sessions) == 1
+            await keyed.aclose()
+            assert len(keyed._transport._sessions) == 0
+
+    finish(work())
+
+
+def test_a_resolver_remembers_so_many_models_at_servers_and_all_in_this_process() -> None:
+    resolver = ModelResolver(Settings())
+    local = resolver("x.gguf")
+    for number in range(1000):
+        resolver(f"ollama/m{number}")
+    assert len(resolver._models) == 256
+    assert resolver("x.gguf") is local
+    finish(resolver.aclose())
