@@ -104,19 +104,21 @@ class AnthropicModel:
         return self._response(self._endpoint.read(_decode, body))
 
     def _response(self, reply: _Reply) -> Response:
+        usage, ignored = self._usage(reply.usage or _Usage())
         return Response(
             text="".join(block.text for block in reply.content if block.type == "text"),
-            usage=self._usage(reply.usage or _Usage()),
+            usage=usage,
+            ignored=ignored,
             model=self.name,
             identity=self.identity,
             finish_reason=reply.stop_reason,
             tool_calls=tuple(ToolCall(b.id, b.name, b.input) for b in reply.content if b.type == "tool_use"),
         )
 
-    def _usage(self, found: _Usage) -> Usage:
+    def _usage(self, found: _Usage) -> tuple[Usage, str | None]:
         cached = found.cache_read_input_tokens or 0  # the API counts these apart from its input tokens
-        given = (found.input_tokens or 0) + cached + (found.cache_creation_input_tokens or 0)
-        return usage_of(self._price, given=given, made=found.output_tokens or 0, cached=cached)
+        given = (found.input_tokens or 0, cached, found.cache_creation_input_tokens or 0)
+        return usage_of(self._price, given=given, made=(found.output_tokens or 0,), cached=cached)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """What all providers' clients share: posting to one URL, and telling failures apart."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -21,6 +22,9 @@ from dspex.language.records import Usage
 from dspex.language.records.canonical import json_bytes
 
 T = TypeVar("T")
+Counts = tuple[int, ...]
+LARGEST = 1_000_000_000  # tokens of one call; more is no count
+LONGEST = 86_400.0  # seconds that a server may ask to wait
 _KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
 _SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
 _SHORT = 4  # the same for credentials in a URL, which are there because they are some
@@ -149,17 +153,41 @@ class Endpoint:
         raise RefusedError(message + hint.get(answer.status, ""), status=answer.status)
 
 
-def usage_of(price: Price | None, *, given: int, made: int, cached: int = 0, reasoning: int = 0) -> Usage:
-    """Return the usage of one call; the cost is None where the price is unknown."""
-    cost = None if price is None else price.cost(given, made, cached_tokens=cached)
-    return Usage(
-        input_tokens=given,
-        output_tokens=made,
-        cached_tokens=cached,
-        reasoning_tokens=reasoning,
-        calls=1,
-        cost_usd=cost,
-    )
+def usage_of(
+    price: Price | None, *, given: Counts, made: Counts, cached: int = 0, reasoning: int = 0
+) -> tuple[Usage, str | None]:
+    """Return the usage of one call, and which counts of the server were ignored because they can be none.
+
+    The cost is None where the price is unknown, and where input or output was ignored: then both are 0, which budgets
+    take for an answer without counts.
+
+    Args:
+        price: of the model.
+        given: tokens of the prompt, in parts where the server counts them so.
+        made: tokens of the reply, in the same way.
+        cached: how many of the first came from a cache.
+        reasoning: how many of the second are reasoning.
+    """
+    if _are_counts(given) and _are_counts(made):
+        inside, outside = sum(given), sum(made)
+        if 0 <= cached <= inside and 0 <= reasoning <= LARGEST:
+            cost = None if price is None else price.cost(inside, outside, cached_tokens=cached)
+            usage = Usage(
+                input_tokens=inside,
+                output_tokens=outside,
+                cached_tokens=cached,
+                reasoning_tokens=reasoning,
+                calls=1,
+                cost_usd=cost,
+            )
+            return usage, None
+        usage, _ = usage_of(price, given=given, made=made)
+        return usage, f"cached {shorten(cached, 40)}, reasoning {shorten(reasoning, 40)}"
+    return Usage(calls=1, cost_usd=None), f"input {shorten(given, 80)}, output {shorten(made, 80)}"
+
+
+def _are_counts(parts: Counts) -> bool:
+    return all(0 <= part <= LARGEST for part in parts)
 
 
 def arguments_of(text: str | None) -> dict[str, Any]:
@@ -195,6 +223,7 @@ def _error_of(body: bytes, *, quotes_all: bool) -> tuple[str, str]:
 def _seconds(text: str | None) -> float | None:
     """Read Retry-After in its form of seconds; the form of a date is not used by model providers."""
     try:
-        return None if text is None else max(0.0, float(text))
+        seconds = 0.0 if text is None else float(text)
     except ValueError:
         return None
+    return None if text is None or not math.isfinite(seconds) else min(max(0.0, seconds), LONGEST)

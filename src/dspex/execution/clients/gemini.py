@@ -132,15 +132,17 @@ class GeminiModel:
             raise self._endpoint.unreadable(ValueError("it has no candidates"), body)
         parts = [part for first in firsts for part in (first.content.parts if first.content else ())]
         found = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage())
+        usage, ignored = usage_of(
+            self._price,
+            given=(found.prompt_token_count,),
+            made=(found.candidates_token_count, found.thoughts_token_count),
+            cached=found.cached_content_token_count,
+            reasoning=found.thoughts_token_count,
+        )
         return Response(
             text="".join(_text(chunk) for chunk in chunks),
-            usage=usage_of(
-                self._price,
-                given=found.prompt_token_count,
-                made=found.candidates_token_count + found.thoughts_token_count,
-                cached=found.cached_content_token_count,
-                reasoning=found.thoughts_token_count,
-            ),
+            usage=usage,
+            ignored=ignored,
             model=self.name,
             identity=self.identity,
             finish_reason=next((first.finish_reason for first in reversed(firsts) if first.finish_reason), None),

@@ -48,7 +48,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...).
 
-    `model` is its name for people, `identity` says which one it was, where the model knows that itself.
+    `model` is its name for people, `identity` says which one it was, where the model knows that itself. `ignored` names
+    the counts of tokens that the server gave and that can be none; `usage` is without them.
     `seconds` is how long the model itself took, without waiting for a turn or for another attempt; an answer that is
     given again says how long it took the first time. None where nobody has measured it.
     """
@@ -60,6 +61,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tool_calls: tuple[ToolCall, ...] = ()
     seconds: float | None = None
     identity: ModelIdentity | None = None
+    ignored: str | None = None
 
     @property
     def label(self) -> str:
@@ -72,8 +74,12 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def about(self) -> dict[str, object]:
         """Return what a span says about the response: the reason of its end, and its seconds where they are known."""
-        said: dict[str, object] = {"finish_reason": self.finish_reason}
-        return said if self.seconds is None else {**said, "seconds": self.seconds}
+        attributes: dict[str, object] = {"finish_reason": self.finish_reason}
+        if self.seconds is not None:
+            attributes["seconds"] = self.seconds
+        if self.ignored is not None:
+            attributes["ignored_usage"] = self.ignored
+        return attributes
 
 
 class LanguageModel(Protocol):

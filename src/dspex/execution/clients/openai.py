@@ -156,9 +156,11 @@ class OpenAIModel:
             if message.tool_calls
             else ()
         )
+        used, ignored = _usage(self._price, usage or _Usage())
         return Response(
             text=message.content or "",
-            usage=_usage(self._price, usage or _Usage()),
+            usage=used,
+            ignored=ignored,
             model=self.name,
             identity=self.identity,
             finish_reason=finish_reason,
@@ -206,12 +208,12 @@ def _with_calls(messages: Sequence[Message]) -> list[object]:
     return made
 
 
-def _usage(price: Price | None, found: _Usage) -> Usage:
+def _usage(price: Price | None, found: _Usage) -> tuple[Usage, str | None]:
     inside, outside = found.prompt_tokens_details, found.completion_tokens_details
     return usage_of(
         price,
-        given=found.prompt_tokens,
-        made=found.completion_tokens,
+        given=(found.prompt_tokens,),
+        made=(found.completion_tokens,),
         cached=(inside.cached_tokens or 0) if inside else 0,
         reasoning=(outside.reasoning_tokens or 0) if outside else 0,
     )

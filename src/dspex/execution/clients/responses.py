@@ -137,15 +137,17 @@ class ResponsesModel:
         if refusals and not text:
             raise RefusedError(f"{self.name} refuses: {refusals[0]}")
         used = reply.usage or _Usage()
+        usage, ignored = usage_of(
+            self._price,
+            given=(used.input_tokens,),
+            made=(used.output_tokens,),
+            cached=used.input_tokens_details.cached_tokens if used.input_tokens_details else 0,
+            reasoning=used.output_tokens_details.reasoning_tokens if used.output_tokens_details else 0,
+        )
         return Response(
             text=text,
-            usage=usage_of(
-                self._price,
-                given=used.input_tokens,
-                made=used.output_tokens,
-                cached=used.input_tokens_details.cached_tokens if used.input_tokens_details else 0,
-                reasoning=used.output_tokens_details.reasoning_tokens if used.output_tokens_details else 0,
-            ),
+            usage=usage,
+            ignored=ignored,
             model=self.name,
             identity=self.identity,
             finish_reason="length" if reply.status == "incomplete" else "stop",

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients.address import ServerAddress
+from dspex.execution.clients.inflation import ACCEPTED, Inflator, is_plain
 from dspex.execution.clients.overtime import Overtime
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class Transport:
         try:
             async with await held.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 length = response.content_length
-                whole = length is not None and length <= self.limits.body
-                content = await response.read() if whole else await self._read(response)
+                is_small = length is not None and length <= self.limits.body
+                is_whole = is_small and "content-encoding" not in response.headers
+                content = await response.read() if is_whole else await self._read(response)
                 return Answer(response.status, response.headers, content)
         except (Exception, asyncio.CancelledError) as error:
             meant = self._meant(error, url, is_over=held.overtime.is_over(task))
@@ -97,13 +99,28 @@ class Transport:
         return None
 
     async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
-        url = str(response.url)
-        split, size = EventSplitter(), 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            self._check(size, url)
+        split = EventSplitter()
+
+        async def cut(part: bytes) -> None:
             for data in split.feed(part):
                 await take(data)
+
+        await self._decoded(response, cut)
+
+    async def _decoded(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
+        """Give the body to `take` piece by piece, decoded; the limit is one of decoded bytes."""
+        encoding, url = response.headers.get("content-encoding", ""), str(response.url)
+        size = received = 0
+        inflator = None if is_plain(encoding) else Inflator(encoding, ServerAddress.of(url).base_url)
+        async for part in response.content.iter_any():
+            received += len(part)
+            self._check(received, url)
+            for content in (part,) if inflator is None else inflator.feed(part):
+                size += len(content)
+                self._check(size, url)
+                await take(content)
+                if inflator is not None:
+                    await asyncio.sleep(0)  # a small part may be much: others get their turn
 
     def _meant(self, error: BaseException, url: str, *, is_over: bool) -> BaseException:
         """Return what an exception means: one of the HTTP library, or the end of a call that `is_over` its time."""
@@ -131,16 +148,15 @@ class Transport:
             raise ModelUnavailableError(f"the answer from {url} is longer than {self.limits.body} bytes")
 
     async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
-        length = response.content_length
-        if length is not None:
-            self._check(length, str(response.url))
-            return await response.read()
-        parts, size = [], 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            self._check(size, str(response.url))
-            parts.append(part)
-        return b"".join(parts)
+        if response.content_length is not None:
+            self._check(response.content_length, str(response.url))
+        body = bytearray()
+
+        async def add(part: bytes) -> None:
+            body.extend(part)
+
+        await self._decoded(response, add)
+        return bytes(body)
 
     async def _begin(self) -> "_Held":
         loop = asyncio.get_running_loop()
@@ -190,7 +206,8 @@ class _Held:
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=timeout,
-            auto_decompress=True,
+            auto_decompress=False,  # it would be without a limit
+            headers={"accept-encoding": ACCEPTED},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self.life = self._live()
@@ -212,12 +229,16 @@ class EventSplitter:
     __slots__ = ("_data", "_rest")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
 
     def feed(self, part: bytes) -> list[bytes]:
         """Return the data of each event that `part` completes."""
-        *lines, self._rest = (self._rest + part).split(b"\n")
+        if b"\n" not in part:
+            self._rest.append(part)  # joined once: a long line is torn into thousands
+            return []
+        *lines, rest = b"".join((*self._rest, part)).split(b"\n")
+        self._rest = [rest]
         found = []
         for raw in lines:
             line = raw.removesuffix(b"\r")

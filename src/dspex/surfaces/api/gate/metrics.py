@@ -1,5 +1,6 @@
 """What a server counts, in the text format that Prometheus reads."""
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -35,9 +36,9 @@ class Metrics:
         """Count one execution as it ended."""
         self._executions[status] += 1
         if usage is not None:
-            self._tokens["input"] += usage.get("input_tokens", 0)
-            self._tokens["output"] += usage.get("output_tokens", 0)
-        self._cost_usd += cost_usd or 0.0
+            self._tokens["input"] += int(_added(usage.get("input_tokens")))
+            self._tokens["output"] += int(_added(usage.get("output_tokens")))
+        self._cost_usd += _added(cost_usd)
 
     def text(self, gauges: Mapping[str, Mapping[str, int]]) -> str:
         """Return everything counted, and gauges of the form {metric: {state: value}}."""
@@ -72,6 +73,11 @@ class Metrics:
             lines.append(f"{name}_sum{_labels(route=route)} {self._seconds[route]}")
             lines.append(f"{name}_count{_labels(route=route)} {total}")
         return lines
+
+
+def _added(value: float | None) -> float:
+    """Return what a counter grows by: it never falls, whatever a model of the user's own reports."""
+    return value if value is not None and value >= 0 and math.isfinite(value) else 0
 
 
 def _metric(name: str, kind: str, about: str, values: Iterable[tuple[str, float]]) -> list[str]:  # noqa: PLR0917
