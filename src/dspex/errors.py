@@ -43,6 +43,7 @@ DspexError
 and how to mend it. `is_retryable` says whether the same call may succeed later without a change.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ __all__ = [
     "WorkerStartError",
     "WorkerTimeoutError",
 ]
+
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,7 +397,42 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
     except DspexError:
         raise
     except Exception as error:
-        raise kind(f"{what}: {type(error).__name__}: {error}") from error
+        raise kind(f"{what}: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """Return class and text of an exception, and the line of the user's code that it comes from: "KeyError: 'k' (...)".
+
+    Of a group, its first exception is described. An error of dspex has a place where it was caused by another one.
+    """
+    inner = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    text = f"{type(inner).__name__}: {inner}"
+    place = place_of(inner if not isinstance(inner, DspexError) else inner.__cause__)
+    return text if not place or place in text else f"{text} ({place})"
+
+
+def place_of(error: BaseException | None) -> str:
+    """Return the deepest line of the user's code that an exception passed, "app.py:12 in shout"; "" if there is none.
+
+    The file is relative to the folder that it was imported from. What is installed, Python's own library and dspex are
+    not the user's code.
+    """
+    place, step = "", error.__traceback__ if error is not None else None
+    while step is not None:
+        code, names = step.tb_frame.f_code, step.tb_frame.f_globals
+        if _is_users(code.co_filename):
+            parts = code.co_filename.replace(os.sep, "/").split("/")
+            depth = str(names.get("__name__", "")).count(".") + 1 + (parts[-1] == "__init__.py")
+            place = f"{'/'.join(parts[-depth:])}:{step.tb_lineno} in {code.co_qualname}"
+        step = step.tb_next
+    return place
+
+
+def _is_users(file: str) -> bool:
+    is_installed = any(f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages"))
+    return not (is_installed or file.startswith(("<", _LIBRARY, _HERE)))
 
 
 def shorten(value: object, limit: int = 200) -> str:

@@ -16,7 +16,7 @@ import msgspec
 import uuid_utils
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import ConfigurationError, DeadlineError
+from dspex.errors import ConfigurationError, DeadlineError, describe
 from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.execution.clients import LanguageModel
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
@@ -104,7 +104,7 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once; none is
             start_ns=self.start_ns,
             end_ns=self.run.clock.monotonic_ns(),
             status=_status(error),
-            error=None if error is None else f"{type(error).__name__}: {error}"[:2000],
+            error=None if error is None else describe(error)[:2000],
             attributes=attributes or {},
             usage=usage,
             inputs_ref=self.inputs,

@@ -69,6 +69,27 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return int(stopped.value.code or 0), printed.out, printed.err
 
 
+def test_an_exception_in_the_users_code_has_its_line_everywhere(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = (folder / "link.txt").read_text()
+    line = PROGRAM.splitlines().index('    raise RuntimeError("broken on purpose")') + 1
+    place = f"RuntimeError: broken on purpose ({module}.py:{line} in fail)"
+    code, _, err = call(capsys, "run", target("fail"), "text=a")
+    assert (code, f"the program failed: {place}" in err) == (1, True)
+    ended = json.loads(call(capsys, "run", target("fail"), "text=a", "--json")[1])
+    assert ended["error"]["message"] == f"the program failed: {place}"
+    shown = call(capsys, "execution", ended["id"])[1]
+    assert "module FunctionModule at self: error in" in shown
+    trace = json.loads(call(capsys, "execution", ended["id"], "--json")[1])["trace"]
+    assert [span["error"] for span in trace["spans"]] == [place]
+    _, _, err = call(capsys, "eval", target("fail"), "data.csv", "--limit", "1")
+    assert place in err
+    isolated = json.loads(call(capsys, "run", target("fail"), "text=a", "--backend", "isolated", "--json")[1])
+    assert isolated["error"]["message"] == place
+    assert str(folder) not in json.dumps([ended, isolated, trace])
+
+
 def test_eval_spends_nothing_where_its_report_could_not_be_written(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ class CodeRoot:
             sys.path.insert(0, str(self.folder))
         with watch(self.folder).lock:
             if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
-                with boundary(DefinitionError, f"cannot import {module_name!r} from {str(self.folder)!r}"):
+                with boundary(DefinitionError, f"cannot import {module_name!r} from the code root"):
                     spec = importlib.util.find_spec(module_name.partition(".")[0])
                 self._check_place(target, [] if spec is None else _places(spec))
             module = self._import(module_name)
@@ -52,7 +52,7 @@ class CodeRoot:
             raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
 
     def _import(self, name: str, why: str = "") -> ModuleType:
-        importing = f"cannot import {name!r} from {str(self.folder)!r}{why}"
+        importing = f"cannot import {name!r} from the code root{why}"
         try:
             with boundary(DefinitionError, importing):
                 return importlib.import_module(name)
@@ -104,7 +104,10 @@ class CodeRoot:
         """Refuse a target in none of whose places this folder is; without places, there is no such module."""
         root = self.folder.resolve()
         if places and not any(place and Path(place).resolve().is_relative_to(root) for place in places):
-            raise DefinitionError(f"{target!r} lies outside the code root {str(self.folder)!r}: it is {places[0]!r}")
+            raise DefinitionError(
+                f"{target!r} lies outside the code root, the folder that dspex was started in: it is "
+                f"{Path(places[0]).name if places[0] else 'a part of Python'!r}"
+            )
 
 
 def _places(spec: ModuleSpec) -> list[str | None]:

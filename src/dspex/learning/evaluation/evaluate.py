@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dspex.errors import DefinitionError, suggest
+from dspex.errors import DefinitionError, describe, suggest
 from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
@@ -141,7 +141,7 @@ class _Scoring:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
-            said = f"{type(error).__name__}: {error}"
+            said = describe(error)
             return Row(index=index, repeat=repeat, example=example, error=said, seconds=seconds)
         seconds = (clock.monotonic_ns() - started) / 1e9
         return Row(

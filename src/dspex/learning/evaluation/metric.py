@@ -7,7 +7,7 @@ from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from dspex.errors import ConfigurationError, DefinitionError, shorten
+from dspex.errors import ConfigurationError, DefinitionError, describe, shorten
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation.plain import plain
 
@@ -83,14 +83,14 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
         value = metric(example, prediction)
     except (AttributeError, KeyError) as error:
         raise DefinitionError(
-            f"the metric {name!r} reads something that is not there ({error}): the program produces "
+            f"the metric {name!r} reads something that is not there ({describe(error)}): the program produces "
             f"{_names(prediction)}, and the example has {_names(example)}"
         ) from error
     except (Exception, SystemExit) as error:
         if type(error) is DefinitionError:  # it says what is wrong itself, as `exact_match` does
             raise
         asks = f"; {_ASKS}" if isinstance(error, ConfigurationError) else ""
-        raise DefinitionError(f"the metric {name!r} raised: {type(error).__name__}: {error}{asks}") from error
+        raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{asks}") from error
     if (score := _finite(value)) is not None:
         return score
     raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
-from dspex.errors import ConflictError, DspexError, ExecutionError, NotFoundError, StorageError
+from dspex.errors import ConflictError, DspexError, ExecutionError, NotFoundError, StorageError, describe
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.policy import JobPolicy
 from dspex.operations.resources import Insert, Query, Resource, Store, Update
@@ -157,7 +157,7 @@ class Runner:
             return await self._failed(resource, run, error)
         if error is not None:
             _log.error("job %s failed by a fault", run.job.id, exc_info=error)
-            return await self._failed(resource, run, ExecutionError(f"{type(error).__name__}: {error}"))
+            return await self._failed(resource, run, ExecutionError(describe(error)))
         return await self._completed(resource, run, task.result())
 
     async def _cancelled(self, resource: Resource[Any], run: JobRun) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from .calls import Call, Cancelled, RemoteError, Waiter
 from .frames import JSON, MSGPACK, FrameError, Splitter, pack
+from .place import place_of
 
 PROTOCOL = 1
 _END_OF_CHANNEL = 0
@@ -76,7 +77,7 @@ def fault(error: BaseException) -> "dict[str, Any]":
     shown: dict[str, Any] = {
         "code": str(getattr(error, "code", "execution")),
         "type": type(error).__name__,
-        "message": str(error) or type(error).__name__,
+        "message": _text(error),
         "traceback": "".join(traceback.format_exception(error))[-20_000:],
     }
     seen: set[int] = set()  # `raise error from error` is a cause of itself
@@ -87,6 +88,13 @@ def fault(error: BaseException) -> "dict[str, Any]":
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
     return shown
+
+
+def _text(error: BaseException) -> str:
+    """Return the text of an error; one without a code is the user's, and has the line that it comes from."""
+    text = str(error) or type(error).__name__
+    place = "" if isinstance(getattr(error, "code", None), str) else place_of(error)
+    return f"{text} ({place})" if place else text
 
 
 class Runtime:

@@ -1,0 +1,97 @@
+"""Where an exception comes from: the user's own line, relative to the folder that its file was imported from."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.errors import DefinitionError, ExecutionError, ToolError, boundary, describe, place_of
+from dspex.execution.workers.child import place as child_place
+
+SOURCE = """
+import asyncio, json
+
+def key(row):
+    return row["key"]
+
+def parse(text):
+    return json.loads(text)
+
+class Deep:
+    def run(self):
+        return key({})
+
+async def group():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(leaf())
+
+async def leaf():
+    key({})
+
+def caused():
+    try:
+        key({})
+    except KeyError as error:
+        raise ValueError("second") from error
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the user inside a package, in a folder with a telling name."""
+    folder = tmp_path / "secret_home"
+    (folder / "shop").mkdir(parents=True)
+    (folder / "shop" / "__init__.py").write_text("from .work import key\n\ndef above():\n    return key({})\n")
+    (folder / "shop" / "work.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(folder))
+    import shop.work
+
+    yield shop
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+def caught(function: Any, *arguments: Any) -> Exception:
+    with pytest.raises(Exception) as error:  # noqa: PT011  # whatever it raises
+        function(*arguments)
+    return error.value
+
+
+def test_the_deepest_line_of_the_user_is_named(code):
+    for function, place in (
+        (lambda: code.work.Deep().run(), "shop/work.py:5 in key"),
+        (lambda: code.work.parse("{"), "shop/work.py:8 in parse"),  # the library's own lines are left out
+        (code.above, "shop/work.py:5 in key"),
+        (code.work.caused, "shop/work.py:25 in caused"),
+    ):
+        error = caught(function)
+        assert place_of(error) == place
+        assert child_place.place_of(error) == place
+    assert describe(caught(code.work.key, {})) == "KeyError: 'key' (shop/work.py:5 in key)"
+
+
+def test_of_a_group_the_first_one_is_described(code):
+    import asyncio
+
+    error = caught(lambda: asyncio.run(code.work.group()))
+    assert describe(error) == "KeyError: 'key' (shop/work.py:5 in key)"
+
+
+def test_an_error_of_dspex_has_the_place_of_its_cause_once(code):
+    def fail() -> None:
+        with boundary(ExecutionError, "the program failed"):
+            code.work.key({})
+
+    error = caught(fail)
+    assert str(error) == "the program failed: KeyError: 'key' (shop/work.py:5 in key)"
+    assert describe(error) == f"ExecutionError: {error}"
+    wrapped = ToolError("look failed: KeyError: 'key'")
+    wrapped.__cause__ = caught(code.work.key, {})
+    assert describe(wrapped) == "ToolError: look failed: KeyError: 'key' (shop/work.py:5 in key)"
+    assert describe(DefinitionError("no cause")) == "DefinitionError: no cause"
+
+
+def test_what_nobody_raised_has_no_place():
+    assert describe(ValueError("made, not raised")) == "ValueError: made, not raised"
+    assert place_of(None) == ""
