@@ -1,4 +1,4 @@
-"""Events and spans as they happen, and who listens to them. No exporters: those live in `operations.monitoring`."""
+"""Events and spans as they happen, and who listens to them. No exporters: those are observers of rooms above."""
 
 from dspex.telemetry.events import Event, EventName
 from dspex.telemetry.observer import Collecting, Observer, Silent

@@ -35,6 +35,26 @@ class Needs(dspy.Module):
         super().__init__()
 
 NUMBER = 3
+
+class More(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.answer = dspy.ChainOfThought("question, notes -> answer: int")
+
+    def forward(self, question, notes=("a", "b"), k=2):
+        if k > 5:
+            return dspy.Prediction(answer=k)
+        pred = self.answer(question=question, notes=list(notes))
+        return dspy.Prediction(answer=pred.answer, sources=list(notes)[:k], taken=type(notes).__name__)
+
+class Hidden(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.answer = dspy.Predict("question -> query")
+        self.makers = [lambda text: dspy.Prediction(size=len(text))]
+
+    def forward(self, question: str):
+        return self.makers[0](self.answer(question=question).query)
 """
 MIXED = """
 import os
@@ -278,3 +298,32 @@ def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
 def test_a_server_beyond_loopback_isolates_code_unless_the_settings_say_otherwise() -> None:
     assert [isolating(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [None, "process"]  # noqa: S104
     assert isolating(Settings(host="0.0.0.0", isolation="inline")).isolation == "inline"  # noqa: S104
+
+
+@DSPY
+@pytest.mark.full
+def test_what_a_program_returns_beyond_its_contract_is_shown_recorded_and_compared(
+    server: AnsweringServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert found(capsys, "import", "rag.py:More")["fields"] == ["question", "notes", "k", "answer"]
+    ran = found(capsys, "run", "More", "question=2024")
+    assert ran["outputs"] == {"answer": 7, "sources": ["a", "b"], "taken": "tuple"}
+    assert found(capsys, "execution", ran["id"])["outputs"] == ran["outputs"]
+    assert 'sources:\n[\n  "n"\n]' in call(capsys, "run", "More", "question=x", 'notes=["n"]', "k=1")[1]
+    rows = [{"question": "q", "answer": 7, "sources": ["a", "b"]}, {"question": "q", "answer": 7, "sources": ["b"]}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "0.500" in call(capsys, "eval", "More", "rows.jsonl")[1]
+    assert found(capsys, "import", "rag.py:More", "--signature", "question -> answer: int, missing")["version"] == 2
+    code, out, err = call(capsys, "run", "More", "question=x")
+    assert code == 1, out + err
+    assert "rag:More returned answer, sources, taken, which does not fit its signature (given at its import)" in err
+    assert "--signature 'question -> answer: int, sources: list, taken'" in err
+
+
+@DSPY
+@pytest.mark.full
+def test_a_guessed_contract_is_named_as_one_and_loses_no_answer(
+    server: AnsweringServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "its code does not tell its outputs: query is a guess" in call(capsys, "import", "rag.py:Hidden")[2]
+    assert found(capsys, "run", "Hidden", "question=x")["outputs"] == {"size": 1}

@@ -10,6 +10,7 @@ from typing import Any
 from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
+from dspex.execution.backends.outputs import checked_outputs
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, about, model_of, sendable
 from dspex.execution.backends.telling import Telling
@@ -103,7 +104,7 @@ class IsolatedBackend:
             )
             if telling is not None:
                 await telling.flush()
-            outputs = program.signature.validate_outputs(answer["outputs"])
+            outputs = checked_outputs(program, answer["outputs"])
         except BaseException as error:
             span.end(attributes=why, error=error)
             raise

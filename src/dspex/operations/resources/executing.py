@@ -22,6 +22,7 @@ from dspex.errors import (
     boundary,
 )
 from dspex.execution.backends import Backends, Choice
+from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
 from dspex.execution.context import RunContext, guarded
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
@@ -332,15 +333,13 @@ class _Work:
         return await backend.execute_program(handle, inputs, context)
 
     def _outputs(self, prediction: Prediction) -> dict[str, Any]:
-        signature, stages = self._choice.program.signature, self._stages
+        program, stages = self._choice.program, self._stages
         stages.enter("output_validation")
-        found = prediction.to_dict()  # dspy's modules give more than their signatures say, such as a trajectory
-        known = {name: found[name] for name in signature.output_fields if name in found}
-        outputs = signature.validate_outputs(known)
+        outputs = checked_outputs(program, prediction.to_dict())
         stages.enter("serialization")
         usage = prediction.usage
         values = {
-            "outputs": signature.output_validator.dump(outputs),
+            "outputs": dumped_outputs(program, outputs),
             "usage": msgspec.to_builtins(usage),
             "cost_usd": usage.cost_usd,
             "trace": trace_of(prediction, self._spans),

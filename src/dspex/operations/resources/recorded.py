@@ -7,6 +7,7 @@ from typing import Any, Self
 import msgspec
 
 from dspex.errors import ExecutionError
+from dspex.execution.backends.outputs import checked_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
 from dspex.language.programs import Node, Program
@@ -61,7 +62,7 @@ class RecordedModule(Module):
         if ended.status != "completed":
             message = (ended.error or {}).get("message", f"the execution is {ended.status}")
             raise ExecutionError(str(message), execution_id=str(ended.id))
-        return prediction_of(ended, self._program.signature)
+        return prediction_of(ended, self._program)
 
     async def stored(self) -> ProgramRecord:
         """Return the stored program at this version, storing it where it is new."""
@@ -71,8 +72,8 @@ class RecordedModule(Module):
             return self._record
 
 
-def prediction_of(ended: ExecutionRecord, signature: Signature) -> Prediction:
+def prediction_of(ended: ExecutionRecord, program: Program) -> Prediction:
     """Return what a completed execution answered, as typed values, with its usage and trace."""
-    outputs = signature.validate_outputs(ended.outputs or {})
+    outputs = checked_outputs(program, ended.outputs or {})
     trace = msgspec.convert(ended.trace or {"trace_id": ""}, Trace)
     return Prediction.of_run(outputs, trace, usage=msgspec.convert(ended.usage or {}, Usage))

@@ -11,6 +11,7 @@ from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
 from dspex.execution.backends.choosing import DSPY_ONLY
 from dspex.execution.backends.dspy_bridge.importing import Kind, import_into, import_over, read_saved
+from dspex.execution.backends.outputs import GUESS
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.building import load_program
 from dspex.language.programs import Program
@@ -87,6 +88,12 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
     else:
         what = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
         click.echo(f"{record.name}: {what} ({', '.join(fields)})")
+        if version.definition["root"].get("config", {}).get("contract") == GUESS:
+            outputs = [item["name"] for item in version.definition["signature"]["fields"] if item["role"] == "output"]
+            say(
+                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Say what it returns with "
+                "--signature 'question -> answer'"
+            )
         say(f"run it: dspex run {record.name} {next(iter(fields), 'field')}=...")
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex.errors import InvalidError
-from dspex.language.signatures import Signature
+from dspex.language.signatures import Signature, Type
 
 
 def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
@@ -27,10 +27,18 @@ def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | No
                 f"expected field=value, but got {argument!r}; fields are: {', '.join(signature.input_fields)}"
             )
         field = signature.input_fields.get(name)
-        is_text = field is None or field.type.kind in {"str", "atom"}
-        content = _content(text)
-        found[name] = content if is_text else _json_or_text(content)
+        found[name] = _read(_content(text), None if field is None else field.type)
     return found
+
+
+def _read(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the text of an argument as a value; what may be any value but is a text by default, as far as it shows."""
+    if type_ is None or type_.kind in {"str", "atom"}:
+        return text
+    kinds = {part.kind for part in type_.args} if type_.kind == "union" else set()
+    if {"str", "any"} <= kinds and text[:1] not in {"[", "{"}:
+        return text
+    return _json_or_text(text)
 
 
 def _content(text: str) -> str:

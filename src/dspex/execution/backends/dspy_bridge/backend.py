@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError
+from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InvalidError
 from dspex.execution.adapters import ChatAdapter, JSONAdapter
 from dspex.execution.adapters.turns import reader_of, validated
 from dspex.execution.backends.backend import BackendCapability, Handle
+from dspex.execution.backends.dspy_bridge.contracts import unfit_answer
 from dspex.execution.backends.dspy_bridge.definitions import (
     Functions,
     adapter_of,
@@ -30,6 +31,7 @@ from dspex.execution.backends.dspy_bridge.definitions import (
 )
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.optimizing import Optimization, Progress
+from dspex.execution.backends.outputs import is_guess
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of, scored, sendable
 from dspex.execution.backends.telling import Telling
@@ -300,7 +302,8 @@ class DspyBackend:
     ) -> Program:
         """Return a module that a user wrote for dspy ("pkg.mod:Name" under `paths`) as a program, with a saved state.
 
-        Its inputs are what `forward` takes and its outputs are its last predictor's, unless `signature` says otherwise.
+        Its inputs are what `forward` takes, its outputs those of every prediction that `forward` returns, as its source
+        tells; unless `signature` says otherwise.
 
         Raises:
             DefinitionError: the target cannot be imported, or is no dspy module; the state is of another program.
@@ -386,14 +389,23 @@ def _outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN401
     It is checked as a reply is natively.
 
     Raises:
-        AdapterError: it does not fit the signature.
+        AdapterError: a reply does not fit the signature.
+        DefinitionError: what a user's own module returned does not fit it.
     """
     if not isinstance(answer, Mapping):
         raise DefinitionError(f"the dspy program answered {answer!r}, which is no prediction")
     signature = program.signature
     fields = {field.wire_name: field for field in signature.output_fields.values()}
     known = {field.name: _read(field, answer[key]) for key, field in fields.items() if key in answer}
-    outputs = validated(signature, payload(answer), known)
+    if program.root.kind == "dspy":  # its own code made the prediction, not a reply
+        try:
+            outputs = signature.output_validator(known)
+        except InvalidError as error:
+            raise unfit_answer(program, answer, error) from None
+    else:
+        outputs = validated(signature, payload(answer), known)
+    if is_guess(program):
+        outputs = {name: value for name, value in outputs.items() if name in known}
     return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}
 
 

@@ -1,20 +1,20 @@
 """Programs as the dspy worker creates them, and what it answers as programs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from dspex.errors import DefinitionError
+from dspex.execution.backends.dspy_bridge.contracts import contract_of
 from dspex.execution.backends.dspy_bridge.schemas import described, from_wire, to_wire
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
 from dspex.execution.modules.settings import SETTINGS, taken_setting
 from dspex.language.programs import Children, Node, Program
-from dspex.language.signatures import Field, Signature
-from dspex.language.signatures.types import make
+from dspex.language.signatures import Signature
 from dspex.language.variables import Space, Variable
 
 _LM_SETTINGS = (*SETTINGS, "rollout_id")
@@ -181,12 +181,14 @@ def adapter_of(program: Program) -> str | None:
 
 def imported(described: Mapping[str, Any], node: Node, *, signature: Signature | None, name: str) -> Program:
     """Return the program of a dspy module: its node above those of its predictors, its variables and their values."""
-    predictors = described["predictors"]
-    contract = signature or _contract(described, node.config.get("target", "the program"))
+    predictors, config = described["predictors"], dict(node.config)
+    contract = signature
+    if contract is None:
+        contract, config["contract"] = contract_of(described, config.get("target", "the program"))
     return Program(
         name=name or contract.name,
         signature=contract,
-        root=replace(node, signature=contract, children=_predictors(predictors)),
+        root=replace(node, signature=contract, config=config, children=_predictors(predictors)),
         space=space_of(predictors),
         assignment=values_of(predictors),
     )
@@ -276,22 +278,3 @@ def values_of(predictors: Mapping[str, Any]) -> dict[str, Any]:
         if told["demos"]:
             values[f"{path}.demos"] = told["demos"]
     return values
-
-
-def _contract(described: Mapping[str, Any], target: str) -> Signature:
-    """Inputs are what `forward` takes, typed by the predictor that takes the same; outputs are the last predictor's."""
-    signatures = [from_wire(told["signature"]) for told in described["predictors"].values()]
-    if not signatures:
-        raise DefinitionError(f"{target} has no predictor to read its outputs from; give its signature")
-    takes: Sequence[str] = described["forward"] or list(signatures[0].input_fields)
-    known: dict[str, Field] = {}
-    for one in signatures:  # the first that describes it, else the first that takes it
-        for name, item in one.input_fields.items():
-            if name not in known or (item.desc and not known[name].desc):
-                known[name] = item
-    fields = [known.get(name) or Field(name=name, type=make("any"), role="input") for name in takes]
-    return Signature.from_fields(
-        target.rpartition(":")[2] or signatures[-1].name,
-        [*fields, *signatures[-1].output_fields.values()],
-        signatures[-1].instructions,
-    )

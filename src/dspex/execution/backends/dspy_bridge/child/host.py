@@ -7,6 +7,7 @@ from typing import Any
 
 from . import compat, programs  # compat first: it says what to do where dspy is missing
 from .compat import AdapterParseError, dspy
+from .contracts import inputs_of
 from .model import OwnModel, ParentModel
 from .optimizing import OPTIMIZERS, evaluate, optimize
 from .trail import Trail, paths_of
@@ -80,7 +81,7 @@ class DspyHost:
             with self._lock:  # importing a user's module twice at once helps nobody
                 made = programs.create(args["definition"], self._own_model)
                 self._paths.setdefault(handle, paths_of(made))
-                self._taking.setdefault(handle, takers(made))
+                self._taking.setdefault(handle, takers(made, inputs_of(made)))
                 self._programs.setdefault(handle, made)
         return handle
 

@@ -12,6 +12,7 @@ from typing import Any
 import dspy
 
 from . import compat
+from .contracts import contract_of
 from .signatures import from_dspy, to_dspy
 from .values import plain
 
@@ -148,6 +149,8 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
             raise StaleError(f"this worker has loaded older code of {target!r}")
         raise ChangedError(f"the code of {target!r} is not what the program was imported from: import it again")
     _synchronous(_class(found))
+    if not hasattr(_class(found), "forward"):
+        raise DefinitionError(f"{target!r} has no forward (or aforward): write what it does with its inputs there")
     if not isinstance(found, type):
         return _tooled(found.deepcopy(), definition)
     try:
@@ -215,17 +218,10 @@ _KINDS: "dict[str, Any]" = {
 
 
 def described(program: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the predictors of a program, and the names that its `forward` takes (none where it takes any)."""
-    found = inspect.signature(type(program).forward).parameters.values()
-    named = [
-        item.name
-        for item in found
-        if item.name != "self" and item.kind in {item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY}
-    ]
-    anything = any(item.kind is item.VAR_KEYWORD for item in found)
+    """Return the predictors of a program, and its contract as its code tells it."""
     return {
         "predictors": describe(program),
-        "forward": [] if anything else named,
+        "contract": contract_of(program),
         "dspy": compat.VERSION,
         "source_hash": _source_hash(program),
     }

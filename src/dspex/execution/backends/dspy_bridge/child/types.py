@@ -109,7 +109,12 @@ def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic Fie
     hint = field.annotation
     for mark in field.metadata:
         hint = Annotated[hint, mark]
+    return hint_schema(hint)
+
+
+def hint_schema(hint: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the JSON Schema of an annotation; empty for a type of the user's own without a schema: any value."""
     try:
         return TypeAdapter(hint).json_schema(schema_generator=_Marking)
-    except Exception:  # noqa: BLE001  # a type of the user's own without a schema is any value
+    except Exception:  # noqa: BLE001  # pydantic tells by many kinds of error that it has no schema
         return {}

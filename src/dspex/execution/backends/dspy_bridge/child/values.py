@@ -1,14 +1,17 @@
 """Values of dspy's own types and of users' models: made from what the parent sends, and given back as data."""
 
 import math
-from collections.abc import Callable
-from typing import Any, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import dspy
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from .compat import OWN_TYPES
+
+if TYPE_CHECKING:
+    from .contracts import Input
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, tuple, bytes, object)
 _TURN = {"role", "content"}
@@ -32,15 +35,52 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     return to_jsonable_python(value, fallback=str, inf_nan_mode="null")
 
 
-def takers(program: Any) -> Taking:  # noqa: ANN401  # a module of dspy
-    """Return how inputs become what `program` expects: models, dspy's types; inputs of plain types are left out."""
-    found: Taking = {}
+def takers(program: Any, inputs: "Sequence[Input]") -> Taking:  # noqa: ANN401  # a module of dspy
+    """Return how inputs become what `program` expects: models, dspy's types; inputs of plain types are left out.
+
+    An annotation of `forward` decides over the predictor that has an input of the same name.
+    """
+    takes: Taking = {}
+    signatures: dict[str, Any] = {}
     for _, predictor in program.named_predictors():
         signature = predictor.signature
         for name, field in signature.input_fields.items():
-            if name not in found and (taker := _taker(name, field.annotation, signature)) is not None:
-                found[name] = taker
-    return found
+            if signatures.setdefault(name, signature) is signature:
+                _put(takes, name, _taker(name, field.annotation, signature))
+    default_signature = next(iter(signatures.values()), None)
+    for item in inputs:
+        if item.has_hint:
+            takes.pop(item.name, None)
+            _put(takes, item.name, _taker(item.name, item.hint, signatures.get(item.name, default_signature)))
+        if not item.is_required and not _is_json(item.default):
+            takes[item.name] = _default_taker(item.default, takes.get(item.name))
+    return takes
+
+
+def _put(takes: Taking, name: str, taker: "Callable[[Any], Any] | None") -> None:
+    if taker is not None:
+        takes[name] = taker
+
+
+def _is_json(value: Any) -> bool:  # noqa: ANN401
+    """Whether a value comes over the wire as it is."""
+    if isinstance(value, list):
+        return all(_is_json(part) for part in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(part) for key, part in value.items())
+    return value is None or type(value) in {str, int, float, bool}
+
+
+def _default_taker(default: Any, inner: "Callable[[Any], Any] | None") -> "Callable[[Any], Any]":  # noqa: ANN401
+    """Return a taker that gives the default itself (a tuple, a model) where its JSON form arrives."""
+    shown = plain(default)
+
+    def take(value: Any) -> Any:  # noqa: ANN401
+        if value == shown:
+            return default
+        return value if inner is None else inner(value)
+
+    return take
 
 
 def taken(taking: Taking, inputs: "dict[str, Any]") -> "dict[str, Any]":
@@ -78,6 +118,8 @@ def _taker(name: str, hint: Any, signature: Any) -> "Callable[[Any], Any] | None
 
 def _has_classes(hint: Any) -> bool:  # noqa: ANN401
     if parts := get_args(hint):
+        if get_origin(hint) in {set, frozenset, tuple}:
+            return True
         return str(get_origin(hint)) != "typing.Literal" and any(_has_classes(part) for part in parts)
     return isinstance(hint, type) and hint not in _PLAIN
 

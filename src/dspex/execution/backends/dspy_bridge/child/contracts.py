@@ -1,0 +1,193 @@
+"""What goes into a module of dspy and what comes out: read from its code, which is never run for it."""
+
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from .returns import Outputs, Shape, forward_of, outputs_of, passed_inputs
+from .types import hint_schema, schema_of
+
+_NAMED = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
+_NOTHING = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One input of a module: `hint` is its annotation, `field` that of a predictor with the same name."""
+
+    name: str
+    hint: Any = _NOTHING
+    default: Any = _NOTHING
+    field: Any = None
+
+    @property
+    def has_hint(self) -> bool:
+        """Whether its parameter is annotated."""
+        return self.hint is not _NOTHING
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a caller has to give it."""
+        return self.default is _NOTHING
+
+
+def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
+    """Return `{inputs, outputs, guess}`: the fields in the wire's form, and why outputs are a guess where they are."""
+    outputs = outputs_of_module(program)
+    inputs = [data for item in inputs_of(program) if (data := _input(item)) is not None]
+    guess = "" if outputs.sure else outputs.why or "its code could not be read"
+    names = outputs.sure or outputs.perhaps or _last_outputs(program)
+    return {"inputs": inputs, "outputs": [_output(name, field) for name, field in names.items()], "guess": guess}
+
+
+def inputs_of(program: Any) -> "list[Input]":  # noqa: ANN401
+    """Return the inputs of a module, in the order of the parameters of its `forward`."""
+    if (signature := _signature_of(program)) is not None:
+        return _of_signature(signature)
+    if (inner := _wrapped(program)) is not None:
+        return inputs_of(inner)
+    if isinstance(program, dspy.MultiChainComparison):
+        fields = _of_signature(program.predict.signature)
+        own = [item for item in fields if not item.name.startswith("reasoning_attempt_")]
+        return [Input(name="completions", hint=list), *own]
+    return _of_forward(program)
+
+
+def _of_signature(signature: Any) -> "list[Input]":  # noqa: ANN401
+    return [
+        Input(name=name, field=field, default=_NOTHING if field.is_required() else _default_of(field))
+        for name, field in signature.input_fields.items()
+    ]
+
+
+def _of_forward(program: Any) -> "list[Input]":  # noqa: ANN401
+    function = forward_of(program)
+    described = _described_inputs(program)
+    hints, parameters = hints_of(function), list(inspect.signature(function).parameters.values())[1:]
+    takes: dict[str, Input] = {}
+    for item in parameters:
+        if item.kind in _NAMED:
+            hint = hints.get(item.name, _NOTHING)
+            takes[item.name] = Input(name=item.name, hint=hint, default=item.default, field=described.get(item.name))
+    rest = [item.name for item in parameters if item.kind is item.VAR_KEYWORD]
+    if rest:
+        for extra in _of_keywords(program, rest[0], described):
+            takes.setdefault(extra.name, extra)
+    return list(takes.values())
+
+
+def _of_keywords(program: Any, name: str, described: "dict[str, Any]") -> "list[Input]":  # noqa: ANN401
+    """Return the inputs that `**name` brings: those of the modules that get it, and those that are read out of it."""
+    receivers, read = passed_inputs(program, name)
+    inputs: dict[str, Input] = {}
+    for module, explicit in receivers:
+        for item in inputs_of(module):
+            if item.name not in explicit:
+                inputs.setdefault(item.name, item)
+    for key, default in read.items():
+        if key not in inputs:
+            inputs[key] = Input(name=key, field=described.get(key), default=_NOTHING if default is None else default[0])
+    if not inputs and (predictors := program.predictors()):
+        return _of_signature(predictors[0].signature)
+    return list(inputs.values())
+
+
+def _described_inputs(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the input fields of all predictors by name: the first that describes it, else the first that takes it."""
+    known: dict[str, Any] = {}
+    for predictor in program.predictors():
+        for name, field in predictor.signature.input_fields.items():
+            if name not in known or (description_of(name, field) and not description_of(name, known[name])):
+                known[name] = field
+    return known
+
+
+def outputs_of_module(program: Any) -> Outputs:  # noqa: ANN401
+    """Return what a module answers with."""
+    if (signature := _signature_of(program)) is not None:
+        return Outputs(sure=dict(signature.output_fields))
+    if (inner := _wrapped(program)) is not None:
+        return outputs_of_module(inner)
+    return outputs_of(program, _shape_of_module)
+
+
+def _shape_of_module(program: Any) -> "Shape | None":  # noqa: ANN401
+    outputs = outputs_of_module(program)
+    return outputs.sure if outputs.sure else None
+
+
+def _signature_of(program: Any) -> Any:  # noqa: ANN401
+    """Return the signature of one of dspy's own modules, None of a user's."""
+    if isinstance(program, dspy.Predict) and not is_users(program):
+        return program.signature
+    signature = vars(program).get("signature")
+    is_signature = isinstance(signature, type) and issubclass(signature, dspy.Signature)
+    return signature if is_signature and not is_users(program) else None
+
+
+def _wrapped(program: Any) -> Any:  # noqa: ANN401
+    """Return the module around which one of dspy's own (BestOfN, Refine) is put."""
+    inner = vars(program).get("module")
+    return inner if isinstance(inner, dspy.Module) and not is_users(program) else None
+
+
+def is_users(program: Any) -> bool:  # noqa: ANN401
+    """Whether a user wrote the `forward` of this module."""
+    return str(getattr(forward_of(program), "__module__", "")).partition(".")[0] != "dspy"
+
+
+def _last_outputs(program: Any) -> Shape:  # noqa: ANN401
+    predictors = program.predictors()
+    return dict(predictors[-1].signature.output_fields) if predictors else {}
+
+
+def hints_of(function: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the annotations of a function; those that name nothing are left out."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:  # noqa: BLE001  # an annotation under TYPE_CHECKING names what is not there
+        return {name: hint for name, hint in function.__annotations__.items() if not isinstance(hint, str)}
+
+
+def _default_of(field: Any) -> Any:  # noqa: ANN401
+    return field.get_default(call_default_factory=True)
+
+
+def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
+    """Return whether a default has a JSON form, and that form."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        return True, to_jsonable_python(value, inf_nan_mode="strings")
+    except (PydanticSerializationError, ValueError):
+        return False, None
+
+
+def _input(item: Input) -> "dict[str, Any] | None":
+    """Return an input in the wire's form; None for one whose default only Python can write, which is always taken."""
+    data: dict[str, Any] = {"name": item.name, "role": "input", "desc": "", "schema": {}, "typed": True}
+    if item.field is not None:
+        data |= {"desc": description_of(item.name, item.field), "schema": schema_of(item.field), "typed": False}
+    elif not item.has_hint:
+        data["typed"] = False
+    if item.has_hint:
+        data |= {"schema": hint_schema(item.hint), "typed": True}
+    if item.is_required:
+        return data
+    has_json, default = json_default(item.default)
+    return {**data, "default": default} if has_json else None
+
+
+def _output(name: str, field: Any) -> "dict[str, Any]":  # noqa: ANN401
+    if field is None:
+        return {"name": name, "role": "output", "desc": "", "schema": {}}
+    return {"name": name, "role": "output", "desc": description_of(name, field), "schema": schema_of(field)}
+
+
+def description_of(name: str, field: Any) -> str:  # noqa: ANN401
+    """Return what a user wrote about a field; dspy's own stand-in is nothing."""
+    desc = (field.json_schema_extra or {}).get("desc") or ""
+    return "" if desc == f"${{{name}}}" else str(desc)

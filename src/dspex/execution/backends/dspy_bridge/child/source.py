@@ -1,0 +1,126 @@
+"""The source of one function as data: what its names are bound to, and what it returns."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Element(ast.expr):
+    """Stands for an element of an iterable (or for a part of that element), as a loop binds it."""
+
+    _fields = ("iterable",)
+
+    def __init__(self, iterable: ast.expr, place: "int | None" = None) -> None:
+        """Take what is iterated over, and which part of its elements this is."""
+        super().__init__()
+        self.iterable = iterable
+        self.place = place
+
+
+class Source:
+    """The statements of a function: by name the expressions bound to it, appended, and parts written or removed."""
+
+    def __init__(self, function: FunctionType, tree: "ast.FunctionDef | ast.AsyncFunctionDef") -> None:
+        """Take the function, and its source as a tree."""
+        self.function = function
+        self.tree = tree
+        arguments = [*tree.args.posonlyargs, *tree.args.args]
+        self.first_argument = arguments[0].arg if arguments else ""
+        self.bound: dict[str, list[ast.expr]] = {}
+        self.appended: dict[str, list[ast.expr]] = {}
+        self.written: dict[str, set[str]] = {}
+        self.removed: dict[str, set[str]] = {}
+        self.returns: list[ast.Return] = []
+        for node in _own_nodes(tree):
+            self._take(node)
+        self.sure_writes = {part for node in tree.body for part in _writes(node)}
+
+    @classmethod
+    def of(cls, function: Any) -> "Source | None":  # noqa: ANN401  # whatever stands where a function should
+        """Return the source of a function, None where there is none."""
+        function = inspect.unwrap(function)
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        except (OSError, TypeError, SyntaxError, IndexError, ValueError):
+            return None
+        return cls(function, tree) if isinstance(tree, FUNCTIONS) and isinstance(function, FunctionType) else None
+
+    def line(self, node: ast.AST) -> int:
+        """Return the line of a node in its file."""
+        return int(self.function.__code__.co_firstlineno + getattr(node, "lineno", 1) - 1)
+
+    def _take(self, node: ast.AST) -> None:
+        match node:
+            case ast.Return():
+                self.returns.append(node)
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    self._bind(target, value)
+            case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+                self._bind(target, value)
+            case ast.AugAssign(target=target):
+                self._bind(target, ast.Constant(...))
+            case ast.For() | ast.AsyncFor() | ast.comprehension():
+                self._bind_loop(node.target, node.iter)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method), args=[first, *_]):
+                self._take_method(name, method, first)
+            case ast.Delete(targets=targets):
+                self._remove(targets)
+        for name, part_name in _writes(node):
+            self.written.setdefault(name, set()).add(part_name)
+
+    def _remove(self, targets: "list[ast.expr]") -> None:
+        for part in filter(None, map(_part_of_name, targets)):
+            self.removed.setdefault(part[0], set()).add(part[1])
+
+    def _take_method(self, name: str, method: str, first: ast.expr) -> None:
+        if method in {"append", "add"}:
+            self.appended.setdefault(name, []).append(first)
+        elif method == "pop" and isinstance(first, ast.Constant):
+            self.removed.setdefault(name, set()).add(str(first.value))
+
+    def _bind(self, target: ast.AST, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self.bound.setdefault(target.id, []).append(value)
+        elif isinstance(target, ast.Tuple | ast.List):
+            whole = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+            for number, part in enumerate(target.elts):
+                self._bind(part, whole[number] if len(whole) == len(target.elts) else ast.Constant(...))
+
+    def _bind_loop(self, target: ast.AST, iterable: ast.expr) -> None:
+        if isinstance(target, ast.Tuple | ast.List):
+            for number, part in enumerate(target.elts):
+                self._bind(part, Element(iterable, number))
+        else:
+            self._bind(target, Element(iterable))
+
+
+def _own_nodes(tree: ast.AST) -> "Iterator[ast.AST]":
+    """Yield the nodes of a function, those of functions and classes inside it left out."""
+    pending = list(ast.iter_child_nodes(tree))
+    while pending:
+        node = pending.pop(0)
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            continue
+        yield node
+        pending = [*ast.iter_child_nodes(node), *pending]
+
+
+def _writes(node: ast.AST) -> "list[tuple[str, str]]":
+    """Return the (name, part) pairs that a statement assigns: `name.part = ...`, `name["part"] = ...`."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+    return [part for target in targets if (part := _part_of_name(target)) is not None]
+
+
+def _part_of_name(target: ast.AST) -> "tuple[str, str] | None":
+    match target:
+        case ast.Attribute(value=ast.Name(id=name), attr=part):
+            return name, part
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(part))):
+            return name, part
+    return None

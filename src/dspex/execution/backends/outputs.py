@@ -1,0 +1,42 @@
+"""What a program answered against its signature: that names what is always there; there may be more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.language.programs import Program
+
+GUESS = "guess"
+
+
+def is_guess(program: Program) -> bool:
+    """Whether the outputs of a program were guessed at its import, so that one may be missing in an answer."""
+    return bool(program.root.config.get("contract") == GUESS)
+
+
+def checked_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs as their types say, and after them what the program answered beyond its signature.
+
+    Raises:
+        InvalidError: a declared output is missing or does not fit.
+    """
+    signature = program.signature
+    declared = {name: answer[name] for name in signature.output_fields if name in answer}
+    outputs: dict[str, Any] = signature.validate_outputs(declared)
+    if is_guess(program):
+        outputs = {name: value for name, value in outputs.items() if name in declared}
+    if len(declared) < len(answer):
+        outputs.update((name, value) for name, value in answer.items() if name not in declared)
+    return outputs
+
+
+def dumped_outputs(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `checked_outputs` as JSON; what has no JSON form beyond the signature becomes its text."""
+    signature = program.signature
+    declared = {name: value for name, value in outputs.items() if name in signature.output_fields}
+    dumped = signature.output_validator.dump(declared)
+    if len(declared) == len(outputs):
+        return dumped
+    from pydantic_core import to_jsonable_python
+
+    more = {name: value for name, value in outputs.items() if name not in declared}
+    return {**dumped, **to_jsonable_python(more, fallback=str, inf_nan_mode="strings")}
