@@ -81,6 +81,7 @@ def test_rows_become_versions_of_a_data_set(settings: Settings) -> None:
         ("create_evaluation", {"configuration": {"limit": 0}}, "configuration"),
         ("create_optimization", {"configuration": {"holdout": 2}}, "configuration"),
         ("create_optimization", {"configuration": {"concurrency": 10**9}}, "configuration"),
+        ("create_optimization", {"configuration": {"options": {"log_dir": "/somewhere"}}}, "configuration"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(

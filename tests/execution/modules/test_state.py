@@ -69,6 +69,57 @@ def test_a_state_of_dspy_comes_in_and_goes_out_without_a_loss():
     assert {k: v for k, v in again.items() if k != "metadata"} == {k: v for k, v in DSPY.items() if k != "metadata"}
 
 
+def test_the_state_of_a_lone_predict_is_flat_both_ways():
+    flat = {**DSPY["d['k']"], "metadata": DSPY["metadata"]}
+    predict = Predict("x -> y")
+    from_dspy_state(predict, flat)
+    assert predict.signature.instructions == "Go."
+    assert to_dspy_state(predict).items() >= DSPY["d['k']"].items()
+    again = Predict("x -> y")
+    from_dspy_state(again, {"self": DSPY["d['k']"]})  # as earlier versions of dspex wrote it
+    assert to_dspy_state(again) == to_dspy_state(predict)
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ({"signature": {"instructions": "new"}}, r"signature.fields is a list, not None"),
+        ({"signature": None}, "signature is an object"),
+        ({"signature": {"instructions": 3, "fields": []}}, "instructions is a text, not 3"),
+        ({"demos": [1]}, r"demos\[0\] is an object, not 1"),
+        ({"demos": "none"}, "demos is a list"),
+        ({"lm": {"temperature": 1}}, "lm.model is a text, not None"),
+        ({"lm": {"model": "m", "temperature": "hot"}}, "lm.temperature takes"),
+        ({"lm": "m"}, "lm is an object"),
+        (None, "is an object, not None"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(broken, problem):
+    module = Same()
+    before = to_dspy_state(module)
+    part = None if broken is None else {**DSPY["d['k']"], **broken}
+    with pytest.raises(DefinitionError, match=problem):
+        from_dspy_state(module, {**DSPY, "d['k']": part})
+    assert to_dspy_state(module) == before
+
+
+def test_dspy_itself_takes_and_gives_the_states():
+    dspy = pytest.importorskip("dspy")
+    for theirs, module in (
+        (dspy.Predict("x -> y"), Predict("x -> y")),
+        (dspy.ChainOfThought("x -> y"), ChainOfThought("x -> y")),
+    ):
+        named = dict(theirs.named_predictors())
+        path = next(iter(named))
+        named[path].demos = [dspy.Example(x="1", y="2")]
+        named[path].signature = named[path].signature.with_instructions("Think.")
+        state = theirs.dump_state()
+        from_dspy_state(module, state)
+        fresh = type(theirs)("x -> y")
+        fresh.load_state({name: part for name, part in to_dspy_state(module).items() if name != "metadata"})
+        assert fresh.dump_state() == state
+
+
 def test_a_key_never_goes_out():
     names = ("api_key", "extra_headers", "aws_secret_access_key", "azure_ad_token", "vertex_credentials")
     lm = {**DSPY_LM, **dict.fromkeys(names, "sk-secret")}

@@ -1,66 +1,127 @@
 """The JSON state that dspy saves of its programs, in and out, for the modules that both have.
 
-Format: `Module.save` of dspy 3.x: by predictor path, with the fields by position, inputs before outputs.
+Format: `Module.save` of dspy 3.x: by predictor path (a lone `Predict` without one), with the fields by position, inputs
+before outputs.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, shorten
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
-from dspex.execution.modules.settings import SETTINGS
+from dspex.execution.modules.settings import SETTINGS, unfit_setting
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.codec import plain
 
+T = TypeVar("T")
+_NAMES: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text"}
 _SECRET = re.compile(r"^api_|_(key|token)$|secret|password|header|credential")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PredictorState:
+    """What a stored state says about one predictor, checked."""
+
+    signature: Signature
+    demos: list[dict[str, Any]]
+    model: str | None
+    settings: dict[str, Any]
+    foreign: dict[str, Any]
 
 
 def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
     """Give the predictors of `module` the instructions, descriptions, demonstrations and models of a dspy program.
 
-    What dspex has no word for (prefixes, traces, settings of the model client) is kept and written again by
-    `to_dspy_state`, so that nothing is lost on the way.
+    The state of a lone `Predict` is flat, as dspy saves it; that of every other module goes by predictor path. What
+    dspex has no word for (prefixes, traces, settings of the model client) is kept and written again by
+    `to_dspy_state`, so that nothing is lost on the way. A state that does not fit changes nothing.
 
     Raises:
-        DefinitionError: the paths or the numbers of fields differ.
+        DefinitionError: the paths or the numbers of fields differ, or a part is not what dspy saves there.
     """
     predictors = _predictors(module)
-    stored = {path: part for path, part in state.items() if path != "metadata"}
+    stored = _by_path(module, state)
     if stored.keys() != predictors.keys():
         raise DefinitionError(
             f"the state is of a program with the predictors {', '.join(stored) or 'none'}; this module has "
             f"{', '.join(predictors) or 'none'}"
         )
-    for path, part in stored.items():
-        _restore(predictors[path], path, part)
+    states = {path: _checked(predictors[path], path, part) for path, part in stored.items()}
+    for path, part in states.items():
+        predictor = predictors[path]
+        predictor.signature, predictor.demos, predictor.foreign = part.signature, part.demos, part.foreign
+        if part.model is not None:
+            predictor.model, predictor.settings = part.model, part.settings
 
 
 def to_dspy_state(module: Module) -> dict[str, Any]:
-    """Return the state of `module` as dspy saves and loads it; no key is in it."""
-    found = {path: _state(predictor) for path, predictor in _predictors(module).items()}
-    return {**found, "metadata": {"dependency_versions": {}}}
+    """Return the state of `module` as dspy saves and loads it (flat for a lone `Predict`); no key is in it."""
+    states = {path: _state(predictor) for path, predictor in _predictors(module).items()}
+    return {**(states["self"] if _is_lone(module) else states), "metadata": {"dependency_versions": {}}}
+
+
+def _is_lone(module: Module) -> bool:
+    return isinstance(module, Predict) and list(_predictors(module)) == ["self"]
+
+
+def _by_path(module: Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(state, Mapping):
+        raise DefinitionError(f"a state of dspy is an object, not {type(state).__name__}")
+    stored = {path: part for path, part in state.items() if path != "metadata"}
+    return {"self": stored} if _is_lone(module) and "signature" in stored else stored
 
 
 def _predictors(module: Module) -> dict[str, Predict]:
     return {path: part for path, part in module.named_modules() if isinstance(part, Predict)}
 
 
-def _restore(predictor: Predict, path: str, part: Mapping[str, Any]) -> None:
-    stored, fields = part["signature"]["fields"], list(predictor.signature.fields.values())
+def _checked(predictor: Predict, path: str, part: Any) -> _PredictorState:  # noqa: ANN401  # what a file holds
+    """Return the state of one predictor.
+
+    Raises:
+        DefinitionError: naming the part that is not what dspy saves there.
+    """
+    place = f"the state of {path!r}"
+    part = _expect(part, dict, place)
+    signature = _expect(part.get("signature"), dict, f"{place}: signature")
+    instructions = _expect(signature.get("instructions"), str, f"{place}: signature.instructions")
+    stored = _expect(signature.get("fields"), list, f"{place}: signature.fields")
+    fields = list(predictor.signature.fields.values())
     if len(stored) != len(fields):
         raise DefinitionError(f"{path!r} has {len(fields)} fields, but {len(stored)} in the state")
-    made = predictor.signature.with_instructions(part["signature"]["instructions"])
-    for field, other in zip(fields, stored, strict=True):
-        desc = other.get("description", "")
-        made = made.with_field(field.name, desc="" if desc == _default(field) else desc)
-    predictor.signature = made
-    predictor.demos = [dict(demo) for demo in part.get("demos", ())]
-    if (model := part.get("lm")) is not None:
-        predictor.model = model["model"]
-        predictor.settings = {name: model[name] for name in SETTINGS if model.get(name) is not None}
-    predictor.foreign = {**part, "lm": model and _without_secrets(model)}
+    changed = predictor.signature.with_instructions(instructions)
+    for at, (field, item) in enumerate(zip(fields, stored, strict=True)):
+        where = f"{place}: signature.fields[{at}]"
+        desc = _expect(_expect(item, dict, where).get("description", ""), str, where)
+        changed = changed.with_field(field.name, desc="" if desc == _default(field) else desc)
+    demos = _expect(part.get("demos", []), list, f"{place}: demos")
+    model = part.get("lm")
+    name, settings = (None, {}) if model is None else _model_of(model, place)
+    return _PredictorState(
+        signature=changed,
+        demos=[dict(_expect(demo, dict, f"{place}: demos[{at}]")) for at, demo in enumerate(demos)],
+        model=name,
+        settings=settings,
+        foreign={**part, "lm": model and _without_secrets(model)},
+    )
+
+
+def _model_of(model: Any, place: str) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
+    stored = _expect(model, dict, f"{place}: lm")
+    settings = {name: stored[name] for name in SETTINGS if stored.get(name) is not None}
+    for name, value in settings.items():
+        if problem := unfit_setting(name, value):
+            raise DefinitionError(f"{place}: lm.{name} takes {problem}")
+    return _expect(stored.get("model"), str, f"{place}: lm.model"), settings
+
+
+def _expect(value: Any, type_: type[T], place: str) -> T:  # noqa: ANN401
+    if not isinstance(value, type_):
+        raise DefinitionError(f"{place} is {_NAMES[type_]}, not {shorten(value)}; nothing was changed")
+    return value
 
 
 def _state(predictor: Predict) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dspex.operations.resources.job_inputs import (
 from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, told
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
+from dspex.operations.resources.optimizer_options import Part, caller_problem
 from dspex.operations.resources.ports import Insert, JobEngine, Update
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.resource import Resource
@@ -82,6 +83,7 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
         hint = suggest(given.optimizer, OPTIMIZERS)
         raise _invalid("optimizer", given.optimizer, f"there is no such optimizer.{hint}", f"{', '.join(OPTIMIZERS)}")
     _check_settings("configuration", given.configuration, _OPTIMIZATION_SETTINGS)
+    _check_options(given)
     _check_settings("budget", given.budget, _BUDGET)
     program, version, value = await _program(operations, given)
     data = await dataset_of(operations, given.dataset_id, given.dataset)
@@ -225,6 +227,16 @@ def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, ty
             up_to = "" if most == math.inf else f" to {most}"
             expected = _EXPECTED.get(known[name], f"a number from {least}{up_to}")
             raise _invalid(field, value, f"{value!r} is not {expected}", expected, path=f"{field}.{name}")
+
+
+def _check_options(given: CreateOptimization) -> None:
+    """Refuse options that callers may not give; where the job runs, they are checked against what runs there."""
+    parts: tuple[Part, ...] = ("options", "compile")
+    for part in parts:
+        problem = caller_problem(given.optimizer, given.configuration.get(part, {}), part=part)
+        if problem is not None:
+            path = f"configuration.{part}.{problem.name}"
+            raise _invalid("configuration", problem.value, problem.message, problem.expected, path=path)
 
 
 def _invalid(field: str, value: object, message: str, expected: str, *, path: str | None = None) -> InvalidError:  # noqa: PLR0917

@@ -32,6 +32,7 @@ from dspex.learning.optimizers.verdict import Verdict, judge
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.resources import Insert, Query, Update
 from dspex.operations.resources.optimization_job import OptimizationJobRecord
+from dspex.operations.resources.optimizer_options import Part, option_problem
 from dspex.operations.resources.ports import Change
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramVersionRecord
 from dspex.operations.workflows.ground import Ground, Material
@@ -73,7 +74,9 @@ class OptimizationHandler:
         train, test = _split(material.data, run.job.configuration)
         if test is None:
             run.report(f"{len(train)} rows are too few to hold some out: the winner is not compared with the program")
-        if material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY:
+        is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY
+        _check_options(run.job, on_dspy=is_on_dspy)
+        if is_on_dspy:
             found = await self._with_dspy(run, run.job, material, data=(train, test))
         else:
             found = await self._natively(run, run.job, material, data=(train, test))
@@ -246,6 +249,15 @@ def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a search is after, as far as the settings of a job say it."""
     known = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
+    """Refuse what callers may not say to the optimizer that runs here, also in a job of an earlier version."""
+    parts: tuple[Part, ...] = ("options", "compile")
+    for part in parts:
+        problem = option_problem(job.optimizer, job.configuration.get(part) or {}, part=part, on_dspy=on_dspy)
+        if problem is not None:
+            raise DefinitionError(f"configuration.{part}.{problem.name}: {problem.message}")
 
 
 def _optimizer(job: OptimizationJobRecord) -> Optimizer:

@@ -94,7 +94,9 @@ class DspyHost:
         return self._programs.pop(args["handle"], None) is not None
 
     def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        programs.load_state(self._get(args["handle"]), args["state"])
+        program = self._get(args["handle"])
+        programs.load_state(program.deepcopy(), args["state"])  # one that fails halfway must change nothing
+        programs.load_state(program, args["state"])
 
     @contextmanager
     def _settings(self, call: Any, args: "dict[str, Any]", trail: "Trail | None" = None) -> "Iterator[None]":  # noqa: ANN401

@@ -105,6 +105,8 @@ def _made(name: str, options: "dict[str, Any]", scoring: _Scoring) -> Any:  # no
     if name not in OPTIMIZERS:
         known = ", ".join(sorted(OPTIMIZERS))
         raise DefinitionError(f"there is no optimizer {name!r} here; optimizers are: {known}")
+    if "metric" in options:
+        raise DefinitionError("the metric answers in the parent: give it beside the options, not as one of them")
     given: dict[str, Any] = {"metric": scoring, **options}
     if name == "GEPA":
         given = {"metric": scoring.told_why, "reflection_lm": dspy.settings.lm, **options}
