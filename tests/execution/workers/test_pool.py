@@ -478,3 +478,24 @@ def test_only_marked_processes_of_dead_parents_are_swept():
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_use():
+    async def test(pool):
+        async def run(name, command="run", **args):
+            loading = Loading(handle=name, args={"name": name})
+            return await pool.call(command, {"name": name, **args}, program=loading)
+
+        busy = asyncio.create_task(run("busy", "sleep", seconds=1.5))
+        await asyncio.sleep(0)
+        names = [f"p{n}" for n in range(12)]
+        for name in [*names, "p0", "p11"]:  # p0 is created anew, also where its deletion is still on its way
+            assert await run(name) == name
+        await asyncio.gather(*(run(name) for name in names * 3))
+        await until(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))
+        held = await pool.call("programs", {})
+        assert "busy" in held
+        assert len(held) <= 4 + 1
+        await busy
+
+    with_pool(test, spec=fake_worker(concurrency=4, program_limit=4), minimum=1)

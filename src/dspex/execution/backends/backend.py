@@ -14,7 +14,8 @@ Handle = NewType("Handle", str)
 class Backend(Protocol):
     """Holds programs and runs them; safe to call from many tasks of one loop at once.
 
-    A handle stays valid until it is deleted. Creating the same contents twice gives the same handle.
+    Creating the same contents twice gives the same handle. It stays valid until it is deleted, or until some hundred
+    other programs were asked for since: create a program before each run, which costs nothing where it is there.
     """
 
     name: str

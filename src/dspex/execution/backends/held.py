@@ -1,5 +1,6 @@
-"""What the in-process backends share: programs by handle."""
+"""What the backends share: programs by handle, the last ones that were asked for."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -7,23 +8,38 @@ from dspex.errors import NotFoundError
 from dspex.execution.backends.backend import Handle
 
 T = TypeVar("T")
+LIMIT = 256  # programs; a search or a server goes through any number of them
 
 
 class Held(Generic[T]):
-    """Things by handle, in the order of their creation."""
+    """Things by handle. Beyond the limit, the one that nobody has asked for the longest is forgotten.
 
-    __slots__ = ("_things",)
+    A run that is under way has what `get` returned, and ends undisturbed.
+    """
 
-    def __init__(self) -> None:
-        self._things: dict[Handle, T] = {}
+    __slots__ = ("_count", "_limit", "_things")
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        """Take how many things are held."""
+        self._limit = limit
+        self._count = itertools.count()
+        self._things: dict[Handle, tuple[int, T]] = {}
 
     def put(self, handle: Handle, thing: T) -> Handle:
         """Keep `thing`, and return its handle."""
-        self._things[handle] = thing
+        before = self._things.pop(handle, None)
+        self._things[handle] = (next(self._count) if before is None else before[0], thing)
+        if len(self._things) > self._limit:
+            del self._things[next(iter(self._things))]
         return handle
 
-    def __contains__(self, handle: Handle) -> bool:
-        return handle in self._things
+    def touch(self, handle: Handle) -> bool:
+        """Return whether something is behind `handle`, which counts as asking for it."""
+        entry = self._things.pop(handle, None)
+        if entry is None:
+            return False
+        self._things[handle] = entry
+        return True
 
     def get(self, handle: Handle) -> T:
         """Return what is behind `handle`.
@@ -31,10 +47,11 @@ class Held(Generic[T]):
         Raises:
             NotFoundError: nothing is.
         """
-        try:
-            return self._things[handle]
-        except KeyError:
-            raise NotFoundError(f"this backend holds no program {handle!r}; create it first") from None
+        entry = self._things.pop(handle, None)
+        if entry is None:
+            raise NotFoundError(f"this backend holds no program {handle!r}; create it first")
+        self._things[handle] = entry
+        return entry[1]
 
     def delete(self, handle: Handle) -> None:
         """Forget what is behind `handle`.
@@ -46,5 +63,5 @@ class Held(Generic[T]):
         del self._things[handle]
 
     def handles(self) -> Sequence[Handle]:
-        """Return all handles."""
-        return list(self._things)
+        """Return all handles, in the order of their creation."""
+        return sorted(self._things, key=lambda handle: self._things[handle][0])

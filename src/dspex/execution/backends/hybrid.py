@@ -65,7 +65,7 @@ class HybridBackend:
     async def create_program(self, program: Program) -> Handle:
         """Build the tree, with other backends' nodes in place; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
-        if handle in self._modules:
+        if self._modules.touch(handle):
             return handle
         if program.root.backend != "native":
             return self._modules.put(handle, Elsewhere(program, self._backend(program.root)))

@@ -70,10 +70,11 @@ class IsolatedBackend:
     async def create_program(self, program: Program) -> Handle:
         """Build the program in a worker; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
-        if handle not in self._programs:
+        if not self._programs.touch(handle):
             args = {"program": program.to_dict()}
-            await self._pool.call("create_program", args, seconds=self._seconds)
-            self._programs.put(handle, (program, Loading(handle=handle, args=args)))
+            loading = Loading(handle=handle, args=args)
+            await self._pool.call("create_program", args, seconds=self._seconds, program=loading)
+            self._programs.put(handle, (program, loading))
         return handle
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:

@@ -219,10 +219,13 @@ class Pool:
         program: Loading | None,
     ) -> Any:  # noqa: ANN401
         worker.release()
-        if program is not None and program.handle not in worker.loaded:
-            await worker.call("create_program", program.args, seconds=_left(ends))
-            worker.loaded.add(program.handle)
-        return await worker.call(command, args, seconds=_left(ends), caller=caller)
+        if program is None:
+            return await worker.call(command, args, seconds=_left(ends), caller=caller)
+        with worker.loaded.use(program.handle):
+            await worker.load(program.handle, program.args, seconds=_left(ends))
+            if command == "create_program":
+                return program.handle
+            return await worker.call(command, args, seconds=_left(ends), caller=caller)
 
     async def broadcast(self, command: str, args: Mapping[str, Any]) -> None:
         """Make the same request on every worker that is ready, spares included; a worker that is lost has no answer."""

@@ -14,7 +14,8 @@ class WorkerSpec:
 
     `host` is a Python file (or package folder) with `create(config) -> host`; it is loaded by path, so that
     `interpreter` may be any Python from 3.10 on, with or without dspex. `paths` come first in the child's `sys.path`
-    (a code root); `environment` is added to a clean one: nothing of this process's environment reaches a child.
+    (a code root); `environment` is added to a clean one: nothing of this process's environment reaches a child. Beyond
+    `program_limit` programs, a child gives up those that nobody has asked for the longest.
     """
 
     host: Path
@@ -29,4 +30,5 @@ class WorkerSpec:
     shutdown_seconds: float = 2.0
     cancel_seconds: float = 0.7
     memory_limit: int | None = None
+    program_limit: int = 128
     request_limit: int | None = None

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from dspex.errors import DspexError, WorkerError, WorkerLostError, WorkerProtocolError, WorkerStartError
 from dspex.execution.workers.connection import Caller, Connection
+from dspex.execution.workers.loaded import LoadedPrograms
 from dspex.execution.workers.process import ChildProcess, start_error
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.wire import JSON, PROTOCOL
@@ -34,7 +36,8 @@ class Worker:
         self.spec = spec
         self.state: WorkerState = "starting"
         self.about: dict[str, Any] = {}
-        self.loaded: set[str] = set()
+        self.loaded = LoadedPrograms(spec.program_limit)
+        self._unloading: dict[str, asyncio.Task[None]] = {}
         self.served = 0
         self.memory = 0
         self.reason = ""
@@ -90,10 +93,11 @@ class Worker:
             raise
         self._spawn(self._introduce())
 
-    def _spawn(self, coroutine: Any) -> None:  # noqa: ANN401  # a coroutine that returns nothing
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _introduce(self) -> None:
         hello = {"protocol": PROTOCOL, "codec": self.spec.codec}
@@ -157,6 +161,28 @@ class Worker:
             if self._channel.abandoned and self.state != "ended":
                 self._spawn(self._free_or_kill())
             raise
+
+    async def load(self, handle: str, args: Mapping[str, Any], *, seconds: float | None = None) -> None:
+        """Create a program here where it is not yet; those that nobody has asked for the longest go for it.
+
+        Raises:
+            DspexError: what the child answered.
+        """
+        if (unloading := self._unloading.get(handle)) is not None:
+            await asyncio.wait({unloading})  # the child runs commands side by side: a create may overtake a delete
+        if handle not in self.loaded:
+            await self.call("create_program", args, seconds=seconds)
+            self.loaded.add(handle)
+            for surplus in self.loaded.take_surplus():
+                unloading = self._unloading[surplus] = self._spawn(self._unload(surplus))
+                unloading.add_done_callback(partial(self._unloaded, surplus))
+
+    async def _unload(self, handle: str) -> None:
+        with contextlib.suppress(DspexError):  # a worker that is lost holds nothing
+            await self.call("delete_program", {"handle": handle})
+
+    def _unloaded(self, handle: str, _task: asyncio.Task[None]) -> None:
+        self._unloading.pop(handle, None)
 
     async def _free_or_kill(self) -> None:
         busy = self._channel.abandoned

@@ -139,11 +139,11 @@ class DspyBackend:
     async def create_program(self, program: Program) -> Handle:
         """Make the program's root a dspy module; see `Backend.create_program`."""
         handle = Handle(program.content_hash)
-        if handle not in self._programs:
+        if not self._programs.touch(handle):
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
-            await self._call("create_program", args)
             loading = Loading(handle=handle, args=args)
+            await self._call("create_program", args, program=loading)
             self._programs.put(handle, _Kept(program, loading, tools, models_of(program), adapter_of(program)))
         return handle
 
