@@ -40,7 +40,7 @@ import optimize_peer
 
 import dspex
 from dspex.language.variables import Boolean, Choice, Space, samples
-from dspex.learning.optimizers.sampler import Measured, Sampler
+from dspex.learning.optimizers.sampler import Measurement, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 CONCURRENCY = 4
@@ -158,7 +158,7 @@ def regret_of_sampler(name: str, seed: int, count: int) -> float:
             break
         number, values = suggested
         value = function(values)
-        sampler.learn({number: [Measured(value)]})
+        sampler.learn({number: [Measurement(value)]})
         best = max(best, value)
     return -best
 

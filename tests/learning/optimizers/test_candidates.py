@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dspex.language.variables import Boolean, Choice, Constraint, Float, Integer, Space, var
-from dspex.learning.optimizers.candidates import Candidates
+from dspex.learning.optimizers.candidates import AssignmentGenerator
 
 np = pytest.importorskip("numpy")
 
@@ -25,27 +25,27 @@ TRIANGLE = Space([Float(0, 1, name="x"), Float(0, 1, name="y")], [HALF])
 
 @pytest.mark.parametrize("space", [BRANCHES, TRIANGLE])
 def test_a_row_stands_for_the_assignment_that_is_made_of_it(space):
-    candidates = Candidates(space, seed=3)
-    drawn = candidates.drawn(60)
-    for pool in (drawn, candidates.changed(drawn.pick(slice(5)), count=20, scale=0.2)):
+    candidates = AssignmentGenerator(space, seed=3)
+    drawn = candidates.draw(60)
+    for pool in (drawn, candidates.mutate(drawn.pick(slice(5)), count=20, scale=0.2)):
         assert len(pool) > 20
         for row, key in enumerate(pool.keys()):
             values = candidates.values(pool, row)
             assert values == {name: value for name, value in space.complete(values).items() if name in values}
             assert {name for name in candidates.names if name in values} == space.active(values)
-            assert candidates.of([values]).keys() == [key]
+            assert candidates.encode([values]).keys() == [key]
 
 
 def test_options_are_drawn_as_often_as_their_weights_say():
-    codes = Candidates(BRANCHES, seed=1).drawn(4000).codes[:, 0]
+    codes = AssignmentGenerator(BRANCHES, seed=1).draw(4000).codes[:, 0]
     assert [round(float(np.mean(codes == option)), 1) for option in range(3)] == [0.2, 0.5, 0.3]
 
 
 def test_one_or_two_values_change_and_the_others_stay():
     space = Space([*(Float(0, 1, name=f"x{n}") for n in range(4)), Choice("a", "b", name="letter")])
-    candidates = Candidates(space, seed=2)
-    parent = candidates.of([{"x0": 0.1, "x1": 0.2, "x2": 0.3, "x3": 0.4, "letter": "a"}])
-    moved = candidates.changed(parent, count=300, scale=0.05).codes != parent.codes
+    candidates = AssignmentGenerator(space, seed=2)
+    parent = candidates.encode([{"x0": 0.1, "x1": 0.2, "x2": 0.3, "x3": 0.4, "letter": "a"}])
+    moved = candidates.mutate(parent, count=300, scale=0.05).codes != parent.codes
     assert set(moved.sum(axis=1)) <= {0, 1, 2}  # an option may be drawn again
     assert all(moved.any(axis=0))
-    assert not math.isnan(candidates.changed(parent, count=1, scale=0.1).codes.sum())
+    assert not math.isnan(candidates.mutate(parent, count=1, scale=0.1).codes.sum())

@@ -93,7 +93,7 @@ def test_budget_stops_the_search_before_it_is_passed_and_keeps_what_was_found(ru
     assert len(model.requests) <= 40
     assert outcome.stopped.startswith("budget: the budget of 40 calls")
     assert len(outcome.trials) == 4  # the program as it is: 12 rows; each candidate: 9
-    with pytest.raises(BudgetError, match="does not suffice for one candidate"):
+    with pytest.raises(BudgetError, match="is too small for one candidate"):
         _optimize(rulebook(_shows_c0), Search(budget=Budget(calls=3)))
 
 
@@ -282,7 +282,7 @@ def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(ru
             )
 
     assert search().best.candidate.label == "9"
-    with pytest.warns(UserWarning, match="'right' is to become less, and optimizers look for more of it"):
+    with pytest.warns(UserWarning, match="'right' is minimized, but this optimizer maximizes it"):
         assert search(maximize="-right").best.number == 0
     assert search(subject_to=["right<0.5"]).best.number == 0
     outcome = search()
@@ -298,7 +298,7 @@ def test_limit_reads_units_and_refuses_nonsense():
     assert str(parse_limit("p95 < 2000ms")) == "p95<2"
     assert parse_limit("usd<=$0.001").holds({"usd": 0.001})
     assert not parse_limit("usd<1").holds({"usd": math.nan})
-    with pytest.raises(DefinitionError, match="is no limit"):
+    with pytest.raises(DefinitionError, match="is not a limit"):
         parse_limit("fast")
 
 
@@ -333,7 +333,7 @@ def test_empty_splits_are_refused_before_any_call(rulebook):
     for search in (Search(test=empty), Search(validation=empty)):
         with pytest.raises(DefinitionError, match="split has no rows"):
             _optimize(model, search)
-    with dspex.context(model=model), pytest.raises(DefinitionError, match="no training rows"):
+    with dspex.context(model=model), pytest.raises(DefinitionError, match="training set is empty"):
         run(dspex.optimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
     assert not model.requests
 
@@ -389,7 +389,7 @@ def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rul
     recipe = dspex.BootstrapFewShot(max_bootstrapped=5, max_labelled=0)
     with dspex.context(model=model):
         work = dspex.optimize(dspex.Predict(Sort), recipe, train=rows, metric=dspex.exact_match)
-        with pytest.warns(UserWarning, match="shows every training row, so none is left"):
+        with pytest.warns(UserWarning, match="shows every training row, so no row is left"):
             outcome = run(work)
     assert [len(trial.report.rows) for trial in outcome.trials] == [5, 1, 1, 1, 1, 1, 0]
     assert (outcome.best.number, outcome.trials[-1].score) == (0, None)

@@ -9,9 +9,9 @@ from dspex.errors import DefinitionError
 from dspex.language.variables import Examples
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers import Candidate, Task, Trial
-from dspex.learning.optimizers.pooling import Beliefs, Pooled
+from dspex.learning.optimizers.export import to_csv, to_html
+from dspex.learning.optimizers.pooled_scores import OptionScores, PooledScores
 from dspex.learning.optimizers.random_search import RandomSearch
-from dspex.learning.optimizers.writing import to_csv, to_html
 from dspex.sync import run
 from dspex.testing import SimulatedModel
 
@@ -111,7 +111,7 @@ def test_page_sheet_and_plot_hold_what_was_found(outcome):
     lines = to_csv(outcome).splitlines()
     assert len(lines) == 1 + len(outcome.trials)
     assert lines[0].startswith("trial,label,score")
-    with pytest.raises(DefinitionError, match="no figure"):
+    with pytest.raises(DefinitionError, match="unknown figure"):
         outcome.plot(x="money")
 
 
@@ -129,17 +129,17 @@ def _trial(score, rows):
 
 
 def test_rows_of_several_batches_count_once_each():
-    pooled = Pooled(("score",))
+    pooled = PooledScores(("score",))
     pooled.add(0, _trial(1.0, [(0, 1.0), (1, 1.0)]))
     pooled.add(0, _trial(0.5, [(1, 1.0), (2, 0.0)]))
     pooled.add(1, _trial(0.5, [(0, 1.0), (1, 0.0)]))
-    found = pooled.measured()
+    found = pooled.measurements()
     assert found[0][0].value == pytest.approx(2 / 3)
     assert found[0][0].variance < found[1][0].variance
 
 
 def test_beliefs_prefer_what_did_well_in_company():
-    beliefs = Beliefs(["text", "set"], "score", seed=1)
+    beliefs = OptionScores(["text", "set"], "score", seed=1)
     rows = lambda right: [(n, float(n < right)) for n in range(6)]  # noqa: E731
     for text in range(2):
         for place in range(4):

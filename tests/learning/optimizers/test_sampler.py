@@ -7,7 +7,7 @@ import pytest
 from dspex.language.variables import Boolean, Choice, Constraint, Float, Integer, Space, var
 from dspex.language.variables.sampling import assignment_at, place_of, value_at
 from dspex.learning.optimizers.limits import spread
-from dspex.learning.optimizers.sampler import Measured, Sampler
+from dspex.learning.optimizers.sampler import Measurement, Sampler
 from dspex.learning.optimizers.surrogate import Surrogate
 
 np = pytest.importorskip("numpy")
@@ -33,7 +33,7 @@ def _searched(space, function, count, seed):
     for _ in range(count):
         number, values = sampler.suggest()
         tried.append(values)
-        sampler.learn({number: [Measured(function(values))]})
+        sampler.learn({number: [Measurement(function(values))]})
     return tried
 
 
@@ -56,7 +56,7 @@ def test_an_exhausted_space_ends_the_suggestions():
     sampler, tried = Sampler(Space([Choice("a", "b", "c", name="x"), Boolean(name="y")])), []
     while (suggested := sampler.suggest()) is not None:
         tried.append(str(suggested[1]))
-        sampler.learn({suggested[0]: [Measured(float(len(tried)))]})
+        sampler.learn({suggested[0]: [Measurement(float(len(tried)))]})
         assert len(tried) < 50
     assert len(tried) == len(set(tried)) == 6
 
@@ -70,7 +70,7 @@ def test_constraints_hold_for_every_suggestion_and_failures_are_avoided():
         number, values = sampler.suggest()
         assert values["x"] + values["y"] <= 1
         fails = values["x"] > 0.5
-        sampler.learn({number: None if fails else [Measured(values["x"])]})
+        sampler.learn({number: None if fails else [Measurement(values["x"])]})
         late.append(fails and turn >= 10)
     assert sum(late) <= 5
 
@@ -82,7 +82,7 @@ def test_noise_is_told_from_effects_and_shared_options_share_what_was_seen():
     for kind, place, score in seen:
         sampler.first({"kind": kind, "place": place})
         number, _ = sampler.suggest()
-        sampler.learn({number: [Measured(score, 0.25 / 6)]})
+        sampler.learn({number: [Measurement(score, 0.25 / 6)]})
     expected = [row[0] for row in sampler.expected(range(len(seen)))]
     assert min(expected[:4]) > expected[-1]
 
@@ -128,7 +128,7 @@ def test_spread_takes_the_best_and_then_the_farthest_of_the_front():
     assert spread([(1.0,), (3.0,), (2.0,)], 3) == [1, 2, 0]
 
 
-def test_what_is_believed_changes_no_mean_and_takes_away_doubt_nearby():
+def test_a_pending_point_changes_no_mean_and_reduces_uncertainty_nearby():
     rng = np.random.default_rng(4)
     points = np.array([[rng.random(), float(n % 3)] for n in range(30)])
     surrogate = Surrogate([True, False], seed=2)
@@ -138,7 +138,7 @@ def test_what_is_believed_changes_no_mean_and_takes_away_doubt_nearby():
     asked = np.array([[1.9, 0.0], [-0.9, 1.0], [0.5, 2.0]])
     mean, deviation = surrogate.predict(asked)
     for point in ([[1.9, 0.0]], [[1.8, 0.0], [1.85, 1.0]]):
-        surrogate.believe(np.array(point), 0.01)
+        surrogate.add_pending(np.array(point), 0.01)
     later, doubt = surrogate.predict(asked)
     assert later == pytest.approx(mean, abs=1e-6)
     assert doubt[0] < 0.5 * deviation[0]

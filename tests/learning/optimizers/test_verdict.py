@@ -107,7 +107,7 @@ def test_coming_within_a_limit_is_better_where_it_is_significant():
     before, after = report([1] * 20 + [0] * 20, usd=cheap), report([1] * 38 + [0] * 2, usd=dear)
     found = judge(before, after, goal("-usd", "right>=0.9"))
     assert found.is_better  # dearer, and good enough at last
-    assert "it is within right>=0.9 now, and the program as it was is not" in str(found)
+    assert "it meets right>=0.9, unlike the original program" in str(found)
     almost = report([1] * 35 + [0] * 5, usd=cheap)
     by_chance = judge(almost, report([1] * 37 + [0] * 3, usd=dear), goal("-usd", "right>=0.9"))
     assert not by_chance.is_better
@@ -192,7 +192,7 @@ def test_budget_for_the_held_out_comparison_is_set_aside(rulebook):
     model, budget = rulebook(answer), Budget(calls=12 * 3 + 2 * 36 + 5)
     outcome = optimize(model, says("Good.", "other", "third"), test=TEST, budget=budget)
     assert outcome.stopped.startswith("budget: ")
-    assert "72 calls are kept for the comparison on 36 held-out rows" in outcome.stopped
+    assert "72 calls are reserved for the comparison on 36 held-out rows" in outcome.stopped
     assert outcome.verdict.is_better
     assert outcome.program.signature.instructions == "Good."
     assert len(model.requests) <= budget.calls
@@ -203,12 +203,12 @@ def test_budget_without_room_for_the_comparison_changes_nothing(rulebook):
     model = rulebook(answer)
     outcome = optimize(model, says("Good."), test=TEST, budget=Budget(calls=60))
     assert (outcome.best.number, outcome.verdict, len(model.requests)) == (0, None, 12)
-    assert "72 calls are kept" in outcome.stopped
-    assert outcome.conclusion == "the program as it is was all that was tried"
+    assert "72 calls are reserved" in outcome.stopped
+    assert outcome.conclusion == "the unchanged program was the only trial"
     insisted = optimize(rulebook(answer), says("Good."), test=TEST, budget=Budget(calls=60), insists=True)
     assert insisted.program.signature.instructions == "Good."
     assert insisted.verdict is None
-    assert "nothing was compared on held-out rows" in insisted.conclusion
+    assert "there was no comparison on held-out rows" in insisted.conclusion
 
 
 def test_search_resumed_within_its_budget_ends_as_an_undisturbed_one(rulebook, tmp_path):
@@ -236,9 +236,9 @@ def test_cancelled_search_leaves_the_program_as_it_was_and_keeps_the_candidate(r
     outcome = optimize(rulebook(answer), says("Good.", "more"), test=TEST, control=control, on_trial=cancel)
     assert outcome.verdict is None
     assert outcome.program.signature.instructions == "Sort the text."
-    assert outcome.kept == "it could not be compared on the held-out rows: cancelled"
+    assert outcome.kept == "the winner could not be compared on the held-out rows: cancelled"
     assert outcome.candidate.signature.instructions == "Good."
-    assert "the program is left as it was (it could not be compared" in outcome.conclusion
+    assert "the program stays unchanged (the winner could not be compared" in outcome.conclusion
 
 
 def test_second_metric_is_judged_when_it_was_maximized(rulebook):
@@ -299,12 +299,12 @@ def test_figures_that_cannot_be_measured_end_the_search_before_more_is_spent(sea
 @pytest.mark.parametrize(
     ("search", "said"),
     [
-        ({"maximize": "rigt"}, "no figure 'rigt'. Did you mean 'right'"),
-        ({"maximize": "-uds"}, "no figure 'uds'. Did you mean 'usd'"),
-        ({"subject_to": ["righ>0.5"]}, "no figure 'righ'"),
-        ({"subject_to": ["p95<<2"]}, "is no limit"),
-        ({"subject_to": ["p95<1.2.3"]}, "is no limit"),
-        ({"subject_to": ["p95<."]}, "is no limit"),
+        ({"maximize": "rigt"}, "unknown figure 'rigt'. Did you mean 'right'"),
+        ({"maximize": "-uds"}, "unknown figure 'uds'. Did you mean 'usd'"),
+        ({"subject_to": ["righ>0.5"]}, "unknown figure 'righ'"),
+        ({"subject_to": ["p95<<2"]}, "is not a limit"),
+        ({"subject_to": ["p95<1.2.3"]}, "is not a limit"),
+        ({"subject_to": ["p95<."]}, "is not a limit"),
         ({"alpha": 0}, "alpha is a probability"),
     ],
 )
@@ -316,7 +316,7 @@ def test_goal_that_makes_no_sense_is_refused_before_anything_is_spent(rulebook, 
 
 
 def test_metric_may_not_be_named_like_a_figure_of_every_trial():
-    with pytest.raises(DefinitionError, match="named 'p95' like a figure"):
+    with pytest.raises(DefinitionError, match="'p95' is reserved for a built-in figure"):
         Goal.of(["right", "p95"])
 
 

@@ -260,7 +260,7 @@ def test_an_optimization_whose_budget_does_not_reach_the_comparison_stores_no_ve
             given = CreateOptimization(program="qa", dataset="questions", budget={"calls": 30})
             row = await at.ended("create_optimization", given)
             assert (row.status, row.result_version_id) == ("completed", None), row.error
-            assert "calls are kept for the comparison on 9 held-out rows" in row.best["stopped"]
+            assert "calls are reserved for the comparison on 9 held-out rows" in row.best["stopped"]
 
     finish(work())
 

@@ -115,7 +115,7 @@ def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.
         code, out, err = optimize(capsys, f"{server.url}#m", "--max-calls", "60")
         assert (code, server.calls["m"] <= 60) == (0, True)
     assert "stopped early: budget: the budget of 60 calls" in err
-    assert "160 calls are kept for the comparison on 80 held-out rows" in err
+    assert "160 calls are reserved for the comparison on 80 held-out rows" in err
     assert "best: trial 0" in out
 
 
@@ -147,7 +147,7 @@ def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: p
     ("flags", "said"),
     [
         (["--maximize", "exact_mach"], "no figure 'exact_mach'"),
-        (["--subject-to", "p95<<2"], "is no limit"),
+        (["--subject-to", "p95<<2"], "is not a limit"),
         (["--pick", "cheapest,fastest"], "names 2 figures"),
         (["--pick", "cheapest", "--maximize", "-usd"], "give one or the others"),
         (["--out", "nowhere/x.json"], "'nowhere/x.json' cannot be written: there is no such folder"),

@@ -1,4 +1,4 @@
-"""How a program improves: optimizers behind one ask/tell seam, and one driver for all of them."""
+"""Optimizers behind one ask/tell protocol, with one driver for all of them."""
 
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.control import Control

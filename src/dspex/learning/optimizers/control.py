@@ -1,11 +1,11 @@
-"""Pausing and ending a search from outside."""
+"""Pause, resume or cancel a search from outside."""
 
 import asyncio
 import threading
 
 
 class Control:
-    """Pauses, resumes and cancels a search, from any thread; calls under way are finished first."""
+    """Pauses, resumes and cancels a search from any thread; running calls finish first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,28 +20,28 @@ class Control:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the search is to wait."""
+        """Whether the search waits."""
         return self._is_paused and not self._is_cancelled
 
     def pause(self) -> None:
-        """Let no further call begin."""
+        """Start no further calls."""
         with self._lock:
             self._is_paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue."""
         with self._lock:
             self._is_paused = False
             self._wake()
 
     def cancel(self) -> None:
-        """End the search; what it found so far is its outcome."""
+        """End the search; its outcome is the best so far."""
         with self._lock:
             self._is_cancelled = True
             self._wake()
 
     async def ready(self) -> None:
-        """Wait as long as the search is paused."""
+        """Wait while the search is paused."""
         with self._lock:
             if not self._is_paused or self._is_cancelled:
                 return

@@ -1,4 +1,4 @@
-"""What a search is after: one figure to maximize, within limits on others."""
+"""The goal of a search: one figure to maximize, within limits on others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from dspex.learning.optimizers.proposer import Trial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """The objective of a search, with a leading minus where less is better, and its limits.
+    """The objective of a search (a leading minus means that less is better) and its limits.
 
-    A failed row counts as `on_error` in every metric; as the worst one where that is None.
+    A failed row counts as `on_error` in every metric; if that is None, as the worst row.
     """
 
     objective: str
@@ -36,9 +36,10 @@ class Goal:
         Raises:
             DefinitionError: a limit cannot be read, there is no such figure, or a metric is named like a built-in one.
         """
-        if taken := [name for name in metrics if name in BUILT_IN]:
+        if reserved := [name for name in metrics if name in BUILT_IN]:
             raise DefinitionError(
-                f"a metric is named {taken[0]!r} like a figure that every trial has ({', '.join(BUILT_IN)}); rename it"
+                f"the metric name {reserved[0]!r} is reserved for a built-in figure ({', '.join(BUILT_IN)}); "
+                "rename the metric"
             )
         goal = cls(
             objective=maximize or metrics[0],
@@ -50,16 +51,16 @@ class Goal:
         return goal
 
     def check_known(self, names: Sequence[str]) -> None:
-        """Refuse figures that no trial has; a leading minus is none of the name.
+        """Check that every name, without its leading minus, is a figure that trials have.
 
         Raises:
-            DefinitionError: naming the figure and those that there are.
+            DefinitionError: a figure is unknown; the message lists the known ones.
         """
-        known = [*self.metrics, *BUILT_IN]
+        figures = [*self.metrics, *BUILT_IN]
         for name in (name.removeprefix("-") for name in names):
-            if name not in known:
+            if name not in figures:
                 raise DefinitionError(
-                    f"there is no figure {name!r}.{suggest(name, known)} There is: {', '.join(known)}"
+                    f"unknown figure {name!r}.{suggest(name, figures)} Figures are: {', '.join(figures)}"
                 )
 
     @property
@@ -68,38 +69,38 @@ class Goal:
         return self.objective.removeprefix("-")
 
     def is_less_better(self, figure: str) -> bool:
-        """Whether a low value of a figure is what is wanted, in the objective or by a limit."""
+        """Whether the objective or a limit wants a low value of `figure`."""
         if figure == self.figure:
             return self.objective.startswith("-")
         return figure in BUILT_IN or any(limit.is_upper for limit in self.limits if limit.figure == figure)
 
     def worst(self, reports: Sequence[Report], figure: str) -> float:
-        """Return what a failed row of `reports` counts as in a figure."""
+        """Return the value that a failed row of `reports` counts as in `figure`."""
         is_less_better = self.is_less_better(figure)
         return worst_of(reports, figure, is_less_better=is_less_better, on_error=self.on_error)
 
     def figures(self, report: Report) -> dict[str, float]:
-        """Return all figures of a report, failed rows counted as the worst; of metrics NaN where every row failed."""
+        """Return all figures of a report, failed rows counted as the worst; metrics are NaN if every row failed."""
         if not report.scored:
             return figures_of(report)
         return figures_of(report, {name: self.worst([report], name) for name in report.metrics})
 
     def merit(self, trial: Trial, figures: Mapping[str, float]) -> tuple[int, float, int]:
-        """Return what to choose the best trial by: limits kept, then the objective, then who came first."""
+        """Return the sort key of a trial: limits met, then the objective, then the earlier trial."""
         value = figure_of(figures, self.objective)
         report = trial.report
         if report.failed and report.scored and self.figure in {"usd", "tokens"}:
-            # who fails spends nothing, and is not to win by it
+            # a failed row costs nothing and must not win for that
             values = values_of(report, self.figure, self.worst([report], self.figure))
             value = -math.fsum(values.values()) / max(len(values), 1)
             value = value if self.objective.startswith("-") else -value
         return len(self.limits) - len(self.unmet(figures)), -math.inf if math.isnan(value) else value, -trial.number
 
     def unmet(self, figures: Mapping[str, float]) -> list[Limit]:
-        """Return the limits that `figures` do not keep."""
+        """Return the limits that `figures` do not meet."""
         return [limit for limit in self.limits if not limit.holds(figures)]
 
     def unmeasured(self, figures: Mapping[str, float], *, besides: Sequence[str] = ()) -> list[str]:
-        """Return the figures of the objective, of limits and `besides` them that could not be measured."""
+        """Return the figures of the objective, the limits and `besides` that could not be measured."""
         names = (self.figure, *(limit.figure for limit in self.limits), *(name.removeprefix("-") for name in besides))
         return [name for name in dict.fromkeys(names) if math.isnan(figure_of(figures, name))]

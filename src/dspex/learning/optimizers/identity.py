@@ -15,9 +15,9 @@ from dspex.execution.modules import Module, Predict
 from dspex.language.records.canonical import content_hash
 from dspex.language.variables import Space
 from dspex.learning.evaluation import Metric
+from dspex.learning.optimizers.checks import offered_models
 from dspex.learning.optimizers.journal import Entry
 from dspex.learning.optimizers.proposer import Optimizer, Task
-from dspex.learning.optimizers.refusing import offered_models
 from dspex.learning.optimizers.search import Search
 
 SCHEME = "3"  # of journals: another one where entries mean something else

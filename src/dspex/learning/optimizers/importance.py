@@ -1,4 +1,4 @@
-"""Which variable mattered: over the trials of a search, and in its winner."""
+"""The importance of variables: over the trials of a search, and in its winner."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -16,15 +16,15 @@ BINS = 4
 
 
 def importance(trials: Sequence[Trial]) -> dict[str, float]:
-    """Return, for each variable that took several values, the share of the scores' variance that goes with it.
+    """Return the share of the scores' variance that each varied variable explains, the largest first.
 
-    It is the between-group share (eta squared), numbers cut into quarters, corrected for the number of groups, so that
-    a variable with no effect is about 0. Shares overlap where variables were not varied independently. Largest first.
+    The share is eta squared, with numbers cut into quarters, corrected for the number of groups: a variable without
+    effect is about 0. Shares overlap if variables were not varied independently.
     """
     scored = [trial for trial in trials if trial.score is not None]
     names = dict.fromkeys(name for trial in scored for name in trial.candidate.assignment)
-    found = {name: _share([(_value(trial, name), trial.score or 0.0) for trial in scored]) for name in names}
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    shares = {name: _share([(_value(trial, name), trial.score or 0.0) for trial in scored]) for name in names}
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
 def _value(trial: Trial, name: str) -> object:
@@ -58,20 +58,20 @@ def _key(value: object) -> str:
 async def ablate(
     program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
 ) -> dict[str, Comparison]:
-    """Score the winner with each of its values taken back, one at a time, on `rows`.
+    """Score the winner on `rows` with each of its values reset in turn.
 
     Returns:
-        For each variable, the winner compared with itself without it; a positive difference says that the value helps.
-        A value that a constraint does not let go alone is left out.
+        For each variable, the winner compared with the winner without that value; a positive difference means that
+        the value helps. A value that a constraint ties to others is left out.
     """
     module = module_of(program)
     values = dict(winner.candidate.assignment)
     whole = await evaluate(module.assign(values), rows, metric, context=context)
-    found: dict[str, Comparison] = {}
+    comparisons: dict[str, Comparison] = {}
     for name in values:
         try:
-            without = module.assign({other: value for other, value in values.items() if other != name})
+            without = module.assign({kept_name: value for kept_name, value in values.items() if kept_name != name})
         except VariableError:
             continue
-        found[name] = compare(whole, await evaluate(without, rows, metric, context=context))
-    return found
+        comparisons[name] = compare(whole, await evaluate(without, rows, metric, context=context))
+    return comparisons

@@ -1,4 +1,4 @@
-"""Instructions written by a model that sees the data, the program and what has been tried."""
+"""Instructions written by a model from the data, the program and the current instruction."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.execution.modules import Predict
 from dspex.language.signatures import Signature
-from dspex.learning.optimizers.proposer import Question, Reply, Task, Told
+from dspex.learning.optimizers.proposer import Question, Reply, Result, Task
 
 TIPS = (
     "",
@@ -30,9 +30,9 @@ _WRITE = Signature(
 
 
 class Instructions:
-    """What each predictor may be told: number 0 is the current instruction, then those that its variable declares.
+    """The candidate instructions of each predictor: the current one, then the declared options of its variable.
 
-    The model is asked for `count - 1` more.
+    A model proposes `count - 1` more.
     """
 
     def __init__(self, task: Task, *, count: int) -> None:
@@ -49,11 +49,11 @@ class Instructions:
 
     @property
     def questions(self) -> int:
-        """How many questions are asked at most."""
+        """The largest number of questions."""
         return 1 + len(self._signatures) * (self._count - 1)
 
     def ask(self) -> Sequence[Question]:
-        """Return the next questions; none means that all instructions are there."""
+        """Return the next questions; an empty list means that all instructions are complete."""
         if self._count < 2 or not self._signatures:
             return ()
         if self._description is None:
@@ -63,8 +63,8 @@ class Instructions:
             return [question for _, question in self._asked]
         return ()
 
-    def tell(self, results: Sequence[Told]) -> None:
-        """Take note; a question that failed makes no instruction."""
+    def tell(self, results: Sequence[Result]) -> None:
+        """Record replies; a failed question adds no instruction."""
         replies = [result for result in results if isinstance(result, Reply)]
         if self._description is None:
             self._description = _text(replies[0], "description") if replies else ""
@@ -86,12 +86,12 @@ class Instructions:
         return Question(module=Predict(_WRITE, temperature=1.0), inputs=inputs, salt=f"{slot} {number}")
 
     def _rows(self, count: int) -> str:
-        drawn = self._rng.sample(range(len(self._task.train)), min(count, len(self._task.train)))
-        return "\n".join(json.dumps(self._task.train[n].to_dict(), ensure_ascii=False, default=str) for n in drawn)
+        indexes = self._rng.sample(range(len(self._task.train)), min(count, len(self._task.train)))
+        return "\n".join(json.dumps(self._task.train[n].to_dict(), ensure_ascii=False, default=str) for n in indexes)
 
 
 def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
-    """Yield each variable that sets instructions, with the signature whose instructions they are."""
+    """Yield each variable that sets instructions, with the signature that they belong to."""
     nodes = {node.id: node for node in task.program.root.walk()}
     for variable in task.program.space.values():
         for path in variable.paths:
@@ -103,7 +103,7 @@ def _instruction_variables(task: Task) -> Iterator[tuple[str, Signature]]:
 
 
 def _worth_trying(task: Task, name: str, signature: Signature) -> list[str]:
-    """Return the current instruction, then those that the variable declares."""
+    """Return the current instruction, then the declared options of the variable."""
     variable = task.program.space[name]
     current = task.program.assignment.get(name, variable.default or signature.instructions)
     return list(dict.fromkeys([str(current), *variable.options]))

@@ -1,4 +1,4 @@
-"""One search over everything that varies: texts, demonstrations, numbers, choices and modules."""
+"""A joint search over texts, demonstrations, numbers, choices and modules."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from dspex.errors import DefinitionError, suggest
 from dspex.language.variables import Choice, Constraint, Space, Variable
 from dspex.language.variables.sampling import options
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
+from dspex.learning.optimizers.current_values import current_values
 from dspex.learning.optimizers.limits import spread
-from dspex.learning.optimizers.mipro import Ingredients
-from dspex.learning.optimizers.pooling import Pooled
-from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.mipro import PromptOptions
+from dspex.learning.optimizers.pooled_scores import PooledScores
+from dspex.learning.optimizers.proposer import Additions, Ask, Candidate, Proposer, Result, Task, Trial
 from dspex.learning.optimizers.random_search import RandomSearch
 from dspex.learning.optimizers.sampler import Sampler
-from dspex.learning.optimizers.standing import standing
 from dspex.learning.optimizers.surrogate import check_installed
 
 
@@ -23,23 +23,23 @@ from dspex.learning.optimizers.surrogate import check_installed
 class Joint:
     """Searches all variables of a program together, with successive halving on growing minibatches.
 
-    Instructions come from a proposing model and from what variables declare, demonstrations from bootstrapping;
-    numbers, choices and modules from their declarations. A cohort of candidates is scored on few rows; the best share
-    of all that were scored so far goes on to more, the last of them to all (Jamieson and Talwalkar, "Non-stochastic
-    Best Arm Identification", 2016). What is best is decided by the expectation from all scores together, not by one
-    score on few rows; so is the winner. With several objectives the search looks for the whole Pareto front. Needs
-    NumPy (`dspex[optimize]`).
+    Instructions come from a proposing model and from declared options, demonstrations from bootstrapping, and
+    numbers, choices and modules from their declarations. A cohort of candidates is scored on few rows; the best of
+    all candidates so far are promoted to more rows, and finally to all (Jamieson and Talwalkar, "Non-stochastic Best
+    Arm Identification", 2016). Promotion and the winner are decided by the expected score given all scores, not by
+    one score on few rows. With several objectives the search covers the whole Pareto front. Needs NumPy
+    (`dspex[optimize]`).
 
     Args:
-        trials: candidates drawn in all.
+        trials: total number of candidates.
         cohort: candidates that compete in one halving.
-        first_rows: rows of the first rung; each further one has `keep` times as many.
-        keep: one in so many goes on.
-        objectives: figures to maximize, "-usd" minimizes; the first metric by default.
-        instructions: for each predictor, the current one among them; 1 leaves them as they are.
-        sets: of demonstrations, the program's own not counted; 0 leaves them as they are.
-        bootstrap: how a set is made.
-        only: names of the variables that are searched; the others stay as they are. All by default.
+        first_rows: rows of the first rung; each further rung has `keep` times as many.
+        keep: one in `keep` candidates is promoted.
+        objectives: figures to maximize ("-usd" minimizes); the first metric by default.
+        instructions: per predictor, including the current one; 1 keeps the current ones.
+        sets: of demonstrations, besides the program's own; 0 keeps the program's own.
+        bootstrap: how a set is created.
+        only: names of the variables to search; the others keep their values. All by default.
     """
 
     trials: int = 32
@@ -56,7 +56,7 @@ class Joint:
         """Begin with the texts and demonstrations.
 
         Raises:
-            DefinitionError: nothing of the program can vary, or the recipe makes no sense.
+            DefinitionError: nothing in the program can vary, or a number is out of range.
             ConfigurationError: NumPy is not installed.
         """
         if min(self.trials, self.cohort, self.first_rows, self.keep - 1) < 1 or min(self.instructions, self.sets) < 0:
@@ -67,36 +67,36 @@ class Joint:
         check_installed()
         return _Search(self, task)
 
-    def adds(self, task: Task) -> Additions:
-        """Return how many demonstrations a set has at most, and how many questions are asked."""
-        shown = self.bootstrap.adds(task).demonstrations if self.sets else 0
+    def additions(self, task: Task) -> Additions:
+        """Return the largest number of demonstrations in a set, and the number of questions."""
+        demonstrations = self.bootstrap.additions(task).demonstrations if self.sets else 0
         questions = 1 + len(task.program.space) * (self.instructions - 1) if self.instructions > 1 else 0
-        return Additions(demonstrations=shown, questions=questions)
+        return Additions(demonstrations=demonstrations, questions=questions)
 
     def runs(self, task: Task, rows: int) -> int:
-        """Return at most how many times the program will run; a question for an instruction counts as one run."""
+        """Return the largest number of program runs; a question for an instruction counts as one."""
         walks = max(0, self.sets - 1) * self.bootstrap.rounds * len(task.train)
         questions = 1 + len(task.program.space) * max(0, self.instructions - 1)
         total = 0
         for start in range(0, self.trials, self.cohort):
-            drawn, level, batch = min(self.cohort, self.trials - start), 0, self.first_rows
+            arms, level, batch = min(self.cohort, self.trials - start), 0, self.first_rows
             while batch < rows:
-                total += min(start + drawn, self.room(level) if level else drawn) * batch
+                total += min(start + arms, self.room(level) if level else arms) * batch
                 level, batch = level + 1, batch * self.keep
-            total += min(start + drawn, self.room(level) if level else drawn) * rows
+            total += min(start + arms, self.room(level) if level else arms) * rows
         return walks + questions + total + self._last(task) * rows
 
     def room(self, level: int) -> int:
-        """Return how many candidates go on to a level at once."""
+        """Return how many candidates are promoted to a level at once."""
         return max(1, int(self.cohort / self.keep**level), len(self.objectives))
 
     def _last(self, task: Task) -> int:
-        """Return how many candidates are scored on all rows in the end: some, or all where the space is exhausted."""
+        """Return how many candidates are finally scored on all rows: a few, or all if the space may be exhausted."""
         space = task.program.space
         points = space.size * (1 + self.sets)
-        for known in [max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"]:
-            points *= (known + max(0, self.instructions - 1)) / known
-        # texts and sets may come out alike, and constraints refuse some: a space is exhausted before all are tried
+        for count in [max(1, len(variable.options)) for variable in space.values() if variable.kind == "text"]:
+            points *= (count + max(0, self.instructions - 1)) / count
+        # texts and sets may coincide and constraints reject some, so a space may be exhausted early
         may_end = points <= 4 * self.trials or (math.isfinite(points) and len(space.constraints) > 0)
         return max(self.keep, math.ceil(min(points, self.trials))) if may_end else self.keep
 
@@ -113,9 +113,9 @@ class _Arm:
 
 
 def _declared(space: Space) -> list[Variable]:
-    """Return what is drawn from declarations, a text with options as a choice between them.
+    """Return the variables that are sampled from their declarations; a text with options becomes a choice.
 
-    Other texts, and demonstrations, come from elsewhere.
+    Other texts and all demonstrations are proposed instead.
     """
     return [
         _as_choice(variable) if variable.kind == "text" else variable
@@ -124,39 +124,39 @@ def _declared(space: Space) -> list[Variable]:
     ]
 
 
-def _closed(variables: Sequence[Variable], constraints: Sequence[Constraint]) -> Space:
-    """Return the space of the variables that read no others, and of the constraints on them."""
-    kept, count = list(variables), -1
-    while count != len(kept):
-        count, names = len(kept), {variable.name for variable in kept}
-        kept = [variable for variable in kept if _reads(variable) <= names]
-    return Space(kept, [constraint for constraint in constraints if constraint.reads() <= names])
+def _closed_space(variables: Sequence[Variable], constraints: Sequence[Constraint]) -> Space:
+    """Return the space of the variables whose references are all included, with its constraints."""
+    remaining, count = list(variables), -1
+    while count != len(remaining):
+        count, names = len(remaining), {variable.name for variable in remaining}
+        remaining = [variable for variable in remaining if _referenced_names(variable) <= names]
+    return Space(remaining, [constraint for constraint in constraints if constraint.reads() <= names])
 
 
 def _as_choice(variable: Variable) -> Variable:
-    known = () if variable.default is None else (variable.default,)
-    options = tuple(dict.fromkeys((*known, *variable.options)))
+    default = () if variable.default is None else (variable.default,)
+    options = tuple(dict.fromkeys((*default, *variable.options)))
     weights = variable.weights if len(options) == len(variable.options) else ()
     return replace(Choice(*options), name=variable.name, when=variable.when, weights=weights)
 
 
-def _reads(variable: Variable) -> set[str]:
-    found: set[str] = set()
+def _referenced_names(variable: Variable) -> set[str]:
+    names: set[str] = set()
     for expression in (variable.when, variable.compute):
-        found |= set(expression.variables()) if expression is not None else set()
-    return found
+        names |= set(expression.variables()) if expression is not None else set()
+    return names
 
 
 class _Search:
-    """Draws cohorts; lets the most promising of all candidates go on to the next level, up to all rows."""
+    """Draws cohorts and promotes the most promising candidates level by level, up to all rows."""
 
     def __init__(self, recipe: Joint, task: Task) -> None:
         self._recipe = recipe
         self._task = task
         self._ingredients = self._begin()
-        self._made: dict[str, Variable] = {}
+        self._proposed: dict[str, Variable] = {}
         self._sampler: Sampler | None = None
-        self._pooled: Pooled | None = None
+        self._pooled: PooledScores | None = None
         self._arms: list[_Arm] = []
         self._cohorts = 0
         self._is_exhausted = False
@@ -166,132 +166,136 @@ class _Search:
         self._final: dict[int, _Arm] = {}
         self._batches = self._sizes()
 
-    def _begin(self) -> Ingredients | None:
-        """Return what makes texts and demonstrations, as far as they are searched."""
+    def _begin(self) -> PromptOptions | None:
+        """Return the source of texts and demonstrations, or None if neither is searched."""
         space = self._task.program.space
         if unknown := [name for name in self._recipe.only if name not in space]:
-            raise DefinitionError(f"there is no variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
+            raise DefinitionError(f"unknown variable {unknown[0]!r}.{suggest(unknown[0], list(space))}")
         kinds = {space[name].kind for name in self._recipe.only or space}
         if not any(variable.kind == "examples" for variable in space.values()) or not kinds & {"examples", "text"}:
             return None
         sets = RandomSearch(
             bootstrap=self._recipe.bootstrap, candidates=self._recipe.sets if "examples" in kinds else 0
         )
-        return Ingredients(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
+        return PromptOptions(self._task, sets=sets, instructions=self._recipe.instructions if "text" in kinds else 1)
 
     def _sizes(self) -> list[int | None]:
-        """Return the rows of each level; None for all of them."""
-        whole, size, found = self._task.scored or len(self._task.train), self._recipe.first_rows, list[int | None]()
+        """Return the number of rows at each level; None means all."""
+        whole, size, sizes = self._task.scored or len(self._task.train), self._recipe.first_rows, list[int | None]()
         while size < whole:
-            found.append(size)
+            sizes.append(size)
             size *= self._recipe.keep
-        return [*found, None]
+        return [*sizes, None]
 
     def ask(self, count: int) -> Sequence[Ask]:
         if self._sampler is None:
-            if self._ingredients is not None and (asked := self._ingredients.ask(count)):
-                return asked
-            self._sampler = self._made_sampler()
+            if self._ingredients is not None and (questions := self._ingredients.ask(count)):
+                return questions
+            self._sampler = self._create_sampler()
         if not self._waiting and not self._open:
             self._waiting = self._next(self._sampler)
         asked_arms, self._waiting = self._waiting[:count], self._waiting[count:]
         return [self._candidate(arm) for arm in asked_arms]
 
-    def _made_sampler(self) -> Sampler:
-        space, current = self._searched(), self._task.program.assignment
+    def _create_sampler(self) -> Sampler:
+        space, current = self._search_space(), self._task.program.assignment
         if not any(len(options(space[name])) != 1 for name in space if space[name].is_searchable):
             raise DefinitionError(
-                f"nothing of {self._task.program.name!r} can vary: declare a variable, or let instructions or "
-                "demonstrations be proposed"
+                f"nothing in {self._task.program.name!r} can vary: declare a variable, or allow proposed "
+                "instructions or demonstrations"
             )
         objectives = max(1, len(self._recipe.objectives))
         startup = max(4, min(3 * self._recipe.cohort, self._recipe.trials // 2))
         sampler = Sampler(space, objectives=objectives, seed=self._task.seed, startup=startup)
-        found = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
-        found |= {variable.name: variable.options[0] for variable in self._made.values()}
-        known = {name: value for name, value in found.items() if value is not None or space[name].has_default}
-        sampler.first({name: known[name] for name in space.order if name in space.active(known) & set(known)})
+        values = {name: current.get(name, v.default) for name, v in space.items() if v.is_searchable}
+        values |= {variable.name: variable.options[0] for variable in self._proposed.values()}
+        first_values = {name: value for name, value in values.items() if value is not None or space[name].has_default}
+        sampler.first(
+            {name: first_values[name] for name in space.order if name in space.active(first_values) & set(first_values)}
+        )
         return sampler
 
-    def _searched(self) -> Space:
-        """Return the space: declarations, texts, and the numbers of sets; what is not searched has one option."""
+    def _search_space(self) -> Space:
+        """Return the search space: declarations, texts and set numbers; a fixed variable has one option."""
         program, only = self._task.program, self._recipe.only
-        made = self._ingredients.variables() if self._ingredients is not None else []
-        self._made = {variable.name: variable for variable in made if not only or variable.name not in program.space}
-        self._made |= {variable.name: variable for variable in made if variable.name in only}
-        found: list[Variable] = list(self._made.values())
+        proposed = self._ingredients.variables() if self._ingredients is not None else []
+        self._proposed = {
+            variable.name: variable for variable in proposed if not only or variable.name not in program.space
+        }
+        self._proposed |= {variable.name: variable for variable in proposed if variable.name in only}
+        variables: list[Variable] = list(self._proposed.values())
         for variable in _declared(program.space):
             name, current = variable.name, program.assignment.get(variable.name, variable.default)
-            if name in self._made:
+            if name in self._proposed:
                 continue
             if only and name not in only and variable.compute is None and current is not None:
-                found.append(replace(Choice(current), name=name, when=variable.when))
+                variables.append(replace(Choice(current), name=name, when=variable.when))
             elif not only or name in only or variable.compute is not None:
-                found.append(variable)
-        return _closed(found, program.space.constraints)
+                variables.append(variable)
+        return _closed_space(variables, program.space.constraints)
 
     def _next(self, sampler: Sampler) -> list[_Arm]:
-        """Return who goes on to the next level; after the last one, or where nobody does, a new cohort."""
+        """Return the arms promoted to the next level; after the last level, or if there are none, a new cohort."""
         while self._arms and self._level + 1 < len(self._batches):
             self._level += 1
-            if chosen := self._best(sampler, self._level - 1)[: self._recipe.room(self._level)]:
-                return self._raised(chosen)
+            if best_arms := self._best(sampler, self._level - 1)[: self._recipe.room(self._level)]:
+                return self._promote(best_arms)
         self._level, self._cohorts = 0, self._cohorts + 1
-        if drawn := self._drawn(sampler):
-            self._arms += drawn
-            return self._raised(drawn)
+        if new_arms := self._new_cohort(sampler):
+            self._arms += new_arms
+            return self._promote(new_arms)
         return self._finalists(sampler)
 
-    def _drawn(self, sampler: Sampler) -> list[_Arm]:
-        """Return a new cohort; a smaller one where not more may be drawn, or where there is nothing new."""
-        found: list[_Arm] = []
+    def _new_cohort(self, sampler: Sampler) -> list[_Arm]:
+        """Return a new cohort; smaller if the trials or the space run out."""
+        arms: list[_Arm] = []
         room = min(self._recipe.cohort, self._recipe.trials - len(self._arms))
-        while len(found) < room and (suggested := sampler.suggest()) is not None:
-            found.append(self._arm(*suggested))
-        self._is_exhausted = len(found) < room
-        return found
+        while len(arms) < room and (suggested := sampler.suggest()) is not None:
+            arms.append(self._arm(*suggested))
+        self._is_exhausted = len(arms) < room
+        return arms
 
-    def _raised(self, arms: list[_Arm]) -> list[_Arm]:
+    def _promote(self, arms: list[_Arm]) -> list[_Arm]:
         for arm in arms:
             arm.level = self._level
         return arms
 
     def _best(self, sampler: Sampler, level: int) -> list[_Arm]:
-        """Return the arms that stand at a level, in the order in which they are to go on.
+        """Return the scored arms of a level in the order of promotion.
 
-        First the one with the best expectation in the first objective; with several objectives, every second one is
-        that of the front which is the farthest from those that are ahead.
+        The best expected score in the first objective comes first; with several objectives, every second arm is the
+        one on the front that is farthest from all promoted arms.
         """
-        there = [arm for arm in self._arms if arm.level == level and arm.is_scored]
-        if not there:
+        arms = [arm for arm in self._arms if arm.level == level and arm.is_scored]
+        if not arms:
             return []
         ahead = [arm for arm in self._arms if arm.level > level and arm.is_scored]
-        expected = sampler.expected([arm.number for arm in (*there, *ahead)])
-        return [there[place] for place in spread(expected, len(there))]
+        expected = sampler.expected([arm.number for arm in (*arms, *ahead)])
+        return [arms[place] for place in spread(expected, len(arms))]
 
     def _finalists(self, sampler: Sampler) -> list[_Arm]:
-        """Return the best that were not scored on all rows yet: the best few, or one cohort after the other in the end.
+        """Return the best arms that were not scored on all rows yet: a few, or cohort by cohort at the end.
 
-        Where the space is exhausted, all that is left to find out is which of its points is the best.
+        In an exhausted space, the only remaining question is which of its points is the best.
         """
         self._level = last = len(self._batches) - 1
-        there = [arm for arm in self._arms if arm.is_scored]
-        expected = sampler.expected([arm.number for arm in there]) if there else []
-        order = sorted(range(len(there)), key=lambda n: (-expected[n][0], n))
+        scored = [arm for arm in self._arms if arm.is_scored]
+        expected = sampler.expected([arm.number for arm in scored]) if scored else []
+        order = sorted(range(len(scored)), key=lambda n: (-expected[n][0], n))
         if self._is_exhausted:
-            return self._raised([there[n] for n in order if there[n].level < last][: self._recipe.cohort])
-        return self._raised([there[n] for n in order[: self._recipe.keep] if there[n].level < last])
+            return self._promote([scored[n] for n in order if scored[n].level < last][: self._recipe.cohort])
+        return self._promote([scored[n] for n in order[: self._recipe.keep] if scored[n].level < last])
 
     def _arm(self, number: int, values: Mapping[str, Any]) -> _Arm:
-        made = self._made.items()
-        chosen = {name: variable.options.index(values[name]) for name, variable in made if name in values}
-        texts, shown = self._ingredients.assignment(chosen) if self._ingredients is not None else ({}, frozenset())
+        proposed = self._proposed.items()
+        indexes = {name: variable.options.index(values[name]) for name, variable in proposed if name in values}
+        texts, demo_rows = self._ingredients.assignment(indexes) if self._ingredients is not None else ({}, frozenset())
         only = self._recipe.only
-        own = {n: value for n, value in values.items() if n not in self._made and (not only or n in only)}
-        said = [f"{name}={value}" for name, value in own.items()]
-        said += [f"{name} {index}" for name, index in chosen.items() if index]
-        label = f"{number + 1}: {', '.join(said) or 'as it is'}"
-        return _Arm(number, self._cohorts, label, {**own, **texts}, shown)
+        declared = {n: value for n, value in values.items() if n not in self._proposed and (not only or n in only)}
+        parts = [f"{name}={value}" for name, value in declared.items()]
+        parts += [f"{name} {index}" for name, index in indexes.items() if index]
+        label = f"{number + 1}: {', '.join(parts) or 'as it is'}"
+        return _Arm(number, self._cohorts, label, {**declared, **texts}, demo_rows)
 
     def _candidate(self, arm: _Arm) -> Candidate:
         rows = self._batches[arm.level]
@@ -300,7 +304,7 @@ class _Search:
         self._open[label] = arm
         return Candidate(label=label, assignment=arm.assignment, shown=arm.shown, batch=batch, is_final=rows is None)
 
-    def tell(self, results: Sequence[Told]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         if self._sampler is None:
             if self._ingredients is not None:
                 self._ingredients.tell(results)
@@ -316,16 +320,16 @@ class _Search:
 
     def _measure(self, sampler: Sampler, arm: _Arm, trial: Trial) -> None:
         if self._pooled is None:
-            self._pooled = Pooled(self._recipe.objectives or (trial.report.metrics[0],))
+            self._pooled = PooledScores(self._recipe.objectives or (trial.report.metrics[0],))
         self._pooled.add(arm.number, trial)
-        sampler.learn(self._pooled.measured())
+        sampler.learn(self._pooled.measurements())
 
-    def _begins_as_it_is(self) -> bool:
-        """Whether the arm that was drawn first, of all defaults, is what the program as it is stands at.
+    def _first_arm_is_baseline(self) -> bool:
+        """Whether the first arm, made of all defaults, equals the unchanged program.
 
-        Where it is not, the program as it is stays with the score that was measured.
+        If not, the unchanged program keeps its measured score.
         """
-        now, space = standing(self._task.program), self._task.program.space
+        now, space = current_values(self._task.program), self._task.program.space
         return all(
             now[name] == value
             for name, value in self._arms[0].assignment.items()
@@ -333,12 +337,12 @@ class _Search:
         )
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
-        """Return what each trial on all rows probably is worth, from all scores together."""
+        """Return the expected figures of each trial on all rows, given all scores."""
         if self._sampler is None or self._pooled is None or not self._final:
             return {}
         numbers = dict(self._final)
         for trial in trials:
-            if not trial.candidate.assignment and trial.candidate.is_final and self._begins_as_it_is():
+            if not trial.candidate.assignment and trial.candidate.is_final and self._first_arm_is_baseline():
                 numbers[trial.number] = self._arms[0]
                 self._measure(self._sampler, self._arms[0], trial)
         expected = self._sampler.expected([arm.number for arm in numbers.values()])

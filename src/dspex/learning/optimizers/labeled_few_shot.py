@@ -9,7 +9,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.language.programs import Node
 from dspex.language.records import Example
-from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Task, Told
+from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Result, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,41 +42,41 @@ class LabeledFewShot:
             raise DefinitionError(f"k, per_class and candidates are at least 1, but this is {self!r}")
         slots = labelled_slots(task)
         groups = _groups(task, self.by or _class_field(task))
-        wanted = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
-        if wanted >= len(task.train):
+        count = self.per_class * len(groups) if self.per_class else min(self.k, len(task.train))
+        if count >= len(task.train):
             raise DefinitionError(
-                f"{wanted} demonstrations of the {len(task.train)} rows leave none to score on; ask for fewer "
+                f"{count} demonstrations of the {len(task.train)} rows leave none to score on; ask for fewer "
                 "demonstrations or give more rows"
             )
-        return _Sets(self._sets(task, groups, slots=slots, wanted=wanted))
+        return _Sets(self._sets(task, groups, slots=slots, count=count))
 
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
         del task
         return self.candidates * rows
 
-    def adds(self, task: Task) -> Additions:
-        """Return how many demonstrations a set has."""
+    def additions(self, task: Task) -> Additions:
+        """Return the number of demonstrations in a set."""
         if self.per_class is None:
             return Additions(demonstrations=min(self.k, len(task.train)))
         return Additions(demonstrations=self.per_class * len(_groups(task, self.by or _class_field(task))))
 
     def _sets(
-        self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], wanted: int
+        self, task: Task, groups: Sequence[Sequence[int]], *, slots: Sequence[str], count: int
     ) -> Iterator[Candidate]:
-        seen: set[tuple[int, ...]] = set()
+        earlier: set[tuple[int, ...]] = set()
         for number in range(self.candidates * 4):  # small data: the same set may come up again
-            if len(seen) == self.candidates:
+            if len(earlier) == self.candidates:
                 return
-            chosen = tuple(islice(_rounds(groups, random.Random(f"{task.seed}/{number}")), wanted))  # noqa: S311
-            if chosen in seen:
+            indexes = tuple(islice(_rounds(groups, random.Random(f"{task.seed}/{number}")), count))  # noqa: S311
+            if indexes in earlier:
                 continue
-            seen.add(chosen)
-            demos = [demonstration(task, task.train[index]) for index in chosen]
+            earlier.add(indexes)
+            demos = [demonstration(task, task.train[index]) for index in indexes]
             yield Candidate(
                 label=f"labelled demonstrations, set {number}",
                 assignment=dict.fromkeys(slots, demos),
-                shown=frozenset(chosen),
+                shown=frozenset(indexes),
             )
 
 
@@ -87,7 +87,7 @@ class _Sets:
     def ask(self, count: int) -> Sequence[Candidate]:
         return list(islice(self._sets, count))
 
-    def tell(self, results: Sequence[Told]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         del results
 
 
@@ -120,19 +120,19 @@ def _fits(node: Node | None, task: Task) -> bool:
 
 def demonstration(task: Task, example: Example) -> dict[str, Any]:
     """Return a row as a demonstration: the fields that the program's signature or one of its modules knows."""
-    known: set[str] = set()
+    fields: set[str] = set()
     for node in task.program.root.walk():
-        known |= set(node.signature.fields) if node.signature is not None else set()
-    return {name: value for name, value in example.items() if name in known}
+        fields |= set(node.signature.fields) if node.signature is not None else set()
+    return {name: value for name, value in example.items() if name in fields}
 
 
 def _class_field(task: Task) -> str | None:
-    closed = [
+    names = [
         name
         for name, field in task.program.signature.output_fields.items()
         if field.type.kind in {"atom", "bool"} and name in task.train.fields
     ]
-    return closed[0] if len(closed) == 1 else None
+    return names[0] if len(names) == 1 else None
 
 
 def _groups(task: Task, by: str | None) -> list[list[int]]:

@@ -10,7 +10,7 @@ from dspex.errors import DefinitionError, suggest
 from dspex.learning.evaluation import Report, Row
 from dspex.learning.optimizers.proposer import Trial
 
-BUILT_IN = ("failed", "usd", "tokens", "p50", "p95")  # figures that are no metric
+BUILT_IN = ("failed", "usd", "tokens", "p50", "p95")  # figures besides the metrics
 WORDS = {"cheapest": "-usd", "fastest": "-p95"}
 _NUMBER = r"-?\$?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LIMIT = re.compile(rf"\s*(\w[\w.-]*?)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(s|ms|)\s*")
@@ -18,14 +18,14 @@ _LIMIT = re.compile(rf"\s*(\w[\w.-]*?)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(s|ms|)\s*"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A figure has to be below or above a value."""
+    """An upper or lower bound on a figure."""
 
     figure: str
     sign: str
     value: float
 
     def holds(self, figures: Mapping[str, float]) -> bool:
-        """Return whether `figures` are within the limit; an unknown figure is not.
+        """Return whether `figures` are within the limit; an unmeasured figure is not.
 
         Raises:
             DefinitionError: there is no such figure.
@@ -53,30 +53,30 @@ def parse_limit(text: str) -> Limit:
     """Read a limit such as "p95<2s", "usd<=0.001" or "accuracy>=0.9".
 
     Raises:
-        DefinitionError: it is none.
+        DefinitionError: the text is not a limit.
     """
-    found = _LIMIT.fullmatch(text)
-    if found is None:
-        raise DefinitionError(f"{text!r} is no limit; write one like 'p95<2s', 'usd<=0.001' or 'exact_match>=0.9'")
-    scale = 0.001 if found[4] == "ms" else 1.0
-    return Limit(found[1], found[2], float(found[3].replace("$", "")) * scale)
+    match = _LIMIT.fullmatch(text)
+    if match is None:
+        raise DefinitionError(f"{text!r} is not a limit; write one like 'p95<2s', 'usd<=0.001' or 'exact_match>=0.9'")
+    scale = 0.001 if match[4] == "ms" else 1.0
+    return Limit(match[1], match[2], float(match[3].replace("$", "")) * scale)
 
 
 def parse_pick(text: str) -> tuple[str | None, list[str]]:
     """Read what to pick: limits and one figure to maximize, "-usd" or in a word, as in "accuracy>=0.9,cheapest".
 
     Returns:
-        The figure, None where none is named; and the limits.
+        The figure, or None if the text names none, and the limits.
 
     Raises:
-        DefinitionError: two figures are named, or a limit is none.
+        DefinitionError: the text names two figures, or a part is not a limit.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     limits = [part for part in parts if set(part) & set("<>=")]
     figures = [WORDS.get(part, part) for part in parts if part not in limits]
     if len(figures) > 1 or not parts:
         raise DefinitionError(
-            f"{text!r} names {len(figures)} figures to go by; write limits and one of them, such as "
+            f"{text!r} names {len(figures)} figures to maximize; write limits and one figure, such as "
             "'exact_match>=0.9,cheapest' or 'p95<2s,exact_match'"
         )
     for limit in limits:
@@ -93,18 +93,18 @@ def figure_of(figures: Mapping[str, float], name: str) -> float:
     bare = name.removeprefix("-")
     if bare not in figures:
         hint = suggest(bare, list(figures))
-        raise DefinitionError(f"there is no figure {bare!r}.{hint} There is: {', '.join(figures)}")
+        raise DefinitionError(f"unknown figure {bare!r}.{hint} Figures are: {', '.join(figures)}")
     return -figures[bare] if name.startswith("-") else figures[bare]
 
 
 def figures_of(report: Report, failures: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Return what limits and objectives speak of.
+    """Return the figures that limits and objectives refer to.
 
-    These are the mean of each metric, the share of rows that `failed`, and cost, tokens and times of an answered row.
+    These are the mean of each metric, the share of `failed` rows, and cost, tokens and times per scored row.
 
     Args:
-        report: the rows.
-        failures: by metric, the score that a failed row counts as; without one, failed rows are left out of its mean.
+        report: the report.
+        failures: for each metric, the score of a failed row; without one, its mean leaves failed rows out.
     """
     answered, usage, worst = max(report.scored, 1), report.usage, failures or {}
     means = {name: values_of(report, name, worst.get(name)) for name in report.metrics}
@@ -119,16 +119,16 @@ def figures_of(report: Report, failures: Mapping[str, float] | None = None) -> d
 
 
 def values_of(report: Report, figure: str, failure: float | None = None) -> dict[int, float]:
-    """Return a figure of each example by its place, the mean over its runs; of the quantiles, the seconds.
+    """Return one figure of each example by index, averaged over its runs; for quantiles, its seconds.
 
-    Examples without the figure are left out; a failed run counts as `failure` where one is given.
+    Examples without the figure are left out; a failed run counts as `failure`, if given.
     """
-    found: dict[int, list[float]] = {}
+    values_by_row: dict[int, list[float]] = {}
     for row in report.rows:
         value = failure if row.error is not None and figure != "failed" else _value_of(row, figure)
         if value is not None:
-            found.setdefault(row.index, []).append(value)
-    return {index: fmean(values) for index, values in found.items()}
+            values_by_row.setdefault(row.index, []).append(value)
+    return {index: fmean(values) for index, values in values_by_row.items()}
 
 
 def _value_of(row: Row, figure: str) -> float | None:
@@ -143,64 +143,64 @@ def _value_of(row: Row, figure: str) -> float | None:
 
 
 def worst_of(reports: Sequence[Report], figure: str, *, is_less_better: bool, on_error: float | None) -> float:
-    """Return what a failed row counts as: `on_error`; without one, the worst.
+    """Return the value that a failed row counts as: `on_error`, or else the worst value.
 
-    Of a metric that is 0, or 1 where less is better; or the worst score of any row, where that is worse still. Of cost,
-    tokens and times it is that of the dearest row; NaN where there is none.
+    For a metric, the worst value is 0 (1 if less is better) or the worst score of any row, whichever is worse. For
+    cost, tokens and times it is the value of the most expensive row; NaN if there is none.
     """
     if on_error is not None and figure not in BUILT_IN:
         return on_error
-    known = [value for report in reports for value in values_of(report, figure).values()]
+    scores = [value for report in reports for value in values_of(report, figure).values()]
     if figure in BUILT_IN:
-        return max(known, default=math.nan)
-    return max([1.0, *known]) if is_less_better else min([0.0, *known])
+        return max(scores, default=math.nan)
+    return max([1.0, *scores]) if is_less_better else min([0.0, *scores])
 
 
 def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
-    """Return the trials that no other beats or equals in every objective; among equals the earliest."""
+    """Return the trials that no other dominates or equals; the earliest of equal trials."""
     if not objectives:
         raise DefinitionError("name at least one objective, such as 'exact_match' or '-usd'")
     points = [(trial, tuple(figure_of(trial.figures, name) for name in objectives)) for trial in trials]
     points = [(trial, point) for trial, point in points if not any(map(math.isnan, point))]
-    kept = [
+    undominated = [
         (trial, point)
         for number, (trial, point) in enumerate(points)
-        if not any(_beats(other, point, earlier=n < number) for n, (_, other) in enumerate(points) if n != number)
+        if not any(_beats(rival, point, is_earlier=n < number) for n, (_, rival) in enumerate(points) if n != number)
     ]
-    return [trial for trial, _ in sorted(kept, key=lambda pair: (-pair[1][0], pair[0].number))]
+    return [trial for trial, _ in sorted(undominated, key=lambda pair: (-pair[1][0], pair[0].number))]
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...], *, earlier: bool) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True)) and (one != other or earlier)
+def _beats(first: tuple[float, ...], second: tuple[float, ...], *, is_earlier: bool) -> bool:
+    return all(a >= b for a, b in zip(first, second, strict=True)) and (first != second or is_earlier)
 
 
 def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Return the first `count` places in the order in which they are worth a closer look; those after are known well.
+    """Return the first `count` indexes in the order in which they deserve more rows; later points are well measured.
 
-    The best in the first objective comes first; with several objectives every second one is, of those that no other
-    beats, the farthest from all that came before it and from the known ones.
+    The best in the first objective comes first. With several objectives, every second one is the undominated point
+    that is farthest from all earlier and well-measured ones.
     """
     scales = [max(column) - min(column) or 1.0 for column in zip(*points, strict=True)]
-    seen, left, found = list(range(count, len(points))), list(range(count)), list[int]()
+    visited, remaining, order = list(range(count, len(points))), list(range(count)), list[int]()
 
-    def distance(one: int, other: int) -> float:
-        pairs = zip(points[one], points[other], scales, strict=True)
+    def distance(first: int, second: int) -> float:
+        pairs = zip(points[first], points[second], scales, strict=True)
         return math.dist([0.0] * len(scales), [(a - b) / scale for a, b, scale in pairs])
 
-    while left:
-        if len(scales) == 1 or len(found) % 2 == 0:
-            best = max(left, key=lambda n: (points[n][0], -n))
+    while remaining:
+        if len(scales) == 1 or len(order) % 2 == 0:
+            best = max(remaining, key=lambda n: (points[n][0], -n))
         else:
-            open_front = [n for n in left if not any(_exceeds(points[m], points[n]) for m in left)]
-            best = max(open_front, key=lambda n: (min(distance(n, m) for m in seen), -n))
-        left.remove(best)
-        seen.append(best)
-        found.append(best)
-    return found
+            open_front = [n for n in remaining if not any(_exceeds(points[m], points[n]) for m in remaining)]
+            best = max(open_front, key=lambda n: (min(distance(n, m) for m in visited), -n))
+        remaining.remove(best)
+        visited.append(best)
+        order.append(best)
+    return order
 
 
-def _exceeds(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
+def _exceeds(first: Sequence[float], second: Sequence[float]) -> bool:
+    pairs = list(zip(first, second, strict=True))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 

@@ -1,4 +1,4 @@
-"""The seam of all optimizers: ask for candidates, tell how they did."""
+"""The protocol of all optimizers: ask for candidates, then tell their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from dspex.learning.evaluation import Dataset, Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be improved, as data: the program, the rows to learn from, and the seed of all choices.
+    """The input of an optimizer, as data: the program, the training rows and the seed.
 
-    A full score takes about `scored` runs; the number of training rows where it is not given.
+    A full score takes about `scored` runs; by default, as many as there are training rows.
     """
 
     program: Program
@@ -34,19 +34,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Values for some variables of the program, to be tried.
+    """Values for some variables of the program, to be scored.
 
     Args:
-        label: in a few words, what it is.
+        label: a short description.
         assignment: the values.
-        shown: training rows that it shows to the model; it is never scored on these.
-        rows: the training rows to score it on instead of those that the search scores on.
-        batch: (count, draw): score on this many of the rows only, drawn at random by the number `draw`; a larger batch
-            of the same draw holds a smaller one.
-        temperature: of all predictors, in place of their own; for a teacher that is to answer differently.
-        salt: sets its calls apart from the same calls of other candidates, to draw again at a temperature above 0.
-        is_final: whether it may be the outcome of the search; a teacher, or a score on a few rows, may not.
-        is_traced: whether the trial is to hold the calls of each predictor.
+        shown: training rows that the candidate shows to the model; it is never scored on these.
+        rows: training rows to score on instead of the search's own.
+        batch: (count, draw): score on `count` random rows only; a larger batch with the same `draw` contains the
+            smaller one.
+        temperature: overrides the temperature of all predictors, for a teacher that should vary its answers.
+        salt: separates its calls from equal calls of other candidates, to sample again above temperature 0.
+        is_final: whether it may win the search; a teacher or a score on a few rows may not.
+        is_traced: whether the trial records the calls of each predictor.
     """
 
     label: str
@@ -62,12 +62,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A candidate and how it did; `score` is None where not one row could be scored.
+    """A candidate with its results; `score` is None if no row could be scored.
 
-    A failed row counts as the worst one in `score` and in the metrics' figures. `figures` are what objectives and
-    limits speak of: the mean of each metric, the share of rows that `failed`, `usd` and `tokens` for an answered row,
-    `p50` and `p95` in seconds. `calls` are those of each row, where the candidate asked for them. `on_error` is the
-    score of a failed row, where the search says one.
+    A failed row counts as the worst row in `score` and in the metrics' figures. Objectives and limits refer to
+    `figures`: the mean of each metric, the share of `failed` rows, `usd` and `tokens` per scored row, `p50` and `p95`
+    in seconds. `calls` holds the calls of each row if the candidate is traced. `on_error` is the score of a failed
+    row, if the search sets one.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Inputs for a module of the optimizer's own, such as one that writes instructions; runs on the search's model."""
+    """A run of an optimizer's own module, such as one that writes instructions, on the search's model."""
 
     module: Module
     inputs: Mapping[str, Any]
@@ -90,7 +90,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What became of a question: outputs, or an error."""
+    """The reply to a question: outputs or an error."""
 
     question: Question
     outputs: Mapping[str, Any] | None
@@ -98,74 +98,74 @@ class Reply:
 
 
 Ask = Candidate | Question
-Told = Trial | Reply
+Result = Trial | Reply
 
 
 class Proposer(Protocol):
-    """Decides what to try next: synchronous and pure, so that the same task and the same results ask for the same.
+    """Decides what to try next. Synchronous and pure: the same task and results lead to the same candidates.
 
-    Owned by one driver. `tell` gives the results of all that was asked, in the order of asking, before the next `ask`.
+    Owned by one driver. Before the next `ask`, `tell` passes the results of everything asked, in the same order.
     """
 
     def ask(self, count: int) -> Sequence[Ask]:
-        """Return at most `count` candidates or questions; none means that the search is over."""
+        """Return at most `count` candidates or questions; an empty sequence ends the search."""
         ...
 
-    def tell(self, results: Sequence[Told]) -> None:
-        """Take note of the results."""
+    def tell(self, results: Sequence[Result]) -> None:
+        """Record the results."""
         ...
 
 
 @runtime_checkable
-class Estimating(Protocol):
-    """A proposer that may say more of the figures of a trial than was measured on its own rows.
+class EstimateProvider(Protocol):
+    """A proposer that estimates the figures of a trial from more than its own rows.
 
-    The driver decides by it at the end: among many scores on few rows the highest one is too high by chance.
+    The driver picks the winner by these estimates: of many scores on few rows, the highest is too high by chance.
     """
 
     def estimates(self, trials: Sequence[Trial]) -> Mapping[int, Mapping[str, float]]:
-        """Return estimates by the number of a trial and the name of a figure; what it leaves out stands as measured."""
+        """Return estimates by trial number and figure; figures left out keep their measured value."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """What an optimizer adds to a program at most: demonstrations shown at once, and questions for instructions."""
+    """The most that an optimizer adds to a program: demonstrations in one prompt, and questions for instructions."""
 
     demonstrations: int = 0
     questions: int = 0
 
 
 @runtime_checkable
-class Adding(Protocol):
-    """An optimizer that says what it adds, so that an estimate counts it; `runs` counts its questions too."""
+class AdditionsProvider(Protocol):
+    """An optimizer that reports its additions for the estimate; `runs` counts its questions too."""
 
-    def adds(self, task: Task) -> Additions:
-        """Return the most that one candidate shows, and that the whole search asks."""
+    def additions(self, task: Task) -> Additions:
+        """Return the most demonstrations in one candidate and the most questions in the search."""
         ...
 
 
 @runtime_checkable
-class Aiming(Protocol):
-    """An optimizer that looks for figures of its own choice; the driver checks that there are such."""
+class ObjectiveProvider(Protocol):
+    """An optimizer with its own choice of objectives; the driver checks that these figures exist."""
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Return the figures, with a leading minus where less is better; none for the first metric."""
+        """Return the figures (a leading minus minimizes); an empty tuple means the first metric."""
         ...
 
 
 class Optimizer(Protocol):
-    """A recipe for a search: immutable, and good for any number of tasks."""
+    """The configuration of a search: immutable and reusable for any number of tasks."""
 
     def start(self, task: Task) -> Proposer:
         """Begin a search.
 
         Raises:
-            DefinitionError: the task does not suit it, such as a program without what it varies.
+            DefinitionError: the task does not suit it, such as a program without anything that it varies.
         """
         ...
 
     def runs(self, task: Task, rows: int) -> int:
-        """Return at most how many times the program will run, where a full score takes `rows` runs."""
+        """Return the largest number of program runs, if a full score takes `rows` runs."""
         ...

@@ -1,4 +1,4 @@
-"""Many sets of bootstrapped demonstrations, of which the best is kept."""
+"""A random search over sets of bootstrapped demonstrations."""
 
 import math
 import random
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dspex.errors import DefinitionError
-from dspex.learning.optimizers.bootstrap import BootstrapFewShot, Bootstrapping
-from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Task, Told, Trial
+from dspex.learning.optimizers.bootstrap import BootstrapFewShot, BootstrapWalk
+from dspex.learning.optimizers.proposer import Additions, Ask, Proposer, Result, Task, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSearch:
-    """Tries labelled rows alone, the rows in their order, and `candidates` shuffled walks with fewer demonstrations.
+    """Tries labelled rows alone, the rows in order, and `candidates` shuffled walks with fewer demonstrations.
 
-    The program as it is, which the driver scores first, is a candidate too.
+    The unchanged program, which the driver scores first, is a candidate too.
 
     Args:
-        bootstrap: how each set is made.
-        candidates: how many shuffled walks.
-        first_rows: score each set on so many rows only, and the best of every `heat` sets on all of them; without it,
+        bootstrap: how each set is created.
+        candidates: the number of shuffled walks.
+        first_rows: score each set on this many rows only, and the best of every `heat` sets on all rows; by default
             every set is scored on all rows.
-        heat: see there.
+        heat: the number of sets that compete for a full score; see `first_rows`.
     """
 
     bootstrap: BootstrapFewShot = field(default_factory=BootstrapFewShot)
@@ -33,38 +33,38 @@ class RandomSearch:
         """Begin.
 
         Raises:
-            DefinitionError: the recipe makes no sense.
+            DefinitionError: a number is out of range.
         """
         if self.heat < 2 or self.candidates < 0 or (self.first_rows is not None and self.first_rows < 1):
             raise DefinitionError(f"candidates is at least 0, first_rows at least 1 and heat at least 2, not {self!r}")
         walks = [(f"bootstrapped set {seed}", self.walk(task, seed)) for seed in range(-2, self.candidates)]
         return _Walks(walks) if self.first_rows is None else _Heats(walks, rows=self.first_rows, size=self.heat)
 
-    def walk(self, task: Task, seed: int) -> Bootstrapping:
-        """Return the walk of one seed: -2 makes labelled demonstrations only, -1 keeps the order of the rows."""
+    def walk(self, task: Task, seed: int) -> BootstrapWalk:
+        """Return the walk of one seed: -2 uses labelled demonstrations only, -1 keeps the order of the rows."""
         order = list(range(len(task.train)))
         if seed == -2:
-            return Bootstrapping(replace(self.bootstrap, max_bootstrapped=0), task, order=order)
+            return BootstrapWalk(replace(self.bootstrap, max_bootstrapped=0), task, order=order)
         if seed == -1:
-            return Bootstrapping(self.bootstrap, task, order=order)
+            return BootstrapWalk(self.bootstrap, task, order=order)
         rng = random.Random(f"{task.seed}/{seed}")  # noqa: S311
         rng.shuffle(order)
         size = rng.randint(1, max(1, self.bootstrap.max_bootstrapped))
-        return Bootstrapping(replace(self.bootstrap, max_bootstrapped=size), task, order=order)
+        return BootstrapWalk(replace(self.bootstrap, max_bootstrapped=size), task, order=order)
 
     def runs(self, task: Task, rows: int) -> int:
         """Return at most how many times the program will run."""
         return (self.candidates + 1) * self.bootstrap.rounds * len(task.train) + (self.candidates + 2) * rows
 
-    def adds(self, task: Task) -> Additions:
+    def additions(self, task: Task) -> Additions:
         """Return how many demonstrations a set has at most."""
-        return self.bootstrap.adds(task)
+        return self.bootstrap.additions(task)
 
 
 class _Heats:
     """Scores the sets of one heat on few rows, and the best of them on all."""
 
-    def __init__(self, walks: Sequence[tuple[str, Bootstrapping]], *, rows: int, size: int) -> None:
+    def __init__(self, walks: Sequence[tuple[str, BootstrapWalk]], *, rows: int, size: int) -> None:
         self._walks = list(walks)
         self._rows = rows
         self._size = size
@@ -78,13 +78,13 @@ class _Heats:
         if not self._walks:
             return ()
         label, walk = self._walks[0]
-        if asked := walk.ask(count):
-            return asked
+        if candidates := walk.ask(count):
+            return candidates
         self._walks.pop(0)
-        made = walk.candidate(f"{label} on {self._rows} rows")
-        return [replace(made, batch=(self._rows, 0), is_final=False)]
+        candidate = walk.candidate(f"{label} on {self._rows} rows")
+        return [replace(candidate, batch=(self._rows, 0), is_final=False)]
 
-    def tell(self, results: Sequence[Told]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         for trial in results:
             if not isinstance(trial, Trial) or trial.candidate.is_final:
                 continue
@@ -95,23 +95,23 @@ class _Heats:
 
 
 def _worth(trial: Trial) -> float:
-    """Return the score; what could not be scored is worse than any."""
+    """Return the score; minus infinity if no row could be scored."""
     return -math.inf if trial.score is None else trial.score
 
 
 class _Walks:
-    def __init__(self, walks: Sequence[tuple[str, Bootstrapping]]) -> None:
+    def __init__(self, walks: Sequence[tuple[str, BootstrapWalk]]) -> None:
         self._walks = list(walks)
 
     def ask(self, count: int) -> Sequence[Ask]:
         if not self._walks:
             return ()
         label, walk = self._walks[0]
-        if asked := walk.ask(count):
-            return asked
+        if candidates := walk.ask(count):
+            return candidates
         self._walks.pop(0)
         return [walk.candidate(label)]
 
-    def tell(self, results: Sequence[Told]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         if self._walks:
             self._walks[0][1].tell(results)

@@ -1,4 +1,4 @@
-"""How a search is carried out, and what it found."""
+"""The settings of a search and its outcome."""
 
 import difflib
 import html
@@ -15,14 +15,14 @@ from dspex.language.programs import Program
 from dspex.language.records import Example, Usage
 from dspex.learning.evaluation import Dataset
 from dspex.learning.optimizers.control import Control
+from dspex.learning.optimizers.current_values import as_program, current_values
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.importance import importance
 from dspex.learning.optimizers.journal import Journal
 from dspex.learning.optimizers.limits import figure_of, front
-from dspex.learning.optimizers.plotting import Point, scatter
 from dspex.learning.optimizers.prompts import prompt_diff
 from dspex.learning.optimizers.proposer import Trial
-from dspex.learning.optimizers.standing import as_data, standing
+from dspex.learning.optimizers.scatter_plot import Point, scatter
 from dspex.learning.optimizers.verdict import Verdict
 from dspex.telemetry import Event
 
@@ -31,7 +31,7 @@ P = TypeVar("P", bound=Module | Program)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a search may use at most, from a few real runs: calls, tokens, dollars (None: no price) and seconds."""
+    """Upper bounds for a search, from a few real runs: calls, tokens, dollars (None: no price) and seconds."""
 
     runs: int
     calls: int
@@ -48,30 +48,30 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How a search is carried out.
+    """The settings of a search.
 
     Args:
-        rows: score each candidate on this many rows that it does not show itself; on all of these by default.
+        rows: score each candidate on this many of the rows that it does not show; by default on all of them.
         validation: rows to score on instead of the training rows.
-        test: rows that the search never sees; program and winner are compared on them once, at the end.
-        insists: return the winner even where it is not significantly better on `test`, could not be compared there, or
-            is not within the limits.
+        test: held-out rows; the unchanged program and the winner are compared on them once, at the end.
+        insists: return the winner even if it is not significantly better on `test`, could not be compared there, or
+            misses the limits.
         alpha: the p-value below which a difference on `test` is significant.
         maximize: the figure to maximize; the first metric by default. A leading minus minimizes ("-usd").
         subject_to: limits on figures, such as "p95<2", "failed<=0.05" or "accuracy>=0.9"; a candidate within them beats
             one without.
-        on_error: the score that a failed row counts as, in every metric. By default the worst: 0 (1 where less is
-            better), or the worst score among the other rows where that is worse still.
-        budget: what may be spent; the search ends before it is passed.
-        journal: where answers and trials are kept; with one, a killed search continues when it is started again.
+        on_error: the score of a failed row in every metric. By default the worst: 0 (1 if less is better), or the
+            worst score among the other rows, whichever is worse.
+        budget: what may be spent; the search ends before it would exceed it.
+        journal: where replies and trials are stored; with one, a killed search continues when it is started again.
         control: pauses and cancels from outside.
-        concurrency: model calls under way at once.
-        trials_at_once: candidates asked for, scored and told together.
-        seed: of all choices; the same seed and the same replies end with the same program.
-        on_trial: told of each trial as it is finished.
-        on_progress: told after each trial how the search stands: an event with a line for people, and the attributes
-            `trial`, `score`, `best`, `best_trial`, `front` (numbers of trials), `calls` and `spent_usd`.
-        on_estimate: told of the estimate, made from the first rows of the program as it is, before the search goes on.
+        concurrency: concurrent model calls.
+        trials_at_once: candidates that are asked for and scored together.
+        seed: of all random choices; the same seed and the same replies lead to the same program.
+        on_trial: called with each finished trial.
+        on_progress: called after each trial with an event: a readable message, and the attributes `trial`, `score`,
+            `best`, `best_trial`, `front` (trial numbers), `calls` and `spent_usd`.
+        on_estimate: called with the estimate, from the first rows of the unchanged program, before the search goes on.
     """
 
     rows: int | None = None
@@ -93,10 +93,10 @@ class Search:
     on_estimate: Callable[[Estimate], None] | None = None
 
     def goal(self, metrics: Sequence[str]) -> Goal:
-        """Return objective and limits, read.
+        """Return the parsed objective and limits.
 
         Raises:
-            DefinitionError: a limit cannot be read, there is no such figure, or a setting makes no sense.
+            DefinitionError: a limit cannot be read, a figure is unknown, or a setting is out of range.
         """
         if not 0 < self.alpha < 1:
             raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {self.alpha!r}")
@@ -113,14 +113,14 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[P]):
-    """What a search found.
+    """The outcome of a search.
 
-    `program` is the winner, of the kind that was given. It is the program as it was where nobody insisted, and the
-    verdict on held-out rows is "no significant improvement", held-out rows were given and could not be compared, or no
-    candidate is within the limits: `kept` says which. `candidate` is the best one in any case, and `unmet` the limits
-    that it misses; `objective` is what was maximized. `trials` are in the order of asking; number 0 is the program
-    as it was. `stopped` says why the search ended early, `warnings` what is doubtful about the data. `estimated` holds,
-    by number of a trial, figures from all trials together, by which the best was chosen.
+    `program` is the winner, of the same kind as the original. Without `insists`, it is the unchanged program if the
+    verdict on held-out rows is "no significant improvement", if the held-out rows could not be compared, or if no
+    candidate is within the limits; `kept` gives the reason. `candidate` is the best candidate in any case, `unmet`
+    the limits that it misses, and `objective` the figure that was maximized. `trials` are in the order of asking;
+    trial 0 is the unchanged program. `stopped` is the reason for an early end, `warnings` are about the data.
+    `estimated` holds the expected figures by trial number, given all trials; the best was chosen by them.
     """
 
     program: P
@@ -140,26 +140,26 @@ class Outcome(Generic[P]):
 
     @property
     def candidate(self) -> P:
-        """The best candidate as a program, also where the program was left as it was."""
-        made: P = self.original.assign(self.best.candidate.assignment)  # type: ignore[assignment]  # of its own kind
-        return made
+        """The best candidate as a program, even if the original program was kept."""
+        program: P = self.original.assign(self.best.candidate.assignment)  # type: ignore[assignment]  # of its own kind
+        return program
 
     @property
     def conclusion(self) -> str:
-        """In one paragraph: what held-out rows and limits say, and what became of the program."""
+        """A short summary: the verdict on held-out rows, the limits, and the resulting program."""
         best = f"the best candidate is trial {self.best.number}, {self.best.candidate.label}"
-        said = [] if self.verdict is None else [str(self.verdict)]
+        sentences = [] if self.verdict is None else [str(self.verdict)]
         if self.kept is not None:
-            said.append(f"the program is left as it was ({self.kept}); {best}")
+            sentences.append(f"the program stays unchanged ({self.kept}); {best}")
         elif not self.best.candidate.assignment:
-            said.append(f"the program as it is {'did best' if len(self.trials) > 1 else 'was all that was tried'}")
+            sentences.append(f"the unchanged program {'did best' if len(self.trials) > 1 else 'was the only trial'}")
         elif self.verdict is None:
-            said.append(f"{best}; nothing was compared on held-out rows")
+            sentences.append(f"{best}; there was no comparison on held-out rows")
         elif not self.verdict.is_better:
-            said.append(f"the winner is taken all the same, as was asked; {best}")
+            sentences.append(f"the winner is returned anyway (insists=True); {best}")
         if self.unmet and self.kept is None:
-            said.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
-        return "\n".join(said)
+            sentences.insert(0, f"no program within the limits ({', '.join(self.unmet)})")
+        return "\n".join(sentences)
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row for each trial: number, label, score, rows scored, rows failed and calls made."""
@@ -176,16 +176,16 @@ class Outcome(Generic[P]):
         ]
 
     def front(self, *objectives: str) -> list[Trial]:
-        """Return those that no other beats in every objective ("accuracy", "-usd"), the best in the first one first."""
+        """Return the undominated trials for objectives such as "accuracy" and "-usd", best in the first one first."""
         return front([trial for trial in self.trials if trial.candidate.is_final], objectives)
 
     def pick(self, *limits: str, maximize: str) -> Trial:
         """Return the best trial in one objective among those within limits: `pick("accuracy>=0.9", maximize="-usd")`.
 
-        As in the search itself, figures that are `estimated` count as estimated.
+        As in the search itself, `estimated` figures take precedence over measured ones.
 
         Raises:
-            DefinitionError: no trial is within the limits, or none has the figure; or there is no such figure.
+            DefinitionError: no trial is within the limits, no trial has the figure, or the figure is unknown.
         """
         goal = Goal.of(self.best.report.metrics, maximize=maximize, subject_to=limits)
         trials = self._on_all_rows()
@@ -196,23 +196,23 @@ class Outcome(Generic[P]):
         return max(measured, key=lambda trial: goal.merit(trial, self.known(trial)))
 
     def known(self, trial: Trial) -> Mapping[str, float]:
-        """Return the figures of a trial by which it was judged: as measured, or as all trials together let expect."""
+        """Return the figures that a trial was judged by: measured, or expected given all trials."""
         return {**trial.figures, **self.estimated.get(trial.number, {})}
 
     def importance(self) -> dict[str, float]:
-        """Return which variable mattered: its share of the variance of the scores, the largest first.
+        """Return the share of the scores' variance that each variable explains, the largest first.
 
         Each assignment counts once, with its score on the most rows; see `importance.importance`.
         """
-        tried = [trial for trial in self.trials if trial.candidate.rows is None and trial.score is not None]
-        tried.sort(key=lambda trial: trial.report.scored)
-        return importance(list({repr(sorted(trial.candidate.assignment.items())): trial for trial in tried}.values()))
+        trials = [trial for trial in self.trials if trial.candidate.rows is None and trial.score is not None]
+        trials.sort(key=lambda trial: trial.report.scored)
+        return importance(list({repr(sorted(trial.candidate.assignment.items())): trial for trial in trials}.values()))
 
     def _on_all_rows(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.candidate.is_final and trial.score is not None]
 
     def changes(self) -> str:
-        """Return what the winner changes, variable by variable, as text; texts as a diff."""
+        """Return the changes of the winner, variable by variable; texts as a diff."""
         before = _assignment(self.original)
         lines: list[str] = []
         for name, value in self.best.candidate.assignment.items():
@@ -220,32 +220,32 @@ class Outcome(Generic[P]):
             if old == value:
                 continue
             lines.append(f"{name}:")
-            shown = difflib.unified_diff(_lines(old), _lines(value), "before", "after", lineterm="", n=1)
-            lines.extend(f"  {line}" for line in list(shown)[2:])
-        return "\n".join(lines) if lines else "nothing: the program as it was did best"
+            diff = difflib.unified_diff(_lines(old), _lines(value), "before", "after", lineterm="", n=1)
+            lines.extend(f"  {line}" for line in list(diff)[2:])
+        return "\n".join(lines) if lines else "nothing: the unchanged program did best"
 
     def prompt_changes(self, example: Example | None = None) -> str:
-        """Return how the prompts of the winner differ from those before, predictor by predictor, as unified diffs.
+        """Return unified diffs of the prompts before and after, predictor by predictor.
 
-        Inputs come from `example`; without one, they are shown by their names.
+        Inputs come from `example`; without one, they are shown by name.
         """
         before = module_of(self.original)
         return prompt_diff(before, before.assign(self.best.candidate.assignment), example)
 
     def plot(self, x: str | None = None, y: str | None = None) -> str:
-        """Return the trials on all rows as an SVG picture: one figure by another, and the front of both.
+        """Return the trials on all rows as an SVG plot of two figures with their front.
 
         Args:
-            x: less is better; by default the dollars for a row, or the tokens where no price is known.
+            x: less is better; by default dollars per row, or tokens if no price is known.
             y: more is better; the first metric by default.
 
         Raises:
-            DefinitionError: there is no such figure.
+            DefinitionError: a figure is unknown.
         """
-        shown = self._on_all_rows()
-        has_price = any(trial.figures.get("usd", math.nan) > 0 for trial in shown)
+        trials = self._on_all_rows()
+        has_price = any(trial.figures.get("usd", math.nan) > 0 for trial in trials)
         across, up = x or ("usd" if has_price else "tokens"), y or self.best.report.metrics[0]
-        best_ones = {trial.number for trial in front(shown, (up, f"-{across}"))}
+        best_ones = {trial.number for trial in front(trials, (up, f"-{across}"))}
         marks = {0: "before", self.best.number: "best"}
         points = [
             Point(
@@ -255,12 +255,12 @@ class Outcome(Generic[P]):
                 is_on_front=trial.number in best_ones,
                 mark=marks.get(trial.number, ""),
             )
-            for trial in shown
+            for trial in trials
         ]
         return scatter(points, x=f"{across} for a row", y=up)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The representation in a notebook."""
         return f"<div><p>{html.escape(self.conclusion)}</p>{self.plot()}<pre>{html.escape(self.changes())}</pre></div>"
 
 
@@ -269,14 +269,14 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 def _assignment(program: Module | Program) -> Mapping[str, Any]:
-    data = as_data(program)
+    data = as_program(program)
     texts = {
         f"{node.id}.instructions": node.signature.instructions
         for node in data.root.walk()
         if node.signature is not None
     }
-    known = {name: value for name, value in standing(data).items() if value is not None}
-    return {**texts, **known, **data.assignment}
+    current = {name: value for name, value in current_values(data).items() if value is not None}
+    return {**texts, **current, **data.assignment}
 
 
 def _lines(value: Any) -> list[str]:  # noqa: ANN401  # any JSON value

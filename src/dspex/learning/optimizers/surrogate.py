@@ -1,4 +1,4 @@
-"""What a score probably is where nothing was measured: a Gaussian process over a mixed, conditional space."""
+"""A Gaussian process over a mixed, conditional space, which predicts scores at unmeasured points."""
 
 import math
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def numpy() -> Any:  # noqa: ANN401  # imported when needed
         ConfigurationError: it is not installed.
     """
     try:
-        import numpy as found
+        import numpy as module
     except ImportError as error:
         raise ConfigurationError("this optimizer needs NumPy: pip install 'dspex[optimize]'") from error
-    return found
+    return module
 
 
 def check_installed() -> None:
-    """Refuse to begin what a surrogate will be needed for.
+    """Check that the packages of a surrogate are installed.
 
     Raises:
         ConfigurationError: NumPy or threadpoolctl is not installed.
@@ -55,9 +55,9 @@ def _threads() -> Any:  # noqa: ANN401  # imported when needed
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """What sets the points of each pair apart, a list of columns: a gap for a number, whether they differ for options.
+    """The differences between pairs of points, one column each: a gap for numbers, inequality for options.
 
-    Where only one of two is active, a number is far; where neither is, there is no difference.
+    A number that is active in only one point is far away; if it is active in neither, the gap is zero.
     """
 
     shape: tuple[int, ...]
@@ -69,15 +69,15 @@ class Surrogate:
 
     Points are rows with one column for each variable: a number from 0 to 1, the index of an option, or NaN where the
     variable is inactive. The kernel is the product of one plus a weighted kernel for each variable (N. Durrande et al.,
-    "ANOVA kernels", 2013): effects of single variables, of pairs and of more of them at once, each as strong as the
-    data say. Weights and scales are chosen by their posterior probability, with a seeded search.
+    "ANOVA kernels", 2013): effects of single variables, of pairs and of larger groups, each as strong as the data
+    suggest. Weights and scales maximize their posterior probability, with a seeded search.
 
-    Linear algebra is kept to one thread: for matrices of this size more of them mostly wait for one another, and the
-    last digits, on which a search may turn, are to be the same on any number of cores.
+    Linear algebra uses one thread: matrices of this size gain nothing from more, and the last digits, which may
+    decide a search, must not depend on the number of cores.
     """
 
     def __init__(self, is_number: Sequence[bool], *, seed: int = 0) -> None:
-        """Take which columns are numbers; the others are options."""
+        """Take the kinds of the columns: True for a number, False for an option."""
         np = self._np = numpy()
         self._threads = _threads()
         self._is_number = list(is_number)
@@ -85,12 +85,12 @@ class Surrogate:
         kinds = ["amplitude", "noise", *["weight"] * len(is_number), *["scale"] * len(is_number)]
         self._centre = np.array([_CENTRES[kind] for kind in kinds])
         self._spread = np.array([_SPREADS[kind] for kind in kinds])
-        self._chosen = self._centre.copy()
+        self._parameters = self._centre.copy()
 
     def fit(self, points: "Array", values: "Array", noise: "Array", *, is_tuned: bool = True) -> "Array":
-        """Take `values` measured at `points` with variances `noise`, and return the values expected there.
+        """Fit `values` measured at `points` with variances `noise`; return the expected values there.
 
-        `is_tuned` chooses weights and scales anew.
+        `is_tuned` tunes weights and scales again.
         """
         with self._one_thread():
             np = self._np
@@ -100,20 +100,20 @@ class Surrogate:
             self._pairs = self._between(points[self._lower[0]], points[self._lower[1]])
             if is_tuned:
                 self._tune()
-            bordered = self._factor(self._chosen)
+            bordered = self._factor(self._parameters)
             self._inverse = np.linalg.inv(bordered[:-1, :-1])
             self._weights = bordered[-1, :-1] @ self._inverse
-            expected: Array = self._scaled - (self._noise + self._nugget(self._chosen)) * self._weights
+            expected: Array = self._scaled - (self._noise + self._nugget(self._parameters)) * self._weights
             return self._middle + self._unit * expected
 
-    def believe(self, points: "Array", noise: float) -> None:
-        """Take the values expected at `points` as measured with variance `noise`: only the deviations change."""
+    def add_pending(self, points: "Array", noise: float) -> None:
+        """Treat the expected values at `points` as measured with variance `noise`; only deviations change."""
         with self._one_thread():
             np = self._np
             count = len(points)
             cross = self._cross(points, self._points) @ self._inverse.T
             within = self._cross(points, points) - cross @ cross.T
-            blur = noise / self._unit**2 + self._nugget(self._chosen)
+            blur = noise / self._unit**2 + self._nugget(self._parameters)
             root = np.linalg.inv(np.linalg.cholesky(within + blur * np.eye(count)))
             above = np.zeros((len(self._points), count))
             self._inverse = np.block([[self._inverse, above], [-root @ cross @ self._inverse, root]])
@@ -127,42 +127,42 @@ class Surrogate:
             cross = self._cross(points, self._points)
             mean = cross @ self._weights
             explained = np.square(cross @ self._inverse.T).sum(axis=1)
-            left = np.maximum(1e-12, math.exp(self._chosen[0]) - explained)
-            return self._middle + self._unit * mean, self._unit * np.sqrt(left)
+            residual = np.maximum(1e-12, math.exp(self._parameters[0]) - explained)
+            return self._middle + self._unit * mean, self._unit * np.sqrt(residual)
 
     def _one_thread(self) -> AbstractContextManager[object]:
-        made: AbstractContextManager[object] = self._threads.limit(limits=1, user_api="blas")
-        return made
+        limit: AbstractContextManager[object] = self._threads.limit(limits=1, user_api="blas")
+        return limit
 
     def _tune(self) -> None:
-        """Climb from what was chosen before, by random steps that grow with success."""
-        best, step = self._plausibility(self._chosen), 0.6
+        """Climb from the current parameters by random steps that grow with success."""
+        best, step = self._log_posterior(self._parameters), 0.6
         for _ in range(STEPS):
-            mask = self._rng.random(len(self._chosen)) < max(0.3, 2 / len(self._chosen))
-            tried = self._chosen + step * mask * self._rng.standard_normal(len(self._chosen)) * self._spread
-            found = self._plausibility(tried)
-            is_better = found > best
-            self._chosen, best = (tried, found) if is_better else (self._chosen, best)
+            mask = self._rng.random(len(self._parameters)) < max(0.3, 2 / len(self._parameters))
+            proposal = self._parameters + step * mask * self._rng.standard_normal(len(self._parameters)) * self._spread
+            posterior = self._log_posterior(proposal)
+            is_better = posterior > best
+            self._parameters, best = (proposal, posterior) if is_better else (self._parameters, best)
             step = min(1.5, step * 1.5) if is_better else max(0.05, step * 0.93)
 
-    def _between(self, one: "Array", other: "Array") -> _Pairs:
-        """Return the pairs of equally many points; or, one of them having an axis more, of each with each."""
+    def _between(self, first: "Array", second: "Array") -> _Pairs:
+        """Return pairwise differences; arrays with an extra axis are broadcast against each other."""
         np, columns = self._np, []
         for column, is_number in enumerate(self._is_number):
-            gap = np.abs(one[..., column] - other[..., column])
+            gap = np.abs(first[..., column] - second[..., column])
             if (is_missing := np.isnan(gap)).any():
                 gap[is_missing] = FAR
-                gap[np.isnan(one[..., column]) & np.isnan(other[..., column])] = 0.0
+                gap[np.isnan(first[..., column]) & np.isnan(second[..., column])] = 0.0
             columns.append(gap if is_number else gap > 0)
-        return _Pairs(np.broadcast_shapes(one.shape[:-1], other.shape[:-1]), columns)
+        return _Pairs(np.broadcast_shapes(first.shape[:-1], second.shape[:-1]), columns)
 
-    def _cross(self, one: "Array", other: "Array") -> "Array":
-        return self._kernel(self._chosen, self._between(one[:, None, :], other[None, :, :]))
+    def _cross(self, first: "Array", second: "Array") -> "Array":
+        return self._kernel(self._parameters, self._between(first[:, None, :], second[None, :, :]))
 
-    def _kernel(self, chosen: "Array", pairs: _Pairs) -> "Array":
+    def _kernel(self, parameters: "Array", pairs: _Pairs) -> "Array":
         np, count = self._np, len(self._is_number)
-        weights, scales = np.exp(chosen[2 : 2 + count]), np.exp(chosen[2 + count :])
-        product: Array = np.full(pairs.shape, math.exp(chosen[0]))
+        weights, scales = np.exp(parameters[2 : 2 + count]), np.exp(parameters[2 + count :])
+        product: Array = np.full(pairs.shape, math.exp(parameters[0]))
         for apart, is_number, weight, scale in zip(pairs.columns, self._is_number, weights, scales, strict=True):
             share = 1 / (1 + weight)
             if not is_number:
@@ -176,27 +176,27 @@ class Surrogate:
             product *= part
         return product
 
-    def _nugget(self, chosen: "Array") -> float:
-        return math.exp(chosen[1]) + JITTER
+    def _nugget(self, parameters: "Array") -> float:
+        return math.exp(parameters[1]) + JITTER
 
-    def _factor(self, chosen: "Array") -> "Array":
-        """Return the Cholesky factor of the kernel, bordered by the values: its last row is the factor solved for them.
+    def _factor(self, parameters: "Array") -> "Array":
+        """Return the Cholesky factor of the kernel bordered by the values; its last row solves for them.
 
         The corner only has to be large. One factorization thus serves both the determinant and the values.
         """
         np, count = self._np, len(self._points)
         kernel = np.zeros((count + 1, count + 1))
-        kernel[self._lower] = self._kernel(chosen, self._pairs)
-        kernel.flat[: -1 : count + 2] += self._noise + self._nugget(chosen)
+        kernel[self._lower] = self._kernel(parameters, self._pairs)
+        kernel.flat[: -1 : count + 2] += self._noise + self._nugget(parameters)
         kernel[-1, :-1], kernel[-1, -1] = self._scaled, BORDER
         root: Array = np.linalg.cholesky(kernel)
         return root
 
-    def _plausibility(self, chosen: "Array") -> float:
+    def _log_posterior(self, parameters: "Array") -> float:
         np = self._np
-        prior = -0.5 * float(np.square((chosen - self._centre) / self._spread).sum())
+        prior = -0.5 * float(np.square((parameters - self._centre) / self._spread).sum())
         try:
-            root = self._factor(chosen)
+            root = self._factor(parameters)
         except np.linalg.LinAlgError:
             return -math.inf
         solved = root[-1, :-1]

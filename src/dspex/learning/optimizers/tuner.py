@@ -1,4 +1,4 @@
-"""Optuna behind ask and tell: which of several options to take together."""
+"""Optuna behind ask and tell, for combinations of options."""
 
 import importlib
 import random
@@ -9,10 +9,10 @@ from dspex.errors import ConfigurationError
 
 
 def optuna() -> Any:  # noqa: ANN401  # imported when needed: it takes half a second
-    """Return the module, which says no more than warnings.
+    """Return the optuna module with its log level set to warnings.
 
     Raises:
-        ConfigurationError: it is not installed.
+        ConfigurationError: Optuna is not installed.
     """
     try:
         module = importlib.import_module("optuna")
@@ -32,7 +32,7 @@ class Tuner:
     """
 
     def __init__(self, choices: Mapping[str, int], *, seed: int = 0, startup: int = 8) -> None:
-        """Take the number of options by name; `startup` suggestions are drawn at random before the first is learned."""
+        """Take the number of options by name; the first `startup` suggestions are random."""
         module = optuna()
         with _quiet():
             sampler = module.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
@@ -44,12 +44,12 @@ class Tuner:
         self._startup = startup
         self._suggested = 0
 
-    def first(self, chosen: Mapping[str, int]) -> None:
+    def first(self, indexes: Mapping[str, int]) -> None:
         """Suggest these options next."""
-        self._study.enqueue_trial(dict(chosen))
+        self._study.enqueue_trial(dict(indexes))
 
     def suggest(self) -> tuple[int, dict[str, int]]:
-        """Return (number, options); hand the number back with the result."""
+        """Return (number, options); pass the number to `learn` with the result."""
         self._suggested += 1
         if 1 < self._suggested <= self._startup:
             self.first({name: self._rng.randrange(count) for name, count in self._choices.items()})
@@ -60,7 +60,7 @@ class Tuner:
         }
 
     def learn(self, number: int, score: float | None) -> None:
-        """Take note of a result; None where there is none."""
+        """Record a result; None for a failure."""
         trial = self._open.pop(number)
         if score is None:
             self._study.tell(trial, state=self._failed)
@@ -69,7 +69,7 @@ class Tuner:
 
 
 def _quiet() -> Any:  # noqa: ANN401
-    """Optuna says of some samplers that their options may still change; the version is pinned, so nothing will."""
+    """Silence Optuna's warning that sampler options are experimental; its version is pinned."""
     import warnings
 
     return warnings.catch_warnings(action="ignore")

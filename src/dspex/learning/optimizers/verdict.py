@@ -1,4 +1,4 @@
-"""What held-out rows say of a winner: better in what the search was after, and within its limits?"""
+"""The verdict on a winner from held-out rows: is it better in the objective and within the limits?"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from dspex.learning.optimizers.limits import Limit, figure_of, values_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One limit on the held-out rows: its figure before and after, and the rows compared; None where they cannot be."""
+    """One limit on the held-out rows: its figure before and after, and the paired comparison, if possible."""
 
     limit: Limit
     before: float
@@ -24,7 +24,7 @@ class Checked:
 
     @property
     def was_kept(self) -> bool:
-        """Whether the program as it was is within the limit."""
+        """Whether the original program is within the limit."""
         return self.limit.holds({self.limit.figure: self.before})
 
     @property
@@ -34,7 +34,7 @@ class Checked:
 
     @property
     def is_gained(self) -> bool:
-        """Whether the winner is within a limit that the program as it was misses, by a significant difference."""
+        """Whether the winner meets a limit that the original program misses, by a significant difference."""
         return self.is_kept and not self.was_kept and self.comparison is not None and self.comparison.is_better
 
     def __str__(self) -> str:
@@ -43,11 +43,11 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the held-out rows say: the program as it was, the winner, and their paired comparison in the objective.
+    """The original program, the winner, and their paired comparison on the held-out rows.
 
-    `comparison` is of what the search maximized; a positive difference speaks for the winner. A failed row counts as
-    the worst one: as `failures` says of each metric. `limits` are those of the search, looked at again; `figures` is
-    the objective before and after, `unmet` the limits that no candidate kept in the search.
+    `comparison` is of the objective; a positive difference favours the winner. A failed row counts as the worst:
+    `failures` holds that value for each metric. `limits` are the search's limits on these rows, `figures` the
+    objective before and after, and `unmet` the limits that no candidate met in the search.
     """
 
     before: Report
@@ -63,8 +63,8 @@ class Verdict:
     def is_better(self) -> bool:
         """Whether the winner is significantly better.
 
-        It is within all limits, and by interval and paired test better in the objective; where the program as it was is
-        outside of limits, better in their figures instead.
+        It meets all limits and is better in the objective by interval and paired test. If the original program
+        misses limits, the winner has to be better in their figures instead.
         """
         if self.unmet or not all(checked.is_kept for checked in self.limits):
             return False
@@ -73,7 +73,7 @@ class Verdict:
 
     @property
     def because(self) -> str:
-        """In a few words, what decided."""
+        """The reason in a few words."""
         if self.unmet:
             return f"missed: {', '.join(self.unmet)}"
         if broken := [checked for checked in self.limits if not checked.is_kept]:
@@ -81,13 +81,13 @@ class Verdict:
         missed = [checked for checked in self.limits if not checked.was_kept]
         if lost := [checked for checked in missed if not checked.is_gained]:
             how = f": {lost[0].comparison.because}" if lost[0].comparison is not None else ""
-            return f"that it is within {lost[0].limit} now may be chance{how}"
+            return f"meeting {lost[0].limit} now may be chance{how}"
         if missed:
-            return f"it is within {missed[0].limit} now, and the program as it was is not: {_gain(missed[0])}"
+            return f"it meets {missed[0].limit}, unlike the original program: {_gain(missed[0])}"
         return self.comparison.because
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON-ready data, the comparison's own figures among it."""
+        """Return the verdict with the figures of its comparison as JSON-ready data."""
         return {
             "verdict": str(self),
             "is_better": self.is_better,
@@ -98,26 +98,26 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        said = "significantly better" if self.is_better else "no significant improvement"
-        said = "no program within the limits, compared" if self.unmet else said
+        conclusion = "significantly better" if self.is_better else "no significant improvement"
+        conclusion = "no program within the limits, compared" if self.unmet else conclusion
         name = self.objective or self.before.metrics[0]
-        kept = "".join(f"; {checked}" for checked in self.limits)
+        limits = "".join(f"; {checked}" for checked in self.limits)
         failed = ""
         if self.before.failed or self.after.failed:
             failed = f"; {self.before.failed} rows failed before and {self.after.failed} after, counted as the worst"
         return (
-            f"{said} on {len(self.before.rows)} held-out rows ({self.because}): {self._means()}; difference in {name} "
-            f"{self.comparison}{kept}{failed}"
+            f"{conclusion} on {len(self.before.rows)} held-out rows ({self.because}): {self._means()}; "
+            f"difference in {name} {self.comparison}{limits}{failed}"
         )
 
     def _means(self) -> str:
         metric = (self.objective or self.before.metrics[0]).removeprefix("-")
-        shown = ""
+        objective = ""
         if self.figures is not None and metric not in self.before.metrics:
-            shown = f"{metric} {_number(self.figures[0])} before, {_number(self.figures[1])} after; "
+            objective = f"{metric} {_number(self.figures[0])} before, {_number(self.figures[1])} after; "
             metric = self.before.metrics[0]
-        name = f"{metric} " if shown or metric != self.before.metrics[0] else ""
-        return f"{shown}{name}{self._mean(self.before, metric)} before, {self._mean(self.after, metric)} after"
+        name = f"{metric} " if objective or metric != self.before.metrics[0] else ""
+        return f"{objective}{name}{self._mean(self.before, metric)} before, {self._mean(self.after, metric)} after"
 
     def _mean(self, report: Report, metric: str) -> str:
         values = list(values_of(report, metric, self.failures.get(metric)).values())
@@ -127,18 +127,18 @@ class Verdict:
 def judge(  # how to compare, by name
     before: Report, after: Report, goal: Goal, *, alpha: float = 0.05, seed: int = 0, unmet: Sequence[str] = ()
 ) -> Verdict | str:
-    """Return the verdict on two reports over the same held-out rows, or why there is none."""
+    """Return the verdict on two reports over the same held-out rows, or the reason why there is none."""
     if not (before.scored or after.scored):
         return "every held-out row failed"
     comparison = _compared(before, after, goal, figure=goal.figure, alpha=alpha, seed=seed)
     if comparison is None:
         return f"{goal.figure!r} could not be measured on them"
-    one, other = goal.figures(before), goal.figures(after)
+    figures_before, figures_after = goal.figures(before), goal.figures(after)
     limits = [
         Checked(
             limit=limit,
-            before=figure_of(one, limit.figure),
-            after=figure_of(other, limit.figure),
+            before=figure_of(figures_before, limit.figure),
+            after=figure_of(figures_after, limit.figure),
             comparison=_compared(before, after, goal, figure=limit.figure, alpha=alpha, seed=seed, limit=limit),
         )
         for limit in goal.limits
@@ -149,7 +149,7 @@ def judge(  # how to compare, by name
         comparison=comparison,
         objective=goal.objective,
         limits=tuple(limits),
-        figures=(one[goal.figure], other[goal.figure]),
+        figures=(figures_before[goal.figure], figures_after[goal.figure]),
         unmet=tuple(unmet),
         failures={name: goal.worst([before, after], name) for name in before.metrics},
     )
@@ -161,13 +161,13 @@ def _compared(  # noqa: PLR0913
     is_less_better = limit.is_upper if limit is not None else goal.is_less_better(figure)
     worst = goal.worst([before, after], figure)
     sign = -1.0 if is_less_better else 1.0
-    one, other = (
+    values_after, values_before = (
         {index: sign * value for index, value in values_of(report, figure, worst).items() if not math.isnan(value)}
         for report in (after, before)
     )
-    if not one.keys() & other.keys():
+    if not values_after.keys() & values_before.keys():
         return None
-    return compare_values(one, other, of=len(before.rows), alpha=alpha, seed=seed)
+    return compare_values(values_after, values_before, of=len(before.rows), alpha=alpha, seed=seed)
 
 
 def _gain(checked: Checked) -> str:

@@ -25,8 +25,8 @@ from dspex.learning.optimizers import (
     Search,
     optimize,
 )
+from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
-from dspex.learning.optimizers.writing import to_csv, to_html
 from dspex.surfaces.cli.evaluating import (
     check_writable,
     chosen_rows,

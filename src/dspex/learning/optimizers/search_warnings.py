@@ -1,4 +1,4 @@
-"""What is doubtful about the rows of a search, and about what came of it."""
+"""Warnings about the rows of a search and about its outcome."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from dspex.learning.optimizers.proposer import Task
 FEW_ROWS = 5
 
 
-def doubts(task: Task, *, validation: Dataset | None, test: Dataset | None) -> Iterator[str]:
+def search_warnings(task: Task, *, validation: Dataset | None, test: Dataset | None) -> Iterator[str]:
     """Yield warnings: one class only, the same rows in two splits, very few rows.
 
     Raises:
@@ -19,34 +19,38 @@ def doubts(task: Task, *, validation: Dataset | None, test: Dataset | None) -> I
     """
     yield from _one_class(task, task.train, "training")
     splits = {"validation": validation, "test": test}
-    known = {"training": task.train}
+    splits_so_far = {"training": task.train}
     for label, rows in splits.items():
         if rows is None:
             continue
         if not len(rows):
             raise DefinitionError(f"the {label} split has no rows")
         if len(rows) < FEW_ROWS:
-            yield f"{len(rows)} rows of the {label} split say next to nothing"
+            yield f"{len(rows)} rows of the {label} split are too few to tell anything"
         elif label == "test":
             yield from _one_class(task, rows, "test")
         inputs = [name for name in task.program.signature.input_fields if name in rows.fields]
-        for other, seen in known.items():
-            if twice := seen.duplicates(rows, fields=[name for name in inputs if name in seen.fields]):
-                yield f"{len(twice)} rows of the {label} split are {other} rows too (the first: row {twice[0][1]})"
-        known[label] = rows
+        for earlier_label, earlier_rows in splits_so_far.items():
+            shared = [name for name in inputs if name in earlier_rows.fields]
+            if duplicates := earlier_rows.duplicates(rows, fields=shared):
+                yield (
+                    f"{len(duplicates)} rows of the {label} split are {earlier_label} rows too "
+                    f"(the first: row {duplicates[0][1]})"
+                )
+        splits_so_far[label] = rows
     if len(task.train) < FEW_ROWS:
-        yield f"{len(task.train)} training rows are too few to choose by"
+        yield f"{len(task.train)} training rows are too few to choose between candidates"
 
 
 def _one_class(task: Task, rows: Dataset, label: str) -> Iterator[str]:
     for name in task.program.signature.output_fields:
         if name in rows.fields and len(rows) > 1 and len(set(map(repr, rows.column(name)))) == 1:
-            what = "nothing can be learned" if label == "training" else "nothing can be told"
-            yield f"every {label} row has the same {name!r}: {what} about it"
+            consequence = "learned" if label == "training" else "measured"
+            yield f"every {label} row has the same {name!r}, so nothing can be {consequence} about it"
 
 
-def failures(reports: Mapping[str, Report]) -> Iterator[str]:
-    """Yield a warning for each report, by what it is of, with failed rows."""
+def failure_warnings(reports: Mapping[str, Report]) -> Iterator[str]:
+    """Yield one warning for each report that has failed rows; `reports` maps a label to a report."""
     for label, report in reports.items():
         if report.failed:
             first = next(row.error for row in report.rows if row.error is not None)
@@ -56,8 +60,8 @@ def failures(reports: Mapping[str, Report]) -> Iterator[str]:
             )
 
 
-def missed(limit: Limit, candidates: Sequence[Mapping[str, float]]) -> str:
-    """Return a limit that no candidate keeps, with the best figure of any."""
-    known = [figures[limit.figure] for figures in candidates if not math.isnan(figures[limit.figure])]
-    reached = f"{(min if limit.is_upper else max)(known):.3g}" if known else "unknown"
+def missed_limit(limit: Limit, candidates: Sequence[Mapping[str, float]]) -> str:
+    """Describe a limit that no candidate meets, with the best figure that any reached."""
+    values = [figures[limit.figure] for figures in candidates if not math.isnan(figures[limit.figure])]
+    reached = f"{(min if limit.is_upper else max)(values):.3g}" if values else "unknown"
     return f"{limit} (the best of {len(candidates)} candidates reached {reached})"

@@ -1,4 +1,4 @@
-"""Two figures of many trials as a picture: SVG that needs nothing else, for notebooks and pages."""
+"""A scatter plot of trials as self-contained SVG, for notebooks and pages."""
 
 import html
 import math
@@ -11,7 +11,7 @@ TICKS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A trial in the picture; `mark` is "best", "before" or nothing."""
+    """A trial in the plot; `mark` is "best", "before" or empty."""
 
     x: float
     y: float
@@ -21,17 +21,17 @@ class Point:
 
 
 def scatter(points: Sequence[Point], *, x: str, y: str) -> str:
-    """Return a scatter plot as SVG: the front as a line of steps, what is better towards its upper left or right end.
+    """Return a scatter plot as SVG, with the front as a step line.
 
-    Every point says on hovering what it is. Points without both figures are left out.
+    Each point has a tooltip. Points that lack one of the two figures are left out.
     """
-    drawn = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
-    if not drawn:
-        return "<p>nothing to plot: no trial has both figures</p>"
-    across = _Scale([point.x for point in drawn], LEFT, WIDTH - RIGHT)
-    up = _Scale([point.y for point in drawn], HEIGHT - BOTTOM, TOP)
-    parts = [_axes(across, up, x=x, y=y), _front([point for point in drawn if point.is_on_front], across, up)]
-    order = sorted(drawn, key=lambda point: (bool(point.mark), point.is_on_front))
+    visible = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
+    if not visible:
+        return "<p>Nothing to plot: no trial has both figures.</p>"
+    across = _Scale([point.x for point in visible], LEFT, WIDTH - RIGHT)
+    up = _Scale([point.y for point in visible], HEIGHT - BOTTOM, TOP)
+    parts = [_axes(across, up, x=x, y=y), _front([point for point in visible if point.is_on_front], across, up)]
+    order = sorted(visible, key=lambda point: (bool(point.mark), point.is_on_front))
     parts += [_circle(point, across, up) for point in order]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
@@ -42,7 +42,7 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> str:
 
 
 class _Scale:
-    """From a figure to a place in the picture, with a little room on both sides."""
+    """Maps a figure to a position in the plot, with a small margin on both sides."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         low, high = min(values), max(values)
@@ -91,8 +91,8 @@ def _circle(point: Point, across: _Scale, up: _Scale) -> str:
     colour = {"best": "#d1495b", "before": "#2f4b7c"}.get(point.mark, "#0b6e4f" if point.is_on_front else "#bbb")
     size = 7 if point.mark else 5 if point.is_on_front else 4
     place = f'cx="{across(point.x)}" cy="{up(point.y)}" r="{size}"'
-    said = html.escape(f"{point.mark + ': ' if point.mark else ''}{point.label} ({point.x:.4g}, {point.y:.4g})")
-    circle = f'<circle {place} fill="{colour}" fill-opacity="0.85"><title>{said}</title></circle>'
+    tooltip = html.escape(f"{point.mark + ': ' if point.mark else ''}{point.label} ({point.x:.4g}, {point.y:.4g})")
+    circle = f'<circle {place} fill="{colour}" fill-opacity="0.85"><title>{tooltip}</title></circle>'
     if not point.mark:
         return circle
     anchor, shift = ("end", -10) if across(point.x) > WIDTH * 0.8 else ("start", 10)

@@ -13,9 +13,9 @@ import dspex
 from dspex.errors import DefinitionError
 from dspex.learning.evaluation.writing import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
+from dspex.learning.optimizers.export import to_csv as sheet
+from dspex.learning.optimizers.export import to_html as page
 from dspex.learning.optimizers.importance import ablate, importance
-from dspex.learning.optimizers.writing import to_csv as sheet
-from dspex.learning.optimizers.writing import to_html as page
 from dspex.sync import run
 from dspex.testing import ScriptedModel, SimulatedModel
 

@@ -1,4 +1,4 @@
-"""What a search may use at most, told from a few real runs of the program as it is."""
+"""An upper bound on what a search uses, from a few real runs of the unchanged program."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from dspex.errors import DspexError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
 from dspex.learning.evaluation import Report
-from dspex.learning.optimizers.proposer import Adding, Additions, Call, Optimizer, Task
+from dspex.learning.optimizers.proposer import Additions, AdditionsProvider, Call, Optimizer, Task
 from dspex.learning.optimizers.search import Estimate, Search
 
 _INSTRUCTION = 250  # tokens of an instruction that a model writes: a few sentences
@@ -21,7 +21,7 @@ _CAUTION = 1.25  # what is added may have more tokens for a byte than what was c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A few runs of the program as it is; `calls` are those of its predictors in each of them."""
+    """A few runs of the unchanged program; `calls` holds the predictor calls of each run."""
 
     module: Module
     report: Report
@@ -29,26 +29,25 @@ class Probe:
     context: RunContext
 
 
-def estimated(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search) -> Estimate:
-    """Return what the whole search may use at most: for each run that there may be, the dearest run of the probe.
+def estimate_search(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, search: Search) -> Estimate:
+    """Return an upper bound for the whole search: the most expensive run of the probe for each possible run.
 
-    Added are what longer rows take, and what the optimizer puts into the prompts: the longest rows as
-    demonstrations, the longest declared texts, its questions, and instructions of up to 250 tokens. What cannot be
-    foreseen: replies that are longer, or more calls in a run, than the probe had (a chain of thought where there was a
-    plain answer, say).
+    It adds what longer rows cost, and what the optimizer adds to prompts: the longest rows as demonstrations, the
+    longest declared texts, its questions, and instructions of up to 250 tokens. It cannot foresee replies that are
+    longer, or runs with more calls, than in the probe (a chain of thought instead of a plain answer, for example).
     """
-    added = optimizer.adds(task) if isinstance(optimizer, Adding) else Additions()
+    additions = optimizer.additions(task) if isinstance(optimizer, AdditionsProvider) else Additions()
     runs = rows + optimizer.runs(task, rows) + 2 * len(search.test or ())
     usages = [row.usage for row in probe.report.rows]
     calls, tokens = max(1, *(usage.calls for usage in usages)), max(usage.total_tokens for usage in usages)
     longest = max(_size(row) for split in (task.train, search.validation, search.test) for row in split or ())
     probed = min(_size(row.example) for row in probe.report.rows)
     texts = calls * (longest - probed + _longest_texts(task))
-    bytes_more = texts + _demonstrations(task, probe, added, probed=probed)
+    bytes_more = texts + _demonstrations(task, probe, additions, probed=probed)
     each = _tokens_for_a_byte(probe)
-    run = tokens + bytes_more * each + (calls * _INSTRUCTION if added.questions else 0)
+    run = tokens + bytes_more * each + (calls * _INSTRUCTION if additions.questions else 0)
     question = (_QUESTION + _QUESTION_ROWS * longest) * each + 2 * _INSTRUCTION
-    total = runs * run + added.questions * max(0.0, question - run)
+    total = runs * run + additions.questions * max(0.0, question - run)
     costs = [usage.cost_usd / usage.total_tokens for usage in usages if usage.cost_usd is not None and usage.calls]
     return Estimate(
         runs=runs,
@@ -59,53 +58,53 @@ def estimated(task: Task, optimizer: Optimizer, probe: Probe, *, rows: int, sear
     )
 
 
-def _demonstrations(task: Task, probe: Probe, added: Additions, *, probed: int) -> int:
-    """Return how many bytes demonstrations add to the calls of one run at most, rows of the probe being so long."""
+def _demonstrations(task: Task, probe: Probe, additions: Additions, *, probed: int) -> int:
+    """Return the most bytes that demonstrations add to one run, given the length of the rows in the probe."""
     variables = [variable for variable in task.program.space.values() if variable.kind == "examples"]
     slots = {path for variable in variables for path in variable.paths}
-    if not added.demonstrations or not slots:
+    if not additions.demonstrations or not slots:
         return 0
     each = max((sum(_demonstration(call, probe) for call in calls) for calls in probe.calls), default=0)
     count = max(map(len, probe.calls), default=0)
-    if not each:  # what each predictor was given is unknown: as if it was the whole row
+    if not each:  # the inputs of each predictor are unknown: assume the whole row
         rows = [{**row.example, **(row.outputs or {})} for row in probe.report.rows]
         each, count = len(slots) * max(map(_laid_out, rows)), len(slots)
-    longest = sorted(map(_size, task.train), reverse=True)[: added.demonstrations]
-    return added.demonstrations * each + count * sum(max(0, size - probed) for size in longest)
+    longest = sorted(map(_size, task.train), reverse=True)[: additions.demonstrations]
+    return additions.demonstrations * each + count * sum(max(0, size - probed) for size in longest)
 
 
 def _demonstration(call: Call, probe: Probe) -> int:
-    """Return the bytes of a call as a demonstration, laid out as its predictor does it."""
+    """Return the bytes of a call as a demonstration in the layout of its predictor."""
     demo = {**call.inputs, **call.outputs}
-    plain, shown = _prompt(call, probe, ()), _prompt(call, probe, (demo,))
-    return max(_laid_out(demo), 0 if plain is None or shown is None else shown - plain)
+    plain, with_demo = _prompt(call, probe, ()), _prompt(call, probe, (demo,))
+    return max(_laid_out(demo), 0 if plain is None or with_demo is None else with_demo - plain)
 
 
 def _longest_texts(task: Task) -> int:
-    """Return the bytes of the longest declared option of every text, together."""
+    """Return the total bytes of the longest declared option of every text."""
     texts = [variable for variable in task.program.space.values() if variable.kind == "text"]
     return sum(max((len(str(text).encode()) for text in variable.options), default=0) for variable in texts)
 
 
 def _tokens_for_a_byte(probe: Probe) -> float:
     """Return the tokens for a byte of what the model was given, rather too many; 1 where that is unknown."""
-    found = []
+    ratios = []
     for row, calls in zip(probe.report.rows, probe.calls, strict=False):
         sizes = [_prompt(call, probe, None) for call in calls]
         if row.usage.input_tokens and sizes and None not in sizes:
-            found.append(_CAUTION * row.usage.input_tokens / sum(size or 0 for size in sizes))
-    return min(1.0, max(found, default=1.0))
+            ratios.append(_CAUTION * row.usage.input_tokens / sum(size or 0 for size in sizes))
+    return min(1.0, max(ratios, default=1.0))
 
 
 def _prompt(call: Call, probe: Probe, demos: Sequence[Mapping[str, Any]] | None) -> int | None:
-    """Return the bytes of the prompt of a call, with other demonstrations where given; None where that is unknown."""
+    """Return the prompt size of a call in bytes, optionally with other demonstrations; None if unknown."""
     part = dict(probe.module.named_modules()).get(call.path)
     if not isinstance(part, Predict):
         return None
     try:
         adapter = probe.context.adapter_for(part.adapter, probe.context.model_for(part.model))
-        shown = part.demos if demos is None else demos
-        messages = adapter.render(part.signature, shown, call.inputs).messages
+        demonstrations = part.demos if demos is None else demos
+        messages = adapter.render(part.signature, demonstrations, call.inputs).messages
     except DspexError:
         return None
     return sum(len(message.content.encode()) for message in messages)

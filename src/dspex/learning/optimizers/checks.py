@@ -1,4 +1,4 @@
-"""What a search refuses before it spends anything."""
+"""Checks before a search spends anything."""
 
 from dspex.errors import DefinitionError
 from dspex.execution.context import RunContext
@@ -9,33 +9,35 @@ from dspex.learning.optimizers.search import Search
 
 
 def check_splits(train: Dataset, search: Search) -> None:
-    """Refuse rows that are no datasets, and to learn from none.
+    """Check that all splits are datasets and that there are training rows.
 
     Raises:
-        DefinitionError: naming the rows.
+        DefinitionError: the message names the split.
     """
     for label, rows in {"training": train, "validation": search.validation, "test": search.test}.items():
         if rows is not None or label == "training":
             check_rows(rows, f"the {label} rows")
     if not len(train):
-        raise DefinitionError("there are no training rows")
+        raise DefinitionError("the training set is empty; an optimizer needs rows to learn from")
 
 
 def check_optimizer(optimizer: object) -> None:
-    """Refuse the class of an optimizer, or its name, in its place.
+    """Check that `optimizer` is an instance rather than a class or a name.
 
     Raises:
-        DefinitionError: it says what to give.
+        DefinitionError: it is a class or a string.
     """
     if isinstance(optimizer, type | str):
-        raise DefinitionError(f"{optimizer!r} is no optimizer; make one, such as dspex.RandomSearch(candidates=8)")
+        raise DefinitionError(
+            f"{optimizer!r} is not an optimizer; create one, such as dspex.RandomSearch(candidates=8)"
+        )
 
 
 def check_models(space: Space, context: RunContext) -> None:
-    """Open every model that may be chosen, so that one without a key does not end the search in its middle.
+    """Open every model that the search may choose, so that a missing key fails now rather than midway.
 
     Raises:
-        ConfigurationError: one of them cannot be opened.
+        ConfigurationError: a model cannot be opened.
     """
     for text in offered_models(space):
         context.model_for(text)

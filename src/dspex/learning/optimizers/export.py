@@ -1,4 +1,4 @@
-"""What a search found, for people and spreadsheets: a page without any outside file, and CSV."""
+"""The outcome of a search as a self-contained HTML page and as CSV."""
 
 import csv
 import html
@@ -12,9 +12,9 @@ from dspex.learning.optimizers.search import Outcome
 
 
 def to_csv(outcome: Outcome[Any]) -> str:
-    """Return one line for each trial: number, label, score, rows, figures, and the values that it tried as JSON.
+    """Return one line per trial: number, label, score, rows, figures, and its values as JSON.
 
-    What could not be measured is empty.
+    A figure that could not be measured is empty.
     """
     lines: list[dict[str, object]] = []
     for trial, line in zip(outcome.trials, outcome.table(), strict=True):
@@ -35,7 +35,7 @@ def _cell(value: object) -> object:
 
 
 def to_html(outcome: Outcome[Any], title: str = "Optimization") -> str:
-    """Return a page of its own: verdict, plot, what changed and mattered, how prompts differ, and the trials."""
+    """Return a page with the verdict, the plot, changes, importance, prompt diffs and trials."""
     stopped = f"<p>Stopped early: {html.escape(outcome.stopped)}</p>" if outcome.stopped else ""
     warned = "".join(f"<p>Warning: {html.escape(text)}</p>" for text in outcome.warnings)
     return (

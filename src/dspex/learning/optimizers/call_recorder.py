@@ -1,4 +1,4 @@
-"""Runs that note what each predictor was given and what it answered."""
+"""A module wrapper that records the calls of each predictor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +11,8 @@ from dspex.language.signatures import Signature
 from dspex.learning.optimizers.proposer import Call
 
 
-class Recorded(Module):
-    """Runs a module and keeps the calls of its predictors by the id of the run's trace."""
+class CallRecorder(Module):
+    """Runs a module and keeps the calls of its predictors by trace id."""
 
     def __init__(self, module: Module) -> None:
         """Take what is run."""
@@ -25,11 +25,11 @@ class Recorded(Module):
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Run the module."""
-        noted: list[Call] = []
+        calls: list[Call] = []
 
-        def note(path: str, given: Mapping[str, object], found: Mapping[str, object]) -> None:
-            noted.append(Call(path=path, inputs=dict(given), outputs=dict(found)))
+        def note(path: str, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
+            calls.append(Call(path=path, inputs=dict(inputs), outputs=dict(outputs)))
 
         prediction = await self.module.acall(replace(context or current(), note=note), **inputs)
-        self.calls[prediction.trace.trace_id] = noted
+        self.calls[prediction.trace.trace_id] = calls
         return prediction
