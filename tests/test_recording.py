@@ -1,12 +1,22 @@
 """`dspex.open`: library runs as executions."""
 
 import asyncio
+import contextvars
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 import dspex
+from dspex.bootstrap.recording import Recording
 from dspex.errors import ConfigurationError, InvalidError, ModelUnavailableError
+from dspex.execution.context import current
 from dspex.operations.resources import DOMAIN, Query
 from dspex.testing import ScriptedModel
 
@@ -59,3 +69,82 @@ def test_in_a_coroutine_it_is_opened_and_used_on_the_loop_there() -> None:
     assert asyncio.run(work()) == 5
     with dspex.open(), pytest.raises(ConfigurationError, match="async with"):
         asyncio.run(program.acall(question="?"))
+
+
+def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
+    program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with dspex.open() as store:
+            app.state.store = store
+            yield
+
+    async def awaited(request: Request) -> Response:
+        return PlainTextResponse((await program.acall(question="awaited")).answer)
+
+    def in_a_thread(request: Request) -> Response:
+        return PlainTextResponse(program(question="in a thread").answer)
+
+    async def blocking(request: Request) -> Response:
+        return PlainTextResponse(program(question="blocking").answer)
+
+    async def configured(request: Request) -> Response:
+        with dspex.context(seed=3):
+            return PlainTextResponse((await program.acall(question="configured")).answer)
+
+    async def rows(request: Request) -> Response:
+        found = await request.app.state.store.operations.list(DOMAIN["execution"], Query())
+        return JSONResponse([row.inputs["question"] for row in found])
+
+    handlers = (awaited, in_a_thread, blocking, configured, rows)
+    app = Starlette(lifespan=lifespan, routes=[Route(f"/{handler.__name__}", handler) for handler in handlers])
+    with TestClient(app) as client:
+        for path in ("awaited", "in_a_thread", "configured"):
+            assert client.get(path).text == "yes"
+        with pytest.raises(ConfigurationError, match=r"await module\.acall"):  # it would wait for itself for ever
+            client.get("blocking")
+        assert client.get("rows").json() == ["configured", "in a thread", "awaited"]
+    assert current().record is None
+    assert program(question="after").answer == "yes"
+
+
+def test_of_several_stores_the_one_around_a_program_records_it() -> None:
+    program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
+
+    async def questions(store: Recording) -> list[str]:
+        return [row.inputs["question"] for row in await store.operations.list(DOMAIN["execution"], Query())]
+
+    async def inside(folder: str, opened: asyncio.Barrier) -> list[str]:
+        async with dspex.open(folder) as store:
+            await opened.wait()
+            await program.acall(question=folder)
+            await opened.wait()
+            return await questions(store)
+
+    async def work() -> None:
+        for folder in "ab":  # their tables are made one after the other
+            async with dspex.open(folder):
+                pass
+        opened = asyncio.Barrier(2)
+        assert await asyncio.gather(inside("a", opened), inside("b", opened)) == [["a"], ["b"]]
+        assert current().record is None
+        outer, inner = dspex.open("outer"), dspex.open("inner")
+        await outer.__aenter__()
+        await inner.__aenter__()
+        task = contextvars.Context().run(asyncio.ensure_future, program.acall(question="elsewhere"))
+        await task
+        assert (await questions(outer), await questions(inner)) == ([], ["elsewhere"])
+        await outer.__aexit__(None, None, None)
+        await inner.__aexit__(None, None, None)
+        assert contextvars.Context().run(current).record is None
+
+    asyncio.run(work())
+
+
+def test_a_program_with_parts_on_other_backends_runs_here_and_is_recorded() -> None:
+    model = ScriptedModel("[[ ## answer ## ]]\nhere")
+    with dspex.open() as store:
+        assert dspex.Predict("question -> answer", model=model).on("mock")(question="?").answer == "here"
+        [row] = store.executions()
+        assert (row.status, row.backend) == ("completed", "native")

@@ -1,6 +1,7 @@
 """`dspex.open`: programs that are run as a library, recorded as the command line and the server record them."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import ContextVar
@@ -9,16 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dspex.errors import ConfigurationError, ExecutionError
+from dspex.errors import ConfigurationError, ExecutionError, InternalError
 from dspex.execution.backends import Backends, NativeBackend
-from dspex.execution.context import RunContext, current, entered
+from dspex.execution.context import RunContext, current, entered, update_default
 from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.operations.resources import DOMAIN, ExecutionRecord, Operations, Query
 from dspex.operations.resources.program import ProgramRecord
 from dspex.settings import read_settings
-from dspex.sync import run
+from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer
 
 
@@ -26,8 +27,12 @@ def open(folder: str | Path = ".dspex") -> "Recording":  # `dspex.open`
     """Return a store for a `with` block (or `async with`): each program that is run inside is an execution in it.
 
     It is the database that the command line and the server have in the same folder. In `with`, programs are called
-    synchronously; inside a coroutine, write `async with` and await them. Models, budgets and observers are those of
-    the caller. A program whose code no import finds cannot be recorded, and says so.
+    synchronously, in this thread; inside a coroutine, write `async with` and await them. The store of an `async with`
+    is that of the whole process until it is closed: it also records what runs in other tasks and threads, such as the
+    requests of a web application whose lifespan opened it. Where several are open, the one around a program records it.
+
+    Models, budgets and observers are those of the caller, and every part of a program runs in this process. A program
+    whose code no import finds cannot be recorded, and says so.
     """
     return Recording(Path(folder))
 
@@ -55,6 +60,8 @@ class Recording:
         self._stack: AsyncExitStack | None = None
         self._entered = ExitStack()
         self._operations: Operations | None = None
+        self._outer: Recording | None = None
+        self._is_in_force = False
         self._saving = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -80,7 +87,7 @@ class Recording:
 
     def __enter__(self) -> Self:
         run(self._open())
-        self._entered.enter_context(entered(replace(current(), record=self._record)))
+        self._entered.enter_context(entered(replace(current(), record=self)))
         return self
 
     def __exit__(
@@ -91,14 +98,36 @@ class Recording:
 
     async def __aenter__(self) -> Self:
         await self._open()
-        self._entered.enter_context(entered(replace(current(), record=self._record)))
+        self._entered.enter_context(entered(replace(current(), record=self)))
+        self._is_in_force = True
+        update_default(self._in_front)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered.close()
+        self._is_in_force = False
+        update_default(self._taken_away)
+        with contextlib.suppress(ValueError):  # closed in another context than opened, as fixtures of tests are
+            self._entered.close()
         await self._close()
+
+    def _in_front(self, default: RunContext) -> RunContext:
+        """Return the default of the process with this store: tasks that others start know no context of ours."""
+        self._outer = default.record if isinstance(default.record, Recording) else None
+        return replace(default, record=self)
+
+    def _taken_away(self, default: RunContext) -> RunContext:
+        """Return the default of the process as it was before, or as another store has made it since."""
+        if default.record is not self:
+            return default
+        return replace(default, record=None if self._outer is None else self._outer.nearest_open())
+
+    def nearest_open(self) -> "Recording | None":
+        """Return this store, or where it is closed the one that was in force before it, if any is open."""
+        if self._is_in_force:
+            return self
+        return None if self._outer is None else self._outer.nearest_open()
 
     async def _open(self) -> None:
         try:
@@ -110,7 +139,7 @@ class Recording:
         services = await self._stack.enter_async_context(open_services(settings, code=self._code))
         live = _Live()
         floor, kept = services.operations.floor, services.operations.floor.executor
-        self._operations = Operations(replace(floor, executor=kept.on(Backends({"native": live, "hybrid": live}))))
+        self._operations = Operations(replace(floor, executor=kept.on(Backends({"native": live}))))
         self._loop = asyncio.get_running_loop()
 
     async def _close(self) -> None:
@@ -118,17 +147,30 @@ class Recording:
             await self._stack.aclose()
         self._stack = self._operations = self._loop = None
 
+    async def __call__(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
+        """Run `module` once in its own context, recorded; what it raises is raised here.
+
+        Raises:
+            ConfigurationError: the store is closed, or belongs to an event loop that cannot be reached from here.
+        """
+        if self._loop is None:
+            raise ConfigurationError("the store of `dspex.open` that this was called in is closed")
+        if self._loop is asyncio.get_running_loop():
+            return await self._record(module, context, inputs)
+        if self._loop.is_running():
+            return await on_loop(self._loop, self._record(module, context, inputs))
+        raise ConfigurationError(
+            "the store was opened for another event loop: inside a coroutine, write `async with dspex.open(...)`"
+        )
+
     async def _record(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
-        """Run `module` once in its own context, recorded; what it raises is raised here."""
-        if asyncio.get_running_loop() is not self._loop or not isinstance(module, Module):
-            raise ConfigurationError(
-                "the store was opened for another event loop: inside a coroutine, write `async with dspex.open(...)`"
-            )
+        if not isinstance(module, Module):
+            raise InternalError(f"{type(module).__name__} is not a module, so it cannot be recorded")
         call = _Call(module, replace(context, record=None))
         token = _call.set(call)
         try:
             record = await self._saved(module.to_program())
-            ended = await self.operations.execute_record(record, dict(inputs))
+            ended = await self.operations.execute_record(record, dict(inputs), backend="native")  # all parts run here
         finally:
             _call.reset(token)
         if call.error is not None:
