@@ -6,6 +6,7 @@ Start it as any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executab
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -61,6 +62,7 @@ class FakeHost:
             "raise": self._raise,
             "raw": self._raw,
             "spawn": self._spawn,
+            "escape": self._escape,
             "environment": lambda call, args: dict(os.environ),
             "unserializable": lambda call, args: 1 << 70 if args.get("huge") else object(),
             "stubborn": self._stubborn,
@@ -157,6 +159,20 @@ class FakeHost:
             threading.Event().wait()
         if args.get("then") == "die":
             os._exit(0)
+
+    def _escape(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
+        """Start a grandchild as a daemon does: by a child that ends, in a session of its own; return its pid."""
+        code = (
+            "import os, sys, signal\n"
+            "if os.fork(): os._exit(0)\n"
+            "os.setsid()\n"
+            "print(os.getpid(), flush=True)\n"
+            "signal.pause()"
+        )
+        env: dict[str, str] | None = {} if args.get("clean") else None
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+            return int(process.stdout.readline() if process.stdout is not None else 0)
 
     def _spawn(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
         """Start a grandchild that would live for long, and return its pid."""

@@ -407,7 +407,8 @@ async def main():
         asyncio.create_task(pool.call("spin", {}))
         asyncio.create_task(pool.call("stubborn", {}))
         grandchild = await pool.call("spawn", {})
-        print(*holdings()[0], grandchild, flush=True)
+        escaped = [await pool.call("escape", {"clean": clean}) for clean in (True, False)]
+        print(*holdings()[0], grandchild, *escaped, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -449,12 +450,36 @@ def test_no_child_outlives_a_parent_that_is_killed(source):
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
-    assert len(pids) == 5
+    assert len(pids) == (7 if source is PARENT else 5)
 
     async def check():
         await asyncio.gather(*(gone(pid, 3.0) for pid in pids))
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("clean", [False, True], ids=["with its environment", "without it"])
+@pytest.mark.parametrize("how", ["stop", "discard", "crash"])
+def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
+    async def main():
+        async with (
+            asyncio.timeout(20),
+            Pool(PoolConfig(name="p", intensity=Intensity(restarts=9)), fake_worker()) as pool,
+        ):
+            daemon = await pool.call("escape", {"clean": clean})
+            assert is_alive(daemon)
+            if how == "discard":
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
+            elif how == "crash":
+                await pool.tick()  # where its environment is gone, it is known since the last look at the worker
+                with pytest.raises(WorkerLostError):
+                    await pool.call("crash", {})
+            if how != "stop":
+                await gone(daemon)
+        await gone(daemon)
+
+    asyncio.run(main())
 
 
 def test_only_marked_processes_of_dead_parents_are_swept():

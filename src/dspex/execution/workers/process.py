@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import msgspec
 
 from dspex.errors import WorkerError, WorkerStartError
+from dspex.execution.workers.child.watchdog import PROC, descendants, end_marked, kill
 from dspex.execution.workers.connection import Connection
-from dspex.execution.workers.orphans import RUN_VARIABLE
+from dspex.execution.workers.orphans import RUN_VARIABLE, start_time
 from dspex.execution.workers.spec import WorkerSpec
 
 _START = Path(__file__).parent / "child" / "start.py"
@@ -58,12 +60,17 @@ class _Lines(asyncio.Protocol):
 class ChildProcess:
     """One running child. Made by `start`; `wait` returns after its end, when nothing of it is left.
 
-    It leads a process group of its own, which is killed with it, so that what it started ends too.
+    It leads a process group of its own, which is killed with it, so that what it started ends too. What has left that
+    group is found by the mark in its environment, or below the child, where `look` has seen it.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", transports: list[asyncio.BaseTransport]) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", transports: list[asyncio.BaseTransport], *, mark: str
+    ) -> None:
         """Take what `start` made."""
         self.pid = process.pid
+        self._mark = mark
+        self._below: dict[int, int | None] = {}
         self._process = process
         self._transports = transports
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -84,11 +91,12 @@ class ChildProcess:
         Raises:
             WorkerStartError: the interpreter cannot be run.
         """
+        mark = f"{run}:{uuid.uuid4().hex}"
         pairs = [socket.socketpair() for _ in range(2)]
         pipes = [os.pipe() for _ in range(2)]
         theirs = [pair[1].fileno() for pair in pairs]
         try:
-            process = _spawn(spec, run, channels=theirs, outputs=[pipe[1] for pipe in pipes])
+            process = _spawn(spec, mark, channels=theirs, outputs=[pipe[1] for pipe in pipes])
         except OSError as error:
             for pair in pairs:
                 pair[0].close()
@@ -112,16 +120,31 @@ class ChildProcess:
             lines = _Lines(lambda line, stream=name: on_line(stream, line))  # type: ignore[misc]
             piped, _ = await loop.connect_read_pipe(lambda item=lines: item, os.fdopen(read, "rb", 0))  # type: ignore[misc]
             transports.append(piped)
-        return cls(process, transports)
+        return cls(process, transports, mark=mark)
 
     async def _watch(self) -> None:
         code = await _exit_code(self._process)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # what it started must not outlive it
+        await asyncio.to_thread(self._end_rest)
         await asyncio.sleep(0)  # the last lines it printed are read before the pipes close
         for transport in self._transports:
             transport.close()
         self._ended.set_result(code)
+
+    def _end_rest(self) -> None:
+        kill(self._still_below())
+        if PROC.is_dir():
+            end_marked(self._mark.encode())
+
+    def look(self) -> None:
+        """Note what runs below the child; called at every look at its health, and before it is killed."""
+        pids = {*descendants(self.pid), *self._still_below()}
+        self._below = {pid: start_time(pid) for pid in pids}
+
+    def _still_below(self) -> list[int]:
+        """Return what was below the child and still runs: where the child has crashed, the system has moved it."""
+        return [pid for pid, started in self._below.items() if started is not None and start_time(pid) == started]
 
     @property
     def has_ended(self) -> bool:
@@ -140,6 +163,7 @@ class ChildProcess:
     def kill(self) -> None:
         """End it and all that it started, at once."""
         if not self._ended.done() and self._process.returncode is None:
+            self.look()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._signal(signal.SIGKILL)

@@ -202,6 +202,7 @@ class Worker:
             return
         self._missed += 1
         self._spawn(self._ping())
+        self._process.look()
         self.memory = self._process.memory() or self.memory
         limit = self.spec.memory_limit
         if limit is not None and self.memory > limit * _HARD_LIMIT:

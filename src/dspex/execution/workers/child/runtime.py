@@ -20,6 +20,7 @@ from typing import Any
 from .calls import Call, Cancelled, RemoteError, Waiter
 from .frames import JSON, MSGPACK, FrameError, Splitter, pack
 from .place import place_of
+from .watchdog import become_subreaper, descendants, kill
 
 PROTOCOL = 1
 _END_OF_CHANNEL = 0
@@ -57,6 +58,7 @@ def codecs() -> "dict[int, Codec]":
 
 def serve(options: "dict[str, Any]", create: "Callable[[], Any]") -> int:
     """Create the host and serve it until the channel ends or the parent says `shutdown`."""
+    become_subreaper()
     sockets = [socket.socket(fileno=options[name]) for name in ("channel", "health")]
     for item in sockets:
         item.set_inheritable(False)  # a process that the program starts must not keep the channel open
@@ -147,6 +149,7 @@ class Runtime:
                 return _BAD_FRAME
             for message in messages:
                 if message.get("cmd") == "shutdown":
+                    kill(descendants(os.getpid()))
                     self.send({"id": message["id"], "ok": None})
                     return 0
                 self._take(message)
@@ -278,6 +281,7 @@ def memory() -> int:
 
 def end() -> None:
     """End this process and, where it leads its own group, everything that it started."""
+    kill(descendants(os.getpid()))  # also those that have left the group
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(_END_OF_CHANNEL)

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 RUN_VARIABLE = "DSPEX_WORKER_RUN"
@@ -17,6 +17,7 @@ PROC = Path("/proc")
 _LOOK = 1.0  # a fork of the parent may hold the pipe open, so its end is looked for too
 _ROUNDS = 100
 _PAUSE = 0.02
+_SET_CHILD_SUBREAPER = 36
 
 
 def marked() -> "Iterator[tuple[int, bytes]]":
@@ -37,20 +38,62 @@ def marked() -> "Iterator[tuple[int, bytes]]":
                 break
 
 
+def descendants(pid: int) -> "list[int]":
+    """Return the processes below `pid`, however they were started, those far below too; none where there is no `/proc`.
+
+    A process that leaves its parent stays below `pid` where that is a subreaper, as every worker is on Linux.
+    """
+    below: list[int] = []
+    pending = [pid]
+    while pending:
+        try:
+            tasks = list((PROC / str(pending.pop()) / "task").iterdir())
+        except OSError:  # it ended meanwhile
+            continue
+        for task in tasks:
+            with contextlib.suppress(OSError):
+                children = [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+                below += children
+                pending += children
+    return below
+
+
+def become_subreaper() -> None:
+    """Let processes that leave their parents below this one stay below it. Linux only; does nothing elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):  # a Python without ctypes: the mark finds them still
+        return
+
+
+def kill(pids: "Iterable[int]") -> None:
+    """Kill processes at once; those that have ended already are left out."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def end_marked(mark: bytes) -> None:
+    """Kill all that has the mark, or one that begins with it, and all below, until there is nothing left."""
+    for _ in range(_ROUNDS):
+        pids = [pid for pid, its in marked() if its == mark or its.startswith(mark + b":")]
+        if not pids:
+            return
+        kill([*(child for pid in pids for child in descendants(pid)), *pids])
+        select.select([], [], [], _PAUSE)
+
+
 def main() -> None:
     """Wait for the end of the parent, then kill all that has the mark until there is nothing left."""
     parent, mark = os.getppid(), sys.argv[1].encode()
     while os.getppid() == parent:
         if select.select([0], [], [], _LOOK)[0]:  # nothing is ever written: it is the end
             break
-    for _ in range(_ROUNDS):
-        found = [pid for pid, its in marked() if its == mark]
-        if not found:
-            return
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        select.select([], [], [], _PAUSE)
+    end_marked(mark)
 
 
 if __name__ == "__main__":
