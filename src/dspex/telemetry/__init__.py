@@ -1,4 +1,4 @@
-"""Events and spans as they happen, and who listens to them. No exporters: those are observers of rooms above."""
+"""Events and spans of running programs, and the observer that receives them. Exporters are observers elsewhere."""
 
 from dspex.telemetry.events import Event, EventName
 from dspex.telemetry.observer import Collecting, Observer, Silent

@@ -1,4 +1,4 @@
-"""What a running program says while it runs, apart from its spans."""
+"""Events of a running program besides its spans."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ EventName = Literal["fallback", "retry", "progress", "model_loading", "model_rea
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened at one moment. `attributes` are JSON-ready and hold no secrets."""
+    """One event. `attributes` are JSON-ready and hold no secrets."""
 
     name: EventName
     message: str

@@ -1,4 +1,4 @@
-"""The seam between a run and whoever watches it."""
+"""The protocol between a run and its observers."""
 
 from typing import Protocol
 
@@ -7,23 +7,23 @@ from dspex.telemetry.events import Event
 
 
 class Observer(Protocol):
-    """Hears of every finished span and every event.
+    """Receives every finished span and every event.
 
-    Called on the thread of the run, in order, between two steps of it: an observer returns at once and never raises.
-    It may be shared by many runs at a time.
+    Called in order on the thread of the run, between two of its steps: an observer returns at once and never raises.
+    Concurrent runs may share one observer.
     """
 
     def on_span(self, span: Span) -> None:
-        """Take note of a finished span."""
+        """Receive a finished span."""
         ...
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event."""
+        """Receive an event."""
         ...
 
 
 class Silent:
-    """Listens to nothing."""
+    """Ignores everything."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Silent:
 
 
 class Collecting:
-    """Keeps everything it hears, for tests and notebooks."""
+    """Collects all spans and events, for tests and notebooks."""
 
     __slots__ = ("events", "spans")
 

@@ -1,4 +1,4 @@
-"""What `Module.stream` yields while a program runs."""
+"""The events that `Module.stream` yields while a program runs."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from dspex.language.records import Prediction
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
-    """The module at `path` has begun ("begun"), asks its model anew ("again") or has ended ("done").
+    """The module at `path` started ("begun"), calls its model again ("again") or ended ("done").
 
     `name` is its class, or the name of the tool that an agent at `path` calls.
     """
@@ -29,7 +29,7 @@ class FieldDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Partial(msgspec.Struct, frozen=True):
-    """What the outputs of the module at `path` look like so far; not validated, cut where the reply has got to."""
+    """The outputs of the module at `path` so far; not validated, and cut off at the end of the reply so far."""
 
     path: str
     outputs: dict[str, object]

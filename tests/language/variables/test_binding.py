@@ -204,7 +204,7 @@ def test_text_with_options_from_outside_survives_storing():
         (lambda: OneOf(dspex.Predict("a -> b"), default="x"), "no alternative is 'x'"),
         (lambda: OneOf(dspex.Predict("a -> b"), weights=(1,)), "takes `default=` and no 'weights'"),
         (lambda: OneOf("a", "b", default="a", chosen="b"), "not both"),
-        (lambda: OneOf(dspex.Predict, dspex.ChainOfThought), r"Modules are made: OneOf\(Predict\(QA\)\)"),
+        (lambda: OneOf(dspex.Predict, dspex.ChainOfThought), r"For modules use OneOf\(Predict\(QA\)\)"),
     ],
 )
 def test_value_that_its_place_does_not_take_is_refused_where_it_is_declared(make, said):

@@ -125,7 +125,7 @@ def test_add_and_remove_keep_what_belongs_together():
 
 
 def test_circle_of_variables_is_refused():
-    with pytest.raises(VariableError, match="circle"):
+    with pytest.raises(VariableError, match="cycle"):
         Space([Composite(var("b") + 1, name="a"), Composite(var("a") + 1, name="b")])
 
 
@@ -141,11 +141,11 @@ def test_circle_of_variables_is_refused():
         (lambda: Choice("a", "b", weights=(1,)), "as many weights"),
         (lambda: Choice("a", default="b"), "not one of 'a'"),
         (lambda: Text(options=("a", "b"), weights=(1,)), "as many weights"),
-        (lambda: Float(0, 1, step=2), "`step` means nothing for the kind float; it belongs to: integer"),
-        (lambda: Integer(0, 9, precision=2), "`precision` means nothing for the kind integer"),
-        (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` means nothing for the kind float"),
-        (lambda: Choice("a", low=3), "`low` means nothing for the kind choice; it belongs to: float, integer"),
-        (lambda: Boolean(weights=(1, 2)), "`weights` means nothing for the kind boolean"),
+        (lambda: Float(0, 1, step=2), "`step` does not apply to the kind float; it belongs to: integer"),
+        (lambda: Integer(0, 9, precision=2), "`precision` does not apply to the kind integer"),
+        (lambda: Float(0, 1, options=(0.1, 0.5)), "`options` does not apply to the kind float"),
+        (lambda: Choice("a", low=3), "`low` does not apply to the kind choice; it belongs to: float, integer"),
+        (lambda: Boolean(weights=(1, 2)), "`weights` does not apply to the kind boolean"),
     ],
 )
 def test_declaration_that_no_value_satisfies_is_refused(make, said):
@@ -195,7 +195,7 @@ def test_expression_means_the_same_after_json(expression, x, y):
 
 
 def test_expression_as_a_python_condition_is_refused():
-    with pytest.raises(VariableError, match="not true or false"):
+    with pytest.raises(VariableError, match="has no truth value"):
         bool(var("x") > 1)
     with pytest.raises(VariableError, match="cannot be computed"):
         (var("x") / 0)({"x": 1})
@@ -230,7 +230,7 @@ def test_rewrites_that_undo_one_another_are_named():
             Constraint(name="down", test=var("a") < 5, rewrite={"a": 0}),
         ],
     )
-    with pytest.raises(VariableError, match="'up', 'down' undo one another's rewrites without end"):
+    with pytest.raises(VariableError, match="'up', 'down' undo each other's rewrites endlessly"):
         space.complete({})
     assert space.complete({"a": 4}) == {"a": 4, "b": 0}
 
@@ -302,7 +302,7 @@ _a = Integer(0, 9, name="a")
         ),
         (
             lambda: Space([Float(0, 1, name="h", paths=("think.x",), bindings={"thnk.x": var("h") / 2})]),
-            "'thnk.x', which is none of its paths. Did you mean 'think.x'",
+            "'thnk.x', which is not one of its paths. Did you mean 'think.x'",
         ),
         (
             lambda: Space([_a, Float(0, 1, name="h", paths=("x",), bindings={"x": var("a") / 2})]),

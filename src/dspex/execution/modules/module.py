@@ -23,7 +23,7 @@ from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable
-from dspex.language.variables.sampling import explained
+from dspex.language.variables.sampling import explain_refusal
 from dspex.sync import in_thread
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
@@ -312,7 +312,7 @@ class Module:
         Raises:
             VariableError: naming the variable, the path and the value.
         """
-        for value in variable.offered(path):
+        for value in variable.sample_values(path):
             if said := self.unfit(slot, value):
                 raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {said}")
 
@@ -458,14 +458,14 @@ class Module:
                 refuses the assignment; then the message says which one it would allow, if there is any.
         """
         known, space = self.__dict__.get("_assigned", {}), self.variables()
-        assigned = {**known, **space.taken(values)}
+        assigned = {**known, **space.normalize(values)}
         # what was never assigned stays as the program has it, also where its variable has another default
         moved = {name for name, value in space.complete(known).items() if value != space[name].default} if known else ()
         made = self._copied()
         try:
             bound = list(space.bound(assigned, defaults_of=moved))
         except VariableError as error:
-            raise explained(space, error) from error
+            raise explain_refusal(space, error) from error
         for path, value in bound:
             made.bind_path(path, value)
         made.__dict__["_assigned"] = remembered(made.variables(), assigned)

@@ -12,7 +12,7 @@ from dspex.language.programs.node import Node
 from dspex.language.records.canonical import content_hash
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Space
-from dspex.language.variables.sampling import explained
+from dspex.language.variables.sampling import explain_refusal
 
 FORMAT = 1
 
@@ -38,12 +38,12 @@ class Program:
             VariableError: a variable is unknown, a value is not of its kind, or a constraint refuses the assignment;
                 then the message says which one it would allow, if there is any.
         """
-        assigned = {**self.assignment, **self.space.taken(values)}
+        assigned = {**self.assignment, **self.space.normalize(values)}
         if self.space.constraints:
             try:
                 self.space.complete({name: value for name, value in assigned.items() if name in self.space})
             except VariableError as error:
-                raise explained(self.space, error) from error
+                raise explain_refusal(self.space, error) from error
         return replace(self, assignment=assigned)
 
     def variables(self) -> Space:

@@ -1,4 +1,4 @@
-"""What may be varied in a program, as data: variables, the space of them, and an assignment of values."""
+"""Variables of a program as data: variables, their space, and assignments of values."""
 
 from dspex.language.variables.constraint import Constraint
 from dspex.language.variables.expression import Expression, var

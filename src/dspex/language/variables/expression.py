@@ -1,4 +1,4 @@
-"""Small computations over variables as data: conditions, constraints, composites and bindings; never code."""
+"""Expressions over variables, as data rather than code: conditions, constraints, composites, bindings."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,26 +38,26 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 class Expression:
     """An operation on variables, constants and other expressions: `var("k") * 2 <= 16`.
 
-    Arithmetic and ordering are written as operators; equality is a method (`var("model").equals("a")`), because `==`
-    compares two expressions as data.
+    Arithmetic and ordering use operators. Equality is a method (`var("model").equals("a")`), because `==` compares
+    two expressions as data.
     """
 
     op: str
     args: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an operation that does not exist."""
+        """Check the operation and the argument of `var`."""
         if self.op == "var":
             if len(self.args) != 1 or not isinstance(self.args[0], str):
                 raise VariableError(f"var takes the name of a variable, such as var('k'), not {shorten(self.args)}")
         elif self.op not in _OPERATIONS:
-            raise VariableError(f"there is no operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}")
+            raise VariableError(f"unknown operation {self.op!r}; operations are: var, {', '.join(_OPERATIONS)}")
 
     def __call__(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
         """Compute the value.
 
         Raises:
-            VariableError: a variable has no value, or the operation does not suit the values.
+            VariableError: a variable has no value, or the operation does not fit the values.
         """
         if self.op == "var":
             if self.args[0] not in values:
@@ -78,7 +78,7 @@ class Expression:
                 yield from part.variables()
 
     def parts(self) -> Iterator["Expression"]:
-        """Yield the tests that all have to hold: those that `&` joins, or the expression itself."""
+        """Yield the operands of `&`, recursively, or the expression itself."""
         if self.op != "and":
             yield self
             return
@@ -100,7 +100,7 @@ class Expression:
             VariableError: `data` was not written by it.
         """
         if not isinstance(data, list | tuple) or not data or not isinstance(data[0], str):
-            raise VariableError(f"this is no expression: {shorten(data)}")
+            raise VariableError(f"this is not an expression: {shorten(data)}")
         if data[0] == "var":
             return cls("var", tuple(data[1:]))
         parts: list[Any] = []
@@ -110,13 +110,13 @@ class Expression:
             parts.append(part["value"] if isinstance(part, Mapping) else cls.from_data(part))
         return cls(data[0], tuple(parts))
 
-    def equals(self, other: object) -> "Expression":
+    def equals(self, value: object) -> "Expression":
         """Return the test for equality."""
-        return Expression("==", (self, other))
+        return Expression("==", (self, value))
 
-    def differs(self, other: object) -> "Expression":
+    def differs(self, value: object) -> "Expression":
         """Return the test for inequality."""
-        return Expression("!=", (self, other))
+        return Expression("!=", (self, value))
 
     def is_in(self, options: Sequence[object]) -> "Expression":
         """Return the test for being one of `options`."""
@@ -130,68 +130,68 @@ class Expression:
         """Return the rounded value."""
         return Expression("round", (self,) if digits is None else (self, digits))
 
-    def __add__(self, other: object) -> "Expression":
-        return Expression("+", (self, other))
+    def __add__(self, value: object) -> "Expression":
+        return Expression("+", (self, value))
 
-    def __radd__(self, other: object) -> "Expression":
-        return Expression("+", (other, self))
+    def __radd__(self, value: object) -> "Expression":
+        return Expression("+", (value, self))
 
-    def __sub__(self, other: object) -> "Expression":
-        return Expression("-", (self, other))
+    def __sub__(self, value: object) -> "Expression":
+        return Expression("-", (self, value))
 
-    def __rsub__(self, other: object) -> "Expression":
-        return Expression("-", (other, self))
+    def __rsub__(self, value: object) -> "Expression":
+        return Expression("-", (value, self))
 
-    def __mul__(self, other: object) -> "Expression":
-        return Expression("*", (self, other))
+    def __mul__(self, value: object) -> "Expression":
+        return Expression("*", (self, value))
 
-    def __rmul__(self, other: object) -> "Expression":
-        return Expression("*", (other, self))
+    def __rmul__(self, value: object) -> "Expression":
+        return Expression("*", (value, self))
 
-    def __truediv__(self, other: object) -> "Expression":
-        return Expression("/", (self, other))
+    def __truediv__(self, value: object) -> "Expression":
+        return Expression("/", (self, value))
 
-    def __rtruediv__(self, other: object) -> "Expression":
-        return Expression("/", (other, self))
+    def __rtruediv__(self, value: object) -> "Expression":
+        return Expression("/", (value, self))
 
-    def __floordiv__(self, other: object) -> "Expression":
-        return Expression("//", (self, other))
+    def __floordiv__(self, value: object) -> "Expression":
+        return Expression("//", (self, value))
 
-    def __rfloordiv__(self, other: object) -> "Expression":
-        return Expression("//", (other, self))
+    def __rfloordiv__(self, value: object) -> "Expression":
+        return Expression("//", (value, self))
 
-    def __mod__(self, other: object) -> "Expression":
-        return Expression("%", (self, other))
+    def __mod__(self, value: object) -> "Expression":
+        return Expression("%", (self, value))
 
-    def __rmod__(self, other: object) -> "Expression":
-        return Expression("%", (other, self))
+    def __rmod__(self, value: object) -> "Expression":
+        return Expression("%", (value, self))
 
     def __neg__(self) -> "Expression":
         return Expression("-", (0, self))
 
-    def __lt__(self, other: object) -> "Expression":
-        return Expression("<", (self, other))
+    def __lt__(self, value: object) -> "Expression":
+        return Expression("<", (self, value))
 
-    def __le__(self, other: object) -> "Expression":
-        return Expression("<=", (self, other))
+    def __le__(self, value: object) -> "Expression":
+        return Expression("<=", (self, value))
 
-    def __gt__(self, other: object) -> "Expression":
-        return Expression(">", (self, other))
+    def __gt__(self, value: object) -> "Expression":
+        return Expression(">", (self, value))
 
-    def __ge__(self, other: object) -> "Expression":
-        return Expression(">=", (self, other))
+    def __ge__(self, value: object) -> "Expression":
+        return Expression(">=", (self, value))
 
-    def __and__(self, other: object) -> "Expression":
-        return Expression("and", (self, other))
+    def __and__(self, value: object) -> "Expression":
+        return Expression("and", (self, value))
 
-    def __or__(self, other: object) -> "Expression":
-        return Expression("or", (self, other))
+    def __or__(self, value: object) -> "Expression":
+        return Expression("or", (self, value))
 
     def __invert__(self) -> "Expression":
         return Expression("not", (self,))
 
     def __bool__(self) -> bool:
-        raise VariableError(f"{self} is not true or false before it is computed; join tests with & and | and ~")
+        raise VariableError(f"{self} has no truth value before it is computed; combine tests with &, | and ~")
 
     def __hash__(self) -> int:
         return hash(str(self.to_data()))
@@ -210,15 +210,15 @@ def var(name: str) -> Expression:
     return Expression("var", (name,))
 
 
-def no_expression(value: object, what: str) -> str:
-    """Return what is wrong with `what` where it is no expression, and how one is written; nothing where it is one."""
+def expression_problem(value: object, what: str) -> str:
+    """Return an empty string if `value` is an expression, otherwise what is wrong and how to write one."""
     if isinstance(value, Expression):
         return ""
     if isinstance(value, bool):
         return (
-            f"{what} is {value}, no expression: == and != compare two expressions as data; "
+            f"{what} is {value}, not an expression: == and != compare two expressions as data; "
             "write var('a').equals('x') or var('a').differs('x')"
         )
     if callable(value):
         return f"{what} is a function; it has to be data: write it with var, such as var('a') <= 3"
-    return f"{what} is {shorten(value)}, no expression; write one with var, such as var('a') <= 3"
+    return f"{what} is {shorten(value)}, not an expression; write one with var, such as var('a') <= 3"

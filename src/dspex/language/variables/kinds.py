@@ -1,4 +1,4 @@
-"""The words in which variables are declared: `Float(0, 1.5)`, `Choice("chat", "json")`."""
+"""Functions that declare variables: `Float(0, 1.5)`, `Choice("chat", "json")`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from dspex.language.variables.variable import Variable
 
 
 def Float(low: float, high: float, **more: Any) -> Variable:  # noqa: ANN401, N802  # the other parts of a Variable
-    """Declare a number between two limits, both included; `log=True` and `precision=2` are worth knowing.
+    """Declare a number between two inclusive limits, optionally with `log=True` or `precision=2`.
 
     Raises:
         VariableError: no number satisfies it.
@@ -18,7 +18,7 @@ def Float(low: float, high: float, **more: Any) -> Variable:  # noqa: ANN401, N8
 
 
 def Integer(low: int, high: int, **more: Any) -> Variable:  # noqa: ANN401, N802
-    """Declare a whole number between two limits, both included; `step=4` counts from the lower one.
+    """Declare an integer between two inclusive limits; `step=4` counts from the lower one.
 
     Raises:
         VariableError: no number satisfies it.
@@ -36,14 +36,14 @@ def Choice(*options: Any, **more: Any) -> Variable:  # noqa: ANN401, N802
     """Declare a choice between JSON values; the first is the default.
 
     Raises:
-        VariableError: there is no option, or two are the same.
+        VariableError: there are no options, or two are equal.
     """
     default = more.pop("default", options[0] if options else None)
     return Variable(kind="choice", options=options, default=default, **more)
 
 
 def Text(default: str | None = None, *, options: Sequence[str] = (), **more: Any) -> Variable:  # noqa: ANN401, N802
-    """Declare a text such as instructions; `options` are texts that are worth trying."""
+    """Declare a text such as instructions; `options` are candidate texts."""
     return Variable(kind="text", default=default, options=tuple(options), **more)
 
 

@@ -1,4 +1,4 @@
-"""Variables that most programs have, and the constraints that belong to them."""
+"""Common variables of programs, with their constraints."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from dspex.language.variables.variable import Variable
 
 
 def model_settings(path: str = "self", *, models: Sequence[str] = (), adapters: Sequence[str] = ()) -> Space:
-    """Return temperature, top_p and max_tokens of one module, and on request its model and adapter.
+    """Return temperature, top_p and max_tokens of one module, and optionally its model and adapter.
 
-    `top_p` is searched only above temperature 0, where it has an effect; both far from their neutral values at once is
-    refused, as providers advise to change one of the two.
+    `top_p` is searched only above temperature 0, where it has an effect. Assignments with both values far from neutral
+    are rewritten, because providers advise to change only one of the two.
     """
     temperature, top_p = f"{path}.temperature", f"{path}.top_p"
     variables: list[Variable] = [
@@ -34,38 +34,38 @@ def model_settings(path: str = "self", *, models: Sequence[str] = (), adapters: 
 
 
 def strategy(path: str, *labels: str) -> Variable:
-    """Return which alternative of the switch at `path` is taken; the first label is the default.
+    """Return the choice between the alternatives of the switch at `path`; the first label is the default.
 
-    It binds to a switch and nothing else: `OneOf(Predict(QA), ChainOfThought(QA))`, or what `strategies(QA)` of
-    `dspex.variables` makes. Such a switch has this variable already, with all its labels; bound with
-    `with_variables`, this one replaces it, with fewer labels or another default.
+    It binds only to a switch: `OneOf(Predict(QA), ChainOfThought(QA))`, or the result of `strategies(QA)` of
+    `dspex.variables`. Such a switch already has this variable with all its labels; `with_variables` replaces it, to
+    offer fewer labels or another default.
 
     Raises:
-        VariableError: there is no label, or two are the same.
+        VariableError: there are no labels, or two are equal.
     """
     default = labels[0] if labels else None
     return Variable(name=f"{path}.self", kind="module", options=labels, default=default, paths=(f"{path}.self",))
 
 
 def demonstration_count(highest: int = 8) -> Variable:
-    """Return how many demonstrations an optimizer shows, 0 among them; bound to no place."""
+    """Return the number of demonstrations, from 0; not bound to a path."""
     return Integer(0, highest, default=min(4, highest), name="demonstrations")
 
 
 def retriever_k(path: str, highest: int = 20, *, default: int | None = None) -> Variable:
-    """Return how many passages the module at `path` brings.
+    """Return the number of passages that the module at `path` retrieves.
 
-    It binds to any module that keeps the count in an attribute `k` and reads it when it runs; the slot is `config.k`.
-    The default is 5, or `highest` where that is less.
+    It binds to any module that reads an attribute `k` when it runs; the slot is `config.k`. The default is 5, or
+    `highest` if that is less.
     """
-    chosen = min(5, highest) if default is None else default
-    return Integer(1, highest, default=chosen).named(f"{path}.config.k", f"{path}.config.k")
+    default_k = min(5, highest) if default is None else default
+    return Integer(1, highest, default=default_k).named(f"{path}.config.k", f"{path}.config.k")
 
 
-def reply_room(max_tokens: str, label: Expression, needed: int = 256) -> Constraint:
-    """Return the constraint that a module which reasons first has room for it: `max_tokens` is raised to `needed`."""
+def reply_room(max_tokens: str, label: Expression, minimum: int = 256) -> Constraint:
+    """Return the constraint that raises `max_tokens` to `minimum` where `label` selects a module that reasons first."""
     return Constraint(
         name="room for reasoning",
-        test=~label | (var(max_tokens) >= needed),
-        rewrite={max_tokens: needed},
+        test=~label | (var(max_tokens) >= minimum),
+        rewrite={max_tokens: minimum},
     )

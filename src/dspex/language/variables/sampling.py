@@ -1,4 +1,4 @@
-"""Random and evenly spread assignments of a space."""
+"""Random and quasi-random assignments of a space."""
 
 import math
 import random
@@ -16,15 +16,14 @@ TRIES = 200
 
 
 def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "random") -> Iterator[dict[str, Any]]:
-    """Yield assignments without end; the same seed yields the same.
+    """Yield an endless sequence of assignments, determined by `seed`.
 
     "quasi" spreads them evenly: numbers by a Halton sequence with a random shift (J. H. Halton, 1960; R. Cranley and
-    T. N. L. Patterson, 1976), choices in rounds, so that as many samples as there are options cover all of them,
-    whatever their weights above 0.
-    Inactive variables are left out. An assignment that a constraint refuses is drawn again, 200 times at most.
+    T. N. L. Patterson, 1976), choices in rounds, so that n samples cover all n options with a weight above 0.
+    Inactive variables are left out. An assignment that a constraint refuses is drawn again, at most 200 times.
 
     Raises:
-        VariableError: no assignment satisfied the constraints; the most frequent one is named.
+        VariableError: no assignment satisfied the constraints; the message names the constraint that refused most.
     """
     rng = random.Random(seed)  # noqa: S311  # explores, keeps no secret
     names = [name for name in space.order if space[name].is_searchable]
@@ -49,28 +48,28 @@ def samples(space: Space, *, seed: int, method: Literal["random", "quasi"] = "ra
 
 
 def assignment_at(space: Space, place: Callable[[str], float]) -> dict[str, Any]:
-    """Return the assignment in which each active variable stands at `place` (0 up to 1) of its distribution.
+    """Return the assignment with each active variable at the quantile `place(name)` of its distribution.
 
     Raises:
         VariableError: a constraint refuses it.
     """
-    made = space.complete(_drawn(space, [name for name in space.order if space[name].is_searchable], place))
-    return {name: made[name] for name in space.order if name in made and space[name].is_searchable}
+    values = space.complete(_draw_values(space, [name for name in space.order if space[name].is_searchable], place))
+    return {name: values[name] for name in space.order if name in values and space[name].is_searchable}
 
 
-def explained(space: Space, error: VariableError) -> VariableError:
-    """Return what to say of a refused assignment: that no other is allowed either, or one that is."""
+def explain_refusal(space: Space, error: VariableError) -> VariableError:
+    """Return the error of a refused assignment, extended by an allowed one if there is any."""
     if "constraint" not in error.context:
         return error
     try:
-        allowed = next(samples(space, seed=0))
+        example = next(samples(space, seed=0))
     except VariableError as unsatisfiable:
         return unsatisfiable
-    return VariableError(f"{error.message}; {shorten(allowed)} is allowed", **error.context)
+    return VariableError(f"{error.message}; {shorten(example)} is allowed", **error.context)
 
 
 def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
-    """Yield a place in the part of each option, in random order, again and again; one that weighs nothing has none."""
+    """Yield quantiles that visit every option with a weight above 0 once per round, in random order."""
     count = len(options(variable))
     weights = variable.weights or (1.0,) * count
     reach = [0.0, *accumulate(weights)]
@@ -80,7 +79,7 @@ def _rounds(variable: Variable, rng: random.Random) -> Iterator[float]:
 
 
 def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Callable[[], None]) -> dict[str, Any]:
-    refused: Counter[str] = Counter()
+    refusals: Counter[str] = Counter()
     for _ in range(TRIES):
         step()
         try:
@@ -89,42 +88,42 @@ def _first_allowed(space: Space, draw: Callable[[], dict[str, Any]], *, step: Ca
             constraint = error.context.get("constraint")
             if constraint is None:
                 raise
-            refused[str(constraint)] += 1
-    worst, times = refused.most_common(1)[0]
+            refusals[str(constraint)] += 1
+    worst, times = refusals.most_common(1)[0]
     raise VariableError(
         f"no assignment satisfies the constraints after {TRIES} tries; {worst!r} refused {times} of them: loosen it, "
         "or widen its variables"
     )
 
 
-def _drawn(space: Space, names: list[str], place: Callable[[str], float]) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
+def _draw_values(space: Space, names: list[str], place: Callable[[str], float]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for name in space.order:
         variable = space[name]
-        if name in names and space.is_active(name, drawn):
-            drawn[name] = value_at(variable, place(name))
-        elif variable.has_default and variable.compute is None and space.is_active(name, drawn):
-            drawn[name] = variable.default
-    return drawn
+        if name in names and space.is_active(name, values):
+            values[name] = value_at(variable, place(name))
+        elif variable.has_default and variable.compute is None and space.is_active(name, values):
+            values[name] = variable.default
+    return values
 
 
 def options(variable: Variable) -> tuple[Any, ...]:
-    """Return what a variable chooses from; nothing for a number."""
+    """Return the options of a variable; empty for a number."""
     return (False, True) if variable.kind == "boolean" else variable.options
 
 
 def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
-    """Return a place (0 to 1) at which `value_at` gives `value`: of a choice or whole number, the middle of its part.
+    """Return a quantile (0 to 1) at which `value_at` returns `value`, the inverse of `value_at`.
 
     Raises:
-        VariableError: the variable does not take it.
+        VariableError: the variable does not take `value`.
     """
     variable.check(value)
-    if found := options(variable):
-        weights = variable.weights or (1.0,) * len(found)
-        index = next((n for n, it in enumerate(found) if type(it) is type(value) and it == value), None)
+    if choices := options(variable):
+        weights = variable.weights or (1.0,) * len(choices)
+        index = next((n for n, it in enumerate(choices) if type(it) is type(value) and it == value), None)
         if index is None:
-            raise VariableError(f"{value!r} is none of the options of {variable.name!r}")
+            raise VariableError(f"{value!r} is not an option of {variable.name!r}")
         return (sum(weights[:index]) + weights[index] / 2) / sum(weights)
     low, high = variable.low or 0.0, variable.high or 0.0
     if low == high:
@@ -141,7 +140,7 @@ def place_of(variable: Variable, value: Any) -> float:  # noqa: ANN401
 
 
 def value_at(variable: Variable, place: float) -> Any:  # noqa: ANN401  # any JSON value
-    """Return the value at `place` (0 up to 1) of the variable's distribution."""
+    """Return the value at quantile `place` (0 to 1) of the variable's distribution."""
     if variable.kind == "boolean":
         return place >= 0.5
     if variable.kind in {"float", "integer"}:
@@ -172,7 +171,7 @@ def _number(variable: Variable, place: float) -> float:
 
 
 def rounded(variable: Variable, value: float) -> float:
-    """Return the nearest number that the variable takes."""
+    """Return the nearest number that the variable accepts."""
     low, high = variable.low or 0.0, variable.high or 0.0
     value = min(high, max(low, value))
     if variable.kind == "integer":

@@ -1,4 +1,4 @@
-"""All variables of a program together."""
+"""The space of all variables of a program."""
 
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -18,17 +18,17 @@ _ALWAYS = ("module", "composite")
 class Space(Mapping[str, Variable]):
     """A frozen mapping from name to variable, and the constraints between them.
 
-    Variables that an assignment leaves out have their defaults; those whose condition does not hold have no value.
+    Variables missing from an assignment have their defaults; inactive variables have no value.
     """
 
     __slots__ = ("_constraints", "_order", "_variables")
 
     def __init__(self, variables: Iterable[Variable] = (), constraints: Iterable[Constraint] = ()) -> None:
-        """Take the variables, whose names are unique, and what has to hold between them.
+        """Take variables with unique names, and constraints between them.
 
         Raises:
-            VariableError: two variables have one name, an expression reads an unknown one, or they depend on one
-                another in a circle.
+            VariableError: two variables share a name, an expression reads an unknown variable, or variables depend
+                on each other in a cycle.
         """
         self._variables: dict[str, Variable] = {}
         for variable in variables:
@@ -36,7 +36,7 @@ class Space(Mapping[str, Variable]):
                 raise VariableError(f"two variables are named {variable.name!r}; rename one of them")
             self._variables[variable.name] = variable
         self._constraints = tuple(constraints)
-        self._order = self._sorted()
+        self._order = self._sort()
 
     def __getitem__(self, name: str) -> Variable:
         return self._variables[name]
@@ -52,12 +52,12 @@ class Space(Mapping[str, Variable]):
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
-        """What has to hold between the variables, in the order of application."""
+        """The constraints in the order of application."""
         return self._constraints
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The names, each after all that its condition and computation read."""
+        """The names in dependency order: each after the variables that it reads."""
         return self._order
 
     def add(self, *added: Variable | Constraint) -> "Space":
@@ -70,105 +70,104 @@ class Space(Mapping[str, Variable]):
         """Return the space without some variables and without the constraints that read or rewrite them.
 
         Raises:
-            VariableError: there is no such variable, or one that is left is computed from it.
+            VariableError: a variable is unknown, or a remaining one depends on it.
         """
         for name in names:
-            self._known(name)
-        kept = [variable for name, variable in self._variables.items() if name not in names]
-        return Space(kept, [rule for rule in self._constraints if not rule.reads() & set(names)])
+            self._get(name)
+        remaining = [variable for name, variable in self._variables.items() if name not in names]
+        return Space(remaining, [rule for rule in self._constraints if not rule.reads() & set(names)])
 
     def check(self, assignment: Assignment) -> None:
-        """Refuse an assignment that names an unknown variable or gives one a value of another kind.
+        """Check that all names are known and all values fit.
 
         Raises:
-            VariableError: naming the variable.
+            VariableError: a variable is unknown, or its value does not fit.
         """
         for name, value in assignment.items():
-            self._known(name).check(value)
+            self._get(name).check(value)
 
     def check_rewrites(self) -> None:
-        """Refuse a constraint that would rewrite a variable to what it never takes.
+        """Check that no constraint rewrites a variable to a value that it never takes.
 
-        A space in which variables are held at one value may have such constraints: there they refuse.
+        A space with fixed variables may contain such constraints; there they refuse the assignment.
 
         Raises:
-            VariableError: naming the constraint and the variable.
+            VariableError: the message names the constraint and the variable.
         """
         for rule in self._constraints:
             for name, value in rule.rewrite.items():
                 if self[name].kind == "composite" or not isinstance(value, Expression):
-                    self._put(rule, {name: value})
+                    self._check_rewrite(rule, {name: value})
 
-    def taken(self, assignment: Assignment) -> dict[str, Any]:
-        """Return an assignment with each value as it is used, see `Variable.taken`.
+    def normalize(self, assignment: Assignment) -> dict[str, Any]:
+        """Return the assignment with normalized values, see `Variable.normalize`.
 
         Raises:
-            VariableError: naming the variable that is unknown or whose value is of another kind.
+            VariableError: a variable is unknown, or its value does not fit.
         """
-        return {name: self._known(name).taken(value) for name, value in assignment.items()}
+        return {name: self._get(name).normalize(value) for name, value in assignment.items()}
 
     def complete(self, assignment: Assignment) -> dict[str, Any]:
         """Return `assignment` with defaults filled in, composites computed and constraints applied.
 
-        Constraints are applied in their order, again and again until none of them rewrites anything: what comes out
-        satisfies all of them. Inactive variables are left out, and so are texts and examples that have neither a value
-        nor a default: there the program's own stands.
+        Constraints are applied in order until none rewrites anything, so the result satisfies all of them. Inactive
+        variables are left out, and so are texts and examples without a value or default, which keep the program's own.
 
         Raises:
-            VariableError: a value does not fit, a constraint refuses the assignment, or constraints undo one another's
-                rewrites; all are named.
+            VariableError: a value does not fit, a constraint refuses the assignment, or constraints undo each
+                other's rewrites; the message names them.
         """
-        chosen = self.taken(assignment)
-        seen, passes = [self._filled(chosen)], list[list[str]]()
+        assigned = self.normalize(assignment)
+        results, passes = [self._fill(assigned)], list[list[str]]()
         while len(passes) < MOST_PASSES:
-            values, rewriting = self._applied(chosen, seen[-1])
+            values, rewriting = self._apply_constraints(assigned, results[-1])
             if not rewriting:
                 return values
             passes.append(rewriting)
-            if values in seen:
+            if values in results:
                 break
-            seen.append(values)
+            results.append(values)
         names = list(dict.fromkeys(name for rewriting in passes for name in rewriting))
         raise VariableError(
-            f"the constraints {', '.join(map(repr, names))} undo one another's rewrites without end (after "
-            f"{len(passes)} passes); change one of the rewrites, or let one of them refuse",
+            f"the constraints {', '.join(map(repr, names))} undo each other's rewrites endlessly (after "
+            f"{len(passes)} passes); change a rewrite, or remove one so that its constraint refuses",
             constraint=" and ".join(names),
         )
 
-    def _applied(self, chosen: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Apply each constraint once; return the values and which constraints rewrote `chosen`."""
+    def _apply_constraints(self, assigned: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Apply each constraint once; return the values and the names of constraints that rewrote `assigned`."""
         rewriting = []
         for rule in self._constraints:
             if rule.holds(values):
                 continue
-            chosen |= self._rewritten(rule, values)
-            values = self._filled(chosen)
+            assigned |= self._rewrite(rule, values)
+            values = self._fill(assigned)
             rewriting.append(rule.name)
             if not rule.holds(values):
-                raise _refused(rule, values, " even after its rewrite")
+                raise _refusal(rule, values, " even after its rewrite")
         return values, rewriting
 
-    def _rewritten(self, rule: Constraint, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _rewrite(self, rule: Constraint, values: Mapping[str, Any]) -> dict[str, Any]:
         if not rule.rewrite:
-            raise _refused(rule, values)
-        return self._put(rule, rule.rewritten(values))
+            raise _refusal(rule, values)
+        return self._check_rewrite(rule, rule.rewritten(values))
 
-    def _put(self, rule: Constraint, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a rewrite gives, as the variables take it."""
+    def _check_rewrite(self, rule: Constraint, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the normalized values of a rewrite."""
         try:
-            return self.taken(found)
+            return self.normalize(values)
         except VariableError as error:
-            said = f"the constraint {rule.name!r} cannot rewrite the assignment: {error.message}"
-            raise VariableError(said, constraint=rule.name) from error
+            message = f"the constraint {rule.name!r} cannot rewrite the assignment: {error.message}"
+            raise VariableError(message, constraint=rule.name) from error
 
     def bound(self, assignment: Assignment, *, defaults_of: Container[str] | None = None) -> Iterator[tuple[str, Any]]:
-        """Yield (path, value) for every place that a complete assignment sets, binding functions applied.
+        """Yield (path, value) for every path that a complete assignment sets, with bindings applied.
 
         Args:
             assignment: the values.
-            defaults_of: the variables that have their defaults where they are not assigned; all by default. Where
-                others are not assigned, the program's own values stand, unless a constraint says another one. A choice
-                of a module always has its default: conditions hang on it.
+            defaults_of: the variables that fall back to their defaults; all by default. Other unassigned variables
+                keep the program's own values, unless a constraint rewrites them. A choice of module always falls
+                back to its default, because conditions depend on it.
 
         Raises:
             VariableError: a value does not fit, or a constraint refuses the assignment.
@@ -183,15 +182,15 @@ class Space(Mapping[str, Variable]):
                 yield path, value if binding is None else binding({name: value})
 
     def active(self, assignment: Assignment) -> frozenset[str]:
-        """Return the names of the variables whose conditions hold."""
-        return frozenset(name for name in self._order if name in self._filled(assignment))
+        """Return the names of the active variables."""
+        return frozenset(name for name in self._order if name in self._fill(assignment))
 
     def is_active(self, name: str, values: Assignment) -> bool:
-        """Return whether the condition of `name` holds, given the values of what it reads."""
+        """Return whether the condition of `name` holds for `values`."""
         when = self._variables[name].when
         return when is None or (set(when.variables()) <= set(values) and bool(when(values)))
 
-    def _filled(self, assignment: Assignment) -> dict[str, Any]:
+    def _fill(self, assignment: Assignment) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name in self._order:
             variable = self._variables[name]
@@ -201,19 +200,19 @@ class Space(Mapping[str, Variable]):
                 if set(variable.compute.variables()) <= set(values):
                     values[name] = variable.compute(values)
             elif name in assignment:
-                values[name] = variable.taken(assignment[name])
+                values[name] = variable.normalize(assignment[name])
             elif variable.has_default:
-                values[name] = variable.taken(variable.default)
+                values[name] = variable.normalize(variable.default)
         return values
 
     @property
     def dimensions(self) -> int:
-        """How many variables can be searched."""
+        """The number of searchable variables."""
         return sum(variable.is_searchable for variable in self._variables.values())
 
     @property
     def size(self) -> float:
-        """How many assignments there are, conditions and constraints left aside; infinite with any float."""
+        """The number of assignments without conditions and constraints; infinite if there is a float."""
         total = 1.0
         for variable in self._variables.values():
             if variable.is_searchable:
@@ -234,55 +233,55 @@ class Space(Mapping[str, Variable]):
         Raises:
             VariableError: `data` was not written by it.
         """
-        found = data if isinstance(data, Mapping) else {"variables": data}
-        variables, constraints = found.get("variables"), found.get("constraints", [])
+        parts = data if isinstance(data, Mapping) else {"variables": data}
+        variables, constraints = parts.get("variables"), parts.get("constraints", [])
         if not isinstance(variables, list | tuple) or not isinstance(constraints, list | tuple):
-            said = "a stored space is a list of variables, or an object with `variables` and `constraints`"
-            raise VariableError(f"{said}, not {shorten(data)}")
+            message = "a stored space is a list of variables, or an object with `variables` and `constraints`"
+            raise VariableError(f"{message}, not {shorten(data)}")
         return cls(map(Variable.from_dict, variables), map(Constraint.from_dict, constraints))
 
-    def _known(self, name: str) -> Variable:
+    def _get(self, name: str) -> Variable:
         if name not in self._variables:
-            known = ", ".join(self._variables) or "none"
+            names = ", ".join(self._variables) or "none"
             hint = suggest(name, list(self._variables))
-            raise VariableError(f"the program has no variable {name!r}.{hint} Its variables are: {known}")
+            raise VariableError(f"the program has no variable {name!r}.{hint} Its variables are: {names}")
         return self._variables[name]
 
-    def _sorted(self) -> tuple[str, ...]:
+    def _sort(self) -> tuple[str, ...]:
         needs: dict[str, list[str]] = {}
         for name, variable in self._variables.items():
-            read = [*(variable.when.variables() if variable.when is not None else ())]
-            read += variable.compute.variables() if variable.compute is not None else ()
-            for other in read:
-                self._known(other)
-            needs[name] = read
+            dependencies = [*(variable.when.variables() if variable.when is not None else ())]
+            dependencies += variable.compute.variables() if variable.compute is not None else ()
+            for dependency in dependencies:
+                self._get(dependency)
+            needs[name] = dependencies
             _check_bindings(variable)
         for rule in self._constraints:
-            for other in sorted(rule.reads()):
-                self._known(other)
+            for dependency in sorted(rule.reads()):
+                self._get(dependency)
         try:
             return tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:
-            raise VariableError(f"variables depend on one another in a circle: {' -> '.join(error.args[1])}") from error
+            raise VariableError(f"variables depend on each other in a cycle: {' -> '.join(error.args[1])}") from error
 
 
-def _refused(rule: Constraint, values: Mapping[str, Any], when: str = "") -> VariableError:
-    """Return the error for an assignment in which a constraint does not hold."""
-    found = ", ".join(f"{name}={values[name]!r}" for name in sorted(set(rule.test.variables())))
+def _refusal(rule: Constraint, values: Mapping[str, Any], when: str = "") -> VariableError:
+    """Return the error for an assignment that violates a constraint."""
+    shown_values = ", ".join(f"{name}={values[name]!r}" for name in sorted(set(rule.test.variables())))
     return VariableError(
-        f"the constraint {rule.name!r} refuses the assignment: {rule.test} is not true{when} for {found}",
+        f"the constraint {rule.name!r} refuses the assignment: {rule.test} is not true{when} for {shown_values}",
         constraint=rule.name,
     )
 
 
 def _check_bindings(variable: Variable) -> None:
-    """Refuse a binding of a place that the variable does not set, or one that reads another variable."""
+    """Check that bindings belong to paths of the variable and read no other variable."""
     for path, binding in variable.bindings.items():
         if path not in variable.paths:
             hint = suggest(str(path), list(variable.paths))
             raise VariableError(
-                f"variable {variable.name!r} has a binding for {path!r}, which is none of its paths.{hint} Its paths "
-                f"are: {', '.join(variable.paths) or 'none'}"
+                f"variable {variable.name!r} has a binding for {path!r}, which is not one of its paths.{hint} "
+                f"Its paths are: {', '.join(variable.paths) or 'none'}"
             )
         if others := sorted(set(binding.variables()) - {variable.name}):
             raise VariableError(

@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, get_args
 
 from dspex.errors import VariableError, shorten
-from dspex.language.variables.expression import Expression, no_expression
+from dspex.language.variables.expression import Expression, expression_problem
 
 VariableKind = Literal["float", "integer", "boolean", "choice", "module", "text", "examples", "composite"]
 Level = Literal["parametric", "structural", "architectural"]
@@ -21,36 +21,36 @@ _HAVE: dict[str, frozenset[str]] = {
     "options": _CHOICES | {"text", "examples"},
     "weights": _CHOICES | {"text"},
     "compute": frozenset({"composite"}),
-}  # which kinds have what not all have
+}  # the kinds that each optional attribute applies to
 _TEXTS = ("name", "desc")
 _LISTS = ("paths", "options", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A named value of one kind, bound to one or more places of a program.
+    """A named value of one kind, bound to one or more paths of a program.
 
-    A path leads to a module as in dspy (`answer`, `steps[0]`, `d['k']`, `self` for the root) and ends in a slot
+    A path names a module as in dspy (`answer`, `steps[0]`, `d['k']`, `self` for the root) and ends in a slot
     (`instructions`, `demos`, `temperature`, `model`, `adapter`, `fields.<f>.desc`, `config.<k>`, `self`). A variable
-    that was declared in no other way is named by its path.
+    declared in place is named by its path.
 
     Args:
         name: unique within its space.
-        kind: which values it takes.
-        paths: the places that take its value.
-        default: the value where none is assigned; None only where it is one of the options, else there is no default.
-        desc: what it means, for people and for proposing models.
-        low: the least number.
-        high: the greatest number.
+        kind: the kind of its values.
+        paths: the paths that receive its value.
+        default: the value if none is assigned; None means no default, unless None is an option.
+        desc: its meaning, for people and for proposing models.
+        low: the lowest number.
+        high: the highest number.
         step: of an integer.
         log: whether a number is searched on a logarithmic scale.
         precision: decimals that a float is rounded to.
-        options: what a choice chooses from, or texts that are worth trying.
-        weights: how likely each option is in random samples.
+        options: the values of a choice, or candidate texts.
+        weights: the relative frequency of each option in random samples.
         prior: (mean, standard deviation) of a number in random samples.
-        when: active only where this is true.
-        compute: what a composite is.
-        bindings: for single paths (each of them one of `paths`), what of the value they take.
+        when: the variable is active only if this is true.
+        compute: the expression of a composite.
+        bindings: for some of `paths`, an expression from the variable's value to the value at that path.
     """
 
     name: str = ""
@@ -71,45 +71,49 @@ class Variable:
     bindings: Mapping[str, Expression] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that no value satisfies."""
+        """Check the declaration.
+
+        Raises:
+            VariableError: the message names the part and the fix.
+        """
         if problem := _problem(self):
             raise VariableError(f"variable {self.name or '(unnamed)'!r}: {problem}")
 
     @property
     def level(self) -> Level:
-        """What kind of change it makes: a value, the shape of one module, or which modules there are."""
+        """The level of change: a value, the contents of one module, or the choice of modules."""
         if self.kind == "module":
             return "architectural"
         return "structural" if self.kind in {"text", "examples", "composite"} else "parametric"
 
     @property
     def is_searchable(self) -> bool:
-        """Whether values can be drawn from its declaration alone."""
+        """Whether values can be sampled from the declaration alone."""
         return self.kind in {"float", "integer", "boolean", "choice", "module"} or bool(self.options)
 
     @property
     def has_default(self) -> bool:
-        """Whether it has a value where none is assigned; None is one where it can be chosen."""
+        """Whether there is a default; None counts if it is an option."""
         return self.default is not None or (self.kind in _CHOICES and None in self.options)
 
     def named(self, name: str, *paths: str) -> "Variable":
-        """Return the variable under a name, unless it has one, and bound to `paths`, unless it has some."""
+        """Return the variable with this name and these paths, unless it already has its own."""
         return replace(self, name=self.name or name, paths=self.paths or paths)
 
     def check(self, value: object) -> None:
-        """Refuse a value that is not of this kind.
+        """Check that the variable takes `value`.
 
         Raises:
-            VariableError: naming the variable and what it takes.
+            VariableError: it does not; the message says what it takes.
         """
         if not _fits(self, value):
             raise VariableError(f"variable {self.name!r} takes {self.expected()}, not {shorten(value)}")
 
-    def taken(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
-        """Return a value as it is used: a float rounded to its precision, within the limits, and an integer's 2.0 as 2.
+    def normalize(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+        """Return the value in its normal form: a float rounded to its precision, an integer's 2.0 as 2.
 
         Raises:
-            VariableError: the value is not of this kind.
+            VariableError: the variable does not take the value.
         """
         self.check(value)
         if self.kind == "integer":
@@ -118,8 +122,8 @@ class Variable:
             return min(self.high or 0.0, max(self.low or 0.0, round(value, self.precision)))
         return value
 
-    def offered(self, path: str) -> Iterator[Any]:
-        """Yield what it may give to `path`: all options, the limits of a number and one between them, the default."""
+    def sample_values(self, path: str) -> Iterator[Any]:
+        """Yield sample values for `path`: all options, the limits of a number and one between them, the default."""
         values: list[Any] = [*self.options]
         if self.kind in _NUMBERS:
             low, high = self.low or 0.0, self.high or 0.0
@@ -128,10 +132,10 @@ class Variable:
             values.append(self.default)
         binding = self.bindings.get(path)
         for value in values:
-            yield self.taken(value) if binding is None else binding({self.name: self.taken(value)})
+            yield self.normalize(value) if binding is None else binding({self.name: self.normalize(value)})
 
     def expected(self) -> str:
-        """Return in words what it takes."""
+        """Return a description of the values that it takes."""
         if self.kind in _NUMBERS:
             step = f" in steps of {self.step}" if self.kind == "integer" and self.step != 1 else ""
             return f"{'an integer' if self.kind == 'integer' else 'a number'} from {self.low} to {self.high}{step}"
@@ -139,12 +143,12 @@ class Variable:
             "boolean": "true or false",
             "text": "text",
             "examples": "a list of examples (dicts)",
-            "composite": "no value of its own: it is computed",
+            "composite": "no assigned value, because it is computed",
         }
         return words.get(self.kind) or f"one of {', '.join(map(repr, self.options))}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the variable as JSON-ready data; what has its usual value is left out."""
+        """Return the variable as JSON-ready data without attributes at their default."""
         data: dict[str, Any] = {
             "name": self.name,
             "kind": self.kind,
@@ -172,7 +176,7 @@ class Variable:
         if not isinstance(data, Mapping):
             raise VariableError(f"a stored variable is an object, not {shorten(data)}")
         if data.get("kind") not in KINDS:
-            raise VariableError(f"there is no kind of variable {data.get('kind')!r}; kinds are: {', '.join(KINDS)}")
+            raise VariableError(f"unknown kind of variable {data.get('kind')!r}; kinds are: {', '.join(KINDS)}")
         values = dict(data)
         for name in ("paths", "options", "weights", "prior"):
             if isinstance(values.get(name), list):
@@ -182,11 +186,11 @@ class Variable:
                 values[name] = Expression.from_data(values[name])
         bindings = values.get("bindings") or {}
         if isinstance(bindings, Mapping):
-            values["bindings"] = {path: Expression.from_data(found) for path, found in bindings.items()}
+            values["bindings"] = {path: Expression.from_data(binding) for path, binding in bindings.items()}
         try:
             return cls(**values)
         except TypeError as error:
-            raise VariableError(f"this is no stored variable ({error}): {shorten(data)}") from error
+            raise VariableError(f"this is not a stored variable ({error}): {shorten(data)}") from error
 
 
 _PLAIN = frozenset({"desc", "low", "high", "step", "log", "precision", "options", "weights", "prior"})
@@ -194,31 +198,31 @@ _USUAL: dict[str, Any] = {part.name: part.default for part in fields(Variable) i
 
 
 def _problem(variable: Variable) -> str:
-    """Return what is wrong with a declaration and how to mend it, or nothing."""
-    if said := _shape_problem(variable) or _expression_problem(variable) or _stray_problem(variable):
-        return said
+    """Return the problem of a declaration and its fix, or an empty string."""
+    if problem := _shape_problem(variable) or _expression_problem(variable) or _stray_problem(variable):
+        return problem
     if variable.kind in _NUMBERS:
-        said = _number_problem(variable) or _prior_problem(variable)
+        problem = _number_problem(variable) or _prior_problem(variable)
     elif variable.prior is not None:
-        said = f"only a number has a prior; give a {variable.kind} `weights` or nothing"
+        problem = f"only a number has a prior; give a {variable.kind} `weights` or nothing"
     elif variable.kind in _CHOICES:
-        said = _choice_problem(variable)
+        problem = _choice_problem(variable)
     elif variable.kind == "composite" and variable.compute is None:
         return "a composite needs `compute`, an expression over other variables"
     elif variable.kind == "text":
         is_text = all(isinstance(option, str) for option in variable.options)
-        said = (
+        problem = (
             _weights_problem(variable)
             if is_text
             else f"the options of a text are texts, not {shorten(variable.options)}"
         )
-    if not said and variable.has_default and variable.kind != "composite" and not _fits(variable, variable.default):
+    if not problem and variable.has_default and variable.kind != "composite" and not _fits(variable, variable.default):
         return f"the default {variable.default!r} is not {variable.expected()}"
-    return said
+    return problem
 
 
 def _fits(variable: Variable, value: object) -> bool:
-    """Return whether a variable takes a value."""
+    """Return whether the variable takes the value."""
     if variable.kind in _NUMBERS:
         return _fits_number(variable, value)
     if variable.kind == "boolean":
@@ -246,20 +250,20 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _shape_problem(variable: Variable) -> str:
-    """Return which part of a declaration is of another type than it has to be."""
+    """Return the first part of a declaration that has the wrong type."""
     for name in _TEXTS:
-        if not isinstance(found := getattr(variable, name), str):
-            return f"`{name}` is text, not {shorten(found)}"
+        if not isinstance(value := getattr(variable, name), str):
+            return f"`{name}` is text, not {shorten(value)}"
     for name in _LISTS:
-        if not isinstance(found := getattr(variable, name), tuple):
-            return f"`{name}` is a tuple, not {shorten(found)}"
+        if not isinstance(value := getattr(variable, name), tuple):
+            return f"`{name}` is a tuple, not {shorten(value)}"
     if not all(isinstance(path, str) for path in variable.paths):
-        return f"a path is text such as 'self.temperature'; there is {shorten(variable.paths)}"
+        return f"a path is text such as 'self.temperature', not {shorten(variable.paths)}"
     if not _is_json(variable.options):
-        return f"an option is a JSON value; there is {shorten(variable.options)}. Modules are made: OneOf(Predict(QA))"
+        return f"an option is a JSON value, not {shorten(variable.options)}. For modules use OneOf(Predict(QA))"
     for name, kind, words in (("step", int, "a whole number"), ("log", bool, "true or false")):
-        if type(found := getattr(variable, name)) is not kind:
-            return f"`{name}` is {words}, not {shorten(found)}"
+        if type(value := getattr(variable, name)) is not kind:
+            return f"`{name}` is {words}, not {shorten(value)}"
     digits = variable.precision
     if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 300):
         return f"`precision` is a number of decimals such as 2, not {shorten(digits)}"
@@ -276,23 +280,23 @@ def _is_json(value: object) -> bool:
 
 def _expression_problem(variable: Variable) -> str:
     for name in ("when", "compute"):
-        found = getattr(variable, name)
-        if found is not None and (said := no_expression(found, f"`{name}`")):
-            return said
+        expression = getattr(variable, name)
+        if expression is not None and (problem := expression_problem(expression, f"`{name}`")):
+            return problem
     bindings: object = variable.bindings
     if not isinstance(bindings, Mapping):
         return f"`bindings` gives an expression for a path, not {shorten(bindings)}"
-    for path, found in bindings.items():
-        if said := no_expression(found, f"the binding of {path!r}"):
-            return said
+    for path, expression in bindings.items():
+        if problem := expression_problem(expression, f"the binding of {path!r}"):
+            return problem
     return ""
 
 
 def _stray_problem(variable: Variable) -> str:
-    """Return what the declaration says that means nothing for its kind."""
+    """Return an attribute that does not apply to the kind of the variable."""
     for name, kinds in _HAVE.items():
         if variable.kind not in kinds and getattr(variable, name) != _USUAL.get(name):
-            return f"`{name}` means nothing for the kind {variable.kind}; it belongs to: {', '.join(sorted(kinds))}"
+            return f"`{name}` does not apply to the kind {variable.kind}; it belongs to: {', '.join(sorted(kinds))}"
     return ""
 
 

@@ -12,7 +12,7 @@ from dspex.execution.modules.settings import SETTINGS, unfit_setting
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
-from dspex.language.variables.sampling import explained
+from dspex.language.variables.sampling import explain_refusal
 
 _OF_PREDICTORS = (".instructions", ".demos")
 
@@ -94,7 +94,7 @@ class Backed(Module):
         try:
             bound = list(made.space.bound(known))
         except VariableError as error:
-            raise explained(made.space, error) from error
+            raise explain_refusal(made.space, error) from error
         for path, value in bound:
             if said := self.unfit(path, value):
                 raise VariableError(f"{path!r} takes {said}")

@@ -46,5 +46,5 @@ def check_models(space: Space, context: RunContext) -> None:
 def offered_models(space: Space) -> list[str]:
     """Return the model strings among which a search may choose."""
     bound = [(variable, path) for variable in space.values() for path in variable.paths if path.endswith(".model")]
-    options = [option for variable, path in bound for option in variable.offered(path)]
+    options = [option for variable, path in bound for option in variable.sample_values(path)]
     return [option for option in options if isinstance(option, str)]
