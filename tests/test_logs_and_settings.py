@@ -14,6 +14,7 @@ from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import CreateProgram, ExecuteProgram
 from dspex.settings import OTHERS, Secret, Settings, read_settings
+from dspex.surfaces.cli import main
 from tests.support.waiting import finish
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,25 @@ def test_no_variable_that_the_repository_reads_is_taken_for_a_mistake() -> None:
     }
     assert {"DSPEX_SHARED", "DSPEX_BENCH_LOG"} <= quoted
     given = {name: "x" for name in quoted | OTHERS if name.removeprefix("DSPEX_").lower() not in vars(Settings)}
-    read_settings(given, folder=Path("/nowhere"))
+    read_settings(given, folder=Path("/nowhere"), warn=None)
+
+
+def test_an_unknown_variable_is_a_warning_but_for_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DSPEX_PYTHON", "3.12")
+    with pytest.warns(UserWarning, match=r"DSPEX_PYTHON: there is no such setting\. It is ignored\."):
+        read_settings()
+    with pytest.warns(UserWarning, match="Did you mean 'DSPEX_MODEL'"):
+        read_settings({"DSPEX_MODLE": "x"})
+    for command, code in (("programs", 0), ("serve", 1), ("worker", 1)):
+        with pytest.raises(SystemExit) as stopped:
+            main([command])
+        assert int(stopped.value.code or 0) == code
+        said = capsys.readouterr().err
+        assert ("warning: DSPEX_PYTHON: there is no such setting" in said) == (code == 0)
+        assert "DSPEX_PYTHON" in said
 
 
 def test_a_flag_decides_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -325,12 +326,17 @@ Checks = Callable[[Settings], Iterable[tuple[str, str]]]
 """Gives (setting, problem) for values that have the right form and cannot be used."""
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=3)
+
+
 def read_settings(
     environment: Mapping[str, str] | None = None,
     *,
     folder: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     checks: Checks = lambda _settings: (),
+    warn: Callable[[str], None] | None = _warn,
 ) -> Settings:
     """Return the settings of this process.
 
@@ -339,13 +345,18 @@ def read_settings(
         folder: where `dspex.toml` is looked for; the working folder by default.
         flags: values from the command line, by the name of the setting; None is not given.
         checks: looks at the settings whose values have the right form; what it finds is reported with the rest.
+        warn: takes a sentence for each variable `DSPEX_<NAME>` that no setting has (but for `OTHERS`); without it they
+            are problems, as for servers, which must not start beside a setting that somebody misspelt.
 
     Raises:
-        ConfigurationError: every problem at once, each with the name of its setting and where it was read. A variable
-            `DSPEX_<NAME>` that no setting has is one (but for `OTHERS`), and so is an unknown name in the file.
+        ConfigurationError: every problem at once, each with the name of its setting and where it was read. An unknown
+            name in the file is one.
     """
     environment = os.environ if environment is None else environment
-    file, problems = (folder or Path()) / FILE, _unknown(environment)
+    file, unknown = (folder or Path()) / FILE, _unknown(environment)
+    problems: list[str] = []
+    for problem in unknown:
+        problems.append(problem) if warn is None else warn(f"{problem} It is ignored.")
     found = _from_file(file, problems)
     places = {name: f"{name} in {file}" for name in found}
     given = [(name, environment.get(_variable(name)) or None, _variable(name)) for name in _NAMES]
@@ -374,9 +385,10 @@ def _variable(name: str) -> str:
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:
     """Return a problem for each variable that looks like a setting and is none."""
-    known = {_variable(name) for name in _NAMES} | OTHERS
-    ours = (name for name, value in environment.items() if value and name.startswith(PREFIX))
-    return [f"{name}: there is no such setting.{suggest(name, sorted(known))}" for name in sorted(set(ours) - known)]
+    settings = sorted(_variable(name) for name in _NAMES)
+    ours = {name for name, value in environment.items() if value and name.startswith(PREFIX)}
+    unknown = sorted(ours - {*settings} - OTHERS)
+    return [f"{name}: there is no such setting.{suggest(name, [*settings, 'DSPEX_API_KEY'])}" for name in unknown]
 
 
 def _expanded(settings: Settings, environment: Mapping[str, str]) -> Settings:

@@ -13,14 +13,18 @@ from dspex.session import check_model
 from dspex.settings import Settings, read_settings
 
 
-def checked_settings(flags: Mapping[str, Any] | None = None, *, code: CodeRoot | None) -> Settings:
+def checked_settings(
+    flags: Mapping[str, Any] | None = None, *, code: CodeRoot | None, warn: Callable[[str], None] | None = None
+) -> Settings:
     """Return the settings of this process; what they name in the code root has been imported.
+
+    Unknown variables are told to `warn`, and are problems without it; see `read_settings`.
 
     Raises:
         ConfigurationError: every problem at once, by name: those of `read_settings`, a model or an adapter that there
             is not, a domain, a redaction hook or a metric that cannot be had.
     """
-    return read_settings(flags=flags, checks=lambda settings: _problems(settings, code))
+    return read_settings(flags=flags, checks=lambda settings: _problems(settings, code), warn=warn)
 
 
 def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, str]]:

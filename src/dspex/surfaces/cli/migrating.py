@@ -6,7 +6,7 @@ import click
 
 from dspex.bootstrap import migrate_database
 from dspex.settings import read_settings
-from dspex.surfaces.cli.options import state_option
+from dspex.surfaces.cli.options import state_option, warn
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.sync import run
 
@@ -20,7 +20,7 @@ def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) ->
 
     Going back to an older schema drops what that one has no place for. An embedded database is copied first.
     """
-    settings = read_settings(flags={"state_dir": state_dir})  # a host that only migrates has no code
+    settings = read_settings(flags={"state_dir": state_dir}, warn=warn)  # a host that only migrates has no code
     chosen = {} if to is None else {"to": to}
     database, before, now = run(migrate_database(settings, say=say, **chosen))
     if as_json:

@@ -42,13 +42,18 @@ class Printed(Silent):
             say(f"{event.attributes['worker']}: {event.message}")
 
 
-def settings_of(**flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
-    """Return the settings, with the flags that were given.
+def settings_of(*, serves: bool = False, **flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
+    """Return the settings, with the flags that were given; unknown variables are warnings, and problems of servers.
 
     Raises:
         ConfigurationError: every problem at once, of flags, environment, file, and of what they name.
     """
-    return checked_settings(flags, code=code_root())
+    return checked_settings(flags, code=code_root(), warn=None if serves else warn)
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    say(f"{click.style('warning:', fg='yellow')} {text}")
 
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:

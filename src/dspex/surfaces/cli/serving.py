@@ -62,7 +62,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
-    settings = isolating(settings_of(**flags))
+    settings = isolating(settings_of(serves=True, **flags))
     set_up_logs(settings)
     config = make_config(**_guards(settings))
     if config.needs_key:

@@ -10,7 +10,7 @@ from dspex.bootstrap import WORKERS
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.publishing import Published, read_published
 from dspex.settings import read_settings
-from dspex.surfaces.cli.options import state_option
+from dspex.surfaces.cli.options import state_option, warn
 from dspex.surfaces.cli.output import json_option, show_json, table
 
 COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restarts", "why")
@@ -21,7 +21,7 @@ COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restar
 @json_option
 def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
     """Show the worker processes of every running dspex on this state folder: a server, or a run under way."""
-    folder = read_settings(flags={"state_dir": state_dir}).state_dir / WORKERS
+    folder = read_settings(flags={"state_dir": state_dir}, warn=warn).state_dir / WORKERS
     found = read_published(folder)
     if as_json:
         show_json(msgspec.to_builtins(found))

@@ -37,7 +37,7 @@ def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  #
     Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. What a worker has when it is asked to
     stop (SIGTERM, Ctrl+C), it hands back; what it has when it dies, the others take.
     """
-    settings = settings_of(**flags)
+    settings = settings_of(serves=True, **flags)
     set_up_logs(settings)
 
     async def work() -> None:
