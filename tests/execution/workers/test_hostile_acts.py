@@ -1,0 +1,77 @@
+"""Whatever a program in a worker does, its call ends typed and soon, others are served, and nothing is left."""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dspex.errors import DspexError
+from dspex.execution.workers import BreakerConfig, Intensity, Pool, PoolConfig, WorkerSpec
+from dspex.testing.processes import holdings
+from tests.execution.workers import hostile_host
+
+pytestmark = pytest.mark.bridge
+
+DEADLINE = 1.5
+PATIENCE = 30.0  # of a loaded machine, for one call to be served after an act
+GROWTH_KIB = 300 * 1024
+
+
+def test_no_act_of_a_worker_harms_more_than_its_own_calls():
+    async def main():
+        before = holdings()
+        spec = WorkerSpec(
+            host=Path(hostile_host.__file__),
+            interpreter=sys.executable,
+            concurrency=2,
+            memory_limit=400 << 20,
+            cancel_seconds=0.1,
+            shutdown_seconds=0.3,
+        )
+        config = PoolConfig(
+            name="hostile",
+            maximum=1,
+            spares=1,
+            health_seconds=0.3,
+            intensity=Intensity(restarts=10_000),
+            breaker=BreakerConfig(failures=10_000),
+        )
+        slow = {}
+        async with asyncio.timeout(280), Pool(config, spec) as pool:
+            for name in hostile_host.ACTS:
+                began = time.monotonic()
+                outcome = await act(pool, name)
+                json.dumps(outcome) if not isinstance(outcome, DspexError) else outcome.to_dict()
+                assert await served(pool) == {"after": 1}, name
+                if time.monotonic() - began > PATIENCE:
+                    slow[name] = time.monotonic() - began
+        await asyncio.sleep(0)
+        assert holdings() == before
+        assert slow == {}
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    asyncio.run(main())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < GROWTH_KIB
+    assert len(hostile_host.ACTS) >= 40
+
+
+async def act(pool, name):
+    """Return what an act answers, or its error, which is one of ours."""
+    try:
+        return await pool.call("act", {"name": name}, seconds=DEADLINE)
+    except DspexError as error:
+        return error
+
+
+async def served(pool):
+    """Return the answer to a call after an act: it may meet the end of the worker, and is made again then."""
+    while True:
+        try:
+            return await pool.call("echo", {"after": 1}, seconds=PATIENCE)
+        except DspexError as error:
+            if not error.is_retryable:
+                raise
