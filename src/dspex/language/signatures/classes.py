@@ -141,9 +141,23 @@ def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
     from dspex.language.signatures.reading import SchemaReader
+    from dspex.language.signatures.schema_keywords import with_subschemas
 
     try:
         schema = TypeAdapter(hint).json_schema()
     except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError):
         return None
-    return dataclasses.replace(SchemaReader(schema).read(schema), python=hint)
+    try:
+        type_ = SchemaReader(schema).whole()
+    except SignatureError:  # a pattern that only the class itself can match
+        type_ = SchemaReader(_without_patterns(schema)).whole()
+    return dataclasses.replace(type_, python=hint)
+
+
+def _without_patterns(schema: Any) -> Any:  # noqa: ANN401
+    if not isinstance(schema, dict):
+        return schema
+    made = with_subschemas({key: value for key, value in schema.items() if key != "pattern"}, _without_patterns)
+    if "$defs" in made:
+        made["$defs"] = {name: _without_patterns(part) for name, part in made["$defs"].items()}
+    return made

@@ -22,6 +22,7 @@ from dspex.language.signatures.values import (
     binary_to_text,
     calls_of_dspy,
     check_depth,
+    fits_schema,
     keep_required,
     keep_short,
     keep_unique,
@@ -29,6 +30,7 @@ from dspex.language.signatures.values import (
     pick_atom,
     round_to,
     text_to_binary,
+    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +98,10 @@ class Compiler:
         return core_schema.chain_schema([made, named])
 
     def _int(self, type_: Type) -> Schema:
+        made = self._exact_int(type_)
+        return core_schema.no_info_before_validator_function(whole_number, made) if self.is_strict else made
+
+    def _exact_int(self, type_: Type) -> Schema:
         return core_schema.int_schema(**dict(type_.constraints), strict=self.is_strict)
 
     def _float(self, type_: Type) -> Schema:
@@ -104,15 +110,15 @@ class Compiler:
         made: Schema = core_schema.float_schema(**rules, allow_inf_nan=False, strict=self.is_strict)
         if precision is not None:
             made = core_schema.no_info_after_validator_function(round_to(precision, is_strict=self.is_strict), made)
-        if self.is_strict:  # the engine's strict float takes whole numbers
-            made = core_schema.chain_schema([core_schema.is_instance_schema(float, cls_repr="float"), made])
         return made
 
     def _bool(self, _: Type) -> Schema:
         return core_schema.bool_schema(strict=self.is_strict)
 
-    def _any(self, _: Type) -> Schema:
-        return core_schema.no_info_after_validator_function(check_depth, core_schema.any_schema())
+    def _any(self, type_: Type) -> Schema:
+        schema = type_.constraint("schema")
+        check = check_depth if schema is None else fits_schema(schema)
+        return core_schema.no_info_after_validator_function(check, core_schema.any_schema())
 
     def _none(self, _: Type) -> Schema:
         return core_schema.none_schema()
@@ -176,10 +182,17 @@ class Compiler:
     def _alternatives(self, parts: list[Type]) -> Schema:
         labels = {str(at): part for at, part in enumerate(parts)}
         schemas = {label: self.compile(part) for label, part in labels.items()}
+        last: dict[str, Schema] = {}
+        if self.is_strict and any(part.kind == "float" for part in parts):
+            # 1.0 is a float where there is one, and a whole number only where it fits no float
+            last = {label: schemas[label] for label, part in labels.items() if part.kind == "int"}
+            schemas |= {label: self._exact_int(labels[label]) for label in last}
         if can_be_picked(parts):
             schemas = {label: self._shared(schema) for label, schema in schemas.items()}
-        tried = {label: patience.alternative(part) if self._is_patient else part for label, part in schemas.items()}
-        made = core_schema.union_schema([(schema, label) for label, schema in tried.items()])
+        tried = [(schema, label) for label, schema in (*schemas.items(), *last.items())]
+        if self._is_patient:
+            tried = [(patience.alternative(schema), label) for schema, label in tried]
+        made = core_schema.union_schema(tried)
         if not can_be_picked(parts):
             return made
         choices: dict[Hashable, Schema] = {label: schemas[label] for label, part in labels.items() if part.members}

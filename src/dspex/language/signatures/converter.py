@@ -78,7 +78,7 @@ class TypeConverter:
     @staticmethod
     def from_json_schema(schema: dict[str, Any]) -> Type:
         """Read JSON Schema; raise a `SignatureError` where it says what no type can hold."""
-        return SchemaReader(schema).read(schema)
+        return SchemaReader(schema).whole()
 
     @staticmethod
     def to_python(type_: Type) -> str:

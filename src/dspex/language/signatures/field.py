@@ -32,8 +32,8 @@ class Field:
 
     @property
     def is_required(self) -> bool:
-        """Whether a value has to be given: no default, and None is not among its values."""
-        return self.default is MISSING and not self.type.is_optional
+        """Whether a value has to be given: no default, and None is not among its values or has to be said."""
+        return self.default is MISSING and (not self.type.is_optional or bool(self.type.constraint("required")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

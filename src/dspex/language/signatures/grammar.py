@@ -22,7 +22,7 @@ from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.kinds import ALIASES, KINDS
 from dspex.language.signatures.tokens import Token, fail, tokenize, unquote
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged, union, unknown_type
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, union, unknown_type
 
 _WORDS: dict[str, Any] = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _DEPTH = 50
@@ -335,8 +335,8 @@ def _literal(arg: object) -> Any:  # noqa: ANN401
 def _with_rules(found: Type, rules: dict[str, Any]) -> Type:
     if found.kind == "object":
         return object_type(found.title, found.members, constraints=rules, python=found.python)
-    if found.kind == "union" and set(rules) == {"tag"}:
-        return tagged(found, rules["tag"])
+    if found.kind == "union" and rules.keys() <= {"tag", "required"}:
+        return make("union", found, constraints={**dict(found.constraints), **rules})
     others = tuple(arg for arg in found.args if arg.kind != "none")
     if found.kind == "union" and len(others) == 1:
         return union(*(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in found.args))

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,11 @@ from dspex.language.signatures.checks import is_legal_name
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.names import field_name
 from dspex.language.signatures.reading import SchemaReader
-from dspex.language.signatures.types import MISSING, Member, Type, make, union
+from dspex.language.signatures.schema_scalars import BeyondTypes
+from dspex.language.signatures.types import MISSING, Member, Type, make, ruled_union, union
 
 _ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
+WHOLE = "value"
 _PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
 
 
@@ -30,14 +32,49 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
 
 
 def schema_fields(
-    schema: Mapping[str, Any], role: Role, *, reserved: frozenset[str], foreign: Mapping[str, str] | None = None
+    schema: Mapping[str, Any] | bool,
+    role: Role,
+    *,
+    reserved: frozenset[str],
+    foreign: Mapping[str, str] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    field: str = "",
+    is_tool: bool = False,
 ) -> list[Field]:
-    """Return one field for each property of an object schema."""
-    reader = SchemaReader(schema, foreign)
-    return member_fields(opened(reader.root_object()), role, reserved=reserved)
+    """Return one field for each property of an object schema; a single one for any other, or where `field` names it.
+
+    Raises:
+        SignatureError: a rule can be neither held nor checked, or speaks of several parameters of a tool together.
+    """
+    reader = SchemaReader(schema, foreign, resources)
+    reason = ""
+    if not field:
+        try:
+            members = reader.fields()
+        except BeyondTypes as error:
+            reason = str(error)
+        else:
+            if members or is_tool:
+                return member_fields([_always_given(member) for member in members], role, reserved=reserved)
+    if is_tool and not field:
+        raise SignatureError(
+            f"the parameters of this tool cannot be fields of their own: {reason}. Take that rule out, or read them as "
+            "one field with field='arguments'"
+        )
+    whole = _always_given(Member(field or WHOLE, reader.whole()))
+    return member_fields([whole], role, reserved=reserved)
 
 
-def member_fields(members: list[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
+def _always_given(member: Member) -> Member:
+    """A field that may be null may be left out; where a schema requires the name, null has to be said."""
+    if not member.is_required or not member.type.is_optional:
+        return member
+    if member.type.kind == "none":
+        return replace(member, type=make("any", constraints={"schema": {"type": "null"}}))
+    return replace(member, type=ruled_union(member.type, {"required": True}))
+
+
+def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
     """Return members as fields; names that cannot stand are changed and kept as aliases."""
     kept = {member.name for member in members if is_legal_name(member.name, reserved)}
     taken = set(reserved) | kept
@@ -75,7 +112,7 @@ def _filled(type_: Type, whole: Type) -> Type:
 
 def _with_absence(member: Member) -> tuple[Type, Any]:
     """A field has no 'absent': one that may be left out is None then."""
-    if member.is_required or member.default is not MISSING or member.type.kind == "any":
+    if member.is_required or member.default is not MISSING or member.type == make("any"):
         return member.type, None if not member.is_required and member.default is MISSING else member.default
     return union(member.type, make("none")), None
 

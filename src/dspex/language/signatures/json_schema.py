@@ -6,9 +6,11 @@ from typing import Any
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.schema_check import with_format_patterns
+from dspex.language.signatures.schema_keywords import with_subschemas
 from dspex.language.signatures.types import MISSING, Type
 
-_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _KEYWORDS = {
     "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "multiple_of": "multipleOf",
     "min_length": "minLength", "max_length": "maxLength", "pattern": "pattern", "format": "format",
@@ -16,6 +18,17 @@ _KEYWORDS = {
     "max_size": "maxProperties",
 }  # fmt: skip
 Schema = dict[str, Any]
+
+
+def _renamed(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a schema, true or false
+    """Return `schema` with its references led to the new names of definitions."""
+    if not isinstance(schema, dict):
+        return schema
+    made = with_subschemas(schema, lambda part: _renamed(part, names))
+    if "$ref" in made:
+        name = made["$ref"].rpartition("/")[2]
+        made["$ref"] = f"#/$defs/{names.get(name, name)}"
+    return made
 
 
 def fields_schema(fields: Iterable[Field], *, key: Callable[[Field], str], title: str = "") -> Schema:
@@ -45,6 +58,7 @@ class SchemaWriter:
         self._enclosing: list[tuple[str, str]] = []
         self._referred: set[str] = set()
         self._names: set[str] = set()
+        self._adoptions: Schema = {}
 
     def finish(self, schema: Schema) -> Schema:
         """Return `schema` with the definitions that it refers to."""
@@ -54,7 +68,8 @@ class SchemaWriter:
         """Return the schema of one property."""
         schema = self.write(type_)
         if desc:
-            schema["description"] = f"{desc} ({said})" if (said := schema.get("description")) else desc
+            own = schema.get("description", "")
+            schema["description"] = desc if own in desc else f"{desc} ({own})"
         if default is not MISSING:
             schema["default"] = default
         return schema
@@ -91,14 +106,36 @@ class SchemaWriter:
     def _bool(self, _: Type) -> Schema:
         return {"type": "boolean"}
 
-    def _any(self, _: Type) -> Schema:
-        return {}
+    def _any(self, type_: Type) -> Schema:
+        schema = type_.constraint("schema")
+        return {} if schema is None else self._adopted(schema)
+
+    def _adopted(self, schema: Schema) -> Schema:
+        """Return a schema that stands alone as a part of this one, its definitions among ours."""
+        definitions: Schema = with_format_patterns(schema.get("$defs", {}) and {"$defs": schema["$defs"]}).get(
+            "$defs", {}
+        )
+        names = {name: self._definition_name(name, part) for name, part in definitions.items()}
+        for name, part in definitions.items():
+            self._definitions[names[name]] = _renamed(part, names)
+        bare = {key: value for key, value in schema.items() if key != "$defs"}
+        made: Schema = _renamed(with_format_patterns(bare), names)
+        return made
+
+    def _definition_name(self, name: str, part: Any) -> str:  # noqa: ANN401
+        """Return `name` where it is free or means the same already, else one beside it."""
+        wish, number = name, 2
+        while name in self._names and self._adoptions.get(name) != part:
+            name, number = f"{wish}_{number}", number + 1
+        self._names.add(name)
+        self._adoptions[name] = part
+        return name
 
     def _none(self, _: Type) -> Schema:
         return {"type": "null"}
 
     def _binary(self, _: Type) -> Schema:
-        return {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}
+        return {"type": "string", "contentEncoding": "base64", "pattern": BASE64}
 
     def _atom(self, type_: Type) -> Schema:
         values = list(type_.constraint("one_of"))

@@ -6,7 +6,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Rule = Literal["count", "size", "number", "step", "regex", "format", "choices", "flag", "names", "name", "extra"]
+Rule = Literal[
+    "count", "size", "number", "step", "regex", "format", "choices", "flag", "names", "name", "extra", "schema"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ KINDS: dict[str, Kind] = {
     "float": Kind(text="a finite number", group="basic", constraints={**_NUMBER, "precision": "count"}),
     "bool": Kind(text="true or false", group="basic"),
     "atom": Kind(text="one of the listed values", group="basic", constraints={"one_of": "choices"}),
-    "any": Kind(text="any value", group="basic"),
+    "any": Kind(text="any value", group="basic", constraints={"schema": "schema"}),
     "none": Kind(text="null, no value", group="basic"),
     "binary": Kind(text="bytes, written as base64", group="basic"),
     "list": Kind(
@@ -43,7 +45,10 @@ KINDS: dict[str, Kind] = {
         text="a mapping", group="composite", arity=2,
         constraints={"min_size": "count", "max_size": "count", "required_keys": "names"},
     ),
-    "union": Kind(text="a value of one of several types", group="composite", arity=1024, constraints={"tag": "name"}),
+    "union": Kind(
+        text="a value of one of several types", group="composite", arity=1024,
+        constraints={"tag": "name", "required": "flag"},
+    ),
     "object": Kind(text="an object with named members", group="composite", constraints={"extra": "extra"}),
     "ref": Kind(text="an enclosing object, by its name", group="composite"),
     "embedding": Kind(text="a vector of numbers", group="ml", constraints=_EMBEDDING),

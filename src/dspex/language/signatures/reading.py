@@ -1,22 +1,19 @@
-"""From JSON Schema to types: whatever a contract can hold is read, the rest is refused with its reason."""
+"""From JSON Schema to types: a rule is held by a type, or by the schema itself, or refused with its reason."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspex.errors import InvalidError, SignatureError, suggest
+from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures.checks import refers_outside
 from dspex.language.signatures.field import Field
-from dspex.language.signatures.kinds import FORMATS
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tag_values, tagged, union
+from dspex.language.signatures.schema_alternatives import are_disjoint, common_tag
+from dspex.language.signatures.schema_document import Schema, SchemaDocument
+from dspex.language.signatures.schema_keywords import assertions
+from dspex.language.signatures.schema_merging import merged
+from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, no_rules, number, string
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged, union
 from dspex.language.signatures.validation import check_one, is_plainly
 
-_TYPES = ("string", "integer", "number", "boolean", "null", "array", "object")
-_REFUSED = (
-    "not", "if", "then", "else", "contains", "patternProperties", "dependentSchemas", "dependentRequired",
-    "unevaluatedProperties", "unevaluatedItems", "$dynamicRef",
-)  # fmt: skip
-_NODES = 20_000
 # type words of other languages that function descriptions are written in, and what they mean in JSON
 FOREIGN_TYPES: dict[str, str] = {
     "dict": "object", "HashMap": "object", "Map": "object", "Hashtable": "object", "Object": "object", "map": "object",
@@ -28,280 +25,316 @@ FOREIGN_TYPES: dict[str, str] = {
     "byte": "integer", "bigint": "integer", "Bigint": "integer",
     "any": "any", "Any": "any", "": "any", "None": "null",
 }  # fmt: skip
-_NUMBERS = {
-    "minimum": "ge",
-    "exclusiveMinimum": "gt",
-    "maximum": "le",
-    "exclusiveMaximum": "lt",
-    "multipleOf": "multiple_of",
-}
-_BASE64_WORDS = {"base64", "base64url"}
+_SPARE_PARTS = 2000
+
+
+class SchemaTooLarge(Exception):  # noqa: N818  # between the methods of this file, as the next one
+    """Written out as types, a schema would grow far beyond its own size."""
+
+
+class SchemaRefused(Exception):  # noqa: N818
+    """A rule can be neither held nor checked; the text says why."""
 
 
 class SchemaReader:
-    """Reads the schemas of one document, references into it included."""
+    """Reads the schemas of one document.
 
-    def __init__(self, root: Mapping[str, Any], foreign: Mapping[str, str] | None = None) -> None:
-        self.root = root
-        self.foreign = foreign or {}
-        self._enclosing: list[tuple[str, str]] = []
-        self._nodes = 0
+    What the types of signatures hold exactly becomes such a type. Anything else becomes `any[schema=...]` at the
+    smallest part that says it, with the definitions it refers to, and is checked as it is written.
+    """
 
-    def root_object(self) -> Type:
-        """Return the type of the whole document, which describes an object.
-
-        Raises:
-            SignatureError: it describes something else.
-        """
-        made = self.read(
-            {**self.root, "type": self.root.get("type", "object")} if "$ref" not in self.root else self.root
-        )
-        if made.kind == "dict" and not made.args and not made.constraints:
-            return Type("object")
-        if made.kind != "object":
-            raise SignatureError(f"a signature is made of an object's schema, not of one of type {made.kind!r}")
-        return made
-
-    def read(self, schema: Any, pointer: str = "#") -> Type:  # noqa: ANN401  # any JSON value
-        """Return the type that `schema` describes.
+    def __init__(
+        self,
+        root: Mapping[str, Any] | bool,  # noqa: FBT001
+        foreign: Mapping[str, str] | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Read `root`, a schema; `foreign` and `resources` as for `SchemaDocument`.
 
         Raises:
-            SignatureError: it is no schema, or says something that no type can hold; the message has the place.
+            SignatureError: it is not a schema, or too large.
         """
-        self._nodes += 1
-        if self._nodes > _NODES:
-            raise SignatureError(f"a schema of more than {_NODES} parts, references written out")
-        if len(self._enclosing) > 60 or pointer.count("/") > 400:
-            raise SignatureError(f"{pointer}: nested too deeply")
+        self.document = SchemaDocument(root, foreign, resources)
+        self._limit = _SPARE_PARTS + 4 * self.document.parts
+        self._open: list[tuple[str, str]] = []
+        self._parts = 0
+
+    def whole(self) -> Type:
+        """Return the type of the whole document.
+
+        Raises:
+            SignatureError: a rule can be neither held nor checked; the message says which.
+        """
+        self._parts, self._open = 0, []
+        try:
+            return self._read(self.document.root, self.document.root_name)
+        except SchemaTooLarge:
+            self._parts = 0
+            return self._checked_whole()
+        except SchemaRefused as error:
+            raise SignatureError(str(error)) from None
+
+    def _checked_whole(self) -> Type:
+        try:
+            return self.checked(self.document.root)
+        except SchemaRefused as error:
+            raise SignatureError(str(error)) from None
+
+    def fields(self) -> tuple[Member, ...]:
+        """Return the members of an object schema, one for each property.
+
+        Raises:
+            BeyondTypes: the schema is not one of an object, or has rules for several properties together.
+        """
+        root, name = self._resolved_root()
+        self._parts, self._open = 0, []
+        try:
+            type_ = self._native(root, name)
+        except SchemaTooLarge:
+            type_ = self._coarse(root)
+        except SignatureError as error:
+            raise BeyondTypes(error.message) from None
+        except SchemaRefused as error:
+            raise SignatureError(str(error)) from None
+        if type_.kind == "dict" and not type_.args and not type_.constraints:
+            return ()
+        if type_.kind != "object":
+            raise BeyondTypes(f"it describes a value of type {type_.kind!r}, not an object with properties")
+        return _opened(type_)
+
+    def _resolved_root(self) -> tuple[Schema, str]:
+        """Return the object that the document describes, references followed, and the name that references give it."""
+        root, name = self.document.root, self.document.root_name
+        seen: set[str] = set()
+        while isinstance(root, Mapping) and assertions(root) == {"$ref"} and root["$ref"] not in seen:
+            seen.add(root["$ref"])
+            name = root["$ref"].rpartition("/")[2]
+            root = self.document.definitions[name]
+        if not isinstance(root, Mapping):
+            raise BeyondTypes("it does not describe an object")
+        if "type" not in root and "properties" in root:
+            return {**root, "type": "object"}, ""  # where it refers to itself, it may still be anything
+        return root, name
+
+    def _coarse(self, root: Schema) -> Type:
+        """Return the object `root` with each property checked by its schema; where these repeat too much, give up."""
+        self._parts, self._open = 0, []
+        try:
+            root = merged(root, self.document.definitions)
+            members = tuple(self._members(root, self.checked))
+        except (SchemaTooLarge, SignatureError):
+            raise BeyondTypes("its properties share too many definitions") from None
+        except SchemaRefused as error:
+            raise SignatureError(str(error)) from None
+        return object_type("Object", members)
+
+    def checked(self, schema: Schema | bool) -> Type:  # noqa: FBT001
+        """Return `any`, checked by `schema` as it is written."""
+        alone = self.document.alone(schema)
+        self._count(_size(alone))
+        try:
+            return make("any", constraints={"schema": alone})
+        except SignatureError as error:
+            raise SchemaRefused(error.message) from None
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > self._limit:
+            raise SchemaTooLarge
+
+    def _read(self, schema: Schema | bool, name: str = "") -> Type:  # noqa: FBT001
+        """Return the type of `schema`, which is called `name` where references lead to it."""
+        before = list(self._open)
+        try:
+            return self._native(schema, name)
+        except (BeyondTypes, SignatureError):
+            self._open = before
+            return self.checked(schema)
+
+    def _native(self, schema: Schema | bool, name: str) -> Type:  # noqa: FBT001
+        self._count(1)
         if schema is True:
             return make("any")
-        if not isinstance(schema, Mapping):
-            raise SignatureError(f"{pointer}: expected a schema, an object, not {schema!r}")
-        for keyword in _REFUSED:
-            if keyword in schema:
-                raise SignatureError(f"{pointer}: the keyword {keyword!r} says what no type of a signature can hold")
-        try:
-            found = self._whole(schema, pointer)
-        except SignatureError as error:
-            if error.message.startswith("#"):
-                raise
-            raise SignatureError(f"{pointer}: {error.message}") from None
-        except (TypeError, AttributeError, ValueError, KeyError) as error:  # a keyword with a value of the wrong kind
-            raise SignatureError(f"{pointer}: this is no JSON Schema: {error}") from error
-        return union(found, make("none")) if schema.get("nullable") is True else found
+        if schema is False:
+            raise BeyondTypes("no value fits it")
+        if name:
+            self._open.append((name, ""))
+        type_ = self._by_keywords(schema, assertions(schema), name)  # type: ignore[arg-type]
+        if name:
+            self._open.pop()
+        return type_
 
-    def _whole(self, schema: Mapping[str, Any], pointer: str) -> Type:
-        if "$ref" in schema:
-            return self._reference(schema["$ref"], pointer)
-        if "allOf" in schema:
-            return self.read(self._merged(schema, pointer), pointer)
-        if "enum" in schema or "const" in schema:
-            values = schema["enum"] if "enum" in schema else [schema["const"]]
-            return make("atom", constraints={"one_of": values})
+    def _by_keywords(self, schema: Schema, rules: set[str], name: str) -> Type:
+        if not rules:
+            return make("any")
+        if "$ref" in rules or "allOf" in rules:
+            if rules == {"$ref"}:
+                return self._reference(schema["$ref"])
+            whole = merged(schema, self.document.definitions)
+            return self._by_keywords(whole, assertions(whole), name)
+        if "enum" in rules or "const" in rules:
+            return choice(schema, rules)
         for keyword in ("oneOf", "anyOf"):
-            if keyword in schema:
-                return self._alternatives(schema, keyword, pointer=pointer)
-        words = schema.get("type", "object" if "properties" in schema else "array" if "items" in schema else "any")
-        if isinstance(words, list):
-            return union(*(self._typed(word, schema, pointer=pointer) for word in words))
-        return self._typed(words, schema, pointer=pointer)
+            if keyword in rules:
+                return self._alternatives(schema, keyword, rules)
+        kinds = schema.get("type")
+        if kinds is None:
+            if self.document.foreign and "properties" in schema:
+                kinds = "object"
+            elif self.document.foreign and "items" in schema:
+                kinds = "array"
+            else:
+                raise BeyondTypes("it has rules, but no type")
+        if isinstance(kinds, list):
+            return union(*(self._typed(kind, schema, name) for kind in kinds))
+        return self._typed(kinds, schema, name)
 
-    def _typed(self, word: Any, schema: Mapping[str, Any], *, pointer: str) -> Type:  # noqa: ANN401
-        if not isinstance(word, str):
-            raise SignatureError(f"{pointer}: a type is a text, not {word!r}")
-        word = self.foreign.get(word, word)
-        match word:
-            case "any":
-                return make("any")
+    def _typed(self, kind: str, schema: Schema, name: str) -> Type:
+        rules = assertions(schema, kind) - {"type"}
+        match kind:
             case "null":
-                return make("none")
+                return make("none", constraints=no_rules(rules))
             case "boolean":
-                return make("bool")
+                return make("bool", constraints=no_rules(rules))
             case "string":
-                return _string(schema)
+                return string(schema, rules)
             case "integer" | "number":
-                return _number(word, schema)
+                return number(kind, schema, rules)
             case "array":
-                return self._array(schema, pointer)
-            case "object":
-                return self._object(schema, pointer)
-        raise SignatureError(f"{pointer}: there is no type {word!r}.{suggest(word, list(_TYPES))}")
+                return self._array(schema, rules)
+        return self._object(schema, rules, name)
 
-    def _reference(self, ref: Any, pointer: str) -> Type:  # noqa: ANN401
-        for known, title in self._enclosing:
-            if known == ref and title:
-                return Type("ref", title=title)
-        return self.read(self._resolved(ref, pointer), str(ref))
+    def _reference(self, ref: str) -> Type:
+        name = ref.rpartition("/")[2]
+        for known, title in reversed(self._open):
+            if known == name:
+                if title:
+                    return Type("ref", title=title)
+                raise BeyondTypes("it refers to itself outside of an object")
+        return self._read(self.document.definitions[name], name)
 
-    def _resolved(self, ref: Any, pointer: str) -> Any:  # noqa: ANN401
-        if not isinstance(ref, str) or not ref.startswith("#"):
-            raise SignatureError(f"{pointer}: only references into the schema itself are read, not {ref!r}")
-        found: Any = self.root
-        for part in ref.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            try:
-                found = found[int(key)] if isinstance(found, list) else found[key]
-            except (KeyError, IndexError, ValueError, TypeError):
-                raise SignatureError(f"{pointer}: the reference {ref!r} leads nowhere") from None
-        return found
-
-    def _merged(self, schema: Mapping[str, Any], pointer: str) -> dict[str, Any]:
-        made: dict[str, Any] = {key: value for key, value in schema.items() if key != "allOf"}
-        for part in schema["allOf"]:
-            resolved = self._resolved(part["$ref"], pointer) if "$ref" in part else part
-            _add(made, resolved, pointer)
+    def _alternatives(self, schema: Schema, keyword: str, rules: set[str]) -> Type:
+        if rules - {keyword, "type"}:
+            raise BeyondTypes(f"other rules stand beside {keyword!r}")
+        parts = schema[keyword]
+        if "type" in rules:
+            shared = {"type": schema["type"]}
+            parts = [merged({"allOf": [shared, part]}, self.document.definitions) for part in parts]
+        made = union(*(self._read(part) for part in parts))
+        tag = schema.get("discriminator")
+        word = tag.get("propertyName") if isinstance(tag, Mapping) else None
+        if keyword == "oneOf" and not word:
+            word = common_tag(made)
+        if isinstance(word, str) and made.kind == "union":
+            return tagged(made, word)
+        if keyword == "oneOf" and len(parts) > 1 and not are_disjoint(parts, self.document.definitions):
+            raise BeyondTypes("the alternatives of 'oneOf' overlap")
         return made
 
-    def _alternatives(self, schema: Mapping[str, Any], keyword: str, *, pointer: str) -> Type:
-        shared = {key: value for key, value in schema.items() if key in {"type", "properties", "required"}}
-        parts = [
-            self.read({**shared, **part} if isinstance(part, Mapping) and shared else part, f"{pointer}/{keyword}/{at}")
-            for at, part in enumerate(schema[keyword])
-        ]
-        made = union(*parts)
-        if keyword == "anyOf" and "discriminator" not in schema:
-            return made
-        tag = schema.get("discriminator", {}).get("propertyName") or _common_tag(made)
-        return tagged(made, tag) if tag and made.kind == "union" else made
-
-    def _array(self, schema: Mapping[str, Any], pointer: str) -> Type:
-        items = schema.get("items")
-        places = schema.get("prefixItems", items if isinstance(items, list) else None)
+    def _array(self, schema: Schema, rules: set[str]) -> Type:
+        items, places = schema.get("items", True), schema.get("prefixItems")
         if places is not None:
-            is_closed = isinstance(items, list) or items is False or schema.get("maxItems") == len(places)
-            if is_closed and schema.get("minItems", len(places)) == len(places):
-                return make("tuple", *(self.read(part, f"{pointer}/items/{at}") for at, part in enumerate(places)))
-            raise SignatureError(f"{pointer}: a list whose first items are fixed and whose length is not")
-        rules = {"minItems": "min_items", "maxItems": "max_items", "uniqueItems": "unique"}
-        constraints = {name: schema[key] for key, name in rules.items() if key in schema}
-        args = [self.read(items, f"{pointer}/items")] if items not in (None, True, {}) else []
+            is_closed = items is False or schema.get("maxItems") == len(places)
+            if rules - {"prefixItems", "items", "minItems", "maxItems"} or not is_closed:
+                raise BeyondTypes("a list with fixed first items and other rules")
+            if schema.get("minItems") != len(places) or schema.get("maxItems", len(places)) < len(places):
+                raise BeyondTypes("a list with fixed first items, of any length")
+            return make("tuple", *(self._read(part) for part in places))
+        no_rules(rules - {"items", "minItems", "maxItems", "uniqueItems"})
+        if items is False:
+            raise BeyondTypes("a list without items")
+        names = {"minItems": "min_items", "maxItems": "max_items", "uniqueItems": "unique"}
+        constraints = {name: schema[word] for word, name in names.items() if word in schema}
+        args = [self._read(items)] if items not in (True, {}) else []
         return make("list", *args, constraints=constraints)
 
-    def _object(self, schema: Mapping[str, Any], pointer: str) -> Type:
-        extra = schema.get("additionalProperties")
-        if "properties" not in schema or (not schema["properties"] and extra is not False):
-            return self._mapping(schema, pointer)
-        if not isinstance(schema["properties"], Mapping):
-            raise SignatureError(f"{pointer}/properties: expected an object")
-        title = self._title(schema, pointer)
-        self._enclosing.append((pointer, title))
-        members = tuple(self.members(schema, pointer))
-        self._enclosing.pop()
-        allow = extra is True or isinstance(extra, Mapping)
-        return object_type(title, members, constraints={"extra": "allow"} if allow else {})
+    def _object(self, schema: Schema, rules: set[str], name: str) -> Type:
+        extra = schema.get("additionalProperties", True)
+        if not schema.get("properties") and extra is not False:
+            return self._mapping(schema, rules)
+        no_rules(rules - {"properties", "required", "additionalProperties"})
+        properties = schema.get("properties", {})
+        if extra not in (True, False, {}):
+            raise BeyondTypes("further properties have a schema of their own")
+        if set(schema.get("required", ())) - properties.keys():
+            raise BeyondTypes("a property is required that is not declared")
+        title = self._title(schema, name)
+        if name:
+            self._open[-1] = (name, title)
+        else:
+            self._open.append(("", title))
+        members = tuple(self._members(schema, self._read))
+        if name:
+            self._open[-1] = (name, "")
+        else:
+            self._open.pop()
+        return object_type(title, members, constraints={} if extra is False else {"extra": "allow"})
 
-    def members(self, schema: Mapping[str, Any], pointer: str = "#") -> list[Member]:
-        """Return the properties of an object schema."""
+    def _members(self, schema: Schema, read: Callable[[Any], Type]) -> list[Member]:
+        """Return the properties of an object schema, each read by `read`."""
         required = schema.get("required", [])
-        required = required if isinstance(required, list) else []
         made = []
-        for name, part in schema.get("properties", {}).items():
-            type_ = self.read(part, f"{pointer}/properties/{name}")
-            desc = _said(part)
-            default = part.get("default", MISSING) if isinstance(part, Mapping) and name not in required else MISSING
+        for word, part in schema.get("properties", {}).items():
+            type_ = read(part)
+            desc = _description(part)
+            has_default = isinstance(part, Mapping) and word not in required
+            default = part.get("default", MISSING) if has_default else MISSING
             if default is not MISSING and not _fits(type_, default):
                 desc, default = f"{desc} (default: {default!r})".strip(), MISSING
-            made.append(Member(name, type_, str(desc), is_required=name in required, default=default))
+            made.append(Member(word, type_, desc, is_required=word in required, default=default))
         return made
 
-    def _title(self, schema: Mapping[str, Any], pointer: str) -> str:
-        last = pointer.rsplit("/", 1)[-1]
-        given = str(schema.get("title") or (last if "$defs" in pointer or "definitions" in pointer else ""))
-        word = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in given)
+    def _title(self, schema: Schema, name: str) -> str:
+        wish = str(schema.get("title") or name)
+        word = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in wish)
         word = f"_{word}" if word[:1].isdigit() else word
-        taken = {title for _, title in self._enclosing}
-        number, title = 2, word
+        taken = {title for _, title in self._open}
+        number, title = 2, word or ("Object" if name else "")
         while title and title in taken:
             title, number = f"{word}{number}", number + 1
-        return title or ("Object" if pointer == "#" else "")
+        return title
 
-    def _mapping(self, schema: Mapping[str, Any], pointer: str) -> Type:
-        constraints: dict[str, Any] = {
-            name: schema[key]
-            for key, name in {"minProperties": "min_size", "maxProperties": "max_size"}.items()
-            if key in schema
-        }
-        if isinstance(schema.get("required"), list) and schema["required"]:
+    def _mapping(self, schema: Schema, rules: set[str]) -> Type:
+        no_rules(
+            rules
+            - {"properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties"}
+        )
+        sizes = {"minProperties": "min_size", "maxProperties": "max_size"}
+        constraints: dict[str, Any] = {name: schema[word] for word, name in sizes.items() if word in schema}
+        if schema.get("required"):
             constraints["required_keys"] = schema["required"]
-        extra, names = schema.get("additionalProperties"), schema.get("propertyNames")
-        if not isinstance(extra, Mapping) and names is None:
+        extra, names = schema.get("additionalProperties", True), schema.get("propertyNames")
+        if extra is True and names is None:
             return make("dict", constraints=constraints)
-        value = self.read(extra, f"{pointer}/additionalProperties") if isinstance(extra, Mapping) else make("any")
-        key = _key(names) if isinstance(names, Mapping) else make("str")
-        return make("dict", key, value, constraints=constraints)
+        value = make("any") if extra is True else self._read(extra)
+        return make("dict", make("str") if names is None else key(names), value, constraints=constraints)
 
 
-def _add(made: dict[str, Any], part: Mapping[str, Any], pointer: str) -> None:
-    """Let one part of an allOf hold too."""
-    for key, value in part.items():
-        if key == "properties":
-            made[key] = {**made.get(key, {}), **value}
-        elif key == "required":
-            made[key] = [*made.get(key, []), *value]
-        elif made.get(key, value) == value or key in {"title", "description"}:
-            made.setdefault(key, value)
-        elif key != "pattern" or value not in FORMATS.values():  # that of a format stands beside it
-            raise SignatureError(f"{pointer}: the parts of allOf disagree about {key!r}")
+def _opened(type_: Type) -> tuple[Member, ...]:
+    from dspex.language.signatures.importing import opened
+
+    return tuple(opened(type_))
 
 
-def _said(schema: Any) -> str:  # noqa: ANN401
-    """Return the description of a property, what is said of the items of a list included: they have no other place."""
+def _size(schema: Any) -> int:  # noqa: ANN401
+    """Return how many parts JSON data has."""
+    count, pending = 0, [schema]
+    while pending:
+        part = pending.pop()
+        count += 1
+        if isinstance(part, Mapping):
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
+    return count // 3  # as schemas are counted: most have a keyword or two
+
+
+def _description(schema: Any) -> str:  # noqa: ANN401
+    """Return the description of a property, and of the items of a list, which have no other place."""
     if not isinstance(schema, Mapping):
         return ""
-    own, items = str(schema.get("description", "")), _said(schema.get("items"))
-    return f"{own} (each item: {items})".strip() if items else own
-
-
-def _key(names: Mapping[str, Any]) -> Type:
-    if names.get("pattern") == "^-?[0-9]+$":
-        return make("int")
-    return make("atom", constraints={"one_of": names["enum"]}) if "enum" in names else _string(names)
-
-
-def _string(schema: Mapping[str, Any]) -> Type:
-    if schema.get("contentEncoding") in _BASE64_WORDS or schema.get("format") in {"byte", "binary"}:
-        return make("binary")
-    rules = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
-    constraints = {name: schema[key] for key, name in rules.items() if key in schema}
-    format_ = schema.get("format")
-    if format_ in FORMATS:
-        constraints["format"] = format_
-        if constraints.get("pattern") == FORMATS[format_]:
-            del constraints["pattern"]
-    return make("str", constraints=constraints)
-
-
-def _number(word: str, schema: Mapping[str, Any]) -> Type:
-    rules: dict[str, Any] = {}
-    for key, name in _NUMBERS.items():
-        value = schema.get(key)
-        if value is None or value is False:
-            continue
-        if value is True:  # draft 4: a flag beside the bound
-            rules[name] = rules.pop("ge" if name == "gt" else "le")
-        else:
-            rules[name] = _whole(name, value) if word == "integer" else value
-    return make("int" if word == "integer" else "float", constraints=rules)
-
-
-def _whole(name: str, value: Any) -> Any:  # noqa: ANN401
-    """Return the bound of a whole number as a whole number."""
-    if not isinstance(value, float) or not math.isfinite(value):
-        return value
-    if name == "multiple_of" and not value.is_integer():
-        raise SignatureError(f"a whole number that is a multiple of {value!r}")
-    return math.ceil(value) if name in {"ge", "lt"} else math.floor(value)
-
-
-def _common_tag(type_: Type) -> str | None:
-    if type_.kind != "union" or any(arg.kind != "object" for arg in type_.args):
-        return None
-    for member in type_.args[0].members:
-        values = [tag_values(arg, member.name) for arg in type_.args]
-        flat = [value for part in values for value in part]
-        if all(values) and len(set(flat)) == len(flat):
-            return member.name
-    return None
+    text, items = str(schema.get("description", "")), _description(schema.get("items"))
+    return text if items in text else f"{text} (each item: {items})".strip()
 
 
 def _fits(type_: Type, default: Any) -> bool:  # noqa: ANN401

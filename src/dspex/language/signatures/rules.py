@@ -82,6 +82,16 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 
+def _is_schema(value: object) -> bool:
+    """Whether `value` is a schema, compiled to see; what is wrong with one is raised by the compiler itself."""
+    if not isinstance(value, dict):
+        return False
+    from dspex.language.signatures.schema_check import schema_check
+
+    schema_check(value)
+    return True
+
+
 def _once(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
     check_limit("choices", len(values), "choices")
     return tuple({(type(value), value): value for value in values}.values())
@@ -110,5 +120,6 @@ _RULES: dict[Rule, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None
     "flag": ("true or false", lambda value: isinstance(value, bool), None),
     "names": ("a list of texts", _are_names, _once),
     "name": ("the name of a member", lambda value: isinstance(value, str) and bool(value), None),
+    "schema": ("a JSON Schema, an object", _is_schema, None),
     "extra": ("'allow' or 'forbid'", lambda value: value in ("allow", "forbid"), None),
 }

@@ -158,7 +158,8 @@ class Signature:
             checked_fields(name, fields, reserved=_RESERVED)
         ordered = checked_fields(name, ordered, reserved=_RESERVED)
         text = inspect.cleandoc(instructions)
-        self.__dict__["_parts"] = (name, ordered, "" if text == default_instructions(ordered) else text)
+        usual = default_instructions(ordered)
+        self.__dict__["_parts"] = (name, ordered, "" if text in {usual, inspect.cleandoc(usual)} else text)
 
     def _changed(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
         """Return a variant; what was compiled for a side that stays the same is shared."""
@@ -373,14 +374,19 @@ class Signature:
     @classmethod
     def from_json_schema(
         cls,
-        schema: Mapping[str, Any],
+        schema: Mapping[str, Any] | bool,
         *,
         name: str = "",
         role: Role = "output",
         instructions: str = "",
         foreign: Mapping[str, str] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        field: str = "",
     ) -> "Signature":
         """Return a signature whose fields are the properties of an object schema, or the parameters of a tool.
+
+        A schema of anything else, or with rules for several properties together, becomes one field, `value`. A rule
+        that no type holds is checked as it is written, by a type `any[schema=...]`.
 
         Args:
             schema: the schema of an object, or a tool definition as OpenAI, Anthropic, Gemini or MCP write it. The
@@ -389,18 +395,29 @@ class Signature:
             role: what the properties of a bare schema become. As inputs they get that same output `result`.
             instructions: what the model is told to do; else the description.
             foreign: type words beyond JSON Schema's and what they mean, such as `reading.FOREIGN_TYPES`.
+            resources: further schemas that references lead to, by URI; nothing is ever fetched.
+            field: read the whole as one field of this name.
 
         Raises:
-            SignatureError: the schema says what no type can hold; the message has the place.
+            SignatureError: it is not a schema, refers to something outside, or has a rule that cannot be checked.
         """
         from dspex.language.signatures.importing import schema_fields, tool_parts
 
-        if not isinstance(schema, Mapping):
-            raise SignatureError(f"expected the schema of an object, not {schema!r}")
-        tool = tool_parts(schema)
-        inner, title, said = tool or (schema, str(schema.get("title", "")), str(schema.get("description", "")))
+        if not isinstance(schema, Mapping | bool):
+            raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
+        texts: Mapping[str, Any] = {} if isinstance(schema, bool) else schema
+        tool = tool_parts(texts)
+        inner, title, said = tool or (schema, str(texts.get("title", "")), str(texts.get("description", "")))
         side: Role = "input" if tool else role
-        fields = schema_fields(inner, side, reserved=_RESERVED, foreign=foreign)
+        fields = schema_fields(
+            inner,
+            side,
+            reserved=_RESERVED,
+            foreign=foreign,
+            resources=resources,
+            field=field,
+            is_tool=tool is not None,
+        )
         if side == "input":
             free = "result" if all(field.wire_name != "result" for field in fields) else "result_"
             fields.append(Field(name=free, type=from_annotation(Any), role="output"))

@@ -1,5 +1,6 @@
 """What a field's value may be, as data: equal types compare equal, whatever they were written as."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -62,7 +63,7 @@ class Type:
 
     def __post_init__(self) -> None:
         if self.constraints:
-            object.__setattr__(self, "key", repr(self.constraints))
+            object.__setattr__(self, "key", repr(self.constraints) if self.kind != "any" else _sorted(self.constraints))
 
     def constraint(self, name: str) -> Any:  # noqa: ANN401  # any JSON value
         """Return the value of one constraint, None where it is not set."""
@@ -72,6 +73,11 @@ class Type:
     def is_optional(self) -> bool:
         """Whether None is among its values."""
         return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
+
+
+def _sorted(constraints: tuple[tuple[str, Any], ...]) -> str:
+    """Return the text of constraints that hold a schema, in which the order of names means nothing."""
+    return json.dumps(constraints, sort_keys=True)
 
 
 def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, python: Any = None) -> Type:  # noqa: ANN401
@@ -102,7 +108,7 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
             union(make("atom", constraints={"one_of": others}, python=python), make("none")) if others else Type("none")
         )
     if kind == "union":
-        return tagged(union(*args), rules["tag"]) if "tag" in rules else union(*args)
+        return ruled_union(union(*args), rules)
     return Type(kind, args, tuple(sorted(rules.items())), python=python)
 
 
@@ -149,6 +155,19 @@ def union(*members: Type) -> Type:
     if not flat:
         raise SignatureError("a union needs types: int | str")
     return next(iter(flat)) if len(flat) == 1 else Type("union", tuple(flat))
+
+
+def ruled_union(type_: Type, rules: Mapping[str, Any]) -> Type:
+    """Return a union with its constraints: by which member its objects are told apart, and whether null must be given."""
+    if "tag" in rules:
+        type_ = tagged(type_, rules["tag"])
+    if not rules.get("required"):
+        return type_
+    if type_.kind != "union" or not type_.is_optional:
+        raise SignatureError(
+            "required=true needs a union with none: (int | none)[required=true]", constraint="required"
+        )
+    return Type("union", type_.args, tuple(sorted({**dict(type_.constraints), "required": True}.items())))
 
 
 def tagged(type_: Type, tag: str) -> Type:

@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError, to_jsonable_python
 
 DEPTH_LIMIT = 200
 _SCALARS = (str, int, float, bool, type(None))
+_EXACT = 2.0**53  # beyond, a float no longer stands for one whole number
+_PLAIN = (*_SCALARS, dict, list)
 
 
 def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
@@ -22,6 +24,36 @@ def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
         # by identity, so that shared and circular parts are walked once
         level = list({id(child): child for part in level for child in _children(part)}.values())
     raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
+
+
+def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return a check that a value, as JSON, fits `schema`."""
+    from dspex.language.signatures.schema_check import schema_check
+
+    compiled = schema_check(schema)
+
+    def check(value: Any) -> Any:  # noqa: ANN401
+        check_depth(value)
+        problem = compiled.problem(_as_json(value))
+        if problem:
+            raise PydanticCustomError("schema", "{problem}", {"problem": problem})
+        return value
+
+    return check
+
+
+def _as_json(value: Any) -> Any:  # noqa: ANN401
+    """Return what a wire makes of a value: itself where it is made of plain parts."""
+    pending, seen = [value], {id(value)}
+    while pending:
+        part = pending.pop()
+        if type(part) not in _PLAIN:
+            return to_jsonable_python(value, fallback=repr)
+        for child in part.values() if type(part) is dict else part if type(part) is list else ():
+            if type(child) not in _SCALARS and id(child) not in seen:
+                seen.add(id(child))
+                pending.append(child)
+    return value
 
 
 def _children(part: Any) -> list[Any]:  # noqa: ANN401
@@ -112,13 +144,18 @@ def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callabl
             return None
         if isinstance(value, str | int | float) and not isinstance(value, enum.Enum):
             key = _identity(value)
-            if key in results and (not is_strict or type(key[1]) in {type(known[1]) for known in results}):
+            if key in results:
                 return results[key]
             if isinstance(value, str) and value in texts:
                 return texts[value]
         raise PydanticCustomError("one_of", "expected {expected}", {"expected": expected})
 
     return check
+
+
+def whole_number(value: Any) -> Any:  # noqa: ANN401
+    """Return 1 for 1.0: JSON has one kind of number, in which they are equal."""
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
 
 
 def round_to(precision: int, *, is_strict: bool) -> Callable[[float], float]:

@@ -1,0 +1,176 @@
+"""Rules of JSON Schema that no other type can hold, checked as they are written.
+
+The checks are those of `jsonschema-rs`, which is imported with the first such rule. Its regular expressions run in
+linear time, it fetches nothing, and what it may spend on one value is limited before it starts; see
+`docs/design/0009-json-schema.md`.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.schema_keywords import subschemas, with_subschemas
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
+
+Schema = Mapping[str, Any]
+STEPS = 100_000_000  # a few seconds at the worst; usual values take a thousandth
+_EXPLAINED = 100_000
+_PATTERN_BYTES = 2 * 1024 * 1024
+_SHOWN = 3
+_NOT_A_PATTERN = ' is not a "regex"'
+
+
+class SchemaCheck:
+    """One compiled schema. Safe to share between threads."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Compile `schema`, which refers to its own `$defs` only.
+
+        Raises:
+            SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
+        """
+        self._validator = _validator(schema)
+        self._cost = _Cost(schema)
+
+    def problem(self, value: Any) -> str:  # noqa: ANN401  # any JSON value
+        """Return what is wrong with `value`, in words; empty where nothing is."""
+        steps = self._cost.of(value)
+        if steps > STEPS:
+            return f"is too large for the alternatives of its schema: about {steps:,} steps, more than {STEPS:,}"
+        try:
+            if self._validator.is_valid(value):
+                return ""
+        except UnicodeEncodeError:
+            return "contains half a surrogate pair, which is no text"
+        except ValueError as error:  # a value that JSON cannot hold
+            return f"is not JSON: {error!s:.200}"
+        if steps > _EXPLAINED or self._cost.is_recursive:  # only verdicts are bounded there
+            return "does not fit its schema"
+        texts = []
+        for error in self._validator.iter_errors(value):
+            place = "".join(f"[{part!r}]" for part in error.instance_path)
+            texts.append(f"{place or 'the value'}: {error.message:.200}")
+            if len(texts) == _SHOWN:
+                break
+        return f"does not fit its schema: {'; '.join(texts)}"
+
+
+def schema_check(schema: Schema) -> SchemaCheck:
+    """Return the compiled form of `schema`; equal schemas share one.
+
+    Raises:
+        SignatureError: as for `SchemaCheck`.
+    """
+    return _compiled(json.dumps(schema))
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> SchemaCheck:
+    return SchemaCheck(json.loads(text))
+
+
+def with_format_patterns(schema: Any) -> Any:  # noqa: ANN401  # a schema, true or false
+    """Return `schema` with what each known format means written out as a pattern, as our types hold it."""
+    if not isinstance(schema, Mapping):
+        return schema
+    made = with_subschemas(schema, with_format_patterns)
+    if "$defs" in made:
+        made["$defs"] = {name: with_format_patterns(part) for name, part in made["$defs"].items()}
+    shape = FORMATS.get(made.get("format", ""))
+    if shape is not None:
+        if "pattern" in made:
+            made["allOf"] = [*made.get("allOf", ()), {"pattern": shape}]
+        else:
+            made["pattern"] = shape
+    return made
+
+
+def _validator(schema: Schema) -> "Draft202012Validator":
+    from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
+
+    limits = RegexOptions(size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES)
+    try:
+        return Draft202012Validator(
+            with_format_patterns(schema),
+            pattern_options=limits,
+            validate_formats=False,
+            offline=True,
+            mask="the value",
+        )
+    except ValidationError as error:
+        if error.message.endswith(_NOT_A_PATTERN):
+            raise SignatureError(
+                f"the pattern {error.instance!r:.200} cannot be matched in linear time (look-around "
+                "and back-references cannot), or is too large; write it without them",
+                constraint="schema",
+            ) from None
+        place = "/".join(map(str, error.instance_path))
+        raise SignatureError(f"this is no JSON Schema: {place}: {error.message:.300}", constraint="schema") from None
+    except (ValueError, TypeError) as error:
+        raise SignatureError(f"this is no JSON Schema: {error!s:.300}", constraint="schema") from None
+
+
+class _Cost:
+    """An upper bound of the parts of a schema that one part of a value may be compared with.
+
+    Alternatives multiply: a definition that two alternatives refer to is looked at twice. In a cycle the validator
+    remembers what it has seen, so that each definition of the cycle counts once.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._definitions: Mapping[str, Any] = schema.get("$defs", {})
+        self._costs: dict[str, int] = {}
+        self._open: dict[str, None] = {}
+        self.is_recursive = False
+        self._whole = self._of_schema(schema, 0)
+
+    def of(self, value: Any) -> int:  # noqa: ANN401
+        """Return the bound for one value."""
+        return self._whole * (_parts(value) if self._whole > 1 else 1)
+
+    def _of_schema(self, schema: Any, depth: int) -> int:  # noqa: ANN401
+        if not isinstance(schema, Mapping):
+            return 1
+        if depth > 400:
+            return STEPS + 1
+        total, deepest = 1, 0
+        if "$ref" in schema:
+            total += self._of_reference(schema["$ref"].rpartition("/")[2], depth)
+        for keyword, part in subschemas(schema):
+            cost = self._of_schema(part, depth + 1)
+            if keyword == "properties":  # of which a part of the value has one
+                deepest = max(deepest, cost)
+            else:
+                total += cost
+        total += deepest + sum(len(schema[name]) for name in ("enum",) if name in schema) // 16
+        return min(total, STEPS + 1)
+
+    def _of_reference(self, name: str, depth: int) -> int:
+        if name in self._open:
+            self.is_recursive = True
+            return 1
+        if name not in self._costs:
+            self._open[name] = None
+            cost = self._of_schema(self._definitions.get(name, True), depth + 1)
+            del self._open[name]
+            self._costs[name] = cost
+        return self._costs[name]
+
+
+def _parts(value: Any) -> int:  # noqa: ANN401
+    """Return how many values there are in `value`, itself included, each container counted once."""
+    count, pending, seen = 1, [value], {id(value)}
+    while pending:
+        part = pending.pop()
+        inside = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+        count += len(inside)
+        for child in inside:
+            if isinstance(child, dict | list | tuple) and id(child) not in seen:
+                seen.add(id(child))
+                pending.append(child)
+    return count

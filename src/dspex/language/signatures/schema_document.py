@@ -1,0 +1,361 @@
+"""A JSON Schema document of any draft, in the words of draft 2020-12, each reference as `#/$defs/NAME`.
+
+References stay references: what is referred to is kept once, under its name. Nothing is ever fetched.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS, TYPES, subschemas
+
+Schema = dict[str, Any]
+PARTS = 50_000
+DEPTH = 150
+_OLD_DRAFTS = re.compile(r"draft-0[3-7]/")
+_CONTAINERS = ("$defs", "definitions")
+_REF = "#/$defs/"
+
+
+class SchemaDocument:
+    """One document: its root and its definitions, which refer to each other by name only.
+
+    Attributes:
+        root: the schema of the whole.
+        root_name: the name under which references mean the whole; empty where none does.
+        definitions: what references lead to, by name.
+        parts: how many schemas the document has, each counted once.
+    """
+
+    def __init__(
+        self,
+        source: Mapping[str, Any] | bool,  # noqa: FBT001
+        foreign: Mapping[str, str] | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Read `source`, a schema.
+
+        Args:
+            source: what was parsed from JSON.
+            foreign: type words beyond JSON Schema's, and what they mean. With them, keywords that other languages
+                write differently (`required: true`) are passed over.
+            resources: further schemas that references may lead to, by URI.
+
+        Raises:
+            SignatureError: it is not a schema, refers to something outside, or is too large; the message has the place.
+        """
+        self.foreign = foreign or {}
+        self.parts = 0
+        self.definitions: dict[str, Schema | bool] = {}
+        self._index = _Index(source, resources or {})
+        self._names: dict[object, str] = {}
+        self._pending: list[tuple[str, Any, str, str]] = []
+        self._closures: dict[str, tuple[str, ...]] = {}
+        if isinstance(source, Mapping):
+            self.is_old = bool(_OLD_DRAFTS.search(str(source.get("$schema", ""))))
+        else:
+            self.is_old = False
+        self.root = self._convert(source, "", "#", 0)
+        while self._pending:
+            name, node, base, pointer = self._pending.pop()
+            self.definitions[name] = self.root if node is source else self._convert(node, base, pointer, 0)
+        self.root_name = self._names.get(id(source), "")
+
+    def alone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
+        """Return `schema` as one that stands by itself: with the definitions that it refers to."""
+        if isinstance(schema, bool):
+            return {} if schema else {"not": {}}
+        names: dict[str, None] = {}
+        pending = list(references(schema))
+        while pending:
+            name = pending.pop()
+            if name not in names:
+                names[name] = None
+                if name not in self._closures:
+                    self._closures[name] = tuple(references(self.definitions[name]))
+                pending.extend(self._closures[name])
+        if not names:
+            return schema
+        return {**schema, "$defs": {name: self.definitions[name] for name in self.definitions if name in names}}
+
+    def _convert(self, node: Any, base: str, pointer: str, depth: int) -> Schema | bool:  # noqa: ANN401
+        self.parts += 1
+        if self.parts > PARTS:
+            raise SignatureError(f"a schema of more than {PARTS} parts")
+        if depth > DEPTH:
+            raise SignatureError(f"{pointer}: nested deeper than {DEPTH} levels")
+        if isinstance(node, bool):
+            return node
+        if not isinstance(node, Mapping):
+            raise SignatureError(f"{pointer}: expected a schema, an object, not {node!r:.100}")
+        base = _base_of(node, base)
+        made: Schema = {}
+        for name, value in _modern(node, is_old=self.is_old).items():
+            if name == "$dynamicRef" or (name == "$recursiveRef" and value == "#"):
+                made["$ref"] = self._dynamic(value if name == "$dynamicRef" else "#", base, pointer)
+            elif name == "$ref":
+                made["$ref"] = self._reference(value, base, pointer)
+            elif name in ANNOTATIONS:
+                made[name] = value
+            elif name in KEYWORDS:
+                self._add(made, name, value, base=base, pointer=pointer, depth=depth)
+        return _tidy(made)
+
+    def _add(self, made: Schema, name: str, value: Any, *, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
+        """Add one keyword to `made`, its value checked."""
+        place = f"{pointer}/{name}"
+
+        def inner(part: Any, at: str) -> Schema | bool:  # noqa: ANN401
+            return self._convert(part, base, at, depth + 1)
+
+        match KEYWORDS[name].takes:
+            case "schema":
+                made[name] = inner(value, place)
+            case "schemas":
+                _expect(isinstance(value, list) and bool(value), place, "a list of schemas", value)
+                made[name] = [inner(part, f"{place}/{at}") for at, part in enumerate(value)]
+            case "named schemas":
+                _expect(isinstance(value, Mapping), place, "an object of schemas", value)
+                made[name] = {str(key): inner(part, f"{place}/{key}") for key, part in value.items()}
+            case "types":
+                self._add_types(made, value, pointer)
+            case "names" if self.foreign and not isinstance(value, list):
+                pass
+            case takes:
+                expected, convert = _VALUES[takes]
+                made[name] = convert(value)
+                _expect(made[name] is not _WRONG, place, expected, value)
+
+    def _add_types(self, made: Schema, value: Any, pointer: str) -> None:  # noqa: ANN401
+        words = value if isinstance(value, list) else [value]
+        kinds = []
+        for word in words:
+            if not isinstance(word, str):
+                raise SignatureError(f"{pointer}: a type is a text, not {word!r:.100}")
+            kind = self.foreign.get(word, word)
+            if kind == "any":
+                return
+            if kind not in TYPES:
+                raise SignatureError(f"{pointer}: there is no type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
+            kinds.append(kind)
+        _expect(bool(kinds), f"{pointer}/type", "at least one type", value)
+        made["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
+
+    def _reference(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
+        _expect(isinstance(ref, str), f"{pointer}/$ref", "a text", ref)
+        node, inner_base, token = self._index.resolve(ref, base, pointer)
+        key: object = id(node) if isinstance(node, Mapping) else (inner_base, ref)
+        if key not in self._names:
+            name = self._free_name(token or (str(node.get("title", "")) if isinstance(node, Mapping) else ""))
+            self._names[key] = name
+            self.definitions[name] = {}  # in the order in which they are met
+            self._pending.append((name, node, inner_base, ref))
+        return _REF + self._names[key]
+
+    def _dynamic(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
+        """A dynamic reference is a plain one where there is only one anchor that it could mean."""
+        anchor = str(ref).rpartition("#")[2]
+        if anchor and self._index.dynamic_anchors.count(anchor) > 1:
+            raise SignatureError(f"{pointer}: the dynamic reference {ref!r} may lead to more than one schema")
+        if not anchor and self._index.has_resources:
+            raise SignatureError(f"{pointer}: a recursive reference in a schema of several resources")
+        return self._reference(ref, base, pointer)
+
+    def _free_name(self, wish: str) -> str:
+        word = re.sub(r"[^A-Za-z0-9_]+", "_", wish)[:60].strip("_") or "Part"
+        name, number = word, 2
+        while name in self.definitions:
+            name, number = f"{word}_{number}", number + 1
+        return name
+
+
+class _Index:
+    """What the references of one document can lead to: its resources by URI, its anchors, and places by pointer."""
+
+    def __init__(self, root: Any, further: Mapping[str, Any]) -> None:  # noqa: ANN401
+        self.resources: dict[str, Any] = {}
+        self.anchors: dict[tuple[str, str], Any] = {}
+        self.dynamic_anchors: list[str] = []
+        self._further = {uri.rstrip("#"): schema for uri, schema in further.items()}
+        self._walk(root, "")
+        self.resources[""] = root
+        self.has_resources = len({id(node) for node in self.resources.values()}) > 1
+
+    def _walk(self, root: Any, uri: str) -> None:  # noqa: ANN401
+        pending: list[tuple[Any, str]] = [(root, uri)]
+        while pending:
+            node, base = pending.pop()
+            if not isinstance(node, Mapping):
+                continue
+            base = _base_of(node, base)
+            if base not in self.resources or _own_id(node):
+                self.resources.setdefault(base, node)
+            own = _id(node)
+            if own.startswith("#"):
+                self.anchors[base, own[1:]] = (node, base)
+            for key in ("$anchor", "$dynamicAnchor"):
+                if isinstance(node.get(key), str):
+                    self.anchors[base, node[key]] = (node, base)
+            if isinstance(node.get("$dynamicAnchor"), str):
+                self.dynamic_anchors.append(node["$dynamicAnchor"])
+            pending.extend((part, base) for part in _raw_subschemas(node))
+
+    def resolve(self, ref: str, base: str, pointer: str) -> tuple[Any, str, str]:
+        """Return what `ref` leads to, the base of references there, and a word to name it by."""
+        before, _, fragment = ref.partition("#")
+        uri = urljoin(base, before) if before else base
+        uri = uri.partition("#")[0]
+        if uri not in self.resources and uri in self._further:
+            self._walk(self._further[uri], uri)
+            self.resources.setdefault(uri, self._further[uri])
+        if uri not in self.resources:
+            raise SignatureError(
+                f"{pointer}: the reference {ref!r:.200} leads out of the schema, and nothing is fetched: give what it "
+                "refers to as resources={uri: schema}"
+            )
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            if (uri, fragment) not in self.anchors:
+                raise SignatureError(f"{pointer}: the reference {ref!r:.200} leads nowhere")
+            node, base = self.anchors[uri, fragment]
+            return node, base, fragment
+        node, base = self.resources[uri], uri
+        tokens = [part.replace("~1", "/").replace("~0", "~") for part in fragment.split("/")[1:]]
+        for at, key in enumerate(tokens):
+            try:
+                node = node[int(key)] if isinstance(node, list) else node[key]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise SignatureError(f"{pointer}: the reference {ref!r:.200} leads nowhere") from None
+            if isinstance(node, Mapping) and at < len(tokens) - 1:
+                base = _base_of(node, base)
+        return node, base, tokens[-1] if tokens else ""
+
+
+def references(schema: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the names of the definitions that a converted schema refers to."""
+    pending = [schema]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Mapping):
+            if "$ref" in node:
+                yield node["$ref"].removeprefix(_REF)
+            pending.extend(part for _, part in subschemas(node))
+
+
+def _raw_subschemas(node: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the schemas inside a schema that nothing is known of yet."""
+    for name, value in node.items():
+        takes = "named schemas" if name in {*_CONTAINERS, "dependencies"} else None
+        takes = takes or ("schema" if name == "additionalItems" else KEYWORDS[name].takes if name in KEYWORDS else "")
+        if takes in {"schema", "schemas"} and isinstance(value, list):
+            yield from value
+        elif takes == "schema":
+            yield value
+        elif takes == "named schemas" and isinstance(value, Mapping):
+            yield from value.values()
+
+
+def _id(node: Mapping[str, Any]) -> str:
+    own = node.get("$id", node.get("id"))
+    return own if isinstance(own, str) else ""
+
+
+def _own_id(node: Mapping[str, Any]) -> bool:
+    return bool(_id(node)) and not _id(node).startswith("#")
+
+
+def _base_of(node: Mapping[str, Any], base: str) -> str:
+    own = _id(node).partition("#")[0]
+    return urljoin(base, own) if own else base
+
+
+def _modern(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
+    """Return `node` with the keywords of earlier drafts in the words of 2020-12."""
+    made = dict(node)
+    if "$ref" in made and is_old:  # whose other keywords mean nothing there
+        return {name: value for name, value in made.items() if name == "$ref" or name in ANNOTATIONS}
+    if isinstance(made.get("items"), list):
+        made["prefixItems"] = made.pop("items")
+        if "additionalItems" in made:
+            made["items"] = made["additionalItems"]
+        if not made["prefixItems"]:
+            del made["prefixItems"]
+    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(made.get(flag), bool):
+            if made.pop(flag) and bound in made:
+                made[flag] = made.pop(bound)
+    if isinstance(made.get("dependencies"), Mapping):
+        for name, part in made["dependencies"].items():
+            key = "dependentRequired" if isinstance(part, list) else "dependentSchemas"
+            made[key] = {**made.get(key, {}), name: part}
+    if "if" not in made:
+        made.pop("then", None)
+        made.pop("else", None)
+    if "contains" not in made:
+        made.pop("minContains", None)
+        made.pop("maxContains", None)
+    if made.pop("nullable", False) is True:
+        return {"anyOf": [made, {"type": "null"}], **{key: made[key] for key in ANNOTATIONS & made.keys()}}
+    return made
+
+
+def _tidy(made: Schema) -> Schema:
+    """Leave out what says nothing, so that one meaning has one form."""
+    shape = FORMATS.get(made.get("format", ""))
+    if shape is not None and made.get("pattern") == shape:
+        del made["pattern"]
+    if shape is not None and {"pattern": shape} in made.get("allOf", ()):
+        made["allOf"] = [part for part in made["allOf"] if part != {"pattern": shape}]
+    for name, empty in (("allOf", []), ("required", []), ("uniqueItems", False), ("patternProperties", {})):
+        if name in made and made[name] == empty:
+            del made[name]
+    if made.get("propertyNames") in (True, {}):
+        del made["propertyNames"]
+    return made
+
+
+_WRONG: Any = object()
+
+
+def _expect(is_right: bool, place: str, expected: str, value: object) -> None:  # noqa: FBT001
+    if not is_right:
+        raise SignatureError(f"{place}: this is no JSON Schema: expected {expected}, not {value!r:.100}")
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return value if is_number else _WRONG
+
+
+def _count(value: Any) -> Any:  # noqa: ANN401
+    number = _number(value)
+    is_count = number is not _WRONG and number >= 0 and number == int(number)
+    return int(number) if is_count else _WRONG
+
+
+def _names(value: Any) -> Any:  # noqa: ANN401
+    is_right = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return list(dict.fromkeys(value)) if is_right else _WRONG
+
+
+def _named_names(value: Any) -> Any:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        return _WRONG
+    made = {str(key): _names(names) for key, names in value.items()}
+    return _WRONG if any(names is _WRONG for names in made.values()) else made
+
+
+_VALUES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "number": ("a finite number", _number),
+    "count": ("a whole number, 0 or more", _count),
+    "text": ("a text", lambda value: value if isinstance(value, str) else _WRONG),
+    "flag": ("true or false", lambda value: value if isinstance(value, bool) else _WRONG),
+    "names": ("a list of texts", _names),
+    "named names": ("an object of lists of texts", _named_names),
+    "values": ("a list of values", lambda value: value if isinstance(value, list) else _WRONG),
+    "value": ("a value", lambda value: value),
+}

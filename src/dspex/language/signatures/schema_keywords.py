@@ -1,0 +1,148 @@
+"""The table of JSON Schema's keywords: what each takes, and the JSON types that it speaks of.
+
+Everything that reads schemas goes by this table: it says where schemas stand inside schemas, so that data (`enum`,
+`const`, `default`) is never taken for a schema.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dspex.language.signatures.kinds import FORMATS
+
+Takes = Literal[
+    "schema", "schemas", "named schemas", "number", "count", "text", "flag", "names", "named names", "values", "value",
+    "types", "annotation",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """One row: what the keyword takes, and which type of value it speaks of (empty: any).
+
+    A value of another type satisfies it whatever it says.
+    """
+
+    takes: Takes
+    kind: str = ""
+
+
+KEYWORDS: dict[str, Keyword] = {
+    "$ref": Keyword("text"),
+    "type": Keyword("types"),
+    "enum": Keyword("values"),
+    "const": Keyword("value"),
+    "allOf": Keyword("schemas"),
+    "anyOf": Keyword("schemas"),
+    "oneOf": Keyword("schemas"),
+    "not": Keyword("schema"),
+    "if": Keyword("schema"),
+    "then": Keyword("schema"),
+    "else": Keyword("schema"),
+    "minimum": Keyword("number", "number"),
+    "maximum": Keyword("number", "number"),
+    "exclusiveMinimum": Keyword("number", "number"),
+    "exclusiveMaximum": Keyword("number", "number"),
+    "multipleOf": Keyword("number", "number"),
+    "minLength": Keyword("count", "string"),
+    "maxLength": Keyword("count", "string"),
+    "pattern": Keyword("text", "string"),
+    "format": Keyword("text", "string"),
+    "items": Keyword("schema", "array"),
+    "prefixItems": Keyword("schemas", "array"),
+    "contains": Keyword("schema", "array"),
+    "minContains": Keyword("count", "array"),
+    "maxContains": Keyword("count", "array"),
+    "minItems": Keyword("count", "array"),
+    "maxItems": Keyword("count", "array"),
+    "uniqueItems": Keyword("flag", "array"),
+    "unevaluatedItems": Keyword("schema", "array"),
+    "properties": Keyword("named schemas", "object"),
+    "patternProperties": Keyword("named schemas", "object"),
+    "additionalProperties": Keyword("schema", "object"),
+    "propertyNames": Keyword("schema", "object"),
+    "required": Keyword("names", "object"),
+    "minProperties": Keyword("count", "object"),
+    "maxProperties": Keyword("count", "object"),
+    "dependentRequired": Keyword("named names", "object"),
+    "dependentSchemas": Keyword("named schemas", "object"),
+    "unevaluatedProperties": Keyword("schema", "object"),
+    "title": Keyword("annotation"),
+    "description": Keyword("annotation"),
+    "default": Keyword("annotation"),
+    "examples": Keyword("annotation"),
+    "deprecated": Keyword("annotation"),
+    "readOnly": Keyword("annotation"),
+    "writeOnly": Keyword("annotation"),
+    "contentEncoding": Keyword("annotation"),
+    "contentMediaType": Keyword("annotation"),
+    "discriminator": Keyword("annotation"),
+}
+ANNOTATIONS = frozenset(name for name, keyword in KEYWORDS.items() if keyword.takes == "annotation")
+ASSERTIONS = KEYWORDS.keys() - ANNOTATIONS
+TYPES = ("string", "integer", "number", "boolean", "null", "array", "object")
+
+
+def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each schema directly inside `schema`, with the keyword that holds it."""
+    for name, value in schema.items():
+        match KEYWORDS[name].takes if name in KEYWORDS else "":
+            case "schema":
+                yield name, value
+            case "schemas":
+                yield from ((name, part) for part in value)
+            case "named schemas":
+                yield from ((name, part) for part in value.values())
+
+
+def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:  # noqa: ANN401  # a function of schemas
+    """Return `schema` with `change` applied to each schema directly inside it."""
+    made = dict(schema)
+    for name, value in schema.items():
+        match KEYWORDS[name].takes if name in KEYWORDS else "":
+            case "schema":
+                made[name] = change(value)
+            case "schemas":
+                made[name] = [change(part) for part in value]
+            case "named schemas":
+                made[name] = {key: change(part) for key, part in value.items()}
+    return made
+
+
+def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
+    """Return the keywords of `schema` that a value may break; with `kind`, those that a value of that type may break."""
+    kind = "number" if kind == "integer" else kind
+    return {
+        name
+        for name, value in schema.items()
+        if name in ASSERTIONS
+        and (not kind or KEYWORDS[name].kind in {"", kind})
+        and (name != "format" or value in FORMATS)
+    }
+
+
+def kinds_of(value: Any) -> set[str]:  # noqa: ANN401
+    """Return the JSON types of a value: a whole number has two."""
+    match value:
+        case None:
+            return {"null"}
+        case bool():
+            return {"boolean"}
+        case int():
+            return {"integer", "number"}
+        case float():
+            return {"integer", "number"} if value.is_integer() else {"number"}
+        case str():
+            return {"string"}
+    return {"array"} if isinstance(value, list) else {"object"}
+
+
+def is_equal(one: Any, two: Any) -> bool:  # noqa: ANN401
+    """Whether two JSON values are equal: numbers by value, and never equal to booleans."""
+    if isinstance(one, bool) or isinstance(two, bool):
+        return one is two
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(is_equal(a, b) for a, b in zip(one, two, strict=True))
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return one.keys() == two.keys() and all(is_equal(one[key], two[key]) for key in one)
+    return bool(one == two)

@@ -1,0 +1,104 @@
+"""`allOf` as one schema, where that is the same."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.schema_document import Schema
+from dspex.language.signatures.schema_keywords import ANNOTATIONS, TYPES, assertions
+
+_LOWER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
+_HIGHER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
+# what these mean depends on the keywords beside them
+_BOUND = {
+    "additionalProperties": {"properties", "patternProperties"},
+    "patternProperties": {"additionalProperties"},
+    "items": {"prefixItems"},
+    "prefixItems": {"items"},
+}
+_PARTS = 200
+
+
+def merged(schema: Schema, definitions: Mapping[str, Any]) -> Schema:
+    """Return `schema` with the parts of `allOf`, and the target of `$ref`, written into it.
+
+    Raises:
+        SignatureError: the whole would mean something else than its parts, or has very many of them.
+    """
+    return _merged(schema, definitions, itertools.count())
+
+
+def _merged(schema: Schema, definitions: Mapping[str, Any], counter: "itertools.count[int]") -> Schema:
+    if next(counter) > _PARTS:  # parts that refer to each other multiply
+        raise SignatureError(f"allOf of more than {_PARTS} parts")
+    parts: list[Any] = [{name: value for name, value in schema.items() if name not in {"allOf", "$ref"}}]
+    if "$ref" in schema:
+        parts.append(definitions[schema["$ref"].rpartition("/")[2]])
+    parts.extend(schema.get("allOf", ()))
+    whole: Schema = {}
+    for part in parts:
+        if part is True:
+            continue
+        if not isinstance(part, Mapping):
+            raise SignatureError("no value fits")
+        flat = _merged(dict(part), definitions, counter) if {"allOf", "$ref"} & part.keys() else part
+        _check_bound(whole, flat)
+        for name, value in flat.items():
+            _add(whole, name, value)
+    return whole
+
+
+def _check_bound(whole: Schema, part: Mapping[str, Any]) -> None:
+    """Refuse to mix keywords that speak of what their neighbours left over."""
+    for mine, yours in ((whole, part), (part, whole)):
+        for name in assertions(mine):
+            if name.startswith("unevaluated") and yours:
+                raise SignatureError(f"{name!r} depends on what stands beside it")
+            if _BOUND.get(name, set()) & yours.keys():
+                raise SignatureError(f"{name!r} depends on what stands beside it")
+
+
+def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
+    if name not in whole:
+        whole[name] = value
+    elif name in ANNOTATIONS or whole[name] == value and type(whole[name]) is type(value):
+        return
+    elif name in _ADDERS:
+        whole[name] = _ADDERS[name](whole[name], value)
+    elif name in _LOWER | _HIGHER:
+        whole[name] = (min if name in _LOWER else max)(whole[name], value)
+    else:
+        raise SignatureError(f"the parts of allOf disagree about {name!r}")
+
+
+def _types(one: Any, two: Any) -> Any:  # noqa: ANN401
+    """Return the types that both allow."""
+    first, second = (set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (one, two))
+    for mine, yours in ((first, second), (second, first)):
+        if "number" in mine:
+            mine |= yours & {"integer"}
+    both = [kind for kind in TYPES if kind in first & second]
+    both = [kind for kind in both if kind != "integer" or "number" not in both]
+    if not both:
+        raise SignatureError("the parts of allOf have no type in common")
+    return both[0] if len(both) == 1 else both
+
+
+def _properties(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of both; one that both have must satisfy both."""
+    made = dict(one)
+    for name, part in two.items():
+        if name not in made or made[name] is True:
+            made[name] = part
+        elif made[name] != part and part is not True:
+            made[name] = {"allOf": [made[name], part]}
+    return made
+
+
+_ADDERS: dict[str, Callable[[Any, Any], Any]] = {
+    "type": _types,
+    "properties": _properties,
+    "required": lambda one, two: list(dict.fromkeys([*one, *two])),
+    "uniqueItems": lambda one, two: one or two,
+}

@@ -1,0 +1,99 @@
+"""Schemas of one type each, as types: texts, numbers, listed values, and the keys of mappings."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.language.signatures.json_schema import BASE64
+from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.schema_document import Schema
+from dspex.language.signatures.schema_keywords import assertions, is_equal, kinds_of
+from dspex.language.signatures.types import Type, make
+
+_NUMBERS = {
+    "minimum": "ge",
+    "exclusiveMinimum": "gt",
+    "maximum": "le",
+    "exclusiveMaximum": "lt",
+    "multipleOf": "multiple_of",
+}
+_BASE64_WORDS = {"base64", "base64url"}
+
+
+class BeyondTypes(Exception):  # noqa: N818  # between the readers of schemas; no user sees it
+    """A schema says what no type holds; the text says what."""
+
+
+def no_rules(rules: set[str]) -> dict[str, Any]:
+    """Return no constraints; raise where there are rules after all."""
+    if rules:
+        raise BeyondTypes(f"{sorted(rules)[0]!r} has no place in a type")
+    return {}
+
+
+def choice(schema: Schema, rules: set[str]) -> Type:
+    """Return the type of listed values, those of the wrong type left out."""
+    if rules - {"enum", "const", "type"}:
+        raise BeyondTypes("other rules stand beside the values")
+    values = schema["enum"] if "enum" in schema else [schema["const"]]
+    if "enum" in schema and "const" in schema:
+        values = [value for value in values if is_equal(value, schema["const"])]
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        values = [value for value in values if kinds_of(value) & set(kinds)]
+    return make("atom", constraints={"one_of": values})
+
+
+def key(names: Schema) -> Type:
+    """Return the type of the keys of a mapping whose names fit `names`."""
+    rules = assertions(names, "string") - {"type"}
+    if names.get("pattern") == "^-?[0-9]+$" and rules == {"pattern"}:
+        return make("int")
+    if "enum" in rules:
+        return choice({**names, "type": "string"}, rules)
+    if "type" in names and names["type"] != "string":
+        raise BeyondTypes("names are texts")
+    return string({key: value for key, value in names.items() if key != "contentEncoding"}, rules)
+
+
+def string(schema: Schema, rules: set[str]) -> Type:
+    """Return the type of a text."""
+    no_rules(rules - {"minLength", "maxLength", "pattern", "format"})
+    if schema.get("contentEncoding") in _BASE64_WORDS or schema.get("format") in {"byte", "binary"}:
+        no_rules(rules - ({"pattern"} if schema.get("pattern") == BASE64 else set()))
+        return make("binary")
+    names = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
+    constraints = {name: schema[key] for key, name in names.items() if key in schema}
+    if "pattern" in constraints:
+        _check_linear(constraints["pattern"])
+    if schema.get("format") in FORMATS:
+        constraints["format"] = schema["format"]
+    return make("str", constraints=constraints)
+
+
+def _check_linear(pattern: str) -> None:
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError:
+        raise BeyondTypes("the pattern is in a dialect of its own") from None
+
+
+def number(kind: str, schema: Schema, rules: set[str]) -> Type:
+    """Return the type of a number."""
+    no_rules(rules - _NUMBERS.keys())
+    constraints: dict[str, Any] = {}
+    for key, name in _NUMBERS.items():
+        if key in schema:
+            constraints[name] = _whole(name, schema[key]) if kind == "integer" else schema[key]
+    return make("int" if kind == "integer" else "float", constraints=constraints)
+
+
+def _whole(name: str, value: Any) -> Any:  # noqa: ANN401
+    """Return the bound of a whole number as a whole number."""
+    if isinstance(value, int):
+        return value
+    if name == "multiple_of" and not value.is_integer():
+        raise BeyondTypes(f"a whole number that is a multiple of {value!r}")
+    return math.ceil(value) if name in {"ge", "lt"} else math.floor(value)
