@@ -1,11 +1,11 @@
 """How many JSON Schemas become signatures, and whether these judge values as the schemas do.
 
-FOLDER holds JSON files: public test suites (a list of `{"description", "schema", "tests": [{"data", "valid"}]}`, the layout
-of the JSON-Schema-Test-Suite; drafts other than 2020-12 are told by the name of a folder), and plain schemas, one a file.
+FOLDER holds JSON files: public test suites (a list of `{"description", "schema", "tests": [{"data", "valid"}]}`, as in
+the JSON-Schema-Test-Suite; drafts other than 2020-12 are told by the name of a folder), and plain schemas, one a file.
 
-Of a suite each schema is read twice: as fields, one for each property, and as one field that holds the whole. In strict mode
-the verdict must be that of the suite; in coercing mode a valid value must be accepted, and what is accepted must come out
-valid. Of a plain schema, values are made at random and judged by `jsonschema-rs` from the file as it stands.
+Of a suite each schema is read twice: as fields, one for each property, and as one field that holds the whole. In strict
+mode the verdict must be that of the suite; in coercing mode a valid value must be accepted, and what is accepted must
+come out valid. Of a plain schema, values are made at random and judged by `jsonschema-rs` from the file as it stands.
 
     pip download --no-binary :all: --no-deps jsonschema     # its archive contains the suite, in json/tests
     python benchmarks/json_schema.py --data FOLDER [--quick] [--check]
@@ -245,7 +245,7 @@ def is_valid(case: Case, value: Any) -> bool:
         return False
 
 
-def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911
+def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) -> Any:  # noqa: C901
     """Make a value that may fit `schema`: a part here and there does not."""
     if depth > 6 or not isinstance(schema, dict) or chance.random() < 0.08:
         return chance.choice(SOME_VALUES)
@@ -304,7 +304,7 @@ def plain_cases(files: list[Path], folder: Path, tally: Tally, *, count: int, re
     for file in files:
         schema = json.loads(file.read_text())
         place = str(file.relative_to(folder))
-        chance = random.Random(place)  # noqa: S311  # values to try, no secrets
+        chance = random.Random(place)  # values to try, no secrets
         try:
             reference = jsonschema_rs.validator_for(
                 schema, retriever=lambda uri: resources[uri.rstrip("#")], validate_formats=False

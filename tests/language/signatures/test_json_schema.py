@@ -14,7 +14,7 @@ from dspex.language.signatures import Signature, type_text
 
 JUDGE = jsonschema.Draft202012Validator
 NAMES = ["a", "b", "cc"]
-usual = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+usual = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def whole(schema: Any) -> Signature:
@@ -66,7 +66,8 @@ def rules(draw, inner):
     holders = {
         "properties": named, "patternProperties": st.dictionaries(patterns, inner, max_size=2),
         "additionalProperties": inner, "propertyNames": inner, "dependentSchemas": named,
-        "unevaluatedProperties": inner, "items": inner, "prefixItems": some, "contains": inner, "unevaluatedItems": inner,
+        "unevaluatedProperties": inner, "items": inner, "prefixItems": some, "contains": inner,
+        "unevaluatedItems": inner,
         "allOf": some, "anyOf": some, "oneOf": some, "not": inner, "if": inner, "then": inner, "else": inner,
     }  # fmt: skip
     for name in draw(st.lists(st.sampled_from(sorted(holders)), max_size=2, unique=True)):
@@ -161,7 +162,7 @@ def test_properties_as_fields_say_the_same(root, one, two, candidates):
     ("schema", "good", "bad"),
     [
         ({"minimum": 3}, "text", 2),
-        ({"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, {"b": 1}, {"b": "x"}),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, {"b": 1}, {"b": "x"}),
         ({"type": "object", "properties": {"a": {}}, "minProperties": 1}, {"a": 1}, {}),
         ({"type": "object", "properties": {"a": {}}, "propertyNames": {"maxLength": 1}}, {"a": 1}, {"bb": 1}),
         ({"type": "object", "properties": {"a": {}}, "required": ["b"]}, {"b": 1}, {"a": 1}),
@@ -179,7 +180,7 @@ def test_properties_as_fields_say_the_same(root, one, two, candidates):
         ({"not": {"type": "integer"}}, "x", 1),
         ({"if": {"type": "integer"}, "then": {"minimum": 3}, "else": {"type": "string"}}, 3, 1),
         ({"type": "array", "items": {"$ref": "#"}}, [[], [[]]], [1]),
-        ({"additionalProperties": {"$ref": "#/$defs/m"}, "$defs": {"m": {"type": "object", "additionalProperties": {"$ref": "#/$defs/m"}}}}, {"a": {"b": {}}}, {"a": {"b": 1}}),
+        ({"type": "object", "additionalProperties": {"$ref": "#"}}, {"a": {"b": {}}}, {"a": {"b": 1}}),
     ],
 )  # fmt: skip
 def test_a_rule_that_was_once_dropped_is_enforced(schema: Any, good: Any, bad: Any) -> None:
@@ -251,7 +252,8 @@ def test_a_schema_outside_is_read_where_it_is_given() -> None:
 
 def test_earlier_drafts_mean_what_they_meant() -> None:
     old = {
-        "$schema": "http://json-schema.org/draft-04/schema#", "id": "https://example.org/s", "definitions": {"n": {"type": "integer"}},
+        "$schema": "http://json-schema.org/draft-04/schema#", "id": "https://example.org/s",
+        "definitions": {"n": {"type": "integer"}},
         "items": [{"$ref": "#/definitions/n"}], "additionalItems": {"minimum": 3, "exclusiveMinimum": True},
     }  # fmt: skip
     assert [is_accepted(whole(old), {"x": value}) for value in ([], [1, 4], [1, 3], ["x"])] == [

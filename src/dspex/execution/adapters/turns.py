@@ -94,7 +94,8 @@ def _kind(type_: Type) -> str:
 
 
 def _is_nested(type_: Type) -> bool:
-    return type_.kind == "object" or any(_is_nested(arg) for arg in type_.args)
+    is_described = type_.kind == "object" or type_.constraint("schema") is not None
+    return is_described or any(_is_nested(arg) for arg in type_.args)
 
 
 _TEXT = {"str", "prompt_template", "binary"}
@@ -102,6 +103,8 @@ _TEXT = {"str", "prompt_template", "binary"}
 
 def takes_text(type_: Type) -> bool:
     """Whether text is a value of `type_` as it stands, so that nothing may be read out of it."""
+    if type_.kind == "any" and (schema := type_.constraint("schema")) is not None:
+        return bool(schema.get("type") == "string")
     return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
 
 
@@ -109,7 +112,7 @@ def reader_of(type_: Type) -> Reader:
     """Return what turns the whole text of one field in a reply into what the field's validator takes."""
     if type_.kind == "atom":
         return _choice_reader(type_)
-    if type_.kind in _TEXT:
+    if type_.kind in _TEXT or (type_.kind == "any" and takes_text(type_)):
         return str.strip
     is_optional, keeps_text = type_.is_optional, type_.kind == "any" or takes_text(type_)
 

@@ -29,7 +29,7 @@ def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozens
         )
     seen: set[str] = set()
     made = []
-    _check_size(signature, fields)
+    check_size(signature, fields)
     for at, field in enumerate(fields):
         _check_name(signature, field, reserved=reserved, at=at)
         for name in {field.name, field.wire_name}:
@@ -75,7 +75,7 @@ def _check_name(signature: str, field: Field, *, reserved: frozenset[str], at: i
     )
 
 
-def _check_size(signature: str, fields: Sequence[Field]) -> None:
+def check_size(signature: str, fields: Sequence[Field]) -> None:
     """Refuse more of anything than `LIMITS` allows, in all types together, before anything is done with them."""
     check_limit("fields", len(fields), "the signature")
     parts = states = 0

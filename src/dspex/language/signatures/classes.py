@@ -141,7 +141,6 @@ def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
     from dspex.language.signatures.reading import SchemaReader
-    from dspex.language.signatures.schema_keywords import with_subschemas
 
     try:
         schema = TypeAdapter(hint).json_schema()
@@ -155,6 +154,8 @@ def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
 
 
 def _without_patterns(schema: Any) -> Any:  # noqa: ANN401
+    from dspex.language.signatures.schema_keywords import with_subschemas
+
     if not isinstance(schema, dict):
         return schema
     made = with_subschemas({key: value for key, value in schema.items() if key != "pattern"}, _without_patterns)

@@ -189,9 +189,10 @@ class Compiler:
             schemas |= {label: self._exact_int(labels[label]) for label in last}
         if can_be_picked(parts):
             schemas = {label: self._shared(schema) for label, schema in schemas.items()}
-        tried = [(schema, label) for label, schema in (*schemas.items(), *last.items())]
-        if self._is_patient:
-            tried = [(patience.alternative(schema), label) for schema, label in tried]
+        tried: list[Schema | tuple[Schema, str]] = [
+            (patience.alternative(schema) if self._is_patient else schema, label)
+            for label, schema in (*schemas.items(), *last.items())
+        ]
         made = core_schema.union_schema(tried)
         if not can_be_picked(parts):
             return made

@@ -31,8 +31,8 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
     return None
 
 
-def schema_fields(
-    schema: Mapping[str, Any] | bool,
+def schema_fields(  # noqa: PLR0913  # each is a word of the caller
+    schema: Mapping[str, Any] | bool,  # noqa: FBT001  # true and false are schemas
     role: Role,
     *,
     reserved: frozenset[str],

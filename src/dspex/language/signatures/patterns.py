@@ -40,6 +40,14 @@ def engine_pattern(pattern: str) -> str:
     """
     check_limit("pattern", len(pattern), "a pattern")
     tree = _tree(pattern)
+    _check_linear(pattern, tree)
+    for text in (pattern, _translation(tree, pattern)):
+        if text is not None and _is_known(text):
+            return text
+    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
+
+
+def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
     problem = _refusal(tree)
     if problem:
         raise SignatureError(
@@ -47,10 +55,20 @@ def engine_pattern(pattern: str) -> str:
             "or check an output with a function: Output(check=...)"
         )
     check_limit("pattern_states", _states(tree), f"the pattern {shorten(pattern)}")
-    for text in (pattern, _translation(tree, pattern)):
-        if text is not None and _is_known(text):
-            return text
-    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
+
+
+def check_foreign(pattern: str) -> None:
+    """Check a pattern in the dialect of JSON Schema: what Python's notation lacks is left to the engine of schemas.
+
+    Raises:
+        SignatureError: it is too large, or needs an engine that goes back.
+    """
+    check_limit("pattern", len(pattern), "a pattern")
+    try:
+        tree = _tree(pattern)
+    except SignatureError:
+        return
+    _check_linear(pattern, tree)
 
 
 @lru_cache(maxsize=1024)

@@ -1,10 +1,11 @@
 """From JSON Schema to types: a rule is held by a type, or by the schema itself, or refused with its reason."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dspex.errors import InvalidError, SignatureError
-from dspex.language.signatures.checks import refers_outside
+from dspex.language.signatures.checks import check_size, refers_outside
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.schema_alternatives import are_disjoint, common_tag
 from dspex.language.signatures.schema_document import Schema, SchemaDocument
@@ -67,7 +68,7 @@ class SchemaReader:
         """
         self._parts, self._open = 0, []
         try:
-            return self._read(self.document.root, self.document.root_name)
+            return self._within_limits(self._read(self.document.root, self.document.root_name), self.document.root)
         except SchemaTooLarge:
             self._parts = 0
             return self._checked_whole()
@@ -100,7 +101,25 @@ class SchemaReader:
             return ()
         if type_.kind != "object":
             raise BeyondTypes(f"it describes a value of type {type_.kind!r}, not an object with properties")
-        return _opened(type_)
+        whole = merged(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
+        properties = whole.get("properties", {})
+        try:
+            return tuple(self._limited(member, properties.get(member.name)) for member in _opened(type_))
+        except SchemaTooLarge:
+            raise BeyondTypes("its properties are too large for types") from None
+
+    def _limited(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
+        if schema is None:
+            return member
+        return replace(member, type=self._within_limits(member.type, schema))
+
+    def _within_limits(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
+        """Return `type_`, or the check of the schema it stands for where no signature may hold it."""
+        try:
+            check_size("a schema", [Field(name="x", type=type_, role="output")])
+        except SignatureError:
+            return self.checked(schema)
+        return type_
 
     def _resolved_root(self) -> tuple[Schema, str]:
         """Return the object that the document describes, references followed, and the name that references give it."""
@@ -159,7 +178,7 @@ class SchemaReader:
             raise BeyondTypes("no value fits it")
         if name:
             self._open.append((name, ""))
-        type_ = self._by_keywords(schema, assertions(schema), name)  # type: ignore[arg-type]
+        type_ = self._by_keywords(schema, assertions(schema), name)
         if name:
             self._open.pop()
         return type_
@@ -177,17 +196,17 @@ class SchemaReader:
         for keyword in ("oneOf", "anyOf"):
             if keyword in rules:
                 return self._alternatives(schema, keyword, rules)
-        kinds = schema.get("type")
-        if kinds is None:
-            if self.document.foreign and "properties" in schema:
-                kinds = "object"
-            elif self.document.foreign and "items" in schema:
-                kinds = "array"
-            else:
-                raise BeyondTypes("it has rules, but no type")
+        kinds = schema.get("type") or self._implied_type(schema)
         if isinstance(kinds, list):
             return union(*(self._typed(kind, schema, name) for kind in kinds))
         return self._typed(kinds, schema, name)
+
+    def _implied_type(self, schema: Schema) -> str:
+        """Return what the descriptions of functions in other languages mean where they give no type."""
+        for keyword, kind in (("properties", "object"), ("items", "array")):
+            if self.document.foreign and keyword in schema:
+                return kind
+        raise BeyondTypes("it has rules, but no type")
 
     def _typed(self, kind: str, schema: Schema, name: str) -> Type:
         rules = assertions(schema, kind) - {"type"}

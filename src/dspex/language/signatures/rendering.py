@@ -21,6 +21,8 @@ def type_text(type_: Type, *, full: bool = False) -> str:
             return _object_text(type_) if full else (type_.title or "object")
         case "ref":
             return type_.title
+        case "any" if not full:  # whoever shows the type to a model shows the schema beside it
+            return "any"
     args = f"[{', '.join(type_text(arg, full=full) for arg in type_.args)}]" if type_.args else ""
     return f"{type_.kind}{args}{_rules_text(type_)}"
 
@@ -33,7 +35,7 @@ def _rules_text(type_: Type) -> str:
 def _union_text(type_: Type, *, full: bool) -> str:
     parts = [arg for arg in type_.args if arg.kind != "none"]
     is_last_none = len(parts) < len(type_.args) and type_.args[-1].kind == "none"
-    if len(parts) == 1 and is_last_none and not type_.constraints:
+    if len(parts) == 1 and is_last_none and not (full and type_.constraints):
         inner = type_text(parts[0], full=full)
         return f"({inner})?" if parts[0].kind == "union" else f"{inner}?"
     texts = [

@@ -82,14 +82,15 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def _is_schema(value: object) -> bool:
-    """Whether `value` is a schema, compiled to see; what is wrong with one is raised by the compiler itself."""
-    if not isinstance(value, dict):
-        return False
+def _compiled_schema(value: Any) -> Any:  # noqa: ANN401
+    """Return a schema in the one form that is kept, compiled once to see that it can be."""
     from dspex.language.signatures.schema_check import schema_check
+    from dspex.language.signatures.schema_document import SchemaDocument
 
-    schema_check(value)
-    return True
+    document = SchemaDocument(value)
+    schema = document.alone(document.root)
+    schema_check(schema)
+    return schema
 
 
 def _once(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -120,6 +121,6 @@ _RULES: dict[Rule, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None
     "flag": ("true or false", lambda value: isinstance(value, bool), None),
     "names": ("a list of texts", _are_names, _once),
     "name": ("the name of a member", lambda value: isinstance(value, str) and bool(value), None),
-    "schema": ("a JSON Schema, an object", _is_schema, None),
+    "schema": ("a JSON Schema, an object", lambda value: isinstance(value, dict), _compiled_schema),
     "extra": ("'allow' or 'forbid'", lambda value: value in ("allow", "forbid"), None),
 }

@@ -2,16 +2,17 @@
 
 The checks are those of `jsonschema-rs`, which is imported with the first such rule. Its regular expressions run in
 linear time, it fetches nothing, and what it may spend on one value is limited before it starts; see
-`docs/design/0009-json-schema.md`.
+`docs/design/0011-json-schema.md`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.patterns import check_foreign
 from dspex.language.signatures.schema_keywords import subschemas, with_subschemas
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class SchemaCheck:
         Raises:
             SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
         """
+        for pattern in _patterns(schema):
+            check_foreign(pattern)
         self._validator = _validator(schema)
         self._cost = _Cost(schema)
 
@@ -52,12 +55,23 @@ class SchemaCheck:
         if steps > _EXPLAINED or self._cost.is_recursive:  # only verdicts are bounded there
             return "does not fit its schema"
         texts = []
-        for error in self._validator.iter_errors(value):
-            place = "".join(f"[{part!r}]" for part in error.instance_path)
-            texts.append(f"{place or 'the value'}: {error.message:.200}")
+        for fault in self._validator.iter_errors(value):
+            place = "".join(f"[{part!r}]" for part in fault.instance_path)
+            texts.append(f"{place or 'the value'}: {fault.message:.200}")
             if len(texts) == _SHOWN:
                 break
         return f"does not fit its schema: {'; '.join(texts)}"
+
+
+def _patterns(schema: Schema) -> Iterator[str]:
+    pending: list[Any] = [schema, *schema.get("$defs", {}).values()]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping):
+            if isinstance(part.get("pattern"), str):
+                yield part["pattern"]
+            yield from part.get("patternProperties", ())
+            pending.extend(inner for _, inner in subschemas(part))
 
 
 def schema_check(schema: Schema) -> SchemaCheck:

@@ -59,10 +59,10 @@ class SchemaDocument:
             self.is_old = bool(_OLD_DRAFTS.search(str(source.get("$schema", ""))))
         else:
             self.is_old = False
-        self.root = self._convert(source, "", "#", 0)
+        self.root = self._convert(source, "", "#")
         while self._pending:
             name, node, base, pointer = self._pending.pop()
-            self.definitions[name] = self.root if node is source else self._convert(node, base, pointer, 0)
+            self.definitions[name] = self.root if node is source else self._convert(node, base, pointer)
         self.root_name = self._names.get(id(source), "")
 
     def alone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
@@ -82,7 +82,7 @@ class SchemaDocument:
             return schema
         return {**schema, "$defs": {name: self.definitions[name] for name in self.definitions if name in names}}
 
-    def _convert(self, node: Any, base: str, pointer: str, depth: int) -> Schema | bool:  # noqa: ANN401
+    def _convert(self, node: Any, base: str, pointer: str, *, depth: int = 0) -> Schema | bool:  # noqa: ANN401
         self.parts += 1
         if self.parts > PARTS:
             raise SignatureError(f"a schema of more than {PARTS} parts")
@@ -102,24 +102,24 @@ class SchemaDocument:
             elif name in ANNOTATIONS:
                 made[name] = value
             elif name in KEYWORDS:
-                self._add(made, name, value, base=base, pointer=pointer, depth=depth)
+                self._add(made, name, value=value, base=base, pointer=pointer, depth=depth)
         return _tidy(made)
 
-    def _add(self, made: Schema, name: str, value: Any, *, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
+    def _add(self, made: Schema, name: str, *, value: Any, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
         """Add one keyword to `made`, its value checked."""
         place = f"{pointer}/{name}"
 
         def inner(part: Any, at: str) -> Schema | bool:  # noqa: ANN401
-            return self._convert(part, base, at, depth + 1)
+            return self._convert(part, base, at, depth=depth + 1)
 
         match KEYWORDS[name].takes:
             case "schema":
                 made[name] = inner(value, place)
             case "schemas":
-                _expect(isinstance(value, list) and bool(value), place, "a list of schemas", value)
+                _expect(isinstance(value, list) and bool(value), place, "a list of schemas", value=value)
                 made[name] = [inner(part, f"{place}/{at}") for at, part in enumerate(value)]
             case "named schemas":
-                _expect(isinstance(value, Mapping), place, "an object of schemas", value)
+                _expect(isinstance(value, Mapping), place, "an object of schemas", value=value)
                 made[name] = {str(key): inner(part, f"{place}/{key}") for key, part in value.items()}
             case "types":
                 self._add_types(made, value, pointer)
@@ -128,7 +128,7 @@ class SchemaDocument:
             case takes:
                 expected, convert = _VALUES[takes]
                 made[name] = convert(value)
-                _expect(made[name] is not _WRONG, place, expected, value)
+                _expect(made[name] is not _WRONG, place, expected, value=value)
 
     def _add_types(self, made: Schema, value: Any, pointer: str) -> None:  # noqa: ANN401
         words = value if isinstance(value, list) else [value]
@@ -142,11 +142,11 @@ class SchemaDocument:
             if kind not in TYPES:
                 raise SignatureError(f"{pointer}: there is no type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
             kinds.append(kind)
-        _expect(bool(kinds), f"{pointer}/type", "at least one type", value)
+        _expect(bool(kinds), f"{pointer}/type", "at least one type", value=value)
         made["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
 
     def _reference(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
-        _expect(isinstance(ref, str), f"{pointer}/$ref", "a text", ref)
+        _expect(isinstance(ref, str), f"{pointer}/$ref", "a text", value=ref)
         node, inner_base, token = self._index.resolve(ref, base, pointer)
         key: object = id(node) if isinstance(node, Mapping) else (inner_base, ref)
         if key not in self._names:
@@ -278,29 +278,30 @@ def _modern(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
     made = dict(node)
     if "$ref" in made and is_old:  # whose other keywords mean nothing there
         return {name: value for name, value in made.items() if name == "$ref" or name in ANNOTATIONS}
+    _modernize_lists(made)
+    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(made.get(flag), bool) and made.pop(flag) and bound in made:
+            made[flag] = made.pop(bound)
+    if isinstance(made.get("dependencies"), Mapping):
+        for name, part in made["dependencies"].items():
+            key = "dependentRequired" if isinstance(part, list) else "dependentSchemas"
+            made[key] = {**made.get(key, {}), name: part}
+    for main, others in (("if", ("then", "else")), ("contains", ("minContains", "maxContains"))):
+        if main not in made:
+            for name in others:
+                made.pop(name, None)
+    if made.pop("nullable", False) is True:
+        return {"anyOf": [made, {"type": "null"}], **{key: made[key] for key in ANNOTATIONS & made.keys()}}
+    return made
+
+
+def _modernize_lists(made: dict[str, Any]) -> None:
     if isinstance(made.get("items"), list):
         made["prefixItems"] = made.pop("items")
         if "additionalItems" in made:
             made["items"] = made["additionalItems"]
         if not made["prefixItems"]:
             del made["prefixItems"]
-    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(made.get(flag), bool):
-            if made.pop(flag) and bound in made:
-                made[flag] = made.pop(bound)
-    if isinstance(made.get("dependencies"), Mapping):
-        for name, part in made["dependencies"].items():
-            key = "dependentRequired" if isinstance(part, list) else "dependentSchemas"
-            made[key] = {**made.get(key, {}), name: part}
-    if "if" not in made:
-        made.pop("then", None)
-        made.pop("else", None)
-    if "contains" not in made:
-        made.pop("minContains", None)
-        made.pop("maxContains", None)
-    if made.pop("nullable", False) is True:
-        return {"anyOf": [made, {"type": "null"}], **{key: made[key] for key in ANNOTATIONS & made.keys()}}
-    return made
 
 
 def _tidy(made: Schema) -> Schema:
@@ -321,7 +322,7 @@ def _tidy(made: Schema) -> Schema:
 _WRONG: Any = object()
 
 
-def _expect(is_right: bool, place: str, expected: str, value: object) -> None:  # noqa: FBT001
+def _expect(is_right: bool, place: str, expected: str, *, value: object) -> None:  # noqa: FBT001
     if not is_right:
         raise SignatureError(f"{place}: this is no JSON Schema: expected {expected}, not {value!r:.100}")
 

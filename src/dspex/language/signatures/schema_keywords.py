@@ -110,7 +110,7 @@ def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:  
 
 
 def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
-    """Return the keywords of `schema` that a value may break; with `kind`, those that a value of that type may break."""
+    """Return the keywords of `schema` that a value may break, with `kind` a value of that type."""
     kind = "number" if kind == "integer" else kind
     return {
         name

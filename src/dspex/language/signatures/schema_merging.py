@@ -62,7 +62,7 @@ def _check_bound(whole: Schema, part: Mapping[str, Any]) -> None:
 def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
     if name not in whole:
         whole[name] = value
-    elif name in ANNOTATIONS or whole[name] == value and type(whole[name]) is type(value):
+    elif name in ANNOTATIONS or (whole[name] == value and type(whole[name]) is type(value)):
         return
     elif name in _ADDERS:
         whole[name] = _ADDERS[name](whole[name], value)

@@ -44,8 +44,10 @@ def choice(schema: Schema, rules: set[str]) -> Type:
     return make("atom", constraints={"one_of": values})
 
 
-def key(names: Schema) -> Type:
+def key(names: Schema | bool) -> Type:  # noqa: FBT001
     """Return the type of the keys of a mapping whose names fit `names`."""
+    if not isinstance(names, Mapping):
+        raise BeyondTypes("no name fits")
     rules = assertions(names, "string") - {"type"}
     if names.get("pattern") == "^-?[0-9]+$" and rules == {"pattern"}:
         return make("int")
@@ -64,20 +66,9 @@ def string(schema: Schema, rules: set[str]) -> Type:
         return make("binary")
     names = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
     constraints = {name: schema[key] for key, name in names.items() if key in schema}
-    if "pattern" in constraints:
-        _check_linear(constraints["pattern"])
     if schema.get("format") in FORMATS:
         constraints["format"] = schema["format"]
     return make("str", constraints=constraints)
-
-
-def _check_linear(pattern: str) -> None:
-    from pydantic_core import SchemaError, SchemaValidator, core_schema
-
-    try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
-    except SchemaError:
-        raise BeyondTypes("the pattern is in a dialect of its own") from None
 
 
 def number(kind: str, schema: Schema, rules: set[str]) -> Type:

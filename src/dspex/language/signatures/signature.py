@@ -372,9 +372,9 @@ class Signature:
         return Signature.from_fields(name, fields_from_dicts(data["fields"]), instructions)
 
     @classmethod
-    def from_json_schema(
+    def from_json_schema(  # noqa: PLR0913
         cls,
-        schema: Mapping[str, Any] | bool,
+        schema: Mapping[str, Any] | bool,  # noqa: FBT001
         *,
         name: str = "",
         role: Role = "output",

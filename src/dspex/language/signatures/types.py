@@ -158,7 +158,7 @@ def union(*members: Type) -> Type:
 
 
 def ruled_union(type_: Type, rules: Mapping[str, Any]) -> Type:
-    """Return a union with its constraints: by which member its objects are told apart, and whether null must be given."""
+    """Return a union with its constraints: the member that tells its objects apart, whether null must be given."""
     if "tag" in rules:
         type_ = tagged(type_, rules["tag"])
     if not rules.get("required"):
