@@ -13,7 +13,7 @@ from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.names import field_name
 from dspex.language.signatures.reading import SchemaReader
 from dspex.language.signatures.schema_scalars import BeyondTypes
-from dspex.language.signatures.types import MISSING, Member, Type, make, ruled_union, union
+from dspex.language.signatures.types import MISSING, Member, Type, make, opened, ruled_union, union
 
 _ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
 WHOLE = "value"
@@ -90,24 +90,6 @@ def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[
         alias = member.name if name != member.name else None
         fields.append(Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias))
     return fields
-
-
-def opened(type_: Type) -> list[Member]:
-    """Return the members of an object that stand by themselves: where one names the object, it is put there whole."""
-    return [replace(member, type=_filled(member.type, type_)) for member in type_.members]
-
-
-def _filled(type_: Type, whole: Type) -> Type:
-    if type_.kind == "ref" and type_.title == whole.title:
-        return whole
-    if type_.kind == "object" and type_.title == whole.title:  # inside it the name means this object
-        return type_
-    args = tuple(_filled(arg, whole) for arg in type_.args)
-    members = tuple(replace(member, type=_filled(member.type, whole)) for member in type_.members)
-    if args == type_.args and members == type_.members:
-        return type_
-    # a class whose annotations name the enclosing one resolves it by itself; a generic is made anew of its arguments
-    return replace(type_, args=args, members=members, python=type_.python if type_.kind == "object" else None)
 
 
 def _with_absence(member: Member) -> tuple[Type, Any]:

@@ -12,7 +12,7 @@ from dspex.language.signatures.schema_document import Schema, SchemaDocument
 from dspex.language.signatures.schema_keywords import assertions
 from dspex.language.signatures.schema_merging import merged
 from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, no_rules, number, string
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, tagged, union
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, opened, tagged, union
 from dspex.language.signatures.validation import check_one, is_plainly
 
 # type words of other languages that function descriptions are written in, and what they mean in JSON
@@ -104,7 +104,7 @@ class SchemaReader:
         whole = merged(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
         properties = whole.get("properties", {})
         try:
-            return tuple(self._limited(member, properties.get(member.name)) for member in _opened(type_))
+            return tuple(self._limited(member, properties.get(member.name)) for member in opened(type_))
         except SchemaTooLarge:
             raise BeyondTypes("its properties are too large for types") from None
 
@@ -327,12 +327,6 @@ class SchemaReader:
             return make("dict", constraints=constraints)
         value = make("any") if extra is True else self._read(extra)
         return make("dict", make("str") if names is None else key(names), value, constraints=constraints)
-
-
-def _opened(type_: Type) -> tuple[Member, ...]:
-    from dspex.language.signatures.importing import opened
-
-    return tuple(opened(type_))
 
 
 def _size(schema: Any) -> int:  # noqa: ANN401

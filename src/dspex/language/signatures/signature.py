@@ -431,7 +431,8 @@ class Signature:
 
         Values of nested models stay instances of their classes. As inputs, they get one output `result` of any type.
         """
-        from dspex.language.signatures.importing import member_fields, opened
+        from dspex.language.signatures.importing import member_fields
+        from dspex.language.signatures.types import opened
 
         type_ = from_annotation(model)
         if type_.kind != "object":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from dspex.errors import SignatureError, suggest
@@ -223,3 +223,21 @@ def object_type(
         seen.add(member.name)
     rules = _checked("object", constraints or {})
     return Type("object", (), tuple(sorted(rules.items())), title, members, python)
+
+
+def opened(type_: Type) -> list[Member]:
+    """Return the members of an object that stand by themselves: where one names the object, it is put there whole."""
+    return [replace(member, type=_filled(member.type, type_)) for member in type_.members]
+
+
+def _filled(type_: Type, whole: Type) -> Type:
+    if type_.kind == "ref" and type_.title == whole.title:
+        return whole
+    if type_.kind == "object" and type_.title == whole.title:  # inside it the name means this object
+        return type_
+    args = tuple(_filled(arg, whole) for arg in type_.args)
+    members = tuple(replace(member, type=_filled(member.type, whole)) for member in type_.members)
+    if args == type_.args and members == type_.members:
+        return type_
+    # a class whose annotations name the enclosing one resolves it by itself; a generic is made anew of its arguments
+    return replace(type_, args=args, members=members, python=type_.python if type_.kind == "object" else None)
