@@ -9,7 +9,7 @@ import re
 import shutil
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -385,10 +385,15 @@ def _variable(name: str) -> str:
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:
     """Return a problem for each variable that looks like a setting and is none."""
-    settings = sorted(_variable(name) for name in _NAMES)
+    names = sorted({_variable(name) for name in _NAMES} | {"DSPEX_API_KEY"})
     ours = {name for name, value in environment.items() if value and name.startswith(PREFIX)}
-    unknown = sorted(ours - {*settings} - OTHERS)
-    return [f"{name}: there is no such setting.{suggest(name, [*settings, 'DSPEX_API_KEY'])}" for name in unknown]
+    return [f"{name}: there is no such setting.{_similar(name, names)}" for name in sorted(ours - {*names} - OTHERS)]
+
+
+def _similar(name: str, names: Sequence[str]) -> str:
+    """Return which of `names` may be meant; the prefix that they all have makes none of them similar."""
+    hint = suggest(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in names])
+    return hint.replace("'", f"'{PREFIX}", 1)
 
 
 def _expanded(settings: Settings, environment: Mapping[str, str]) -> Settings:
