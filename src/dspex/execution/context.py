@@ -19,6 +19,8 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import ConfigurationError, DeadlineError, describe
 from dspex.execution.adapters import Adapter, ChatAdapter, JSONAdapter, ToolAdapter
 from dspex.execution.clients import LanguageModel
+from dspex.execution.clients.address import without_credentials
+from dspex.execution.clients.rollout import Rollout
 from dspex.language.records import Prediction, Span, SpanKind, SpanStatus, Trace, Usage
 from dspex.language.records.canonical import json_bytes
 from dspex.telemetry import Event, Observer, Silent, StreamEvent
@@ -126,7 +128,8 @@ class RunContext:
     """The surroundings of a run; immutable, passed on, and safe to share.
 
     `models` turns the model strings that modules carry into models. `records_payloads` says whether spans of models
-    keep messages and replies (cut at 64 KiB). `deadline` is a moment of the clock (monotonic nanoseconds); `budget`
+    keep messages and replies (cut at 64 KiB). `rollout` numbers the further attempts of `Retry`: none is answered with
+    the reply of another. `deadline` is a moment of the clock (monotonic nanoseconds); `budget`
     and `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
     `Module.stream`; `note` of each predictor's path, inputs and outputs once it has answered; `memo` and `objections`
     serve `Assert`. `run`, `parent_id` and `path` place a module in the run under way; `is_guarded` says that deadline
@@ -139,6 +142,7 @@ class RunContext:
     observer: Observer = _SILENT
     models: Callable[[str], LanguageModel] | None = None
     seed: int | None = None
+    rollout: int = 0
     records_payloads: bool = False
     clock: Clock = _CLOCK
     deadline: int | None = None
@@ -187,11 +191,15 @@ class RunContext:
             raise DeadlineError("the deadline of this run has passed; nothing more is sent", limit="time")
 
     def model_for(self, own: LanguageModel | str | None) -> LanguageModel:
-        """Return a module's own model, else this context's.
+        """Return a module's own model, else this context's; in a further attempt, one that is asked anew.
 
         Raises:
             ConfigurationError: there is none, or nobody here resolves model strings.
         """
+        model = self._model_for(own)
+        return Rollout(model, self.rollout) if self.rollout else model
+
+    def _model_for(self, own: LanguageModel | str | None) -> LanguageModel:
         if own is None:
             if self.model is None:
                 raise ConfigurationError(THREE_WAYS)
@@ -199,7 +207,8 @@ class RunContext:
         if not isinstance(own, str):
             return own
         if self.models is None:
-            raise ConfigurationError(f"nothing here resolves the model string {own!r}; {THREE_WAYS}")
+            shown = without_credentials(own)
+            raise ConfigurationError(f"nothing here resolves the model string {shown!r}; {THREE_WAYS}")
         return self.models(own)
 
     def adapter_for(self, own: Adapter | None, model: LanguageModel) -> Adapter:

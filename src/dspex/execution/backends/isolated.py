@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,6 +83,8 @@ class IsolatedBackend:
         if context.is_bounded:
             return await guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
         program, loading = self._programs.get(handle)
+        attempt = context.rollout
+        context = replace(context, rollout=0) if attempt else context  # the worker counts on from there
         validator = program.signature.input_validator
         model = model_of(context, None)
         args = {
@@ -90,6 +93,7 @@ class IsolatedBackend:
             "model": about(model),
             "adapter": _named(context),
             "seed": context.seed,
+            "rollout": attempt,
             "stream": context.emit is not None,
             "note": context.note is not None,
         }

@@ -129,6 +129,7 @@ class NativeHost:
             adapter=adapter_named(args.get("adapter")),
             models=model,
             seed=args.get("seed"),
+            rollout=args.get("rollout", 0),
             clock=clock,
             run=run,
             emit=None if fields is None else emit,

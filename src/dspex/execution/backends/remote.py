@@ -273,12 +273,14 @@ class _Told(msgspec.Struct, frozen=True, array_like=True):
 def _chat_request(args: Mapping[str, Any], context: RunContext, model: LanguageModel) -> Request:
     settings = {name: args[name] for name in ("temperature", "max_tokens", "top_p") if name in args}
     stop = args.get("stop", ())
-    seed = args.get("seed", args.get("rollout", context.seed))
+    rollout = args.get("rollout")
+    seed = args.get("seed", context.seed if rollout is None else rollout)
     return Request(
         messages=tuple(Message(item["role"], item["content"]) for item in args["messages"]),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=seed if "seed" in model.capabilities else None,
         response_schema=args.get("response_schema"),
         json_mode=bool(args.get("json_mode")),
+        rollout=rollout if isinstance(rollout, int) else 0,
         **settings,
     )

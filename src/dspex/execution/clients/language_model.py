@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for any JSON
     object. `tools` may be called in the reply; `tool_choice` is "auto", "required", "none" or the name of one.
+    `rollout` sets a request apart from the same one before: no provider is sent it, but caches and journals know it.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     json_mode: bool = False
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str = "auto"
+    rollout: int = 0
 
     @property
     def forces_a_tool(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from dspex.errors import ConfigurationError, ContextTooLongError, ModelError, ModelUnavailableError, boundary
 from dspex.execution.clients.identity import LOCAL, ModelIdentity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
+from dspex.execution.clients.rollout import LEAST_TEMPERATURE
 from dspex.language.records import Usage
 
 GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -156,7 +157,7 @@ class LocalModel:
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "temperature": request.temperature or 0.0,
+            "temperature": _temperature(request),
             "max_tokens": request.max_tokens or self._config.max_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -192,6 +193,12 @@ class LocalModel:
                     calls=1,
                 )
         return Response(text="".join(text), usage=usage, model=self.name, finish_reason=finish, identity=self.identity)
+
+
+def _temperature(request: Request) -> float:
+    if request.temperature is None:
+        return LEAST_TEMPERATURE if request.rollout else 0.0
+    return request.temperature
 
 
 def _text_of(chunk: Mapping[str, Any]) -> str:

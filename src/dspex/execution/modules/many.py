@@ -56,7 +56,10 @@ class Parallel(Module):
 
 
 class Retry(Module):
-    """Runs a module again where it fails or its answer is not accepted, with another seed each time."""
+    """Runs a module again where it fails or its answer is not accepted.
+
+    Each attempt is a new request on every model, also behind a cache or in a search: see `Rollout`.
+    """
 
     def __init__(
         self, module: Module, *, attempts: int = 3, accept: Callable[[Prediction], bool] | None = None
@@ -80,7 +83,7 @@ class Retry(Module):
         """
         context = current()
         for attempt in range(self.attempts):
-            given = context if attempt == 0 else replace(context, seed=(context.seed or 0) + attempt)
+            given = replace(context, rollout=context.rollout * self.attempts + attempt)
             try:
                 prediction = await self.module.acall(given, **inputs)
             except ExecutionError:
