@@ -5,12 +5,12 @@ import datetime
 import decimal
 import enum
 import uuid
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pydantic
 
-from dspex.language.signatures import content
+import dspex
+from dspex.language.signatures import Signature, content
 
 
 class Color(enum.Enum):
@@ -135,7 +135,7 @@ _BASIC = (
     _row("enum", Color, "blue"),
     _row("enum_int", Level, 2),
     _row("any", Any, {"free": [1, None, "x"]}),
-    _row("bytes", bytes, "YWJj"),
+    _row("bytes", bytes, "/+8="),
     _row("datetime", datetime.datetime, "2026-01-02T03:04:05Z"),
     _row("date", datetime.date, "2026-01-02"),
     _row("time", datetime.time, "03:04:05"),
@@ -176,6 +176,7 @@ _COMPOSITE = (
     _row("tagged", Pet, {"kind": "dog", "name": "Rex"}),
     _row("tagged_list", list[Pet], [{"kind": "cat", "lives": 9}, {"kind": "dog", "name": "Rex"}]),
     _row("object", "P{c: str, n?: int, deep: {x: float} = {'x': 1.5}}", {"c": "o", "deep": {"x": 2.5}}),
+    _row("object_names", "P{_x: int, copy: str, 'a b': bool, model_x?: int}", {"_x": 1, "copy": "c", "a b": True}),
     _row("model", Point, _POINT),
     _row("model_list", list[Point], [_POINT, {"c": "p"}]),
     _row("model_dict", dict[str, Point], {"k": _POINT}),
@@ -199,15 +200,32 @@ _MEDIA = (
     _row("citations", content.Citations, {"items": [{"text": "t", "source": "s", "start": 0, "end": 1}]}),
 )
 DECLARED_TYPES: tuple[DeclaredType, ...] = (*_BASIC, *_MACHINE, *_COMPOSITE, *_MEDIA)
-MEDIA_NAMES = frozenset(row.name for row in _MEDIA)
+REFERENCES = frozenset({"image", "audio", "file"})  # prompts of text cannot hold these
+
+_BY_NAME = {row.name: row for row in DECLARED_TYPES}
 
 
-def echo(row: DeclaredType) -> Callable[..., Any]:
-    """Return a typed function that answers its input."""
+def signature_of(name: str, *, is_shown: bool = True) -> Signature:
+    """Return a signature with a type as input and as output; `reply` is what the model is to answer.
 
-    def function(x: Any) -> Any:
-        return x
+    Without `is_shown` the type is an output alone.
+    """
+    hint = _BY_NAME[name].hint
+    signature = Signature("reply: str -> old", "Repeat.").append("y", hint).remove("old")
+    return signature.prepend("x", hint, role="input") if is_shown else signature
 
-    function.__name__ = f"echo_{row.name}"
-    function.__annotations__ = {"x": row.hint, "return": row.hint}
-    return function
+
+class Echo(dspex.Module):
+    """Takes a value, asks a model to repeat it, and answers what it understood."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.signature = signature_of(name)
+        self.repeat = dspex.Predict(signature_of(name, is_shown=name not in REFERENCES))
+
+    async def forward(self, **inputs: Any) -> dict[str, Any]:
+        """Pass what the signature made of the value on to the predictor."""
+        x = inputs.pop("x")
+        shown = {} if self.name in REFERENCES else {"x": x}
+        prediction = await self.repeat.acall(**shown, **inputs)
+        return {"y": prediction["y"]}

@@ -362,10 +362,20 @@ def entered(context: RunContext) -> Iterator[RunContext]:
 
 def payload(value: object) -> str:
     """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
-    text = json_bytes(value, unknown=str).decode()
+    text = json_bytes(value, unknown=_in_json).decode()
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"
+
+
+def _in_json(value: object) -> object:
+    """Return an instance as the data that it is written as, what has no JSON form as its text."""
+    from pydantic_core import to_jsonable_python
+
+    try:
+        return to_jsonable_python(value, fallback=str)
+    except ValueError:  # bytes that are no text, or a value that contains itself
+        return str(value)
 
 
 def without_run(context: RunContext) -> RunContext:

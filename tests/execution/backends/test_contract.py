@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.execution.backends import MockBackend, NativeBackend
-from dspex.execution.backends.mock import made_up_value
 from dspex.execution.context import RunContext
 from dspex.language.signatures import Signature
+from dspex.language.signatures.examples import example
 from dspex.testing.backends import BackendContract, predicting
 
 
@@ -39,7 +39,7 @@ def test_made_up_numbers_keep_to_their_bounds(kind, low, width, step, number):
         rules[width[0]] += 2  # so that there is one
     said = f"[{', '.join(f'{name}={value}' for name, value in rules.items())}]" if rules else ""
     signature = Signature(f"q -> a: {kind}{said}")
-    made = made_up_value(signature.output_fields["a"].type, "a", number)
+    made = example(signature.output_fields["a"].type, "a", number)
     assert signature.validate_outputs({"a": made}) == {"a": made}
 
 

@@ -1,7 +1,7 @@
 """One JSON object as the reply: for models that follow schemas, and where the chat layout failed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,14 @@ from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.splitting import JSONSplitter, Splitter
 from dspex.execution.adapters.turns import (
     Layout,
-    Reader,
     describe,
-    reader_of,
+    fit_of,
+    only_object,
     repair,
     shown_demos,
-    takes_text,
     unreadable,
     validated,
+    written,
 )
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature
@@ -34,7 +34,7 @@ class _Plan(msgspec.Struct, frozen=True):
     system: Message
     schema: dict[str, Any] | None
     given: Layout
-    outputs: tuple[tuple[str, str, Reader | None], ...]
+    outputs: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
 
 
 class JSONAdapter:
@@ -56,11 +56,9 @@ class JSONAdapter:
         if not isinstance(found, dict):
             raise unreadable(signature, reply, {}, because="it holds no JSON object")
         outputs = {}
-        for wire_name, name, reader in _plan(signature).outputs:
+        for wire_name, name, fit in _plan(signature).outputs:
             if wire_name in found:
-                value = found[wire_name]
-                # a model that writes an object or a list as text inside JSON is understood
-                outputs[name] = reader(value) if reader is not None and isinstance(value, str) else value
+                outputs[name] = found[wire_name] if fit is None else fit(found[wire_name])
         return validated(signature, reply, outputs)
 
     def splitter(self, signature: Signature) -> Splitter:
@@ -71,7 +69,7 @@ class JSONAdapter:
 def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
     """Return the JSON in a reply: all of it, else the first balanced object, else what mending makes of it."""
     try:
-        return _decode(reply)
+        return only_object(_decode(reply))
     except (ValueError, RecursionError):  # also of what cannot be UTF-8
         pass
     start = reply.find("{")
@@ -84,10 +82,12 @@ def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
 
 
 def _object(fields: Mapping[str, Field], values: Mapping[str, Any]) -> str:
-    from pydantic_core import to_jsonable_python
-
-    shown = {field.wire_name: values[name] for name, field in fields.items() if values.get(name) is not None}
-    return json.dumps(to_jsonable_python(shown), ensure_ascii=False)
+    shown = {
+        field.wire_name: written(field.type)(values[name])
+        for name, field in fields.items()
+        if values.get(name) is not None
+    }
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _compile(signature: Signature) -> _Plan:
@@ -103,10 +103,7 @@ def _compile(signature: Signature) -> _Plan:
         system=Message("system", system),
         schema=_schema(signature),
         given=Layout(inputs),
-        outputs=tuple(
-            (field.wire_name, field.name, None if takes_text(field.type) else reader_of(field.type))
-            for field in outputs
-        ),
+        outputs=tuple((field.wire_name, field.name, fit_of(field.type)) for field in outputs),
     )
 
 

@@ -1,5 +1,6 @@
 """What the adapters share: the order of turns, the text of values, and the reading of values from text."""
 
+import enum
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import msgspec
 
 from dspex.errors import AdapterError, DspexError, InvalidError
+from dspex.execution.adapters.choices import Choices, choice_reader, choices_in
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
+from dspex.language.signatures.builtin import SHORTHAND, expand
+from dspex.language.signatures.instances import as_json, holds_binary
 
 Reader = Callable[[str], Any]
 _decode = msgspec.json.Decoder().decode
@@ -52,6 +56,27 @@ def text_of(value: object) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
+def written(type_: Type) -> Callable[[Any], Any]:
+    """Return a function from values of `type_` to JSON; bytes are base64, wherever they are."""
+    from pydantic_core import to_jsonable_python
+
+    return as_json if holds_binary(type_) else to_jsonable_python
+
+
+def _writer_of(type_: Type) -> Callable[[Any], str] | None:
+    """Return what writes values into prompts, None where `text_of` does."""
+    if holds_binary(type_):
+        return lambda value: text_of(value if isinstance(value, str) else as_json(value))
+    texts = {(type(value), value): choice.written(value) for choice in choices_in(type_) for value in choice.values}
+    return (lambda value: _choice_text(texts, value)) if texts else None
+
+
+def _choice_text(texts: Mapping[tuple[type, Any], str], value: object) -> str:
+    value = value.value if isinstance(value, enum.Enum) else value
+    is_scalar = isinstance(value, str | int | float)
+    return texts.get((type(value), value)) or text_of(value) if is_scalar else text_of(value)
+
+
 class Layout:
     """Values, each under its `[[ ## name ## ]]` header; the headers are laid out once."""
 
@@ -60,16 +85,24 @@ class Layout:
     def __init__(self, fields: Iterable[Field]) -> None:
         """Take the fields in their order."""
         self._fields = tuple(
-            (field.name, f"[[ ## {field.wire_name} ## ]]\n", "null" if field.type.is_optional else "(not given)")
+            (
+                field.name,
+                f"[[ ## {field.wire_name} ## ]]\n",
+                "null" if field.type.is_optional else "(not given)",
+                _writer_of(field.type),
+            )
             for field in fields
         )
 
     def text(self, values: Mapping[str, Any]) -> str:
         """Return the text of `values`."""
         parts = []
-        for name, header, absent in self._fields:
+        for name, header, absent, writer in self._fields:
             value = values.get(name)
-            parts.append(header + (value if type(value) is str else absent if value is None else text_of(value)))
+            if writer is not None and value is not None:
+                parts.append(header + writer(value))
+            else:
+                parts.append(header + (value if type(value) is str else absent if value is None else text_of(value)))
         return "\n\n".join(parts)
 
 
@@ -89,7 +122,7 @@ def _line(field: Field) -> str:
 
 def _kind(type_: Type) -> str:
     if type_.kind == "atom":
-        return f"one of: {'; '.join(str(choice) for choice in type_.constraint('one_of'))}"
+        return f"one of: {Choices(type_).listed()}"
     return type_text(type_)
 
 
@@ -110,32 +143,72 @@ def takes_text(type_: Type) -> bool:
 
 def reader_of(type_: Type) -> Reader:
     """Return what turns the whole text of one field in a reply into what the field's validator takes."""
+    choices = choices_in(type_)
     if type_.kind == "atom":
-        return _choice_reader(type_)
+        return choices[0].read
     if type_.kind in _TEXT or (type_.kind == "any" and takes_text(type_)):
         return str.strip
     is_optional, keeps_text = type_.is_optional, type_.kind == "any" or takes_text(type_)
+    choice, is_object = choice_reader(choices), holds_object(type_)
 
     def read(text: str) -> Any:  # noqa: ANN401  # what the validator takes next
+        if choices and (match := choice(text))[0]:
+            return match[1]
         text = text.strip()
         if is_optional and text.lower() in {"", "null", "none"}:
             return None
         try:
-            return _decode(text)
+            value = _decode(text)
         except (ValueError, RecursionError):
-            return text if keeps_text else _repaired(text)
+            value = text if keeps_text else _repaired(text)
+        return only_object(value) if is_object else value
 
     return read
 
 
-def _choice_reader(type_: Type) -> Reader:
-    by_text = {str(choice): choice for choice in type_.constraint("one_of")}
+def fit_of(type_: Type) -> Callable[[Any], Any] | None:
+    """Return what turns the value of one field in a JSON reply into what the field's validator takes; None: nothing.
 
-    def read(text: str) -> Any:  # noqa: ANN401
-        bare = text.strip().strip("\"'` ")
-        return by_text.get(bare, bare)
+    A model that writes an object or a list as text inside JSON is understood, and one that writes something else
+    where a text is wanted.
+    """
+    if type_.kind == "atom":
+        return Choices(type_).fit
+    if type_.kind in {"str", "prompt_template"}:
+        return _text_in_json
+    reader = None if takes_text(type_) else reader_of(type_)
+    is_object = holds_object(type_)
+    if reader is None and not is_object:
+        return None
 
-    return read
+    def fit(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, str):
+            return value if reader is None else reader(value)
+        return only_object(value) if is_object else value
+
+    return fit
+
+
+def _text_in_json(value: Any) -> Any:  # noqa: ANN401
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def holds_object(type_: Type) -> bool:
+    """Whether a value of `type_` is an object and can be no list."""
+    kinds = {expand(part).kind for part in (type_.args if type_.kind == "union" else (type_,))}
+    return bool(kinds & {"object", "dict"}) and not kinds & {"list", "tuple", "any", "ref"} and not _is_listed(type_)
+
+
+def _is_listed(type_: Type) -> bool:
+    parts = type_.args if type_.kind == "union" else (type_,)
+    return any(part.kind in SHORTHAND for part in parts)  # a list is the short form of some of these
+
+
+def only_object(value: Any) -> Any:  # noqa: ANN401
+    """Return the object in a list that holds nothing else: some models wrap every answer."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return value[0]
+    return value
 
 
 def _repaired(text: str) -> Any:  # noqa: ANN401

@@ -1,19 +1,20 @@
 """Answers without any model: deterministic values by type, scripted answers, delays and faults."""
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspex.clock import Clock, SystemClock
+from dspex.errors import SignatureError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.reasons import reason
 from dspex.execution.context import Run, RunContext
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Trace
-from dspex.language.signatures import MISSING, Field, Type
+from dspex.language.signatures import MISSING, Field
+from dspex.language.signatures.examples import example
 
 Answer = Mapping[str, Any] | Exception
 Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
@@ -86,53 +87,7 @@ def _made_up(field: Field, seed: str) -> Any:  # noqa: ANN401  # any value of th
     if field.default is not MISSING:
         return field.default
     number = int.from_bytes(hashlib.blake2b(f"{seed}{field.name}".encode(), digest_size=4).digest(), "big")
-    return made_up_value(field.type, field.name, number)
-
-
-def made_up_value(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
-    """Return a value of `type_` that depends on `name` and `number` alone."""
-    match type_.kind:
-        case "atom":
-            choices = type_.constraint("one_of")
-            return choices[number % len(choices)]
-        case "union":
-            return made_up_value(type_.args[0], name, number)
-        case "list":
-            count = max(1, type_.constraint("min_items") or 0)
-            return [made_up_value(type_.args[0], name, number + n) for n in range(count)] if type_.args else []
-        case "dict":
-            return {name: made_up_value(type_.args[1], name, number)} if len(type_.args) == 2 else {name: number}
-        case "object":
-            return {
-                part.name: made_up_value(part.type, part.name, number) for part in type_.members if part.is_required
-            }
-        case "none":
-            return None
-        case kind:
-            return _basic(kind, type_, name, number)
-
-
-def _basic(kind: str, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401, PLR0917
-    if kind == "bool":
-        return number % 2 == 0
-    if kind in {"int", "float"}:
-        return _number(kind, dict(type_.constraints), number)
-    text = f"{name}-{number % 1000}"
-    longest = type_.constraint("max_length") or len(text)
-    return text[:longest].ljust(type_.constraint("min_length") or 0, "x")
-
-
-def _number(kind: str, rules: Mapping[str, Any], number: int) -> float:
-    low, high = rules.get("ge", rules.get("gt")), rules.get("le", rules.get("lt"))
-    if low is None:
-        low = 0 if high is None or high > 0 else high - 99
-    if high is None:
-        high = low + 99
-    step = rules.get("multiple_of", 1 if kind == "int" else None)
-    if step is None:
-        return float(low + (high - low) * (number % 98 + 1) / 99)  # between them, neither of both
-    first, last = math.ceil(low / step), math.floor(high / step)
-    first += "gt" in rules and first * step <= low
-    last -= "lt" in rules and last * step >= high
-    made = (first + number % max(1, last - first + 1)) * step
-    return int(made) if kind == "int" else float(made)
+    try:
+        return example(field.type, field.name, number)
+    except SignatureError as error:
+        raise SignatureError(f"the mock cannot make up an answer for {field.name!r}: {error.message}") from error

@@ -20,6 +20,7 @@ from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
+from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.telemetry import Silent, Status, StreamEvent
 
 Fields = dict[str, dict[str, str]]
@@ -109,7 +110,8 @@ class NativeHost:
         module, clock = self._modules.get(args["handle"]), SystemClock()
         if module is None:
             raise NotFoundError(f"this worker holds no program {args['handle']!r}; create it first")
-        run = LocalRun(Silent(), clock, {id(part): path for path, part in module.named_modules()})
+        parts = dict(module.named_modules())
+        run = LocalRun(Silent(), clock, {id(part): path for path, part in parts.items()})
         fields: Fields | None = _fields(module) if args.get("stream") else None
 
         async def emit(event: StreamEvent) -> None:
@@ -119,7 +121,8 @@ class NativeHost:
         noted: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
 
         def note(path: str, given: Mapping[str, object], answered: Mapping[str, object]) -> None:
-            noted.append((path, _plain(given), _plain(answered)))
+            part = parts.get(path, module)
+            noted.append((path, _plain(part, given), _plain(part, answered)))
 
         def model(own: str) -> ParentModel:
             return ParentModel(call, call.callback("model", {"name": own}), fields or {}, own=own)
@@ -141,7 +144,7 @@ class NativeHost:
             call.attach("spans", run.told())
             if noted:
                 call.attach("calls", noted)
-        outputs = _plain(prediction.to_dict())
+        outputs = _plain(module, prediction.to_dict())
         if said := not_finite(outputs):
             raise ExecutionError(
                 f"the program answered what no JSON can say ({said.lstrip('.')}): return a finite number"
@@ -152,8 +155,13 @@ class NativeHost:
         self._modules.pop(args["handle"], None)
 
 
-def _plain(values: Mapping[str, object]) -> dict[str, Any]:
-    return {name: plain(value) for name, value in values.items()}
+def _plain(module: Module, values: Mapping[str, object]) -> dict[str, Any]:
+    """Return inputs or outputs of a module as JSON-ready data; bytes are base64, wherever they are."""
+    fields = module.contract().fields
+    return {
+        name: as_json(value) if name in fields and holds_binary(fields[name].type) else plain(value)
+        for name, value in values.items()
+    }
 
 
 async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -135,6 +135,8 @@ def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callabl
         _identity(value): members[at] if members else value for at, value in enumerate(values) if value is not None
     }
     texts = {} if is_strict else {str(value): result for (_, value), result in results.items()}
+    if python is not None and not is_strict:  # the values come first: they are what other processes know
+        texts = {**python.__members__, **texts}
     expected = " or ".join(repr(value) for value in values)
 
     def check(value: Any) -> Any:  # noqa: ANN401
@@ -176,10 +178,12 @@ def text_to_binary(value: Any) -> Any:  # noqa: ANN401
         return bytes(value)
     if not isinstance(value, str):
         return value
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        raise PydanticCustomError("base64", "this text is no base64") from None
+    for alphabet in (None, b"-_"):  # that of URLs, too
+        try:
+            return base64.b64decode(value, altchars=alphabet, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+    raise PydanticCustomError("base64", "this text is no base64")
 
 
 def binary_to_text(value: bytes) -> str:

@@ -33,12 +33,19 @@ def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | No
 
 def _read(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON value
     """Return the text of an argument as a value; what may be any value but is a text by default, as far as it shows."""
-    if type_ is None or type_.kind in {"str", "atom"}:
+    if type_ is None or _is_text(type_):
         return text
     kinds = {part.kind for part in type_.args} if type_.kind == "union" else set()
     if {"str", "any"} <= kinds and text[:1] not in {"[", "{"}:
         return text
     return _json_or_text(text)
+
+
+def _is_text(type_: Type) -> bool:
+    """Whether every value is a text; a choice may hold numbers."""
+    return type_.kind == "str" or (
+        type_.kind == "atom" and all(isinstance(value, str) for value in type_.constraint("one_of"))
+    )
 
 
 def _content(text: str) -> str:

@@ -2,9 +2,9 @@
 
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, ForwardRef, Literal
 
-from pydantic import Field, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_serializer
 from pydantic.json_schema import GenerateJsonSchema
 
 from .compat import OWN_TYPES
@@ -40,6 +40,9 @@ class Annotations:
     def __init__(self, definitions: "dict[str, Any]") -> None:
         self._definitions = definitions
         self._made: dict[str, Any] = {}
+        self._begun: dict[str, str] = {}
+        self._names: dict[str, Any] = {}
+        self._models: list[Any] = []
 
     def of(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
         """Return the annotation that `schema` describes, its constraints included."""
@@ -74,20 +77,52 @@ class Annotations:
         return reduce(or_, (self.of(member) for member in members))
 
     def _named(self, name: str) -> Any:  # noqa: ANN401
+        if name in self._begun:
+            return ForwardRef(self._begun[name])  # the definition holds itself
         if name not in self._made:
-            self._made[name] = self.bare(self._definitions[name])
+            definition = self._definitions[name]
+            self._begun[name] = f"{definition.get('title') or 'Object'}_{len(self._made) + len(self._begun)}"
+            self._made[name] = self.bare(definition)
+            self._rebuild(self._begun.pop(name), self._made[name])
         return self._made[name]
+
+    def _rebuild(self, reference: str, made: Any) -> None:  # noqa: ANN401
+        """Let the models that refer to `made` know it."""
+        self._names[reference] = made
+        for model in self._models:
+            if not model.__pydantic_complete__:
+                model.model_rebuild(raise_errors=False, _types_namespace=self._names)
 
     def _model(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
         required = set(schema.get("required", ()))
-        fields: dict[str, Any] = {
-            name: (
-                self.of(part),
-                Field(... if name in required else part.get("default"), description=part.get("description")),
+        fields: dict[str, Any] = {}
+        for at, (name, part) in enumerate(schema["properties"].items()):
+            default = ... if name in required else part.get("default")
+            is_legal = name.isidentifier() and name[0] != "_" and not hasattr(_Object, name)
+            options = {} if is_legal else {"alias": name}  # pydantic has other uses for some names
+            hint = self.of(part)
+            fields[name if is_legal else f"member_{at}"] = (
+                hint,
+                Field(default, description=part.get("description"), **options),
             )
-            for name, part in schema["properties"].items()
-        }
-        return create_model(schema.get("title") or "Object", **fields)
+        made = create_model(schema.get("title") or "Object", __base__=_Object, **fields)
+        made.absent_members = frozenset(
+            name for name, part in schema["properties"].items() if name not in required and "default" not in part
+        )
+        self._models.append(made)
+        return made
+
+
+class _Object(BaseModel):
+    """An object type of dspex; a member that may be absent is left out where nobody gave it."""
+
+    model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
+    absent_members: "ClassVar[frozenset[str]]" = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: Any) -> Any:  # noqa: ANN401
+        shown: dict[str, Any] = handler(self)
+        return {key: part for key, part in shown.items() if part is not None or key not in self.absent_members}
 
 
 def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":

@@ -1,0 +1,114 @@
+"""The values of a choice in prompts and replies: what is written is read back as the same value."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dspex.language.signatures import Type
+
+_decode = msgspec.json.Decoder().decode
+_QUOTES = "\"'`"
+_WRAPPED = re.compile(r"(?:Literal|str)\[(.*)\]", re.DOTALL)  # models copy the type that they were shown
+
+
+class Choices:
+    """The values of one choice."""
+
+    __slots__ = ("_by_text", "_names", "_others", "_texts", "values")
+
+    def __init__(self, type_: Type) -> None:
+        """Take an atom; the members of an enumeration go by their names, too."""
+        self.values: tuple[Any, ...] = type_.constraint("one_of")
+        self._texts = {value for value in self.values if isinstance(value, str)}
+        self._others = {(type(value), value): value for value in self.values if not isinstance(value, str)}
+        self._by_text = {str(value): value for value in self.values if not isinstance(value, str)}
+        members = type_.python.__members__ if type_.python is not None else {}
+        self._names = {name: member.value for name, member in members.items()}
+
+    def written(self, value: object) -> str:
+        """Return one of the values as a prompt shows it: as it is where that is plain, else as JSON."""
+        plain = str(value)
+        is_plain = plain == plain.strip().strip(_QUOTES) and plain and not any(mark in plain for mark in ";\n")
+        return plain if is_plain and _is_same(self.read(plain), value) else json.dumps(value, ensure_ascii=False)
+
+    def listed(self) -> str:
+        """Return all the values as a prompt shows them."""
+        return "; ".join(map(self.written, self.values))
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """Return the value that the text of a reply means; a text that means none is returned without its margins."""
+        decoded = _json(text)
+        if not isinstance(decoded, str) and (type(decoded), decoded) in self._others:
+            return self._others[type(decoded), decoded]
+        bare = text.strip()
+        for candidate in (text.strip("\r\n"), bare, decoded):
+            if candidate in self._texts:
+                return candidate
+        return self._read_inside(bare)
+
+    def fit(self, value: Any) -> Any:  # noqa: ANN401
+        """Return the value that a part of a JSON reply means."""
+        if isinstance(value, str):
+            return value if value in self._texts else self.read(value)
+        if isinstance(value, bool | int | float) and (type(value), value) not in self._others:
+            text = json.dumps(value)
+            return text if text in self._texts else value
+        return value
+
+    def _read_inside(self, text: str) -> Any:  # noqa: ANN401
+        """Take off quotes and the name of the type, one after the other, until what is left is a value."""
+        rest = text
+        while True:
+            for values in (self._by_text, self._names):
+                if rest in values:
+                    return values[rest]
+            if rest in self._texts:
+                return rest
+            inner = _without_wrapping(rest)
+            if inner == rest:
+                break
+            rest = inner
+        bare = text.strip(f"{_QUOTES} ")
+        return bare if bare in self._texts else self._by_text.get(bare, self._names.get(bare, bare))
+
+
+def _without_wrapping(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        return text[1:-1]
+    if wrapped := _WRAPPED.fullmatch(text):
+        return wrapped[1]
+    return text.strip()
+
+
+def _is_same(value: object, other: object) -> bool:
+    return type(value) is type(other) and value == other
+
+
+def _json(text: str) -> Any:  # noqa: ANN401
+    try:
+        value = _decode(text.strip())
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, str | int | float | bool | None) else text
+
+
+def choices_in(type_: Type) -> tuple[Choices, ...]:
+    """Return the choices among the members of a union, or the one that `type_` is."""
+    parts = type_.args if type_.kind == "union" else (type_,)
+    return tuple(Choices(part) for part in parts if part.kind == "atom")
+
+
+def choice_reader(choices: tuple[Choices, ...]) -> Callable[[str], tuple[bool, Any]]:
+    """Return a function from the text of a reply to whether it is one of the values, and which."""
+
+    def read(text: str) -> tuple[bool, Any]:
+        for choice in choices:
+            value = choice.read(text)
+            if any(_is_same(value, choice_value) for choice_value in choice.values):
+                return True, value
+        return False, None
+
+    return read

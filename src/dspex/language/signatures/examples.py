@@ -1,0 +1,148 @@
+"""Values made up for a type: every kind of the table has one, and the same question gives the same value."""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.pattern_examples import matching_text
+from dspex.language.signatures.types import MISSING, Type
+
+_FORMATS: dict[str, Callable[[int], str]] = {
+    "date-time": lambda number: f"2026-01-{_day(number)}T{number % 24:02}:00:00Z",
+    "date": lambda number: f"2026-01-{_day(number)}",
+    "time": lambda number: f"{number % 24:02}:{number // 24 % 60:02}:00",
+    "duration": lambda number: f"P{number % 1000 + 1}D",
+    "email": lambda number: f"user{number % 1000}@example.com",
+    "hostname": lambda number: f"host{number % 1000}.example.com",
+    "ipv4": lambda number: f"192.0.2.{number % 256}",
+    "ipv6": lambda number: f"2001:db8::{number % 65536:x}",
+    "uri": lambda number: f"https://example.com/{number % 1000}",
+    "uuid": lambda number: f"00000000-0000-4000-8000-{number:012x}",
+    "decimal": lambda number: f"{number % 1000}.5",
+}
+_DEPTH = 3  # how often an object may hold itself where it has to
+
+
+def _day(number: int) -> str:
+    return f"{number % 28 + 1:02}"
+
+
+def example(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401  # any value of the type
+    """Return a value that coercing validation takes; it depends on `name` and `number` alone.
+
+    Raises:
+        SignatureError: none can be made up, because of a pattern or of rules that exclude each other.
+    """
+    return _Maker(()).make(type_, name, number)
+
+
+class _Maker:
+    """Makes values inside of some objects."""
+
+    def __init__(self, enclosing: tuple[Type, ...]) -> None:
+        self._enclosing = enclosing
+
+    def make(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+        inner = expand(type_)
+        method = self._methods.get(inner.kind)
+        return f"{name}-{number % 1000}" if method is None else method(self, inner, name, number)
+
+    def _atom(self, type_: Type, _: str, number: int) -> Any:  # noqa: ANN401
+        choices = type_.constraint("one_of")
+        return choices[number % len(choices)]
+
+    def _union(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+        return self.make(self._simplest(type_), name, number)
+
+    def _tuple(self, type_: Type, name: str, number: int) -> list[Any]:
+        return [self.make(arg, name, number + at) for at, arg in enumerate(type_.args)]
+
+    def _simplest(self, type_: Type) -> Type:
+        return next((arg for arg in type_.args if not _refers(arg)), type_.args[0])
+
+    def _list(self, type_: Type, name: str, number: int) -> list[Any]:
+        if not type_.args:
+            return []
+        count = max(0 if _refers(type_.args[0]) else 1, type_.constraint("min_items") or 0)
+        if type_.constraint("max_items") == 0:
+            return []
+        return [self.make(type_.args[0], name, number + at) for at in range(count)]
+
+    def _dict(self, type_: Type, name: str, number: int) -> dict[Any, Any]:
+        keys = list(type_.constraint("required_keys") or ())
+        key, value = type_.args or (Type("str"), Type("any"))
+        least = max(0 if _refers(value) or keys else 1, type_.constraint("min_size") or 0)
+        if type_.constraint("max_size") == 0:
+            return {}
+        at = 0
+        while len(keys) < least and at < least + len(keys) + 1000:
+            made = name if key.kind == "str" and not key.constraints and at == 0 else self.make(key, name, number + at)
+            keys += [] if made in keys else [made]
+            at += 1
+        return {made: self.make(value, str(made), number + at) for at, made in enumerate(keys)}
+
+    def _object(self, type_: Type, _: str, number: int) -> dict[str, Any]:
+        inside = _Maker((*self._enclosing, type_))
+        return {
+            member.name: inside.make(member.type, member.name, number)
+            for member in type_.members
+            if member.is_required and member.default is MISSING
+        }
+
+    def _ref(self, type_: Type, _: str, number: int) -> dict[str, Any]:
+        places = [at for at, part in enumerate(self._enclosing) if part.title == type_.title]
+        if not places or len(places) > _DEPTH:
+            raise SignatureError(f"no value of {type_.title!r} ends: each one has to hold another one")
+        outer = self._enclosing[places[-1]]
+        return _Maker(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # of its own class
+
+    _methods: ClassVar[dict[str, Callable[["_Maker", Type, str, int], Any]]] = {
+        "atom": _atom,
+        "union": _union,
+        "list": _list,
+        "tuple": _tuple,
+        "dict": _dict,
+        "object": _object,
+        "ref": _ref,
+        "none": lambda *_: None,
+        "bool": lambda _maker, _type, _name, number: number % 2 == 0,
+        "int": lambda _maker, type_, _name, number: _number(type_, number),
+        "float": lambda _maker, type_, _name, number: _number(type_, number),
+        "str": lambda _maker, type_, name, number: _text(type_, name, number),
+        "binary": lambda _maker, _type, name, number: f"{name}-{number % 1000}".encode(),
+    }
+
+
+def _refers(type_: Type) -> bool:
+    return type_.kind == "ref" or any(_refers(arg) for arg in type_.args)
+
+
+def _text(type_: Type, name: str, number: int) -> str:
+    rules = dict(type_.constraints)
+    least, most = rules.get("min_length", 0), rules.get("max_length", math.inf)
+    if format_ := rules.get("format"):
+        return _FORMATS[format_](number)
+    if pattern := rules.get("pattern"):
+        return matching_text(pattern, number, least=least, most=most)
+    text = f"{name}-{number % 1000}"
+    return text[: len(text) if most == math.inf else int(most)].ljust(least, "x")
+
+
+def _number(type_: Type, number: int) -> float:
+    rules = dict(type_.constraints)
+    low, high = rules.get("ge", rules.get("gt")), rules.get("le", rules.get("lt"))
+    if low is None:
+        low = 0 if high is None or high > 0 else high - 99
+    if high is None:
+        high = low + 99
+    digits = rules.get("precision")
+    step = rules.get("multiple_of", 1 if type_.kind == "int" else None if digits is None else 10.0**-digits)
+    if step is None:
+        return float(low + (high - low) * (number % 98 + 1) / 99)  # between them, neither of both
+    first, last = math.ceil(low / step), math.floor(high / step)
+    first += "gt" in rules and first * step <= low
+    last -= "lt" in rules and last * step >= high
+    made = (first + number % max(1, last - first + 1)) * step
+    return int(made) if type_.kind == "int" else float(made if digits is None else round(made, digits))

@@ -1,0 +1,142 @@
+"""Texts that match a pattern."""
+
+import re
+import string
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from typing import Any
+
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.patterns import engine_pattern
+
+_TRIES = 40
+_STEPS = 10_000
+_CANDIDATES = (
+    *string.ascii_lowercase,
+    *string.digits,
+    *string.ascii_uppercase,
+    *" _-.,:;/@#+()[]{}!?'\"%&*=<>|~^$`\\\t\n",
+)
+_CLASSES = {
+    "CATEGORY_DIGIT": string.digits,
+    "CATEGORY_SPACE": " ",
+    "CATEGORY_WORD": f"{string.ascii_lowercase}{string.digits}_",
+    "CATEGORY_NOT_DIGIT": string.ascii_lowercase,
+    "CATEGORY_NOT_SPACE": string.ascii_lowercase,
+    "CATEGORY_NOT_WORD": "-",
+}
+
+
+def matching_text(pattern: str, number: int, *, least: int = 0, most: float = float("inf")) -> str:
+    """Return a text of `least` to `most` characters in which `pattern` is found; it depends on `number`.
+
+    Raises:
+        SignatureError: none was found.
+    """
+    matches = _search(pattern)
+    for text in islice(_candidates(pattern, number, least), _TRIES):
+        padded = text if len(text) >= least else text.ljust(least, "x")
+        for candidate in (text, padded):
+            if least <= len(candidate) <= most and matches(candidate):
+                return candidate
+    raise SignatureError(
+        f"no text was found that matches the pattern {pattern!r}; give one in a script or as a default"
+    )
+
+
+def _search(pattern: str) -> Callable[[str], bool]:
+    """Return whether `pattern` is found in a text, by the engine whose time is linear: callers write patterns, too."""
+    validator = SchemaValidator(core_schema.str_schema(pattern=engine_pattern(pattern), regex_engine="rust-regex"))
+
+    def matches(text: str) -> bool:
+        try:
+            validator.validate_python(text)
+        except ValidationError:
+            return False
+        return True
+
+    return matches
+
+
+def _candidates(pattern: str, number: int, least: int) -> Iterator[str]:
+    from re import _parser  # type: ignore[attr-defined]  # the only reader of patterns in the standard library
+
+    try:
+        tree = _parser.parse(pattern)
+    except (re.error, RecursionError, OverflowError):  # of the linear engine alone
+        return
+    for extra in count():
+        try:
+            yield _Writer(number + extra, extra if extra < 8 else least).sequence(tree)
+        except (NotImplementedError, RecursionError, IndexError, ZeroDivisionError):
+            return
+
+
+class _Writer:
+    """Writes one text along a parsed pattern."""
+
+    def __init__(self, number: int, extra: int) -> None:
+        self._number = number
+        self._extra = extra  # how often more than it has to, a part is repeated
+        self._groups: dict[int | None, str] = {}
+        self._steps = 0
+
+    def sequence(self, tree: Any) -> str:  # noqa: ANN401  # what the standard library parsed
+        return "".join(self._one(str(code), argument) for code, argument in tree)
+
+    def _one(self, code: str, argument: Any) -> str:  # noqa: ANN401
+        self._steps += 1
+        if self._steps > _STEPS:
+            raise NotImplementedError("too long")
+        match code:
+            case "LITERAL":
+                return chr(argument)
+            case "ANY":
+                return self._pick(list(string.ascii_lowercase))
+            case "IN":
+                return self._pick(_members(argument))
+            case "NOT_LITERAL":
+                return self._pick([char for char in _CANDIDATES if char != chr(argument)])
+            case "AT" | "ASSERT" | "ASSERT_NOT":
+                return ""  # whether it holds is asked of the whole text
+        return self._several(code, argument)
+
+    def _several(self, code: str, argument: Any) -> str:  # noqa: ANN401
+        match code:
+            case "BRANCH":
+                return self.sequence(argument[1][self._number % len(argument[1])])
+            case "SUBPATTERN":
+                text = self._groups[argument[0]] = self.sequence(argument[-1])
+                return text
+            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+                low, high, inner = argument
+                return "".join(self.sequence(inner) for _ in range(min(low + self._extra, int(high), _STEPS)))
+            case "ATOMIC_GROUP":
+                return self.sequence(argument)
+            case "GROUPREF":
+                return self._groups.get(argument, "")
+        raise NotImplementedError(code)
+
+    def _pick(self, characters: list[str]) -> str:
+        self._number = (self._number * 31 + 7) % 1_000_003
+        return characters[self._number % len(characters)]
+
+
+def _members(parts: Any) -> list[str]:  # noqa: ANN401
+    is_negated = bool(parts) and str(parts[0][0]) == "NEGATE"
+    allowed: list[str] = []
+    for code, argument in parts[1:] if is_negated else parts:
+        match str(code):
+            case "LITERAL":
+                allowed.append(chr(argument))
+            case "RANGE":
+                low, high = argument
+                allowed += [chr(place) for place in range(low, min(high, low + 64) + 1)]
+            case "CATEGORY":
+                allowed += _CLASSES[str(argument)]
+    if not is_negated:
+        return allowed
+    shape = re.compile("[" + "".join(re.escape(char) for char in allowed) + "]") if allowed else None
+    return [char for char in _CANDIDATES if shape is None or not shape.match(char)]
