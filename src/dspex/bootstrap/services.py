@@ -23,6 +23,7 @@ from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
+from dspex.operations.resources.heavy_work import MostWork
 from dspex.operations.resources.keyring import KeyRing
 from dspex.operations.resources.polling import Wakes
 from dspex.operations.resources.retention import Retention
@@ -95,6 +96,8 @@ async def open_services(
         figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
         executor.surroundings = keyed.surroundings
+        executor.most = MostWork() if serves else None
+        stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=time)
         await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
         floor = Floor(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -34,3 +34,12 @@ def json_bytes(value: object, *, unknown: Callable[[object], object] | None = No
 def content_hash(value: object) -> str:
     """Return BLAKE2b-256 over the canonical JSON of `value`, in hexadecimal."""
     return hashlib.blake2b(canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
+
+
+def list_hash(values: Iterable[object]) -> str:
+    """Return the `content_hash` of the list of `values`, of which one at a time is in memory."""
+    digest = hashlib.blake2b(b"[", digest_size=32)
+    for at, value in enumerate(values):
+        digest.update(f"{',' if at else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass"))
+    digest.update(b"]")
+    return digest.hexdigest()

@@ -3,12 +3,13 @@
 import keyword
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from dspex.errors import InvalidError, SignatureError, shorten
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.limits import check_limit
-from dspex.language.signatures.patterns import pattern_states
+from dspex.language.signatures.patterns import engine_pattern, pattern_states
 from dspex.language.signatures.recursion import check_recursion, has_open_reference
 from dspex.language.signatures.types import MISSING, Type
 from dspex.language.signatures.validation import check_one, is_plainly
@@ -79,21 +80,34 @@ def check_size(signature: str, fields: Sequence[Field]) -> None:
     """Refuse more of anything than `LIMITS` allows, in all types together, before anything is done with them."""
     check_limit("fields", len(fields), "the signature")
     parts = states = 0
+    patterns: dict[str, int] = {}
     for at, field in enumerate(fields):
         where = f"signature {shorten(signature)}: field {shorten(field.name)}"
-        try:
+        with _about(at):
             for name in (field.name, field.alias or ""):
                 check_limit("name", len(name), where)
             for type_, depth in walk_type(field.type):
                 parts += 1
-                states += sum(pattern_states(value) for name, value in type_.constraints if name in _PATTERNS)
+                known = [value for name, value in type_.constraints if name in _PATTERNS]
+                states += sum(map(pattern_states, known))
+                patterns |= dict.fromkeys(known, at)
                 check_limit("depth", depth, where)
                 check_limit("parts", parts, where)
                 check_limit("all_pattern_states", states, where)
                 _check_names(type_, where)
             check_recursion(field.type, where)
-        except SignatureError as error:
-            raise SignatureError(error.message, **error.context, field=at) from None
+    for pattern, at in patterns.items():  # the engine compiles them now that all together keep the limits
+        with _about(at):
+            engine_pattern(pattern)
+
+
+@contextmanager
+def _about(at: int) -> Iterator[None]:
+    """Add the place of a field to the errors of a block."""
+    try:
+        yield
+    except SignatureError as error:
+        raise SignatureError(error.message, **error.context, field=at) from None
 
 
 def _check_names(type_: Type, where: str) -> None:

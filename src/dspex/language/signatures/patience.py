@@ -27,6 +27,10 @@ class Work:
         self.steps = 0
         self.look = look
 
+    def fresh(self) -> "Work":
+        """Return another check that the same one may end."""
+        return Work(self.look)
+
     def step(self) -> None:
         """Count one item."""
         self.steps += 1

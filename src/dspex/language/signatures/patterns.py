@@ -31,20 +31,14 @@ _ANY_STATES: Final = 4
 _FLAGS: Final = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: ""}
 
 
-@lru_cache(maxsize=1024)
-def engine_pattern(pattern: str) -> str:
-    """Return `pattern` as the linear-time engine writes it.
+def check_pattern(pattern: str) -> None:
+    """Raise unless `pattern` can be matched in linear time; the engine is not asked yet.
 
     Raises:
         SignatureError: it is not a regular expression, is too large, or needs an engine that goes back.
     """
     check_limit("pattern", len(pattern), "a pattern")
-    tree = _tree(pattern)
-    _check_linear(pattern, tree)
-    for text in (pattern, _translation(tree, pattern)):
-        if text is not None and _is_known(text):
-            return text
-    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
+    _check_linear(pattern, _tree(pattern))
 
 
 def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
@@ -69,6 +63,20 @@ def check_foreign(pattern: str) -> None:
     except SignatureError:
         return
     _check_linear(pattern, tree)
+
+
+@lru_cache(maxsize=1024)
+def engine_pattern(pattern: str) -> str:
+    """Return `pattern` as the linear-time engine writes it.
+
+    Raises:
+        SignatureError: the engine does not know it; see `check_pattern` for the rest.
+    """
+    check_pattern(pattern)
+    for text in (pattern, _translation(_tree(pattern), pattern)):
+        if text is not None and _is_known(text):
+            return text
+    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
 
 
 @lru_cache(maxsize=1024)

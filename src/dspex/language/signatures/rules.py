@@ -7,7 +7,7 @@ from typing import Any
 from dspex.errors import SignatureError, shorten, suggest
 from dspex.language.signatures.kinds import FORMATS, Rule
 from dspex.language.signatures.limits import check_limit
-from dspex.language.signatures.patterns import engine_pattern
+from dspex.language.signatures.patterns import check_pattern
 
 _LARGEST_COUNT = 2**31
 
@@ -66,7 +66,7 @@ def _is_number(value: object) -> bool:
 
 
 def _linear(pattern: str) -> str:
-    engine_pattern(pattern)
+    check_pattern(pattern)
     return pattern
 
 

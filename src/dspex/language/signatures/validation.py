@@ -11,10 +11,12 @@ from dspex.language.signatures.types import MISSING
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
+    from dspex.language.signatures.effort import Amount, Effort
     from dspex.language.signatures.patience import Work
 
 Mode = Literal["coerce", "strict"]
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
+_FEW = 100  # types, whose compilation takes at most a few milliseconds
 
 
 class Validator:
@@ -23,7 +25,9 @@ class Validator:
     `compilations` counts them.
     """
 
-    __slots__ = ("_checks", "_compiling", "_core", "_fields", "_patient", "_serializer", "compilations", "what")
+    __slots__ = (
+        "_checks", "_compiling", "_core", "_efforts", "_fields", "_patient", "_serializer", "compilations", "what",
+    )  # fmt: skip
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
         """Remember `fields`; `what` ("the inputs of 'QA'") begins every error."""
@@ -34,6 +38,7 @@ class Validator:
         self._patient: dict[str, SchemaValidator] = {}
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
+        self._efforts: dict[str, Effort] | None = None
         self._serializer: SchemaSerializer | None = None
 
     @property
@@ -71,10 +76,37 @@ class Validator:
 
     def patiently(self, values: Mapping[str, Any], work: "Work", *, mode: Mode = "coerce") -> dict[str, Any]:
         """Return the same as `__call__`, for much plain data: other threads run meanwhile, and `work` can end it."""
+        check = self._patient_check(mode).validate_python
         try:
-            return self._patient_check(mode).validate_python(values, context=work)  # type: ignore[no-any-return]
+            return check(values, context=work)  # type: ignore[no-any-return]
+        except ValueError as error:
+            data = self._as_data(values, error, mode)
+            if data is None:
+                raise self._invalid(error) from None
+        try:
+            return check(data, context=work.fresh())  # type: ignore[no-any-return]
         except ValueError as error:
             raise self._invalid(error) from None
+
+    def amount(self, values: Mapping[str, Any]) -> "Amount":
+        """Return how much there is to check, estimated without checking."""
+        from dspex.language.signatures.effort import amount_of
+
+        return amount_of(values, self._known_efforts())
+
+    def is_quick(self, amount: "Amount") -> bool:
+        """Whether `__call__` takes at most a few milliseconds for so much: it is compiled, and there is little."""
+        from dspex.language.signatures.effort import QUICK
+
+        is_compiled = "coerce" in self._checks or sum(part.parts for part in self._known_efforts().values()) <= _FEW
+        return is_compiled and amount.microseconds <= QUICK
+
+    def _known_efforts(self) -> "dict[str, Effort]":
+        from dspex.language.signatures.effort import efforts_of
+
+        if self._efforts is None:
+            self._efforts = efforts_of(self.fields)
+        return self._efforts
 
     def checker(self) -> Callable[..., dict[str, Any]]:
         """Return `__call__` as a plain function around the engine's own, for the hottest path."""
@@ -140,16 +172,19 @@ class Validator:
 
         A type that was rebuilt from data does not know the class whose instances another one makes.
         """
-        from dspex.language.signatures.instances import with_data
-
         error, count = self._shorter(values, error, mode)
-        data = with_data(values, error, self._fields, is_strict=mode == "strict")
+        data = self._as_data(values, error, mode)
         if data is None:
             raise self._invalid(error, count) from None
         try:
             return self._checks[mode](data)
         except ValueError as second:
             raise self._invalid(*self._shorter(data, second, mode)) from None
+
+    def _as_data(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any] | None:
+        from dspex.language.signatures.instances import with_data
+
+        return with_data(values, error, self._fields, is_strict=mode == "strict")
 
     def _patient_check(self, mode: Mode) -> "SchemaValidator":
         if mode not in self._patient:

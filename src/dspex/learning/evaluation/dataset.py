@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from dspex.errors import DefinitionError, suggest
 from dspex.language.records import Example
-from dspex.language.records.canonical import content_hash
+from dspex.language.records.canonical import content_hash, list_hash
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.reading import read_rows
 
@@ -77,7 +77,7 @@ class Dataset(Sequence[Example]):
         Raises:
             DefinitionError: a value has no JSON form.
         """
-        return content_hash([self._plain(number) for number in range(len(self))])
+        return list_hash(self._plain(number) for number in range(len(self)))
 
     def _plain(self, number: int) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from dspex.errors import ConflictError, DefinitionError, FieldError, InvalidError, NotFoundError, SignatureError
 from dspex.language.signatures import Signature
+from dspex.language.signatures.effort import size_of
+from dspex.language.signatures.patience import Work
 from dspex.learning.evaluation import Dataset
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
@@ -17,6 +19,7 @@ from dspex.operations.resources.ports import Insert, Query
 
 Split = Literal["train", "validation", "test"]
 MOST_ROWS = 100_000
+MOST_VALUES = 100_000  # in one row
 _PAGE = 200
 _PROBLEMS = 50
 
@@ -100,9 +103,16 @@ async def create_dataset(operations: Operations, given: CreateDataset, *, source
         raise invalid("split", given.split, "train, validation or test")
     if not isinstance(given.rows, list) or not 0 < len(given.rows) <= MOST_ROWS:
         raise invalid("rows", given.rows, f"a list of 1 to {MOST_ROWS} rows")
+
+    def examine(work: Work) -> tuple[str, dict[str, Any]]:
+        for number, row in enumerate(given.rows):
+            work.step()
+            if isinstance(row, dict) and (size := size_of(row)) > MOST_VALUES:
+                raise ValueError(f"row {number} holds {size} values, more than the {MOST_VALUES} allowed")
+        return Dataset.from_rows(given.rows, name=given.name).checksum, _schema(given.rows, work)
+
     try:
-        data = Dataset.from_rows(given.rows, name=given.name)
-        checksum = data.checksum
+        checksum, schema = await operations.floor.executor.heavy.run(examine)
     except (DefinitionError, TypeError, ValueError, RecursionError) as error:
         raise invalid("rows", given.rows, f"a list of objects of JSON values ({error})") from error
     where = {"workspace": operations.workspace, "name": given.name}
@@ -118,7 +128,7 @@ async def create_dataset(operations: Operations, given: CreateDataset, *, source
         name=given.name,
         version=1 if newest is None else newest.version + 1,
         split=given.split,
-        schema=_schema(given.rows),
+        schema=schema,
         rows=given.rows,
         row_count=len(given.rows),
         checksum=checksum,
@@ -168,17 +178,20 @@ async def validate_dataset(operations: Operations, given: ValidateDataset) -> Da
     """
     data = await dataset_of(operations, given.dataset_id, given.dataset)
     signature = await _signature(operations, given)
-    problems: list[Any] = []
-    invalid_rows = 0
-    for number, row in enumerate(data.rows):
-        found = _unfit(signature, row)
-        invalid_rows += bool(found)
-        problems += [{"row": number, **error.to_dict()} for error in found]
+
+    def examine(work: Work) -> tuple[int, list[Any]]:
+        problems: list[Any] = []
+        invalid_rows = 0
+        for number, row in enumerate(data.rows):
+            work.step()
+            errors = _unfit(signature, row, work)
+            invalid_rows += bool(errors)
+            problems += [{"row": number, **error.to_dict()} for error in errors[: _PROBLEMS - len(problems)]]
+        return invalid_rows, problems
+
+    invalid_rows, problems = await operations.floor.executor.heavy.run(examine)
     return DatasetValidity(
-        dataset=data,
-        valid_rows=len(data.rows) - invalid_rows,
-        invalid_rows=invalid_rows,
-        problems=problems[:_PROBLEMS],
+        dataset=data, valid_rows=len(data.rows) - invalid_rows, invalid_rows=invalid_rows, problems=problems
     )
 
 
@@ -219,31 +232,35 @@ async def _signature(operations: Operations, given: ValidateDataset) -> Signatur
         raise InvalidError("give either a program or a signature")
     if given.signature is None:
         return (await operations.program_value(await operations.program(given.program_id, given.program))).signature
+    text = given.signature
     try:
-        return Signature(given.signature)
+        return await operations.floor.executor.heavy.run(lambda _: Signature(text))
     except SignatureError as error:
-        raise invalid("signature", given.signature, f"a signature ({error.message})") from error
+        raise invalid("signature", text, f"a signature ({error.message})") from error
 
 
-def _unfit(signature: Signature, row: Mapping[str, Any]) -> list[FieldError]:
-    found: list[FieldError] = []
+def _unfit(signature: Signature, row: Mapping[str, Any], work: Work) -> list[FieldError]:
+    errors: list[FieldError] = []
     inputs = {name: row[name] for name in signature.input_fields if name in row}
     outputs = {name: row[name] for name in signature.output_fields if name in row}
-    try:
-        signature.validate_inputs(inputs)
-    except InvalidError as error:
-        found += error.fields
-    try:
-        signature.validate_outputs(outputs)
-    except InvalidError as error:
-        found += [field for field in error.fields if field.field in outputs]
-    return found
+    for validator, values in ((signature.input_validator, inputs), (signature.output_validator, outputs)):
+        try:
+            if validator.is_quick(validator.amount(values)):
+                validator(values)
+            else:
+                validator.patiently(values, work.fresh())
+        except InvalidError as error:
+            errors += [
+                field for field in error.fields if validator is signature.input_validator or field.field in outputs
+            ]
+    return errors
 
 
-def _schema(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _schema(rows: Sequence[Mapping[str, Any]], work: Work) -> dict[str, Any]:
     """Return the fields with the types of their values, and in how many rows they are."""
     fields: dict[str, Any] = {}
     for row in rows:
+        work.step()
         for name, value in row.items():
             known = fields.setdefault(name, {"types": [], "rows": 0})
             known["rows"] += 1

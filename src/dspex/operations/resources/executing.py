@@ -26,7 +26,10 @@ from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
 from dspex.execution.context import RunContext, guarded
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
+from dspex.language.signatures import Validator
+from dspex.language.signatures.patience import Work
 from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.resources.heavy_work import HeavyWork, MostWork
 from dspex.operations.resources.keeping import Keeping
 from dspex.operations.resources.owners import owner_of_this_process
 from dspex.operations.resources.ports import Change, Query, Store
@@ -69,6 +72,8 @@ class Executor:
         self.surroundings: Surroundings = _as_it_is
         self.owner = owner_of_this_process(new_id)
         self.runs = Runs(clock)
+        self.heavy = HeavyWork()
+        self.most: MostWork | None = None
         self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=keeping or Keeping())
         self.remembered = Remembered(store, backends=backends, clock=clock)
 
@@ -106,16 +111,21 @@ class Executor:
         choice = await self.remembered.choice(program, asked.backend)
         stages.enter("input_validation")
         about: dict[str, Any] = {"backend": choice.name, "parent_id": None if (above := parent()) is None else above.id}
+        validator = choice.program.signature.input_validator
+        amount = validator.amount(inputs)
+        if self.most is not None:
+            self.most.check(amount)
         if asked.idempotency_key is not None:
             about["inputs_hash"] = hash_of(program, inputs)
-        signature = choice.program.signature
         try:
-            validated = signature.validate_inputs(inputs)
+            validated, data = (
+                _checked(validator, inputs)
+                if validator.is_quick(amount)
+                else await self._checked_beside(validator, inputs)
+            )
         except InvalidError as error:
             return await self._refused(program, inputs, asked, stages=stages, error=error, about=about)
-        opened = self.recorder.opened(
-            program, signature.input_validator.dump(validated), asked, stages=stages.told(), **about
-        )
+        opened = self.recorder.opened(program, data, asked, stages=stages.told(), **about)
         run = self.runs.begin(opened.id)
         try:
             opened, is_known = await self._open(program, opened, asked)
@@ -124,6 +134,15 @@ class Executor:
             return await _Work(self, run, opened, choice=choice, stages=stages).done(validated, asked.timeout)
         finally:
             self.runs.end(run)
+
+    async def _checked_beside(self, validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Return the same as `_checked`, found out beside the loop."""
+
+        def check(work: Work) -> tuple[dict[str, Any], Any]:
+            validated = validator.patiently(values, work)
+            return validated, validator.dump(validated)
+
+        return await self.heavy.run(check)
 
     async def cancel(self, found: ExecutionRecord, *, actor: str) -> None:
         """Record an execution as cancelled and stop it, here at once, in another process within a second.
@@ -266,6 +285,12 @@ class Executor:
             context = context.within((above.deadline - self._clock.monotonic_ns()) / 1e9)
         run.deadline = context.deadline
         return context
+
+
+def _checked(validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return values as their types say, and as JSON data."""
+    validated = validator(values)
+    return validated, validator.dump(validated)
 
 
 async def _as_it_is(_workspace: str, context: RunContext) -> RunContext:

@@ -92,7 +92,13 @@ class Operations:
         )
         self._action = action
         self._executor = floor.executor
-        self._programs = Programs(self.store, clock=floor.clock, new_id=floor.new_id, backends=floor.backends)
+        self._programs = Programs(
+            self.store,
+            clock=floor.clock,
+            new_id=floor.new_id,
+            backends=floor.backends,
+            heavy=floor.executor.heavy,
+        )
 
     def as_actor(self, actor: Actor) -> "Operations":
         """Return the same for another actor."""

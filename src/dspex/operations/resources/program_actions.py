@@ -221,7 +221,9 @@ async def create_signature(operations: Operations, given: CreateSignature) -> Si
         InvalidError: it is none; the message says where and why.
     """
     try:
-        made = Signature(given.signature, given.instructions or "", name=given.name or "")
+        made = await operations.floor.executor.heavy.run(
+            lambda _: Signature(given.signature, given.instructions or "", name=given.name or "")
+        )
     except SignatureError as error:
         raise invalid("signature", given.signature, f"a signature ({error.message})") from error
     return await operations.save_signature(made, source="string", status="draft" if given.draft else "active")

@@ -21,6 +21,7 @@ from dspex.execution.backends import Backends
 from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
+from dspex.operations.resources.heavy_work import HeavyWork
 from dspex.operations.resources.inputs import CreateProgram
 from dspex.operations.resources.naming import check_name, check_values
 from dspex.operations.resources.ports import Change, Insert, Query, Store, Update
@@ -48,8 +49,11 @@ async def _settled(work: Callable[[], Awaitable[T]]) -> T:
 class Programs:
     """Creates and versions programs. Equal contents are stored once: saving them again changes nothing."""
 
-    def __init__(self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Backends) -> None:
+    def __init__(  # the collaborators of all that is stored
+        self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Backends, heavy: HeavyWork
+    ) -> None:
         """Take the collaborators; `backends` are those that a program may name."""
+        self._heavy = heavy
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -78,7 +82,7 @@ class Programs:
             settings.pop(name, None)  # what is told already is not told again by what is built
         program = None
         with problems.collected():
-            program = _built(given, signature, settings, backend=backend)
+            program = await self._heavy.run(lambda _: _built(given, signature, settings, backend=backend))
         problems.refuse()
         if program is None:
             raise InternalError("a program without problems was not built")
@@ -209,7 +213,7 @@ class Programs:
     async def _signature_of(self, given: CreateProgram, workspace: str) -> Signature:
         if "->" in given.signature:
             try:
-                return Signature(given.signature, name=given.name)
+                return await self._heavy.run(lambda _: Signature(given.signature, name=given.name))
             except SignatureError as error:
                 raise _invalid("signature", given.signature, error.message, "question -> answer: str") from error
         active = {"workspace": workspace, "status": "active"}

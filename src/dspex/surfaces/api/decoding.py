@@ -11,6 +11,7 @@ import msgspec
 from dspex.errors import FieldError, InvalidError, suggest
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.finding import query_from
+from dspex.surfaces.api.amounts import check_values
 
 T = TypeVar("T")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
@@ -22,6 +23,7 @@ def decoded(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
     Raises:
         InvalidError: it is no JSON, or holds what a database cannot keep.
     """
+    check_values(body)
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -32,20 +34,22 @@ def decoded(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
 
 
 def refuse_zeros(value: object) -> None:
-    """Do nothing where no text inside `value` holds a zero character.
+    """Raise where a text inside `value` holds a zero character.
 
     Raises:
         InvalidError: one does; PostgreSQL keeps none, and what one database keeps the other has to keep too.
     """
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidError("a text holds the character U+0000, which cannot be stored")
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            refuse_zeros(name)
-            refuse_zeros(part)
-    elif isinstance(value, list):
-        for part in value:
-            refuse_zeros(part)
+    pending: list[object] = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, str):
+            if "\0" in part:
+                raise InvalidError("a text holds the character U+0000, which cannot be stored")
+        elif isinstance(part, Mapping):
+            pending.extend(part)
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
 
 
 def input_from(given: type[T], body: bytes) -> T:

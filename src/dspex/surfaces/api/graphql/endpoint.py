@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from dspex.errors import InvalidError
 from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
+from dspex.surfaces.api.amounts import check_values
 from dspex.surfaces.api.answers import read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec
 from dspex.surfaces.api.gate import Caller, Denied, Door, actor_of, caller_of, denial_body
@@ -130,6 +131,7 @@ def asked_from(body: bytes) -> Asked:
     Raises:
         InvalidError: it is no JSON object with a text `query`.
     """
+    check_values(body)
     try:
         asked = _decode(body)
     except msgspec.ValidationError as error:

@@ -32,7 +32,7 @@ from graphql.pyutils import is_awaitable
 from dspex.surfaces.api.answers import FAULT, late
 from dspex.surfaces.api.decoding import refuse_zeros
 from dspex.surfaces.api.graphql.errors import refusal
-from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check
+from dspex.surfaces.api.graphql.limits import MAX_SOURCE, MAX_TOKENS, check, check_variables
 from dspex.surfaces.api.graphql.request import Request
 
 REMEMBERED: Final = 256 * 1024  # characters of documents; a tree takes some forty times its text
@@ -93,6 +93,10 @@ class Engine:
         operation = get_operation_ast(prepared.document, asked.operationName)
         if operation is not None and operation.operation.value == "subscription":
             return _failed([GraphQLError("a subscription is followed at /graphql/stream, or over a websocket")])
+        try:
+            check_variables(self._schema, operation, asked.variables)
+        except GraphQLError as error:
+            return _failed([error])
         found = execute(
             self._schema,
             prepared.document,
@@ -116,6 +120,11 @@ class Engine:
             operation = get_operation_ast(prepared.document, asked.operationName)
         if prepared.document is None or operation is None or operation.operation.value != "subscription":
             yield await self._within(within, asked, context)
+            return
+        try:
+            check_variables(self._schema, operation, asked.variables)
+        except GraphQLError as error:
+            yield _failed([error])
             return
         found: Any = subscribe(
             self._schema,

@@ -1,10 +1,21 @@
 """How much one document may ask for, measured on its syntax tree before anything is validated or run."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from graphql import DocumentNode, FragmentDefinitionNode, GraphQLError, OperationDefinitionNode
+from graphql import (
+    DocumentNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    type_from_ast,
+)
 
 from dspex.surfaces.api.graphql.introspection import ROOTS, Introspection
 
@@ -16,6 +27,7 @@ MAX_ALIASES: Final = 50
 MAX_SAME: Final = 20
 MAX_FRAGMENTS: Final = 30
 MAX_COMPLEXITY: Final = 20_000
+MAX_LISTED: Final = 5000
 SORTED: Final = 1000
 _BY_AGE: Final = {"NEWEST_FIRST", "OLDEST_FIRST"}
 _PAGE: Final = 50
@@ -129,3 +141,33 @@ def _inside(walk: _Walk) -> _Walk:
 def _limit(what: str, found: int, most: int) -> None:
     if found > most:
         raise GraphQLError(f"the query has more than {most} {what}", extensions={"code": "too_complex"})
+
+
+def check_variables(
+    schema: GraphQLSchema, operation: OperationDefinitionNode | None, variables: Mapping[str, Any] | None
+) -> None:
+    """Raise where variables hold more values than are looked at one by one; what is JSON to the schema is not counted.
+
+    Raises:
+        GraphQLError: they do.
+    """
+    if operation is None or not variables:
+        return
+    pending: list[tuple[Any, Any]] = [
+        (variables.get(part.variable.name.value), type_from_ast(schema, part.type))
+        for part in operation.variable_definitions or ()
+    ]
+    count = 0
+    while pending:
+        value, type_ = pending.pop()
+        while isinstance(type_, GraphQLNonNull):
+            type_ = type_.of_type
+        if isinstance(type_, GraphQLList) and isinstance(value, list):
+            count += len(value)
+            _limit("values in lists of variables", count, MAX_LISTED)
+            pending.extend((part, type_.of_type) for part in value)
+        elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
+            count += len(value)
+            _limit("values in variables", count, MAX_LISTED)
+            fields = type_.fields
+            pending.extend((part, fields[name].type) for name, part in value.items() if name in fields)

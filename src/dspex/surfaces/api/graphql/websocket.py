@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from dspex.errors import DspexError, StorageError
 from dspex.language.records.canonical import json_bytes
 from dspex.operations.resources import Actor
+from dspex.surfaces.api.amounts import check_values
 from dspex.surfaces.api.answers import extensions_of, told
 from dspex.surfaces.api.gate import Caller, Denied, Refused, denial_body
 from dspex.surfaces.api.graphql.engine import Asked, Engine, check_texts
@@ -110,8 +111,9 @@ class _Wire:
         if text is None or len(text) > MAX_MESSAGE:
             raise _Close(4400, "A message is a text of at most 1 MiB")
         try:
+            check_values(text.encode())
             return self._decode(text)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        except (DspexError, msgspec.MsgspecError, RecursionError, UnicodeError):
             raise _Close(4400, "Invalid message") from None
 
     async def send(self, message: Message) -> None:

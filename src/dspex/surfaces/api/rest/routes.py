@@ -14,6 +14,7 @@ from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import Action, Domain, ExecuteProgram, ExecutionRecord, Operations, Query, Resource
 from dspex.operations.resources.finding import cursor_of, id_from
 from dspex.operations.resources.inputs import RetryExecution
+from dspex.surfaces.api.amounts import check_values
 from dspex.surfaces.api.answers import read_body, send_json
 from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of
 from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
@@ -98,6 +99,7 @@ def _execute(desk: Desk) -> Handler:
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(scope, receive, limit=desk.config.body_bytes)
+        check_values(body)
         try:
             given: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:

@@ -1,0 +1,101 @@
+"""How much work it is to check values, estimated before it is begun."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dspex.errors import FieldError, InvalidError
+from dspex.language.signatures.alternatives import can_be_picked
+from dspex.language.signatures.builtin import expand
+from dspex.language.signatures.field import Field
+from dspex.language.signatures.patterns import pattern_states
+from dspex.language.signatures.types import Type
+
+QUICK: Final = 3_000  # microseconds that checking may hold an event loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What one value costs: the alternatives that it may be tried against, and the states of its patterns.
+
+    `parts` is the number of types inside the type, which is what compiling it costs.
+    """
+
+    alternatives: int
+    states: int
+    parts: int = 1
+
+
+def effort_of(type_: Type) -> Effort:
+    """Return what one value inside a value of `type_` costs at most."""
+    inner = expand(type_)
+    parts = [effort_of(part) for part in [*inner.args, *(member.type for member in inner.members)]]
+    states = max((part.states for part in parts), default=0)
+    pattern = inner.constraint("pattern")
+    if pattern is not None:
+        states = max(states, pattern_states(pattern))
+    alternatives = max((part.alternatives for part in parts), default=1)
+    if inner.kind == "union" and inner.constraint("tag") is None and not can_be_picked(list(inner.args)):
+        alternatives = sum(part.alternatives for part in parts)
+    return Effort(alternatives=alternatives, states=states, parts=1 + sum(part.parts for part in parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """How much there is to check: how many values, and about how long it takes, in microseconds."""
+
+    values: int
+    microseconds: int
+
+
+def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> Amount:
+    """Return how much there is to check in `values`, with the efforts of their fields by name."""
+    count = total = 0
+    for name, value in values.items():
+        effort = efforts.get(name, _PLAIN)
+        inside, characters = _size(value)
+        count += inside
+        total += inside * effort.alternatives + characters * effort.states // 3000
+    return Amount(values=count, microseconds=total)
+
+
+def efforts_of(fields: Iterable[Field]) -> dict[str, Effort]:
+    """Return the effort of each field, by name and by alias."""
+    efforts: dict[str, Effort] = {}
+    for field in fields:
+        efforts[field.name] = efforts[field.wire_name] = effort_of(field.type)
+    return efforts
+
+
+_PLAIN: Final = Effort(alternatives=1, states=0)
+
+
+def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
+    """Return how many values are in a JSON value, itself included."""
+    return _size(value)[0]
+
+
+def _size(value: Any) -> tuple[int, int]:  # noqa: ANN401  # any JSON value
+    """Return how many values are in one, itself included, and the characters of their texts."""
+    if type(value) is str:
+        return 1, len(value)
+    if not isinstance(value, dict | list):
+        return 1, 0
+    count, characters = 1, 0
+    pending: list[Any] = [value]
+    while pending:
+        part = pending.pop()
+        count += len(part)
+        for child in part.values() if isinstance(part, dict) else part:
+            if type(child) is str:
+                characters += len(child)
+            elif isinstance(child, dict | list):
+                pending.append(child)
+    return count, characters
+
+
+def too_much(name: str, reason: str) -> InvalidError:
+    """Return the error of inputs that are more than one call may have."""
+    message = f"this is too much for one call: {reason}"
+    error = FieldError(field=name, path=name, value=None, message=message, constraint="work", expected="less")
+    return InvalidError(f"{name}: {message}", errors=[error])
