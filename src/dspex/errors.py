@@ -19,6 +19,7 @@ DspexError
             WorkerStartError
             WorkerLostError
             WorkerTimeoutError
+            WorkerStalledError
             WorkerProtocolError
             FrameTooLargeError
             PoolExhaustedError
@@ -261,6 +262,13 @@ class WorkerTimeoutError(WorkerError):
     """The worker did not answer by the deadline of the call."""
 
     code = "worker_timeout"
+
+
+class WorkerStalledError(WorkerError):
+    """The code in a worker kept it busy for too long without a pause; it was ended, and would do the same again."""
+
+    code = "worker_stalled"
+    is_retryable = False
 
 
 class WorkerProtocolError(WorkerError):

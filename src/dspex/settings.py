@@ -62,7 +62,8 @@ class Settings:
     before it is replaced (0: no limit), `dspy_interpreter` is a Python that has dspy, where it is not this one.
 
     `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
-    `optimization_limit` are how many run at once in all workers together (0: no limit). What
+    `optimization_limit` are how many run at once in all workers together (0: no limit). A job whose code gives no
+    control back for `job_stall_seconds`, or that runs longer than `job_seconds`, is ended (0: never). What
     an ended job has left beside its row is deleted after `keep_job_days` (0: never).
 
     Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
@@ -101,6 +102,8 @@ class Settings:
     job_concurrency: int = 4
     evaluation_limit: int = 0
     optimization_limit: int = 0
+    job_stall_seconds: int = 60
+    job_seconds: int = 0
     keep_job_days: int = 30
     keys: Mapping[str, Secret] = field(default_factory=dict)
     secret_key: Secret | None = field(default=None)
@@ -287,6 +290,8 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "job_concurrency": _number(1, 256),
     "evaluation_limit": _number(0, 1 << 16),
     "optimization_limit": _number(0, 1 << 16),
+    "job_stall_seconds": _number(0, 86_400),
+    "job_seconds": _number(0, 31_536_000),
     "keep_job_days": _number(0, 36_500),
     "secret_key": _long,
     "auth": _one_of("auto", "on"),

@@ -21,7 +21,7 @@ from dspex.execution.clients import Request
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.context import RunContext
 from dspex.language.records import Message
-from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
+from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.job_inputs import CreateEvaluation
@@ -128,9 +128,8 @@ def test_a_job_asks_under_the_key_of_its_workspace(settings: Settings) -> None:
             await at.act("one", "create_secret", CreateSecret(name=KEY, text="key-of-one"))
             services = at.services
             store = services.operations.floor.store
-            runner = Runner(
-                store, handlers=handlers_of(services), policy=JobPolicy(), clock=SystemClock(), new_id=new_id
-            )
+            rows = JobRows(store, policy=JobPolicy(), clock=SystemClock(), new_id=new_id)
+            runner = Runner(rows, handlers=handlers_of(services), policy=JobPolicy())
             async with InlineEngine(store, runner) as engine:
                 floor = dataclasses.replace(services.operations.floor, jobs=engine)
                 operations = Operations(floor, actor=Actor(name="t", workspace="one"))

@@ -1,29 +1,31 @@
 """Jobs put together: the worker that runs them, and what looks after them in a server."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-from dspex.bootstrap.opening import database_of
 from dspex.bootstrap.services import Services, job_policy, new_id, open_services
 from dspex.execution.modules import CodeRoot
 from dspex.learning.optimizers import Journal
 from dspex.operations.jobs import (
     Attendant,
     Handler,
+    JobChild,
+    JobRows,
     QueuedJobs,
+    Runner,
     Survey,
     Sweeper,
     Worker,
     WorkerConfig,
     WorkerProcess,
 )
-from dspex.operations.resources import Store
 from dspex.operations.resources.jobs import revision_of
-from dspex.operations.storage import SQLJournal, SQLLeftovers, SQLStore
+from dspex.operations.storage import SQLJournal, SQLLeftovers
 from dspex.operations.workflows import EvaluationHandler, Ground, OptimizationHandler
 from dspex.settings import Settings, environment_of
 
@@ -55,7 +57,7 @@ async def run_worker(
     say: Callable[[str], None],
     ends_idle: bool = False,
 ) -> None:
-    """Run jobs in this process until `stopping` is set; what is unfinished then is handed back.
+    """Take jobs until `stopping` is set, and run each in a process of its own; what is unfinished then is handed back.
 
     With `ends_idle` it ends, too, when every job has ended.
 
@@ -63,30 +65,52 @@ async def run_worker(
         ConfigurationError: DBOS is missing, or a setting is wrong.
         StorageError: the database cannot be used, or has another schema.
     """
-
-    @asynccontextmanager
-    async def open_store() -> AsyncIterator[Store]:
-        database = database_of(settings)
-        try:
-            yield SQLStore(database)
-        finally:
-            await database.aclose()
-
     async with open_services(settings, code=code, say=say) as services:
         floor = services.operations.floor
         config = WorkerConfig(
             url=services.data.url.render_as_string(hide_password=False),
             store=floor.store,
-            open_store=open_store,
             leftovers=SQLLeftovers(services.data),
             keep_days=settings.keep_job_days,
-            handlers=handlers_of(services, code=code),
+            command=lambda channel: [*worker_command(settings), "--channel", str(channel)],
+            environment=environment_of(settings),
             clock=floor.clock,
             new_id=new_id,
             policy=job_policy(settings),
-            code=("", "") if code is None else (code.name, revision_of(code)),
+            code=lambda: _code_now(code),
         )
         await Worker(config, say=say, ends_idle=ends_idle).serve(stopping)
+
+
+async def run_job_process(
+    settings: Settings, *, code: CodeRoot | None, channel: socket.socket, say: Callable[[str], None]
+) -> None:
+    """Run what the worker at the other end of `channel` orders, one job at a time, until it closes it.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        StorageError: the database cannot be used, or has another schema.
+    """
+    async with open_services(settings, code=code, say=say) as services:
+        floor, policy = services.operations.floor, job_policy(settings)
+        handlers = handlers_of(services, code=code)
+
+        def make_runner(worker: str) -> Runner:
+            rows = JobRows(
+                floor.store,
+                policy=policy,
+                clock=floor.clock,
+                new_id=new_id,
+                worker=worker,
+                code=lambda: _code_now(code),
+            )
+            return Runner(rows, handlers=handlers, policy=policy)
+
+        await JobChild(make_runner, beat=policy.beat).serve(channel)
+
+
+def _code_now(code: CodeRoot | None) -> tuple[str, str]:
+    return ("", "") if code is None else (code.name, revision_of(code))
 
 
 @asynccontextmanager
@@ -98,10 +122,9 @@ async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[No
     noted = floor.jobs.noted if isinstance(floor.jobs, QueuedJobs) else asyncio.Event()
     worker = None
     if is_embedded:
-        settings = services.settings
-        variables = environment_of(settings)
-        worker = WorkerProcess(worker_command(settings), clock=floor.clock, environment=variables)
-    async with Attendant(sweeper, survey, noted=noted, worker=worker):
+        command, variables = [*worker_command(services.settings), "--attached"], environment_of(services.settings)
+        worker = WorkerProcess(command, store=floor.store, clock=floor.clock, environment=variables)
+    async with Attendant(sweeper, survey, noted=noted, clock=floor.clock, worker=worker):
         yield
 
 
@@ -110,7 +133,7 @@ def worker_command(settings: Settings) -> list[str]:
 
     Everybody on this machine can read a command line: what may hold a secret is in the environment (`environment_of`).
     """
-    command = [sys.executable, "-m", "dspex", "worker", "--attached", "--state-dir", str(Path(settings.state_dir))]
+    command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(Path(settings.state_dir))]
     for name in ("adapter", "isolation"):
         value = getattr(settings, name)
         command += [] if value is None else [f"--{name}", str(value)]

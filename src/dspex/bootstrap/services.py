@@ -156,7 +156,10 @@ def job_policy(settings: Settings) -> JobPolicy:
     """Return how jobs are run under these settings."""
     limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
     return JobPolicy(
-        concurrency=settings.job_concurrency, limits={name: limit for name, limit in limits.items() if limit}
+        concurrency=settings.job_concurrency,
+        limits={name: limit for name, limit in limits.items() if limit},
+        stall=float(settings.job_stall_seconds),
+        longest_run=float(settings.job_seconds),
     )
 
 

@@ -1,6 +1,7 @@
 """Looking at processes and descriptors from a test. Linux only."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -46,3 +47,19 @@ def holdings() -> tuple[set[int], int]:
     for task in Path("/proc/self/task").iterdir():
         found |= {int(pid) for pid in (task / "children").read_text(encoding="ascii").split()}
     return found, len(os.listdir("/proc/self/fd"))
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            children += [int(child) for child in task.read_text(encoding="ascii").split()]
+    return [pid, *(each for child in children for each in family(child))]
+
+
+def signal_family(pid: int, number: int) -> None:
+    """Send a signal to a process and all that descend from it, as the stop of a whole container would."""
+    for each in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, number)

@@ -8,7 +8,7 @@ import pytest
 
 from dspex.bootstrap import new_id
 from dspex.clock import SystemClock
-from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, Runner
+from dspex.operations.jobs import Handler, InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.resources import Store
 from dspex.operations.storage import Database, SQLStore, migrate
 
@@ -17,7 +17,8 @@ QUICK = JobPolicy(attempts=3, backoff=0.01, poll=0.02, beat=0.02, dead_after=0.2
 
 def a_runner(store: Store, handlers: Mapping[str, Handler], *, policy: JobPolicy = QUICK) -> Runner:
     """A runner on the machine's own clock."""
-    return Runner(store, handlers=handlers, policy=policy, clock=SystemClock(), new_id=new_id, worker="test")
+    rows = JobRows(store, policy=policy, clock=SystemClock(), new_id=new_id, worker="test")
+    return Runner(rows, handlers=handlers, policy=policy)
 
 
 Opened = Callable[[], AbstractAsyncContextManager[SQLStore]]

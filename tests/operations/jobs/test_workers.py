@@ -15,12 +15,14 @@ import pytest
 
 from dspex.bootstrap import Services, open_services
 from dspex.execution.clients import Request, Response
+from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Query
 from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Settings
 from dspex.testing import SimulatedModel
 from dspex.testing.postgres import PostgresServer
+from dspex.testing.processes import family, signal_family
 from dspex.testing.serving import ModelServer
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.postgres import migrated
@@ -69,9 +71,10 @@ class World:
         action = next(action for action in DOMAIN.actions if action.name == name)
         return await self.services.operations.perform(action, given)
 
-    async def job(self, *, concurrency: int = 1) -> Any:
-        given = CreateEvaluation(program="qa", dataset="questions", configuration={"concurrency": concurrency})
-        return await self.act("create_evaluation", given)
+    async def job(self, *, concurrency: int = 1, metric: str = "exact_match") -> Any:
+        configuration = {"concurrency": concurrency}
+        input = CreateEvaluation(program="qa", dataset="questions", metrics=[metric], configuration=configuration)
+        return await self.act("create_evaluation", input)
 
     async def row(self, job: Any) -> Any:
         return await self.store.get(DOMAIN["evaluation"], id=job.id)
@@ -129,7 +132,7 @@ class World:
 @asynccontextmanager
 async def world(settings: Settings, folder: Path, *, seconds: float = 0.05) -> AsyncIterator[World]:
     model = Slow(seconds)
-    async with ModelServer({"m": model}) as server, open_services(settings) as services:
+    async with ModelServer({"m": model}) as server, open_services(settings, code=CodeRoot(folder)) as services:
         store = services.operations.floor.store
         await a_program(store, backend="native", model=f"{server.url}#m")
         await a_dataset(store, ROWS)
@@ -162,9 +165,9 @@ def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database
 
                 await at.until(goes_on)
                 stopped = await at.holder(job)
-                os.kill(stopped.pid, signal.SIGSTOP)
+                signal_family(stopped.pid, signal.SIGSTOP)
                 # a process that is stopped while it holds SQLite's lock lets nobody write before it goes on
-                asyncio.get_running_loop().call_later(6.0, os.kill, stopped.pid, signal.SIGCONT)
+                asyncio.get_running_loop().call_later(6.0, signal_family, stopped.pid, signal.SIGCONT)
                 row = await at.until_status(job, "completed")
 
                 async def lives_anew() -> bool:
@@ -290,6 +293,74 @@ def test_a_worker_with_nothing_to_do_lives_on_beyond_its_looks_for_lost_tickets(
                 assert not any("Traceback" in line for line in child.seen)
 
     finish(work())
+
+
+METRICS = """import re
+
+
+def stuck(example, prediction):
+    print("computing", flush=True)
+    re.match("(a|aa)+$", "a" * 60 + "b")  # lets nothing else of its process run
+
+
+def better(example, prediction):
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize("end", ["stall", "cancel", "stop"])
+def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
+    on_each_database: Settings, tmp_path: Path, end: str
+) -> None:
+    """By the worker itself, by a cancellation, by the end of the worker; meanwhile it takes another job."""
+    (tmp_path / "scores.py").write_text(METRICS)
+
+    async def work() -> None:
+        async with world(on_each_database, tmp_path, seconds=0) as at:
+            extra = {"DSPEX_JOB_STALL_SECONDS": "4" if end == "stall" else "0"}
+            with at.worker(**extra) as worker:
+                stuck = await at.job(metric="scores:stuck")
+                await asyncio.to_thread(worker.wait_for_line, "computing")
+                await at.until_status(await at.job(), "completed")
+                (row,) = await at.workers()
+                if end == "stall":
+                    row = await at.until_status(stuck, "failed")
+                    assert row.error["code"] == "worker_stalled"
+                    await asyncio.to_thread(worker.wait_for_line, "scores.py")  # where it stood
+                elif end == "cancel":
+                    await at.act("cancel_evaluation", JobRef(id=stuck.id))
+
+                    async def is_quiet() -> bool:
+                        return len(family(row.pid)) <= 3  # the watchdog, and one process that waits for a job
+
+                    await at.until(is_quiet, within=20)
+                else:
+                    assert await asyncio.to_thread(worker.stop, within=20) == 0
+                    row = await at.row(stuck)
+                    assert (row.status, row.waiting) == ("queued", "handed back by a worker that stopped")
+                    return
+                await at.until_status(await at.job(), "completed")
+                assert len(await at.workers()) == 1
+                assert await asyncio.to_thread(worker.stop) == 0
+
+    finish(work(), within=120)
+
+
+def test_a_worker_whose_code_changes_begins_anew_with_the_new_code(tmp_path: Path) -> None:
+    (tmp_path / "scores.py").write_text(METRICS)
+
+    async def work() -> None:
+        async with world(Settings(state_dir=tmp_path / "state"), tmp_path, seconds=0) as at:
+            with at.worker() as worker:
+                first = await at.job(metric="scores:better")
+                assert (await at.until_status(first, "completed")).mean == 1.0
+                (tmp_path / "scores.py").write_text(METRICS.replace("1.0", "0.5"))
+                old = await at.job(metric="scores:better")
+                assert old.needs != first.needs
+                assert (await at.until_status(old, "completed")).mean == 0.5
+                assert await asyncio.to_thread(worker.stop) == 0
+
+    finish(work(), within=120)
 
 
 def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_path: Path) -> None:

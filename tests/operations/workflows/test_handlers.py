@@ -17,7 +17,7 @@ from dspex.clock import SystemClock
 from dspex.errors import InvalidError, ModelUnavailableError, RefusedError
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.modules import CodeRoot
-from dspex.operations.jobs import InlineEngine, JobPolicy, Runner
+from dspex.operations.jobs import InlineEngine, JobPolicy, JobRows, Runner
 from dspex.operations.resources import DOMAIN, Actor, Operations, Query
 from dspex.operations.resources.job_inputs import CreateEvaluation, CreateOptimization, JobRef, KnownMetrics
 from dspex.operations.storage import SQLJournal
@@ -76,9 +76,8 @@ async def here(
     async with open_services(settings, code=code) as opened:
         services = dataclasses.replace(opened, context=dataclasses.replace(opened.context, model=model))
         store = services.operations.floor.store
-        runner = Runner(
-            store, handlers=handlers_of(services, code=code), policy=POLICY, clock=SystemClock(), new_id=new_id
-        )
+        rows = JobRows(store, policy=POLICY, clock=SystemClock(), new_id=new_id)
+        runner = Runner(rows, handlers=handlers_of(services, code=code), policy=POLICY)
         async with InlineEngine(store, runner) as engine:
             floor = dataclasses.replace(services.operations.floor, jobs=engine)
             yield Here(services, Operations(floor), engine)

@@ -7,6 +7,8 @@ from dspex.operations.jobs.attendant import Attendant, WorkerProcess
 from dspex.operations.jobs.forgetting import Leftovers
 from dspex.operations.jobs.handler import Done, Handler, JobRun
 from dspex.operations.jobs.inline import InlineEngine
+from dspex.operations.jobs.job_child import JobChild
+from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.policy import JobPolicy
 from dspex.operations.jobs.queued import QueuedJobs
 from dspex.operations.jobs.runner import Runner
@@ -19,7 +21,9 @@ __all__ = [
     "Done",
     "Handler",
     "InlineEngine",
+    "JobChild",
     "JobPolicy",
+    "JobRows",
     "JobRun",
     "Leftovers",
     "QueuedJobs",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import platform
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -10,6 +11,8 @@ from dspex.clock import Clock
 from dspex.errors import StorageError
 from dspex.operations.jobs.survey import Survey
 from dspex.operations.jobs.sweeper import Sweeper
+from dspex.operations.resources import Query, Store
+from dspex.operations.resources.job_worker import JOB_WORKER
 
 _log = logging.getLogger("dspex.jobs")
 _PATIENCE = 10.0
@@ -19,27 +22,38 @@ class WorkerProcess:
     """A worker as a child: it is started when there is work, again when it ends by itself, and ends with its parent.
 
     The child reads its standard input, and stops when that is closed: so it ends with a parent that was killed, too.
+    One that shows no sign of life is stuck: it is killed and started again. Noticing that needs no write, so it works
+    for a worker that holds the lock of a SQLite file, too.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
+        store: Store,
         clock: Clock,
-        longest: float = 30.0,
         environment: Mapping[str, str] | None = None,
+        longest: float = 30.0,
+        stuck_after: float = 8.0,
+        start: float = 120.0,
     ) -> None:
         """Take how to start it, and its environment, which is this process's by default.
 
-        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds.
+        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds. It may take `start` seconds
+        until it has a row in `store`; it is stuck after `stuck_after` without a beat there.
         """
         self._command = command
         self._environment = environment
+        self._store = store
         self._clock = clock
         self._longest = longest
+        self._stuck_after = stuck_after
+        self._start = start
         self._process: asyncio.subprocess.Process | None = None
         self._wait = 0.0
         self._not_before = 0
+        self._missing = 0.0
+        self._beat: tuple[object, int] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -55,9 +69,29 @@ class WorkerProcess:
             _log.warning("the worker ended with code %s and is started again", self._process.returncode)
         self._wait = min(max(1.0, self._wait * 2), self._longest)
         self._not_before = self._clock.monotonic_ns() + int(self._wait * 1e9)
+        self._missing, self._beat = 0.0, None
         self._process = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.PIPE, env=self._environment
         )
+
+    async def replace_stuck(self, passed: float) -> None:
+        """Kill it where it is stuck; `passed` is for how many seconds its parent has looked on since the last call.
+
+        Raises:
+            StorageError: the database cannot be reached.
+        """
+        if self._process is None or self.pid is None:
+            return
+        where = {"pid": self.pid, "host": platform.node(), "status": "alive"}
+        rows = await self._store.select(JOB_WORKER, Query(where=where, limit=1))
+        if rows and (rows[0].id, rows[0].beats) != self._beat:
+            self._missing, self._beat = 0.0, (rows[0].id, rows[0].beats)
+            return
+        self._missing += passed
+        if self._missing > (self._start if self._beat is None else self._stuck_after):
+            _log.warning("the worker (process %s) shows no sign of life; it is killed and started again", self.pid)
+            self._process.kill()
+            await self._process.wait()
 
     async def aclose(self) -> None:
         """Let it hand back its jobs, and wait until it has ended; past 10 s it is killed."""
@@ -82,6 +116,7 @@ class Attendant:
         survey: Survey,
         *,
         noted: asyncio.Event,
+        clock: Clock,
         worker: WorkerProcess | None = None,
         every: float = 1.0,
     ) -> None:
@@ -91,11 +126,22 @@ class Attendant:
         self._noted = noted
         self._worker = worker
         self._every = every
+        self._clock = clock
+        self._looked: int | None = None
         self._task: asyncio.Task[None] | None = None
+
+    def _pass(self) -> float:
+        """Return the seconds since the last look, without those in which this process stood still itself."""
+        now = self._clock.monotonic_ns()
+        passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
+        self._looked = now
+        return min(passed, 2 * self._every)
 
     async def tick(self) -> None:
         """Look once."""
         try:
+            if self._worker is not None:
+                await self._worker.replace_stuck(self._pass())
             await self._survey.tick()
             if await self._sweeper.tick() and self._worker is not None:
                 await self._worker.ensure()

@@ -17,6 +17,10 @@ class JobPolicy:
         beat: how often a worker shows that it lives.
         dead_after: a worker that has not done so for this long is dead.
         poll: how often workers look for work, and for what was cancelled.
+        stall: a job whose code has kept its process busy for this long without a pause has failed; 0: never.
+        start: how long the process of a job may take to start.
+        grace: how long a job that was stopped may take to leave before its process is killed.
+        longest_run: how long a job may run in one life of its worker; 0: as long as it takes.
     """
 
     concurrency: int = 4
@@ -28,6 +32,10 @@ class JobPolicy:
     beat: float = 0.5
     dead_after: float = 2.0
     poll: float = 0.25
+    stall: float = 60.0
+    start: float = 120.0
+    grace: float = 2.0
+    longest_run: float = 0.0
 
     def wait(self, attempts: int) -> float:
         """Return the seconds to wait after so many attempts."""

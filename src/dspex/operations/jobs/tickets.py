@@ -4,7 +4,7 @@ A ticket is a workflow of DBOS that stands for one turn of one job; its id names
 Nothing else is kept in DBOS: the job is its row, and what it has done stands in its journal.
 
 DBOS allows one instance in a process, and brings threads and a loop of its own: so a process that runs jobs does
-nothing else, and the work is done on the loop that opened the services, not on a thread of DBOS. It is imported when
+nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It is imported when
 `start` is called (2 s).
 """
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,49 +14,53 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.errors import ConflictError, NotFoundError, StorageError
+from dspex.execution.workers.orphans import run_mark
+from dspex.execution.workers.watchdog import Watchdog
 from dspex.operations.jobs.forgetting import Forgetting, Leftovers
-from dspex.operations.jobs.handler import Handler
+from dspex.operations.jobs.heartbeat import beating
+from dspex.operations.jobs.job_process import Command, JobProcess
+from dspex.operations.jobs.job_processes import JobProcesses, supervised
+from dspex.operations.jobs.job_rows import JobRows
 from dspex.operations.jobs.policy import JobPolicy, channel_of
-from dspex.operations.jobs.pulse import Pulse
-from dspex.operations.jobs.runner import Runner
 from dspex.operations.jobs.survey import Survey, enrolled
 from dspex.operations.jobs.sweeper import Sweeper
 from dspex.operations.jobs.tickets import Tickets, ticket_of
 from dspex.operations.resources import Insert, Store, Update
-from dspex.operations.resources.job_worker import JOB_WORKER
+from dspex.operations.resources.job_worker import JOB_WORKER, JobWorkerRecord
 from dspex.operations.resources.jobs import QUEUES, Job
 
 _log = logging.getLogger("dspex.jobs")
 _FAREWELL = 5.0
+_DEAD = "this worker stood still and was taken for dead; its jobs went to others"
+_CHANGED = "the code of this worker has changed"
 _HEAL = 40  # polls between two looks for tickets that led to nothing
-Opened = Callable[[], AbstractAsyncContextManager[Store]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
     """What a worker stands on.
 
-    `open_store` opens a store on the running loop, `url` is for DBOS; `code` is the code root's name and revision,
-    empty without one. What ended jobs have left (`leftovers`) is deleted after `keep_days`.
+    `url` is for DBOS; `command` starts the process of a job. `code` returns the name of the code root and its revision
+    as it is now, empty without one. What ended jobs have left (`leftovers`) is deleted after `keep_days`.
     """
 
     url: str
     store: Store
-    open_store: Opened
     leftovers: Leftovers
-    handlers: Mapping[str, Handler]
+    command: Command
     clock: Clock
     new_id: Callable[[], UUID]
     policy: JobPolicy = field(default_factory=JobPolicy)
-    code: tuple[str, str] = ("", "")
+    code: Callable[[], tuple[str, str]] = lambda: ("", "")
     keep_days: int = 0
 
 
 class Worker:
     """Takes jobs until `stopping` is set, and then hands back what it has. One in a process, on its main loop.
 
-    A worker that stood still for too long finds that it was declared dead: its jobs have gone to others, so it stops
-    them and begins a new life under a new name.
+    The jobs themselves run in processes of their own: nothing of theirs can hold up this loop, from which the worker
+    shows that it lives. A worker that stood still for too long finds that it was declared dead: its jobs have gone to
+    others, so it ends them and begins a new life under a new name. So it does when its code has changed.
     """
 
     def __init__(self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False) -> None:
@@ -63,7 +68,8 @@ class Worker:
         self._ends_idle = ends_idle
         self._config = config
         self._say = say
-        self._died = asyncio.Event()
+        self._is_over = asyncio.Event()
+        self._is_dead = False
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set.
@@ -71,55 +77,60 @@ class Worker:
         Raises:
             ConfigurationError: DBOS is missing, or cannot use the database.
         """
-        while not stopping.is_set():
-            self._died.clear()
-            async with self._life() as life:
-                self._say(f"worker {life.me} takes jobs from {', '.join(name for name, _ in life.channels)}")
-                await self._work(life, stopping)
-            if self._died.is_set() and not stopping.is_set():
-                self._say("this worker stood still and was taken for dead; its jobs went to others. It begins anew")
+        mark = run_mark()
+        watchdog = Watchdog.start(mark, sys.executable)
+        try:
+            while not stopping.is_set():
+                self._is_over.clear()
+                self._is_dead = False
+                async with self._live(mark) as life:
+                    self._say(f"worker {life.me} takes jobs from {', '.join(name for name, _ in life.channels)}")
+                    await self._work(life, stopping)
+                if self._is_over.is_set() and not stopping.is_set():
+                    reason = _DEAD if self._is_dead else _CHANGED
+                    self._say(f"{reason}. It begins anew")
+        finally:
+            if watchdog is not None:
+                watchdog.close()
 
     @asynccontextmanager
-    async def _life(self) -> "AsyncIterator[_Life]":
+    async def _live(self, mark: str) -> "AsyncIterator[_Life]":
         config, me = self._config, self._config.new_id()
-        runner = Runner(
-            config.store,
-            handlers=config.handlers,
+        code = await asyncio.to_thread(config.code)
+        processes = JobProcesses(
+            JobRows(config.store, policy=config.policy, clock=config.clock, new_id=config.new_id, worker=str(me)),
+            start=lambda: JobProcess.start(config.command, mark=mark),
             policy=config.policy,
             clock=config.clock,
-            new_id=config.new_id,
             worker=str(me),
         )
         loop = asyncio.get_running_loop()
-        tickets = Tickets(config.url, executor=str(me), run=runner.run, loop=loop, policy=config.policy)
-        life = _Life(me, runner, tickets, channels=_channels(config.code))
-        await asyncio.to_thread(tickets.start, life.channels)
-        pulse = Pulse(
-            lambda: self._looking(life),
-            every=config.policy.beat,
-            on_death=lambda: _set(loop, self._died),
-        )
-        row = enrolled(
-            me,
-            clock=config.clock,
-            host=platform.node(),
-            pid=os.getpid(),
-            queues=[name for name, _ in life.channels],
-            code=lambda: config.code,
-        )
-        try:
-            await _until_written(config.store, Insert(row), every=config.policy.poll)
-            pulse.start()
+        survey = Survey(config.store, policy=config.policy, clock=config.clock, me=me)
+        life = _Life(me, processes, survey, code=code)
+        life.tickets = Tickets(config.url, executor=str(me), run=processes.run, loop=loop, policy=config.policy)
+        await processes.warm()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(processes.abandon)
+            await asyncio.to_thread(life.tickets.start, life.channels)
+            stack.push_async_callback(asyncio.to_thread, life.tickets.stop)
+            await _until_written(config.store, Insert(_row_of(life, config)), every=config.policy.poll)
+            await stack.enter_async_context(supervised(processes))
+            await stack.enter_async_context(beating(survey, every=config.policy.beat, on_death=self._die))
+            stack.push_async_callback(self._leave, life)
             yield life
-        finally:
-            await self._leave(life, pulse)
 
-    async def _leave(self, life: "_Life", pulse: Pulse) -> None:
-        is_told = self._died.is_set() or await self._in_time(life.runner.hand_back())
-        life.runner.abandon()
-        await asyncio.to_thread(life.tickets.stop)
-        if pulse.is_alive:
-            await asyncio.to_thread(pulse.stop)
+    async def _notice_changed_code(self, life: "_Life") -> None:
+        """End this life where the files of the code have changed, and nothing runs that was begun with the old ones."""
+        if life.code[0] and not life.processes.running and await asyncio.to_thread(self._config.code) != life.code:
+            self._is_over.set()
+
+    def _die(self) -> None:
+        self._is_dead = True
+        self._is_over.set()
+
+    async def _leave(self, life: "_Life") -> None:
+        is_told = self._is_dead or await self._in_time(life.processes.hand_back())
+        await life.processes.abandon()
         if is_told:
             stopped = Update(resource=JOB_WORKER, id=life.me, values={"status": "stopped"}, statuses=("alive",))
             await self._in_time(_until_written(self._config.store, stopped, every=self._config.policy.poll))
@@ -134,14 +145,6 @@ class Worker:
             return False
         return True
 
-    @asynccontextmanager
-    async def _looking(self, life: "_Life") -> AsyncIterator[Survey]:
-        config = self._config
-        async with config.open_store() as store:
-            survey = Survey(store, policy=config.policy, clock=config.clock, me=life.me)
-            life.buried = survey.buried
-            yield survey
-
     async def _work(self, life: "_Life", stopping: asyncio.Event) -> None:
         config = self._config
         sweeper = Sweeper(
@@ -150,13 +153,13 @@ class Worker:
             clock=config.clock,
             new_id=config.new_id,
             note=life.note,
-            code=config.code,
+            code=life.code,
         )
         forgetting = Forgetting(config.leftovers, clock=config.clock, days=config.keep_days, spent=life.forget)
         polls = 0
-        while not (stopping.is_set() or self._died.is_set()):
+        while not (stopping.is_set() or self._is_over.is_set()):
             try:
-                await life.runner.watch()
+                await life.processes.watch()
                 is_busy = await sweeper.tick()
                 if self._ends_idle and not is_busy:
                     stopping.set()
@@ -164,10 +167,11 @@ class Worker:
                 await forgetting.tick()
                 if polls % _HEAL == _HEAL - 1:
                     await self._heal(life)
+                    await self._notice_changed_code(life)
             except StorageError as error:
                 _log.warning("no look for jobs is possible: %s", error.message)
             polls += 1
-            await _either(stopping, self._died, within=config.policy.poll)
+            await _either(stopping, self._is_over, within=config.policy.poll)
 
     async def _heal(self, life: "_Life") -> None:
         """Give new turns to queued jobs whose tickets led to nothing: their taker could not reach the rows."""
@@ -191,13 +195,14 @@ class Worker:
 class _Life:
     """What one life of a worker holds."""
 
-    def __init__(self, me: UUID, runner: Runner, tickets: Tickets, *, channels: list[tuple[str, str]]) -> None:
+    def __init__(self, me: UUID, processes: JobProcesses, survey: Survey, *, code: tuple[str, str]) -> None:
         self.me = me
-        self.runner = runner
-        self.tickets = tickets
-        self.channels = channels
+        self.processes = processes
+        self.survey = survey
+        self.code = code
+        self.channels = _channels(code)
         self.noted: dict[str, tuple[str, Job]] = {}
-        self.buried: list[UUID] = []
+        self.tickets: Tickets
 
     async def note(self, channel: str, job: Job) -> None:
         ticket = ticket_of(job.id, job.turn)
@@ -209,10 +214,10 @@ class _Life:
         return await asyncio.to_thread(self.tickets.forget, before)
 
     async def bury(self) -> None:
-        if self.buried:
-            dead = [str(key) for key in self.buried]
+        if self.survey.buried:
+            dead = [str(key) for key in self.survey.buried]
             await asyncio.to_thread(self.tickets.discard, dead)
-            del self.buried[: len(dead)]
+            del self.survey.buried[: len(dead)]
 
 
 def _channels(code: tuple[str, str]) -> list[tuple[str, str]]:
@@ -222,8 +227,15 @@ def _channels(code: tuple[str, str]) -> list[tuple[str, str]]:
     return plain if not code[0] else [*plain, *((channel_of(queue, needs), queue) for queue in QUEUES)]
 
 
-def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(event.set)
+def _row_of(life: _Life, config: WorkerConfig) -> JobWorkerRecord:
+    return enrolled(
+        life.me,
+        clock=config.clock,
+        host=platform.node(),
+        pid=os.getpid(),
+        queues=[name for name, _ in life.channels],
+        code=lambda: life.code,
+    )
 
 
 async def _until_written(store: Store, change: Insert | Update, *, every: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from dspex.bootstrap import Services, run_worker
+from dspex.bootstrap import Services, run_job_process, run_worker
 from dspex.bootstrap.logs import set_up_logs
 from dspex.errors import InvalidError, NotFoundError
 from dspex.operations.resources import DOMAIN, Query
@@ -27,11 +28,18 @@ _COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
 @click.option("--concurrency", "job_concurrency", type=click.IntRange(1, 256), help="Jobs of one kind at once (4).")
 @click.option("--until-idle", is_flag=True, help="End when every job has ended.")
 @click.option("--attached", is_flag=True, hidden=True, help="End when the standard input is closed.")
+@click.option("--channel", type=int, hidden=True, help="Run jobs for the worker at the other end of this socket.")
 @click.option("--isolation", type=click.Choice(["inline", "process"]), help="Where programs of code run.")
 @model_option
 @adapter_option
 @state_option
-def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  # noqa: ANN401  # each is a setting
+def worker_command(
+    *,
+    until_idle: bool,
+    attached: bool,
+    channel: int | None,
+    **flags: Any,  # noqa: ANN401  # each is a setting
+) -> int:
     """Run jobs of the database until interrupted: evaluations and optimizations, from this folder's code.
 
     Any number of workers may share a database (DSPEX_DATABASE_URL), on any host. What a worker has when it is asked to
@@ -39,6 +47,10 @@ def worker_command(*, until_idle: bool, attached: bool, **flags: Any) -> int:  #
     """
     settings = settings_of(serves=True, **flags)
     set_up_logs(settings)
+
+    if channel is not None:
+        asyncio.run(run_job_process(settings, code=code_root(), channel=socket.socket(fileno=channel), say=say))
+        return 0
 
     async def work() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()

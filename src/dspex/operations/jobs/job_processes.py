@@ -1,0 +1,220 @@
+"""The processes of one worker: one for each job that runs, so that a job can be ended whatever its code does."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import DeadlineError, DspexError, WorkerLostError, WorkerStalledError
+from dspex.operations.jobs.job_process import JobProcess
+from dspex.operations.jobs.job_rows import JobRows
+from dspex.operations.jobs.policy import JobPolicy
+from dspex.operations.resources import Resource
+from dspex.operations.resources.jobs import QUEUES
+
+_IDLE = 30.0  # seconds after which a process without a job ends, but for the last one
+_AGAIN = 5.0  # seconds until a job is tried again for which no process could be started
+_log = logging.getLogger("dspex.jobs")
+
+
+@dataclass(slots=True)
+class _Running:
+    resource: Resource[Any]
+    turn: int
+    process: JobProcess
+    seconds: float = 0.0
+    stopping: float | None = None
+
+
+@dataclass(slots=True)
+class _Idle:
+    process: JobProcess
+    seconds: float = 0.0
+
+
+class JobProcesses:
+    """Runs each job in a process of its own, which the next job may take over. Owned by one event loop.
+
+    No foreign code runs on this loop. A job whose process shows no sign of life for `stall` seconds, runs longer than
+    `longest_run`, or does not leave within `grace` when it was stopped, is ended with its process. Seconds are counted
+    only while this process itself could look.
+    """
+
+    def __init__(
+        self,
+        rows: JobRows,
+        *,
+        start: Callable[[], Awaitable[JobProcess]],
+        policy: JobPolicy,
+        clock: Clock,
+        worker: str,
+    ) -> None:
+        """Take where rows are written, what starts a process, and who takes the jobs."""
+        self._rows = rows
+        self._start = start
+        self._policy = policy
+        self._clock = clock
+        self._worker = worker
+        self._idle: list[_Idle] = []
+        self._running: dict[UUID, _Running] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+        self._is_leaving = self._is_abandoned = False
+        self._are_gone = asyncio.Event()
+        self._looked: int | None = None
+
+    async def warm(self) -> None:
+        """Start a process ahead of the first job."""
+        try:
+            self._idle.append(_Idle(await self._start()))
+        except OSError as error:
+            _log.warning("no process for jobs can be started: %s", error)
+
+    async def run(self, queue: str, job_id: UUID, turn: int) -> str:
+        """Run one turn of a job, and return what became of it in one word."""
+        resource = QUEUES[queue]
+        if self._is_leaving:
+            return await self._rows.refuse(resource, job_id, turn)
+        try:
+            process = self._take_idle() or await self._start()
+        except OSError as error:
+            _log.warning("no process for jobs can be started: %s", error)
+            return await self._rows.refuse(resource, job_id, turn, wait=_AGAIN)
+        self._running[job_id] = running = _Running(resource, turn, process)
+        self._are_gone.clear()
+        try:
+            outcome = await process.run(queue, job_id, turn, worker=self._worker)
+            if outcome == "unread":
+                outcome = await self._rows.refuse(resource, job_id, turn, wait=self._policy.wait(1))
+        except DspexError as error:
+            outcome = await self._end_lost(job_id, running, error)
+        finally:
+            self._leave(job_id, running)
+        return outcome
+
+    @property
+    def running(self) -> int:
+        """How many jobs run here."""
+        return len(self._running)
+
+    async def supervise(self) -> None:
+        """Look after the processes until cancelled; needs no database."""
+        while True:
+            self.tick()
+            await asyncio.sleep(self._policy.poll)
+
+    def tick(self) -> None:
+        """End what is stalled, overdue, or stopped and still there; and what has been idle for long."""
+        now = self._clock.monotonic_ns()
+        passed = 0.0 if self._looked is None else (now - self._looked) / 1e9
+        self._looked = now
+        passed = min(passed, 4 * self._policy.poll)
+        for running in self._running.values():
+            self._judge(running, passed)
+        self._idle = [idle for idle in self._idle if not idle.process.has_ended]
+        for idle in self._idle:
+            idle.seconds += passed
+        while len(self._idle) > 1 and self._idle[0].seconds > _IDLE:
+            self._end(self._idle.pop(0).process.aclose(within=self._policy.grace))
+
+    async def watch(self) -> None:
+        """Stop what was cancelled, paused or taken over since.
+
+        Raises:
+            StorageError: the rows could not be read.
+        """
+        turns = {key: (running.resource, running.turn) for key, running in self._running.items()}
+        for key in await self._rows.lost_turns(turns):
+            if (running := self._running.get(key)) is not None and running.stopping is None:
+                running.stopping = 0.0
+                running.process.stop(key)
+
+    async def hand_back(self) -> None:
+        """Queue everything that runs here again, for others; returns when nothing runs here any more."""
+        self._is_leaving = True
+        for key, running in self._running.items():
+            running.stopping = running.stopping or 0.0
+            running.process.leave(key)
+        if self._running:
+            await self._are_gone.wait()
+
+    async def abandon(self) -> None:
+        """End every process at once, and write nothing: the jobs have gone to others."""
+        self._is_leaving = self._is_abandoned = True
+        processes = [running.process for running in self._running.values()]
+        for process in processes:
+            process.kill()
+        idle, self._idle = self._idle, []
+        endings = [process.aclose(within=self._policy.grace) for process in processes]
+        endings += [each.process.aclose(within=self._policy.grace) for each in idle]
+        await asyncio.gather(*endings, *self._endings, return_exceptions=True)
+
+    def _take_idle(self) -> JobProcess | None:
+        while self._idle:
+            process = self._idle.pop().process  # the one that was used last is the warmest
+            if not process.has_ended:
+                return process
+        return None
+
+    def _judge(self, running: _Running, passed: float) -> None:
+        policy, process = self._policy, running.process
+        running.seconds += passed if process.has_taken else 0.0
+        process.silent += passed
+        if process.has_ended:
+            return
+        if running.stopping is not None:
+            running.stopping += passed
+            if running.stopping > policy.grace:
+                process.kill()
+        elif policy.stall and process.silent > (policy.stall if process.is_ready else max(policy.stall, policy.start)):
+            if not process.is_ready:
+                process.kill(WorkerLostError(f"a process for jobs did not start within {policy.start:g} s"))
+                return
+            message = (
+                f"the code of this job (its program or a metric) gave no control back for {policy.stall:g} s and was "
+                "stopped; make it faster or asynchronous, or raise DSPEX_JOB_STALL_SECONDS, and resume the job"
+            )
+            self._end(process.abort(WorkerStalledError(message)))
+        elif policy.longest_run and running.seconds > policy.longest_run:
+            message = (
+                f"the job ran for more than {policy.longest_run:g} s; raise DSPEX_JOB_SECONDS, and resume the job: "
+                "what it was answered is kept"
+            )
+            process.kill(DeadlineError(message))
+
+    async def _end_lost(self, job_id: UUID, running: _Running, error: DspexError) -> str:
+        if self._is_abandoned:
+            return "stopped"
+        if self._is_leaving:
+            return await self._rows.give_back(running.resource, job_id, running.turn)
+        _log.warning("job %s lost its process: %s", job_id, error.message)
+        return await self._rows.end_lost(running.resource, job_id, running.turn, error=error)
+
+    def _leave(self, job_id: UUID, running: _Running) -> None:
+        del self._running[job_id]
+        if not self._running:
+            self._are_gone.set()
+        if self._is_leaving or running.stopping is not None:  # what was stopped may have left threads behind
+            self._end(running.process.aclose(within=self._policy.grace))
+        else:
+            self._idle.append(_Idle(running.process))
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(ending)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+
+@contextlib.asynccontextmanager
+async def supervised(processes: JobProcesses) -> AsyncIterator[None]:
+    """Look after the processes inside the block."""
+    task = asyncio.create_task(processes.supervise(), name="job-processes")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,243 @@
+"""Writes what becomes of jobs into their rows; every write names the turn of the job that it is made for."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from dspex.clock import Clock
+from dspex.errors import ConflictError, DspexError, NotFoundError, StorageError
+from dspex.operations.jobs.handler import Done, JobRun
+from dspex.operations.jobs.policy import JobPolicy, serves
+from dspex.operations.resources import Insert, Query, Resource, Store, Update
+from dspex.operations.resources.jobs import QUEUES, Job, told
+from dspex.operations.resources.ports import Change
+
+HANDED_BACK = "handed back by a worker that stopped"
+Code = Callable[[], tuple[str, str]]
+"""Returns the name of the code root and its revision as it is now."""
+_AGAIN = 5.0  # seconds until a job is offered again whose code is not here
+_TRIES = 5
+_log = logging.getLogger("dspex.jobs")
+
+
+class JobRows:
+    """The rows of jobs, as one worker writes them. Safe to use from many tasks of one loop.
+
+    Where a row is at another turn, or no longer running, nothing is written: so a result is recorded once, however many
+    believed that the job was theirs. A write that ends a run waits for a database that is away.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        policy: JobPolicy,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        worker: str = "",
+        code: Code | None = None,
+    ) -> None:
+        """Take where the rows are; `worker` is who takes the jobs, `code` what it could run them with."""
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._new_id = new_id
+        self._worker = worker
+        self._code = code
+
+    async def take(self, resource: Resource[Any], job_id: UUID, turn: int) -> Job | None:
+        """Take a job that is queued at this turn; return its row as it is then, None where somebody else was faster.
+
+        Raises:
+            StorageError: the row could not be read or taken; it is as it was.
+        """
+        row = await self._store.get(resource, id=job_id)
+        if row is None or row.status != "queued" or row.turn != turn:
+            return None
+        if row.needs and self._code is not None and not serves(row.needs, *await asyncio.to_thread(self._code)):
+            await self.refuse(resource, job_id, turn, wait=_AGAIN)  # its files have changed since the worker enrolled
+            return None
+        now = self._clock.now()
+        values: dict[str, Any] = {
+            "status": resource.step("start", row.status),
+            "worker": self._worker,
+            "waiting": None,
+            "retry_at": None,
+            "started_at": row.started_at or now,
+            "updated_at": now,
+            "attempts": row.attempts + 1,
+        }
+        job: Job = dataclasses.replace(row, **values)
+        change = Update(resource=resource, id=job_id, values=values, statuses=("queued",), expected={"turn": turn})
+        try:
+            await self._store.write(change, self._event(job, resource, "started"))
+        except (ConflictError, NotFoundError):
+            return None
+        return job
+
+    async def lost_turns(self, turns: Mapping[UUID, tuple[Resource[Any], int]]) -> list[UUID]:
+        """Return those jobs that were cancelled, paused or taken over, given the turn of each.
+
+        Raises:
+            StorageError: the rows could not be read.
+        """
+        lost: list[UUID] = []
+        for resource in QUEUES.values():
+            keys = tuple(key for key, (of, _) in turns.items() if of is resource)
+            if not keys:
+                continue
+            rows = await self._store.select(resource, Query(where={"id": keys}, limit=len(keys)))
+            lost += [row.id for row in rows if row.status not in {"queued", "running"} or row.turn != turns[row.id][1]]
+        return lost
+
+    async def report(self, resource: Resource[Any], run: JobRun, messages: Sequence[str]) -> None:
+        """Write the progress of a run, with an event for each message.
+
+        Raises:
+            ConflictError: the job is no longer this run's.
+            StorageError: nothing was written.
+        """
+        job = dataclasses.replace(run.job, progress=run.progress)
+        values = {"progress": run.progress, "updated_at": self._clock.now()}
+        await self._store.write(_owned(resource, job, values), *(self._event(job, resource, text) for text in messages))
+
+    async def is_ours(self, resource: Resource[Any], job: Job) -> bool:
+        """Return whether the job still runs at this turn; waits for a database that is away."""
+        row = await self._read(resource, job.id, job.turn)
+        return row is not None and row.status == "running"
+
+    async def complete(self, resource: Resource[Any], run: JobRun, done: Done) -> str:
+        """Write the result of a run; return in one word what became of the job."""
+        now = self._clock.now()
+        for _ in range(_TRIES):
+            further, changes = ({}, []) if done.changes is None else await done.changes()
+            values: dict[str, Any] = {
+                **done.values,
+                **further,
+                "status": resource.step("complete", "running"),
+                "progress": run.progress,
+                "finished_at": now,
+                "updated_at": now,
+            }
+            job = dataclasses.replace(run.job, **values)
+            events = [self._event(job, resource, text) for text in (*run.messages, done.message)]
+            # the changes come first: the row refers to some of them
+            refused = await self._write(*changes, _owned(resource, run.job, values), *events)
+            if refused is None or not await self.is_ours(resource, run.job):
+                return refused or "completed"
+        return await self.fail(resource, run, ConflictError("others change the same rows again and again"))
+
+    async def fail(self, resource: Resource[Any], run: JobRun, error: DspexError) -> str:
+        """Write the error of a run, or queue the job again where the error may pass; return what became of it."""
+        may_pass = error.is_retryable or isinstance(error, StorageError)
+        if "public" in error.context:  # the row is read by others than the log
+            _log.warning("job %s: %s", run.job.id, error.message)
+            error = StorageError(str(error.context["public"]))
+        attempts = 1 if run.got_on else run.job.attempts
+        if may_pass and attempts < self._policy.attempts:
+            wait = self._policy.wait(attempts)
+            why = f"retry in {wait:g} s, attempt {attempts + 1} of {self._policy.attempts}: {error.message}"
+            changes = self._queued_again(resource, run, why, wait=wait, attempts=attempts)
+            return await self._write(*changes) or "retried"
+        now = self._clock.now()
+        values: dict[str, Any] = {
+            "status": resource.step("fail", "running"),
+            "error": error.to_dict(),
+            "progress": run.progress,
+            "finished_at": now,
+            "updated_at": now,
+        }
+        job = dataclasses.replace(run.job, **values)
+        return await self._write(_owned(resource, job, values), self._event(job, resource, error.message)) or "failed"
+
+    async def queue_again(self, resource: Resource[Any], run: JobRun, why: str) -> str:
+        """Queue the job of a run again, for anybody; return what became of it."""
+        return await self._write(*self._queued_again(resource, run, why)) or "retried"
+
+    async def refuse(self, resource: Resource[Any], job_id: UUID, turn: int, *, wait: float = 0.0) -> str:
+        """Give a job that nobody took a new turn, due after `wait` seconds."""
+        values = {"retry_at": self._clock.now() + timedelta(seconds=wait)} if wait else {}
+        change = Update(
+            resource=resource,
+            id=job_id,
+            values=values,
+            increments={"turn": 1},
+            statuses=("queued",),
+            expected={"turn": turn},
+        )
+        return await self._write(change) or "refused"
+
+    async def end_lost(self, resource: Resource[Any], job_id: UUID, turn: int, *, error: DspexError) -> str:
+        """Write how a job ended whose process is gone; nothing where it had ended, or goes on elsewhere."""
+        job = await self._read(resource, job_id, turn)
+        if job is None or job.status == "queued":
+            return "stopped" if job is None else await self.refuse(resource, job_id, turn, wait=self._policy.wait(1))
+        run = JobRun(job, lambda: None)
+        run.got_on = bool(error.context.get("got_on"))
+        return await self.fail(resource, run, error)
+
+    async def give_back(self, resource: Resource[Any], job_id: UUID, turn: int) -> str:
+        """Queue a job again whose process did not leave in time when its worker stopped."""
+        job = await self._read(resource, job_id, turn)
+        if job is None or job.status == "queued":
+            return "stopped" if job is None else await self.refuse(resource, job_id, turn)
+        return await self.queue_again(resource, JobRun(job, lambda: None), HANDED_BACK)
+
+    async def _read(self, resource: Resource[Any], job_id: UUID, turn: int) -> Job | None:
+        """Return the row if the job is queued or running at this turn; waits for a database that is away."""
+        while True:
+            try:
+                row: Job | None = await self._store.get(resource, id=job_id)
+            except StorageError as error:
+                _log.warning("the end of a job waits: %s", error.message)
+                await asyncio.sleep(self._policy.poll)
+                continue
+            is_ours = row is not None and row.turn == turn and row.status in {"queued", "running"}
+            return row if is_ours else None
+
+    def _queued_again(
+        self, resource: Resource[Any], run: JobRun, why: str, *, wait: float = 0.0, attempts: int | None = None
+    ) -> list[Change]:
+        now = self._clock.now()
+        values: dict[str, Any] = {
+            "status": resource.step("requeue", "running"),
+            "waiting": why,
+            "retry_at": now + timedelta(seconds=wait) if wait else None,
+            "progress": run.progress,
+            "attempts": run.job.attempts - 1 if attempts is None else attempts,
+            "updated_at": now,
+        }
+        job = dataclasses.replace(run.job, **values)
+        return [_owned(resource, run.job, values, queues=True), self._event(job, resource, why)]
+
+    def _event(self, job: Job, resource: Resource[Any], message: str) -> Insert:
+        return told(job, resource, id=self._new_id(), now=self._clock.now(), message=message)
+
+    async def _write(self, *changes: Change) -> str | None:
+        """Write until it is written, or until somebody else has moved the row on; then return "stopped"."""
+        while True:
+            try:
+                await self._store.write(*changes)
+            except (ConflictError, NotFoundError):
+                return "stopped"
+            except StorageError as error:
+                _log.warning("the end of a job waits: %s", error.message)
+                await asyncio.sleep(self._policy.poll)
+            else:
+                return None
+
+
+def _owned(resource: Resource[Any], job: Job, values: Mapping[str, Any], *, queues: bool = False) -> Update:
+    """Return a change of a running job that is made only as long as the job is at this turn."""
+    return Update(
+        resource=resource,
+        id=job.id,
+        values=values,
+        increments={"turn": 1} if queues else {},
+        statuses=("running",),
+        expected={"turn": job.turn},
+    )
