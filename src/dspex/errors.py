@@ -88,6 +88,7 @@ __all__ = [
     "WorkerError",
     "WorkerLostError",
     "WorkerProtocolError",
+    "WorkerStalledError",
     "WorkerStartError",
     "WorkerTimeoutError",
 ]
