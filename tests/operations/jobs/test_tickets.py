@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from uuid import UUID
 import pytest
 
 from dspex.clock import SystemClock
+from dspex.errors import StorageError
 from dspex.operations.jobs import JobPolicy
 from dspex.operations.jobs.tickets import VERSION, Tickets, make_engine, ticket_of
+from dspex.testing.postgres import PostgresServer
 from tests.operations.jobs.conftest import Opened
+from tests.support.postgres import migrated
 from tests.support.waiting import finish
 
 JOB, OTHER = UUID(int=1), UUID(int=2)
@@ -88,6 +92,37 @@ def test_tickets_are_handed_out_once_on_our_loop_and_hold_plain_json(opened: Ope
         assert {row[3] for row in rows} == {"second", None}
 
     finish(work())
+
+
+@pytest.mark.full
+def test_a_database_that_is_away_is_a_storage_error_whatever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="dbos")
+
+    async def run(_queue: str, _job_id: UUID, _turn: int) -> str:
+        return "completed"
+
+    async def work(own: PostgresServer, url: str) -> None:
+        tickets = Tickets(url, executor="me", run=run, loop=asyncio.get_running_loop(), policy=QUICK)
+        await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
+        own.stop("QUIT")
+        for call in (
+            lambda: tickets.note("evaluation", JOB, 0),
+            lambda: tickets.spent([ticket_of(JOB, 0)]),
+            lambda: tickets.discard(["somebody"]),
+            lambda: tickets.forget(SystemClock().now()),
+        ):
+            with pytest.raises(StorageError, match="the queue of jobs cannot be used"):
+                await asyncio.to_thread(call)
+        await asyncio.to_thread(tickets.stop)
+        with pytest.raises(StorageError, match="does not start"):
+            await asyncio.to_thread(tickets.start, [("evaluation", "evaluation")])
+        with pytest.raises(StorageError, match="is closed"):
+            tickets.note("evaluation", JOB, 0)
+
+    with PostgresServer() as own:
+        url = own.url(own.make())
+        migrated(url)
+        finish(work(own, url))
 
 
 def test_connections_for_dbos_have_our_settings(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ nothing else, and the work is done on the loop of the worker, not on a thread of
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from dspex.errors import ConfigurationError, StorageError
+from dspex.errors import ConfigurationError, StorageError, boundary
 from dspex.operations.jobs.policy import JobPolicy
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class Tickets:
-    """One life of DBOS in this process. `start`, `stop` and the rest block; call them in a thread."""
+    """One life of DBOS in this process. `start`, `stop` and the rest block; call them in a thread.
+
+    Whatever DBOS and its driver raise is a `StorageError` here: their database is ours.
+    """
 
     def __init__(
         self, url: str, *, executor: str, run: Run, loop: asyncio.AbstractEventLoop, policy: JobPolicy
@@ -52,14 +56,28 @@ class Tickets:
 
         Raises:
             ConfigurationError: DBOS is not installed, or cannot use the database.
+            StorageError: the database is away.
         """
+        import sqlalchemy as sa
+
         try:
-            from dbos import DBOS, DBOSClient
-            from dbos import DBOSPortableJSONSerializer as Plain
+            from dbos import DBOS
         except ImportError as error:
             raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
         self._engine = make_engine(self._url, locks_early=bool(self._policy.limits))
-        DBOS.migrate(_plain_url(self._url))
+        try:
+            DBOS.migrate(_plain_url(self._url))
+            self._launch(channels)
+        except Exception as error:
+            self.stop()
+            if isinstance(error, sa.exc.OperationalError):
+                raise StorageError(f"DBOS does not start on this database: {error}") from error
+            raise ConfigurationError(f"DBOS does not start on this database: {error}") from error
+
+    def _launch(self, channels: Sequence[tuple[str, str]]) -> None:
+        from dbos import DBOS, DBOSClient
+        from dbos import DBOSPortableJSONSerializer as Plain
+
         DBOS(
             config={
                 "name": APPLICATION,
@@ -73,24 +91,18 @@ class Tickets:
                 "log_level": "ERROR",
             }
         )
-        try:
-            DBOS.workflow(name=WORKFLOW)(_workflow_of(self._run, self._loop))
-            DBOS.listen_queues([channel for channel, _ in channels])
-            DBOS.launch()
-            for channel, queue in channels:
-                DBOS.register_queue(
-                    channel,
-                    worker_concurrency=self._policy.concurrency,
-                    global_concurrency=self._policy.limits.get(queue),
-                    polling_interval_sec=self._policy.poll,
-                    on_conflict="always_update",
-                )
-            self._client = DBOSClient(
-                system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION
+        DBOS.workflow(name=WORKFLOW)(_workflow_of(self._run, self._loop))
+        DBOS.listen_queues([channel for channel, _ in channels])
+        DBOS.launch()
+        for channel, queue in channels:
+            DBOS.register_queue(
+                channel,
+                worker_concurrency=self._policy.concurrency,
+                global_concurrency=self._policy.limits.get(queue),
+                polling_interval_sec=self._policy.poll,
+                on_conflict="always_update",
             )
-        except Exception as error:
-            self.stop()
-            raise ConfigurationError(f"DBOS does not start on this database: {error}") from error
+        self._client = DBOSClient(system_database_engine=self._engine, serializer=Plain(), application_name=APPLICATION)
 
     def note(self, channel: str, job_id: UUID, turn: int) -> None:
         """Make sure that there is a ticket for this turn."""
@@ -103,36 +115,38 @@ class Tickets:
         }
         if turn == 0:
             options["priority"] = 1  # behind those that were begun already
-        self._use().enqueue(options, queue, str(job_id), turn)
+        with self._client_in_use() as client:
+            client.enqueue(options, queue, str(job_id), turn)
 
     def spent(self, tickets: Sequence[str]) -> set[str]:
         """Return those tickets that will not lead to a run any more."""
         if not tickets:  # DBOS takes an empty list for "all"
             return set()
-        found = self._use().list_workflows(workflow_ids=list(tickets), **_BARE)
-        return {row.workflow_id for row in found if row.status in _SPENT}
+        with self._client_in_use() as client:
+            rows = client.list_workflows(workflow_ids=list(tickets), **_BARE)
+        return {row.workflow_id for row in rows if row.status in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
         """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
         if not executors:
             return
-        client = self._use()
-        held = client.list_workflows(status="PENDING", executor_id=list(executors), **_BARE)
-        for row in held:
-            client.cancel_workflow(row.workflow_id)
+        with self._client_in_use() as client:
+            for row in client.list_workflows(status="PENDING", executor_id=list(executors), **_BARE):
+                client.cancel_workflow(row.workflow_id)
 
     def forget(self, before: datetime) -> int:
         """Delete the tickets that were noted before a moment and have led to their run, or never will; return how many.
 
         One that still waits or runs stays, however old it is.
         """
-        client, total = self._use(), 0
+        total = 0
         while True:
-            old = client.list_workflows(
-                name=WORKFLOW, status=list(_SPENT), end_time=before.isoformat(), limit=_PORTION, **_BARE
-            )
-            if old:
-                client.delete_workflows([row.workflow_id for row in old])
+            with self._client_in_use() as client:
+                old = client.list_workflows(
+                    name=WORKFLOW, status=list(_SPENT), end_time=before.isoformat(), limit=_PORTION, **_BARE
+                )
+                if old:
+                    client.delete_workflows([row.workflow_id for row in old])
             total += len(old)
             if len(old) < _PORTION:
                 return total
@@ -141,18 +155,24 @@ class Tickets:
         """End DBOS in this process; what it handed out has to have ended before."""
         from dbos import DBOS
 
-        if self._client is not None:
-            self._client.destroy()
-            self._client = None
-        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
+        try:
+            if self._client is not None:
+                self._client.destroy()
+            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=2)
+        except Exception as error:  # noqa: BLE001  # a database that is away keeps nobody from leaving
+            _log.warning("the queue of jobs was left as it was: %s: %s", type(error).__name__, error)
+        self._client = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
 
-    def _use(self) -> "DBOSClient":
+    @contextmanager
+    def _client_in_use(self) -> "Iterator[DBOSClient]":
+        """Give the client to the block, and attribute what goes wrong there to the database."""
         if self._client is None:
             raise StorageError("the queue of this worker is closed")
-        return self._client
+        with boundary(StorageError, "the queue of jobs cannot be used"):
+            yield self._client
 
 
 def _workflow_of(run: Run, loop: asyncio.AbstractEventLoop) -> Callable[[str, str, int], str]:

@@ -76,22 +76,32 @@ class Worker:
 
         Raises:
             ConfigurationError: DBOS is missing, or cannot use the database.
+            StorageError: the database is away before the first life began.
         """
-        mark = run_mark()
+        mark, is_first = run_mark(), True
         watchdog = Watchdog.start(mark, sys.executable)
         try:
             while not stopping.is_set():
-                self._is_over.clear()
-                self._is_dead = False
-                async with self._live(mark) as life:
-                    self._say(f"worker {life.me} takes jobs from {', '.join(name for name, _ in life.channels)}")
-                    await self._work(life, stopping)
-                if self._is_over.is_set() and not stopping.is_set():
-                    reason = _DEAD if self._is_dead else _CHANGED
-                    self._say(f"{reason}. It begins anew")
+                await self._live_once(mark, stopping, is_first=is_first)
+                is_first = False
         finally:
             if watchdog is not None:
                 watchdog.close()
+
+    async def _live_once(self, mark: str, stopping: asyncio.Event, *, is_first: bool) -> None:
+        self._is_over.clear()
+        self._is_dead = False
+        try:
+            async with self._live(mark) as life:
+                self._say(f"worker {life.me} takes jobs from {', '.join(name for name, _ in life.channels)}")
+                await self._work(life, stopping)
+        except StorageError as error:
+            if is_first:
+                raise
+            _log.warning("this worker begins anew when its database is back: %s", error.message)
+            await _either(stopping, within=self._config.policy.poll)
+        if self._is_over.is_set() and not stopping.is_set():
+            self._say(f"{_DEAD if self._is_dead else _CHANGED}. It begins anew")
 
     @asynccontextmanager
     async def _live(self, mark: str) -> "AsyncIterator[_Life]":
