@@ -9,6 +9,9 @@ from dspex.operations.resources.ports import Query, Update
 from dspex.operations.storage.grouping import Write
 from dspex.operations.storage.statements import Dialect, Question, Statements
 
+UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+"""What encoding a value raises that has no place in a database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Portion:

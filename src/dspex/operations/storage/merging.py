@@ -41,11 +41,14 @@ class Merging:
         self.updates: dict[Shape, dict[UUID, dict[str, Any]]] = {}
         self._touched: dict[tuple[str, UUID], Shape | None] = {}
 
-    def add(self, steps: Write) -> bool:
-        """Take a write if it fits to those that are here; otherwise nothing of it is taken."""
+    def takes(self, steps: Write) -> bool:
+        """Take a write if it fits to those that are here, and return whether it did; otherwise take nothing of it."""
         planned = dict(self._touched)
         for step in steps:
-            place, shape = _place(step)
+            try:
+                place, shape = _place(step)
+            except TypeError:  # a value that cannot be hashed, in a place where only some can be
+                return False
             if place in planned and (shape is None or not shape.is_repeatable or planned[place] != shape):
                 return False
             planned[place] = shape

@@ -6,35 +6,31 @@ from typing import Any
 
 import msgspec
 
+from dspex.operations.storage.kinds import STORED_KINDS
 from dspex.operations.storage.merging import COUNT, Merging, Shape
 from dspex.operations.storage.statements import Question, Statements, quoted
 
-_TYPES = {
-    "uuid": "uuid",
-    "text": "text",
-    "integer": "integer",
-    "number": "double precision",
-    "flag": "boolean",
-    "time": "timestamptz",
-    "json": "json",
-}
 _encode = msgspec.json.Encoder().encode
 
 
 def one_statement(merging: Merging) -> Question | None:
-    """Return the statement and its parameters, or None where a value can only be sent by itself."""
-    parameters: list[Any] = []
+    """Return the statement and its parameters, or None where something can only be sent by itself."""
     try:
-        for statements, entities in merging.inserts.items():
-            for name in statements.times:
-                _checked(statements, name, (getattr(entity, name) for entity in entities))
-            parameters.append(_text(entities))
-        for shape, rows in merging.updates.items():
-            for name in shape.statements.times:
-                _checked(shape.statements, name, (row.get(name) for row in rows.values()))
-            parameters.append(_text(list(rows.values())))
-    except (TypeError, ValueError, OverflowError, RecursionError, AttributeError):
+        return _question(merging)
+    except Exception:  # noqa: BLE001  # whatever it is, it is the error of one write, which is found out by itself
         return None
+
+
+def _question(merging: Merging) -> Question:
+    parameters: list[Any] = []
+    for statements, entities in merging.inserts.items():
+        for name in statements.times:
+            _checked(statements, name, (getattr(entity, name) for entity in entities))
+        parameters.append(_text(entities))
+    for shape, rows in merging.updates.items():
+        for name in shape.statements.times:
+            _checked(shape.statements, name, (row.get(name) for row in rows.values()))
+        parameters.append(_text(list(rows.values())))
     for shape, rows in merging.updates.items():
         parameters.append(len(rows))
         if shape.statuses:
@@ -79,9 +75,9 @@ def _sql(inserts: tuple[Statements[Any], ...], updates: tuple[Shape, ...]) -> st
 def _update(shape: Shape, number: int) -> str:
     kinds = shape.statements.kinds
     columns = {"id": "uuid", COUNT: "integer"}
-    columns |= {name: _TYPES[kinds[name]] for name in shape.values}
+    columns |= {name: STORED_KINDS[kinds[name]].postgres for name in shape.values}
     columns |= {"+" + name: "bigint" for name in shape.increments}
-    columns |= {"=" + name: _TYPES[kinds[name]] for name in shape.expected}
+    columns |= {"=" + name: STORED_KINDS[kinds[name]].postgres for name in shape.expected}
     told = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
     sets += [f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments]

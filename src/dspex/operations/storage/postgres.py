@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from dspex.errors import ConfigurationError, ConflictError, DspexError
+from dspex.errors import ConfigurationError, ConflictError, DspexError, InternalError
 from dspex.operations.resources.ports import Insert, Query
-from dspex.operations.storage.driver import Portion, refused, unfit, updated
+from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
+from dspex.operations.storage.kinds import POSTGRES
 from dspex.operations.storage.merging import Merging
 from dspex.operations.storage.onestatement import one_statement
 from dspex.operations.storage.statements import Dialect, Question, Statements
-from dspex.operations.storage.values import POSTGRES
 
 _Answer = asyncio.Future[Sequence[Sequence[Any]]]
 _READERS = 4
@@ -124,11 +124,11 @@ class PostgresDriver:
         outcomes: list[Exception | None] = []
         together = Merging()
         for steps in writes:
-            if together.add(steps):
+            if together.takes(steps):
                 continue
             outcomes += await self._commit(together)
             together = Merging()
-            if not together.add(steps):
+            if not together.takes(steps):
                 outcomes.append(await self._alone(steps))
         return outcomes + await self._commit(together)
 
@@ -193,7 +193,7 @@ class PostgresDriver:
             except (self._asyncpg.DeadlockDetectedError, self._asyncpg.SerializationError) as error:
                 if is_last:
                     return self._told("write", error)
-            except (*self._foreign, TypeError, ValueError, OverflowError, AttributeError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is no error of the writes beside it
                 return self._told("write", error)
             else:
                 break
@@ -271,8 +271,10 @@ class PostgresDriver:
             return error
         if isinstance(error, self._asyncpg.IntegrityConstraintViolationError):
             return ConflictError(f"this exists already, or refers to what does not: {error}")
-        if isinstance(error, (ValueError, TypeError, OverflowError, AttributeError, self._asyncpg.DataError)):
+        if isinstance(error, (self._asyncpg.DataError, *UNFIT)):
             return unfit(error)
+        if not isinstance(error, (*self._foreign, TimeoutError)):
+            return InternalError(f"a {doing} failed: {type(error).__name__}: {error}")
         is_known = doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
         name = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
         return self._mend(doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from dspex.errors import ConflictError, DspexError
+from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.resources.ports import Insert, Query
-from dspex.operations.storage.driver import Portion, refused, unfit, updated
+from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, updated
 from dspex.operations.storage.grouping import Step, Write
+from dspex.operations.storage.kinds import SQLITE
 from dspex.operations.storage.merging import COUNT, Merging
 from dspex.operations.storage.statements import Dialect, Question, Statements
-from dspex.operations.storage.values import SQLITE
 
 T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
@@ -22,7 +22,6 @@ _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs lon
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 1500  # rows, after which the log is written back into the file
 _LOG_PAGES = 16_000  # of the log (64 MB), after which writes pause until it is written back whole and begins anew
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
@@ -84,11 +83,13 @@ class SQLiteDriver:
             connection = self._connection()
             self._check_place()
             merging = Merging()
-            if all(merging.add(steps) for steps in writes):
+            if all(merging.takes(steps) for steps in writes):
                 try:
                     await self._transaction(connection, lambda: _merged(connection, merging))
-                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT):
-                    pass  # with which of the writes something is wrong is found out below
+                except sqlite3.OperationalError:
+                    raise
+                except Exception:  # noqa: BLE001, S110  # with which of the writes something is wrong is found out below
+                    pass
                 else:
                     return [None] * len(writes)
             return await self._transaction(connection, lambda: [_one(connection, steps) for steps in writes])
@@ -248,8 +249,12 @@ def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
         outcome: Exception = ConflictError(f"this exists already, or refers to what does not: {error}")
     except DspexError as error:
         outcome = error
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *_UNFIT) as error:
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, *UNFIT) as error:
         outcome = unfit(error)
+    except sqlite3.Error:
+        raise  # of the database, and so of every write
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is no error of the writes beside it
+        outcome = InternalError(f"a write failed: {type(error).__name__}: {error}")
     else:
         connection.execute("RELEASE one")
         return None

@@ -10,7 +10,8 @@ from dspex.errors import InvalidError, StorageError
 from dspex.operations.resources import Query, Resource
 from dspex.operations.resources.ports import Match, Sort
 from dspex.operations.resources.resource import Attribute
-from dspex.operations.storage.values import Codec, Conversion
+from dspex.operations.storage.kinds import STORED_KINDS, Codec
+from dspex.operations.storage.values import Conversion
 
 E = TypeVar("E")
 
@@ -283,7 +284,7 @@ class _Page:
 
 
 _Shape = tuple[tuple[str, int | str], ...]
-_LONG = frozenset({"text", "json", "embedding"})
+_LONG = frozenset(kind for kind, stored in STORED_KINDS.items() if stored.is_long)
 _SIGNS = {"gte": ">=", "lte": "<=", "after": ">", "before": "<"}
 _TEXT_SIGNS = {"contains": "> 0", "starts_with": "= 1"}
 

@@ -1,44 +1,14 @@
 """Tables, derived from the resources."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dspex.operations.resources import DOMAIN, Domain, Resource
 from dspex.operations.resources.trail import EVENT
+from dspex.operations.storage.kinds import STORED_KINDS
 
-
-class UTCTime(TypeDecorator[datetime]):
-    """A moment in UTC, also where the database keeps no time zone (SQLite)."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Refuse a naive time instead of guessing its zone."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"a time without a zone cannot be stored: {value!r}")
-        return value if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Return the moment with its zone."""
-        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-
-_TYPES: dict[str, type[TypeEngine[Any]]] = {
-    "uuid": sa.Uuid,
-    "text": sa.Text,
-    "integer": sa.Integer,
-    "number": sa.Float,
-    "flag": sa.Boolean,
-    "time": UTCTime,
-    "json": sa.JSON,
-    "probability": sa.Float,
-    "embedding": sa.JSON,
-}
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -57,7 +27,7 @@ def _table(resource: Resource[Any], domain: Domain, metadata: sa.MetaData) -> sa
     for attribute in resource.attributes:
         target = resource.references.get(attribute.name)
         foreign = [sa.ForeignKey(f"{domain[target].plural}.id")] if target else []
-        kind = sa.JSON(none_as_null=True) if attribute.kind in {"json", "embedding"} else _TYPES[attribute.kind]()
+        kind = STORED_KINDS[attribute.kind].column()
         is_id = attribute.name == "id"
         columns.append(
             sa.Column(attribute.name, kind, *foreign, primary_key=is_id, nullable=attribute.is_nullable and not is_id)

@@ -1,8 +1,7 @@
-"""Attributes as a database keeps them."""
+"""Values on their way to a database and back; which kind of attribute takes which way is told in `kinds`."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -10,19 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from dspex.operations.resources.resource import AttributeKind
-
 Conversion = Callable[[Any], Any]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """How values go in and come out, by kind; a kind that is absent passes as it is. None never comes here."""
-
-    encode: dict[AttributeKind, Conversion]
-    decode: dict[AttributeKind, Conversion]
 
 
 def json_text(value: object) -> str:
@@ -49,7 +38,12 @@ def json_value(text: str) -> Any:  # noqa: ANN401  # any JSON value
         return json.loads(text)
 
 
-def _moment(value: datetime) -> datetime:
+def moment(value: datetime) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        ValueError: it has no zone.
+    """
     if value.tzinfo is UTC:
         return value
     if value.tzinfo is None:
@@ -57,37 +51,24 @@ def _moment(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _moment_text(value: datetime) -> str:
-    return _moment(value).isoformat(" ", "microseconds")[:26]
+def moment_text(value: datetime) -> str:
+    """Return the text of a time, whose order is that of times."""
+    return moment(value).isoformat(" ", "microseconds")[:26]
 
 
 @lru_cache(maxsize=4096)  # rows of one page share many of their times and references
-def _moment_of_text(text: str) -> datetime:
+def moment_of_text(text: str) -> datetime:
+    """Return the time of such a text."""
     return datetime.fromisoformat(text + "+00:00")
 
 
 @lru_cache(maxsize=4096)
-def _uuid_of_text(text: str) -> UUID:
+def uuid_of_text(text: str) -> UUID:
+    """Return the UUID of its hexadecimal text."""
     return UUID(int=int(text, 16))
 
 
 @lru_cache(maxsize=4096)
-def _uuid_of_driver(value: UUID) -> UUID:
+def uuid_of_driver(value: UUID) -> UUID:
     """Return a UUID of the standard library: asyncpg has a class of its own."""
     return UUID(int=value.int)
-
-
-SQLITE = Codec(
-    encode={"uuid": lambda value: value.hex, "time": _moment_text, "json": json_text, "embedding": json_text},
-    decode={
-        "uuid": _uuid_of_text,
-        "time": _moment_of_text,
-        "json": json_value,
-        "embedding": json_value,
-        "flag": bool,
-    },
-)
-POSTGRES = Codec(
-    encode={"time": _moment, "json": json_text, "embedding": json_text},
-    decode={"uuid": _uuid_of_driver, "json": json_value, "embedding": json_value},
-)

@@ -1,0 +1,143 @@
+"""Every kind of attribute on every database, through all that is done with it; and writes that meet a bad one."""
+
+import asyncio
+import dataclasses
+import typing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dspex.bootstrap import new_id
+from dspex.bootstrap.opening import database_of
+from dspex.errors import ConflictError, DspexError, InternalError
+from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
+from dspex.operations.resources.resource import _COMPARISONS, AttributeKind, Embedding, Probability, Row
+from dspex.operations.storage import SQLStore, ensure_tables, migrate
+from dspex.operations.storage.kinds import STORED_KINDS
+from dspex.settings import Settings
+from dspex.surfaces.api.graphql.types import _SCALARS
+from dspex.surfaces.api.rest.openapi import _SCHEMAS
+from tests.support.waiting import finish
+
+KINDS = typing.get_args(AttributeKind)
+NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord(Row):
+    """A row with an attribute of each kind."""
+
+    uuid: UUID | None = None
+    text: str | None = None
+    integer: int | None = None
+    number: float | None = None
+    flag: bool | None = None
+    time: datetime | None = None
+    json: dict[str, Any] | None = None
+    probability: Probability | None = None
+    embedding: Embedding | None = None
+
+
+SAMPLE = Resource(name="sample", plural="samples", entity=SampleRecord)
+VALUES: dict[AttributeKind, tuple[Any, Any]] = {
+    "uuid": (UUID(int=1), UUID(int=2)),
+    "text": ("one", "ä 'two' \n"),
+    "integer": (1, -(2**31)),
+    "number": (1.0, 1e300),
+    "flag": (True, False),
+    "time": (NOW, NOW + timedelta(days=1)),
+    "json": ({"z": 1, "a": [None]}, {}),
+    "probability": (0.25, 1.0),
+    "embedding": ([0.5, -1e-9], [1.0]),
+}
+
+
+def sample(**values: Any) -> SampleRecord:
+    return SampleRecord(id=new_id(), workspace="default", created_at=NOW, updated_at=NOW, **values)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[SQLStore]:
+    settings.state_dir.mkdir(exist_ok=True)
+    database, domain = database_of(settings), DOMAIN.extended(SAMPLE)
+    try:
+        await migrate(database)
+        await ensure_tables(database, domain)
+        yield SQLStore(database, domain)
+    finally:
+        await database.aclose()
+
+
+def test_every_table_of_kinds_has_all_of_them() -> None:
+    assert {attribute.kind for attribute in SAMPLE.attributes} == set(KINDS) == set(VALUES)
+    for table in (STORED_KINDS, _COMPARISONS, _SCHEMAS, _SCALARS):
+        assert set(KINDS) <= set(table)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_of_each_kind_is_inserted_changed_expected_and_emptied(
+    on_each_database: Settings, kind: AttributeKind
+) -> None:
+    async def work() -> None:
+        async with opened(on_each_database) as store:
+            first, second = VALUES[kind]
+            row, other = sample(**{kind: first}), sample()
+            await store.write(Insert(row), Insert(other))
+
+            async def value(of: SampleRecord) -> Any:
+                stored = await store.get(SAMPLE, id=of.id)
+                assert stored is not None
+                return getattr(stored, kind)
+
+            assert (await value(row), await value(other)) == (first, None)
+            changes = [Update(resource=SAMPLE, id=each.id, values={kind: second}) for each in (row, other)]
+            await asyncio.gather(*(store.write(change) for change in changes))  # grouped
+            assert (await value(row), await value(other)) == (second, second)
+            assert type(await value(row)) is type(second)
+            if not STORED_KINDS[kind].is_long:
+                taken = Update(resource=SAMPLE, id=row.id, values={kind: first}, expected={kind: second})
+                outcomes = await asyncio.gather(store.write(taken), store.write(taken), return_exceptions=True)
+                assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError]
+                assert await store.count(SAMPLE, {kind: first}) == 1
+            await store.write(Update(resource=SAMPLE, id=row.id, values={kind: None}))
+            assert await value(row) is None
+
+    finish(work())
+
+
+class BrokenZone(tzinfo):
+    """A zone that fails in a way that nobody expects of a value."""
+
+    def utcoffset(self, _moment: datetime | None) -> timedelta:
+        raise KeyError("no such zone")
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("act", ["insert", "update"])
+def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) -> None:
+    """Whatever is wrong with it, those that wait beside it are done."""
+
+    async def work() -> None:
+        async with opened(on_each_database) as store:
+            row = sample(text="before")
+            await store.write(Insert(row))
+            broken = NOW.replace(tzinfo=BrokenZone())
+            bad: Any = Insert(sample(time=broken))
+            if act == "update":
+                bad = Update(resource=SAMPLE, id=row.id, values={"time": broken})
+            good = [Insert(sample(text=f"good {number}")) for number in range(2)]
+            good.append(Update(resource=SAMPLE, id=row.id, values={"text": "after"}))
+            changes: list[Any] = [*good[:at], bad, *good[at:]]
+            outcomes = await asyncio.gather(*(store.write(change) for change in changes), return_exceptions=True)
+            errors = [outcome for outcome in outcomes if outcome is not None]
+            assert [type(error) for error in errors] == [InternalError]
+            assert isinstance(errors[0], DspexError)
+            assert "KeyError" in errors[0].message
+            rows = await store.select(SAMPLE, Query(limit=10))
+            assert sorted(str(each.text) for each in rows) == ["after", "good 0", "good 1"]
+
+    finish(work())
