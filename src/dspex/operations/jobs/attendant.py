@@ -16,6 +16,8 @@ from dspex.operations.resources.job_worker import JOB_WORKER
 
 _log = logging.getLogger("dspex.jobs")
 _PATIENCE = 10.0
+_START = 120.0  # seconds until a worker has to have its row
+_STUCK = 8.0  # seconds without a beat after which a worker does not come back
 
 
 class WorkerProcess:
@@ -34,21 +36,16 @@ class WorkerProcess:
         clock: Clock,
         environment: Mapping[str, str] | None = None,
         longest: float = 30.0,
-        stuck_after: float = 8.0,
-        start: float = 120.0,
     ) -> None:
         """Take how to start it, and its environment, which is this process's by default.
 
-        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds. It may take `start` seconds
-        until it has a row in `store`; it is stuck after `stuck_after` without a beat there.
+        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds.
         """
         self._command = command
         self._environment = environment
         self._store = store
         self._clock = clock
         self._longest = longest
-        self._stuck_after = stuck_after
-        self._start = start
         self._process: asyncio.subprocess.Process | None = None
         self._wait = 0.0
         self._not_before = 0
@@ -88,7 +85,7 @@ class WorkerProcess:
             self._missing, self._beat = 0.0, (rows[0].id, rows[0].beats)
             return
         self._missing += passed
-        if self._missing > (self._start if self._beat is None else self._stuck_after):
+        if self._missing > (_START if self._beat is None else _STUCK):
             _log.warning("the worker (process %s) shows no sign of life; it is killed and started again", self.pid)
             self._process.kill()
             await self._process.wait()

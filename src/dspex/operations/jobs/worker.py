@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,14 +40,16 @@ _HEAL = 40  # polls between two looks for tickets that led to nothing
 class WorkerConfig:
     """What a worker stands on.
 
-    `url` is for DBOS; `command` starts the process of a job. `code` returns the name of the code root and its revision
-    as it is now, empty without one. What ended jobs have left (`leftovers`) is deleted after `keep_days`.
+    `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns the name of the code
+    root and its revision as it is now, empty without one. What ended jobs have left (`leftovers`) is deleted after
+    `keep_days`.
     """
 
     url: str
     store: Store
     leftovers: Leftovers
     command: Command
+    environment: Mapping[str, str]
     clock: Clock
     new_id: Callable[[], UUID]
     policy: JobPolicy = field(default_factory=JobPolicy)
@@ -109,7 +111,7 @@ class Worker:
         code = await asyncio.to_thread(config.code)
         processes = JobProcesses(
             JobRows(config.store, policy=config.policy, clock=config.clock, new_id=config.new_id, worker=str(me)),
-            start=lambda: JobProcess.start(config.command, mark=mark),
+            start=lambda: JobProcess.start(config.command, environment=config.environment, mark=mark),
             policy=config.policy,
             clock=config.clock,
             worker=str(me),
