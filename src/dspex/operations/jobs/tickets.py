@@ -202,8 +202,9 @@ def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
 
     plain = _plain_url(url)
     if not plain.startswith("sqlite"):
-        patience = {"options": "-c idle_in_transaction_session_timeout=3000"}
-        return sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=patience)
+        engine = sa.create_engine(plain, pool_size=5, max_overflow=5, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", _limit_patience)
+        return engine
     engine = sa.create_engine(plain, pool_size=5, max_overflow=5)
 
     @sa.event.listens_for(engine, "connect")
@@ -215,6 +216,13 @@ def make_engine(url: str, *, locks_early: bool = True) -> "sa.Engine":
     if locks_early:
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _limit_patience(connection: Any, _record: object) -> None:  # noqa: ANN401  # a driver's connection
+    # not as an option of the connection, which a pooler before the database would refuse
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 3000")
+    connection.commit()
 
 
 def _plain_url(url: str) -> str:

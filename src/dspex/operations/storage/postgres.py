@@ -21,6 +21,10 @@ _LIGHT, _GROUP = 64 * 1024, 4 * 1024 * 1024  # a row that is read at once, and s
 # Writes find their rows by id. Their plans are made once, often while tables are small, and kept while these grow.
 _BY_ID = "".join(f"SET {way} = off;" for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"))
 _CONNECT_SECONDS, _COMMAND_SECONDS = 10.0, 60.0
+_SHARED = (
+    "a pooler such as pgbouncer shares sessions of PostgreSQL between its clients, from transaction to transaction; "
+    "dspex needs sessions of its own: let DSPEX_DATABASE_URL name the server itself, or set pool_mode=session there"
+)
 
 
 class UnreachableError(OSError):
@@ -58,8 +62,10 @@ class PostgresDriver:
             raise ConfigurationError("PostgreSQL needs one more package: pip install 'dspex[pg]'") from error
         self._asyncpg = asyncpg
         self._foreign = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+        self._pooled = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
         self._url = url
         self._mend = mend
+        self._is_direct = False
         self._writer: Any = None
         self._idle: list[Any] = []
         self._questions: dict[Question, list[_Answer]] = {}
@@ -71,7 +77,19 @@ class PostgresDriver:
 
         Raises:
             UnreachableError: there is no database behind the URL, or it does not let us in.
+            ConfigurationError: a pooler in transaction mode is before it.
         """
+        connection = await self._open()
+        if not self._is_direct:
+            try:
+                await self._refuse_shared_sessions(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._is_direct = True
+        return connection
+
+    async def _open(self) -> Any:  # noqa: ANN401  # a driver's connection
         try:
             return await self._asyncpg.connect(
                 self._url, timeout=_CONNECT_SECONDS, command_timeout=_COMMAND_SECONDS, statement_cache_size=512
@@ -80,6 +98,25 @@ class PostgresDriver:
             raise UnreachableError(f"{type(error).__name__}: {error}") from error
         except OSError as error:
             raise UnreachableError(str(error) or type(error).__name__) from error
+
+    async def _refuse_shared_sessions(self, connection: Any) -> None:  # noqa: ANN401
+        """Refuse a pooler that gives one session of the server to several of its clients, one transaction each.
+
+        A pooler tells each client a process id of its own. That it shares sessions shows when two connections that are
+        both open are served by the same process.
+        """
+        try:
+            ours = await _server_process(connection)
+        except self._asyncpg.ConnectionDoesNotExistError as error:  # one that shares them from statement to statement
+            raise ConfigurationError(_SHARED) from error
+        if ours == connection.get_server_pid():
+            return
+        other = await self._open()
+        try:
+            if await _server_process(other) == ours:
+                raise ConfigurationError(_SHARED)
+        finally:
+            other.terminate()
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
@@ -269,6 +306,8 @@ class PostgresDriver:
     def _told(self, doing: str, error: Exception) -> DspexError:
         if isinstance(error, DspexError):
             return error
+        if isinstance(error, self._pooled):
+            return ConfigurationError(_SHARED)
         if isinstance(error, self._asyncpg.IntegrityConstraintViolationError):
             return ConflictError(f"this exists already, or refers to what does not: {error}")
         if isinstance(error, (self._asyncpg.DataError, *UNFIT)):
@@ -278,6 +317,12 @@ class PostgresDriver:
         is_known = doing != "write" or isinstance(error, UnreachableError) or not self._is_lost(error)
         name = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
         return self._mend(doing, f"{name}{error}{'' if is_known else '; whether it was done is not known'}")
+
+
+async def _server_process(connection: Any) -> int:  # noqa: ANN401  # a driver's connection
+    """Return the process that serves a connection; nothing of the question stays in a session that may be shared."""
+    async with connection.transaction():
+        return int(await (await connection.prepare("SELECT pg_backend_pid()", name="")).fetchval())
 
 
 def _proof(together: Merging) -> Question | None:
