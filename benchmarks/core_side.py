@@ -163,15 +163,15 @@ class Dspex:
         return run(main())
 
     def evaluate(self, url: str, rows: int, concurrency: int) -> dict[str, float]:
-        from dspex.learning.evaluation import Dataset, evaluate, exact_match
+        from dspex.learning.evaluation import Dataset, aevaluate, exact_match
 
         async def main():
             model = self.openai("gpt-4o-mini", base_url=f"{url}/v1")
             context = self.context(model=model)
             data = Dataset.from_rows([{"question": f"q{n}", "answer": "Paris"} for n in range(rows)])
-            await evaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
+            await aevaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
             start, before = time.perf_counter(), cpu()
-            report = await evaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
+            report = await aevaluate(self.qa, data, exact_match, context=context, concurrency=concurrency)
             wall, used = time.perf_counter() - start, cpu() - before
             assert report.mean == 1.0
             await model.aclose()

@@ -128,7 +128,7 @@ async def ours(work: str, train, *, seed: int, model) -> tuple[dict[str, object]
     }[work]
     search = dspex.Search(seed=seed, insists=True, validation=train[:SCORED], budget=Budget(calls=CALLS), concurrency=1)
     with dspex.context(model=model):
-        outcome = await dspex.optimize(
+        outcome = await dspex.aoptimize(
             program(), optimizer, train=train[SCORED:], metric=dspex.exact_match, search=search
         )
     return dict(outcome.best.candidate.assignment), outcome.made
@@ -199,7 +199,7 @@ async def measured(seeds: Iterable[int], model) -> dict[str, object]:
                     given["train"] = [row.to_dict() for row in train]
                     values, calls = await theirs(child, server, given, model)
                 with dspex.context(model=model):
-                    report = await dspex.evaluate(program().assign(values), test, dspex.exact_match, concurrency=1)
+                    report = await dspex.aevaluate(program().assign(values), test, dspex.exact_match, concurrency=1)
                 interval = report.interval()
                 row = {"seed": seed, "side": side, "work": work, "accuracy": report.mean, "calls": calls}
                 result["rows"].append(

@@ -66,7 +66,7 @@ async def searched(kept: dict[str, object], only: tuple[str, ...], *, seed: int,
     )  # fmt: skip
     search = dspex.Search(seed=seed, budget=Budget(calls=calls), insists=True)
     given = program().assign(kept)
-    return await dspex.optimize(given, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search)
+    return await dspex.aoptimize(given, recipe, train=questions(0, 30), metric=dspex.exact_match, search=search)
 
 
 def volume(model: SimulatedModel, runs: list[tuple[object, dict[str, object]]]) -> float:

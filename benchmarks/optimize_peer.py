@@ -111,7 +111,7 @@ async def ours(work: str, url: str, *, calls: int, seed: int) -> dict[str, objec
         concurrency=4,
     )
     with dspex.context(model=model):
-        outcome = await dspex.optimize(
+        outcome = await dspex.aoptimize(
             program, optimizer, train=dspex.Dataset.from_rows(rows(TRAIN)), metric=dspex.exact_match, search=search
         )
     await model.aclose()

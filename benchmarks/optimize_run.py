@@ -41,8 +41,8 @@ def program() -> dspex.Module:
 
 async def main(journal: str, calls: str, concurrency: int) -> None:
     recipe = dspex.Joint(trials=140, cohort=10, first_rows=5, keep=3, instructions=1, sets=3)
-    with dspex.JsonlJournal(journal) as kept, dspex.context(model=Counted(calls)):
-        outcome = await dspex.optimize(
+    with dspex.optimizers.JsonlJournal(journal) as kept, dspex.context(model=Counted(calls)):
+        outcome = await dspex.aoptimize(
             program(),
             recipe,
             train=dspex.Dataset.from_rows(ROWS),

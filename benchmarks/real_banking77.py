@@ -41,9 +41,9 @@ async def measured(*, quick: bool, seed: int) -> dict[str, object]:
     train, test = rows("train", 10, seed), rows("test", 4 if quick else 10, seed)
     leaked = len(train.duplicates(test, fields=["text"]))
     program = dspex.Predict(Intent)
-    zero = await dspex.evaluate(program, test, dspex.exact_match, concurrency=1)
+    zero = await dspex.aevaluate(program, test, dspex.exact_match, concurrency=1)
     started = time.perf_counter()
-    outcome = await dspex.optimize(
+    outcome = await dspex.aoptimize(
         program,
         dspex.LabeledFewShot(per_class=3, candidates=2 if quick else 6),
         train=train,
@@ -51,8 +51,8 @@ async def measured(*, quick: bool, seed: int) -> dict[str, object]:
         search=dspex.Search(rows=18 if quick else 30, concurrency=1, seed=seed, on_trial=told),
     )
     spent = time.perf_counter() - started
-    chosen = await dspex.evaluate(outcome.program, test, dspex.exact_match, concurrency=1)
-    majority = constant(test, {"intent": dspex.majority_class(train, "intent").value}, dspex.exact_match)
+    chosen = await dspex.aevaluate(outcome.program, test, dspex.exact_match, concurrency=1)
+    majority = constant(test, {"intent": dspex.evaluation.majority_class(train, "intent").value}, dspex.exact_match)
     return {
         "seed": seed,
         "rows": {"train": len(train), "test": len(test), "also in train": leaked},

@@ -24,7 +24,7 @@ async def main() -> None:
     )
     recipe = dspex.Joint(trials=40, cohort=8, first_rows=15, keep=2, instructions=1, objectives=("exact_match", "-usd"))
     with dspex.context(model=SimulatedModel(seed=1)):
-        outcome = await dspex.optimize(
+        outcome = await dspex.aoptimize(
             program,
             recipe,
             train=dspex.Dataset.from_rows(rows),

@@ -70,7 +70,7 @@ async def measured(services: Services, program: dspex.Program, rows: dspex.Datas
     """Score a program on rows, one call at a time: the model computes one answer at a time anyway."""
     module = RecordedModule(services.operations, program)
     with Progress(what, len(rows)) as progress:
-        report = await dspex.evaluate(
+        report = await dspex.aevaluate(
             module, rows, dspex.exact_match, context=services.context, concurrency=1, on_row=progress.step
         )
     print(f"{what}: {report.mean:.2f} in {report.seconds:.0f} s")
@@ -97,7 +97,7 @@ async def search(services: Services, train: dspex.Dataset, *, teams: int) -> Any
         return dspex.exact_match(example, prediction)
 
     with Progress("        choosing", (CANDIDATES + 1) * (len(train) - PER_CLASS * teams)) as progress:
-        outcome = await dspex.optimize(
+        outcome = await dspex.aoptimize(
             module,
             dspex.LabeledFewShot(per_class=PER_CLASS, candidates=CANDIDATES),
             train=train,
@@ -131,7 +131,7 @@ def messages_of(text: str) -> list[dict[str, str]]:
 
 def show_results(before: Report, after: Report, *, train: dspex.Dataset, test: dspex.Dataset) -> None:
     """Print the table, and what it says."""
-    majority = dspex.majority_class(train, "team")
+    majority = dspex.evaluation.majority_class(train, "team")
     always = constant(test, {"team": majority.value}, dspex.exact_match)
     rows = [
         result(f"always {majority.value!r} (majority class)", always),

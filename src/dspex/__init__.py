@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from dspex.errors import DspexError as DspexError
     from dspex.execution.clients import Budget as Budget
     from dspex.execution.clients import OpenAIModel as OpenAIModel
-    from dspex.execution.clients.caching import Caching as Caching
-    from dspex.execution.clients.falling_back import Fallback as Fallback
-    from dspex.execution.clients.limiting import Limiting as Limiting
-    from dspex.execution.clients.recording import Recording as Recording
     from dspex.execution.context import Cancellation as Cancellation
     from dspex.execution.context import RunContext as RunContext
     from dspex.execution.modules import Assert as Assert
@@ -59,18 +55,18 @@ if TYPE_CHECKING:
     from dspex.language.variables import var as var
     from dspex.learning.evaluation import Dataset as Dataset
     from dspex.learning.evaluation import Report as Report
+    from dspex.learning.evaluation import aevaluate as aevaluate
     from dspex.learning.evaluation import compare as compare
     from dspex.learning.evaluation import evaluate as evaluate
     from dspex.learning.evaluation import exact_match as exact_match
-    from dspex.learning.evaluation import majority_class as majority_class
     from dspex.learning.optimizers import BootstrapFewShot as BootstrapFewShot
     from dspex.learning.optimizers import Joint as Joint
-    from dspex.learning.optimizers import JsonlJournal as JsonlJournal
     from dspex.learning.optimizers import LabeledFewShot as LabeledFewShot
     from dspex.learning.optimizers import MIPROv2 as MIPROv2
     from dspex.learning.optimizers import RandomSearch as RandomSearch
     from dspex.learning.optimizers import Search as Search
-    from dspex.learning.optimizers import optimize as optimize
+    from dspex.learning.optimizers import aoptimize as aoptimize
+    from dspex.learning.optimizers.driver import optimize as optimize
     from dspex.session import configure as configure
     from dspex.session import context as context
     from dspex.telemetry import FieldDelta as FieldDelta
@@ -83,10 +79,6 @@ _HOMES = {
         "Budget",
         "OpenAIModel",
     ),
-    "dspex.execution.clients.caching": ("Caching",),
-    "dspex.execution.clients.falling_back": ("Fallback",),
-    "dspex.execution.clients.limiting": ("Limiting",),
-    "dspex.execution.clients.recording": ("Recording",),
     "dspex.execution.context": (
         "Cancellation",
         "RunContext",
@@ -137,21 +129,21 @@ _HOMES = {
     "dspex.learning.evaluation": (
         "Dataset",
         "Report",
+        "aevaluate",
         "compare",
         "evaluate",
         "exact_match",
-        "majority_class",
     ),
     "dspex.learning.optimizers": (
         "BootstrapFewShot",
         "Joint",
-        "JsonlJournal",
         "LabeledFewShot",
         "MIPROv2",
         "RandomSearch",
         "Search",
-        "optimize",
+        "aoptimize",
     ),
+    "dspex.learning.optimizers.driver": ("optimize",),
     "dspex.session": (
         "configure",
         "context",
@@ -169,7 +161,6 @@ __all__ = [
     "Assert",
     "BootstrapFewShot",
     "Budget",
-    "Caching",
     "Cancellation",
     "ChainOfThought",
     "Composite",
@@ -177,16 +168,13 @@ __all__ = [
     "Dataset",
     "DspexError",
     "Example",
-    "Fallback",
     "FieldDelta",
     "Finished",
     "Float",
     "Input",
     "Integer",
     "Joint",
-    "JsonlJournal",
     "LabeledFewShot",
-    "Limiting",
     "MIPROv2",
     "Message",
     "Module",
@@ -200,7 +188,6 @@ __all__ = [
     "Program",
     "RandomSearch",
     "ReAct",
-    "Recording",
     "Report",
     "Retry",
     "RunContext",
@@ -212,6 +199,8 @@ __all__ = [
     "ToolSet",
     "Usage",
     "__version__",
+    "aevaluate",
+    "aoptimize",
     "build",
     "compare",
     "configure",
@@ -220,7 +209,6 @@ __all__ = [
     "exact_match",
     "from_dspy_state",
     "load",
-    "majority_class",
     "open",
     "optimize",
     "program",

@@ -1,13 +1,14 @@
-"""Optimizers: searches over everything that a program declares as variable.
+"""Optimizers: searches over everything that a program declares as a variable.
 
-`optimize(program, optimizer, train=..., metric=...)` runs one of them and returns an `Outcome`; a `Search` holds the
-budget, the journal and the objectives. A custom optimizer implements `Optimizer` and `Proposer`.
+`optimize(program, optimizer, train=..., metric=...)` runs a search and returns an `Outcome`;
+`await aoptimize(...)` does so in async code. A `Search` holds the budget, the journal and the objectives. A custom
+optimizer implements `Optimizer` and `Proposer`.
 """
 
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.control import Control
-from dspex.learning.optimizers.driver import optimize
-from dspex.learning.optimizers.importance import ablate, importance
+from dspex.learning.optimizers.driver import aoptimize, optimize
+from dspex.learning.optimizers.importance import aablate, ablate, importance
 from dspex.learning.optimizers.joint import Joint
 from dspex.learning.optimizers.journal import Journal, JsonlJournal
 from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
@@ -32,7 +33,9 @@ __all__ = [
     "Search",
     "Task",
     "Trial",
+    "aablate",
     "ablate",
+    "aoptimize",
     "importance",
     "optimize",
 ]

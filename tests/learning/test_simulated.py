@@ -54,7 +54,7 @@ def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
 
     async def scores(model):
         with dspex.context(model=model):
-            report = await dspex.evaluate(program, rows, dspex.exact_match)
+            report = await dspex.aevaluate(program, rows, dspex.exact_match)
         await model.aclose()
         return [row.outputs for row in report.rows]
 
@@ -63,7 +63,7 @@ def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
             served = await scores(OpenAIModel("m", base_url=server.url, api_key="none"))
             assert server.calls == {"m": 40}
             with dspex.context(model=OpenAIModel("other", base_url=server.url, api_key="none")):
-                failed = await dspex.evaluate(program, rows[:1], dspex.exact_match)
+                failed = await dspex.aevaluate(program, rows[:1], dspex.exact_match)
         assert "no model 'other'" in failed.rows[0].error
         assert served == await scores(SimulatedModel(seed=2))
 

@@ -61,7 +61,7 @@ class Evaluation:
                 figure of every report; nothing was run.
         """
         from dspex.execution.context import current
-        from dspex.learning.evaluation import evaluate, exact_match
+        from dspex.learning.evaluation import aevaluate, exact_match
         from dspex.learning.evaluation.evaluate import metrics_by_name
         from dspex.learning.optimizers.goal import Goal
         from dspex.learning.optimizers.limits import figures_of, parse_limit
@@ -74,7 +74,7 @@ class Evaluation:
         if not any(limit.figure == "failed" for limit in limits):
             limits.append(parse_limit("failed<=0"))
         with self._surroundings():
-            work = evaluate(
+            work = aevaluate(
                 program,
                 self._rows(data),
                 metrics,

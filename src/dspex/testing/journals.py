@@ -7,7 +7,7 @@ from typing import Any
 
 import dspex
 from dspex.learning.evaluation import Dataset, exact_match
-from dspex.learning.optimizers import Journal, LabeledFewShot, Outcome, Search, optimize
+from dspex.learning.optimizers import Journal, LabeledFewShot, Outcome, Search, aoptimize
 from dspex.learning.optimizers.journal import Entry, MemoryJournal
 from dspex.testing.simulated import SimulatedModel
 
@@ -122,7 +122,7 @@ class JournalContract:
 async def _search(model: SimulatedModel, journal: Journal) -> Outcome[dspex.Module]:
     program: dspex.Module = dspex.Predict("question -> answer")
     with dspex.context(model=model):
-        return await optimize(
+        return await aoptimize(
             program,
             LabeledFewShot(k=2, candidates=3),
             train=_ROWS,

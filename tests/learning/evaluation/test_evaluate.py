@@ -12,7 +12,7 @@ import dspex
 from dspex.errors import DefinitionError, ModelError
 from dspex.language.records import Prediction
 from dspex.language.signatures.content import Image
-from dspex.learning.evaluation import constant, evaluate
+from dspex.learning.evaluation import aevaluate, constant
 from dspex.sync import run
 from dspex.testing import SimulatedModel
 
@@ -45,7 +45,7 @@ def _raised(error):
 def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
     seen = []
     with dspex.context(model=rulebook(_echo)):
-        report = run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, on_row=seen.append))
+        report = run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, on_row=seen.append))
     assert [row.score for row in report.rows] == [1.0, 1.0, 0.0, None, 1.0]
     assert report.rows[3].error == "ModelError: the model is on fire"
     assert (report.mean, report.scored, report.failed) == (0.75, 4, 1)
@@ -59,13 +59,13 @@ def test_failing_example_is_a_row_with_an_error_and_no_zero(rulebook):
 
 def test_program_as_data_scores_like_its_module(rulebook):
     with dspex.context(model=rulebook(_echo)):
-        report = run(evaluate(dspex.Predict(Sort).to_program(), ROWS, dspex.exact_match, concurrency=1))
+        report = run(aevaluate(dspex.Predict(Sort).to_program(), ROWS, dspex.exact_match, concurrency=1))
     assert report.mean == 0.75
 
 
 def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
     with dspex.context(model=rulebook(_echo)):
-        report = run(evaluate(dspex.Predict(Sort), ROWS[3:4], dspex.exact_match))
+        report = run(aevaluate(dspex.Predict(Sort), ROWS[3:4], dspex.exact_match))
     assert math.isnan(report.mean)
     assert report.to_dict()["metrics"]["exact_match"]["mean"] is None
 
@@ -90,14 +90,14 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):
     with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match=said):
-        run(evaluate(dspex.Predict(Sort), ROWS, metric))
+        run(aevaluate(dspex.Predict(Sort), ROWS, metric))
 
 
 def test_data_without_an_input_is_refused_before_any_call(rulebook):
     model = rulebook(_echo)
     rows = dspex.Dataset.from_rows([{"txt": "a", "label": "a"}])
     with dspex.context(model=model), pytest.raises(DefinitionError, match="Did you mean 'txt'"):
-        run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
+        run(aevaluate(dspex.Predict(Sort), rows, dspex.exact_match))
     assert not model.requests
 
 
@@ -105,7 +105,7 @@ def test_several_metrics_are_scored_in_one_pass(rulebook):
     model = rulebook(_echo)
     metrics = {"right": dspex.exact_match, "is_b": lambda example, prediction: prediction.label == "b"}
     with dspex.context(model=model):
-        report = run(evaluate(dspex.Predict(Sort), ROWS[:3], metrics))
+        report = run(aevaluate(dspex.Predict(Sort), ROWS[:3], metrics))
     assert len(model.requests) == 3
     assert report.mean_of("right") == report.mean_of("is_b") == pytest.approx(2 / 3)
     with pytest.raises(DefinitionError, match="no metric 'wrong'"):
@@ -114,8 +114,8 @@ def test_several_metrics_are_scored_in_one_pass(rulebook):
 
 def test_paired_comparison_pairs_rows_and_refuses_other_data(rulebook):
     with dspex.context(model=rulebook(_echo)):
-        report = run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match))
-    majority = dspex.majority_class(ROWS[:3], "label")
+        report = run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match))
+    majority = dspex.evaluation.majority_class(ROWS[:3], "label")
     assert (majority.value, majority.share) == ("a", pytest.approx(2 / 3))
     base = constant(ROWS[:3], {"label": "a"}, dspex.exact_match)
     with pytest.raises(DefinitionError, match="different data"):
@@ -138,8 +138,8 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
     rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(30)])
     program, model = dspex.Predict("question -> answer"), SimulatedModel(seed=5)
     with dspex.context(model=model):
-        report = run(evaluate(program, rows, dspex.exact_match, repeats=4))
-        once = run(evaluate(program, rows, dspex.exact_match))
+        report = run(aevaluate(program, rows, dspex.exact_match, repeats=4))
+        once = run(aevaluate(program, rows, dspex.exact_match))
     assert [(row.index, row.repeat) for row in report.rows] == [(n, k) for n in range(30) for k in range(4)]
     assert [row.score for row in report.rows if row.repeat == 0] == [row.score for row in once.rows]
     assert (report.repeats, report.scored, once.repeats) == (4, 120, 1)
@@ -161,12 +161,12 @@ def test_repeats_are_rows_of_their_own_and_count_as_one_example():
 def test_repeats_and_concurrency_are_at_least_one(rulebook):
     for flags in ({"repeats": 0}, {"concurrency": 0}):
         with dspex.context(model=rulebook(_echo)), pytest.raises(DefinitionError, match="at least 1, not 0"):
-            run(evaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))
+            run(aevaluate(dspex.Predict(Sort), ROWS, dspex.exact_match, **flags))
 
 
 def test_dataset_without_rows_is_said_to_have_none():
     with pytest.raises(DefinitionError, match="has no rows, so there is nothing to evaluate"):
-        run(evaluate(dspex.Predict(Sort), ROWS[:0], dspex.exact_match))
+        run(aevaluate(dspex.Predict(Sort), ROWS[:0], dspex.exact_match))
 
 
 class Invoice(BaseModel):
@@ -194,7 +194,7 @@ def test_rows_may_hold_pictures_and_models_and_files_what_models_are_made_of(rul
     with dspex.context(model=rulebook(lambda _: json.dumps(reply))):
         for rows in (typed, read):
             data = dspex.Dataset.from_rows(rows)
-            reports.append(run(evaluate(dspex.Predict(Read), data, dspex.exact_match)))
+            reports.append(run(aevaluate(dspex.Predict(Read), data, dspex.exact_match)))
     assert [[row.score for row in report.rows] for report in reports] == [[0, 0, 0, 1]] * 2
     assert reports[0].checksum == reports[1].checksum
     first = reports[0].to_dict()["rows"][0]
@@ -230,7 +230,7 @@ def test_a_value_without_a_json_form_is_refused_before_any_call(rulebook):
         dspex.context(model=model),
         pytest.raises(DefinitionError, match=r"row 1 of 'dataset': the value of 'label' .*object has no JSON form"),
     ):
-        run(evaluate(dspex.Predict(Sort), rows, dspex.exact_match))
+        run(aevaluate(dspex.Predict(Sort), rows, dspex.exact_match))
     assert not model.requests
 
 
@@ -243,7 +243,7 @@ def test_a_cancellation_that_leaks_out_of_a_module_is_a_failed_row_and_no_missin
                 raise asyncio.CancelledError
             return {"label": text[0]}
 
-    report = run(evaluate(Leaking(), ROWS, dspex.exact_match, concurrency=1))
+    report = run(aevaluate(Leaking(), ROWS, dspex.exact_match, concurrency=1))
     assert (len(report.rows), report.scored, report.failed) == (len(ROWS), 4, 1)
     assert report.rows[3].error.startswith("CancelledError")
 
@@ -257,7 +257,7 @@ def test_an_evaluation_that_is_cancelled_ends():
             await asyncio.Event().wait()
 
     async def main():
-        task = asyncio.create_task(evaluate(Waiting(), ROWS, dspex.exact_match))
+        task = asyncio.create_task(aevaluate(Waiting(), ROWS, dspex.exact_match))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -270,4 +270,4 @@ def test_an_evaluation_that_is_cancelled_ends():
 def test_what_is_no_program_is_said(rulebook):
     for given in ("question -> answer", dspex.Signature("question -> answer"), None):
         with pytest.raises(DefinitionError, match="is no program; give a Module or a Program"):
-            run(evaluate(given, ROWS, dspex.exact_match))
+            run(aevaluate(given, ROWS, dspex.exact_match))

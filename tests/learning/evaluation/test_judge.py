@@ -34,7 +34,7 @@ def test_a_search_improves_the_program_and_never_the_judge():
     recipe = dspex.Joint(trials=6, cohort=3, first_rows=4, sets=2, instructions=3, bootstrap=bootstrap)
     with dspex.context(model=ScriptedModel(_answer)):
         search = dspex.Search(test=ROWS[12:])
-        outcome = run(dspex.optimize(module, recipe, train=ROWS[:12], metric=judged, search=search))
+        outcome = run(dspex.aoptimize(module, recipe, train=ROWS[:12], metric=judged, search=search))
     assert {row.score for trial in outcome.trials for row in trial.report.rows} == {0.2}
     assert not outcome.verdict.is_better
     assert isinstance(outcome.program.program, dspex.Predict)
@@ -43,5 +43,5 @@ def test_a_search_improves_the_program_and_never_the_judge():
 def test_a_program_as_data_is_judged_like_its_module():
     program = dspex.Predict("question -> answer").to_program()
     with dspex.context(model=ScriptedModel(_answer)):
-        report = run(dspex.evaluate(Judge(program, "is right"), ROWS[:2], judged))
+        report = run(dspex.aevaluate(Judge(program, "is right"), ROWS[:2], judged))
     assert report.mean == 0.2

@@ -44,7 +44,7 @@ class Taking:
 
 async def scored(model, clock, *, concurrency=1):
     context = RunContext(model=model, clock=clock)
-    report = await dspex.evaluate(PROGRAM, ROWS, dspex.exact_match, context=context, concurrency=concurrency)
+    report = await dspex.aevaluate(PROGRAM, ROWS, dspex.exact_match, context=context, concurrency=concurrency)
     assert report.mean == 1.0
     return [row.seconds for row in report.rows]
 

@@ -48,7 +48,7 @@ def _model(request):
 def _optimize(model, optimizer, seed=0):
     with dspex.context(model=model):
         return run(
-            dspex.optimize(
+            dspex.aoptimize(
                 dspex.Predict(Sort),
                 optimizer,
                 train=TRAIN,
@@ -121,7 +121,7 @@ def test_bootstrap_gives_each_step_its_own_demonstrations(rulebook):
 
     model = rulebook(answer)
     with dspex.context(model=model):
-        outcome = run(dspex.optimize(Steps(), FEW, train=TRAIN, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(Steps(), FEW, train=TRAIN, metric=dspex.exact_match))
     made = outcome.trials[-1].candidate
     assert [sorted(demo) for demo in made.assignment["look.demos"]] == [["letter", "text"]] * 2
     assert [sorted(demo) for demo in made.assignment["name.demos"]] == [["label", "letter"]] * 2
@@ -135,7 +135,7 @@ def test_wrong_answers_of_the_teacher_are_not_shown(rulebook):
 
     recipe = dspex.BootstrapFewShot(max_bootstrapped=4, max_labelled=0)
     with dspex.context(model=rulebook(answer)):
-        outcome = run(dspex.optimize(dspex.Predict(Sort), recipe, train=TRAIN, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(dspex.Predict(Sort), recipe, train=TRAIN, metric=dspex.exact_match))
     shown = outcome.trials[-1].candidate.assignment["self.demos"]
     assert [demo["text"] for demo in shown] == ["a0", "a1", "a2", "a3"]
     assert all(demo["label"] == demo["text"][0] for demo in shown)
@@ -156,7 +156,7 @@ def test_joint_search_finds_the_best_mix_of_numbers_choices_and_modules(rulebook
     program = dspex.OneOf(plain, careful)
     recipe = dspex.Joint(trials=24, cohort=6, first_rows=6, instructions=1, sets=0)
     with dspex.context(model=rulebook(answer)):
-        outcome = run(dspex.optimize(program, recipe, train=TRAIN, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(program, recipe, train=TRAIN, metric=dspex.exact_match))
     assert outcome.best.score == 1.0
     assert outcome.best.candidate.assignment["self.self"] == "Predict2"
     names = [name for name in outcome.best.candidate.assignment if name.endswith("temperature")]
@@ -183,6 +183,6 @@ def test_a_program_of_which_every_row_fails_is_rescued_by_demonstrations(optimiz
     rows = dspex.Dataset.from_rows([{"question": f"number {n}", "number": n} for n in range(8)])
     with dspex.context(model=ScriptedModel(answer)):
         program = dspex.Predict("question -> number: int")
-        outcome = run(dspex.optimize(program, optimizer, train=rows, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(program, optimizer, train=rows, metric=dspex.exact_match))
     assert outcome.trials[0].score is None
     assert (outcome.best.score, outcome.trials[0].report.failed) == (1.0, 8)

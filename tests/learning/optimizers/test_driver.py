@@ -38,7 +38,9 @@ def _shows_c0(request):
 def _optimize(model, search, optimizer=FEW, **more):
     with dspex.context(model=model):
         return run(
-            dspex.optimize(dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search, **more)
+            dspex.aoptimize(
+                dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search, **more
+            )
         )
 
 
@@ -144,7 +146,7 @@ def test_paused_search_makes_no_call_until_it_is_resumed(rulebook):
         with dspex.context(model=model):
             control.pause()
             work = asyncio.create_task(
-                dspex.optimize(
+                dspex.aoptimize(
                     dspex.Predict(Sort),
                     FEW,
                     train=TRAIN,
@@ -214,7 +216,7 @@ def test_doubtful_data_is_warned_about(rulebook):
         pytest.warns(UserWarning, match="the same 'label'"),
     ):
         run(
-            dspex.optimize(
+            dspex.aoptimize(
                 dspex.Predict(Sort),
                 dspex.LabeledFewShot(k=1),
                 train=dspex.Dataset.from_rows([{"text": f"a{n}", "label": "a"} for n in range(6)]),
@@ -241,7 +243,7 @@ def test_broken_metric_ends_the_search(rulebook):
         return 1 / 0
 
     with dspex.context(model=rulebook(_shows_c0)), pytest.raises(DefinitionError, match="'broken' raised"):
-        run(dspex.optimize(dspex.Predict(Sort), FEW, train=TRAIN, metric=broken))
+        run(dspex.aoptimize(dspex.Predict(Sort), FEW, train=TRAIN, metric=broken))
 
 
 class _Fixed:
@@ -272,7 +274,7 @@ def test_limits_come_before_the_objective_and_trials_can_be_picked_afterwards(ru
         model = rulebook(_shows_c0)
         with dspex.context(model=model):
             return run(
-                dspex.optimize(
+                dspex.aoptimize(
                     dspex.Predict(Sort),
                     _Fixed(*(Candidate(label=str(len(d)), assignment={"self.demos": d}) for d in demos)),
                     train=TRAIN,
@@ -319,7 +321,7 @@ def test_an_unsatisfiable_space_ends_the_search_and_says_which_constraint(rulebo
     )
     with dspex.context(model=rulebook(_shows_c0)), pytest.raises(VariableError, match="'never'"):
         run(
-            dspex.optimize(
+            dspex.aoptimize(
                 program,
                 dspex.Joint(trials=4, instructions=1, sets=0),
                 train=TRAIN,
@@ -334,7 +336,7 @@ def test_empty_splits_are_refused_before_any_call(rulebook):
         with pytest.raises(DefinitionError, match="split has no rows"):
             _optimize(model, search)
     with dspex.context(model=model), pytest.raises(DefinitionError, match="training set is empty"):
-        run(dspex.optimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
+        run(dspex.aoptimize(dspex.Predict(Sort), FEW, train=empty, metric=dspex.exact_match))
     assert not model.requests
 
 
@@ -373,14 +375,14 @@ def test_a_candidate_that_a_constraint_refuses_fails_and_the_search_goes_on(rule
     hot, mild = (Candidate(label=f"at {heat}", assignment={"self.temperature": heat}) for heat in (0.9, 0.4))
     given, model = _Given(hot, mild), rulebook(lambda _: json.dumps({"label": "a"}))
     with dspex.context(model=model):
-        outcome = run(dspex.optimize(program, given, train=TRAIN, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(program, given, train=TRAIN, metric=dspex.exact_match))
     assert [trial.score for trial in given.told] == [None, pytest.approx(1 / 3)]
     assert "'cool' refuses the assignment" in given.told[0].report.rows[0].error
     assert len(model.requests) == 2 * len(TRAIN)
     assert [trial.report.failed for trial in outcome.trials] == [0, len(TRAIN), 0]
     wrong = _Given(Candidate(label="wrong", assignment={"nope": 1}))
     with pytest.raises(VariableError, match="no variable 'nope'"), dspex.context(model=model):
-        run(dspex.optimize(program, wrong, train=TRAIN, metric=dspex.exact_match))
+        run(dspex.aoptimize(program, wrong, train=TRAIN, metric=dspex.exact_match))
 
 
 def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rulebook):
@@ -388,7 +390,7 @@ def test_a_candidate_that_shows_every_row_is_warned_about_and_does_not_count(rul
     model = rulebook(lambda request: json.dumps({"label": _text(request)[0]}))
     recipe = dspex.BootstrapFewShot(max_bootstrapped=5, max_labelled=0)
     with dspex.context(model=model):
-        work = dspex.optimize(dspex.Predict(Sort), recipe, train=rows, metric=dspex.exact_match)
+        work = dspex.aoptimize(dspex.Predict(Sort), recipe, train=rows, metric=dspex.exact_match)
         with pytest.warns(UserWarning, match="shows every training row, so no row is left"):
             outcome = run(work)
     assert [len(trial.report.rows) for trial in outcome.trials] == [5, 1, 1, 1, 1, 1, 0]

@@ -80,8 +80,8 @@ def optimized(tmp_path, model, recipe, *bound):
         async with asyncio.timeout(120), DspyBackend(config) as bridge:
             module = Backed(await bridge.import_program("rag_by_path:Rag"), bridge).with_variables(*bound)
             with dspex.context(model=model):
-                outcome = await dspex.optimize(module, recipe, train=ROWS, metric=dspex.exact_match)
-                report = await dspex.evaluate(outcome.program, ROWS, dspex.exact_match)
+                outcome = await dspex.aoptimize(module, recipe, train=ROWS, metric=dspex.exact_match)
+                report = await dspex.aevaluate(outcome.program, ROWS, dspex.exact_match)
             return outcome, report
 
     return asyncio.run(main())
@@ -97,7 +97,7 @@ def test_a_program_in_a_process_of_its_own_tells_what_its_steps_did(rulebook):
         async with asyncio.timeout(60), IsolatedBackend() as backend:
             with dspex.context(model=model):
                 recipe = dspex.BootstrapFewShot(max_bootstrapped=2, max_labelled=0, rounds=2)
-                return await dspex.optimize(Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match)
+                return await dspex.aoptimize(Backed(program, backend), recipe, train=ROWS, metric=dspex.exact_match)
 
     outcome = asyncio.run(main())
     assert (outcome.trials[0].score, outcome.best.score) == (0.0, 1.0)

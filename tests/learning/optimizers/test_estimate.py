@@ -35,7 +35,7 @@ def test_no_search_uses_more_than_was_estimated(optimizer):
     told = []
     with dspex.context(model=SimulatedModel(seed=2)):
         outcome = run(
-            dspex.optimize(
+            dspex.aoptimize(
                 PROGRAM,
                 optimizer,
                 train=TRAIN,
@@ -70,7 +70,7 @@ def test_joint_runs_no_more_often_than_it_says_however_its_cohorts_fall_out(reci
         told, few = [], dspex.BootstrapFewShot(max_bootstrapped=1, max_labelled=2)
         search = Search(rows=rows, on_estimate=told.append)
         with dspex.context(model=SimulatedModel(seed=2)):
-            work = dspex.optimize(
+            work = dspex.aoptimize(
                 program, replace(recipe, bootstrap=few), train=TRAIN, metric=dspex.exact_match, search=search
             )
             outcome = run(work)

@@ -42,7 +42,7 @@ def begun(rulebook, tmp_path):
         optimizer, adapter = given.pop("optimizer"), given.pop("adapter")
         with dspex.context(model=model, adapter=adapter):
             predict = program or dspex.Predict("text -> label")
-            run(dspex.optimize(predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given))
+            run(dspex.aoptimize(predict, optimizer, metric=_metric(tmp_path, metric), search=search, **given))
         return model
 
     start()
@@ -81,7 +81,7 @@ def test_what_a_metric_closes_over_counts_and_a_journal_of_old_is_refused(rulebo
 
     def start(size):
         with dspex.context(model=rulebook(lambda _: json.dumps({"label": "a"}))):
-            work = dspex.optimize(
+            work = dspex.aoptimize(
                 dspex.Predict("text -> label"), FEW, train=TRAIN, metric=at_least(size), search=Search(journal=journal)
             )
             run(work)

@@ -37,7 +37,7 @@ def _search(program, **recipe):
         **{"trials": 24, "cohort": 6, "first_rows": 6, "instructions": 1, "sets": 3, **recipe}, bootstrap=few
     )
     with dspex.context(model=SimulatedModel(seed=4)):
-        return run(dspex.optimize(program, optimizer, train=TRAIN, metric=dspex.exact_match))
+        return run(dspex.aoptimize(program, optimizer, train=TRAIN, metric=dspex.exact_match))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_random_search_in_heats_scores_only_the_best_of_each_on_all_rows():
     optimizer = RandomSearch(bootstrap=few, candidates=4, first_rows=5, heat=3)
     with dspex.context(model=SimulatedModel(seed=4)):
         found = run(
-            dspex.optimize(dspex.Predict("question -> answer"), optimizer, train=TRAIN, metric=dspex.exact_match)
+            dspex.aoptimize(dspex.Predict("question -> answer"), optimizer, train=TRAIN, metric=dspex.exact_match)
         )
     finals = [trial for trial in found.trials[1:] if trial.candidate.is_final]
     heats = [trial for trial in found.trials if trial.candidate.batch]
@@ -189,7 +189,7 @@ def test_conditions_and_constraints_on_a_text_are_kept_in_the_search():
     rows = dspex.Dataset.from_rows([{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12)])
     recipe = dspex.Joint(trials=12, cohort=4, first_rows=4, instructions=1, sets=1)
     with dspex.context(model=SimulatedModel(seed=1)):
-        outcome = run(dspex.optimize(program, recipe, train=rows, metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(program, recipe, train=rows, metric=dspex.exact_match))
     tried = [trial.candidate.assignment for trial in outcome.trials if "self.top_p" in trial.candidate.assignment]
     said = [values.get("self.instructions", "Answer.") for values in tried]
     assert set(said) == {"Answer.", "Be careful.", "Be exact."}

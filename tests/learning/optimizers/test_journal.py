@@ -56,7 +56,7 @@ def test_a_file_that_is_no_journal_is_refused_with_its_line(tmp_path):
 def test_two_processes_do_not_write_to_one_file(tmp_path):
     file = tmp_path / "j.jsonl"
     other = (
-        "import signal, sys; from dspex import JsonlJournal; from dspex.sync import run\n"
+        "import signal, sys; from dspex.optimizers import JsonlJournal; from dspex.sync import run\n"
         "journal = JsonlJournal(sys.argv[1]); run(journal.append({'of': 'other'}))\n"
         "print('ready', flush=True); signal.pause()"
     )

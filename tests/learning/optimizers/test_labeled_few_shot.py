@@ -69,7 +69,7 @@ def test_best_candidate_wins_and_progress_is_told(rulebook):
     program = dspex.Predict(Sort)
     with dspex.context(model=rulebook(_shows_c0), observer=observer):
         outcome = run(
-            dspex.optimize(
+            dspex.aoptimize(
                 program,
                 dspex.LabeledFewShot(per_class=1, candidates=12),
                 train=TRAIN,
@@ -95,7 +95,7 @@ def test_best_candidate_wins_and_progress_is_told(rulebook):
 def test_search_where_nothing_could_be_scored_is_an_error(rulebook):
     with dspex.context(model=rulebook(lambda request: "no json")), pytest.raises(DefinitionError, match="first error"):
         run(
-            dspex.optimize(
+            dspex.aoptimize(
                 dspex.Predict(Sort),
                 dspex.LabeledFewShot(k=2, candidates=1),
                 train=TRAIN,
@@ -107,7 +107,7 @@ def test_search_where_nothing_could_be_scored_is_an_error(rulebook):
 def test_program_as_data_is_improved_as_data(rulebook):
     with dspex.context(model=rulebook(_shows_c0)):
         outcome = run(
-            dspex.optimize(
+            dspex.aoptimize(
                 dspex.Predict(Sort).to_program(),
                 dspex.LabeledFewShot(per_class=1, candidates=12),
                 train=TRAIN,

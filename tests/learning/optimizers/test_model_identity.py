@@ -65,7 +65,7 @@ def searched(models, journal):
     program = dspex.Predict("text -> label", model=dspex.OneOf(*models, name="server"))
     search = Search(journal=journal)
     context = replace(current(), models=models.__getitem__)
-    work = dspex.optimize(program, EachServer(), train=TRAIN, metric=dspex.exact_match, context=context, search=search)
+    work = dspex.aoptimize(program, EachServer(), train=TRAIN, metric=dspex.exact_match, context=context, search=search)
     return run(work)
 
 

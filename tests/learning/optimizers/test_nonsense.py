@@ -41,7 +41,7 @@ def _start(optimizer=FEW, *, train=TRAIN, metric=dspex.exact_match, model=None, 
     model = model or SimulatedModel(seed=1)
     with dspex.context(model=model):
         program = dspex.Predict("question -> answer")
-        run(dspex.optimize(program, optimizer, train=train, metric=metric, search=Search(**search)))
+        run(dspex.aoptimize(program, optimizer, train=train, metric=metric, search=Search(**search)))
     return model
 
 
@@ -108,7 +108,7 @@ def test_a_metric_may_return_any_finite_number():
     np = pytest.importorskip("numpy")
     for value, score in ((np.bool_(True), 1.0), (np.float32(0.5), 0.5), (np.int64(1), 1.0), (Fraction(1, 4), 0.25)):
         with dspex.context(model=SimulatedModel(seed=1)):
-            work = dspex.evaluate(dspex.Predict("question -> answer"), TRAIN[:1], lambda _, __, v=value: v)
+            work = dspex.aevaluate(dspex.Predict("question -> answer"), TRAIN[:1], lambda _, __, v=value: v)
             assert run(work).mean == score
 
 
@@ -128,7 +128,7 @@ def test_a_model_that_may_be_chosen_and_has_no_key_is_missed_before_any_call():
         dspex.OneOf("simulated", "openai/gpt-4o-mini", name="self.model")
     )
     with dspex.context(model=model):
-        work = dspex.optimize(
+        work = dspex.aoptimize(
             program, FEW, train=TRAIN, metric=dspex.exact_match, context=replace(current(), models=opened)
         )
         with pytest.raises(ConfigurationError, match="needs an API key"):

@@ -15,7 +15,7 @@ from dspex.learning.evaluation.writing import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
 from dspex.learning.optimizers.export import to_csv as sheet
 from dspex.learning.optimizers.export import to_html as page
-from dspex.learning.optimizers.importance import ablate, importance
+from dspex.learning.optimizers.importance import aablate, importance
 from dspex.sync import run
 from dspex.testing import ScriptedModel, SimulatedModel
 
@@ -62,7 +62,7 @@ def test_ablation_leaves_out_what_a_constraint_does_not_let_go():
     )
     with dspex.context(model=SimulatedModel(seed=1)):
         winner = _trial(0, {"self.temperature": 0.9, "size": 7}, 1.0)
-        found = run(ablate(module, winner, _rows(4), metric=dspex.exact_match))
+        found = run(aablate(module, winner, _rows(4), metric=dspex.exact_match))
     assert list(found) == ["size"]
 
 
@@ -71,7 +71,7 @@ def test_what_is_picked_is_judged_as_in_the_search_and_a_figure_that_nobody_has_
     recipe = dspex.LabeledFewShot(k=2, candidates=2)
     with dspex.context(model=unpriced):
         program = dspex.Predict("question -> answer")
-        outcome = run(dspex.optimize(program, recipe, train=_rows(8), metric=dspex.exact_match))
+        outcome = run(dspex.aoptimize(program, recipe, train=_rows(8), metric=dspex.exact_match))
     assert outcome.pick(maximize="-tokens").number == 0
     with pytest.raises(DefinitionError, match="'usd' could not be measured in any trial"):
         outcome.pick(maximize="-usd")
@@ -88,7 +88,7 @@ def test_ablation_takes_back_one_value_at_a_time():
     winner = _trial(0, {"self.instructions": "Be careful and exact.", "self.temperature": 0.2}, 1.0)
     module = dspex.Predict("question -> answer", temperature=dspex.Float(0, 1.5))
     with dspex.context(model=SimulatedModel(seed=1)):
-        found = run(ablate(module, winner, _rows(200), metric=dspex.exact_match))
+        found = run(aablate(module, winner, _rows(200), metric=dspex.exact_match))
     assert found["self.instructions"].is_better
     assert abs(found["self.temperature"].difference) < 0.1
 
@@ -96,7 +96,7 @@ def test_ablation_takes_back_one_value_at_a_time():
 def test_report_is_written_as_text_csv_and_html_without_running_anything_in_it():
     rows = dspex.Dataset.from_rows([{"question": "question 1", "answer": "=cmd()"}, {"question": "<b>", "answer": "x"}])
     with dspex.context(model=SimulatedModel(seed=1)):
-        report = run(dspex.evaluate(dspex.Predict("question -> answer"), rows, dspex.exact_match))
+        report = run(dspex.aevaluate(dspex.Predict("question -> answer"), rows, dspex.exact_match))
     assert "0.000" in to_text({"it": report})
     read = list(csv.DictReader(io.StringIO(to_csv(report))))
     assert [row["answer"] for row in read] == ["'=cmd()", "x"]
@@ -113,8 +113,8 @@ def test_simulated_model_is_as_good_as_its_surface_says():
         {"self.instructions": "Be careful."}
     )
     with dspex.context(model=model):
-        report = run(dspex.evaluate(program, rows, dspex.exact_match))
-        again = run(dspex.evaluate(program, rows, dspex.exact_match))
+        report = run(dspex.aevaluate(program, rows, dspex.exact_match))
+        again = run(dspex.aevaluate(program, rows, dspex.exact_match))
     truth = model.truth("Be careful.", [(1000, True), (1002, True), (1005, True)], 0.5)
     assert report.mean == pytest.approx(truth, abs=4 * math.sqrt(0.25 / 400))
     assert [row.outputs for row in again.rows] == [row.outputs for row in report.rows]
@@ -137,7 +137,7 @@ def test_what_changed_is_told_of_a_program_that_cannot_be_stored_too():
     recipe = dspex.Joint(trials=4, cohort=4, first_rows=4, instructions=1, sets=1, only=("ask.temperature",))
     with dspex.context(model=SimulatedModel(seed=1)):
         search = dspex.Search(insists=True, maximize="-tokens")
-        outcome = run(dspex.optimize(program, recipe, train=_rows(12), metric=dspex.exact_match, search=search))
+        outcome = run(dspex.aoptimize(program, recipe, train=_rows(12), metric=dspex.exact_match, search=search))
         changed = next(trial for trial in outcome.trials if trial.candidate.assignment.get("ask.temperature", 1.25) < 1)
     outcome = replace(outcome, best=changed)
     said = outcome.changes()

@@ -29,7 +29,9 @@ FEW = dspex.LabeledFewShot(per_class=1, candidates=6)
 
 def _search(model, search, optimizer=FEW):
     with dspex.context(model=model):
-        return run(dspex.optimize(dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search))
+        return run(
+            dspex.aoptimize(dspex.Predict(Sort), optimizer, train=TRAIN, metric=dspex.exact_match, search=search)
+        )
 
 
 def _failing(rulebook, *, every, error):
@@ -132,7 +134,7 @@ def test_a_program_that_hangs_outside_of_its_model_is_cancelled_too(rulebook):
 
     with dspex.context(model=model):
         outcome = run(
-            dspex.optimize(
+            dspex.aoptimize(
                 Hanging(), FEW, train=TRAIN, metric=dspex.exact_match, search=Search(budget=Budget(seconds=0.5))
             )
         )
@@ -149,7 +151,7 @@ def test_time_is_kept_for_the_comparison_on_held_out_rows(rulebook):
     with dspex.context(model=model):
         context = replace(dspex.execution.context.current(), clock=clock)
         outcome = run(
-            dspex.optimize(
+            dspex.aoptimize(
                 dspex.Predict(Sort), FEW, train=TRAIN, metric=dspex.exact_match, search=search, context=context
             )
         )
@@ -183,7 +185,7 @@ def test_a_trial_that_the_budget_cuts_short_does_not_count_though_the_program_go
     def start(search):
         with dspex.context(model=SimulatedModel(seed=1)):
             recipe = dspex.RandomSearch(candidates=3)
-            return run(dspex.optimize(_Careful(), recipe, train=rows, metric=dspex.exact_match, search=search))
+            return run(dspex.aoptimize(_Careful(), recipe, train=rows, metric=dspex.exact_match, search=search))
 
     outcome = start(Search(budget=Budget(calls=calls), concurrency=3))
     assert outcome.stopped
@@ -200,7 +202,7 @@ def test_a_search_that_is_cancelled_before_anything_was_scored_says_so(rulebook,
     model = rulebook(lambda _: "{}")
     search = Search(control=control, on_estimate=None if told is None else told.append)
     with dspex.context(model=model), pytest.raises(ExecutionError, match="cancelled before the unchanged program"):
-        run(dspex.optimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
+        run(dspex.aoptimize(dspex.Predict("text -> label"), FEW, train=TRAIN, metric=dspex.exact_match, search=search))
     assert not model.requests
     assert not told
 

@@ -165,7 +165,7 @@ def answer(request):
 def optimize(model, optimizer, program=None, **search):
     with dspex.context(model=model):
         return run(
-            dspex.optimize(
+            dspex.aoptimize(
                 program or dspex.Predict(Sort), optimizer, train=TRAIN, metric=METRICS, search=Search(**search)
             )
         )

@@ -3,7 +3,7 @@
 from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.comparing import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
-from dspex.learning.evaluation.evaluate import evaluate
+from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.metric import Metric, exact_match
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
@@ -17,6 +17,7 @@ __all__ = [
     "Metric",
     "Report",
     "Row",
+    "aevaluate",
     "bootstrap",
     "compare",
     "constant",

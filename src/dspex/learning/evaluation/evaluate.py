@@ -14,11 +14,12 @@ from dspex.learning.evaluation.dataset import Dataset, check_rows
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
+from dspex.sync import run
 
 Metrics = Metric | Mapping[str, Metric]
 
 
-async def evaluate(  # noqa: PLR0913  # how to run, by name
+async def aevaluate(  # noqa: PLR0913  # how to run, by name
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
@@ -71,6 +72,37 @@ async def evaluate(  # noqa: PLR0913  # how to run, by name
         checksum=dataset.checksum,
         seconds=(given.clock.monotonic_ns() - started) / 1e9,
         seed=given.seed or 0,
+    )
+
+
+def evaluate(  # noqa: PLR0913  # how to run, by name
+    program: Module | Program,
+    dataset: Dataset,
+    metric: Metrics,
+    *,
+    context: RunContext | None = None,
+    concurrency: int = 8,
+    repeats: int = 1,
+    on_row: Callable[[Row], None] | None = None,
+) -> Report:
+    """Score `program` on every example; the synchronous twin of `aevaluate`, for scripts and notebooks.
+
+    It takes what `aevaluate` takes.
+
+    Raises:
+        DefinitionError: as `aevaluate` does.
+        ConfigurationError: called on an event loop of dspex, where `await aevaluate(...)` is needed.
+    """
+    return run(
+        aevaluate(
+            program,
+            dataset,
+            metric,
+            context=context,
+            concurrency=concurrency,
+            repeats=repeats,
+            on_row=on_row,
+        )
     )
 
 

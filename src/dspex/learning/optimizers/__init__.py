@@ -2,7 +2,7 @@
 
 from dspex.learning.optimizers.bootstrap import BootstrapFewShot
 from dspex.learning.optimizers.control import Control
-from dspex.learning.optimizers.driver import optimize
+from dspex.learning.optimizers.driver import aoptimize
 from dspex.learning.optimizers.joint import Joint
 from dspex.learning.optimizers.journal import Journal, JsonlJournal
 from dspex.learning.optimizers.labeled_few_shot import LabeledFewShot
@@ -27,5 +27,5 @@ __all__ = [
     "Search",
     "Task",
     "Trial",
-    "optimize",
+    "aoptimize",
 ]

@@ -13,7 +13,7 @@ from dspex.execution.context import RunContext, current, without_run
 from dspex.execution.modules import Module, Predict, module_of
 from dspex.language.programs import Program
 from dspex.language.records.canonical import content_hash
-from dspex.learning.evaluation import Backed, Dataset, Report, Row, evaluate
+from dspex.learning.evaluation import Backed, Dataset, Report, Row, aevaluate
 from dspex.learning.evaluation.evaluate import Metrics, metrics_by_name
 from dspex.learning.optimizers.answering import AnsweredModel, Answers, Cut, HaltError
 from dspex.learning.optimizers.call_recorder import CallRecorder
@@ -40,6 +40,7 @@ from dspex.learning.optimizers.reserve import Reserve
 from dspex.learning.optimizers.search import Estimate, Outcome, Search
 from dspex.learning.optimizers.search_warnings import failure_warnings, missed_limit, search_warnings
 from dspex.learning.optimizers.verdict import Verdict, judge
+from dspex.sync import run
 from dspex.telemetry import Event
 
 P = TypeVar("P", bound=Module | Program)
@@ -48,7 +49,7 @@ TIMES = ("p50", "p95")  # measured values from before a restart; everything else
 BASELINE = Candidate(label="the program as it is", assignment={})
 
 
-async def optimize(
+async def aoptimize(
     program: P,
     optimizer: Optimizer,
     *,
@@ -77,8 +78,21 @@ async def optimize(
         driver.reserve.release()
 
 
+def optimize(
+    program: P,
+    optimizer: Optimizer,
+    *,
+    train: Dataset,
+    metric: Metrics,
+    context: RunContext | None = None,
+    search: Search | None = None,
+) -> Outcome[P]:
+    """Search as `aoptimize` does, from synchronous code: scripts and notebooks."""
+    return run(aoptimize(program, optimizer, train=train, metric=metric, context=context, search=search))
+
+
 class _Driver:
-    """One search: scores candidates and questions in the order of asking. Owned by one call of `optimize`."""
+    """One search: scores candidates and questions in the order of asking. Owned by one call of `aoptimize`."""
 
     def __init__(
         self, program: Module | Program, train: Dataset, metric: Metrics, *, context: RunContext, search: Search
@@ -297,7 +311,7 @@ class _Driver:
         concurrency: int | None = None,
         cut: Cut | None = None,
     ) -> Report:
-        return await evaluate(
+        return await aevaluate(
             module or self._module(candidate),
             rows,
             self.metric,

@@ -8,9 +8,10 @@ from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, module_of
 from dspex.language.programs import Program
 from dspex.language.records.canonical import canonical_json
-from dspex.learning.evaluation import Comparison, Dataset, compare, evaluate
+from dspex.learning.evaluation import Comparison, Dataset, aevaluate, compare
 from dspex.learning.evaluation.evaluate import Metrics
 from dspex.learning.optimizers.proposer import Trial
+from dspex.sync import run
 
 BINS = 4
 
@@ -55,7 +56,7 @@ def _key(value: object) -> str:
     return canonical_json(to_jsonable_python(value))
 
 
-async def ablate(
+async def aablate(
     program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
 ) -> dict[str, Comparison]:
     """Score the winner on `rows` with each of its values reset in turn.
@@ -66,12 +67,22 @@ async def ablate(
     """
     module = module_of(program)
     values = dict(winner.candidate.assignment)
-    whole = await evaluate(module.assign(values), rows, metric, context=context)
+    whole = await aevaluate(module.assign(values), rows, metric, context=context)
     comparisons: dict[str, Comparison] = {}
     for name in values:
         try:
             without = module.assign({kept_name: value for kept_name, value in values.items() if kept_name != name})
         except VariableError:
             continue
-        comparisons[name] = compare(whole, await evaluate(without, rows, metric, context=context))
+        comparisons[name] = compare(whole, await aevaluate(without, rows, metric, context=context))
     return comparisons
+
+
+def ablate(
+    program: Module | Program, winner: Trial, rows: Dataset, *, metric: Metrics, context: RunContext | None = None
+) -> dict[str, Comparison]:
+    """Score the winner with each of its values reset in turn; the synchronous twin of `aablate`.
+
+    It takes what `aablate` takes.
+    """
+    return run(aablate(program, winner, rows, metric=metric, context=context))

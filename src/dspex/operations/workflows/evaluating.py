@@ -11,7 +11,7 @@ import msgspec
 from dspex.errors import ExecutionError
 from dspex.execution.clients import Budget
 from dspex.language.records import Usage
-from dspex.learning.evaluation import Dataset, Report, Row, evaluate
+from dspex.learning.evaluation import Dataset, Report, Row, aevaluate
 from dspex.learning.evaluation.backed import Backed
 from dspex.learning.optimizers import Control, Journal
 from dspex.learning.optimizers.answering import Answers
@@ -61,7 +61,7 @@ class EvaluationHandler:
             keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
             module = Backed(material.choice.program, material.choice.backend)
             async with keeper, answers:
-                await evaluate(
+                await aevaluate(
                     module,
                     data.pick(left),
                     material.metrics,

@@ -11,7 +11,7 @@ from dspex.execution.clients import Budget
 from dspex.execution.modules import Module, build
 from dspex.language.programs import Program
 from dspex.language.records import Example, Prediction
-from dspex.learning.evaluation import Dataset, evaluate
+from dspex.learning.evaluation import Dataset, aevaluate
 from dspex.learning.evaluation.backed import Backed
 from dspex.learning.evaluation.metric import score_of
 from dspex.learning.optimizers import (
@@ -25,7 +25,7 @@ from dspex.learning.optimizers import (
     RandomSearch,
     Search,
     Trial,
-    optimize,
+    aoptimize,
 )
 from dspex.learning.optimizers.answering import Answers
 from dspex.learning.optimizers.verdict import Verdict, judge
@@ -103,7 +103,7 @@ class OptimizationHandler:
             seed=settings.get("seed") or 0,
             on_trial=_Telling(run),
         )
-        outcome = await optimize(
+        outcome = await aoptimize(
             module,
             _optimizer(job),
             train=data[0],
@@ -150,8 +150,8 @@ class OptimizationHandler:
         said: Verdict | str | None = None
         if test is not None:
             one, other = (Backed(each, backend) for each in (material.choice.program, better))
-            before = await evaluate(one, test, material.metrics, context=context)
-            after = await evaluate(other, test, material.metrics, context=context)
+            before = await aevaluate(one, test, material.metrics, context=context)
+            after = await aevaluate(other, test, material.metrics, context=context)
             said = judge(before, after, goal, alpha=search.alpha)
         verdict = said if isinstance(said, Verdict) else None
         values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}

@@ -11,7 +11,7 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
-from dspex.learning.evaluation import Dataset, Metric, Report, evaluate, exact_match
+from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate, exact_match
 from dspex.learning.evaluation.matching import contains, f1
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.writing import to_csv, to_html
@@ -68,7 +68,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
         program = await program_of_target(services, found)
         module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows) * repeats) as progress:
-            return await evaluate(
+            return await aevaluate(
                 module,
                 rows,
                 scoring,

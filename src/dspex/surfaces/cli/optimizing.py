@@ -23,7 +23,7 @@ from dspex.learning.optimizers import (
     Outcome,
     RandomSearch,
     Search,
-    optimize,
+    aoptimize,
 )
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
@@ -100,7 +100,7 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
         choice = services.backends.choose(await program_of_target(services, found), asked=flags["backend"])
         is_here = choice.name == "native"
         module = build(choice.program, code=code) if is_here else Backed(choice.program, choice.backend)
-        return await optimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
+        return await aoptimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the outcome holds them too
