@@ -68,7 +68,7 @@ async def measured(settings: Settings, count: int) -> dict[str, float]:
     await migrate_database(settings)
     async with open_services(settings, serves=False) as services:
         models: Any = services.context.models
-        models._made["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
+        models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
         asked = CreateProgram(name="triage", signature="question -> answer", configuration={"model": "scripted/paris"})
         program = await services.operations.create_program(asked)
         await executed(services)

@@ -68,7 +68,7 @@ def main() -> None:
     async def opened() -> AsyncIterator[Services]:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
-            models._made["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
+            models._local["scripted/paris"] = ScriptedModel(REPLY)  # noqa: SLF001  # no provider is called
             key = await _prepared(services, rest[0] if rest else None)
             print("ready", listener.getsockname()[1], key, flush=True)
             floor = services.operations.floor

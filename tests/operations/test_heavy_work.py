@@ -66,6 +66,19 @@ def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:
         most.check(costly.amount({"x": ["a" * 10_000] * 100}))
 
 
+def test_the_alternatives_and_patterns_of_a_json_schema_count() -> None:
+    most = MostWork()
+    patterns = {"items": {"anyOf": [{"pattern": f"a{n}$"} for n in range(900)]}}
+    objects = {"items": {"anyOf": [{"required": [f"a{n}"]} for n in range(900)]}}
+    for schema, value in ((patterns, "ab"), (objects, {})):
+        validator = Signature.from_json_schema(
+            {"type": "object", "properties": {"x": schema}, "required": ["x"]}, role="input"
+        ).input_validator
+        most.check(validator.amount({"x": [value] * 100}))
+        with pytest.raises(InvalidError):
+            most.check(validator.amount({"x": [value] * 90_000}))
+
+
 def test_little_is_quick_and_much_is_not() -> None:
     validator = Signature("x: list[int] -> z").input_validator
     assert validator.is_quick(validator.amount({"x": [1] * 100}))

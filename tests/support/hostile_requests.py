@@ -114,6 +114,13 @@ SIGNATURES: dict[str, str] = {
     "digits": "question: int = " + "1" * 90_000 + " -> answer",
     "spaces": " " * 4_000_000 + "question -> answer",
     "repetitions": "question: str[pattern='((((a{100}){100}){100}){100}){100}'] -> answer",
+    "schema of alternatives": "question: any[schema="
+    + json.dumps({"items": {"anyOf": [*({"type": "object", "required": [f"a{n}"]} for n in range(900)), True]}})
+    + "] -> answer",
+    "schema of patterns": "question: any[schema="
+    + json.dumps({"anyOf": [{"items": {"pattern": f"(x|y|z){{1,9}}a{n}[a-z]*$"}} for n in range(900)]})
+    + "] -> answer",
+    "schema of a long pattern": 'question: any[schema={"pattern": "(\\\\w{1,6}){1,6}$"}] -> answer',
     "costly": r"question: str[pattern='(\\w{1,13}){1,13}$'] -> answer",
 }
 QUERIES: dict[str, str] = {

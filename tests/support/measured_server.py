@@ -93,7 +93,7 @@ def main() -> None:
     async def opened() -> AsyncIterator[Services]:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
-            models._made["scripted/hostile"] = ScriptedModel(REPLY)  # no provider is called
+            models._local["scripted/hostile"] = ScriptedModel(REPLY)  # no provider is called
             services.operations.floor.executor.most = MostWork()
             key = await _prepared(services)
             beating = asyncio.create_task(meter.beat())

@@ -35,10 +35,16 @@ class SchemaCheck:
         Raises:
             SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
         """
-        for pattern in _patterns(schema):
+        self.patterns = tuple(_patterns(schema))
+        for pattern in self.patterns:
             check_foreign(pattern)
         self._validator = _validator(schema)
         self._cost = _Cost(schema)
+
+    @property
+    def steps_each(self) -> int:
+        """How many steps at most one value inside a value takes."""
+        return self._cost.each
 
     def problem(self, value: Any) -> str:  # noqa: ANN401  # any JSON value
         """Return what is wrong with `value`, in words; empty where nothing is."""
@@ -142,6 +148,11 @@ class _Cost:
         self._open: dict[str, None] = {}
         self.is_recursive = False
         self._whole = self._of_schema(schema, 0)
+
+    @property
+    def each(self) -> int:
+        """The bound for one part of a value."""
+        return self._whole
 
     def of(self, value: Any) -> int:  # noqa: ANN401
         """Return the bound for one value."""

@@ -13,6 +13,7 @@ from dspex.learning.evaluation import Dataset
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
 from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
+from dspex.operations.resources.heavy_work import MostWork
 from dspex.operations.resources.inputs import invalid
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Insert, Query
@@ -184,7 +185,7 @@ async def validate_dataset(operations: Operations, given: ValidateDataset) -> Da
         invalid_rows = 0
         for number, row in enumerate(data.rows):
             work.step()
-            errors = _unfit(signature, row, work)
+            errors = _unfit(signature, row, work=work, most=operations.floor.executor.most)
             invalid_rows += bool(errors)
             problems += [{"row": number, **error.to_dict()} for error in errors[: _PROBLEMS - len(problems)]]
         return invalid_rows, problems
@@ -239,19 +240,26 @@ async def _signature(operations: Operations, given: ValidateDataset) -> Signatur
         raise invalid("signature", text, f"a signature ({error.message})") from error
 
 
-def _unfit(signature: Signature, row: Mapping[str, Any], work: Work) -> list[FieldError]:
+def _unfit(  # a row and what it may cost
+    signature: Signature, row: Mapping[str, Any], *, work: Work, most: MostWork | None
+) -> list[FieldError]:
     errors: list[FieldError] = []
     inputs = {name: row[name] for name in signature.input_fields if name in row}
     outputs = {name: row[name] for name in signature.output_fields if name in row}
     for validator, values in ((signature.input_validator, inputs), (signature.output_validator, outputs)):
         try:
-            if validator.is_quick(validator.amount(values)):
+            amount = validator.amount(values)
+            if most is not None:
+                most.check(amount)
+            if validator.is_quick(amount):
                 validator(values)
             else:
                 validator.patiently(values, work.fresh())
         except InvalidError as error:
             errors += [
-                field for field in error.fields if validator is signature.input_validator or field.field in outputs
+                field
+                for field in error.fields
+                if validator is signature.input_validator or field.field in outputs or field.constraint == "work"
             ]
     return errors
 
