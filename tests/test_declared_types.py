@@ -201,6 +201,24 @@ def tools() -> Way:
 
 
 @pytest.fixture(scope="module")
+def function() -> Way:
+    """A typed function; the members of an object that it returns are its outputs."""
+
+    async def run(row: DeclaredType) -> Any:
+        def repeated(taken: Any) -> Any:
+            return taken
+
+        if isinstance(row.hint, str):
+            return []  # a type in the words of the grammar, not an annotation
+        repeated.__annotations__ = {"taken": row.hint, "return": row.hint}
+        program = dspex.program(repeated)
+        outputs = program.contract().output_validator.dump((await program.acall(taken=row.value)).to_dict())
+        return [{"y": outputs["result"] if list(outputs) == ["result"] else outputs}]
+
+    return lambda row: asyncio.run(run(row))
+
+
+@pytest.fixture(scope="module")
 def mock() -> Way:
     """The mock makes its values up: they have to be outputs, and to stay what they are."""
 
@@ -350,7 +368,7 @@ def dspy(loop: Loop) -> Iterator[Way]:
 
 
 WAYS = [
-    *("chat", "json_adapter", "tools", "mock"),
+    *("function", "chat", "json_adapter", "tools", "mock"),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("opened", "cli", "inline_server")),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("isolated_server", "dspy")),
 ]

@@ -3,6 +3,7 @@
 from dspex.execution.adapters.adapter import Adapter, Prompt
 from dspex.execution.adapters.chat import ChatAdapter
 from dspex.execution.adapters.json import JSONAdapter
+from dspex.execution.adapters.rows import read_row
 from dspex.execution.adapters.splitting import Splitter, SplittingAdapter
 from dspex.execution.adapters.telling import ReplyTelling, Tell
 from dspex.execution.adapters.tools import ANSWER, ToolAdapter
@@ -18,4 +19,5 @@ __all__ = [
     "SplittingAdapter",
     "Tell",
     "ToolAdapter",
+    "read_row",
 ]

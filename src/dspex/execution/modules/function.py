@@ -1,6 +1,5 @@
 """A typed function as a program: `@dspex.program`."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +9,8 @@ from dspex.execution.modules.module import Module
 from dspex.execution.modules.source import hash_at_definition
 from dspex.language.programs import Node
 from dspex.language.signatures import Signature
+from dspex.language.signatures.classes import members_by_name
+from dspex.language.signatures.importing import is_whole_return
 from dspex.sync import in_thread
 
 
@@ -25,6 +26,7 @@ class FunctionModule(Module):
         self.function = function
         self.__source_hash__ = hash_at_definition(function)
         self.signature = Signature.from_function(function)
+        self._answers_whole = is_whole_return(function)
         self.__doc__ = function.__doc__
 
     def node(self, path: str) -> Node:
@@ -41,13 +43,17 @@ class FunctionModule(Module):
         return self._outputs(result)
 
     def _outputs(self, result: Any) -> Mapping[str, Any]:  # noqa: ANN401  # whatever the function returns
-        if list(self.signature.output_fields) == ["result"] and not isinstance(result, Mapping):
+        if self._answers_whole and not self._is_by_name(result):
             return self.signature.validate_outputs({"result": result})
-        if dataclasses.is_dataclass(result) and not isinstance(result, type):
-            found = {part.name: getattr(result, part.name) for part in dataclasses.fields(result)}
-        else:
-            found = dict(result)  # a mapping, or a pydantic model, which iterates over (name, value)
-        return self.signature.validate_outputs(found)
+        return self.signature.validate_outputs(members_by_name(result))
+
+    def _is_by_name(self, result: Any) -> bool:  # noqa: ANN401
+        """Whether `{"result": ...}` was returned where no mapping can be meant."""
+        if not isinstance(result, Mapping) or list(result) != ["result"]:
+            return False
+        type_ = self.signature.output_fields["result"].type
+        parts = type_.args if type_.kind == "union" else (type_,)
+        return all(part.kind not in {"dict", "any", "object"} for part in parts)
 
 
 def program(function: Callable[..., Any]) -> FunctionModule:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, shorten, suggest
-from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter
+from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
 from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
@@ -78,7 +78,8 @@ class Predict(Module):
 
         Args:
             signature: class, instance or string form.
-            demos: examples to show the model, each with inputs and outputs by field name.
+            demos: examples to show the model, each with inputs and outputs by field name; texts, such as those of a
+                csv, are read through the signature.
             model: a model or model string of its own; the context's by default.
             adapter: "chat", "json", "tools" or an adapter of its own; the context's by default.
             repairs: how often a reply that can be read but does not fit is sent back with what is wrong with it.
@@ -99,7 +100,7 @@ class Predict(Module):
         given |= {name: variable.default for name, variable in self._declared.items()}
         own_model, own_adapter = given.pop("model"), given.pop("adapter")
         self.signature = with_code(Signature.of(signature))
-        self.demos = [dict(demo) for demo in demos]
+        self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
         self.adapter = adapter_named(own_adapter)
         self.repairs = repairs
@@ -165,7 +166,7 @@ class Predict(Module):
             for name, field in stored.fields.items()
         ]  # types of the code know their Python classes and checks are code: a file has the names of both
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
-        self.demos = [dict(demo) for demo in state["demos"]]
+        self.demos = [read_row(self.signature, demo) for demo in state["demos"]]
         config = dict(state["config"])
         model, adapter = config.pop("model", None), config.pop("adapter", None)
         if self.model is None or isinstance(self.model, str):
@@ -182,7 +183,7 @@ class Predict(Module):
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
         """Set instructions, demonstrations, model, adapter, a setting or the description of a field."""
         if slot == "demos":
-            self.demos = [dict(demo) for demo in value]
+            self.demos = [read_row(self.signature, demo) for demo in value]
         elif slot == "instructions":
             self.signature = self.signature.with_instructions(value)
         elif slot == "model":

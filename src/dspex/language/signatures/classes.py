@@ -79,10 +79,9 @@ def _model_members(model: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN
     for name, info in model.model_fields.items():
         marks = (*info.metadata, info) if info.discriminator else tuple(info.metadata)
         type_ = reader.constrained(info.annotation, marks)
-        alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
         factory = info.default_factory
         default = _stable(factory) if factory is not None else info.default
-        yield _member(alias or name, type_, info.description or "", required=info.is_required(), default=default)
+        yield _member(_alias(info) or name, type_, info.description or "", required=info.is_required(), default=default)
 
 
 def _dataclass_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
@@ -101,6 +100,21 @@ def _typed_dict_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: 
     for name, hint in _hints(cls).items():
         inner = get_args(hint)[0] if get_origin(hint) in {NotRequired, Required} else hint
         yield _member(name, reader.read(inner), "", required=name in cls.__required_keys__, default=MISSING)
+
+
+def members_by_name(value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the members of a model, a dataclass or a mapping by the names that they have in its object type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if item.init}
+    if hasattr(type(value), "model_fields"):
+        names = {name: _alias(info) or name for name, info in type(value).model_fields.items()}
+        return {names.get(name, name): part for name, part in value}  # the members that were not declared, too
+    return dict(value)
+
+
+def _alias(info: Any) -> str | None:  # noqa: ANN401
+    alias: str | None = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
+    return alias
 
 
 def _hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -142,6 +142,12 @@ def _returned(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: 
     return [Field(name="result", type=type_, role="output")]
 
 
+def is_whole_return(function: Callable[..., Any]) -> bool:
+    """Whether what a function returns is the output `result`, and not an object whose members are the outputs."""
+    hint = inspect.signature(function, eval_str=True).return_annotation
+    return from_annotation(hint).kind != "object"
+
+
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
     """Split a Google-form docstring into what is said before `Args:` and what is said of each argument."""
     before, _, after = text.partition("\nArgs:\n")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from dspex.errors import DefinitionError, suggest
+from dspex.execution.adapters import read_row
 from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash, list_hash
+from dspex.language.signatures import Signature, SignatureLike
 from dspex.learning.evaluation.plain import plain
 from dspex.learning.evaluation.reading import read_rows
 
@@ -104,6 +106,14 @@ class Dataset(Sequence[Example]):
                     f"row {number} of {self.name!r} has no field {name!r}.{hint} Its fields are: {', '.join(example)}"
                 )
         return [example[name] for example in self.examples]
+
+    def typed(self, signature: SignatureLike) -> "Dataset":
+        """Return the rows as `signature` reads them: "true" in a `bool` field is True, "[1, 2]" in a list the list.
+
+        A text that stands for no value of its field stays as it is, and so do fields that the signature does not have.
+        """
+        contract = Signature.of(signature)
+        return Dataset(examples=tuple(Example(read_row(contract, row)) for row in self.examples), name=self.name)
 
     def where(self, /, **values: object) -> "Dataset":
         """Return the rows that have all these values: `data.where(split="train")`.

@@ -31,6 +31,7 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
 ) -> Report:
     """Score `program` on every example and return one row each, in dataset order.
 
+    Rows are read through the signature of the program: the text "true" of a csv is True in a `bool` field.
     A failing example becomes a row with `error` set and no score. It neither stops its siblings nor counts as zero;
     `Report.mean` is over scored rows and says how many.
 
@@ -52,6 +53,7 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
     given = without_run(context or current())
     scoring = _Scoring(module, metrics_by_name(metric), given)
     scoring.check(dataset)
+    rows_read = dataset.typed(module.contract())
     started = given.clock.monotonic_ns()
     count = len(dataset) * _at_least_one(repeats, "repeats")
     rows: list[Row | None] = [None] * count
@@ -60,7 +62,7 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
     async def worker(work: Iterator[int]) -> None:
         for place in work:
             index, repeat = divmod(place, repeats)
-            rows[place] = row = await scoring.row(index, dataset[index], repeat)
+            rows[place] = row = await scoring.row(index, rows_read[index], repeat)
             if on_row is not None:
                 on_row(row)
 

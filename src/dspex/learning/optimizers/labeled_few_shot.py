@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dspex.errors import DefinitionError
+from dspex.execution.adapters import read_row
 from dspex.language.programs import Node
 from dspex.language.records import Example
 from dspex.learning.optimizers.proposer import Additions, Candidate, Proposer, Result, Task
@@ -119,11 +120,14 @@ def _fits(node: Node | None, task: Task) -> bool:
 
 
 def demonstration(task: Task, example: Example) -> dict[str, Any]:
-    """Return a row as a demonstration: the fields that the program's signature or one of its modules knows."""
+    """Return a row as a demonstration: the fields that the program's signature or one of its modules knows, typed."""
+    row: dict[str, Any] = dict(example)
     fields: set[str] = set()
     for node in task.program.root.walk():
-        fields |= set(node.signature.fields) if node.signature is not None else set()
-    return {name: value for name, value in example.items() if name in fields}
+        if node.signature is not None:
+            fields |= set(node.signature.fields)
+            row = read_row(node.signature, row)
+    return {name: value for name, value in row.items() if name in fields}
 
 
 def _class_field(task: Task) -> str | None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InvalidError
-from dspex.execution.adapters import ChatAdapter, JSONAdapter
+from dspex.execution.adapters import ChatAdapter, JSONAdapter, read_row
 from dspex.execution.adapters.turns import reader_of, validated
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.contracts import unfit_answer
@@ -244,8 +244,8 @@ class DspyBackend:
         kept = self._programs.get(handle)
         args = {
             "optimizer": work.optimizer,
-            "trainset": [dict(row) for row in work.trainset],
-            "valset": [dict(row) for row in work.valset],
+            "trainset": [read_row(kept.program.signature, row) for row in work.trainset],
+            "valset": [read_row(kept.program.signature, row) for row in work.valset],
             "inputs": list(kept.program.signature.input_fields),
             "options": dict(work.options),
             "compile": dict(work.compile),
@@ -281,7 +281,8 @@ class DspyBackend:
     ) -> list[dict[str, Any]]:
         """Run a program on every row; a row that fails has `error` set and no score."""
         kept = self._programs.get(handle)
-        args = {"rows": [dict(row) for row in rows], "inputs": list(kept.program.signature.input_fields)}
+        signature = kept.program.signature
+        args = {"rows": [read_row(signature, row) for row in rows], "inputs": list(signature.input_fields)}
         answer, _ = await self._run(kept, "evaluate_program", args, context=context, events=on_progress, metric=metric)
         return list(answer["rows"])
 

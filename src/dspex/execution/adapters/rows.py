@@ -1,0 +1,52 @@
+"""Rows as a signature reads them: the text of a number, a truth value or a list is what it stands for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from dspex.errors import InvalidError
+from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.turns import reader_of, takes_text
+from dspex.language.signatures import MISSING, Field, Signature, Validator
+
+_ReadValue = Callable[[str], Any]
+
+
+def read_row(signature: Signature, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `row` with each text in a field that is not a text as the JSON value that it stands for.
+
+    Files of comma-separated values hold nothing but text, and rows written by hand may. A text that stands for no
+    value of its field stays as it is: as an input it is refused when the row is run, as an answer it matches nothing.
+    """
+    readers = _readers(signature)
+    return {
+        name: readers[name](value) if isinstance(value, str) and name in readers else value
+        for name, value in row.items()
+    }
+
+
+def _compile(signature: Signature) -> dict[str, _ReadValue]:
+    return {
+        field.name: _reader(field)
+        for field in signature.fields.values()
+        if field.type.kind != "any" and not takes_text(field.type)
+    }
+
+
+_readers = PerSignature(_compile)
+
+
+def _reader(field: Field) -> _ReadValue:
+    reader = reader_of(field.type)
+    validator = Validator("the value", [replace(field, default=MISSING, alias=None, role="input")])
+
+    def read(text: str) -> Any:  # noqa: ANN401  # any JSON value
+        value = reader(text)
+        try:
+            data = validator.dump(validator({field.name: value}))[field.name]
+        except InvalidError:
+            return text
+        is_short_form = isinstance(value, str) and isinstance(data, dict | list)  # of a document, say
+        return text if is_short_form else data
+
+    return read
