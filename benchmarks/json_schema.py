@@ -71,6 +71,7 @@ class Tally:
     examples: dict[str, str] = field(default_factory=dict)
     verdicts: "collections.Counter[str]" = field(default_factory=collections.Counter)
     documented: "collections.Counter[str]" = field(default_factory=collections.Counter)
+    providers: "collections.Counter[str]" = field(default_factory=collections.Counter)
     lost: list[str] = field(default_factory=list)
     wrong: dict[str, list[str]] = field(default_factory=lambda: {"strict": [], "coerce": []})
 
@@ -197,6 +198,9 @@ def judge(case: Case, form: str, tally: Tally) -> None:
             tally.refuse(error.message, case.place)
         return
     survive(signature, case, form, tally)
+    if form == "fields":
+        for provider in ("openai", "anthropic", "gemini", "mcp"):
+            tally.providers[f"{provider}: {asked_of(signature, provider)}"] += 1
     for name, data, valid in case.tests:
         strict, _ = verdict(signature, data, "strict")
         coerced, made = verdict(signature, data, "coerce")
@@ -212,6 +216,17 @@ def judge(case: Case, form: str, tally: Tally) -> None:
             tally.wrong["strict"].append(text)
         if not coerced_is_right:
             tally.wrong["coerce"].append(text)
+
+
+def asked_of(signature: Signature, provider: str) -> str:
+    """Return in which form a provider is asked for the outputs."""
+    try:
+        request = signature.to_json_schema(provider, purpose="structured")
+    except SignatureError:
+        return "refused"
+    if provider != "openai":
+        return "asked"
+    return "strict" if request["json_schema"]["strict"] else "not strict"
 
 
 def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
@@ -326,6 +341,7 @@ def report(name: str, tally: Tally, goal: float, seconds: float) -> bool:
         print(f"  wrong in {mode} mode: {len(texts)}")
         for text in texts[:15]:
             print(f"    {text[:230]}")
+    print(f"  as requests: {dict(sorted(tally.providers.items()))}")
     print(f"  not the same after storing and reading back: {len(tally.lost)}")
     for text in tally.lost[:15]:
         print(f"    {text[:230]}")
@@ -362,6 +378,7 @@ def main() -> int:
             "schemas": tally.schemas, "accepted": tally.accepted, "refused": dict(tally.refused),
             "verdicts": dict(tally.verdicts), "documented": dict(tally.documented), "wrong": tally.wrong,
             "lost": tally.lost,
+            "providers": dict(tally.providers),
         }  # fmt: skip
     if not results:
         print(f"skipped: no schemas below {folder}")

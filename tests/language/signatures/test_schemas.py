@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dspex.errors import SignatureError
+from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.conformance import PROVIDER_NAME, RULES, problems
 from dspex.language.signatures.names import original_name, provider_name
@@ -71,8 +71,9 @@ def test_recursive_types_are_references_or_refused_with_the_reason():
 def test_what_a_dialect_cannot_say_is_refused_with_the_reason():
     with pytest.raises(SignatureError, match="a value of any type cannot be asked for"):
         Signature("-> x: any").to_json_schema("openai")
+    inside = Signature.from_json_schema({"type": "object", "properties": {"x": {"not": {"properties": {"$a": {}}}}}})
     with pytest.raises(SignatureError, match="give the field another alias"):
-        Signature('-> x as "a b": int').to_json_schema("anthropic")
+        inside.to_json_schema("anthropic")
     with pytest.raises(SignatureError, match="Did you mean 'openai'"):
         SIGNATURE.to_json_schema("opnai")
 
@@ -88,6 +89,82 @@ def test_envelopes_are_those_of_the_providers():
     assert PROVIDER_NAME.fullmatch(named)
     again = Signature.from_json_schema(SIGNATURE.to_json_schema("anthropic", purpose="tool"))
     assert list(again.input_fields) == list(SIGNATURE.input_fields)
+
+
+OPEN = [
+    "any", "dict", "dict[str, any]", "list", "dict?", "list[any]", "P{a: any}", "dict[str, dict]",
+    "any[schema={'not': {}}]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OPEN)
+def test_what_strict_form_cannot_say_is_said_in_the_form_that_is_not_strict_and_the_envelope_tells(text):
+    signature = Signature(f"x: {text} -> y: {text}")
+    tool = signature.to_json_schema("openai", purpose="tool")["function"]
+    request = signature.to_json_schema("openai", purpose="structured")["json_schema"]
+    assert (tool["strict"], request["strict"]) == (False, False)
+    assert request["schema"] == signature.to_json_schema("openai", strict=False) == signature.to_json_schema()
+    for purpose in ("inputs", "outputs", "tool", "structured"):
+        with pytest.raises(SignatureError, match="strict=False gives the form that is not strict"):
+            signature.to_json_schema("openai", purpose=purpose, strict=True)
+    with pytest.raises(SignatureError, match="strict=False"):
+        signature.to_json_schema("openai")  # a bare schema cannot tell which form it has
+    with pytest.raises(SignatureError, match="only 'openai' has a strict form"):
+        signature.to_json_schema("gemini", strict=True)
+
+
+def test_strict_form_is_taken_where_it_says_everything():
+    tool = SIGNATURE.to_json_schema("openai", purpose="tool")["function"]
+    assert tool["strict"] is True
+    assert tool["parameters"] == SIGNATURE.to_json_schema("openai", purpose="inputs", strict=True)
+    assert SIGNATURE.to_json_schema("openai", purpose="tool", strict=False)["function"]["strict"] is False
+
+
+def test_null_in_strict_form_leaves_a_member_out_and_a_default_has_to_be_given():
+    signature = Signature("-> who: P{name: str, age?: int, when: str = 'now'}")
+    who = signature.to_json_schema("openai")["properties"]["who"]["properties"]
+    assert who["age"]["type"] == ["integer", "null"]
+    assert who["when"]["type"] == "string"
+    values = signature.validate_outputs({"who": {"name": "n", "age": None, "when": "then"}})
+    assert values["who"].to_dict() == {"name": "n", "when": "then"}
+    with pytest.raises(InvalidError):
+        signature.validate_outputs({"who": {"name": "n", "age": None, "when": "then"}}, mode="strict")
+
+
+def now() -> str:
+    """Tell the time."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_function_without_parameters_has_a_schema(provider):
+    signature = Signature.from_function(now)
+    tool = signature.to_json_schema(provider, purpose="tool")
+    inner = tool.get("function", tool)
+    assert (inner["name"], inner["description"]) == ("now", "Tell the time.")
+    for key in {"parameters", "input_schema", "inputSchema"} & inner.keys():
+        assert (inner[key]["type"], inner[key]["properties"]) == ("object", {})
+    assert ("parameters" in inner) == (provider in {"generic", "openai"})
+    again = Signature.from_json_schema(tool)
+    assert (again.name, list(again.input_fields), again.instructions) == ("now", [], "Tell the time.")
+
+
+def test_a_property_that_a_provider_refuses_is_renamed_and_read_back():
+    signature = Signature.from_json_schema({
+        "type": "object", "required": ["$schema", "part"], "properties": {
+            "$schema": {"type": "string"},
+            "part": {"type": "object", "properties": {"@id": {"type": "integer"}}, "required": ["@id"]},
+        },
+    })  # fmt: skip
+    schema = signature.to_json_schema("anthropic")
+    assert schema["required"] == ["_x24_schema", "part"]
+    assert schema["properties"]["part"]["required"] == ["_x40_id"]
+    reply = {"_x24_schema": "s", "part": {"_x40_id": 3}}
+    jsonschema.validate(reply, schema)
+    values = signature.validate_outputs(reply)
+    assert (values["schema"], values["part"].to_dict()) == ("s", {"@id": 3})
+    assert signature.output_validator.dump(values) == {"schema": "s", "part": {"@id": 3}}
+    assert values == signature.validate_outputs({"$schema": "s", "part": {"@id": 3}})
 
 
 def test_a_schema_belongs_to_the_caller():

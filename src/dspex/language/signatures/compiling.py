@@ -15,10 +15,12 @@ from dspex.language.signatures.alternatives import ALL, can_be_picked, picker
 from dspex.language.signatures.builtin import SHORTHAND, expand
 from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.names import NAME_LIMIT, key_name
 from dspex.language.signatures.patterns import engine_pattern, longest_match
 from dspex.language.signatures.records import record_class
 from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict, tag_values
 from dspex.language.signatures.values import (
+    absent_if_null,
     binary_to_text,
     calls_of_dspy,
     check_depth,
@@ -221,7 +223,7 @@ class Compiler:
         self._classes += 1
         ref = f"{type_.title}:{self._classes}"
         self._enclosing.append((type_.title, ref))
-        compiled = [(member, self.compile(member.type)) for member in type_.members]
+        compiled = [(member, self._member(member)) for member in type_.members]
         self._enclosing.pop()
         is_dict = self._is_plain or is_typed_dict(type_.python)
         made = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
@@ -232,8 +234,24 @@ class Compiler:
         self._definitions[ref] = {**made, "ref": ref}
         return core_schema.definition_reference_schema(ref)
 
+    def _member(self, member: Member) -> Schema:
+        schema = self.compile(member.type)
+        may_be_absent = not member.is_required and member.default is MISSING and not member.type.is_optional
+        if self.is_strict or not may_be_absent or member.type.kind == "any":
+            return schema
+        return core_schema.no_info_wrap_validator_function(absent_if_null, schema)
+
+    def _aliases(self, member: Member) -> list[list[str | int]] | None:
+        """Return the names under which a member is read: when coercing, also the one that providers take."""
+        if self.is_strict or len(member.name) > NAME_LIMIT or key_name(member.name) == member.name:
+            return None
+        return [[member.name], [key_name(member.name)]]
+
     def _record(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
-        fields = {member.name: core_schema.model_field(_with_default(member, schema)) for member, schema in compiled}
+        fields = {
+            member.name: core_schema.model_field(_with_default(member, schema), validation_alias=self._aliases(member))
+            for member, schema in compiled
+        }
         has_absent = any(not member.is_required and member.default is MISSING for member, _ in compiled)
         extra = self._extra(type_)
         return core_schema.model_schema(
@@ -245,7 +263,9 @@ class Compiler:
 
     def _plain_object(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
         fields = {
-            member.name: core_schema.typed_dict_field(schema, required=member.is_required)
+            member.name: core_schema.typed_dict_field(
+                schema, required=member.is_required, validation_alias=self._aliases(member)
+            )
             for member, schema in compiled
         }
         return core_schema.typed_dict_schema(fields, extra_behavior=self._extra(type_))

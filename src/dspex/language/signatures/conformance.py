@@ -14,8 +14,8 @@ _OPENAI_NAME = "https://platform.openai.com/docs/api-reference/chat/create"
 _ANTHROPIC = "https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use"
 _GEMINI = "https://ai.google.dev/api/caching#Schema"
 _MCP = "https://modelcontextprotocol.io/specification/2025-06-18/server/tools"
-_NESTED = ("properties", "$defs")
-_INSIDE = ("items", "additionalProperties", "propertyNames")
+_NESTED = ("properties", "$defs", "patternProperties", "dependentSchemas")
+_INSIDE = ("items", "additionalProperties", "propertyNames", "not", "if", "then", "else", "contains")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 Node = dict[str, Any]
 Found = Iterator[str]
@@ -57,9 +57,14 @@ def _root_is_object(schema: Node) -> Found:
         yield "the root of a schema must be an object"
 
 
+def _types(node: Node) -> list[str]:
+    kinds = node.get("type", [])
+    return kinds if isinstance(kinds, list) else [kinds]
+
+
 def _closed(schema: Node) -> Found:
     for path, node, _ in walk(schema):
-        if node.get("type") == "object" and node.get("additionalProperties") is not False:
+        if "object" in _types(node) and node.get("additionalProperties") is not False:
             yield f"{path}: an object must have additionalProperties: false"
 
 
@@ -155,7 +160,7 @@ def _no_reference(schema: Node) -> Found:
 
 def _items_given(schema: Node) -> Found:
     for path, node, _ in walk(schema):
-        if node.get("type") == "array" and not isinstance(node.get("items"), dict):
+        if "array" in _types(node) and not isinstance(node.get("items"), dict):
             yield f"{path}: an array must say what its items are"
 
 

@@ -15,8 +15,13 @@ _LISTS = ("anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "$defs")
 
 
-def openai(node: Schema) -> Schema:
-    """Every property required, nothing additional, an optional one null, a mapping as a list of pairs."""
+def openai(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are schemas
+    """Every property required, nothing additional, an optional one null, a mapping as a list of pairs.
+
+    A property with a default other than null has to be given: the description says what it is.
+    """
+    if isinstance(node, bool):
+        return {}
     made = _each_child({key: value for key, value in node.items() if key not in {"title", "allOf"}}, openai)
     said = {key: made.pop(key) for key in _OPENAI_SAID if key in made}
     if "oneOf" in made:
@@ -28,7 +33,8 @@ def openai(node: Schema) -> Schema:
     if "properties" in made:
         required = node.get("required", [])
         made["properties"] = {
-            name: part if name in required else _nullable(part) for name, part in made["properties"].items()
+            name: part if name in required or node["properties"][name].get("default") is not None else _nullable(part)
+            for name, part in made["properties"].items()
         }
         made |= {"required": list(made["properties"]), "additionalProperties": False}
     elif made.get("type") == "object":
@@ -36,8 +42,10 @@ def openai(node: Schema) -> Schema:
     return _with_said(made, said)
 
 
-def gemini(node: Schema) -> Schema:
+def gemini(node: Schema | bool) -> Schema:  # noqa: FBT001
     """`nullable` instead of null, one type each, texts only in enums, no references, no closed objects."""
+    if isinstance(node, bool):
+        return {} if node else {"description": "(no value fits)"}
     if "$ref" in node:
         return node
     said: dict[str, Any] = {}

@@ -12,11 +12,13 @@ from dspex.language.signatures.checks import is_legal_name
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.names import field_name
 from dspex.language.signatures.reading import SchemaReader
+from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS
 from dspex.language.signatures.schema_scalars import BeyondTypes
 from dspex.language.signatures.types import MISSING, Member, Type, make, opened, ruled_union, union
 
 _ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
 WHOLE = "value"
+_NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
 
 
@@ -25,9 +27,16 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
     inner = data.get("function") if isinstance(data.get("function"), Mapping) else data
     if not isinstance(inner, Mapping) or "properties" in inner:
         return None
+    name, text = str(inner.get("name", "")), str(inner.get("description", ""))
     for key in _PARAMETERS:
         if isinstance(inner.get(key), Mapping):
-            return inner[key], str(inner.get("name", "")), str(inner.get("description", ""))
+            return inner[key] or _NO_PARAMETERS, name, text
+    if (
+        name
+        and not inner.keys() & (KEYWORDS.keys() - ANNOTATIONS - {"type"})
+        and inner.get("type") in {None, "function"}
+    ):
+        return _NO_PARAMETERS, name, text
     return None
 
 

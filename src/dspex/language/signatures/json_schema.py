@@ -31,9 +31,18 @@ def _renamed(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a sc
     return made
 
 
-def fields_schema(fields: Iterable[Field], *, key: Callable[[Field], str], title: str = "") -> Schema:
-    """Return the schema of an object that has `fields`, each under the name that `key` gives it."""
-    writer = SchemaWriter()
+def fields_schema(
+    fields: Iterable[Field],
+    *,
+    key: Callable[[Field], str],
+    title: str = "",
+    member_key: Callable[[str], str] = str,
+) -> Schema:
+    """Return the schema of an object that has `fields`, each under the name that `key` gives it.
+
+    `member_key` names the members of objects inside.
+    """
+    writer = SchemaWriter(member_key)
     listed = list(fields)
     schema: Schema = {"type": "object"}
     if title:
@@ -53,7 +62,8 @@ def type_schema(type_: Type) -> Schema:
 class SchemaWriter:
     """Writes types as schemas. Objects are written where they stand; only recursive ones become `$defs`."""
 
-    def __init__(self) -> None:
+    def __init__(self, member_key: Callable[[str], str] = str) -> None:
+        self._key = member_key
         self._definitions: dict[str, Schema] = {}
         self._enclosing: list[tuple[str, str]] = []
         self._referred: set[str] = set()
@@ -184,9 +194,9 @@ class SchemaWriter:
         if type_.title:
             schema["title"] = type_.title
         schema["properties"] = {
-            member.name: self.described(member.type, member.desc, member.default) for member in type_.members
+            self._key(member.name): self.described(member.type, member.desc, member.default) for member in type_.members
         }
-        schema["required"] = [member.name for member in type_.members if member.is_required]
+        schema["required"] = [self._key(member.name) for member in type_.members if member.is_required]
         schema["additionalProperties"] = type_.constraint("extra") == "allow"
         self._enclosing.pop()
         if name not in self._referred:

@@ -8,6 +8,7 @@ from dspex.errors import SignatureError
 _PLAIN = re.compile(r"[A-Za-z0-9_]")
 _CONFUSING = re.compile(r"_(?=x[0-9A-F]{0,6}(?![A-Za-z0-9.]|$))")
 _TOKEN = re.compile(r"_x([0-9A-F]{1,6})_|--")
+_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 NAME_LIMIT = 64
 
 
@@ -35,6 +36,15 @@ def _written(name: str, at: int) -> str:
     if is_plain or (char == "-" and at > 0 and following not in {"-", "."}):
         return char
     return "--" if char == "." and at > 0 else f"_x{ord(char):X}_"
+
+
+def key_name(name: str) -> str:
+    """Return `name` as a property that every provider takes: itself where it has only letters, digits, `_`, `.`, `-`.
+
+    Raises:
+        SignatureError: as for `provider_name`.
+    """
+    return name if _KEY.fullmatch(name) else provider_name(name)
 
 
 def original_name(name: str) -> str:

@@ -4,18 +4,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dspex.errors import SignatureError, suggest
+from dspex.language.signatures.checks import walk_type
 from dspex.language.signatures.conformance import problems
 from dspex.language.signatures.dialects import gemini, openai
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.json_schema import Schema, fields_schema
-from dspex.language.signatures.names import provider_name
+from dspex.language.signatures.names import key_name, provider_name
 
 PROVIDERS = ("generic", "openai", "anthropic", "gemini", "mcp")
 PURPOSES = ("inputs", "outputs", "tool", "structured")
 
 
-def provider_schema(
-    name: str, instructions: str, fields: Mapping[str, Field], *, provider: str, purpose: str
+def provider_schema(  # each is a word of the caller
+    name: str,
+    instructions: str,
+    fields: Mapping[str, Field],
+    *,
+    provider: str,
+    purpose: str,
+    strict: bool | None = None,
 ) -> dict[str, Any]:
     """Return the schema of one side of a signature, or the part of a request around it.
 
@@ -26,17 +33,41 @@ def provider_schema(
         if given not in known:
             raise SignatureError(f"there is no {what} {given!r}.{suggest(given, known)} There are: {', '.join(known)}")
     role = "input" if purpose in {"inputs", "tool"} else "output"
-    general = fields_schema(
-        [field for field in fields.values() if field.role == role], key=lambda field: field.wire_name, title=name
-    )
-    schema = _DIALECTS[provider](general)
-    if found := problems(provider, schema):
+    if strict and provider != "openai":
+        raise SignatureError(f"only 'openai' has a strict form, not {provider!r}; leave strict out")
+    side = [field for field in fields.values() if field.role == role]
+    rename = key_name if provider == "anthropic" else str
+    general = fields_schema(side, key=lambda field: rename(field.wire_name), title=name, member_key=rename)
+    is_strict = provider == "openai" and strict is not False
+    schema, faults = _dialect(provider, side, general, is_strict=is_strict)
+    if faults and is_strict and strict is None and purpose in {"tool", "structured"}:
+        is_strict = False  # which the envelope says
+        schema, faults = _dialect(provider, side, general, is_strict=False)
+    if faults:
+        hint = ". strict=False gives the form that is not strict" if is_strict else ""
         raise SignatureError(
-            f"signature {name!r} has no {provider} schema: {'; '.join(found[:3])}", provider=provider, problems=found
+            f"signature {name!r} has no {provider} schema: {'; '.join(faults[:3])}{hint}",
+            provider=provider,
+            problems=faults,
         )
     if purpose == "tool":
-        return _tool(provider, provider_name(name), instructions, schema=schema)
-    return _structured(provider, provider_name(name), schema) if purpose == "structured" else schema
+        return _tool(provider, provider_name(name), instructions, schema=schema, is_strict=is_strict)
+    if purpose == "structured":
+        return _structured(provider, provider_name(name), schema, is_strict=is_strict)
+    return schema
+
+
+def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: bool) -> tuple[Schema, list[str]]:
+    """Return the schema as the provider writes it, and what is wrong with it by the provider's rules."""
+    if provider == "openai" and not is_strict:
+        return general, problems("generic", general)
+    schema = _DIALECTS[provider](general)
+    own = [
+        f"{field.name}: a rule of JSON Schema that strict form has no words for"
+        for field in fields
+        if is_strict and any(part.constraint("schema") is not None for part, _ in walk_type(field.type))
+    ]
+    return schema, [*own, *problems(provider, schema)]
 
 
 def copied(node: Any) -> Any:  # noqa: ANN401  # any JSON value
@@ -46,22 +77,24 @@ def copied(node: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [copied(item) for item in node] if isinstance(node, list) else node
 
 
-def _tool(provider: str, name: str, instructions: str, *, schema: Schema) -> dict[str, Any]:
+def _tool(provider: str, name: str, instructions: str, *, schema: Schema, is_strict: bool) -> dict[str, Any]:
     said = {"name": name, "description": instructions}
     match provider:
         case "openai":
-            return {"type": "function", "function": {**said, "parameters": schema, "strict": True}}
+            return {"type": "function", "function": {**said, "parameters": schema, "strict": is_strict}}
         case "anthropic":
             return {**said, "input_schema": schema}
         case "mcp":
             return {**said, "inputSchema": schema}
+        case "gemini" if not schema["properties"]:
+            return said  # it takes no object without properties
     return {**said, "parameters": schema}
 
 
-def _structured(provider: str, name: str, schema: Schema) -> dict[str, Any]:
+def _structured(provider: str, name: str, schema: Schema, *, is_strict: bool) -> dict[str, Any]:
     match provider:
         case "openai":
-            return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+            return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": is_strict}}
         case "anthropic":
             return {"type": "json_schema", "schema": schema}
         case "gemini":

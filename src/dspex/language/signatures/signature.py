@@ -321,7 +321,9 @@ class Signature:
             )
 
     @_Operation
-    def to_json_schema(self, provider: str = "generic", *, purpose: str = "outputs") -> dict[str, Any]:
+    def to_json_schema(
+        self, provider: str = "generic", *, purpose: str = "outputs", strict: bool | None = None
+    ) -> dict[str, Any]:
         """Return the schema that `provider` wants of this signature.
 
         Args:
@@ -329,17 +331,23 @@ class Signature:
             purpose: "inputs" or "outputs" for the bare schema of one side, properties under their wire names; "tool"
                 for the provider's whole tool definition over the inputs; "structured" for the part of a request that
                 asks for the outputs.
+            strict: for "openai" alone. True: strict form, or an error where it cannot say what a field holds (any
+                value, a free mapping). False: the form that is not strict, which says everything and binds the model
+                to nothing. By default strict form; a tool or a request falls back to the other, and its `strict` says
+                so.
 
         Raises:
             SignatureError: the provider has no way to say what a field holds; the message names the field and why.
         """
         from dspex.language.signatures.providers import copied, provider_schema
 
-        kept: dict[tuple[str, str], dict[str, Any]] = self.__dict__.setdefault("_schemas", {})
-        key = (provider, purpose)
-        if key not in kept:
-            kept[key] = provider_schema(self.name, self.instructions, self.fields, provider=provider, purpose=purpose)
-        schema: dict[str, Any] = copied(kept[key])
+        schemas: dict[tuple[str, str, bool | None], dict[str, Any]] = self.__dict__.setdefault("_schemas", {})
+        key = (provider, purpose, strict)
+        if key not in schemas:
+            schemas[key] = provider_schema(
+                self.name, self.instructions, self.fields, provider=provider, purpose=purpose, strict=strict
+            )
+        schema: dict[str, Any] = copied(schemas[key])
         return schema
 
     @_Operation

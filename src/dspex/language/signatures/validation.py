@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import InvalidError
 from dspex.language.signatures.field import Field
+from dspex.language.signatures.names import NAME_LIMIT, key_name
 from dspex.language.signatures.types import MISSING
 
 if TYPE_CHECKING:
@@ -235,9 +236,7 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool 
         schema = compiler.compile(field.type)
         if not field.is_required:
             schema = core_schema.with_default_schema(schema, default=_default(field))
-        alias: list[list[str | int]] | None = (
-            [[field.alias], [field.name]] if field.alias and mode == "coerce" else None
-        )
+        alias = _aliases(field) if mode == "coerce" else None
         made[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
     whole: CoreSchema = core_schema.typed_dict_schema(made, extra_behavior="forbid")
     if is_patient:
@@ -245,6 +244,14 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool 
 
         whole = with_few_unknown(whole, len(made))
     return compiler.finish(whole)
+
+
+def _aliases(field: Field) -> list[list[str | int]] | None:
+    """Return the names under which a field is read: its alias, the one that providers take, its own."""
+    if field.alias is None:
+        return None
+    written = [] if len(field.alias) > NAME_LIMIT else [key_name(field.alias)]
+    return [[name] for name in dict.fromkeys([field.alias, *written, field.name])]
 
 
 def _default(field: Field) -> Any:  # noqa: ANN401

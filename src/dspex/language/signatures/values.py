@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic_core import PydanticCustomError, to_jsonable_python
+from pydantic_core import PydanticCustomError, PydanticOmit, to_jsonable_python
 
 DEPTH_LIMIT = 200
 _SCALARS = (str, int, float, bool, type(None))
@@ -153,6 +153,13 @@ def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callabl
         raise PydanticCustomError("one_of", "expected {expected}", {"expected": expected})
 
     return check
+
+
+def absent_if_null(value: Any, check: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Leave out a member that may be absent and is null: so strict form says that it is."""
+    if value is None:
+        raise PydanticOmit
+    return check(value)
 
 
 def whole_number(value: Any) -> Any:  # noqa: ANN401
