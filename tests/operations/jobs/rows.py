@@ -9,6 +9,7 @@ from dspex.clock import SystemClock
 from dspex.operations.resources import Insert, Store
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.evaluation import EvaluationRecord
+from dspex.operations.resources.heavy_work import HeavyWork
 from dspex.operations.resources.program import ProgramRecord
 from dspex.operations.resources.programs import Programs
 
@@ -17,9 +18,13 @@ ROWS = [{"question": f"question {n}", "answer": f"answer {n}"} for n in range(12
 
 async def a_program(store: Store, *, name: str = "qa", backend: str = "mock", **settings: Any) -> ProgramRecord:
     """Store a program of one predictor."""
-    programs = Programs(store, clock=SystemClock(), new_id=new_id, backends=_Any())
+    heavy = HeavyWork()
+    programs = Programs(store, clock=SystemClock(), new_id=new_id, backends=_Any(), heavy=heavy)
     program = Predict("question -> answer", **settings).to_program(name)
-    return await programs.save(program, workspace="default", backend=backend)
+    try:
+        return await programs.save(program, workspace="default", backend=backend)
+    finally:
+        heavy.close()
 
 
 class _Any(dict[str, object]):

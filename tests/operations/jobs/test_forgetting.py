@@ -1,5 +1,6 @@
 """What ended jobs have left goes after a while; what is unfinished keeps everything."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dspex.bootstrap import new_id
 from dspex.operations.jobs.forgetting import EVERY, Forgetting
 from dspex.operations.resources import DOMAIN, Update
 from dspex.operations.resources.job_inputs import JobRef
@@ -57,6 +59,8 @@ def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
             paused = await noted(at, status="paused")
             failed = await noted(at, status="failed", finished_at=datetime.now(UTC))
             old = await noted(at, status="failed")
+            gone = dataclasses.replace(old, id=new_id())
+            await SQLJournal(at.services.data, gone.id).append(ENTRY)  # of a job whose row was deleted
             done = await at.job()
             with at.worker() as worker:
                 await at.until_status(done, "completed")
@@ -68,10 +72,12 @@ def test_a_worker_deletes_what_old_jobs_left_and_nothing_of_unfinished_ones(
 
                 async def is_clean() -> bool:
                     left = [*await journal(at, old), *await journal(at, done), *await at.workers("stopped")]
+                    left += [*await at.statuses(old), *await at.statuses(done), *await journal(at, gone)]
                     return not left and not await count(at)
 
                 await at.until(is_clean)
                 assert [await journal(at, job) for job in (paused, failed)] == [[ENTRY], [ENTRY]]
+                assert [await at.statuses(job) for job in (paused, failed)] == [["queued"], ["queued"]]
                 row = await at.row(done)
                 assert (row.status, len(row.rows)) == ("completed", 20)
                 await at.act("resume_evaluation", JobRef(id=paused.id))
@@ -91,6 +97,13 @@ class Counted:
         self.asked.append((resource.name, before))
         return 1
 
+    async def forget_lost_journals(self) -> int:
+        return 1
+
+    async def forget_events(self, resource: Any, topic: str, *, before: datetime) -> int:
+        self.asked.append((topic, before))
+        return 1
+
     async def forget_workers(self, *, before: datetime) -> int:
         self.asked.append(("worker", before))
         return 1
@@ -106,10 +119,11 @@ def test_it_is_looked_for_once_an_hour_and_never_with_nought_days() -> None:
         off = Forgetting(counted, clock=clock, days=0, spent=counted.spent)
         on = Forgetting(counted, clock=clock, days=30, spent=counted.spent)
         assert (await off.tick(), counted.asked) == (0, [])
-        assert (await on.tick(), await on.tick()) == (4, 0)
+        assert (await on.tick(), await on.tick()) == (7, 0)
         assert {before for _, before in counted.asked} == {clock.now() - timedelta(days=30)}
-        assert [name for name, _ in counted.asked] == ["ticket", "worker", "evaluation", "optimization_job"]
+        names = ["ticket", "worker", "evaluation", "evaluation", "optimization_job", "optimization"]
+        assert [name for name, _ in counted.asked] == names
         await clock.advance(EVERY)
-        assert await on.tick() == 4
+        assert await on.tick() == 7
 
     finish(work())

@@ -1,4 +1,4 @@
-"""What ended jobs have left behind is deleted after a while: tickets, journals, rows of workers that are gone."""
+"""What ended jobs have left behind is deleted after a while: tickets, journals, events, rows of lost workers."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,6 +19,14 @@ class Leftovers(Protocol):
 
     async def forget_journals(self, resource: Resource[Any], *, before: datetime) -> int:
         """Delete the journals of those jobs that ended before a moment; return of how many."""
+        ...
+
+    async def forget_lost_journals(self) -> int:
+        """Delete the journals whose jobs are gone; return of how many."""
+        ...
+
+    async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
+        """Delete the events of those jobs that ended before a moment; return of how many."""
         ...
 
     async def forget_workers(self, *, before: datetime) -> int:
@@ -44,7 +52,7 @@ class Forgetting:
         self._due = 0
 
     async def tick(self) -> int:
-        """Delete what is due, if an hour has passed; return how many tickets, journals and workers that were.
+        """Delete what is due, if an hour has passed; return of how many tickets, jobs and workers that was.
 
         A database that is away is no reason to stop: it is tried again in an hour.
         """
@@ -55,8 +63,10 @@ class Forgetting:
         before = self._clock.now() - timedelta(days=self._days)
         try:
             total = await self._spent(before) + await self._leftovers.forget_workers(before=before)
-            for resource in QUEUES.values():
+            for queue, resource in QUEUES.items():
                 total += await self._leftovers.forget_journals(resource, before=before)
+                total += await self._leftovers.forget_events(resource, queue, before=before)
+            total += await self._leftovers.forget_lost_journals()
         except StorageError as error:
             _log.warning("what old jobs left behind is deleted later: %s", error.message)
             return 0

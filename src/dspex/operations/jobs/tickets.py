@@ -48,6 +48,7 @@ class Tickets:
         self._run = run
         self._loop = loop
         self._policy = policy
+        self._channels: frozenset[str] = frozenset()
         self._engine: sa.Engine | None = None
         self._client: DBOSClient | None = None
 
@@ -64,6 +65,7 @@ class Tickets:
             from dbos import DBOS
         except ImportError as error:
             raise ConfigurationError(f"jobs need more packages: pip install 'dspex[server]' ({error})") from error
+        self._channels = frozenset(channel for channel, _ in channels)
         self._engine = make_engine(self._url, locks_early=bool(self._policy.limits))
         try:
             DBOS.migrate(_plain_url(self._url))
@@ -124,7 +126,7 @@ class Tickets:
             return set()
         with self._client_in_use() as client:
             rows = client.list_workflows(workflow_ids=list(tickets), **_BARE)
-        return {row.workflow_id for row in rows if row.status in _SPENT}
+        return set(tickets) - {row.workflow_id for row in rows if row.status not in _SPENT}
 
     def discard(self, executors: Sequence[str]) -> None:
         """Forget the tickets that dead workers held: their jobs have new ones, and these would count as running."""
@@ -137,18 +139,25 @@ class Tickets:
     def forget(self, before: datetime) -> int:
         """Delete the tickets that were noted before a moment and have led to their run, or never will; return how many.
 
-        One that still waits or runs stays, however old it is.
+        One that still waits or runs stays, however old it is, unless it waits where this worker does not look: whoever
+        looks there notes a job again that is still queued.
         """
-        total = 0
+        total, kept = 0, 0
         while True:
             with self._client_in_use() as client:
-                old = client.list_workflows(
-                    name=WORKFLOW, status=list(_SPENT), end_time=before.isoformat(), limit=_PORTION, **_BARE
+                page = client.list_workflows(
+                    name=WORKFLOW,
+                    status=[*_SPENT, "ENQUEUED"],
+                    end_time=before.isoformat(),
+                    limit=_PORTION,
+                    offset=kept,
+                    **_BARE,
                 )
+                old = [row.workflow_id for row in page if row.status in _SPENT or row.queue_name not in self._channels]
                 if old:
-                    client.delete_workflows([row.workflow_id for row in old])
-            total += len(old)
-            if len(old) < _PORTION:
+                    client.delete_workflows(old)
+            total, kept = total + len(old), kept + len(page) - len(old)
+            if len(page) < _PORTION:
                 return total
 
     def stop(self) -> None:

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 
 from dspex.operations.resources import Resource
 from dspex.operations.resources.job_worker import JOB_WORKER
+from dspex.operations.resources.jobs import QUEUES
+from dspex.operations.resources.trail import EVENT
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.journal import ENTRIES
 from dspex.operations.storage.tables import TABLES
@@ -30,6 +32,21 @@ class SQLLeftovers:
         has_journal = sa.exists().where(ENTRIES.c.job_id == jobs.c.id)
         old = sa.select(jobs.c.id).where(jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_journal)
         return await self._portions(old.limit(PORTION).with_for_update(), ENTRIES.c.job_id)
+
+    async def forget_lost_journals(self) -> int:
+        """Delete journals. A job's row is there before its journal, so that none of a new job is taken for lost."""
+        tables = [TABLES[resource.name] for resource in QUEUES.values()]
+        gone = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
+        return await self._portions(
+            sa.select(ENTRIES.c.job_id).distinct().where(*gone).limit(PORTION), ENTRIES.c.job_id
+        )
+
+    async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
+        """Delete events. The job's row is held meanwhile, as for journals."""
+        jobs, events = TABLES[resource.name], TABLES[EVENT.name]
+        has_events = sa.exists().where(events.c.subject_id == jobs.c.id, events.c.topic == topic)
+        old = sa.select(jobs.c.id).where(jobs.c.status.in_(_ENDED), jobs.c.finished_at < before, has_events)
+        return await self._portions(old.limit(PORTION).with_for_update(), events.c.subject_id)
 
     async def forget_workers(self, *, before: datetime) -> int:
         """Delete rows of workers."""
