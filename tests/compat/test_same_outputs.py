@@ -113,9 +113,10 @@ def ours(module: str, adapter: str, replies: list[str]) -> object:
     }[module]()
     inputs = {"text": "t"} if module == "typed" else {"question": "q"}
     try:
-        outputs = made(RunContext(model=ScriptedModel(*replies)), **inputs)
+        outputs = dict(made(RunContext(model=ScriptedModel(*replies)), **inputs))
     except AdapterError:
         return "error"
+    outputs.pop("trajectory", None)  # each has its own form
     return {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in outputs.items()}
 
 

@@ -85,7 +85,7 @@ def test_programs_made_over_graphql_run_in_dspy_workers_which_the_command_line_s
     ask, folder = server
     (told,) = workers(folder)
     assert (told["what"], told["pools"]) == ("serve", [])
-    for module in ("predict", "chain_of_thought", "react"):
+    for module in ("predict", "chain_of_thought"):
         made = ask(CREATE, name=module, signature="question -> answer: int", module=module, backend="dspy")
         assert made["data"]["createProgram"] == {"status": "READY", "backend": "dspy", "module": module}
         ended = ask(EXECUTE, name=module, inputs={"question": "?"})["data"]["executeProgram"]
@@ -122,6 +122,7 @@ def test_what_a_backend_does_not_have_is_an_error_of_its_field(server: tuple[Any
     for given, field in (
         ({"backend": "dpsy"}, "backend"),
         ({"module": "chain"}, "module"),
+        ({"module": "react", "backend": "dspy"}, "module"),
         ({"module": "program_of_thought"}, "module"),
         ({"configuration": {"isolation": "thread"}}, "configuration.isolation"),
     ):

@@ -78,7 +78,7 @@ def test_an_agent_calls_tools_reads_their_errors_and_gives_a_typed_answer(script
     model = ScriptedModel(*script, capabilities=abilities)
     agent = ReAct("question -> degrees: int", [lookup])
     prediction = agent(RunContext(model=model), question="How warm is Paris?")
-    assert dict(prediction) == {"degrees": 21}
+    assert (list(prediction), prediction.degrees) == (["degrees", "trajectory"], 21)
     tools = [span for span in prediction.trace.spans if span.kind == "tool"]
     assert [(span.name, span.status) for span in tools] == [("lookup", "ok"), ("lookup", "error"), ("lookup", "error")]
     seen = "\n".join(message.content for message in model.requests[-1].messages)

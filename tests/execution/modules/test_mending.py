@@ -10,7 +10,7 @@ from dspex import Module, Predict
 from dspex.errors import AdapterError, BudgetError, CheckError, ModelUnavailableError
 from dspex.execution.adapters import ToolAdapter
 from dspex.execution.clients import Budget
-from dspex.execution.context import Cancellation, RunContext
+from dspex.execution.context import ADAPTERS, Cancellation, RunContext
 from dspex.execution.modules import Assert, Suggest
 from dspex.language.records import ToolCall
 from dspex.telemetry import Collecting, FieldDelta, Finished, Partial, Status
@@ -76,6 +76,47 @@ def test_assert_asks_the_same_predictor_again_and_nothing_else():
     assert "be shorter" in said[-1].content
     assert prediction.usage.calls == 3
     assert prediction.trace.spans[-1].attributes == {"asserted_again": 1}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "shown"),
+    [
+        ("chat", "[[ ## answer ## ]]\na long answer\n\n[[ ## completed ## ]]"),
+        ("json", '{"answer": "a long answer"}'),
+        ("tools", '{"answer": "a long answer"}'),
+    ],
+)
+def test_assert_shows_the_earlier_answer_in_the_layout_of_the_adapter(adapter, shown):
+    reply = '{"answer": "%s", "thought": "hm"}'
+    texts = [
+        chat(answer=text, thought="hm") if adapter == "chat" else reply % text for text in ("a long answer", "yes")
+    ]
+    model = ScriptedModel(texts[0], *texts)
+    context = RunContext(model=model, adapter=ADAPTERS[adapter])
+    assert Careful()(context, question="q").answer == "yes"
+    assert [(turn.role, turn.content) for turn in model.requests[2].messages[-2:-1]] == [("assistant", shown)]
+
+
+def test_assert_shows_an_answer_of_other_fields_as_it_is():
+    class Outer(Module):
+        def __init__(self):
+            self.ask = Renaming()
+
+        async def forward(self, question):
+            made = await self.ask.acall(question=question)
+            Assert(made.final == "yes", "say yes", of=made)
+            return made
+
+    class Renaming(Module):
+        def __init__(self):
+            self.ask = Predict("question -> answer")
+
+        async def forward(self, question):
+            return {"final": (await self.ask.acall(question=question)).answer}
+
+    model = ScriptedModel(chat(answer="no"), chat(answer="yes"))
+    assert Outer()(RunContext(model=model), question="q").final == "yes"
+    assert model.requests[1].messages[-2].content == '{"final":"no"}'
 
 
 def test_assert_gives_up_after_two_more_tries():

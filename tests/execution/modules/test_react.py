@@ -125,7 +125,66 @@ def test_an_assert_about_an_agent_reaches_its_model():
     model = native(LAST, ToolCall("3", "finish", {"degrees": 22}))
     assert Warm()(RunContext(model=model), q="").degrees == 22
     past, said = model.requests[1].messages[-2:]
-    assert (past.content, "warmer" in said.content) == ('{"degrees":21}', True)
+    assert past.tool_calls == (ToolCall("refused_1", "finish", {"degrees": 21}),)
+    assert (said.role, said.tool_call_id, "warmer" in said.content) == ("tool", "refused_1", True)
+
+
+def test_settings_of_an_agent_reach_a_model_with_native_tools():
+    agent = ReAct("q -> degrees: int", [lookup], temperature=0.5, stop="END", seed=7)
+    agent.bind_path("react.max_tokens", 50)
+    model = ScriptedModel(FIRST, LAST, capabilities=["tools", "seed"])
+    assert agent(RunContext(model=model), q="").degrees == 21
+    assert [(ask.temperature, ask.max_tokens, ask.stop, ask.seed) for ask in model.requests] == [
+        (0.5, 50, ["END"], 7)
+    ] * 2
+    assert [ask.tool_choice for ask in model.requests] == ["auto"] * 2
+    unable = native(LAST)
+    agent(RunContext(model=unable, seed=3), q="")
+    assert (unable.requests[0].temperature, unable.requests[0].seed) == (0.5, None)
+    with pytest.raises(DefinitionError, match="warmth"):
+        ReAct("q -> a", [lookup], warmth=1)
+
+
+def test_what_an_agent_did_is_its_trajectory():
+    def broken(city: str) -> str:
+        raise LookupError("no such city")
+
+    wrong = ToolCall("4", "finish", {"degrees": "warm"})
+    model = native("Let me see.", FIRST, ToolCall("3", "broken", {"city": "Bonn"}), wrong, LAST)
+    prediction = ReAct("q -> degrees: int", [lookup, broken])(RunContext(model=model), q="")
+    steps = prediction.trajectory
+    assert [(step["tool"], step["arguments"]) for step in steps] == [
+        ("lookup", {"city": "Paris"}),
+        ("broken", {"city": "Bonn"}),
+        ("finish", {"degrees": "warm"}),
+        ("finish", {"degrees": 21}),
+    ]
+    assert [step["observation"] for step in steps[:2]] == [
+        "Paris: 21 degrees",
+        "error: broken failed: LookupError: no such city",
+    ]
+    assert steps[1]["error"] == "broken failed: LookupError: no such city"
+    assert "int" in steps[2]["error"]
+    assert steps[0]["ms"] >= 0
+    said = [
+        "[[ ## next_thought ## ]]\nlook\n[[ ## next_tool_name ## ]]\nlookup\n"
+        '[[ ## next_tool_args ## ]]\n{"city": "Paris"}',
+        "[[ ## next_thought ## ]]\ndone\n[[ ## next_tool_name ## ]]\nfinish\n[[ ## next_tool_args ## ]]\n{}",
+        "[[ ## reasoning ## ]]\nr\n[[ ## degrees ## ]]\n21",
+    ]
+    prediction = ReAct("q -> degrees: int", [lookup])(RunContext(model=ScriptedModel(*said)), q="")
+    assert [(step["thought"], step["tool"], step["observation"]) for step in prediction.trajectory] == [
+        ("look", "lookup", "Paris: 21 degrees"),
+        ("done", "finish", None),
+    ]
+    assert prediction.degrees == 21
+
+
+def test_an_agent_that_is_a_tool_keeps_its_trajectory_to_itself():
+    inner = ReAct("riddle -> solution", [lookup], model=native(ToolCall("1", "finish", {"solution": "wind"})))
+    model = native(ToolCall("1", "riddler", {"riddle": "?"}), ToolCall("2", "finish", {"a": "x"}))
+    prediction = ReAct("q -> a", [Tool.from_module(inner, name="riddler")])(RunContext(model=model), q="")
+    assert prediction.trajectory[0]["observation"] == "wind"
 
 
 MODULE = '''

@@ -1,6 +1,6 @@
 """One predictor's calls to its model: the first, and those that mend a reply."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,12 +10,12 @@ from dspex.execution.adapters import Adapter, ReplyTelling, SplittingAdapter, Te
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
-from dspex.language.records import Fallback, Message
+from dspex.language.records import Fallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
 
 MOST_TRIES = 2  # how often a predictor is asked again because of one condition
-_NOT_HELD = "That does not hold up: "
+NOT_HELD = "That does not hold up: "
 
 
 class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
@@ -31,10 +31,11 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
     refusals: int = 0
     attempt: int = 0
     signature: Signature | None = None
+    inputs: Mapping[str, Any] | None = None
 
-    async def begun(self, request: Request, signature: Signature) -> Request:
+    async def begun(self, request: Request, signature: Signature, inputs: Mapping[str, Any]) -> Request:
         """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
-        self.signature = signature
+        self.signature, self.inputs = signature, inputs
         if self.context.emit is not None:
             await self.context.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
@@ -89,7 +90,21 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         """Return the request with what was wrong with earlier answers, which `Assert` refused."""
         if not self.context.objections:
             return request
-        return msgspec.structs.replace(request, messages=(*request.messages, *objecting(self.context)))
+        turns = [
+            turn
+            for prediction, message in self.context.objections
+            for turn in _turns(self._shown(prediction), f"{NOT_HELD}{message}")
+        ]
+        return msgspec.structs.replace(request, messages=(*request.messages, *turns))
+
+    def _shown(self, prediction: Prediction) -> str:
+        """Return an earlier answer as this adapter lays answers out, which is how it shows a demonstration of it."""
+        if self.signature is not None and self.signature.output_fields.keys() <= prediction.keys():
+            demo = {**(self.inputs or {}), **prediction}
+            messages = self.adapter.render(self.signature, [demo], self.inputs or {}).messages
+            if answers := [message.content for message in messages if message.role == "assistant"]:
+                return answers[-1]
+        return payload(prediction.to_dict())
 
     def note(self, said: str) -> None:
         """Tell the observer of a suggestion that the outputs do not meet."""
@@ -100,7 +115,7 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         if self.refusals == MOST_TRIES:
             raise error
         self.refusals += 1
-        return _again(request, reply, f"{_NOT_HELD}{error.message}")
+        return _again(request, reply, f"{NOT_HELD}{error.message}")
 
     def attributes(self) -> dict[str, object]:
         """Return what the module's span says about the calls beyond the first."""
@@ -174,12 +189,6 @@ def hold(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str],
         raise CheckError("; ".join(unmet))
     for said, _ in found:
         note(said)
-
-
-def objecting(context: RunContext) -> Iterator[Message]:
-    """Yield turns that show earlier answers, which `Assert` refused, each with what was wrong with it."""
-    for prediction, message in context.objections:
-        yield from _turns(payload(prediction.to_dict()), f"{_NOT_HELD}{message}")
 
 
 def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:

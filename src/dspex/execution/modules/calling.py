@@ -7,9 +7,9 @@ from typing import Any
 from dspex.errors import BudgetError, CheckError, DefinitionError, InvalidError, ToolError
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import Run, RunContext, current, entered, payload
-from dspex.execution.modules.asking import MOST_TRIES, complete, hold, note_suggestion, objecting
+from dspex.execution.modules.asking import MOST_TRIES, NOT_HELD, complete, hold, note_suggestion
 from dspex.execution.tools import ToolSet
-from dspex.language.records import Message, ToolCall, Usage
+from dspex.language.records import Message, Prediction, ToolCall, Usage
 from dspex.language.signatures import Signature
 from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
@@ -31,11 +31,18 @@ class Caller:
         self._first = len(self._run.spans)
         self._max_tokens = max_tokens
         self._max_usd = max_usd
+        self.steps: list[dict[str, Any]] = []
 
-    async def observe(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """Call a tool and return what the model reads of it; an error is an observation, too."""
+    def note(self, thought: str, tool: str, arguments: Mapping[str, Any], **about: Any) -> None:  # noqa: ANN401
+        """Add a step to the trajectory: what was thought, the call, and what is known of its end."""
+        nothing = {"observation": None, "ms": None, "error": None}
+        self.steps.append({"thought": thought, "tool": tool, "arguments": plain(arguments), **nothing, **about})
+
+    async def observe(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
+        """Call a tool and return what the model reads of it; an error is an observation, too. It is a step."""
         context = current()
         span = self._run.begin("tool", name, parent_id=context.parent_id, path=context.path)
+        failure: str | None = None
         if context.records_payloads:
             span.inputs = payload(arguments)
         try:
@@ -43,14 +50,14 @@ class Caller:
             with entered(context.below(span)):
                 found = await self.tools.run(name, arguments)
         except ToolError as error:
-            span.end(error=error)
-            text = f"error: {error.message}"
+            ended, failure, text = span.end(error=error), error.message, f"error: {error.message}"
         except BaseException as error:
             span.end(error=error)
             raise
         else:
             text = found if isinstance(found, str) else payload(found)
-            span.end(outputs=text if context.records_payloads else None)
+            ended = span.end(outputs=text if context.records_payloads else None)
+        self.note(thought, name, arguments, observation=text, ms=ended.seconds * 1e3, error=failure)
         await _tell(context, name, "done")
         return text
 
@@ -81,9 +88,18 @@ async def _tell(context: RunContext, tool: str, state: str) -> None:
 class NativeLoop:
     """Turns of a model that calls tools natively; its answer is a call, too."""
 
-    def __init__(self, signature: Signature, caller: Caller, *, model: LanguageModel, instructions: str) -> None:
-        """Take what is to be answered, and with what."""
+    def __init__(
+        self,
+        signature: Signature,
+        caller: Caller,
+        *,
+        model: LanguageModel,
+        instructions: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Take what is to be answered, and with what; `settings` are those of each request."""
         self._signature = signature
+        self._settings = settings
         self._caller = caller
         self._model = model
         self._context = current()
@@ -109,7 +125,8 @@ class NativeLoop:
             *demo_messages(self._signature, demos),
             Message("user", _asked(self._signature, values)),
         ]
-        messages += objecting(self._context)
+        for number, (prediction, message) in enumerate(self._context.objections, start=1):
+            messages += self._objection(prediction, message, f"refused_{number}")
         for turn in range(1, turns + 2):
             self._caller.check_limits()
             response = await self._ask(messages, "auto" if turn <= turns else FINISH, turn)
@@ -117,33 +134,46 @@ class NativeLoop:
             if not response.tool_calls:
                 messages.append(Message("user", f"Call a tool, or `{FINISH}` with the answer."))
             for call in response.tool_calls:
-                outputs, observation = await self._step(call)
+                outputs, observation = await self._step(call, response.text)
                 if outputs is not None:
                     await self._tell(outputs, turn)
                     return outputs
                 messages.append(Message("tool", observation, tool_call_id=call.id))
         raise BudgetError(f"the agent gave no fitting answer within {turns} turns", limit="turns")
 
+    def _objection(self, prediction: Prediction, message: str, call_id: str) -> tuple[Message, Message]:
+        """Return an earlier answer, which `Assert` refused, as the call that it was, and what was wrong with it."""
+        call = ToolCall(call_id, FINISH, _answer(self._signature, prediction))
+        text = f"error: {NOT_HELD}{message}\nAnswer again, whole."
+        return Message("assistant", "", tool_calls=(call,)), Message("tool", text, tool_call_id=call_id)
+
     async def _ask(self, messages: list[Message], choice: str, turn: int) -> Response:
-        seed = self._context.seed if "seed" in self._model.capabilities else None
-        request = Request(messages=tuple(messages), tools=self._specs, tool_choice=choice, seed=seed)
+        settings = {"seed": self._context.seed, **self._settings}
+        if "seed" not in self._model.capabilities:
+            settings.pop("seed")
+        request = Request(messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings)
         return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
 
-    async def _step(self, call: ToolCall) -> tuple[Mapping[str, Any] | None, str]:
+    async def _step(self, call: ToolCall, thought: str) -> tuple[Mapping[str, Any] | None, str]:
         """Return the outputs, where this is the answer and it is good; else None and what the model reads."""
         if call.name != FINISH:
-            return None, await self._caller.observe(call.name, call.arguments)
+            return None, await self._caller.observe(call.name, call.arguments, thought=thought)
         try:
             outputs = self._signature.validate_outputs(_named(self._signature, call.arguments))
             hold(self._signature, outputs, self._note)
         except InvalidError as error:
-            return None, f"error: {error.message}"
+            return None, self._refusal(call, thought, error.message)
         except CheckError as error:
             if self._refused == MOST_TRIES:
                 raise
             self._refused += 1
-            return None, f"error: that does not hold up: {error.message}"
+            return None, self._refusal(call, thought, f"that does not hold up: {error.message}")
+        self._caller.note(thought, FINISH, call.arguments)
         return outputs, ""
+
+    def _refusal(self, call: ToolCall, thought: str, reason: str) -> str:
+        self._caller.note(thought, FINISH, call.arguments, observation=f"error: {reason}", error=reason)
+        return f"error: {reason}"
 
     def _note(self, said: str) -> None:
         context = self._context

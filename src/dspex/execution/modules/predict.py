@@ -270,7 +270,7 @@ class Predict(Module):
             asked = Asking(given, run, span, model, adapter)
             request = self._request(adapter.render(signature, self.demos, values), model, seed=given.seed)
             if given.objections or given.emit is not None:
-                request = await asked.begun(request, signature)
+                request = await asked.begun(request, signature, values)
             while True:
                 reply = await asked.reply(request)
                 try:

@@ -39,6 +39,7 @@ class ReAct(Module):
         max_tokens: int | None = None,
         max_usd: float | None = None,
         model: LanguageModel | str | None = None,
+        **settings: Any,  # noqa: ANN401  # those of Predict, but for max_tokens
     ) -> None:
         """Take the contract and the tools.
 
@@ -49,9 +50,11 @@ class ReAct(Module):
             max_tokens: after so many (of all calls inside) a `BudgetError` ends the run before the next call.
             max_usd: the same for dollars.
             model: a model of its own; the context's by default.
+            settings: temperature, top_p, stop and seed of each request. How long one reply may be is the setting
+                `max_tokens` of the predictors `react` and `extract.predict`.
 
         Raises:
-            DefinitionError: a tool has the name "finish", or two have one name.
+            DefinitionError: a setting does not take its value, a tool has the name "finish", or two have one name.
         """
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
@@ -60,19 +63,29 @@ class ReAct(Module):
         self.max_turns = max_turns
         self.max_tokens = max_tokens
         self.max_usd = max_usd
-        self.react = Predict(self._step_signature(), model=model)
-        self.extract = ChainOfThought(self._with_course(self.signature), model=model)
+        self.react = Predict(self._step_signature(), model=model, **settings)
+        self.extract = ChainOfThought(self._with_course(self.signature), model=model, **settings)
 
     async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:  # noqa: ANN401
-        """Work until there is an answer."""
+        """Work until there is an answer; beside the outputs, `trajectory` lists what was done for it.
+
+        Each step has the thought, the tool, its arguments, the observation, the milliseconds and the error, if any.
+        """
         values = self.signature.validate_inputs(inputs)
         model = current().model_for(self.react.model)
         caller = Caller(self.tools, max_tokens=self.max_tokens, max_usd=self.max_usd)
-        if "tools" not in model.capabilities:
-            return await self._work_in_text(values, caller)
+        if "tools" in model.capabilities:
+            outputs = await self._loop(caller, model).work(
+                values, turns=self.max_turns, demos=[*self.react.demos, *self.extract.predict.demos]
+            )
+        else:
+            outputs = await self._work_in_text(values, caller)
+        return {**outputs, **({} if COURSE in outputs else {COURSE: caller.steps})}
+
+    def _loop(self, caller: Caller, model: LanguageModel) -> NativeLoop:
         instructions = self.react.signature.instructions.split("The tools are:")[0]
-        loop = NativeLoop(self.signature, caller, model=model, instructions=instructions)
-        return await loop.work(values, turns=self.max_turns, demos=[*self.react.demos, *self.extract.predict.demos])
+        settings = self.react.settings
+        return NativeLoop(self.signature, caller, model=model, instructions=instructions, settings=settings)
 
     async def _work_in_text(self, values: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
         course: list[str] = []
@@ -81,8 +94,9 @@ class ReAct(Module):
             step = await self.react.acall(**values, **{COURSE: "\n".join(course) or "(nothing yet)"})
             name, arguments = step.next_tool_name, step.next_tool_args
             if name == FINISH:
+                caller.note(str(step[THOUGHT]), name, arguments)
                 break
-            observation = await caller.observe(name, arguments)
+            observation = await caller.observe(name, arguments, thought=str(step[THOUGHT]))
             call = f"{name}({msgspec.json.encode(arguments).decode()})"
             course.append(f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: {observation}")
         caller.check_limits()

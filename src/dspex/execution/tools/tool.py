@@ -138,7 +138,9 @@ class _ModuleCall:
     module: Runnable
 
     async def __call__(self, **arguments: Any) -> Any:  # noqa: ANN401
-        outputs = dict(await self.module.acall(**arguments))
+        answer = await self.module.acall(**arguments)
+        declared = self.module.contract().output_fields  # an agent that is a tool keeps its trajectory to itself
+        outputs = {name: answer[name] for name in declared if name in answer}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 

@@ -16,7 +16,7 @@ class CreateProgram:
     """Make a program of one module.
 
     `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module` is predict,
-    chain_of_thought, react or program_of_thought (the last on the backend dspy only). `configuration` holds settings of
+    chain_of_thought or program_of_thought (the last on the backend dspy only). `configuration` holds settings of
     the module (temperature, max_tokens, model, adapter) and may hold "instructions", "demos", and "isolation":
     "process" to run it in a worker. It ends ready; a `draft` runs only after `initialize_program`.
     """

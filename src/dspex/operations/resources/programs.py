@@ -18,7 +18,7 @@ from dspex.errors import (
     suggest,
 )
 from dspex.execution.backends import Backends
-from dspex.execution.modules import ChainOfThought, Module, Predict, ReAct
+from dspex.execution.modules import ChainOfThought, Module, Predict
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.operations.resources.heavy_work import HeavyWork
@@ -32,7 +32,9 @@ from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, Sig
 T = TypeVar("T")
 _TRIES = (False, False, False, False, True)  # whether it is the last one
 KEPT = ("store_inputs", "keep_days", "keep_count")
-MODULES = ("predict", "chain_of_thought", "react", "program_of_thought")
+TOOL_MODULE = "react"
+MODULES = ("predict", "chain_of_thought", TOOL_MODULE, "program_of_thought")
+_BY_VALUE = tuple(module for module in MODULES if module != TOOL_MODULE)
 
 
 async def _settled(work: Callable[[], Awaitable[T]]) -> T:
@@ -70,7 +72,7 @@ class Programs:
         with problems.collected():
             self._backends.check(given.backend)
         with problems.collected():
-            _check(given.module in MODULES, "module", given.module, f"one of: {', '.join(MODULES)}")
+            _check_module(given.module)
         settings, backend, kept = dict(given.configuration), given.backend, {}
         with problems.collected():
             backend = _isolated(settings.pop("isolation", "inline"), given.backend)
@@ -254,12 +256,18 @@ class Programs:
         return record, Insert(record)
 
 
+def _check_module(module: str) -> None:
+    """Refuse a module that cannot be made of values alone."""
+    if module == TOOL_MODULE:
+        reason = "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store it by dspex run"
+        raise _invalid("module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}")
+    _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
+
+
 def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
     made: dict[str, Callable[..., Module]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
     if module in made:
         return made[module](signature, **settings).to_program(name)
-    if module == "react":
-        return ReAct(signature, (), **settings).to_program(name)
     if unknown := settings.keys() - {"max_iters"}:
         raise DefinitionError(f"program_of_thought has no setting {min(unknown)!r}; it has: max_iters")
     root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
@@ -271,7 +279,7 @@ def _built(given: CreateProgram, signature: Signature, settings: dict[str, Any],
     instructions = settings.pop("instructions", given.instructions)
     if instructions is not None and not isinstance(instructions, str):
         raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is no text", "a text")
-    if given.module not in MODULES:
+    if given.module not in MODULES or given.module == TOOL_MODULE:
         return None
     if given.module == "program_of_thought":
         _check(backend == "dspy", "module", given.module, "a module of this backend; choose the backend 'dspy'")
