@@ -1,7 +1,9 @@
 """Schemas from elsewhere: a rule is enforced or refused, and `jsonschema` is the judge of which."""
 
+import contextlib
 import json
 import time
+from itertools import product
 from typing import Any
 
 import jsonschema
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures import Signature, type_text
+from dspex.language.signatures.providers import PROVIDERS
 
 JUDGE = jsonschema.Draft202012Validator
 NAMES = ["a", "b", "cc"]
@@ -128,6 +131,9 @@ def test_the_exported_schema_says_the_same_and_is_read_back(schema, candidates):
     exported = signature.to_json_schema()
     JUDGE.check_schema(exported)
     again = Signature.from_json_schema(exported)
+    for provider, strict in product(PROVIDERS, (None, False)):
+        with contextlib.suppress(SignatureError):
+            signature.to_json_schema(provider, purpose="structured", strict=strict)
     for value in candidates:
         valid = JUDGE(schema).is_valid(value)
         assert JUDGE(exported).is_valid({"x": value}) == valid, value

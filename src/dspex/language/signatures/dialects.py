@@ -33,7 +33,7 @@ def openai(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are
     if "properties" in made:
         required = node.get("required", [])
         made["properties"] = {
-            name: part if name in required or node["properties"][name].get("default") is not None else _nullable(part)
+            name: part if name in required or _has_default(node["properties"][name]) else _nullable(part)
             for name, part in made["properties"].items()
         }
         made |= {"required": list(made["properties"]), "additionalProperties": False}
@@ -90,6 +90,10 @@ def _flat_tuple(made: Schema, said: dict[str, Any]) -> Schema:
     said["each place in turn"] = places
     kinds = list({repr(place): place for place in places}.values())
     return {**made, "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
+
+
+def _has_default(schema: Schema | bool) -> bool:  # noqa: FBT001
+    return isinstance(schema, dict) and schema.get("default") is not None
 
 
 def _pairs(made: Schema, said: dict[str, Any]) -> Schema:
