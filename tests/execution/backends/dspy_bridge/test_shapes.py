@@ -76,6 +76,10 @@ CASES = [
     ("Talk", QUESTION, "question, [history] -> answer"),
     ("Fallback", QUESTION, "question -> answer, reasoning"),
     ("ExampleReturned", QUESTION, "question -> best, answers, scores"),
+    ("Bounded", {"text": "t"}, "text -> stars"),
+    ("DictReturned", QUESTION, "question -> kind, answer"),
+    ("Again", QUESTION, "question, [depth] -> answer"),
+    ("KeywordsBeside", QUESTION, "[k], question -> answer"),
     ("Gathered", QUESTION, "question -> answer, query"),
 ]
 

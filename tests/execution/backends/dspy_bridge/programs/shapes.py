@@ -506,6 +506,49 @@ class ExampleReturned(dspy.Module):
         return dspy.Example(best=pred.answers[0], answers=pred.answers, scores=pred.scores)
 
 
+class Bounded(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        fields = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(le=3))}
+        self.rate = dspy.Predict(dspy.Signature(fields))
+
+    def forward(self, text):
+        return self.rate(text=text)
+
+
+class DictReturned(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer, stars: int")
+
+    def forward(self, question):
+        with dspy.context(track_usage=False):
+            fields = {}
+            fields["answer"] = self.ask(question=question).answer
+        return {"kind": "dict", **fields}
+
+
+class Again(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = dspy.Predict("question -> answer, is_done: bool")
+
+    def forward(self, question, depth: int = 0):
+        pred = self.step(question=question)
+        if depth < 2:
+            return self(question=f"{question} {pred.answer}", depth=depth + 1)
+        return dspy.Prediction(answer=pred.answer, depth=depth)
+
+
+class KeywordsBeside(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("context, question -> answer")
+
+    def forward(self, k: int = 1, **inputs):
+        return self.ask(context=search("it", k), **inputs)
+
+
 class Gathered(dspy.Module):
     def __init__(self):
         super().__init__()

@@ -43,17 +43,20 @@ def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module o
     return {"inputs": inputs, "outputs": [_output(name, field) for name, field in names.items()], "guess": guess}
 
 
-def inputs_of(program: Any) -> "list[Input]":  # noqa: ANN401
-    """Return the inputs of a module, in the order of the parameters of its `forward`."""
+def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[Input]":  # noqa: ANN401
+    """Return the inputs of a module, in the order of the parameters of its `forward`.
+
+    `callers` are the ids of the modules that pass their keywords on to it.
+    """
     if (signature := _signature_of(program)) is not None:
         return _of_signature(signature)
     if (inner := _wrapped(program)) is not None:
-        return inputs_of(inner)
+        return inputs_of(inner, callers)
     if isinstance(program, dspy.MultiChainComparison):
         fields = _of_signature(program.predict.signature)
         own = [item for item in fields if not item.name.startswith("reasoning_attempt_")]
         return [Input(name="completions", hint=list), *own]
-    return _of_forward(program)
+    return [] if id(program) in callers else _of_forward(program, callers)
 
 
 def _of_signature(signature: Any) -> "list[Input]":  # noqa: ANN401
@@ -63,7 +66,7 @@ def _of_signature(signature: Any) -> "list[Input]":  # noqa: ANN401
     ]
 
 
-def _of_forward(program: Any) -> "list[Input]":  # noqa: ANN401
+def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # noqa: ANN401
     function = forward_of(program)
     described = _described_inputs(program)
     hints, parameters = hints_of(function), list(inspect.signature(function).parameters.values())[1:]
@@ -74,17 +77,23 @@ def _of_forward(program: Any) -> "list[Input]":  # noqa: ANN401
             takes[item.name] = Input(name=item.name, hint=hint, default=item.default, field=described.get(item.name))
     rest = [item.name for item in parameters if item.kind is item.VAR_KEYWORD]
     if rest:
-        for extra in _of_keywords(program, rest[0], described):
+        for extra in _of_keywords(program, rest[0], described=described, callers=callers):
             takes.setdefault(extra.name, extra)
     return list(takes.values())
 
 
-def _of_keywords(program: Any, name: str, described: "dict[str, Any]") -> "list[Input]":  # noqa: ANN401
+def _of_keywords(
+    program: Any,  # noqa: ANN401
+    name: str,
+    *,
+    described: "dict[str, Any]",
+    callers: "frozenset[int]",
+) -> "list[Input]":
     """Return the inputs that `**name` brings: those of the modules that get it, and those that are read out of it."""
     receivers, read = passed_inputs(program, name)
     inputs: dict[str, Input] = {}
     for module, explicit in receivers:
-        for item in inputs_of(module):
+        for item in inputs_of(module, callers | {id(program)}):
             if item.name not in explicit:
                 inputs.setdefault(item.name, item)
     for key, default in read.items():
@@ -105,18 +114,20 @@ def _described_inputs(program: Any) -> "dict[str, Any]":  # noqa: ANN401
     return known
 
 
-def outputs_of_module(program: Any) -> Outputs:  # noqa: ANN401
-    """Return what a module answers with."""
+def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> Outputs:  # noqa: ANN401
+    """Return what a module answers with; `callers` are the ids of the modules whose code calls it."""
     if (signature := _signature_of(program)) is not None:
         return Outputs(sure=dict(signature.output_fields))
     if (inner := _wrapped(program)) is not None:
-        return outputs_of_module(inner)
-    return outputs_of(program, _shape_of_module)
+        return outputs_of_module(inner, callers)
 
+    def shape_of(module: Any) -> "Shape | None":  # noqa: ANN401
+        if id(module) in inside:
+            return None
+        return outputs_of_module(module, inside).sure or None
 
-def _shape_of_module(program: Any) -> "Shape | None":  # noqa: ANN401
-    outputs = outputs_of_module(program)
-    return outputs.sure if outputs.sure else None
+    inside = callers | {id(program)}
+    return outputs_of(program, shape_of)
 
 
 def _signature_of(program: Any) -> Any:  # noqa: ANN401
@@ -184,7 +195,9 @@ def _input(item: Input) -> "dict[str, Any] | None":
 def _output(name: str, field: Any) -> "dict[str, Any]":  # noqa: ANN401
     if field is None:
         return {"name": name, "role": "output", "desc": "", "schema": {}}
-    return {"name": name, "role": "output", "desc": description_of(name, field), "schema": schema_of(field)}
+    # without the bounds of the field (`le=1`): dspy tells the model of them, and takes what does not keep to them
+    schema = hint_schema(field.annotation)
+    return {"name": name, "role": "output", "desc": description_of(name, field), "schema": schema}
 
 
 def description_of(name: str, field: Any) -> str:  # noqa: ANN401

@@ -149,8 +149,6 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
             raise StaleError(f"this worker has loaded older code of {target!r}")
         raise ChangedError(f"the code of {target!r} is not what the program was imported from: import it again")
     _synchronous(_class(found))
-    if not hasattr(_class(found), "forward"):
-        raise DefinitionError(f"{target!r} has no forward (or aforward): write what it does with its inputs there")
     if not isinstance(found, type):
         return _tooled(found.deepcopy(), definition)
     try:
@@ -178,6 +176,8 @@ def _synchronous(cls: Any) -> None:  # noqa: ANN401
 
 def _tooled(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
     """Let tools that the parent offers answer there; all others of a user's module are its own code, and run here."""
+    if not hasattr(type(program), "forward"):
+        raise DefinitionError(f"{definition['target']!r} has no forward (or aforward): write there what it does")
     offered = set(definition.get("offered", ()))
     for _, module in program.named_sub_modules() if offered else ():
         tools = getattr(module, "tools", None)

@@ -107,6 +107,8 @@ class Returns:
         for node in self._source.returns:
             if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
                 continue
+            if self._is_own_call(node.value):  # it answers with what the other returns answer with
+                continue
             shape = self.shape(node.value)
             if shape is None:
                 line = self._source.line(node)
@@ -119,6 +121,13 @@ class Returns:
         if why or not shapes:
             return Outputs(sure={}, perhaps=perhaps, why=why or f"{self._source.function.__qualname__} returns nothing")
         return Outputs(sure=_common(shapes), perhaps=perhaps, why="no output is in every return statement")
+
+    def _is_own_call(self, node: ast.expr) -> bool:
+        call = node.value if isinstance(node, ast.Await) else node
+        if self._lookup.owner is None or not isinstance(call, ast.Call):
+            return False
+        targets = self._lookup.resolve(call.func)
+        return any(target is self._lookup.owner or target is self._source.function for target in targets)
 
     def shape(self, node: "ast.expr | None") -> "Shape | None":
         """Return the outputs of the prediction that an expression is, None where that is not known."""
@@ -135,6 +144,8 @@ class Returns:
                 return self._element_shape(whole)
             case Element(iterable=whole, place=None):
                 return self._element_shape(whole)
+            case ast.Dict() | ast.Call(func=ast.Name(id="dict")):
+                return self._shape_of_mapping(node)
             case ast.Call():
                 return self._shape_of_call(node)
         return None
@@ -240,7 +251,9 @@ class Returns:
                 return self.shape(inner) or {}
             case ast.Name(id=name) if len(self._source.bound.get(name, ())) == 1 and name not in self._source.removed:
                 value = self._source.bound[name][0]
-                return self._shape_of_mapping(value) if isinstance(value, ast.Dict) else self.shape(node) or {}
+                written = {part: None for where, part in self._source.sure_writes if where == name}
+                known = self._shape_of_mapping(value) if isinstance(value, ast.Dict) else self.shape(node)
+                return {**(known or {}), **written}
         return self.shape(node) or {}
 
     def _field_of(self, node: ast.expr) -> Any:  # noqa: ANN401

@@ -38,7 +38,7 @@ class Source:
         self.returns: list[ast.Return] = []
         for node in _own_nodes(tree):
             self._take(node)
-        self.sure_writes = {part for node in tree.body for part in _writes(node)}
+        self.sure_writes = {part for node in _always_run(tree.body) for part in _writes(node)}
 
     @classmethod
     def of(cls, function: Any) -> "Source | None":  # noqa: ANN401  # whatever stands where a function should
@@ -109,6 +109,14 @@ def _own_nodes(tree: ast.AST) -> "Iterator[ast.AST]":
             continue
         yield node
         pending = [*ast.iter_child_nodes(node), *pending]
+
+
+def _always_run(nodes: "list[ast.stmt]") -> "Iterator[ast.stmt]":
+    """Yield the statements that no condition decides about."""
+    for node in nodes:
+        yield node
+        if isinstance(node, ast.With | ast.AsyncWith):
+            yield from _always_run(node.body)
 
 
 def _writes(node: ast.AST) -> "list[tuple[str, str]]":

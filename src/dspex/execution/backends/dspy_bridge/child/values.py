@@ -270,7 +270,7 @@ def prediction_of(program: Any, answer: Any) -> "dict[str, Any]":  # noqa: ANN40
         ValueRefusedError: its `forward` gave no prediction.
         NotFiniteError: it holds a number that is not finite.
     """
-    if not isinstance(answer, dspy.Example):  # dspy's predictions are examples, too
+    if not isinstance(answer, dspy.Example | dict):  # dspy's predictions are examples, too
         name = "forward" if program is None else f"{type(program).__name__}.forward"
         raise ValueRefusedError(
             f"{name} returned {type(answer).__name__}, not a prediction: "
