@@ -30,6 +30,7 @@ DspexError
         BudgetError
             DeadlineError
         CheckError
+        MediaError
         UnavailableError
     ActionError
         InvalidError
@@ -68,6 +69,7 @@ __all__ = [
     "FrameTooLargeError",
     "InternalError",
     "InvalidError",
+    "MediaError",
     "ModelError",
     "ModelTimeoutError",
     "ModelUnavailableError",
@@ -95,6 +97,7 @@ __all__ = [
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
+_LONGEST_NAME, _MOST_NAMES = 100, 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,6 +341,12 @@ class CheckError(ExecutionError):
     code = "check"
 
 
+class MediaError(ExecutionError):
+    """A picture, a recording or a file is to be shown to a model, and the prompt cannot carry it; nothing was sent."""
+
+    code = "media"
+
+
 class UnavailableError(ExecutionError):
     """This process takes no new work, because it is being stopped; another one, or this one later, will."""
 
@@ -496,7 +505,3 @@ def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     close = (word for word in known if abs(len(word) - len(name)) <= 2 + len(name) // 2)
     matches = get_close_matches(name, list(islice(close, _MOST_NAMES)), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
-
-
-_LONGEST_NAME = 100
-_MOST_NAMES = 300

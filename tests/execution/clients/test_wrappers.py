@@ -19,6 +19,7 @@ from dspex.execution.clients.keys import request_key
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.prices import Price
 from dspex.execution.clients.recording import Recording
+from dspex.execution.clients.rollout import Rollout
 from dspex.language.records import Message, Usage
 from dspex.testing import FakeClock, ScriptedModel
 from dspex.testing.contracts import LanguageModelContract
@@ -45,6 +46,11 @@ class TestFallback(LanguageModelContract):
 class TestLimiting(LanguageModelContract):
     def make(self) -> LanguageModel:
         return Limiting(ScriptedModel("Paris", capabilities=["streaming"]), requests_per_minute=6000, concurrency=2)
+
+
+class TestRollout(LanguageModelContract):
+    def make(self):
+        return Rollout(ScriptedModel("Paris"), 1)
 
 
 class TestRecording(LanguageModelContract):

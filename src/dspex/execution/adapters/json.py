@@ -10,6 +10,7 @@ import msgspec
 from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.media import MediaGuard
 from dspex.execution.adapters.splitting import JSONSplitter, Splitter
 from dspex.execution.adapters.turns import (
     Layout,
@@ -35,6 +36,7 @@ class _Plan(msgspec.Struct, frozen=True):
     schema: dict[str, Any] | None
     given: Layout
     outputs: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
+    guard: MediaGuard
 
 
 class JSONAdapter:
@@ -45,7 +47,7 @@ class JSONAdapter:
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
         """Return system message, demonstrations, the input and the schema of the reply; see `Adapter.render`."""
         plan = _plan(signature)
-        made = partial(_object, signature.output_fields)
+        made = partial(_object, signature.output_fields, plan.guard)
         shown = shown_demos(signature, demos, given=plan.given.text, made=made) if demos else ()
         asked = Message("user", plan.given.text(inputs) or "Begin.")
         return Prompt(messages=(plan.system, *shown, asked), response_schema=plan.schema, json_mode=True)
@@ -81,7 +83,8 @@ def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
         return repair(reply[start:])
 
 
-def _object(fields: Mapping[str, Field], values: Mapping[str, Any]) -> str:
+def _object(fields: Mapping[str, Field], guard: MediaGuard, values: Mapping[str, Any]) -> str:
+    guard.check(values)
     shown = {
         field.wire_name: written(field.type)(values[name])
         for name, field in fields.items()
@@ -104,6 +107,7 @@ def _compile(signature: Signature) -> _Plan:
         schema=_schema(signature),
         given=Layout(inputs),
         outputs=tuple((field.wire_name, field.name, fit_of(field.type)) for field in outputs),
+        guard=MediaGuard(outputs),
     )
 
 

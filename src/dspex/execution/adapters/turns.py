@@ -9,6 +9,7 @@ import msgspec
 
 from dspex.errors import AdapterError, DspexError, InvalidError
 from dspex.execution.adapters.choices import Choices, choice_reader, choices_in
+from dspex.execution.adapters.media import MediaGuard
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
 from dspex.language.signatures.builtin import SHORTHAND, expand
@@ -80,10 +81,12 @@ def _choice_text(texts: Mapping[tuple[type, Any], str], value: object) -> str:
 class Layout:
     """Values, each under its `[[ ## name ## ]]` header; the headers are laid out once."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_guard")
 
     def __init__(self, fields: Iterable[Field]) -> None:
         """Take the fields in their order."""
+        fields = tuple(fields)
+        self._guard = MediaGuard(fields)
         self._fields = tuple(
             (
                 field.name,
@@ -95,7 +98,12 @@ class Layout:
         )
 
     def text(self, values: Mapping[str, Any]) -> str:
-        """Return the text of `values`."""
+        """Return the text of `values`.
+
+        Raises:
+            MediaError: one of them is no text, and has none.
+        """
+        self._guard.check(values)
         parts = []
         for name, header, absent, writer in self._fields:
             value = values.get(name)

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from dspex.errors import BudgetError, CheckError, DefinitionError, InvalidError, ToolError
+from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
 from dspex.execution.context import Run, RunContext, current, entered, payload
 from dspex.execution.modules.asking import MOST_TRIES, NOT_HELD, complete, hold, note_suggestion
@@ -55,7 +56,7 @@ class Caller:
             span.end(error=error)
             raise
         else:
-            text = found if isinstance(found, str) else payload(found)
+            text = found if isinstance(found, str) else _observation(found)
             ended = span.end(outputs=text if context.records_payloads else None)
         self.note(thought, name, arguments, observation=text, ms=ended.seconds * 1e3, error=failure)
         await _tell(context, name, "done")
@@ -80,6 +81,13 @@ class Caller:
             raise BudgetError(f"the agent has spent {spent.cost_usd} of {usd:g} dollars", limit="usd")
 
 
+def _observation(result: object) -> str:
+    media = first_media(result, "the result")
+    if media is None:
+        return payload(result)
+    return f"error: {media[0]} holds media ({media[1]}), which cannot be shown to you; use what the tool says in text"
+
+
 async def _tell(context: RunContext, tool: str, state: str) -> None:
     if context.emit is not None:
         await context.emit(Status(context.path, tool, state))
@@ -100,6 +108,7 @@ class NativeLoop:
         """Take what is to be answered, and with what; `settings` are those of each request."""
         self._signature = signature
         self._settings = settings
+        self._guard = MediaGuard(signature.fields.values())
         self._caller = caller
         self._model = model
         self._context = current()
@@ -119,7 +128,11 @@ class NativeLoop:
         Raises:
             BudgetError: there was no fitting answer within so many turns.
             CheckError: the answer does not hold up to the checks of the signature.
+            MediaError: an input or a demonstration is no text, and has none; nothing was sent.
         """
+        demos = list(demos)
+        for shown in (values, *demos):
+            self._guard.check(shown)
         messages = [
             self._system,
             *demo_messages(self._signature, demos),
