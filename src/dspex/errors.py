@@ -308,10 +308,7 @@ class RestartLimitError(WorkerError):
 
 
 class PoolRestingError(WorkerError):
-    """The workers of a pool failed too often; they are started again when it has rested.
-
-    `context["retry_after"]` holds seconds.
-    """
+    """The workers of a pool failed too often and are started again after `context["retry_after"]` seconds."""
 
     code = "pool_resting"
 
@@ -454,10 +451,7 @@ def _is_users(file: str) -> bool:
 
 
 def shorten(value: object, limit: int = 200) -> str:
-    """Return `repr(value)`, cut to `limit` characters in the middle of nowhere but never silently.
-
-    Of a long text only the beginning is looked at, of a large container only the first parts.
-    """
+    """Return `repr(value)`, cut to `limit` characters and never silently; the rest of a large value is not looked at."""
     if isinstance(value, str | bytes) and len(value) > limit:
         return f"{value[: limit - 20]!r}... ({len(value)} characters)"
     try:
@@ -494,10 +488,7 @@ def _pieces(value: object, room: int) -> Iterator[str]:
 
 
 def suggest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else an empty string.
-
-    Nothing is close to a name of more than a hundred characters, and of many names the first of its length are tried.
-    """
+    """Return `" Did you mean 'x'?"` where one of `known` is close to `name`, else ""; the work it takes is bounded."""
     from difflib import get_close_matches  # costs 3 ms and is needed only when something is wrong
 
     if len(name) > _LONGEST_NAME:

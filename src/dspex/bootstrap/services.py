@@ -91,8 +91,7 @@ async def open_services(
         keyed = KeyedModels(store, vault, resolver=resolver, clock=time, say=say)
         stack.push_async_callback(keyed.aclose)
         context = _context(settings, resolver, model=await keyed.start(), observer=observer, clock=time)
-        opened = open_backends(settings, code=code, observer=observer, serves=serves)
-        backends = await stack.enter_async_context(opened)
+        backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
         figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
         executor.surroundings = keyed.surroundings
