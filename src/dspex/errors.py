@@ -451,7 +451,7 @@ def _is_users(file: str) -> bool:
 
 
 def shorten(value: object, limit: int = 200) -> str:
-    """Return `repr(value)`, cut to `limit` characters and never silently; the rest of a large value is not looked at."""
+    """Return `repr(value)`, cut to `limit` characters, never silently; the rest of a large value is not read."""
     if isinstance(value, str | bytes) and len(value) > limit:
         return f"{value[: limit - 20]!r}... ({len(value)} characters)"
     try:

@@ -94,8 +94,7 @@ async def open_services(
         backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
         figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
         executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
-        executor.surroundings = keyed.surroundings
-        executor.most = MostWork() if serves else None
+        executor.surroundings, executor.most = keyed.surroundings, MostWork() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=time)
         await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
