@@ -1,9 +1,14 @@
 """A model as judge: a step of the program that no search changes."""
 
+import json
+
 import pytest
 
 import dspex
 from dspex.errors import DefinitionError
+from dspex.execution.modules import Retry, build
+from dspex.execution.modules.judged_module import JudgedModule
+from dspex.language.programs import Program
 from dspex.learning.evaluation.judge import Judge, judged
 from dspex.sync import run
 from dspex.testing import ScriptedModel
@@ -45,3 +50,43 @@ def test_a_program_as_data_is_judged_like_its_module():
     with dspex.context(model=ScriptedModel(_answer)):
         report = run(dspex.aevaluate(Judge(program, "is right"), ROWS[:2], judged))
     assert report.mean == 0.2
+
+
+def test_a_judge_is_stored_and_built_again_with_what_it_judges():
+    module = Judge(dspex.Predict("question -> answer", temperature=0.5), "is right", model="http://127.0.0.1:1/v1#m")
+    program = module.to_program("judged_qa")
+    again = build(Program.from_dict(json.loads(program.to_json())))
+    assert isinstance(again, JudgedModule)
+    assert (again.criterion, again.judge.model) == ("is right", "http://127.0.0.1:1/v1#m")
+    assert again.to_program("judged_qa") == program
+    assert list(again.variables()) == list(module.variables())
+    assert list(program.signature.output_fields) == ["answer", "judged", "because"]
+
+
+def test_a_stored_judge_scores_and_changes_with_its_program_alone():
+    program = Judge(dspex.Predict("question -> answer"), "is right").to_program("p")
+    better = program.assign({"program.instructions": "Answer at length."})
+    with dspex.context(model=ScriptedModel(_answer)):
+        report = dspex.evaluate(build(better), ROWS[:2], judged)
+    assert report.mean == 0.2
+    assert "Answer at length." in build(better).program.signature.instructions
+
+
+def test_a_judge_within_a_module_and_around_another_module_is_stored():
+    retried = Retry(Judge(dspex.ChainOfThought("question -> answer"), "is right"), attempts=2)
+    program = retried.to_program("p")
+    assert [node.kind for node in program.root.walk()] == ["retry", "judge", "chain_of_thought", "predict"]
+    assert build(program).to_program("p") == program
+
+
+def test_a_program_with_an_output_of_the_judge_is_refused():
+    with pytest.raises(DefinitionError, match="'judged', which a Judge adds itself"):
+        Judge(dspex.Predict("question -> judged"), "is right").contract()
+
+
+def test_a_judge_is_a_program_of_the_store(tmp_path):
+    module = Judge(dspex.Predict("question -> answer"), "is right")
+    with dspex.open(tmp_path) as store, dspex.context(model=ScriptedModel(_answer)):
+        assert module(question="1?")["judged"] == 0.2
+        (execution,) = store.executions()
+    assert execution.outputs == {"answer": "?", "judged": 0.2, "because": "so"}

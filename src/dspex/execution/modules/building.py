@@ -10,6 +10,7 @@ from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import CodeRoot, check_source, with_code
 from dspex.execution.modules.files import read_state
 from dspex.execution.modules.function import FunctionModule
+from dspex.execution.modules.judged_module import JudgedModule
 from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
@@ -153,6 +154,10 @@ def _retry(node: Node, code: CodeRoot | None) -> Module:
     return Retry(_child(node, "module", code=code, kind=Module), **node.config)
 
 
+def _judge(node: Node, code: CodeRoot | None) -> Module:
+    return JudgedModule(_child(node, "program", code=code, kind=Module), **node.config)
+
+
 def _child(node: Node, name: str, *, code: CodeRoot | None, kind: type[M]) -> M:
     child = node.children.get(name)
     made = _built(child, code) if isinstance(child, Node) else None
@@ -169,6 +174,7 @@ _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
     "react": _react,
     "parallel": _parallel,
     "retry": _retry,
+    "judge": _judge,
 }
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
-    `metrics` are names: exact_match, contains, f1, or one that the server's settings register (see `known_metrics`);
+    `metrics` are names: exact_match, contains, f1, judged, or one of the server's settings (see `known_metrics`);
     on the machine itself also "module:function" in the code root. The first one is the main one, and where none is
     given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
     many rows).

@@ -10,6 +10,7 @@ from uuid import UUID
 from dspex.errors import suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.language.programs import Program
+from dspex.learning.evaluation.metrics import METRICS as BUILT_IN
 from dspex.operations.resources.evaluation import EVALUATION, EvaluationRecord
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.resources.ports import Insert
@@ -19,7 +20,7 @@ from dspex.operations.resources.trail import EventRecord
 Job = EvaluationRecord | OptimizationJobRecord
 QUEUES: Mapping[str, Resource[Any]] = {"evaluation": EVALUATION, "optimization": OPTIMIZATION_JOB}
 """The queue of each kind of job; its name is the topic of the job's events too."""
-METRICS = ("exact_match", "contains", "f1")
+METRICS = tuple(BUILT_IN)
 OPTIMIZERS = ("LabeledFewShot", "BootstrapFewShot", "RandomSearch", "MIPROv2", "Joint")
 _SKIPPED = {"__pycache__", "node_modules"}
 

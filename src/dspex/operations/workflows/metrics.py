@@ -1,14 +1,12 @@
 """Metrics by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dspex.errors import DefinitionError
 from dspex.execution.modules.code import CodeRoot
-from dspex.learning.evaluation import Metric, exact_match
-from dspex.learning.evaluation.matching import contains, f1
+from dspex.learning.evaluation import Metric
+from dspex.learning.evaluation.metrics import METRICS
 from dspex.operations.resources.jobs import check_metric, target_of
-
-METRICS: Mapping[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1}
 
 
 def metric_named(name: str, code: CodeRoot | None) -> Metric:

@@ -11,9 +11,9 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import DefinitionError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
-from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate, exact_match
-from dspex.learning.evaluation.matching import contains, f1
+from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.metric import metric_name
+from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
@@ -21,7 +21,6 @@ from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
-METRICS: dict[str, Metric] = {"exact_match": exact_match, "contains": contains, "f1": f1}
 metric_option = click.option(
     "--metric", multiple=True, help=f"{', '.join(METRICS)} or file.py:function; several are scored, the first leads."
 )
