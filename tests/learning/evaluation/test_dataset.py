@@ -1,4 +1,7 @@
+import json
 import math
+import os
+import time
 from datetime import datetime
 
 import pytest
@@ -42,6 +45,19 @@ def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
         ("a.jsonl", b"[1]\n", "line 1: expected an object"),
         ("a.json", b'{"a": 1}', "expected a list of objects"),
         ("a.txt", b"a", "give .csv"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+            "line 2: lists and objects are nested",
+        ),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": ' + b"[" * 500 + b"]" * 500 + b"}\n",
+            "line 2: lists and objects are nested deeper",
+        ),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\ud800"}\n', "line 2: this is not JSON"),
+        ("a.json", b"[{}, " + b'{"a":' * 100_000, "nested deeper than 200 levels"),
+        ("a.csv", b",".join(b"c%d" % n for n in range(50_000)) + b"\n1,2\n", "line 2: 2 values for 50000 columns"),
     ],
 )
 def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
@@ -50,6 +66,45 @@ def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
         dspex.Dataset.from_file(file)
     assert str(file) in caught.value.message
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "json"])
+def test_a_file_without_an_end_is_refused(tmp_path, ending):
+    file = tmp_path / f"endless.{ending}"
+    file.symlink_to("/dev/zero")
+    with pytest.raises(DefinitionError, match="a device or a pipe"):
+        dspex.Dataset.from_file(file)
+    pipe = tmp_path / f"pipe.{ending}"
+    os.mkfifo(pipe)
+    with pytest.raises(DefinitionError, match="a device or a pipe"):
+        dspex.Dataset.from_file(pipe)
+    folder = tmp_path / f"folder.{ending}"
+    folder.mkdir()
+    with pytest.raises(DefinitionError, match="this is a folder"):
+        dspex.Dataset.from_file(folder)
+    with pytest.raises(DefinitionError, match="cannot be read"):
+        dspex.Dataset.from_file(f"\0.{ending}")
+
+
+def test_a_file_that_is_too_large_for_memory_is_refused_unread(tmp_path):
+    file = tmp_path / "sparse.jsonl"
+    with file.open("wb") as sparse:
+        sparse.truncate(3 * 1024**3)
+    with pytest.raises(DefinitionError, match="split it"):
+        dspex.Dataset.from_file(file)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_one_row_of_many_columns_is_read_in_linear_time(tmp_path, ending):
+    names = [f"column{n}" for n in range(50_000)]
+    row = dict.fromkeys(names, "a")
+    text = json.dumps(row) if ending == "jsonl" else ",".join(names) + "\n" + ",".join(row.values())
+    file = _written(tmp_path, f"wide.{ending}", text.encode())
+    started = time.thread_time()
+    data = dspex.Dataset.from_file(file)
+    assert len(data.checksum) == 64
+    assert data.fields == tuple(names)
+    assert time.thread_time() - started < 5
 
 
 def test_missing_file_is_said(tmp_path):

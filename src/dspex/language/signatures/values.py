@@ -17,13 +17,20 @@ _PLAIN = (*_SCALARS, dict, list)
 
 def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
     """Refuse containers nested deeper than `DEPTH_LIMIT`: nothing could write them as JSON."""
+    if is_too_deep(value):
+        raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
+    return value
+
+
+def is_too_deep(value: Any) -> bool:  # noqa: ANN401
+    """Whether containers in `value` are nested deeper than `DEPTH_LIMIT`."""
     level = [value] if isinstance(value, dict | list | tuple) else []
     for _ in range(DEPTH_LIMIT):
         if not level:
-            return value
+            return False
         # by identity, so that shared and circular parts are walked once
         level = list({id(child): child for part in level for child in _children(part)}.values())
-    raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
+    return True
 
 
 def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 import msgspec
 
 from dspex.errors import DefinitionError
+from dspex.language.signatures.values import DEPTH_LIMIT, is_too_deep
+
+_MOST_BYTES = 2 * 1024**3
+_NAMES = 20
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -29,16 +35,36 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(path: Path) -> str:
+def file_bytes(path: Path) -> bytes:
+    """Return the contents of a regular file that fits into memory.
+
+    Raises:
+        DefinitionError: there is none, it is a device or a pipe, which may never end, or it is too large.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        about = path.stat()
+        if stat.S_ISDIR(about.st_mode):
+            raise DefinitionError(f"{path}: this is a folder; give a file in it")
+        if not stat.S_ISREG(about.st_mode):
+            raise DefinitionError(f"{path}: this is a device or a pipe, which may never end; save it as a file first")
+        if about.st_size > _MOST_BYTES:
+            raise DefinitionError(f"{path}: {about.st_size} bytes are more than the {_MOST_BYTES} allowed; split it")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such file") from None
+    except MemoryError as error:
+        raise DefinitionError(f"{path}: it does not fit into memory; split it") from error
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"{path}: cannot be read: {error}") from error
+
+
+def _text(path: Path) -> str:
+    data = file_bytes(path)
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = data[: error.start].count(b"\n") + 1
         raise DefinitionError(f"{path}, line {line}: this is not UTF-8; save the file as UTF-8") from error
-    except OSError as error:
-        raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
@@ -54,7 +80,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             if len(row) != len(header):
                 raise DefinitionError(
                     f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns "
-                    f"({', '.join(header)}); put a value with a comma into double quotes"
+                    f"({_listed(header)}); put a value with a comma into double quotes"
                 )
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
@@ -70,9 +96,14 @@ def _header(path: Path, row: list[str]) -> list[str]:
         raise DefinitionError(
             f"{path}, line 1: column {names.index('') + 1} has no name; the first line names the columns"
         )
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise DefinitionError(f"{path}, line 1: two columns are named {sorted(twice)[0]!r}; rename one of them")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise DefinitionError(f"{path}, line 1: two columns are named {twice[0]!r}; rename one of them")
     return names
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
@@ -92,13 +123,17 @@ def _json_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
 def _decoded(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise DefinitionError(f"{where}: this is not JSON: {error}") from error
+    except RecursionError:
+        raise DefinitionError(f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels") from None
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, dict):
         raise DefinitionError(f"{where}: expected an object with a value for each field, but it is {_kind(value)}")
+    if is_too_deep(value):
+        raise DefinitionError(f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels")
     return value
 
 

@@ -11,6 +11,7 @@ import msgspec
 from dspex.bootstrap import Services, domain_of
 from dspex.errors import InvalidError, NotFoundError, suggest
 from dspex.operations.resources import DOMAIN, Action, Domain
+from dspex.surfaces.cli.files import file_text
 from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import show_json, table
 from dspex.surfaces.cli.targets import code_root
@@ -66,14 +67,13 @@ def input_of(action: Action, values: tuple[str, ...]) -> Any:  # noqa: ANN401  #
 
 def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
     if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidError(f"{text[1:]}: cannot be read: {error}") from error
+        text = file_text(Path(text[1:]))
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+    except RecursionError:
+        raise InvalidError("lists and objects in a value are nested too deeply") from None
 
 
 def shown(found: Any, domain: Domain = DOMAIN) -> Any:  # noqa: ANN401  # a row or a result, to JSON

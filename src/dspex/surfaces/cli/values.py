@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex.errors import InvalidError
 from dspex.language.signatures import Signature, Type
+from dspex.surfaces.cli.files import file_text
 
 
 def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
@@ -53,10 +54,7 @@ def _content(text: str) -> str:
         return sys.stdin.read()
     if not text.startswith("@"):
         return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"cannot read {text[1:]!r}: {error}") from error
+    return file_text(Path(text[1:]))
 
 
 def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
@@ -64,6 +62,8 @@ def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
         return json.loads(text)
     except ValueError:
         return text
+    except RecursionError:
+        raise InvalidError("lists and objects in it are nested too deeply") from None
 
 
 def _object(file: Path) -> dict[str, Any]:
