@@ -3,6 +3,8 @@
 import inspect
 import typing
 from dataclasses import dataclass
+from functools import partialmethod
+from types import FunctionType
 from typing import Any
 
 import dspy
@@ -36,7 +38,10 @@ class Input:
 
 def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
     """Return `{inputs, outputs, guess}`: the fields in the wire's form, and why outputs are a guess where they are."""
-    outputs = outputs_of_module(program)
+    try:
+        outputs = outputs_of_module(program)
+    except Exception as error:  # noqa: BLE001  # code may be anything, and reading it must not keep it from running
+        outputs = Outputs(sure={}, why=f"reading its code failed: {error!r}")
     inputs = [data for item in inputs_of(program) if (data := _input(item)) is not None]
     guess = "" if outputs.sure else outputs.why or "its code could not be read"
     names = outputs.sure or outputs.perhaps or _last_outputs(program)
@@ -69,7 +74,7 @@ def _of_signature(signature: Any) -> "list[Input]":  # noqa: ANN401
 def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # noqa: ANN401
     function = forward_of(program)
     described = _described_inputs(program)
-    hints, parameters = hints_of(function), list(inspect.signature(function).parameters.values())[1:]
+    hints, parameters = hints_of(function), _parameters(program, function)
     takes: dict[str, Input] = {}
     for item in parameters:
         if item.kind in _NAMED:
@@ -80,6 +85,13 @@ def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # no
         for extra in _of_keywords(program, rest[0], described=described, callers=callers):
             takes.setdefault(extra.name, extra)
     return list(takes.values())
+
+
+def _parameters(program: Any, function: Any) -> "list[inspect.Parameter]":  # noqa: ANN401
+    """Return what a call gives to `forward`; an object in its place (also a static method) gets no `self`."""
+    place = inspect.getattr_static(type(program), "forward", None)
+    is_method = place is None or isinstance(place, FunctionType | partialmethod)
+    return list(inspect.signature(function).parameters.values())[int(is_method) :]
 
 
 def _of_keywords(
@@ -160,7 +172,11 @@ def hints_of(function: Any) -> "dict[str, Any]":  # noqa: ANN401
     try:
         return typing.get_type_hints(function, include_extras=True)
     except Exception:  # noqa: BLE001  # an annotation under TYPE_CHECKING names what is not there
-        return {name: hint for name, hint in function.__annotations__.items() if not isinstance(hint, str)}
+        return {name: hint for name, hint in _annotations(function).items() if not isinstance(hint, str)}
+
+
+def _annotations(function: Any) -> "dict[str, Any]":  # noqa: ANN401
+    return dict(getattr(function, "__annotations__", {}))
 
 
 def _default_of(field: Any) -> Any:  # noqa: ANN401
