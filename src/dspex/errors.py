@@ -37,12 +37,12 @@ DspexError
         NotFoundError
         ConflictError
         ForbiddenError
+        QuotaError
     StorageError
         SchemaError
     InternalError
 
-`code` is stable and meant for programs; the message is meant for people and says what, the value,
-and how to mend it. `is_retryable` says whether the same call may succeed later without a change.
+`code` is for programs, the message for people. `is_retryable`: the same call may succeed later without a change.
 """
 
 import os
@@ -77,6 +77,7 @@ __all__ = [
     "NotJsonError",
     "PoolExhaustedError",
     "PoolRestingError",
+    "QuotaError",
     "RateLimitedError",
     "RefusedError",
     "RestartLimitError",
@@ -379,6 +380,12 @@ class ForbiddenError(ActionError):
     """The caller may not do this."""
 
     code = "forbidden"
+
+
+class QuotaError(ActionError):
+    """The workspace has stored as much as it may; `limit` in the context names the limit."""
+
+    code = "quota_exceeded"
 
 
 class StorageError(DspexError):

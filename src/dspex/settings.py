@@ -77,6 +77,7 @@ class Settings:
     root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
     `metrics` are functions in the code root that jobs may name through an API ({"tone": "judging:tone"}; in
     the environment tone=judging:tone, with commas between several).
+    A workspace may have at most `quota_executions` stored, and `quota_mib` of JSON (0: no limit).
     Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
     `log_level` "info" tells of every execution; `log_format` is "text" or "json".
     """
@@ -125,6 +126,8 @@ class Settings:
     metrics: Mapping[str, str] = field(default_factory=dict)
     keep_days: int = 0
     keep_count: int = 0
+    quota_executions: int = 0
+    quota_mib: int = 0
     log_level: str = "warning"
     log_format: str = "text"
 
@@ -312,6 +315,8 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "metrics": _functions,
     "keep_days": _number(0, 100_000),
     "keep_count": _number(0, 1_000_000_000),
+    "quota_executions": _number(0, 1_000_000_000),
+    "quota_mib": _number(0, 1_000_000_000),
     "log_level": _one_of("debug", "info", "warning", "error"),
     "log_format": _one_of("text", "json"),
 }

@@ -187,7 +187,7 @@ def test_a_cursor_outlives_the_event_that_it_came_with(on_each_database: Setting
             stream = feed.follow("default", "execution", after=str(UUID(int=0)))
             last = [await anext(stream), await anext(stream)][-1]
             await stream.aclose()
-            assert await SQLFigures(database).prune(EVENT, {}, before=new_id(), keep=None) == 2
+            assert await SQLFigures(database).prune(EVENT, {}, before=new_id(), keep=None) == (2, 0)
             empty = feed.follow("default", "execution", after=last.cursor)
             waiting = asyncio.ensure_future(anext(empty))
             while feed._poller._task is None:

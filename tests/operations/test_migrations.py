@@ -167,7 +167,7 @@ def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: s
             with pytest.raises(SchemaError, match=r"no tables of dspex yet.*run `dspex migrate`"):
                 await require_head(database)
             await migrate(database, to="0001")
-            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0004: run `dspex migrate`") as it:
+            with pytest.raises(SchemaError, match="has schema 0001, this dspex reads 0005: run `dspex migrate`") as it:
                 await require_head(database)
             assert not it.value.is_retryable
             await migrate(database)
@@ -184,7 +184,7 @@ def test_an_older_or_later_schema_is_refused_where_nothing_may_be_changed(url: s
 def test_an_unknown_revision_is_refused_with_those_there_are(url: str) -> None:
     async def work() -> None:
         async with opened(url) as database:
-            with pytest.raises(ConfigurationError, match="0001, 0002, 0003, 0004"):
+            with pytest.raises(ConfigurationError, match="0001, 0002, 0003, 0004, 0005"):
                 await migrate(database, to="0815")
 
     finish(work())
@@ -207,8 +207,8 @@ def test_an_embedded_database_is_copied_with_all_its_rows_before_it_changes(tmp_
             await migrate(database, say=said.append)
 
     finish(work())
-    assert str(tmp_path / "db.before-0004") in said[0]
-    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0004")) as copy:
+    assert str(tmp_path / "db.before-0005") in said[0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "db.before-0005")) as copy:
         assert copy.execute("SELECT count(*) FROM executions").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
 
@@ -270,9 +270,9 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
     assert "run `dspex migrate`" in said("doctor", code=1)
     assert json.loads(said("migrate", "--json"))["schema"] == HEAD
     assert "already" in said("migrate")
-    assert "from schema 0004 to 0001" in said("migrate", "--to", "0001")
+    assert "from schema 0005 to 0001" in said("migrate", "--to", "0001")
     assert "there is no revision '7'" in said("migrate", "--to", "7", code=1)
-    assert "from schema 0001 to 0004" in said("migrate")
+    assert "from schema 0001 to 0005" in said("migrate")
     said("programs")
 
 

@@ -63,7 +63,7 @@ async def open_backends(
         "native": NativeBackend(code=code),
         "isolated": isolated,
         "dspy": dspy,
-        "mock": MockBackend(),
+        "mock": MockBackend(kept_calls=0),  # inputs are the callers', and a server runs for ever
     }
     backends["hybrid"] = HybridBackend(dict(backends), code=code)
     policy = Policy(

@@ -1,22 +1,24 @@
 """What of executions is kept, and for how long: from the settings."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError
+from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
-from dspex.operations.resources.executing import Executor
+from dspex.operations.resources.executing import Executor, StorageLimits
 from dspex.operations.resources.housekeeping import Housekeeper
 from dspex.operations.resources.keeping import Keeping, Place, Redact, by_patterns
 from dspex.operations.resources.ports import Figures, Store
+from dspex.operations.resources.quotas import Quota, Quotas
 from dspex.operations.resources.retention import Retention
 from dspex.settings import Settings
 
 GRACE = 5.0
 PRUNE = 3600.0
+COUNT = 1.0
 
 
 def keeping_of(settings: Settings, code: CodeRoot | None) -> Keeping:
@@ -64,6 +66,16 @@ def retention_of(settings: Settings, store: Store, figures: Figures, *, clock: C
     return Retention(store, figures, clock=clock, days=settings.keep_days, count=settings.keep_count)
 
 
+def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock: Clock) -> StorageLimits:
+    """Return what decides over what is stored of executions, and over how much of it.
+
+    Raises:
+        ConfigurationError: the redaction hook is not in the code root, or is no function.
+    """
+    quota = Quota(executions=settings.quota_executions, mib=settings.quota_mib)
+    return StorageLimits(keeping=keeping_of(settings, code), quotas=Quotas(store, clock=clock, default=quota))
+
+
 @asynccontextmanager
 async def at_work(
     store: Store, executor: Executor, retention: Retention | None, *, context: RunContext
@@ -72,8 +84,13 @@ async def at_work(
     keeper = Housekeeper(store, executor, clock=context.clock, observer=context.observer)
     if retention is not None:
         keeper.add(PRUNE, retention.tick)
+    if executor.quotas is not None:
+        keeper.add(COUNT, executor.quotas.flush)
     async with keeper:
         try:
             yield
         finally:
             await executor.runs.drain(GRACE)
+    if executor.quotas is not None:
+        with suppress(StorageError):  # it is away: what was counted in the last second is lost
+            await executor.quotas.flush()

@@ -9,7 +9,7 @@ import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
 from dspex.bootstrap.ids import ids_after
-from dspex.bootstrap.keeping import at_work, keeping_of, retention_of
+from dspex.bootstrap.keeping import at_work, limits_of, retention_of
 from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
 from dspex.bootstrap.opening import database_of, domain_of, prepare
@@ -92,8 +92,8 @@ async def open_services(
         stack.push_async_callback(keyed.aclose)
         context = _context(settings, resolver, model=await keyed.start(), observer=observer, clock=time)
         backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
-        figures, keeping = SQLFigures(database, domain), keeping_of(settings, code)
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, keeping=keeping)
+        figures, limits = SQLFigures(database, domain), limits_of(settings, code, store, clock=time)
+        executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, limits=limits)
         executor.surroundings, executor.most = keyed.surroundings, MostWork() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=time)

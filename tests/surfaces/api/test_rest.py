@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dspex.execution.backends import MockBackend
 from dspex.operations.resources import DOMAIN
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.rest import openapi
@@ -163,6 +164,66 @@ def test_metrics_count_requests_executions_and_rows_that_wait(tmp_path: Path) ->
                 'dspex_optimizations{status="queued"} 0',
             ):
                 assert line in text.splitlines(), text
+
+    finish(work())
+
+
+def test_metrics_are_those_of_the_workspace_and_all_of_them_for_operators_only(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            await server.give_key("boss", "admin")
+            await server.give_key("reader", "read")
+            for name, calls in (("one", 1), ("two", 2)):
+                await server.give_workspace(name)
+                await server.give_key(name, "admin", workspace=name)
+                program = {"name": "n", "signature": "q -> n: int", "backend": "mock"}
+                await server.ask("POST", "/v1/actions/create_program", key=name, body=program)
+                for _ in range(calls):
+                    await server.ask("POST", "/v1/programs/n/execute", key=name, body={"inputs": {"q": "?"}})
+            quotas = server.services.operations.floor.executor.quotas
+            assert quotas is not None
+            await quotas.flush()
+            texts = {name: (await server.ask("GET", "/metrics", key=name)).body.decode() for name in server.keys}
+            done = 'dspex_executions_total{status="completed"} '
+            assert [done + str(n) in texts[name].splitlines() for name, n in (("one", 1), ("two", 2), ("boss", 3))] == [
+                True,
+                True,
+                True,
+            ]
+            assert done not in texts["reader"]
+            for name in ("one", "two", "reader"):
+                assert "dspex_request" not in texts[name]
+                others = {"one", "two", "default"} - {name if name != "reader" else "default"}
+                assert not [other for other in others if f'workspace="{other}"' in texts[name]]
+            assert 'dspex_stored_executions{workspace="one"} 1' in texts["one"]
+            assert 'dspex_stored_executions{workspace="two"} 2' in texts["boss"]
+
+    finish(work())
+
+
+def test_a_full_workspace_is_a_403_that_names_the_limit(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig(), quota_executions=1) as server:
+            await server.give_program()
+            for status in (200, 403):
+                answer = await server.ask("POST", "/v1/programs/n/execute", body={"inputs": {"q": "?"}})
+                assert answer.status == status
+            error = answer.json["error"]
+            assert (error["type"], error["code"], error["retryable"]) == ("QuotaError", "quota_exceeded", False)
+            assert "quota_executions" in error["message"]
+
+    finish(work())
+
+
+def test_a_server_keeps_no_inputs_of_the_mock_backend(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program()
+            body = {"inputs": {"q": "secret"}, "backend": "mock"}
+            assert (await server.ask("POST", "/v1/programs/n/execute", body=body)).status == 200
+            mock = server.services.backends["mock"]
+            assert isinstance(mock, MockBackend)
+            assert not mock.calls
 
     finish(work())
 

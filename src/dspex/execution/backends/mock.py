@@ -23,7 +23,7 @@ Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
 class MockBackend:
     """Runs nothing: each answer fits the signature and depends on the program and the inputs alone.
 
-    `calls` holds (handle, inputs) of the last thousand calls, in their order. A script decides over made-up values: a
+    `calls` holds (handle, inputs) of the last `kept_calls` calls, in order. A script decides over made-up values: a
     sequence answers call by call (the last one again and again), a function answers by the inputs; an exception in it
     is raised.
     """
@@ -31,9 +31,11 @@ class MockBackend:
     name = "mock"
     capabilities: frozenset[BackendCapability] = frozenset({"deterministic"})
 
-    def __init__(self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None) -> None:
-        """Take the script, and seconds to wait before each answer."""
-        self.calls: deque[tuple[Handle, Mapping[str, Any]]] = deque(maxlen=1000)  # a server runs on it for ever
+    def __init__(
+        self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None, kept_calls: int = 1000
+    ) -> None:
+        """Take the script, seconds to wait before each answer, and how many calls are kept (a server keeps none)."""
+        self.calls: deque[tuple[Handle, Mapping[str, Any]]] = deque(maxlen=kept_calls)
         self._count = 0
         self._script = script
         self._delay = delay

@@ -1,22 +1,24 @@
 """Writes that leave a trail."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.around import StoreAround
 from dspex.operations.resources.policies import Policy
 from dspex.operations.resources.ports import Change, Insert, Store
+from dspex.operations.resources.quotas import Quotas
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
+from dspex.operations.resources.usage import size_of
 
 LONGEST: Final = 16 * 1024
+_LONG: Final = frozenset({"json", "embedding"})
 _UNTOLD = {"created_at", "updated_at"}
 
 
@@ -40,9 +42,11 @@ class AuditedStore(StoreAround):
         clock: Clock,
         new_id: Callable[[], UUID],
         written: Callable[[Sequence[Change]], None] = lambda _changes: None,
+        quotas: Quotas | None = None,
     ) -> None:
         """Take the store behind it, and who does what; `written` hears of what was committed."""
         super().__init__(store)
+        self._quotas = quotas
         self._written = written
         self._act = act
         self._clock = clock
@@ -53,9 +57,18 @@ class AuditedStore(StoreAround):
 
         Raises:
             ForbiddenError: a policy of the action does not let this actor change a row; nothing is written.
+            QuotaError: the workspace has stored as much as it may.
         """
         entries = [entry for change in changes if (entry := await self._entry(change)) is not None]
-        await self._store.write(*changes, *map(Insert, entries))
+        if self._quotas is None:
+            await self._store.write(*changes, *map(Insert, entries))
+        else:
+            sizes = self._sizes(changes)
+            for workspace in sizes:
+                await self._quotas.admit(workspace, executes=False)
+            await self._store.write(*changes, *map(Insert, entries))
+            for workspace, size in sizes.items():
+                self._quotas.charge(workspace, size=size)
         self._written(changes)
 
     async def _entry(self, change: Change) -> AuditEntry | None:
@@ -78,6 +91,15 @@ class AuditedStore(StoreAround):
         return self._made(
             change.resource, change.id, before=_told(change.resource, before), after=_told(change.resource, after)
         )
+
+    def _sizes(self, changes: Sequence[Change]) -> Counter[str]:
+        """Return how many bytes are added for each workspace that counts."""
+        sizes: Counter[str] = Counter()
+        for change in changes:
+            if isinstance(change, Insert) and (resource := self._store.resource_of(change.entity)).is_counted:
+                long = (getattr(change.entity, part.name) for part in resource.attributes if part.kind in _LONG)
+                sizes[change.entity.workspace] += sum(map(size_of, long))
+        return sizes
 
     def _check(self, row: object) -> None:
         for policy in self._act.policies:
@@ -110,13 +132,6 @@ def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any attribute
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, dict | list) and (size := _size(value)) > LONGEST:
+    if isinstance(value, dict | list) and (size := size_of(value)) > LONGEST:
         return f"({size} bytes)"
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _size(value: Any) -> int:  # noqa: ANN401  # any JSON value
-    try:
-        return len(msgspec.json.encode(value))
-    except (TypeError, ValueError, OverflowError, RecursionError):  # whether it can be stored, the database says
-        return 0

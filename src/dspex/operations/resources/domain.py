@@ -21,6 +21,7 @@ from dspex.operations.resources.stored import STORED_ACTIONS
 from dspex.operations.resources.tenancy import API_KEY, SECRET, WORKSPACE
 from dspex.operations.resources.tenants import TENANCY_ACTIONS
 from dspex.operations.resources.trail import AUDIT_ENTRY, EVENT
+from dspex.operations.resources.usage import WORKSPACE_USAGE
 
 
 class Domain(Mapping[str, Resource[Any]]):
@@ -73,6 +74,7 @@ class Domain(Mapping[str, Resource[Any]]):
 
 DOMAIN = Domain(
     WORKSPACE,
+    WORKSPACE_USAGE,
     API_KEY,
     SECRET,
     SIGNATURE,

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from dspex.errors import (
     FieldError,
     InvalidError,
     NotFoundError,
+    QuotaError,
     StorageError,
     boundary,
 )
@@ -32,12 +33,14 @@ from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionReco
 from dspex.operations.resources.heavy_work import HeavyWork, MostWork
 from dspex.operations.resources.keeping import Keeping
 from dspex.operations.resources.owners import owner_of_this_process
-from dspex.operations.resources.ports import Change, Query, Store
+from dspex.operations.resources.ports import Change, Insert, Query, Store
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
-from dspex.operations.resources.recording import Asked, Recorder, hash_of, json_ready, trace_of
+from dspex.operations.resources.quotas import Quotas
+from dspex.operations.resources.recording import LONG, Asked, Recorder, hash_of, json_ready, trace_of
 from dspex.operations.resources.remembering import Remembered
 from dspex.operations.resources.running import Run, Runs, inside, parent
 from dspex.operations.resources.stages import Stages
+from dspex.operations.resources.usage import size_of
 from dspex.telemetry import Event, Observer
 
 _log = logging.getLogger("dspex.executions")
@@ -47,6 +50,14 @@ _LOOK = 0.1
 Surroundings = Callable[[str, RunContext], Awaitable[RunContext]]
 """Returns the context for a run in a workspace, given the one of this process."""
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageLimits:
+    """What of executions is stored, and how much of it; without `quotas` nothing is counted."""
+
+    keeping: Keeping = field(default_factory=Keeping)
+    quotas: Quotas | None = None
 
 
 class Executor:
@@ -63,9 +74,11 @@ class Executor:
         context: RunContext,
         clock: Clock,
         new_id: Callable[[], UUID],
-        keeping: Keeping | None = None,
+        limits: StorageLimits | None = None,
     ) -> None:
         """Take the collaborators; `context` holds the model for programs that name none."""
+        limits = limits or StorageLimits()
+        self.quotas = limits.quotas
         self._store = store
         self._context = context
         self._clock = clock
@@ -74,7 +87,7 @@ class Executor:
         self.runs = Runs(clock)
         self.heavy = HeavyWork()
         self.most: MostWork | None = None
-        self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=keeping or Keeping())
+        self.recorder = Recorder(clock=clock, new_id=new_id, owner=self.owner, keeping=limits.keeping)
         self.remembered = Remembered(store, backends=backends, clock=clock)
 
     def on(self, backends: Backends) -> "Executor":
@@ -106,6 +119,8 @@ class Executor:
     async def execute(self, program: ProgramRecord, inputs: Mapping[str, Any], asked: Asked = PLAIN) -> ExecutionRecord:
         """Run `program` once; see `Operations.execute_program`."""
         self.runs.admit()
+        if self.quotas is not None:
+            await self._admit(program.workspace, asked)
         stages = Stages(self._clock)
         PROGRAM.step("execute", program.status)
         choice = await self.remembered.choice(program, asked.backend)
@@ -143,6 +158,28 @@ class Executor:
             return validated, validator.dump(validated)
 
         return await self.heavy.run(check)
+
+    async def _admit(self, workspace: str, asked: Asked) -> None:
+        """Refuse what a quota does not allow; a call whose execution is stored already stores nothing more."""
+        if self.quotas is None:
+            return
+        try:
+            await self.quotas.admit(workspace)
+        except QuotaError:
+            key = asked.idempotency_key
+            if key is None or not await self._store.count(EXECUTION, {"workspace": workspace, "idempotency_key": key}):
+                raise
+
+    def _charge(self, workspace: str, changes: Sequence[Change]) -> None:
+        """Count what was stored of an execution: itself when it is new, and what may be large of it."""
+        if self.quotas is None:
+            return
+        change = changes[0]
+        if isinstance(change, Insert):
+            size = sum(size_of(getattr(change.entity, name)) for name in LONG)
+            self.quotas.charge(workspace, executions=1, size=size)
+        else:
+            self.quotas.charge(workspace, size=sum(size_of(change.values.get(name)) for name in LONG))
 
     async def cancel(self, found: ExecutionRecord, *, actor: str) -> None:
         """Record an execution as cancelled and stop it, here at once, in another process within a second.
@@ -193,8 +230,9 @@ class Executor:
         """
         freed: tuple[Change, ...] = ()
         while True:
+            changes = self.recorder.opening(program, opened, action=asked.action)
             try:
-                await self._store.write(*freed, *self.recorder.opening(program, opened, action=asked.action))
+                await self._store.write(*freed, *changes)
             except ConflictError:
                 known = await self._of_key(opened)
                 if known is None or (freed and known.id == opened.retry_of):
@@ -206,6 +244,7 @@ class Executor:
                 opened = replace(opened, retry_of=ended.id)
                 freed = (self.recorder.freeing(ended),)
             else:
+                self._charge(opened.workspace, changes)
                 return opened, False
 
     async def _check_ready(self, program: ProgramRecord) -> None:
@@ -273,6 +312,7 @@ class Executor:
                 await self._clock.sleep(pause)
             else:
                 break
+        self._charge(opened.workspace, changes)
         return replace(opened, **values)
 
     async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:

@@ -89,6 +89,7 @@ class Operations:
             clock=floor.clock,
             new_id=floor.new_id,
             written=floor.executor.written,
+            quotas=floor.executor.quotas,
         )
         self._action = action
         self._executor = floor.executor

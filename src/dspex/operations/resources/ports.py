@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from dspex.operations.resources.resource import Comparison, Resource
@@ -164,14 +164,27 @@ class Figures(Protocol):
         ...
 
     async def prune(
-        self, resource: Resource[Any], where: Mapping[str, Any], *, before: UUID | None, keep: int | None
-    ) -> int:
+        self,
+        resource: Resource[Any],
+        where: Mapping[str, Any],
+        *,
+        before: UUID | None,
+        keep: int | None,
+        sized: tuple[str, ...] = (),
+    ) -> "Pruned":
         """Delete the rows that equal `where` and are older than `before`, or not among the newest `keep`.
 
         A row stays to which a row of another resource refers (`Resource.references`). Done in portions that leave the
-        database to others in between; returns how many were deleted.
+        database to others in between; returns how many were deleted, and how many bytes their `sized` attributes had.
         """
         ...
+
+
+class Pruned(NamedTuple):
+    """Rows that are gone."""
+
+    rows: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, order=True)

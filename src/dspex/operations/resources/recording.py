@@ -20,6 +20,8 @@ from dspex.operations.resources.program import PROGRAM, ProgramRecord
 from dspex.operations.resources.trail import AuditEntry, EventRecord
 
 TOPIC = "execution"
+LONG = ("inputs", "outputs", "error", "trace")
+"""The attributes of an execution that may be large, and count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,14 @@ class Asked:
 class Recorder:
     """Makes the rows. `owner` is the process that runs what is recorded here."""
 
-    def __init__(self, *, clock: Clock, new_id: Callable[[], UUID], owner: str, keeping: Keeping) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        owner: str,
+        keeping: Keeping,
+    ) -> None:
         """Take the collaborators."""
         self.owner = owner
         self._clock = clock

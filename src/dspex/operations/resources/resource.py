@@ -118,7 +118,8 @@ class Resource(Generic[E]):
     point to each other. `unique` lists the groups of attributes that no two rows share. `hidden` attributes are shown
     nowhere: not in an API, not in the audit trail. Lists are not sorted by `unsorted` attributes, which may be long.
     `calculations` are shown beside the attributes. Reading takes the scope `reading`, and all `policies` narrow it. The
-    audit trail holds every change of a resource that `is_audited`; one that `is_internal` has a table and no API.
+    audit trail holds every change of a resource that `is_audited`; one that `is_internal` has a table and no API. What
+    actions add to one that `is_counted` counts against the quota of its workspace.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Resource(Generic[E]):
     policies: tuple[Policy, ...] = (OWN_WORKSPACE,)
     is_audited: bool = True
     is_internal: bool = False
+    is_counted: bool = True
 
     def __post_init__(self) -> None:
         """Check the calculations.

@@ -1,16 +1,19 @@
 """How long executions are kept."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from dspex.clock import Clock
+from dspex.errors import NotFoundError
 from dspex.operations.resources.evaluation import EVALUATION
 from dspex.operations.resources.execution import ENDED, EXECUTION
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
 from dspex.operations.resources.ports import Figures, Query, Store
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, ProgramRecord
-from dspex.operations.resources.recording import TOPIC
+from dspex.operations.resources.quotas import counted
+from dspex.operations.resources.recording import LONG, TOPIC
 from dspex.operations.resources.tenancy import WORKSPACE, WorkspaceRecord
 from dspex.operations.resources.trail import EVENT
 
@@ -72,9 +75,11 @@ class Retention:
             return 0
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
         before = self._cut(days) if days else None
-        deleted = await self._figures.prune(EXECUTION, where, before=before, keep=count or None)
+        deleted, size = await self._figures.prune(EXECUTION, where, before=before, keep=count or None, sized=LONG)
         left = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
         if deleted:
+            with suppress(NotFoundError):  # nothing was counted there yet
+                await self._store.write(counted(program.workspace, executions=-deleted, size=-size))
             told = {"program_id": program.id, "topic": TOPIC}
             oldest = left[0].id if left else self._cut(0)
             await self._figures.prune(EVENT, told, before=oldest, keep=None)

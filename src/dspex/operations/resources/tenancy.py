@@ -12,13 +12,16 @@ class WorkspaceRecord(Row):
     """A tenant. Its own `workspace` is its name.
 
     Its executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None: as the server's
-    settings say); what a program says itself decides over both.
+    settings say); what a program says itself decides over both. It may have `quota_executions` stored, and `quota_mib`
+    of JSON in all (0: no limit; None: as the settings say).
     """
 
     name: str
     status: Literal["active", "archived"] = "active"
     keep_days: int | None = None
     keep_count: int | None = None
+    quota_executions: int | None = None
+    quota_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ WORKSPACE = Resource(
     },
     unique=(("name",),),
     reading="admin",
+    is_counted=False,
 )
 API_KEY = Resource(
     name="api_key",
@@ -66,6 +70,7 @@ API_KEY = Resource(
     unique=(("workspace", "name"),),
     hidden=("workspace", "lock_version", "hash"),
     reading="admin",
+    is_counted=False,
 )
 SECRET = Resource(
     name="secret",
@@ -78,4 +83,5 @@ SECRET = Resource(
     unique=(("workspace", "name"),),
     hidden=("workspace", "lock_version", "ciphertext"),
     reading="admin",
+    is_counted=False,
 )

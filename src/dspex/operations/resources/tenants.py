@@ -26,6 +26,7 @@ from dspex.operations.resources.tenancy import (
 
 R = TypeVar("R", bound=Row)
 _MOST = 1_000_000_000  # days or executions: what a column of the database holds
+_LIMITS = ("keep_days", "keep_count", "quota_executions", "quota_mib")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -52,16 +53,18 @@ class ReopenWorkspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureWorkspace:
-    """Set how long executions of a workspace are kept. Only an admin of the workspace "default" can.
+    """Set how much a workspace may store, and for how long. Only an admin of the workspace "default" can.
 
-    They are deleted when they are older than `keep_days`, or not among the newest `keep_count` of their program; 0
-    keeps them, -1 goes back to the settings of the server, which hold for the workspace "default". What a program says
-    itself decides over both.
+    Executions are deleted when they are older than `keep_days`, or not among the newest `keep_count` of their program;
+    what a program says itself decides over both. At most `quota_executions` and `quota_mib` of JSON may be stored. 0 is
+    no limit, -1 goes back to the settings of the server, which hold for the workspace "default".
     """
 
     name: str
     keep_days: int | None = None
     keep_count: int | None = None
+    quota_executions: int | None = None
+    quota_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +174,14 @@ async def reopen_workspace(operations: Operations, given: ReopenWorkspace) -> Wo
 async def configure_workspace(operations: Operations, given: ConfigureWorkspace) -> WorkspaceRecord:
     """See `ConfigureWorkspace`."""
     values: dict[str, Any] = {}
-    for name, value in (("keep_days", given.keep_days), ("keep_count", given.keep_count)):
+    for name in _LIMITS:
+        value = getattr(given, name)
         if value is not None:
             if not -1 <= value <= _MOST:
                 raise _invalid(name, value, "a number of at least 0, or -1 for the settings of the server")
             values[name] = value if value >= 0 else None
     if not values:
-        raise InvalidError("give at least one of keep_days, keep_count")
+        raise InvalidError(f"give at least one of {', '.join(_LIMITS)}")
     if given.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the settings of the server say what holds for the workspace {DEFAULT_WORKSPACE!r}")
     found = await operations.store.get(WORKSPACE, name=given.name)

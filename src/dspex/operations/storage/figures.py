@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from dspex.operations.resources import DOMAIN, Domain, Resource
-from dspex.operations.resources.ports import Measure
+from dspex.operations.resources.ports import Measure, Pruned
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.tables import TABLES, metadata_of
 
@@ -34,10 +34,16 @@ class SQLFigures:
         return {name: found[name] for name in measures}
 
     async def prune(
-        self, resource: Resource[Any], where: Mapping[str, Any], *, before: UUID | None, keep: int | None
-    ) -> int:
+        self,
+        resource: Resource[Any],
+        where: Mapping[str, Any],
+        *,
+        before: UUID | None,
+        keep: int | None,
+        sized: tuple[str, ...] = (),
+    ) -> Pruned:
         """Delete old rows; see `Figures.prune`."""
-        table, total = self._tables[resource.name], 0
+        table, total, size = self._tables[resource.name], 0, 0
         rules = []
         if before is not None:
             rules.append(table.c.id < before)
@@ -47,18 +53,29 @@ class SQLFigures:
             )
             rules.append(table.c.id <= oldest.scalar_subquery())
         if not rules:
-            return 0
+            return Pruned(0, 0)
         free = [~sa.exists().where(column == table.c.id) for column in self._referring(table)]
-        old = sa.select(table.c.id).where(*_equal(table, where), sa.or_(*rules), *free)
+        old = sa.select(table.c.id, self._length(table, sized)).where(*_equal(table, where), sa.or_(*rules), *free)
         ids = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
-                found = (await connection.execute(ids)).scalars().all()
+                found = (await connection.execute(ids)).all()
                 if found:
-                    await connection.execute(table.delete().where(table.c.id.in_(found)))
+                    await connection.execute(table.delete().where(table.c.id.in_([row[0] for row in found])))
             total += len(found)
+            size += sum(row[1] for row in found)
             if len(found) < PORTION:
-                return total
+                return Pruned(total, size)
+
+    def _length(self, table: sa.Table, names: tuple[str, ...]) -> sa.ColumnElement[int]:
+        """Return how many bytes some attributes of a row have together as text."""
+        total: sa.ColumnElement[int] = sa.literal(0)
+        for name in names:
+            text = sa.cast(table.c[name], sa.Text)
+            is_sqlite = self._database.is_sqlite
+            length = sa.func.length(sa.cast(text, sa.LargeBinary)) if is_sqlite else sa.func.octet_length(text)
+            total += sa.func.coalesce(length, 0)
+        return total
 
     def _referring(self, table: sa.Table) -> list[sa.Column[Any]]:
         """Return the columns whose values are ids of `table`."""

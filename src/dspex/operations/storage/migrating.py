@@ -13,8 +13,8 @@ from dspex.errors import ConfigurationError, SchemaError
 from dspex.operations.storage.database import Database
 from dspex.operations.storage.eventlog import settle_positions
 
-HEAD = "0004"
-REVISIONS = ("base", "0001", "0002", "0003", "0004")
+HEAD = "0005"
+REVISIONS = ("base", "0001", "0002", "0003", "0004", "0005")
 _FOLDER = Path(__file__).parent / "migrations"
 
 

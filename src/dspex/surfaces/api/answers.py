@@ -15,6 +15,7 @@ from dspex.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    QuotaError,
 )
 from dspex.language.records.canonical import json_bytes
 
@@ -25,6 +26,7 @@ _STATUSES: tuple[tuple[type[DspexError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (ForbiddenError, 403),
+    (QuotaError, 403),
 )
 _log = logging.getLogger("dspex.api")
 

@@ -3,24 +3,42 @@
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(slots=True)
+class _Work:
+    """What was executed in one workspace."""
+
+    executions: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    cost_usd: float = 0.0
+
+
+class Gauge(NamedTuple):
+    """One value that goes up and down: its labels, and what it is now."""
+
+    labels: dict[str, str]
+    value: float
+
+
 class Metrics:
-    """Counters of one process since it started; several processes are added up by who reads them."""
+    """Counters of one process since it started; several processes are added up by who reads them.
+
+    Requests are those of all callers. What was executed is counted for each workspace.
+    """
 
     def __init__(self) -> None:
         """Begin at zero."""
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latency: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self._executions: Counter[str] = Counter()
-        self._tokens: Counter[str] = Counter()
-        self._cost_usd = 0.0
+        self._work: dict[str, _Work] = {}
         self.running = 0
 
     def answered(self, route: str, status: int, *, seconds: float) -> None:
@@ -32,28 +50,48 @@ class Metrics:
         buckets[bisect_left(EDGES, seconds)] += 1
         self._seconds[route] += seconds  # type: ignore[assignment]  # seconds are no whole number
 
-    def executed(self, status: str, usage: Mapping[str, Any] | None, *, cost_usd: float | None) -> None:
+    def executed(
+        self, workspace: str, status: str, usage: Mapping[str, Any] | None = None, *, cost_usd: float | None = None
+    ) -> None:
         """Count one execution as it ended."""
-        self._executions[status] += 1
+        work = self._work.get(workspace)
+        if work is None:
+            work = self._work[workspace] = _Work()
+        work.executions[status] += 1
         if usage is not None:
-            self._tokens["input"] += int(_added(usage.get("input_tokens")))
-            self._tokens["output"] += int(_added(usage.get("output_tokens")))
-        self._cost_usd += _added(cost_usd)
+            work.tokens["input"] += int(_added(usage.get("input_tokens")))
+            work.tokens["output"] += int(_added(usage.get("output_tokens")))
+        work.cost_usd += _added(cost_usd)
 
-    def text(self, gauges: Mapping[str, Mapping[str, int]]) -> str:
-        """Return everything counted, and gauges of the form {metric: {state: value}}."""
-        lines = [*self._request_lines(), *self._latency_lines()]
-        lines += _metric("dspex_requests_running", "gauge", "Requests that are being answered.", [("", self.running)])
-        executions = [(_labels(status=status), count) for status, count in sorted(self._executions.items())]
-        lines += _metric("dspex_executions_total", "counter", "Executions by how they ended.", executions)
-        tokens = [(_labels(direction=name), count) for name, count in sorted(self._tokens.items())]
-        lines += _metric("dspex_tokens_total", "counter", "Tokens of the models called.", tokens)
-        cost = [("", self._cost_usd)]
-        lines += _metric("dspex_cost_usd_total", "counter", "US dollars spent, where prices are known.", cost)
+    def text(self, gauges: Mapping[str, Sequence[Gauge]], *, workspace: str | None = None) -> str:
+        """Return what is counted, and gauges by the names of their metrics: of one workspace, or of all and the server.
+
+        The figures of the server are what all callers together ask: they are for its operators.
+        """
+        lines = []
+        if workspace is None:
+            lines += [*self._request_lines(), *self._latency_lines()]
+            running = [("", self.running)]
+            lines += _metric("dspex_requests_running", "gauge", "Requests that are being answered.", running)
+        lines += self._work_lines(workspace)
         for name, values in gauges.items():
-            found = [(_labels(status=status), count) for status, count in values.items()]
-            lines += _metric(name, "gauge", "Rows by state.", found)
+            lines += _metric(name, "gauge", "Rows.", [(_labels(**gauge.labels), gauge.value) for gauge in values])
         return "\n".join([*lines, ""])
+
+    def _work_lines(self, workspace: str | None) -> list[str]:
+        chosen = [work for name, work in self._work.items() if workspace in {None, name}]
+        executions, tokens = Counter[str](), Counter[str]()
+        for work in chosen:
+            executions.update(work.executions)
+            tokens.update(work.tokens)
+        by_status = [(_labels(status=status), count) for status, count in sorted(executions.items())]
+        by_direction = [(_labels(direction=name), count) for name, count in sorted(tokens.items())]
+        cost = [("", sum(work.cost_usd for work in chosen))]
+        return [
+            *_metric("dspex_executions_total", "counter", "Executions by how they ended.", by_status),
+            *_metric("dspex_tokens_total", "counter", "Tokens of the models called.", by_direction),
+            *_metric("dspex_cost_usd_total", "counter", "US dollars spent, where prices are known.", cost),
+        ]
 
     def _request_lines(self) -> list[str]:
         found = [

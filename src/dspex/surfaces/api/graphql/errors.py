@@ -103,4 +103,5 @@ ERROR_TYPES = (
     _error("NotFoundError", "There is no such row in this workspace."),
     _error("ConflictError", "The row is in another state, or exists already."),
     _error("ForbiddenError", "The key lacks a scope."),
+    _error("QuotaError", "The workspace has stored as much as it may."),
 )

@@ -56,10 +56,10 @@ class Desk:
                 found = await operations.perform(action, given)
         except InvalidError as error:
             if "execution_id" in error.context:
-                self.metrics.executed("failed", None, cost_usd=None)
+                self.metrics.executed(operations.workspace, "failed")
             raise
         if isinstance(found, ExecutionRecord):
-            self.metrics.executed(found.status, found.usage, cost_usd=found.cost_usd)
+            self.metrics.executed(operations.workspace, found.status, found.usage, cost_usd=found.cost_usd)
         return found
 
 

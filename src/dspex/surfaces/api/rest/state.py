@@ -5,13 +5,16 @@ from starlette.types import Receive, Scope, Send
 
 from dspex._version import __version__
 from dspex.errors import StorageError
-from dspex.operations.resources import Operations
+from dspex.operations.resources import Query
+from dspex.operations.resources.policies import OPERATORS
+from dspex.operations.resources.usage import WORKSPACE_USAGE
 from dspex.surfaces.api.answers import send_bytes, send_json
 from dspex.surfaces.api.gate import actor_of
-from dspex.surfaces.api.gate.metrics import CONTENT_TYPE
+from dspex.surfaces.api.gate.metrics import CONTENT_TYPE, Gauge
 from dspex.surfaces.api.rest.openapi import openapi
 from dspex.surfaces.api.rest.routes import Desk, Endpoint
 
+_MOST_WORKSPACES = 1000
 _QUEUES = {
     "dspex_executions": "execution",
     "dspex_evaluations": "evaluation",
@@ -37,13 +40,15 @@ def state_routes(desk: Desk) -> list[Route]:
         await send_json(send, body, status=503 if problems else 200)
 
     async def metrics(scope: Scope, _receive: Receive, send: Send) -> None:
-        operations = desk.operations(scope)
-        actor_of(scope).require("read", "reading metrics")
+        actor = actor_of(scope)
+        actor.require("read", "reading metrics")
+        workspace = None if OPERATORS.admits(actor) else actor.workspace
         try:
-            gauges = await _gauges(desk, operations)
+            gauges = await _gauges(desk, workspace)
         except StorageError:
             gauges = {}  # the counters are worth more than an error when the database is gone
-        await send_bytes(send, desk.metrics.text(gauges).encode(), kind=CONTENT_TYPE.encode())
+        text = desk.metrics.text(gauges, workspace=workspace)
+        await send_bytes(send, text.encode(), kind=CONTENT_TYPE.encode())
 
     async def description(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, described)
@@ -52,10 +57,17 @@ def state_routes(desk: Desk) -> list[Route]:
     return [Route(path, Endpoint(path, handler), methods=["GET"]) for path, handler in found.items()]
 
 
-async def _gauges(desk: Desk, operations: Operations) -> dict[str, dict[str, int]]:
-    return {
-        name: {
-            status: await operations.count(desk.domain[resource], {"status": status}) for status in _WAITING[resource]
+async def _gauges(desk: Desk, workspace: str | None) -> dict[str, list[Gauge]]:
+    """Return the rows that wait or run, and what is stored, of one workspace or of all."""
+    store = desk.services().operations.floor.store
+    own = {} if workspace is None else {"workspace": workspace}
+    gauges: dict[str, list[Gauge]] = {}
+    for name, resource in _QUEUES.items():
+        counts = {
+            status: await store.count(desk.domain[resource], {**own, "status": status}) for status in _WAITING[resource]
         }
-        for name, resource in _QUEUES.items()
-    }
+        gauges[name] = [Gauge({"status": status}, count) for status, count in counts.items()]
+    usages = await store.select(WORKSPACE_USAGE, Query(where=own, limit=_MOST_WORKSPACES))
+    gauges["dspex_stored_executions"] = [Gauge({"workspace": row.workspace}, row.executions) for row in usages]
+    gauges["dspex_stored_bytes"] = [Gauge({"workspace": row.workspace}, row.stored_bytes) for row in usages]
+    return gauges
