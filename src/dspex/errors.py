@@ -410,10 +410,7 @@ class InternalError(DspexError):
 
 @contextmanager
 def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
-    """Attribute any foreign exception raised inside to `kind`, once, with its cause kept.
-
-    Errors of dspex pass unchanged, and so do cancellation and interpreter exits (they are no `Exception`).
-    """
+    """Attribute any foreign exception raised inside to `kind`; cancellation and errors of dspex pass unchanged."""
     try:
         yield
     except DspexError:
