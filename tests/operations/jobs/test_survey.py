@@ -1,6 +1,7 @@
 """Who counts as dead, and what becomes of the jobs of those who do."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -63,6 +64,25 @@ def test_time_in_which_nobody_could_look_does_not_count(opened: Opened) -> None:
             await clock.advance(3600)  # this process was stopped, or the database was away
             await survey.tick()
             assert await status(store, silent) == "alive"
+
+    finish(work())
+
+
+@pytest.mark.parametrize(("wait", "is_due"), [(-1, True), (0, True), (5, False), (60, False), (3600, True)])
+def test_a_job_waits_for_its_retry_but_not_for_a_clock_that_was_ahead(
+    opened: Opened, wait: float, *, is_due: bool
+) -> None:
+    async def work() -> None:
+        noted: list[object] = []
+
+        async def note(_channel: str, job: Job) -> None:
+            noted.append(job.id)
+
+        async with opened() as store:
+            clock = FakeClock()
+            job = await a_job(store, retry_at=clock.now() + timedelta(seconds=wait))
+            assert await Sweeper(store, policy=POLICY, clock=clock, new_id=new_id, note=note).tick()
+            assert noted == ([job.id] if is_due else [])
 
     finish(work())
 
@@ -158,7 +178,7 @@ def test_a_job_that_waits_for_its_next_attempt_is_not_handed_out(opened: Opened)
 
             await a_worker(store)
             now = SystemClock().now()
-            job = await a_job(store, retry_at=now.replace(year=now.year + 1), waiting="retry in a year")
+            job = await a_job(store, retry_at=now + timedelta(minutes=1), waiting="retry in a minute")
             sweeper = Sweeper(store, policy=POLICY, clock=SystemClock(), new_id=new_id, note=note)
             await sweeper.tick()
             assert noted == []

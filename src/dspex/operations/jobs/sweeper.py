@@ -80,12 +80,19 @@ class Sweeper:
             if job.status == "running":
                 if job.worker not in known:
                     await self._orphaned(resource, job)
-            elif job.retry_at is None or job.retry_at <= self._clock.now():
+            elif self._is_due(job):
                 if self._note is not None and serves(job.needs, *self._code):
                     await self._note(channel_of(queue, job.needs), job)
                 reason = why_waiting(job, alive, running=running, policy=self._policy, queue=queue)
                 if reason is not None and reason != job.waiting:
                     await self._explain(resource, job, reason)
+
+    def _is_due(self, job: Job) -> bool:
+        """Return whether a queued job may begin; a time beyond any wait was written by a clock that was ahead."""
+        if job.retry_at is None:
+            return True
+        wait = (job.retry_at - self._clock.now()).total_seconds()
+        return wait <= 0 or wait > 2 * self._policy.longest
 
     async def _orphaned(self, resource: Resource[Any], job: Job) -> None:
         values: dict[str, Any] = {"updated_at": self._clock.now()}

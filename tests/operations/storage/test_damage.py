@@ -1,0 +1,119 @@
+"""A SQLite file that is damaged, and a disk that is really full: said in a sentence, and never a wrong answer."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from dspex.errors import StorageError
+from dspex.operations.resources import DOMAIN, Insert, Query
+from dspex.operations.storage import Database, SQLStore
+from dspex.testing.store import signature
+from tests.support.postgres import migrated
+from tests.support.waiting import Child, finish
+
+SIGNATURE = DOMAIN["signature"]
+ROOT = Path(__file__).parents[3]
+ROWS = 200
+MOUNT, UMOUNT = "/usr/bin/mount", "/usr/bin/umount"
+
+
+def overwrite(file: Path, first: float, last: float) -> None:
+    """Fill a part of a file, from one share of its length to another, with what no database writes."""
+    size = file.stat().st_size
+    with file.open("r+b") as handle:
+        handle.seek(int(size * first))
+        handle.write(b"\xa5" * int(size * (last - first)))
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "no database": lambda file: file.write_bytes(b"these are the notes of a meeting\n" * 400),
+    "a broken head": lambda file: overwrite(file, 0.0, 0.001),
+    "broken pages": lambda file: overwrite(file, 0.2, 0.9),
+    "half of it": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "nothing": lambda file: os.truncate(file, 0),
+    "a folder": lambda file: (file.unlink(), file.mkdir())[1],
+}
+
+
+@asynccontextmanager
+async def opened(file: Path) -> AsyncIterator[SQLStore]:
+    database = Database.embedded(file)
+    try:
+        yield SQLStore(database)
+    finally:
+        await database.aclose()
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_refused_and_its_copy_serves_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    file, copy = tmp_path / "db", tmp_path / "copy"
+
+    async def fill() -> None:
+        async with opened(file) as store:
+            await store.write(*(Insert(signature(version=n, instructions="x" * 3000)) for n in range(ROWS)))
+
+    async def ask() -> None:
+        async with opened(file) as store:
+            with pytest.raises(StorageError, match=r"damaged|migrate|does not exist"):
+                await store.select(SIGNATURE, Query(limit=1000))
+            with pytest.raises(StorageError):
+                await store.write(Insert(signature(version=1)))  # taken already, if its index could be read
+
+    async def whole() -> None:
+        async with opened(file) as store:
+            assert await store.count(SIGNATURE, {}) == ROWS
+
+    migrated(f"sqlite+aiosqlite:///{file}")
+    finish(fill())
+    shutil.copy(file, copy)
+    damage(file)
+    finish(ask())
+    if file.is_dir():
+        file.rmdir()
+    for rest in tmp_path.glob("db-*"):
+        rest.unlink()
+    shutil.copy(copy, file)
+    finish(whole())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own with room for one MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = [MOUNT, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if (
+        os.geteuid() != 0
+        or not Path(MOUNT).exists()
+        or subprocess.run(command, capture_output=True, check=False).returncode != 0
+    ):
+        pytest.skip("only who may mount file systems can fill one")
+    yield folder
+    subprocess.run([UMOUNT, "-l", str(folder)], check=True)
+
+
+@pytest.mark.bridge
+def test_a_disk_that_fills_up_keeps_what_was_acknowledged_and_serves_when_there_is_room(small_disk: Path) -> None:
+    url = f"sqlite+aiosqlite:///{small_disk / 'db'}"
+    migrated(url)
+    script = ROOT / "tests" / "support" / "writing_rows.py"
+    with Child([sys.executable, str(script), url, "0", "10000"], cwd=ROOT) as child:
+        child.wait_for_line("refused: cannot write the database")
+    acknowledged = {int(line) for line in child.seen if line.isdigit()}
+    assert acknowledged
+    subprocess.run([MOUNT, "-o", "remount,size=16m", str(small_disk)], check=True)
+
+    async def whole() -> None:
+        async with opened(small_disk / "db") as store:
+            await store.write(Insert(signature(version=20_000)))
+            rows = await store.select(SIGNATURE, Query(limit=100_000))
+            assert acknowledged | {20_000} <= {row.version for row in rows}
+
+    asyncio.run(whole())
