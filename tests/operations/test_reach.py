@@ -7,14 +7,18 @@ from uuid import uuid4
 import pytest
 
 from dspex.bootstrap import open_services
+from dspex.bootstrap.models import Unlocated
 from dspex.errors import DspexError, ForbiddenError, InvalidError
+from dspex.execution.clients import LanguageModel, Request
 from dspex.execution.clients.transport import SharedTransport
+from dspex.language.records import Message
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
 from dspex.operations.resources.access import Actor, Scope
 from dspex.operations.resources.tenants import CreateWorkspace
 from dspex.session import ModelResolver
 from dspex.settings import Settings
-from dspex.testing import LoopbackServer, http_answer
+from dspex.testing import LoopbackServer, ScriptedModel, http_answer
+from dspex.testing.contracts import LanguageModelContract
 from tests.support.waiting import finish
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
@@ -110,10 +114,28 @@ def test_of_a_server_at_an_allowed_host_tenants_read_no_error_at_all(settings: S
     finish(work())
 
 
-def _request() -> Any:
-    from dspex.execution.clients import Request
-    from dspex.language.records import Message
+def test_other_workspaces_are_not_told_where_the_model_of_the_server_is(settings: Settings) -> None:
+    async def work() -> None:
+        async with LoopbackServer(REPLY) as server:
+            place = server.url.split("/")[2]
+            async with open_services(dataclasses.replace(settings, model=f"{server.url}/v1#m")) as services:
+                await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name="tenant"))
+                shown = {}
+                for name in ("default", "tenant"):
+                    inside = services.operations.as_actor(caller(name, "admin"))
+                    await inside.create_program(CreateProgram(name="p", signature="q -> a"))
+                    ended = await inside.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                    assert ended.status == "completed"
+                    rows = await services.operations.floor.store.select(
+                        DOMAIN["execution"], Query(where={"workspace": name}, limit=10)
+                    )
+                    shown[name] = repr([ended, *rows])
+                assert [place in text for text in shown.values()] == [True, False]
 
+    finish(work())
+
+
+def _request() -> Request:
     return Request(messages=(Message("user", "?"),))
 
 
@@ -157,3 +179,10 @@ def test_credentials_in_the_url_of_the_settings_are_sent_and_shown_nowhere(setti
             assert ("authorization" in asked.headers, "key=hidden-1" in asked.path) in {(True, False), (False, True)}
 
     finish(work())
+
+
+class TestUnlocated(LanguageModelContract):
+    """The model of the settings for other workspaces behaves like any model."""
+
+    def make(self) -> LanguageModel:
+        return Unlocated(ScriptedModel("Paris", capabilities=["streaming"]))

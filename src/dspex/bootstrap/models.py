@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
 from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
-from dspex.execution.clients import Capability, LanguageModel, Request, Response
+from dspex.execution.clients import Capability, Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.address import is_url, without_credentials
 from dspex.execution.clients.transport import SharedTransport
+from dspex.execution.clients.wrapper import Wrapper
 from dspex.execution.context import RunContext
 from dspex.operations.resources import Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
@@ -43,7 +46,7 @@ class WorkspaceModels:
         """Return the model that `text` names; see `ModelResolver`.
 
         Raises:
-            ConfigurationError: this workspace may not choose it, or see there.
+            ConfigurationError: this workspace may not choose it, or see `ModelResolver`.
         """
         name = key_of(text)
         is_foreign = text != self.server.settings.model and (is_url(text) or text.endswith(".gguf"))
@@ -51,7 +54,16 @@ class WorkspaceModels:
             raise ConfigurationError(f"the model {without_credentials(text)!r} {NOT_ALLOWED}")
         if name is not None and (name in self.own.settings.keys or is_foreign):
             return self.own(text)
-        return self.server(text)
+        model = self.server(text)
+        return Unlocated(model) if is_url(text) or text.endswith(".gguf") else model
+
+
+class Unlocated(Wrapper):
+    """The model of the settings, as other workspaces see it: their traces do not tell at which address it is."""
+
+    async def answer(self, request: Request, emit: Emit | None) -> Response:
+        """Answer `request` under the model's name alone."""
+        return msgspec.structs.replace(await ask(self.model, request, emit), identity=None)
 
 
 @dataclass(slots=True)
@@ -172,7 +184,7 @@ class KeyedModels:
         return known.models
 
     def _remembered(self, workspace: str, now: int) -> _Known:
-        own = ModelResolver(replace(self._settings, keys={}), transport=self._transport)
+        own = ModelResolver(replace(self._settings, keys={}, model_url=None), transport=self._transport)
         known = self._known[workspace] = _Known(WorkspaceModels(self._resolver, own), now)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)

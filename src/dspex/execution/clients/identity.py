@@ -1,6 +1,6 @@
 """Which model it is: what caches, recordings, journals, usage and prices go by."""
 
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -56,21 +56,24 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return price_of(f"google/{self.name}") if price is None and self.provider == "gemini" else price
 
 
-@runtime_checkable
 class Identified(Protocol):
-    """A model that says which one it is; one that does not is known by its name."""
+    """A model that says which one it is; one that does not, or says None, is known by its name."""
 
-    identity: ModelIdentity
+    name: str
+    identity: ModelIdentity | None
 
 
 def identify(model: object) -> ModelIdentity:
     """Return the identity of a model; one without goes by its name, and so does a text."""
     if isinstance(model, ModelIdentity):
         return model
-    if isinstance(model, Identified) and model.identity is not None:
-        return model.identity
-    name = model if isinstance(model, str) else model.name  # type: ignore[attr-defined]  # of a language model
-    return ModelIdentity(provider=CUSTOM, name=str(name))
+    if isinstance(model, str):
+        return ModelIdentity(provider=CUSTOM, name=model)
+    try:  # to ask a protocol of attributes takes longer than all the rest of a call
+        identity = cast("Identified", model).identity
+    except AttributeError:
+        identity = None
+    return identity or ModelIdentity(provider=CUSTOM, name=cast("Identified", model).name)
 
 
 def served(model: str, address: ServerAddress, *, name: str | None = None, revision: str = "") -> ModelIdentity:
