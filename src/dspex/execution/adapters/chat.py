@@ -8,12 +8,11 @@ import msgspec
 
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.replies import Reader, reader_of
 from dspex.execution.adapters.splitting import ChatSplitter, Splitter
 from dspex.execution.adapters.turns import (
     Layout,
-    Reader,
     describe,
-    reader_of,
     shown_demos,
     unreadable,
     validated,

@@ -44,7 +44,7 @@ class Choices:
         if not isinstance(decoded, str) and (type(decoded), decoded) in self._others:
             return self._others[type(decoded), decoded]
         bare = text.strip()
-        for candidate in (text.strip("\r\n"), bare, decoded):
+        for candidate in (decoded, text.strip("\r\n"), bare):
             if candidate in self._texts:
                 return candidate
         return self._read_inside(bare)

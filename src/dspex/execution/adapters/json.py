@@ -11,13 +11,11 @@ from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
 from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.media import MediaGuard
+from dspex.execution.adapters.replies import fit_of, only_object, repair
 from dspex.execution.adapters.splitting import JSONSplitter, Splitter
 from dspex.execution.adapters.turns import (
     Layout,
     describe,
-    fit_of,
-    only_object,
-    repair,
     shown_demos,
     unreadable,
     validated,

@@ -6,7 +6,7 @@ from typing import Any
 
 from dspex.errors import InvalidError
 from dspex.execution.adapters.compiled import PerSignature
-from dspex.execution.adapters.turns import reader_of, takes_text
+from dspex.execution.adapters.replies import reader_of, takes_text
 from dspex.language.signatures import MISSING, Field, Signature, Validator
 
 _ReadValue = Callable[[str], Any]

@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 
 from dspex.errors import AdapterError, DspexError, InvalidError
-from dspex.execution.adapters.choices import Choices, choice_reader, choices_in
+from dspex.execution.adapters.choices import Choices, choices_in
 from dspex.execution.adapters.media import MediaGuard
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature, Type, type_schema, type_text
-from dspex.language.signatures.builtin import SHORTHAND, expand
 from dspex.language.signatures.instances import as_json, holds_binary
 
 Reader = Callable[[str], Any]
@@ -137,103 +136,6 @@ def _kind(type_: Type) -> str:
 def _is_nested(type_: Type) -> bool:
     is_described = type_.kind == "object" or type_.constraint("schema") is not None
     return is_described or any(_is_nested(arg) for arg in type_.args)
-
-
-_TEXT = {"str", "prompt_template", "binary"}
-
-
-def takes_text(type_: Type) -> bool:
-    """Whether text is a value of `type_` as it stands, so that nothing may be read out of it."""
-    if type_.kind == "any" and (schema := type_.constraint("schema")) is not None:
-        return bool(schema.get("type") == "string")
-    return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
-
-
-def reader_of(type_: Type) -> Reader:
-    """Return what turns the whole text of one field in a reply into what the field's validator takes."""
-    choices = choices_in(type_)
-    if type_.kind == "atom":
-        return choices[0].read
-    if type_.kind in _TEXT or (type_.kind == "any" and takes_text(type_)):
-        return str.strip
-    is_optional, keeps_text = type_.is_optional, type_.kind == "any" or takes_text(type_)
-    choice, is_object = choice_reader(choices), holds_object(type_)
-
-    def read(text: str) -> Any:  # noqa: ANN401  # what the validator takes next
-        if choices and (match := choice(text))[0]:
-            return match[1]
-        text = text.strip()
-        if is_optional and text.lower() in {"", "null", "none"}:
-            return None
-        try:
-            value = _decode(text)
-        except (ValueError, RecursionError):
-            value = text if keeps_text else _repaired(text)
-        return only_object(value) if is_object else value
-
-    return read
-
-
-def fit_of(type_: Type) -> Callable[[Any], Any] | None:
-    """Return what turns the value of one field in a JSON reply into what the field's validator takes; None: nothing.
-
-    A model that writes an object or a list as text inside JSON is understood, and one that writes something else
-    where a text is wanted.
-    """
-    if type_.kind == "atom":
-        return Choices(type_).fit
-    if type_.kind in {"str", "prompt_template"}:
-        return _text_in_json
-    reader = None if takes_text(type_) else reader_of(type_)
-    is_object = holds_object(type_)
-    if reader is None and not is_object:
-        return None
-
-    def fit(value: Any) -> Any:  # noqa: ANN401
-        if isinstance(value, str):
-            return value if reader is None else reader(value)
-        return only_object(value) if is_object else value
-
-    return fit
-
-
-def _text_in_json(value: Any) -> Any:  # noqa: ANN401
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def holds_object(type_: Type) -> bool:
-    """Whether a value of `type_` is an object and can be no list."""
-    kinds = {expand(part).kind for part in (type_.args if type_.kind == "union" else (type_,))}
-    return bool(kinds & {"object", "dict"}) and not kinds & {"list", "tuple", "any", "ref"} and not _is_listed(type_)
-
-
-def _is_listed(type_: Type) -> bool:
-    parts = type_.args if type_.kind == "union" else (type_,)
-    return any(part.kind in SHORTHAND for part in parts)  # a list is the short form of some of these
-
-
-def only_object(value: Any) -> Any:  # noqa: ANN401
-    """Return the object in a list that holds nothing else: some models wrap every answer."""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        return value[0]
-    return value
-
-
-def _repaired(text: str) -> Any:  # noqa: ANN401
-    """Return what broken JSON was meant to be, or the text itself: the validator then says what is wrong with it."""
-    if not text.startswith(("{", "[", "```")):
-        return {"True": True, "False": False}.get(text, text)
-    return repair(text)
-
-
-def repair(text: str) -> Any:  # noqa: ANN401
-    """Mend broken JSON (a missing bracket, single quotes, a code fence); costs 100 us, so only after a strict parse."""
-    from json_repair import repair_json
-
-    try:
-        return repair_json(text, return_objects=True, skip_json_loads=True)
-    except (RecursionError, ValueError, IndexError):  # what it raises on input that nothing can be made of
-        return text
 
 
 def validated(signature: Signature, reply: str, parsed: Mapping[str, Any]) -> dict[str, Any]:

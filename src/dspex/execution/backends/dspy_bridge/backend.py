@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InvalidError
 from dspex.execution.adapters import ChatAdapter, JSONAdapter, read_row
-from dspex.execution.adapters.turns import reader_of, validated
+from dspex.execution.adapters.replies import reader_of
+from dspex.execution.adapters.turns import validated
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.contracts import unfit_answer
 from dspex.execution.backends.dspy_bridge.definitions import (
