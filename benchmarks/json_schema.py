@@ -28,6 +28,7 @@ import jsonschema_specifications
 from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.kinds import FORMATS
+from dspex.language.signatures.limits import LIMITS
 
 RESULTS = Path(__file__).parent / "results" / "json_schema.json"
 GOAL_SUITE, GOAL_REAL = 0.75, 0.92
@@ -233,7 +234,8 @@ def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
     """Store the signature and read it back, as data, as text and as a schema; note what is not the same."""
     forms = {"data": Signature.from_dict(json.loads(json.dumps(signature.to_dict())))}
     try:
-        forms["text"] = Signature(str(signature))
+        if len(str(signature)) <= LIMITS["text"].most:
+            forms["text"] = Signature(str(signature))
         exported = signature.to_json_schema()
         again = Signature.from_json_schema(exported)
         if Signature.from_json_schema(again.to_json_schema()) != again:
@@ -308,6 +310,10 @@ def resources_of(files: list[Path]) -> dict[str, Any]:
         for key in ("$id", "id"):
             if isinstance(schema.get(key), str) and schema[key].partition("#")[0]:
                 made.setdefault(schema[key].partition("#")[0], schema)
+        for at, part in enumerate(file.parts):
+            if "." in part:  # a collection that mirrors addresses
+                made.setdefault(f"https://{'/'.join(file.parts[at:])}", schema)
+        made.setdefault(file.name, schema)
         made.setdefault(f"https://json.schemastore.org/{file.name}", schema)
         made.setdefault(f"https://json.schemastore.org/{file.stem}", schema)
         made.setdefault(f"http://json.schemastore.org/{file.stem}", schema)

@@ -21,6 +21,7 @@ FORBIDDEN = [
     "mcp",
     "alembic",
     "uvicorn",
+    "jsonschema_rs",
 ]
 YARDSTICK = "from pydantic import BaseModel, create_model, TypeAdapter; import msgspec, asyncio"
 PROGRAM = "import dspex\nclass QA(dspex.Signature):\n    q: str\n    a: str = dspex.Output()\np = dspex.Predict(QA)"

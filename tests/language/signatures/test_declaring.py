@@ -279,8 +279,8 @@ def test_a_schema_becomes_a_signature_whose_names_can_stand():
     }
     tool = {"name": "trip", "description": "Plan.", "input_schema": schema}
     assert list(Signature.from_json_schema(tool).input_fields) == ["from_", "to_day", "remove_"]
-    with pytest.raises(SignatureError, match="cannot be matched in linear time"):
-        Signature.from_json_schema({"properties": {"a": {"pattern": "^(?!a)"}}})
+    with pytest.raises(SignatureError, match="linear time"):
+        Signature.from_json_schema({"properties": {"a": {"pattern": "b(?!a)"}}})
 
 
 def test_the_converter_writes_and_reads_each_notation():

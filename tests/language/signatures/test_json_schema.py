@@ -203,7 +203,7 @@ def test_a_rule_that_was_once_dropped_is_enforced(schema: Any, good: Any, bad: A
     [
         ({"$ref": "https://example.org/other.json"}, "nothing is fetched"),
         ({"$ref": "#/$defs/none"}, "leads nowhere"),
-        ({"type": "string", "pattern": "^(?=a)"}, "linear time"),
+        ({"type": "string", "pattern": "a(?=b)"}, "linear time"),
         ({"patternProperties": {"(a)\\1": {}}}, "linear time"),
         ({"type": "text"}, "there is no type 'text'"),
         ({"minLength": "3"}, "expected a whole number"),
@@ -214,6 +214,33 @@ def test_a_rule_that_was_once_dropped_is_enforced(schema: Any, good: Any, bad: A
 def test_what_cannot_be_enforced_is_refused_with_the_reason(schema: Any, reason: str) -> None:
     with pytest.raises(SignatureError, match=reason):
         whole(schema)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^(?!a)b",
+        "^(?!a$)[ab]*$",
+        "^(?=.*b)(?!b)a",
+        "^(?![ab)(]|c\\))",
+        "^(?!(a|b))(c|a)",
+        "^[\\w-_]+$",
+        "^(?!a)b|c",
+        "b(?!a)",
+    ],
+)  # fmt: skip
+def test_look_ahead_at_the_beginning_is_two_patterns(pattern: str) -> None:
+    import re
+
+    legal = pattern.replace("-_", "\\-_")
+    for schema in ({"pattern": pattern}, {"type": "string", "pattern": pattern}):
+        if pattern in {"^(?!a)b|c", "b(?!a)"}:
+            with pytest.raises(SignatureError, match="linear time"):
+                whole(schema)
+            continue
+        for text in ("", "a", "b", "ab", "ba", "aa", "c", "ca", "c)", "(", "a-b"):
+            assert is_accepted(whole(schema), {"x": text}) == bool(re.search(legal, text)), text
+        assert is_accepted(whole(schema), {"x": 1}) == ("type" not in schema)
 
 
 def test_rules_for_several_properties_make_one_field_and_are_refused_of_a_tool() -> None:

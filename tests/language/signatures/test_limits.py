@@ -54,7 +54,9 @@ def test_a_pattern_that_needs_a_backtracking_engine_is_refused_with_the_reason(p
         Signature.of("q -> a").with_field("q", str, constraints={"pattern": pattern})
     assert "check=" in raised.value.message
     assert raised.value.context["constraint"] == "pattern"
-    schema = {"type": "object", "properties": {"q": {"type": "string", "pattern": pattern}}, "required": ["q"]}
+    # at the very beginning a schema needs no look-ahead: it says the same in two patterns
+    written = pattern.replace("^(?=.)", ".(?=.)")
+    schema = {"type": "object", "properties": {"q": {"type": "string", "pattern": written}}, "required": ["q"]}
     with pytest.raises(SignatureError, match=reason):
         Signature.from_json_schema(schema)
 

@@ -28,6 +28,7 @@ _PLACES: Final = {
     "AT_BOUNDARY": r"\b", "AT_NON_BOUNDARY": r"\B",
 }  # fmt: skip
 _ANY_STATES: Final = 4
+_FOREIGN_STATES: Final = 20  # for each character, where the notation is not ours
 _FLAGS: Final = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: ""}
 
 
@@ -51,8 +52,11 @@ def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
     check_limit("pattern_states", _states(tree), f"the pattern {shorten(pattern)}")
 
 
-def check_foreign(pattern: str) -> None:
-    """Check a pattern in the dialect of JSON Schema: what Python's notation lacks is left to the engine of schemas.
+@lru_cache(maxsize=1024)
+def foreign_states(pattern: str) -> int:
+    """Return about how many states a pattern in the dialect of JSON Schema has, checked.
+
+    What Python's notation lacks is left to the engine of schemas.
 
     Raises:
         SignatureError: it is too large, or needs an engine that goes back.
@@ -61,8 +65,9 @@ def check_foreign(pattern: str) -> None:
     try:
         tree = _tree(pattern)
     except SignatureError:
-        return
+        return _FOREIGN_STATES * len(pattern)
     _check_linear(pattern, tree)
+    return _states(tree)
 
 
 @lru_cache(maxsize=1024)

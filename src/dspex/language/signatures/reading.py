@@ -1,12 +1,13 @@
 """From JSON Schema to types: a rule is held by a type, or by the schema itself, or refused with its reason."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dspex.errors import InvalidError, SignatureError
 from dspex.language.signatures.checks import check_size, refers_outside
 from dspex.language.signatures.field import Field
+from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.schema_alternatives import are_disjoint, common_tag
 from dspex.language.signatures.schema_document import Schema, SchemaDocument
 from dspex.language.signatures.schema_keywords import assertions
@@ -104,22 +105,10 @@ class SchemaReader:
         whole = merged(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
         properties = whole.get("properties", {})
         try:
-            return tuple(self._limited(member, properties.get(member.name)) for member in opened(type_))
+            members = tuple(self._limited(member, properties.get(member.name)) for member in opened(type_))
+            return members if _is_within_limits(members) else self._coarse(root).members
         except SchemaTooLarge:
             raise BeyondTypes("its properties are too large for types") from None
-
-    def _limited(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
-        if schema is None:
-            return member
-        return replace(member, type=self._within_limits(member.type, schema))
-
-    def _within_limits(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
-        """Return `type_`, or the check of the schema it stands for where no signature may hold it."""
-        try:
-            check_size("a schema", [Field(name="x", type=type_, role="output")])
-        except SignatureError:
-            return self.checked(schema)
-        return type_
 
     def _resolved_root(self) -> tuple[Schema, str]:
         """Return the object that the document describes, references followed, and the name that references give it."""
@@ -135,12 +124,22 @@ class SchemaReader:
             return {**root, "type": "object"}, ""  # where it refers to itself, it may still be anything
         return root, name
 
+    def _limited(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
+        if schema is None:
+            return member
+        return replace(member, type=self._within_limits(member.type, schema))
+
+    def _within_limits(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
+        """Return `type_`, or the check of the schema it stands for where no signature may hold it."""
+        return type_ if _is_within_limits([Member("x", type_)]) else self.checked(schema)
+
     def _coarse(self, root: Schema) -> Type:
         """Return the object `root` with each property checked by its schema; where these repeat too much, give up."""
         self._parts, self._open = 0, []
         try:
             root = merged(root, self.document.definitions)
             members = tuple(self._members(root, self.checked))
+            check_limit("fields", len(members), "a schema")
         except (SchemaTooLarge, SignatureError):
             raise BeyondTypes("its properties share too many definitions") from None
         except SchemaRefused as error:
@@ -327,6 +326,17 @@ class SchemaReader:
             return make("dict", constraints=constraints)
         value = make("any") if extra is True else self._read(extra)
         return make("dict", make("str") if names is None else key(names), value, constraints=constraints)
+
+
+def _is_within_limits(members: Sequence[Member]) -> bool:
+    """Whether one signature may have all of `members`."""
+    names = (f"f{at}" for at in range(len(members)))
+    fields = [Field(name=name, type=member.type, role="output") for name, member in zip(names, members, strict=True)]
+    try:
+        check_size("a schema", fields)
+    except SignatureError:
+        return False
+    return True
 
 
 def _size(schema: Any) -> int:  # noqa: ANN401

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS
-from dspex.language.signatures.patterns import check_foreign
+from dspex.language.signatures.limits import check_limit
+from dspex.language.signatures.patterns import foreign_states
 from dspex.language.signatures.schema_keywords import subschemas, with_subschemas
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class SchemaCheck:
             SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
         """
         self.patterns = tuple(_patterns(schema))
-        for pattern in self.patterns:
-            check_foreign(pattern)
+        check_limit("all_pattern_states", sum(map(foreign_states, _patterns(schema))), "a schema")
         self._validator = _validator(schema)
         self._cost = _Cost(schema)
 

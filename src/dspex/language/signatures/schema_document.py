@@ -12,6 +12,7 @@ from urllib.parse import unquote, urljoin
 from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS, TYPES, subschemas
+from dspex.language.signatures.schema_patterns import without_look_ahead
 
 Schema = dict[str, Any]
 PARTS = 50_000
@@ -276,12 +277,12 @@ def _base_of(node: Mapping[str, Any], base: str) -> str:
 def _modern(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
     """Return `node` with the keywords of earlier drafts in the words of 2020-12."""
     made = dict(node)
+    if not isinstance(made.get("examples", []), list):
+        del made["examples"]
     if "$ref" in made and is_old:  # whose other keywords mean nothing there
         return {name: value for name, value in made.items() if name == "$ref" or name in ANNOTATIONS}
     _modernize_lists(made)
-    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(made.get(flag), bool) and made.pop(flag) and bound in made:
-            made[flag] = made.pop(bound)
+    _modernize_bounds(made)
     if isinstance(made.get("dependencies"), Mapping):
         for name, part in made["dependencies"].items():
             key = "dependentRequired" if isinstance(part, list) else "dependentSchemas"
@@ -295,6 +296,12 @@ def _modern(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
     return made
 
 
+def _modernize_bounds(made: dict[str, Any]) -> None:
+    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(made.get(flag), bool) and made.pop(flag) and bound in made:
+            made[flag] = made.pop(bound)
+
+
 def _modernize_lists(made: dict[str, Any]) -> None:
     if isinstance(made.get("items"), list):
         made["prefixItems"] = made.pop("items")
@@ -305,7 +312,12 @@ def _modernize_lists(made: dict[str, Any]) -> None:
 
 
 def _tidy(made: Schema) -> Schema:
-    """Leave out what says nothing, so that one meaning has one form."""
+    """Leave out what says nothing, so that one meaning has one form, and take look-ahead out of patterns."""
+    if "pattern" in made:
+        parts = without_look_ahead(made.pop("pattern"))
+        made["pattern"] = parts.pop()["pattern"]
+        if parts:
+            made["allOf"] = [*made.get("allOf", ()), *parts]
     shape = FORMATS.get(made.get("format", ""))
     if shape is not None and made.get("pattern") == shape:
         del made["pattern"]

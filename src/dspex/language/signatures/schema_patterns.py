@@ -1,0 +1,56 @@
+"""Patterns of JSON Schema, written so that they need no look-ahead where that can be.
+
+`^(?!a)b` says of a text that it does not match `^a` and does match `^b`: two patterns, each matched in linear time.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_AHEAD = re.compile(r"\(\?([=!])")
+_RANGE_OF_CLASS = re.compile(r"(\\[wdsWDS])-(?!\])")
+
+
+def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
+    """Return schemas that together say of a text what `pattern` says; of another value, nothing.
+
+    Look-ahead is taken out where it stands at the very beginning, behind `^`, and for the whole pattern.
+    """
+    pattern = _RANGE_OF_CLASS.sub(r"\1\\-", pattern)  # a hyphen behind a class is itself in the dialect of JSON Schema
+    rest, parts = pattern[1:], []
+    while pattern.startswith("^") and (ahead := _AHEAD.match(rest)):
+        end = _end_of_group(rest)
+        if end is None:
+            return [{"pattern": pattern}]
+        schema: dict[str, Any] = {"pattern": f"^(?:{rest[ahead.end() : end]})"}
+        parts.append(schema if ahead[1] == "=" else {"not": {"type": "string", **schema}})
+        rest = rest[end + 1 :]
+    if not parts or _has_alternatives(rest):
+        return [{"pattern": pattern}]
+    return [*parts, {"pattern": f"^{rest}"}]
+
+
+def _end_of_group(text: str) -> int | None:
+    """Return where the group that `text` begins with ends."""
+    return next((at for at, depth, char in _marks(text) if char == ")" and depth == 0), None)
+
+
+def _has_alternatives(text: str) -> bool:
+    return any(char == "|" and depth == 0 for _, depth, char in _marks(text))
+
+
+def _marks(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield each parenthesis and bar that is not part of a class or escaped: place, depth behind it, character."""
+    depth, in_class, at = 0, False, 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            at += 1
+        elif in_class:
+            in_class = char != "]"
+        elif char == "[":
+            in_class = True
+        elif char in "()|":
+            depth += {"(": 1, ")": -1, "|": 0}[char]
+            yield at, depth, char
+        at += 1
