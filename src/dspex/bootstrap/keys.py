@@ -26,7 +26,7 @@ def _server_key(settings: Settings) -> bytes:
     file = settings.state_dir / FILE
     try:
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make(file)
         return file.read_bytes()
     except OSError as error:

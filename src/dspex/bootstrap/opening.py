@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dspex.errors import ConfigurationError, StorageError, shorten
+from dspex.bootstrap.privacy import private_file, private_folder
+from dspex.errors import ConfigurationError, shorten
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Domain
 from dspex.operations.storage import HEAD, Database, SQLStore, ensure_tables, migrate, require_head, revision
@@ -19,13 +20,15 @@ def _silent(_text: str) -> None:
 def database_of(settings: Settings, *, say: Callable[[str], None] = _silent) -> Database:
     """Return the database that the settings name; the folder of an embedded one is made, and announced by `say`.
 
+    Only their owner can read an embedded database and its folder, also those that an earlier dspex made.
+
     Raises:
         StorageError: the folder cannot be made.
         ConfigurationError: the URL is none, or its driver is not installed.
     """
     if settings.database_url is not None:
         return Database(settings.database_url.reveal())
-    return Database.embedded(_state_folder(settings.state_dir, say) / DATABASE)
+    return Database.embedded(private_file(private_folder(settings.state_dir, say) / DATABASE))
 
 
 def domain_of(settings: Settings, code: CodeRoot | None) -> Domain:
@@ -107,15 +110,3 @@ async def examine_database(settings: Settings) -> tuple[str, str]:
         return (f"{line}; the next use brings it there", "") if database.is_sqlite else (line, "run `dspex migrate`")
     finally:
         await database.aclose()
-
-
-def _state_folder(folder: Path, say: Callable[[str], None]) -> Path:
-    if not folder.is_dir():
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make the state folder {str(folder)!r}: {error}; set DSPEX_STATE_DIR to a writable one"
-            ) from error
-        say(f"made {folder}/ for programs and executions")
-    return folder

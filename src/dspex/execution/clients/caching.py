@@ -49,6 +49,7 @@ class ResponseStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)  # it holds prompts; what SQLite puts beside it has the same mode
             made = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
             made.execute("PRAGMA journal_mode=WAL")
             made.execute("PRAGMA synchronous=NORMAL")

@@ -75,7 +75,7 @@ class Publisher:
         pid, started, what = self._about
         told = Published(pid=pid, started=started, what=what, told_at=self._clock.now(), pools=tuple(self.pools()))
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(self._file, msgspec.json.encode(told))
 
     async def _tell(self) -> None:

@@ -95,6 +95,7 @@ def _copied(database: Database, to: str) -> Path:
     part = copy.with_name(f"{copy.name}.part")
     try:
         part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)  # as private as the database itself
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
             source.backup(target)  # a plain copy would miss what still stands in the log beside the file
         return part.rename(copy)
