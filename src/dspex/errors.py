@@ -420,10 +420,7 @@ def boundary(kind: type[DspexError], what: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """Return class and text of an exception, and the line of the user's code that it comes from: "KeyError: 'k' (...)".
-
-    Of a group, its first exception is described. An error of dspex has a place where it was caused by another one.
-    """
+    """Return class, text and user's line of an exception (of a group, its first): "KeyError: 'k' (app.py:2 in f)"."""
     inner = error
     while isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]
@@ -435,8 +432,7 @@ def describe(error: BaseException) -> str:
 def place_of(error: BaseException | None) -> str:
     """Return the deepest line of the user's code that an exception passed, "app.py:12 in shout"; "" if there is none.
 
-    The file is relative to the folder that it was imported from. What is installed, Python's own library and dspex are
-    not the user's code.
+    The file is relative to its import folder. Installed packages, the standard library and dspex are not user code.
     """
     place, step = "", error.__traceback__ if error is not None else None
     while step is not None:

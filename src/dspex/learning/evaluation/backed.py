@@ -1,4 +1,4 @@
-"""Programs that run elsewhere, evaluated and optimized like any other."""
+"""Programs on another backend, evaluated and optimized like modules."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,12 +50,12 @@ class Backed(Module):
 
     def places(self) -> tuple[str, ...]:
         """Return the paths that a variable may be bound to: slots of the program, model and settings of predictors."""
-        known = [path for variable in self._program.space.values() for path in variable.paths]
+        declared = [path for variable in self._program.space.values() for path in variable.paths]
         predictors = self._predictors()
         settings = [f"{place}.{slot}" for place in predictors for slot in ("model", *SETTINGS)]
         whole = self._program.root.kind == "dspy"  # it has one adapter
         settings += ["self.adapter"] if whole else [f"{place}.adapter" for place in predictors]
-        return tuple(dict.fromkeys([*known, *settings]))
+        return tuple(dict.fromkeys([*declared, *settings]))
 
     def unfit(self, slot: str, value: object) -> str:
         """Return what a place takes, or nothing where the value fits; a predictor's settings are those of `Predict`."""
@@ -70,17 +70,17 @@ class Backed(Module):
             return self._program
         space, value = self._program.space, self.temperature
         places = tuple(f"{place}.temperature" for place in self._predictors())
-        freed = [
+        unbound = [
             replace(
                 item,
                 paths=tuple(path for path in item.paths if path not in places),
-                bindings={path: found for path, found in item.bindings.items() if path not in places},
+                bindings={path: binding for path, binding in item.bindings.items() if path not in places},
             )
             for item in space.values()
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
-        given = {**self._program.assignment, every.name: value}
-        return replace(self._program, space=Space([*freed, every], space.constraints), assignment=given)
+        assignment = {**self._program.assignment, every.name: value}
+        return replace(self._program, space=Space([*unbound, every], space.constraints), assignment=assignment)
 
     def assign(self, values: Assignment) -> Self:
         """Return the program with other values for some variables, on the same backend.
@@ -89,16 +89,16 @@ class Backed(Module):
             VariableError: a variable is unknown, its value is not of its kind or does not fit a place that it sets,
                 or a constraint refuses the assignment.
         """
-        made = self._program.assign(values)
-        known = {name: value for name, value in made.assignment.items() if name in made.space}
+        program = self._program.assign(values)
+        declared = {name: value for name, value in program.assignment.items() if name in program.space}
         try:
-            bound = list(made.space.bound(known))
+            bound = list(program.space.bound(declared))
         except VariableError as error:
-            raise explain_refusal(made.space, error) from error
+            raise explain_refusal(program.space, error) from error
         for path, value in bound:
-            if said := self.unfit(path, value):
-                raise VariableError(f"{path!r} takes {said}")
-        return type(self)(made, self._backend)
+            if expected := self.unfit(path, value):
+                raise VariableError(f"{path!r} takes {expected}")
+        return type(self)(program, self._backend)
 
     def with_variables(self, *added: Variable | Constraint) -> Self:
         """Return the program with variables bound from outside; they replace those that set the same places.
@@ -107,19 +107,19 @@ class Backed(Module):
             DefinitionError: a variable is bound to a place that the program does not have.
         """
         space = self._program.space
-        places, taken = self.places(), {path: name for name, variable in space.items() for path in variable.paths}
+        places, owners = self.places(), {path: name for name, variable in space.items() for path in variable.paths}
         bound = {path for item in added if isinstance(item, Variable) for path in item.paths or (item.name,)}
         if unknown := sorted(bound - set(places)):
             raise DefinitionError(f"the program has no place {unknown[0]!r}; it has: {', '.join(places)}")
         for variable in [item for item in added if isinstance(item, Variable)]:
             for path in variable.paths or (variable.name,):
                 self.check_variable(variable, path, path)
-        replaced = {taken[path] for path in bound if path in taken}
-        named = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
-        kept = {name: value for name, value in self._program.assignment.items() if name not in replaced}
-        made = replace(self._program, space=space.remove(*replaced).add(*named), assignment=kept)
-        made.space.check_rewrites()
-        return type(self)(made, self._backend)
+        replaced = {owners[path] for path in bound if path in owners}
+        additions = [item.named(item.name, item.name) if isinstance(item, Variable) else item for item in added]
+        assignment = {name: value for name, value in self._program.assignment.items() if name not in replaced}
+        program = replace(self._program, space=space.remove(*replaced).add(*additions), assignment=assignment)
+        program.space.check_rewrites()
+        return type(self)(program, self._backend)
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]

@@ -108,7 +108,7 @@ def compare_values(  # how to compare, by name
     """Compare two figures by row, of `of` rows in all; more is better; see `compare`.
 
     Raises:
-        DefinitionError: no row has both, or `alpha` is no probability.
+        DefinitionError: no row has both, or `alpha` is not a probability.
     """
     if not 0 < alpha < 1:
         raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {alpha!r}")

@@ -39,15 +39,15 @@ class Dataset(Sequence[Example]):
         """Take rows as mappings from field name to value.
 
         Raises:
-            DefinitionError: there is no row, or one of them is no mapping.
+            DefinitionError: there are no rows, or a row is not a mapping.
         """
-        found = list(rows)
-        for number, row in enumerate(found):
+        items = list(rows)
+        for number, row in enumerate(items):
             if not isinstance(row, Mapping):
-                raise DefinitionError(f"row {number} of {name!r} is no mapping from field to value but {row!r}")
-        if not found:
+                raise DefinitionError(f"row {number} of {name!r} is {row!r}, not a mapping from field to value")
+        if not items:
             raise DefinitionError(f"{name!r} has no rows")
-        return cls(examples=tuple(Example(row) for row in found), name=name)
+        return cls(examples=tuple(Example(row) for row in items), name=name)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -82,16 +82,16 @@ class Dataset(Sequence[Example]):
         return list_hash(self._plain(number) for number in range(len(self)))
 
     def _plain(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, value in self.examples[number].items():
             try:
-                found[name] = plain(value)
+                values[name] = plain(value)
             except ValueError as error:
                 raise DefinitionError(
                     f"row {number} of {self.name!r}: the value of {name!r} has no JSON form ({error}), so the rows "
                     "cannot be told from others; give text, numbers, lists, mappings, models or media"
                 ) from error
-        return found
+        return values
 
     def column(self, name: str) -> list[object]:
         """Return one field of all rows, in order.
@@ -110,7 +110,7 @@ class Dataset(Sequence[Example]):
     def typed(self, signature: SignatureLike) -> "Dataset":
         """Return the rows as `signature` reads them: "true" in a `bool` field is True, "[1, 2]" in a list the list.
 
-        A text that stands for no value of its field stays as it is, and so do fields that the signature does not have.
+        A text that is not a value of its field stays unchanged, and so do fields that the signature does not have.
         """
         contract = Signature.of(signature)
         return Dataset(examples=tuple(Example(read_row(contract, row)) for row in self.examples), name=self.name)
@@ -122,12 +122,14 @@ class Dataset(Sequence[Example]):
             DefinitionError: no row has, or there is no such field.
         """
         columns = {name: self.column(name) for name in values}
-        kept = [n for n in range(len(self)) if all(columns[name][n] == value for name, value in values.items())]
+        indexes = [n for n in range(len(self)) if all(columns[name][n] == value for name, value in values.items())]
         label = ",".join(f"{name}={value}" for name, value in values.items())
-        if not kept:
-            seen = "; ".join(f"{name}: {', '.join(map(str, Counter(columns[name])))[:200]}" for name in values)
-            raise DefinitionError(f"no row of {self.name!r} has {label}; there is {seen}")
-        return self.pick(kept, name=f"{self.name}[{label}]")
+        if not indexes:
+            values_by_name = "; ".join(
+                f"{name}: {', '.join(map(str, Counter(columns[name])))[:200]}" for name in values
+            )
+            raise DefinitionError(f"no row of {self.name!r} has {label}; there is {values_by_name}")
+        return self.pick(indexes, name=f"{self.name}[{label}]")
 
     def pick(self, indexes: Iterable[int], *, name: str | None = None) -> "Dataset":
         """Return the rows at `indexes`, in the order given."""
@@ -168,19 +170,19 @@ class Dataset(Sequence[Example]):
     def _counts(self, sizes: Sequence[float]) -> list[int]:
         """Return how many rows each part has, that with the rest included."""
         counts = [self._count(size) for size in sizes]
-        named = sum(size * len(self) if size < 1 else size for size in sizes)
-        names_all = bool(sizes) and abs(named - len(self)) < 1e-6 * len(self)
+        requested = sum(size * len(self) if size < 1 else size for size in sizes)
+        names_all = bool(sizes) and abs(requested - len(self)) < 1e-6 * len(self)
         if names_all:
             counts[-1] = len(self) - sum(counts[:-1])
-        left = len(self) - sum(counts)
-        if named > len(self) * (1 + 1e-6) or left < 0 or (names_all and counts[-1] < 1):
+        rest = len(self) - sum(counts)
+        if requested > len(self) * (1 + 1e-6) or rest < 0 or (names_all and counts[-1] < 1):
             raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
-        if not left and not names_all:
+        if not rest and not names_all:
             raise DefinitionError(
                 f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of {self.name!r} for the last "
                 "part; make them smaller, or name all parts, such as split(0.8, 0.2)"
             )
-        return [*counts, left] if left else counts
+        return [*counts, rest] if rest else counts
 
     def _count(self, size: float) -> int:
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
@@ -220,14 +222,14 @@ class Dataset(Sequence[Example]):
         for number, example in enumerate(self.examples):
             first.setdefault(_key(example, compared), number)
         pairs = [(first.get(_key(example, compared)), number) for number, example in enumerate(other.examples)]
-        return [(here, there) for here, there in pairs if here is not None]
+        return [(row, index) for row, index in pairs if row is not None]
 
 
 def check_rows(rows: object, what: str = "the rows") -> None:
-    """Refuse rows that are no dataset, or that cannot be told from others.
+    """Check that `rows` is a dataset whose values all have a JSON form.
 
     Raises:
-        DefinitionError: it says how to make one of them, or which value has no JSON form.
+        DefinitionError: the message says how to create a dataset, or which value has no JSON form.
     """
     if not isinstance(rows, Dataset):
         raise DefinitionError(

@@ -50,11 +50,11 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
             that `program` does not produce.
     """
     module = module_of(program)
-    given = without_run(context or current())
-    scoring = _Scoring(module, metrics_by_name(metric), given)
+    surroundings = without_run(context or current())
+    scoring = _Scoring(module, metrics_by_name(metric), surroundings)
     scoring.check(dataset)
     rows_read = dataset.typed(module.contract())
-    started = given.clock.monotonic_ns()
+    started = surroundings.clock.monotonic_ns()
     count = len(dataset) * _at_least_one(repeats, "repeats")
     rows: list[Row | None] = [None] * count
     work = iter(range(count))
@@ -72,8 +72,8 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
         metrics=tuple(scoring.metrics),
         dataset=dataset.name,
         checksum=dataset.checksum,
-        seconds=(given.clock.monotonic_ns() - started) / 1e9,
-        seed=given.seed or 0,
+        seconds=(surroundings.clock.monotonic_ns() - started) / 1e9,
+        seed=surroundings.seed or 0,
     )
 
 
@@ -133,14 +133,14 @@ def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
     """Return one metric or several by their names.
 
     Raises:
-        DefinitionError: there is none, or one of them is no function of an example and a prediction.
+        DefinitionError: there are no metrics, or one is not a function of an example and a prediction.
     """
-    found = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
-    if not found:
-        raise DefinitionError("there is no metric to score with; give a function such as dspex.exact_match")
-    for name, function in found.items():
+    metrics = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
+    if not metrics:
+        raise DefinitionError("no metric was given; pass a function such as dspex.exact_match")
+    for name, function in metrics.items():
         check_metric(name, function)
-    return found
+    return metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ class _Scoring:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9
-            said = describe(error)
-            return Row(index=index, repeat=repeat, example=example, error=said, seconds=seconds)
+            message = describe(error)
+            return Row(index=index, repeat=repeat, example=example, error=message, seconds=seconds)
         seconds = (clock.monotonic_ns() - started) / 1e9
         return Row(
             index=index,

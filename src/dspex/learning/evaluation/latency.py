@@ -9,7 +9,7 @@ _Call = tuple[int, int, float]
 
 
 def run_seconds(trace: Trace, wall: float) -> float:
-    """Return the seconds of a run: those outside of model calls, and those that the models themselves took.
+    """Return the seconds of a run: the time outside of model calls plus the time that the models took.
 
     A call that says how long the model took (see `Response.seconds`) counts with that, so neither a wait for a turn, a
     pause or another attempt nor a quick answer from a cache changes the figure. Of calls side by side, the longest

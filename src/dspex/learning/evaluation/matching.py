@@ -30,12 +30,12 @@ def f1(example: Example, prediction: Prediction) -> float:
     return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
 
 
-def _f1(expected: str, found: str) -> float:
-    wanted, given = _WORD.findall(expected), _WORD.findall(found)
-    if not wanted or not given:
-        return float(wanted == given)
-    shared = sum((Counter(wanted) & Counter(given)).values())
-    return 2 * shared / (len(wanted) + len(given))
+def _f1(expected: str, actual: str) -> float:
+    expected_words, actual_words = _WORD.findall(expected), _WORD.findall(actual)
+    if not expected_words or not actual_words:
+        return float(expected_words == actual_words)
+    shared = sum((Counter(expected_words) & Counter(actual_words)).values())
+    return 2 * shared / (len(expected_words) + len(actual_words))
 
 
 def _common(example: Example, prediction: Prediction) -> list[str]:

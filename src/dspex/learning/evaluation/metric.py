@@ -46,18 +46,18 @@ def exact_match(example: Example, prediction: Prediction) -> float:
     return float(all(_same(example[name], prediction[name]) for name in common))
 
 
-def _same(expected: object, found: object) -> bool:
+def _same(expected: object, actual: object) -> bool:
     try:
-        one, other = plain(expected), plain(found)
+        expected_value, actual_value = plain(expected), plain(actual)
     except ValueError:  # of a class that has no JSON form
-        return bool(expected == found)
-    if isinstance(one, str) and isinstance(other, str):
-        return one.strip() == other.strip()
-    if isinstance(one, str):
-        return bool(_read(one) == other)
-    if isinstance(other, str) and isinstance(one, bool | int | float):
-        return bool(_read(other) == one)
-    return bool(one == other)
+        return bool(expected == actual)
+    if isinstance(expected_value, str) and isinstance(actual_value, str):
+        return expected_value.strip() == actual_value.strip()
+    if isinstance(expected_value, str):
+        return bool(_read(expected_value) == actual_value)
+    if isinstance(actual_value, str) and isinstance(expected_value, bool | int | float):
+        return bool(_read(actual_value) == expected_value)
+    return bool(expected_value == actual_value)
 
 
 def _read(text: str) -> object:
@@ -97,25 +97,25 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
 
 
 def _finite(value: object) -> float | None:
-    """Return a number of any kind (one of NumPy, a fraction) as a float; None where it is none, or not finite."""
+    """Return a number of any kind (one of NumPy, a fraction) as a float; None if it is not a finite number."""
     if not isinstance(value, SupportsFloat):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def check_metric(name: str, metric: object) -> None:
-    """Refuse what is no metric, before anything is spent on it.
+    """Check that `metric` is a synchronous function, before anything is spent.
 
     Raises:
-        DefinitionError: it is no function, or one that has to be awaited.
+        DefinitionError: it is not a function, or it is asynchronous.
     """
     if not callable(metric):
         raise DefinitionError(
-            f"the metric {name!r} is no function but {shorten(metric)}; a metric takes (example, prediction), and "
+            f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, prediction), and "
             "several are given by name: {'right': right, 'brief': brief}"
         )
     call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object

@@ -116,12 +116,12 @@ class Report:
         return {index: fmean(scores) for index, scores in self._runs(metric).items()}
 
     def _runs(self, metric: str | None) -> dict[int, list[float]]:
-        self.scores(metric)  # an unknown metric is said here
-        name, found = metric or self.metrics[0], dict[int, list[float]]()
+        self.scores(metric)  # raises for an unknown metric
+        name, scores_by_row = metric or self.metrics[0], dict[int, list[float]]()
         for row in self.rows:
             if name in row.scores:
-                found.setdefault(row.index, []).append(row.scores[name])
-        return found
+                scores_by_row.setdefault(row.index, []).append(row.scores[name])
+        return scores_by_row
 
     @property
     def mean(self) -> float:
@@ -215,13 +215,13 @@ def _readable(values: Mapping[str, object] | None) -> dict[str, Any] | None:
     """Return values as JSON, what has no such form as text."""
     if values is None:
         return None
-    found: dict[str, Any] = {}
+    readable: dict[str, Any] = {}
     for name, value in values.items():
         try:
-            found[name] = plain(value)
+            readable[name] = plain(value)
         except ValueError:
-            found[name] = str(value)
-    return found
+            readable[name] = str(value)
+    return readable
 
 
 def _finite(value: float) -> float | None:

@@ -15,7 +15,7 @@ EXACT_PAIRS = 14
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """From `low` to `high`, both included; NaN where nothing was measured."""
+    """From `low` to `high`, both included; NaN if there were no measurements."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
     """Return Wilson's score interval for a share (E. B. Wilson, JASA 22, 1927); right for few rows and for 0 and 1.
 
     Raises:
-        DefinitionError: there are more successes than there can be, or `confidence` is no share.
+        DefinitionError: there are more successes than there can be, or `confidence` is not between 0 and 1.
     """
     if not 0 <= successes <= total:
         raise DefinitionError(f"there are from 0 to {total} successes in {total}, not {successes!r}")
@@ -56,14 +56,14 @@ def bootstrap(
     Of few values (below some 20) it is too narrow, of a single one it has no width.
 
     Raises:
-        DefinitionError: `confidence` is no share.
+        DefinitionError: `confidence` is not between 0 and 1.
     """
     _check_confidence(confidence)
     if not values:
         return Interval(math.nan, math.nan)
     rng = random.Random(seed)  # noqa: S311
-    found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return Interval(percentile(found, (1 - confidence) / 2), percentile(found, (1 + confidence) / 2))
+    estimates = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return Interval(percentile(estimates, (1 - confidence) / 2), percentile(estimates, (1 + confidence) / 2))
 
 
 def _check_confidence(confidence: float) -> None:
@@ -101,17 +101,19 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
 
     Exact up to 14 pairs that differ; beyond, from 10,000 seeded permutations, the observed one counted among them.
     """
-    moved = [difference for difference in differences if difference]
-    observed = abs(math.fsum(moved)) - 1e-10 * math.fsum(map(abs, moved))  # sums in another order may differ a little
-    if not moved:
+    nonzero = [difference for difference in differences if difference]
+    observed = abs(math.fsum(nonzero)) - 1e-10 * math.fsum(
+        map(abs, nonzero)
+    )  # sums in another order may differ a little
+    if not nonzero:
         return 1.0
-    if len(moved) <= EXACT_PAIRS:
+    if len(nonzero) <= EXACT_PAIRS:
         sums = [0.0]
-        for difference in moved:
+        for difference in nonzero:
             sums = [total + sign * difference for total in sums for sign in (1, -1)]
         return sum(abs(total) >= observed for total in sums) / len(sums)
     rng = random.Random(seed)  # noqa: S311
     hits = sum(
-        abs(sum(value if rng.getrandbits(1) else -value for value in moved)) >= observed for _ in range(PERMUTATIONS)
+        abs(sum(value if rng.getrandbits(1) else -value for value in nonzero)) >= observed for _ in range(PERMUTATIONS)
     )
     return (hits + 1) / (PERMUTATIONS + 1)

@@ -66,17 +66,17 @@ def _flat(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str, o
 def _names(report: Report) -> dict[str, str]:
     """Return the column of each field of the data: its name, or another where the report has a column of that name."""
     fields = list(dict.fromkeys(name for row in report.rows for name in row.example))
-    taken = {*_OWN, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
-    taken |= {f"score.{name}" for row in report.rows for name in row.scores}
-    names = {name: name for name in fields if name not in taken}
-    taken |= names.keys()
+    columns = {*_OWN, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
+    columns |= {f"score.{name}" for row in report.rows for name in row.scores}
+    names = {name: name for name in fields if name not in columns}
+    columns |= names.keys()
     for name in fields:
         if name not in names:
             column = f"data.{name}"
-            while column in taken:
+            while column in columns:
                 column = f"data.{column}"
             names[name] = column
-            taken.add(column)
+            columns.add(column)
     return names
 
 
@@ -105,7 +105,7 @@ def safe(value: object) -> object:
 
 
 def to_html(report: Report, title: str = "Evaluation") -> str:
-    """Return a page of its own with the figures and all rows, failures first, then the lowest scores."""
+    """Return a self-contained page with the figures and all rows, failures first, then the lowest scores."""
     ordered = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))
     rows, columns = _flat(report, ordered)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
