@@ -19,7 +19,7 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, Query
 from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
 from dspex.operations.storage import SQLJournal
-from dspex.settings import Settings
+from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
 from dspex.testing.postgres import PostgresServer
 from dspex.testing.processes import family, signal_family
@@ -410,3 +410,27 @@ def test_a_worker_is_stopped_also_while_its_database_is_away(tmp_path: Path) -> 
             worker.wait_for_line("no server answers there")
             assert worker.stop(within=40) == 0
         own.start()
+
+
+def test_a_worker_is_stopped_with_a_job_while_its_database_is_away_and_another_goes_on(tmp_path: Path) -> None:
+    with PostgresServer() as own:
+        url = own.url(own.make())
+        migrated(url)
+
+        async def work() -> None:
+            settings = Settings(state_dir=tmp_path / "state", database_url=Secret(url))
+            async with world(settings, tmp_path, seconds=0.05) as at:
+                job = await at.job()
+                with at.worker() as worker:
+                    await at.until_status(job, "running")
+                    await asyncio.to_thread(own.stop)
+                    await asyncio.to_thread(worker.wait_for_line, "no server answers there")
+                    assert await asyncio.to_thread(worker.stop, within=40) == 0
+                await asyncio.to_thread(own.start)
+                with at.worker():
+                    row = await at.until_status(job, "completed")
+                assert len(row.rows) == 20
+                entries = [entry["index"] for entry in await journal(at, job) if entry["kind"] == "row"]
+                assert sorted(entries) == list(range(20))
+
+        finish(work(), within=120)

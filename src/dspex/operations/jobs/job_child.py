@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -81,6 +80,8 @@ class JobChild:
 
 def _prepare_process() -> None:
     """Leave the end of this process to its worker; aborted by it, show where the job's code stands."""
+    import resource  # which not every system has
+
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(NotImplementedError):
