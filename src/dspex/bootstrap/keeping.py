@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from dspex.bootstrap.readiness import Readiness
 from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.context import RunContext
@@ -14,6 +15,7 @@ from dspex.operations.resources.keeping import Keeping, Place, Redact, by_patter
 from dspex.operations.resources.ports import Figures, Store
 from dspex.operations.resources.quotas import Quota, Quotas
 from dspex.operations.resources.retention import Retention
+from dspex.operations.storage import Database
 from dspex.settings import Settings
 
 GRACE = 5.0
@@ -78,18 +80,20 @@ def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock:
 
 @asynccontextmanager
 async def at_work(
-    store: Store, executor: Executor, retention: Retention | None, *, context: RunContext
-) -> AsyncIterator[None]:
+    store: Store, executor: Executor, retention: Retention | None, *, context: RunContext, database: Database
+) -> AsyncIterator[Readiness]:
     """Keep house beside an executor for the length of the block; at its end, let what runs end or be interrupted."""
     keeper = Housekeeper(store, executor, clock=context.clock, observer=context.observer)
     if retention is not None:
         keeper.add(PRUNE, retention.tick)
     if executor.quotas is not None:
         keeper.add(COUNT, executor.quotas.flush)
+    readiness = Readiness(database, executor, prove=keeper.prove, clock=context.clock)
     async with keeper:
         try:
-            yield
+            yield readiness
         finally:
+            await readiness.aclose()
             await executor.runs.drain(GRACE)
     if executor.quotas is not None:
         with suppress(StorageError):  # it is away: what was counted in the last second is lost

@@ -13,8 +13,8 @@ from dspex.bootstrap.keeping import at_work, limits_of, retention_of
 from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
 from dspex.bootstrap.opening import database_of, domain_of, prepare
+from dspex.bootstrap.readiness import Readiness
 from dspex.clock import Clock, SystemClock
-from dspex.errors import StorageError
 from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
 from dspex.execution.context import RunContext, adapter_named
@@ -27,7 +27,7 @@ from dspex.operations.resources.heavy_work import MostWork
 from dspex.operations.resources.keyring import KeyRing
 from dspex.operations.resources.polling import Wakes
 from dspex.operations.resources.retention import Retention
-from dspex.operations.storage import HEAD, Database, SQLEventLog, SQLFigures, SQLStore, revision
+from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore
 from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.telemetry import Observer, Silent
@@ -86,7 +86,6 @@ async def open_services(
         wakes = Wakes()
         store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
-        feed = StoredFeed(SQLEventLog(database), wakes, new_id=ids)
         vault = vault_of(settings)
         keyed = KeyedModels(store, vault, resolver=resolver, clock=time, say=say)
         stack.push_async_callback(keyed.aclose)
@@ -97,14 +96,15 @@ async def open_services(
         executor.surroundings, executor.most = keyed.surroundings, MostWork() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=time)
-        await stack.enter_async_context(at_work(store, executor, retention if serves else None, context=context))
+        work = at_work(store, executor, retention if serves else None, context=context, database=database)
+        ready = await stack.enter_async_context(work)
         floor = Floor(
             store=store,
             executor=executor,
             backends=backends,
             clock=time,
             new_id=ids,
-            feed=feed,
+            feed=StoredFeed(SQLEventLog(database), wakes, new_id=ids),
             figures=figures,
             code=code,
             jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
@@ -112,11 +112,17 @@ async def open_services(
             metrics=settings.metrics,
             model_hosts=hosts_of(settings),
         )
-        yield _services(floor, settings=settings, context=context, database=database, retention=retention)
+        yield _services(floor, settings=settings, context=context, database=database, retention=retention, ready=ready)
 
 
 def _services(
-    floor: Floor, *, settings: Settings, context: RunContext, database: Database, retention: Retention
+    floor: Floor,
+    *,
+    settings: Settings,
+    context: RunContext,
+    database: Database,
+    retention: Retention,
+    ready: Readiness,
 ) -> Services:
     operations = Operations(floor)
     return Services(
@@ -127,7 +133,7 @@ def _services(
         database=database.shown,
         data=database,
         keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
-        examine=lambda: _examine(database, floor.executor),
+        examine=ready.problems,
         retention=retention,
     )
 
@@ -164,13 +170,3 @@ def job_policy(settings: Settings) -> JobPolicy:
 def new_id() -> UUID:
     """Return a UUID of version 7: its order is that of creation."""
     return uuid_utils.compat.uuid7()
-
-
-async def _examine(database: Database, executor: Executor) -> list[str]:
-    if executor.runs.is_draining:
-        return ["this server is being stopped"]
-    try:
-        found = await revision(database)
-    except StorageError as error:
-        return [str(error.context.get("public", error.message))]  # whoever asks needs no key
-    return [] if found == HEAD else [f"the database has schema {found}, this server reads {HEAD}"]

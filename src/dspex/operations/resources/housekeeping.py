@@ -90,8 +90,15 @@ class Housekeeper:
 
     async def beat(self) -> None:
         """Show that this process lives, once it has executions that others may ask about."""
-        if not len(self._executor.runs):
-            return
+        if len(self._executor.runs):
+            await self.prove()
+
+    async def prove(self) -> None:
+        """Write the row of this process.
+
+        Raises:
+            StorageError: nothing can be written.
+        """
         key = id_of(self._executor.owner)
         try:
             if self._has_row:

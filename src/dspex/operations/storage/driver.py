@@ -42,6 +42,10 @@ class Driver(Protocol):
         """Commit the writes in one transaction where that is possible; return the error of each that was not done."""
         ...
 
+    async def check(self) -> None:
+        """Return if what is stored can be read from where it lies: nothing that was read before counts."""
+        ...
+
     async def aclose(self) -> None:
         """Close all connections."""
         ...

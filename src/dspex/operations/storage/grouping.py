@@ -44,6 +44,8 @@ class Grouping:
         self._waiting: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.last_error: StorageError | None = None
+        """Why the last group could not be written, None where it was."""
 
     async def write(self, steps: Write) -> None:
         """Return when the steps are committed.
@@ -84,12 +86,15 @@ class Grouping:
         outcomes: Sequence[BaseException | None]
         try:
             outcomes = await self._apply([waiting.steps for waiting in group])
+            self.last_error = next((error for error in outcomes if isinstance(error, StorageError)), None)
         except asyncio.CancelledError:
             for waiting in group:
                 waiting.done.cancel()
             raise
         except Exception as error:  # noqa: BLE001  # it is given to every caller in the group
             outcomes = [error] * len(group)
+            if isinstance(error, StorageError):
+                self.last_error = error
         for waiting, outcome in zip(group, outcomes, strict=True):
             if waiting.done.done():
                 continue

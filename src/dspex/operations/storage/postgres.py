@@ -169,6 +169,9 @@ class PostgresDriver:
                 outcomes.append(await self._alone(steps))
         return outcomes + await self._commit(together)
 
+    async def check(self) -> None:
+        """Leave it to the server, which reads its own files."""
+
     async def aclose(self) -> None:
         """Close all connections."""
         for reader in list(self._readers):

@@ -14,7 +14,7 @@ from dspex.operations.storage.driver import UNFIT, Portion, refused, unfit, upda
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.kinds import SQLITE
 from dspex.operations.storage.merging import COUNT, Merging
-from dspex.operations.storage.statements import Dialect, Question, Statements
+from dspex.operations.storage.statements import Dialect, Question, Statements, quoted
 
 T = TypeVar("T")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0")
@@ -22,6 +22,7 @@ _READ_SECONDS = 0.002  # what one read may hold the loop for; one that needs lon
 _PROGRESS = 2000  # virtual machine instructions between two looks at the clock
 _CHANGES = 1500  # rows, after which the log is written back into the file
 _LOG_PAGES = 16_000  # of the log (64 MB), after which writes pause until it is written back whole and begins anew
+_MAGIC = b"SQLite format 3\0"
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
@@ -93,6 +94,23 @@ class SQLiteDriver:
                 else:
                     return [None] * len(writes)
             return await self._transaction(connection, lambda: [_one(connection, steps) for steps in writes])
+
+    async def check(self) -> None:
+        """Read the file anew; see `Driver.check`."""
+        with self._errors("read"):
+            await asyncio.to_thread(self._reread)
+
+    def _reread(self) -> None:
+        """Read the beginning of each table, as a process would that has just begun."""
+        if self._opened is not None:
+            self._check_place()
+        with open(self._path, "rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise sqlite3.DatabaseError("file is not a database")
+        with closing(self._connect()) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # noqa: S608  # quoted
 
     async def aclose(self) -> None:
         """Close the connection, after the log was written back."""
