@@ -121,6 +121,8 @@ def with_rules(type_: Type, rules: dict[str, Any]) -> Type:
     """Return `type_` with `rules` added; those of an optional type belong to what it is when it is not None."""
     if not rules:
         return type_
+    if type_.kind == "union" and rules.keys() <= {"tag", "required"}:
+        return make("union", type_, constraints={**dict(type_.constraints), **rules})
     others = [arg for arg in type_.args if arg.kind != "none"]
     if type_.kind == "union" and not type_.constraints and len(others) == 1:
         return union(*(arg if arg.kind == "none" else with_rules(arg, rules) for arg in type_.args))

@@ -166,8 +166,6 @@ def _annotated(inner: Type, marks: list[ast.expr]) -> Type:
         if not isinstance(mark, ast.Call):
             raise SignatureError(f"{ast.unparse(mark)!r} is no Field(...)")
         rules |= {keyword.arg: _value(keyword.value) for keyword in mark.keywords if keyword.arg}
-    if inner.kind == "union" and "tag" in rules:
-        return make("union", *inner.args, constraints=rules)
     return with_rules(inner, rules)
 
 

@@ -98,7 +98,17 @@ class _Maker:
         outer = self._enclosing[places[-1]]
         return _Maker(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # of its own class
 
+    def _any(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+        schema = type_.constraint("schema")
+        if schema is None:
+            return f"{name}-{number % 1000}"
+        from dspex.language.signatures.schema_examples import schema_example
+
+        texts = {format_: make(number) for format_, make in _FORMATS.items()}
+        return schema_example(schema, texts, name, number=number)
+
     _methods: ClassVar[dict[str, Callable[["_Maker", Type, str, int], Any]]] = {
+        "any": _any,
         "atom": _atom,
         "union": _union,
         "list": _list,

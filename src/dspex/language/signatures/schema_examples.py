@@ -1,0 +1,164 @@
+"""Values made up for a JSON Schema: tried until one fits, so that what is returned always does."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice, product
+from typing import Any
+
+from dspex.errors import SignatureError
+from dspex.language.signatures.pattern_examples import matching_text
+from dspex.language.signatures.schema_check import schema_check
+from dspex.language.signatures.schema_keywords import KEYWORDS, TYPES
+from dspex.language.signatures.schema_merging import merged
+
+_DEPTH = 6
+_TRIES = 60
+_FEW = 4
+_CHECKS = 100  # of parts; each compiles a schema
+
+
+def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> Any:  # noqa: ANN401
+    """Return a value that fits `schema`; `formats` has a text of each known format.
+
+    Raises:
+        SignatureError: none was found.
+    """
+    check = schema_check(schema)
+    maker = _Maker(schema.get("$defs", {}), formats, name, number=number)
+    for value in islice(maker.values(schema, 0), _TRIES):
+        if not check.problem(value):
+            return value
+    raise SignatureError("no value was found that fits its JSON Schema; give the field a default")
+
+
+class _Maker:
+    """Makes values that may fit, likely ones first."""
+
+    def __init__(self, definitions: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> None:
+        self._definitions = definitions
+        self._formats = formats
+        self._text = f"{name}-{number % 1000}"
+        self._number = number
+        self._checks = iter(range(_CHECKS))
+
+    def values(self, schema: Any, depth: int) -> Iterator[Any]:  # noqa: ANN401
+        """Yield candidates for one schema."""
+        if not isinstance(schema, Mapping):
+            schema = {}
+        if {"$ref", "allOf"} & schema.keys():
+            try:
+                schema = merged(dict(schema), self._definitions)
+            except SignatureError:
+                schema = self._followed(schema)
+        yield from schema.get("enum", ())
+        yield from (schema[key] for key in ("const", "default") if key in schema)
+        yield from schema.get("examples", ())
+        if depth > _DEPTH:
+            return
+        shared = {key: value for key, value in schema.items() if key not in _CHOICES}
+        for parts in _alternatives(schema):
+            yield from islice(self.values({"allOf": [shared, *parts]}, depth + 1), _FEW)
+        kinds = schema.get("type", self._implied(schema))
+        for kind in kinds if isinstance(kinds, list) else [kinds]:
+            yield from self._typed(kind, schema, depth)
+        if depth == 0:
+            yield from (None, True, 0, "", [], {}, self._text, [0], 1.5)
+
+    def _followed(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "$ref" in schema:
+            target = self._definitions[schema["$ref"].rpartition("/")[2]]
+            return target if isinstance(target, Mapping) else {}
+        return {key: value for key, value in schema.items() if key != "allOf"}
+
+    def _implied(self, schema: Mapping[str, Any]) -> list[str]:
+        """Return the types that the rules of a schema without a type speak of, then all others."""
+        named = [KEYWORDS[name].kind for name in schema if name in KEYWORDS and KEYWORDS[name].kind]
+        return list(dict.fromkeys([*named, *TYPES]))
+
+    def _typed(self, kind: str, schema: Mapping[str, Any], depth: int) -> Iterator[Any]:
+        match kind:
+            case "null":
+                yield None
+            case "boolean":
+                yield from (True, False)
+            case "string":
+                yield from self._texts(schema)
+            case "integer" | "number":
+                yield from self._numbers(schema)
+            case "array":
+                yield self._list(schema, depth)
+            case "object":
+                yield self._mapping(schema, depth)
+
+    def _first(self, schema: Any, depth: int) -> Any:  # noqa: ANN401
+        """Return the first candidate for a schema inside another; it may not fit."""
+        check = None
+        if isinstance(schema, Mapping) and next(self._checks, None) is not None:
+            check = schema_check({**schema, "$defs": dict(self._definitions)})
+        candidates = list(islice(self.values(schema, depth + 1), 2 * _FEW)) or [self._text]
+        fitting = (value for value in candidates if check is None or not check.problem(value))
+        return next(fitting, candidates[0])
+
+    def _texts(self, schema: Mapping[str, Any]) -> Iterator[str]:
+        least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+        if schema.get("format") in self._formats:
+            yield self._formats[schema["format"]]
+        if "pattern" in schema:
+            try:
+                yield matching_text(schema["pattern"], self._number, least=least, most=most)
+            except SignatureError:
+                return
+        yield self._text[: len(self._text) if most == math.inf else int(most)].ljust(least, "x")
+
+    def _numbers(self, schema: Mapping[str, Any]) -> Iterator[float]:
+        step = schema.get("multipleOf", 1)
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        high = schema.get("maximum", schema.get("exclusiveMaximum"))
+        start = low if low is not None else 0 if high is None or high >= 0 else high
+        yield from (start, math.ceil(start / step) * step, math.ceil(start / step) * step + step)
+        if high is not None:
+            yield from (high, math.floor(high / step) * step, (start + high) / 2)
+
+    def _list(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
+        places = schema.get("prefixItems", [])
+        made = [self._first(part, depth) for part in places[: max(schema.get("minItems", 0), 1) if places else 0]]
+        if "contains" in schema:
+            made += [self._first(schema["contains"], depth)] * schema.get("minContains", 1)
+        while len(made) < min(schema.get("minItems", 0), 100):
+            at = len(made)
+            other = _Maker(self._definitions, self._formats, f"{self._text}{at}", number=self._number + at)
+            other._checks = self._checks  # of its own class
+            made.append(other._first(places[at] if at < len(places) else schema.get("items"), depth))
+        return made
+
+    def _mapping(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        rest = schema.get("additionalProperties", {})
+        named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        made = {name: self._first(named.get(name, rest), depth) for name in schema.get("required", ())}
+        more = chain(named.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000)))
+        for name, part in more:
+            if len(made) >= min(schema.get("minProperties", 0), 100):
+                break
+            if name not in made and part is not False:
+                made[name] = self._first(part, depth)
+        return made
+
+    def _matching(self, patterns: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield names that match each pattern in turn."""
+        for at, (pattern, part) in product(range(20), patterns.items()):
+            with contextlib.suppress(SignatureError):
+                yield matching_text(pattern, self._number + at, least=0, most=math.inf), part
+            yield f"{pattern.strip('^$')}{at}", part
+
+
+def _alternatives(schema: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the parts that hold together, one list for each alternative."""
+    for keyword in ("anyOf", "oneOf"):
+        yield from ([part] for part in schema.get(keyword, ()))
+    if "if" in schema:
+        yield [schema["if"], schema.get("then", True)]
+        yield [{"not": schema["if"]}, schema.get("else", True)]
+
+
+_CHOICES = frozenset({"default", "examples", "enum", "const", "anyOf", "oneOf", "if", "then", "else"})
