@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from dspex.errors import StorageError
 from dspex.operations.jobs.job_wire import Order, Sign, decode_order, encode
@@ -84,6 +85,8 @@ def _prepare_process() -> None:
 
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError):  # where memory runs out, this process goes before a server or a worker
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     with contextlib.suppress(NotImplementedError):
         for number in (signal.SIGTERM, signal.SIGINT):
             # not SIG_IGN, which programs that the job starts would inherit
