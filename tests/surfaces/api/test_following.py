@@ -1,6 +1,7 @@
 """Subscriptions over websocket and server-sent events, on real events of the feed."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,27 @@ def test_half_of_a_surrogate_pair_in_an_answer_ends_no_subscription() -> None:
     finish(_Wire(send, send).send(Message("next", "1", answer)))  # type: ignore[arg-type]
     assert json.loads(sent[0]["text"]) == {"type": "next", "id": "1", "payload": answer}
     assert json.loads(_event(answer).partition(b"data: ")[2]) == answer
+
+
+def test_a_subscription_keeps_nothing_of_the_events_that_it_has_shown(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path) as server:
+            program = await server.give_program("one")
+            await server.give_key("k", "read", "execute")
+            socket = await opened(server, {"Authorization": f"Bearer {server.keys['k']}"})
+            assert (await socket.message())["type"] == "connection_ack"
+            before = await _run(server, "one")
+            socket.send(id="1", type="subscribe", payload=follow(program=str(program.id), after=_cursor(before)))
+            counts = []
+            for _ in range(12):
+                await _run(server, "one")
+                for _ in range(2):  # it began, and it ended
+                    assert (await socket.message())["type"] == "next"
+                gc.collect()
+                counts.append(sum(type(part).__name__ == "FieldDetails" for part in gc.get_objects()))
+            assert max(counts[6:]) <= max(counts[:6])
+
+    finish(work())
 
 
 def test_a_subscription_over_a_websocket_shows_each_execution_of_its_program(tmp_path: Path) -> None:

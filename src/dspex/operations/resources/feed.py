@@ -9,6 +9,7 @@ from dspex.operations.resources.around import StoreAround
 from dspex.operations.resources.polling import LAST, PAGE, Follower, Poller, Wakes, Wanted
 from dspex.operations.resources.ports import Change, EventLog, Insert, Place, Sight, Store, Told
 from dspex.operations.resources.trail import EventRecord
+from dspex.operations.resources.turns import Turns
 from dspex.sync import unbroken
 
 POLL = 0.2
@@ -42,6 +43,7 @@ class StoredFeed:
         self._log = log
         self._new_id = new_id
         self._poller = Poller(log, wakes, poll=poll)
+        self._turns = Turns()
 
     def follow(
         self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
@@ -62,6 +64,7 @@ class StoredFeed:
                 # Without a place to go by, what is old is told by its id; what nobody could see yet is news.
                 if isinstance(cursor, UUID) and event.id <= cursor and (not is_new or sight.saw(place.position)):
                     continue
+                await self._turns.take()
                 yield Told(event, str(place))
 
     async def _start(self, wanted: Wanted, cursor: Place | UUID, sight: Sight) -> Place:

@@ -17,6 +17,7 @@ import msgspec
 from graphql import (
     DocumentNode,
     ExecutionResult,
+    Executor,
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
@@ -76,6 +77,15 @@ class Prepared:
     errors: list[GraphQLError]
 
 
+class _EventExecutor(Executor[Any]):
+    """Forgets with each event what it collected for it; graphql-core's own keeps that while the subscription lasts."""
+
+    def build_per_event_executor(self, payload: Any) -> Executor[Any]:  # noqa: ANN401  # any event
+        executor = super().build_per_event_executor(payload)
+        executor._relevant_sub_fields = {}  # noqa: SLF001  # shared with the copy it was made of
+        return executor
+
+
 class Engine:
     """Runs GraphQL documents. Each is parsed, measured and validated once, and remembered, also where it is wrong."""
 
@@ -132,6 +142,7 @@ class Engine:
             context_value=context,
             variable_values=asked.variables,
             operation_name=asked.operationName,
+            executor_class=_EventExecutor,
         )
         found = await found if isawaitable(found) else found
         if isinstance(found, ExecutionResult):
