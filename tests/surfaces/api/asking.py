@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from dspex.bootstrap import Services, open_services
 from dspex.clock import Clock
+from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, CreateProgram, Operations, Resource
 from dspex.operations.resources.tenants import CreateApiKey, CreateWorkspace
 from dspex.settings import Secret, Settings
@@ -173,11 +174,16 @@ class Socket:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, config: ServerConfig = GUARDED, *, clock: Clock | None = None, **settings: Any
+    folder: Path,
+    config: ServerConfig = GUARDED,
+    *,
+    clock: Clock | None = None,
+    code: CodeRoot | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Server]:
     """Give a running application over a database in `folder`."""
     chosen = Settings(state_dir=folder / "state", secret_key=Secret("k" * 40), **settings)
-    async with open_services(chosen, clock=clock) as services:
+    async with open_services(chosen, clock=clock, code=code) as services:
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[Services]:
