@@ -7,6 +7,7 @@ import pytest
 
 from dspex.errors import BudgetError, ExecutionError, InvalidError, WorkerLostError, WorkerTimeoutError
 from dspex.execution.backends import IsolatedBackend, NativeBackend
+from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
@@ -47,6 +48,18 @@ def test_code_of_a_user_runs_in_another_process_on_the_model_of_this_one():
         assert (prediction.answer, prediction.sure, prediction.usage.calls) == (7, True, 2)
         where = await backend.create_program(program("Where"))
         assert (await backend.execute_program(where, {"question": "?"}, context)).pid != os.getpid()
+
+    with_isolated(test)
+
+
+def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively():
+    async def test(backend, context):
+        more, answers = program("More"), []
+        for where in (NativeBackend(code=CodeRoot(FOLDER)), backend):
+            handle = await where.create_program(more)
+            answers.append(checked_outputs(more, await where.execute_program(handle, {"question": "?"}, context)))
+        assert answers[0] == answers[1] == {"answer": 7, "sources": ["a", {"b": 1.5}], "note": None}
+        assert dumped_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
 
     with_isolated(test)
 

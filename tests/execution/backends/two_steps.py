@@ -26,6 +26,15 @@ class Where(dspex.Module):
         return {"pid": os.getpid()}
 
 
+class More(dspex.Module):
+    """Answers more than its signature says."""
+
+    signature = "question -> answer: int"
+
+    async def forward(self, question):
+        return {"answer": "7", "sources": ["a", {"b": 1.5}], "note": None}
+
+
 class Crash(dspex.Module):
     signature = "question -> answer"
 

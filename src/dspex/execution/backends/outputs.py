@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from dspex.errors import shorten
 from dspex.language.programs import Program
 
 GUESS = "guess"
@@ -36,7 +39,14 @@ def dumped_outputs(program: Program, outputs: Mapping[str, Any]) -> dict[str, An
     dumped = signature.output_validator.dump(declared)
     if len(declared) == len(outputs):
         return dumped
-    from pydantic_core import to_jsonable_python
+    more = {name: _json_form(value) for name, value in outputs.items() if name not in declared}
+    return {**dumped, **more}
 
-    more = {name: value for name, value in outputs.items() if name not in declared}
-    return {**dumped, **to_jsonable_python(more, fallback=str, inf_nan_mode="strings")}
+
+def _json_form(value: object) -> Any:  # noqa: ANN401  # any JSON value
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return msgspec.json.decode(to_json(value, fallback=str, inf_nan_mode="strings"))
+    except (PydanticSerializationError, ValueError, RecursionError):  # a text that UTF-8 does not have, or a cycle
+        return shorten(value)

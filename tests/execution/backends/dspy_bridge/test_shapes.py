@@ -76,7 +76,7 @@ CASES = [
     ("Talk", QUESTION, "question, [history] -> answer"),
     ("Fallback", QUESTION, "question -> answer, reasoning"),
     ("ExampleReturned", QUESTION, "question -> best, answers, scores"),
-    ("Bounded", {"text": "t"}, "text -> stars"),
+    ("Bounded", {"text": "t"}, "text, [picks] -> stars, seen"),
     ("DictReturned", QUESTION, "question -> kind, answer"),
     ("Again", QUESTION, "question, [depth] -> answer"),
     ("KeywordsBeside", QUESTION, "[k], question -> answer"),

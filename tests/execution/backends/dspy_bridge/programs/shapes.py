@@ -512,8 +512,10 @@ class Bounded(dspy.Module):
         fields = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(le=3))}
         self.rate = dspy.Predict(dspy.Signature(fields))
 
-    def forward(self, text):
-        return self.rate(text=text)
+    def forward(self, text, best: float = float("-inf"), picks: frozenset = frozenset("a")):
+        pred = self.rate(text=text)
+        pred.seen = f"{best} {sorted(picks)}"
+        return pred
 
 
 class DictReturned(dspy.Module):

@@ -1,6 +1,7 @@
 """What goes into a module of dspy and what comes out: read from its code, which is never run for it."""
 
 import inspect
+import json
 import typing
 from dataclasses import dataclass
 from functools import partialmethod
@@ -184,13 +185,15 @@ def _default_of(field: Any) -> Any:  # noqa: ANN401
 
 
 def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
-    """Return whether a default has a JSON form, and that form."""
+    """Return whether a default has a JSON form (infinity has none), and that form."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
-        return True, to_jsonable_python(value, inf_nan_mode="strings")
-    except (PydanticSerializationError, ValueError):
+        data = to_jsonable_python(value)
+        json.dumps(data, allow_nan=False)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError):
         return False, None
+    return True, data
 
 
 def _input(item: Input) -> "dict[str, Any] | None":
