@@ -505,6 +505,17 @@ def test_only_marked_processes_of_dead_parents_are_swept():
             process.stdout.close()
 
 
+def test_a_program_that_is_there_already_holds_up_nobody():
+    async def test(pool):
+        loading = Loading(handle="p", args={"name": "p"})
+        for _ in range(20):
+            calls = [pool.call("create_program", {"name": "p"}, program=loading) for _ in range(9)]
+            assert await asyncio.gather(*calls) == ["p"] * 9
+        assert pool.stats().queued == 0
+
+    with_pool(test, spec=fake_worker(concurrency=2))
+
+
 def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_use():
     async def test(pool):
         async def run(name, command="run", **args):

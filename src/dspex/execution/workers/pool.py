@@ -222,10 +222,14 @@ class Pool:
         if program is None:
             return await worker.call(command, args, seconds=_left(ends), caller=caller)
         with worker.loaded.use(program.handle):
-            await worker.load(program.handle, program.args, seconds=_left(ends))
-            if command == "create_program":
-                return program.handle
-            return await worker.call(command, args, seconds=_left(ends), caller=caller)
+            is_asked = False
+            try:
+                await worker.load(program.handle, program.args, seconds=_left(ends))
+                is_asked = command != "create_program"
+            finally:
+                if not is_asked:  # no reply will free the slot: it goes to the next in the queue here
+                    self._queue.serve(self._choose)
+            return await worker.call(command, args, seconds=_left(ends), caller=caller) if is_asked else program.handle
 
     async def broadcast(self, command: str, args: Mapping[str, Any]) -> None:
         """Make the same request on every worker that is ready, spares included; a worker that is lost has no answer."""
