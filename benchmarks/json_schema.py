@@ -98,15 +98,30 @@ class Case:
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
+def drafts() -> dict[str, Any]:
+    """Return the schemas of the drafts by their URIs."""
+    return {str(uri): resource.contents for uri, resource in jsonschema_specifications.REGISTRY.items()}
+
+
+def remotes(folder: Path) -> dict[str, Any]:
+    """Return what the schemas of the suite refer to, by the URIs that they use: the files of its folder `remotes`."""
+    made = drafts()
+    for file in folder.rglob("remotes/**/*.json"):
+        parts = file.parts[file.parts.index("remotes") + 1 :]
+        made[f"http://localhost:1234/{'/'.join(parts)}"] = json.loads(file.read_text())
+    return made
+
+
 def collect(folder: Path) -> tuple[list[Case], list[Path]]:
     """Return the cases of the suites below `folder`, and the files that may be plain schemas."""
+    resources = remotes(folder)
     cases: list[Case] = []
     schemas: list[Path] = []
     for file in sorted(folder.rglob("*.json")):
         parts = {part for part in file.relative_to(folder).parts if part.startswith("draft")}
         if (
             not file.is_file()
-            or "optional" in file.parts
+            or {"optional", "remotes"} & set(file.parts)
             or parts - {"draft2020-12"}
             or file.stat().st_size > 4_000_000
         ):
@@ -118,7 +133,7 @@ def collect(folder: Path) -> tuple[list[Case], list[Path]]:
         if isinstance(data, list) and data and all(isinstance(row, dict) and "tests" in row for row in data):
             for row in data:
                 tests = [(test["description"], test["data"], test["valid"]) for test in row["tests"]]
-                cases.append(Case(f"{file.name}: {row['description']}", row["schema"], tests))
+                cases.append(Case(f"{file.name}: {row['description']}", row["schema"], tests, resources=resources))
         elif isinstance(data, dict) and WORDS & data.keys():
             schemas.append(file)
     return cases, schemas
@@ -255,7 +270,9 @@ def survive(signature: Signature, case: Case, form: str, tally: Tally) -> None:
 
 
 def is_valid(case: Case, value: Any) -> bool:
-    reference = case.reference or jsonschema_rs.Draft202012Validator(case.schema, offline=True)
+    reference = case.reference or jsonschema_rs.Draft202012Validator(
+        case.schema, retriever=lambda uri: case.resources[uri.rstrip("#")]
+    )
     try:
         return bool(reference.is_valid(value))
     except ValueError:
@@ -304,7 +321,7 @@ def values_for(schema: Any, chance: random.Random, root: Any, depth: int = 0) ->
 
 def resources_of(files: list[Path]) -> dict[str, Any]:
     """Return the schemas of a collection by the URIs that they give themselves, and those of the drafts."""
-    made = {str(uri): resource.contents for uri, resource in jsonschema_specifications.REGISTRY.items()}
+    made = drafts()
     for file in files:
         schema = json.loads(file.read_text())
         for key in ("$id", "id"):
@@ -314,6 +331,7 @@ def resources_of(files: list[Path]) -> dict[str, Any]:
             if "." in part:  # a collection that mirrors addresses
                 made.setdefault(f"https://{'/'.join(file.parts[at:])}", schema)
         made.setdefault(file.name, schema)
+        made.setdefault(f"/{file.parent.name}/{file.name}", schema)
         made.setdefault(f"https://json.schemastore.org/{file.name}", schema)
         made.setdefault(f"https://json.schemastore.org/{file.stem}", schema)
         made.setdefault(f"http://json.schemastore.org/{file.stem}", schema)

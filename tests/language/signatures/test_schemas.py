@@ -167,6 +167,16 @@ def test_a_property_that_a_provider_refuses_is_renamed_and_read_back():
     assert values == signature.validate_outputs({"$schema": "s", "part": {"@id": 3}})
 
 
+def test_patterns_are_written_in_the_dialect_of_schemas():
+    signature = Signature.from_json_schema(
+        {"type": "object", "properties": {"x": {"type": "string", "pattern": "a\\Z"}}}
+    )
+    assert signature.to_json_schema()["properties"]["x"]["anyOf"][0]["pattern"] == "a$"
+    for pattern, written in (("\\Aa\\Z", "^a$"), ("\\\\Z", "\\\\Z"), ("(?P<n>a)", "(?<n>a)")):
+        made = Signature("-> x").with_field("x", str, constraints={"pattern": pattern}).to_json_schema()
+        assert made["properties"]["x"]["pattern"] == written
+
+
 def test_a_schema_belongs_to_the_caller():
     SIGNATURE.to_json_schema()["properties"].clear()
     assert SIGNATURE.to_json_schema()["properties"]

@@ -8,6 +8,7 @@ from dspex.language.signatures.field import Field
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.schema_check import with_format_patterns
 from dspex.language.signatures.schema_keywords import with_subschemas
+from dspex.language.signatures.schema_patterns import in_schema
 from dspex.language.signatures.types import MISSING, Type
 
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
@@ -97,6 +98,8 @@ class SchemaWriter:
 
     def _str(self, type_: Type) -> Schema:
         schema = self._rules("string", type_)
+        if "pattern" in schema:
+            schema["pattern"] = in_schema(schema["pattern"])
         if "format" in schema:
             shape = FORMATS[schema["format"]]
             if "pattern" in schema:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _AHEAD = re.compile(r"\(\?([=!])")
+_OURS = re.compile(r"\\\\|\\A|\\Z|\(\?P<")
+_THEIRS = {"\\A": "^", "\\Z": "$", "(?P<": "(?<"}
 _RANGE_OF_CLASS = re.compile(r"(\\[wdsWDS])-(?!\])")
 
 
@@ -28,6 +30,11 @@ def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
     if not parts or _has_alternatives(rest):
         return [{"pattern": pattern}]
     return [*parts, {"pattern": f"^{rest}"}]
+
+
+def in_schema(pattern: str) -> str:
+    """Return a pattern of ours in the dialect of JSON Schema, which has other words for a few things."""
+    return _OURS.sub(lambda match: _THEIRS.get(match[0], match[0]), pattern)
 
 
 def _end_of_group(text: str) -> int | None:
