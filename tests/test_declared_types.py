@@ -45,6 +45,33 @@ from declared_types import DECLARED_TYPES, Echo
 
 globals().update({f"echo_{row.name}": Echo(row.name) for row in DECLARED_TYPES})
 """
+DSPY_APP = """
+import dspy
+from declared_types import DECLARED_TYPES
+
+def module_of(row):
+    fields = {"x": (row.hint, dspy.InputField()), "reply": (str, dspy.InputField())}
+    fields["y"] = (row.hint, dspy.OutputField())
+
+    class Echo(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.repeat = dspy.Predict(dspy.Signature(fields, "Repeat."))
+
+        def forward(self, x, reply):
+            return self.repeat(x=x, reply=reply)
+
+    Echo.__name__ = Echo.__qualname__ = f"Echo_{row.name}"
+    return Echo
+
+for row in DECLARED_TYPES:
+    if not isinstance(row.hint, str) and row.name not in OMITTED:
+        globals()[f"Echo_{row.name}"] = module_of(row)
+"""
+# what dspy's modules do not take: our media classes, a TypedDict on Python 3.11, and an enumeration of numbers in text
+OMITTED = (
+    *("image", "audio", "file", "document", "code", "history", "tool_calls", "citations", "typed_dict", "enum_int"),
+)
 EXECUTE = "mutation($input: ExecuteProgramInput!) { executeProgram(input: $input) { inputs outputs error } }"
 # what models write for dspy's own types, and what dspy makes of it; it takes a choice by its text before its type
 DSPY = {
@@ -168,6 +195,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("code")
     shutil.copy(declared_types.__file__, root / "declared_types.py")
     (root / "types_app.py").write_text(APP)
+    (root / "dspy_types_app.py").write_text(f"OMITTED = {OMITTED!r}\n{DSPY_APP}")
     return root
 
 
@@ -212,7 +240,9 @@ def function() -> Way:
             return []  # a type in the words of the grammar, not an annotation
         repeated.__annotations__ = {"taken": row.hint, "return": row.hint}
         program = dspex.program(repeated)
-        outputs = program.contract().output_validator.dump((await program.acall(taken=row.value)).to_dict())
+        outputs = program.contract().output_validator.dump(
+            (await program.acall(RunContext(), taken=row.value)).to_dict()
+        )
         return [{"y": outputs["result"] if list(outputs) == ["result"] else outputs}]
 
     return lambda row: asyncio.run(run(row))
@@ -348,29 +378,46 @@ def isolated_server(loop: Loop, folder: Path, model: str, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="module")
-def dspy(loop: Loop) -> Iterator[Way]:
+def bridge(loop: Loop, folder: Path) -> Iterator[DspyBackend]:
     if importlib.util.find_spec("dspy") is None:
         pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
-    config = DspyConfig(interpreter=sys.executable, pool=PoolConfig(name="dspy", minimum=1, maximum=1))
+    pool = PoolConfig(name="dspy", minimum=1, maximum=1)
+    config = DspyConfig(interpreter=sys.executable, pool=pool, paths=(str(folder),))
     with loop.living(DspyBackend(config)) as backend:
+        yield backend
 
-        async def execute(row: DeclaredType) -> Any:
-            program = data_of(row, backend="dspy")
-            handle = await backend.create_program(program)
-            context = RunContext(model=ScriptedModel(repeat))
-            reply, value = DSPY.get(row.name, (reply_of(row), row.value))
-            inputs = {**inputs_of(row, program), "reply": reply}
-            prediction = await backend.execute_program(handle, inputs, context)
-            assert program.signature.output_validator.dump(prediction.to_dict()) == {"y": value}
-            return [{"y": row.value}]
 
-        yield lambda row: loop.call(execute(row))
+async def executed_by_dspy(bridge: DspyBackend, program: Program, row: DeclaredType) -> Any:
+    """Run a program on dspy, whose own types are answered in its own words."""
+    handle = await bridge.create_program(program)
+    reply, value = DSPY.get(row.name, (reply_of(row), row.value))
+    inputs = {**inputs_of(row, program), "reply": reply}
+    prediction = await bridge.execute_program(handle, inputs, RunContext(model=ScriptedModel(repeat)))
+    assert program.signature.output_validator.dump(prediction.to_dict()) == {"y": value}
+    return [{"y": row.value}]
+
+
+@pytest.fixture(scope="module")
+def dspy(loop: Loop, bridge: DspyBackend) -> Way:
+    return lambda row: loop.call(executed_by_dspy(bridge, data_of(row, backend="dspy"), row))
+
+
+@pytest.fixture(scope="module")
+def dspy_module(loop: Loop, bridge: DspyBackend) -> Way:
+    """A module that was written for dspy, with the same types."""
+
+    async def run(row: DeclaredType) -> Any:
+        if isinstance(row.hint, str) or row.name in OMITTED:
+            return []
+        return await executed_by_dspy(bridge, await bridge.import_program(f"dspy_types_app:Echo_{row.name}"), row)
+
+    return lambda row: loop.call(run(row))
 
 
 WAYS = [
     *("function", "chat", "json_adapter", "tools", "mock"),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("opened", "cli", "inline_server")),
-    *(pytest.param(name, marks=pytest.mark.full) for name in ("isolated_server", "dspy")),
+    *(pytest.param(name, marks=pytest.mark.full) for name in ("isolated_server", "dspy", "dspy_module")),
 ]
 
 
