@@ -135,6 +135,7 @@ _BASIC = (
     _row("enum", Color, "blue"),
     _row("enum_int", Level, 2),
     _row("any", Any, {"free": [1, None, "x"]}),
+    _row("any_schema", 'any[schema={"type": "object", "minProperties": 1, "not": {"required": ["b"]}}]', {"a": [1]}),
     _row("bytes", bytes, "/+8="),
     _row("datetime", datetime.datetime, "2026-01-02T03:04:05Z"),
     _row("date", datetime.date, "2026-01-02"),

@@ -76,3 +76,27 @@ def test_a_pattern_that_repeats_repetitions_ends_soon() -> None:
 def test_lists_and_mappings_have_as_many_items_as_they_must(least: int, more: int, number: int) -> None:
     _check(_field(f"list[int][min_items={least}, max_items={least + more}, unique=true]"), number)
     _check(_field(f"dict[str, int][min_size={least}, max_size={least + more}]"), number)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "patternProperties": {"^x_": {"type": "integer"}}, "additionalProperties": False},
+        {"type": "object", "patternProperties": {"^x_": {"type": "integer"}}, "minProperties": 1},
+        {"not": {"type": "string"}},
+        {"type": "array", "contains": {"type": "integer", "minimum": 5}},
+        {"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 3}]},
+        {"type": "object", "required": ["a"], "properties": {"a": {"enum": [1, 2]}}, "dependentRequired": {"a": ["b"]}},
+        {"if": {"type": "string"}, "then": {"minLength": 20}},
+    ],
+)
+def test_a_value_that_fits_a_schema_is_made_up_or_refused(schema: dict[str, object]) -> None:
+    signature = Signature.from_json_schema({"type": "object", "properties": {"x": schema}, "required": ["x"]})
+    for number in range(5):
+        _check(signature, number)
+
+
+def test_a_schema_that_nothing_fits_is_named() -> None:
+    signature = Signature.from_json_schema({"type": "object", "properties": {"x": {"not": {}}}, "required": ["x"]})
+    with pytest.raises(SignatureError, match="no value was found that fits"):
+        _check(signature, 1)

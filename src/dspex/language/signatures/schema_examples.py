@@ -135,7 +135,9 @@ class _Maker:
     def _mapping(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         rest = schema.get("additionalProperties", {})
         named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-        made = {name: self._first(named.get(name, rest), depth) for name in schema.get("required", ())}
+        required, dependent = list(schema.get("required", ())), schema.get("dependentRequired", {})
+        required += [other for name in required for other in dependent.get(name, ())]
+        made = {name: self._first(named.get(name, rest), depth) for name in required}
         more = chain(named.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000)))
         for name, part in more:
             if len(made) >= min(schema.get("minProperties", 0), 100):
