@@ -373,3 +373,40 @@ def test_spread_samples_cover_every_option_whatever_its_weight():
     space = Space([Choice(*"abcd", name="letter", weights=(0.94, 0.03, 0.03, 0))])
     drawn = [values["letter"] for values in itertools.islice(samples(space, seed=0, method="quasi"), 30)]
     assert all(set(drawn[start : start + 3]) == {"a", "b", "c"} for start in range(0, 30, 3))
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (
+            var("kind").equals("cott"),
+            r"the condition of 'steps' compares 'kind' with 'cott'.*Did you mean 'cot'\?.*'predict', 'cot'",
+        ),
+        (var("kind").differs("react"), "'kind' with 'react'.*'predict', 'cot'"),
+        (var("kind").is_in(["cot", "react"]), "'kind' with 'react'"),
+        (~(var("kind").equals("cot") & var("kind").equals("react")), "'kind' with 'react'"),
+        (var("flag").equals("yes"), "'flag' with 'yes'.*True, False"),
+    ],
+)
+def test_a_condition_on_an_option_that_does_not_exist_is_refused_when_the_space_is_declared(condition, message):
+    variables = [Choice("predict", "cot", name="kind"), Boolean(name="flag")]
+    with pytest.raises(VariableError, match=message):
+        Space([*variables, Integer(1, 5, name="steps", when=condition)])
+    with pytest.raises(VariableError, match="the test of the constraint 'rule'"):
+        Space(variables, [Constraint(name="rule", test=condition)])
+    stored = Space(variables).to_dict()
+    steps = {"name": "steps", "kind": "integer", "low": 1, "high": 5, "default": 2, "when": condition.to_data()}
+    old = Space.from_dict({"variables": [*(stored["variables"] if isinstance(stored, dict) else stored), steps]})
+    assert "steps" in old  # what an earlier version stored still opens
+
+
+def test_conditions_on_options_that_exist_and_on_open_values_are_taken():
+    Space(
+        [
+            Choice("predict", "cot", name="kind"),
+            Choice(1, 2, name="count"),
+            Text(name="text"),
+            Integer(1, 5, name="steps", when=var("kind").is_in(["cot"]) | var("count").equals(2)),
+            Float(0, 1, name="heat", when=var("text").equals("another") & (var("steps") > 7)),
+        ]
+    )

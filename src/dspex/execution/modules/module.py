@@ -23,6 +23,7 @@ from dspex.language.programs import Children, Node, Program, placed
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable
+from dspex.language.variables.conditions import check_conditions
 from dspex.language.variables.sampling import explain_refusal
 from dspex.sync import in_thread
 from dspex.sync import run as run_sync
@@ -250,9 +251,8 @@ class Module:
     def variables(self) -> Space:
         """Return all that may be varied in this module and below it.
 
-        These are the variables declared in line or bound from outside, and every slot (instructions,
-        demonstrations) that none of them takes. One bound from outside replaces what was declared in line for the same
-        places.
+        These are the variables declared in line or bound from outside (which replace those in line for the same
+        places), and every slot (instructions, demonstrations) that none of them takes.
         """
         outside: tuple[Variable | Constraint, ...] = self.__dict__.get("_outside", ())
         bound = [item for item in outside if isinstance(item, Variable)]
@@ -262,13 +262,13 @@ class Module:
         taken = {path for variable in found for path in variable.paths}
         free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken]
         everything = [*free, *found]
+        constraints = [item for item in outside if isinstance(item, Constraint)]
+        stored: tuple[str, ...] = self.__dict__.get("_order", ())
+        if not stored:  # of what an earlier version stored, conditions are taken as they are
+            check_conditions({variable.name: variable for variable in everything}, constraints)
         for path, part in self.named_modules():
             everything = [part.conditional(path, variable) for variable in everything]
-        stored: tuple[str, ...] = self.__dict__.get("_order", ())
-        if stored:  # a program that was stored keeps its order, and with it its content hash
-            places = {name: place for place, name in enumerate(stored)}
-            everything.sort(key=lambda variable: places.get(variable.name, len(stored)))
-        return Space(everything, [item for item in outside if isinstance(item, Constraint)])
+        return Space.derived(everything, constraints, order=stored)  # a stored program keeps its content hash
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables that were declared in line in this module, which is at `path`."""

@@ -1,11 +1,12 @@
 """The space of all variables of a program."""
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dspex.errors import VariableError, shorten, suggest
+from dspex.language.variables.conditions import check_conditions
 from dspex.language.variables.constraint import Constraint
 from dspex.language.variables.expression import Expression
 from dspex.language.variables.variable import Variable
@@ -27,9 +28,28 @@ class Space(Mapping[str, Variable]):
         """Take variables with unique names, and constraints between them.
 
         Raises:
-            VariableError: two variables share a name, an expression reads an unknown variable, or variables depend
-                on each other in a cycle.
+            VariableError: two variables share a name, an expression reads an unknown variable, variables depend
+                on each other in a cycle, or a condition compares a variable with a value that it never has.
         """
+        self._set(variables, constraints)
+        check_conditions(self._variables, self._constraints)
+
+    @classmethod
+    def derived(
+        cls, variables: Iterable[Variable], constraints: Iterable[Constraint] = (), *, order: Sequence[str] = ()
+    ) -> "Space":
+        """Return the space of what was declared before: stored, or a part of another space; first those in `order`.
+
+        Its conditions are not looked at: what was stored by an earlier version still opens, and a part may lack the
+        options that they name.
+        """
+        space = cls.__new__(cls)
+        places = {name: place for place, name in enumerate(order)}
+        variables = sorted(variables, key=lambda variable: places.get(variable.name, len(places)))
+        space._set(variables, constraints)  # noqa: SLF001  # a second constructor
+        return space
+
+    def _set(self, variables: Iterable[Variable], constraints: Iterable[Constraint]) -> None:
         self._variables: dict[str, Variable] = {}
         for variable in variables:
             if variable.name in self._variables:
@@ -75,7 +95,7 @@ class Space(Mapping[str, Variable]):
         for name in names:
             self._get(name)
         remaining = [variable for name, variable in self._variables.items() if name not in names]
-        return Space(remaining, [rule for rule in self._constraints if not rule.reads() & set(names)])
+        return Space.derived(remaining, [rule for rule in self._constraints if not rule.reads() & set(names)])
 
     def check(self, assignment: Assignment) -> None:
         """Check that all names are known and all values fit.
@@ -238,7 +258,7 @@ class Space(Mapping[str, Variable]):
         if not isinstance(variables, list | tuple) or not isinstance(constraints, list | tuple):
             message = "a stored space is a list of variables, or an object with `variables` and `constraints`"
             raise VariableError(f"{message}, not {shorten(data)}")
-        return cls(map(Variable.from_dict, variables), map(Constraint.from_dict, constraints))
+        return cls.derived(map(Variable.from_dict, variables), map(Constraint.from_dict, constraints))
 
     def _get(self, name: str) -> Variable:
         if name not in self._variables:

@@ -80,7 +80,7 @@ class Backed(Module):
         ]
         every = Float(value, value, name="temperature of all predictors", paths=places)
         assignment = {**self._program.assignment, every.name: value}
-        return replace(self._program, space=Space([*unbound, every], space.constraints), assignment=assignment)
+        return replace(self._program, space=Space.derived([*unbound, every], space.constraints), assignment=assignment)
 
     def assign(self, values: Assignment) -> Self:
         """Return the program with other values for some variables, on the same backend.

@@ -130,7 +130,7 @@ def _closed_space(variables: Sequence[Variable], constraints: Sequence[Constrain
     while count != len(remaining):
         count, names = len(remaining), {variable.name for variable in remaining}
         remaining = [variable for variable in remaining if _referenced_names(variable) <= names]
-    return Space(remaining, [constraint for constraint in constraints if constraint.reads() <= names])
+    return Space.derived(remaining, [constraint for constraint in constraints if constraint.reads() <= names])
 
 
 def _as_choice(variable: Variable) -> Variable:

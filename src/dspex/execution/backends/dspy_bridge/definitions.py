@@ -265,7 +265,7 @@ def learned(program: Program, predictors: Mapping[str, Any]) -> Program:
     values = {name: value for name, value in program.assignment.items() if name not in program.space or name in names}
     return replace(
         program,
-        space=Space((*made.values(), *kept), constraints),
+        space=Space.derived((*made.values(), *kept), constraints),
         assignment={**{name: value for name, value in values.items() if name not in made}, **values_of(predictors)},
     )
 
