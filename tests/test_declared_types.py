@@ -22,6 +22,7 @@ import pytest
 
 import dspex
 from dspex.bootstrap import open_services
+from dspex.evaluation import Dataset, aevaluate, exact_match
 from dspex.execution.backends import MockBackend
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.clients import Request
@@ -249,6 +250,22 @@ def function() -> Way:
 
 
 @pytest.fixture(scope="module")
+def evaluation() -> Way:
+    """Rows of JSON, and rows of text as in a csv: both are the expected answers."""
+
+    async def run(row: DeclaredType) -> Any:
+        context = RunContext(model=ScriptedModel(repeat))
+        for written in (row.value, reply_of(row)):
+            data = Dataset.from_rows([{"x": written, "reply": reply_of(row), "y": written}])
+            report = await aevaluate(Echo(row.name), data, exact_match, context=context)
+            assert [entry.error for entry in report.rows] == [None]
+            assert report.mean == 1.0
+        return []
+
+    return lambda row: asyncio.run(run(row))
+
+
+@pytest.fixture(scope="module")
 def mock() -> Way:
     """The mock makes its values up: they have to be outputs, and to stay what they are."""
 
@@ -415,7 +432,7 @@ def dspy_module(loop: Loop, bridge: DspyBackend) -> Way:
 
 
 WAYS = [
-    *("function", "chat", "json_adapter", "tools", "mock"),
+    *("function", "evaluation", "chat", "json_adapter", "tools", "mock"),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("opened", "cli", "inline_server")),
     *(pytest.param(name, marks=pytest.mark.full) for name in ("isolated_server", "dspy", "dspy_module")),
 ]

@@ -29,7 +29,7 @@ def _compile(signature: Signature) -> dict[str, _ReadValue]:
     return {
         field.name: _reader(field)
         for field in signature.fields.values()
-        if field.type.kind != "any" and not takes_text(field.type)
+        if not takes_text(field.type) and (field.type.kind != "any" or field.type.constraint("schema") is not None)
     }
 
 

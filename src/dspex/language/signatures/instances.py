@@ -67,6 +67,20 @@ def as_json(value: Any) -> Any:  # noqa: ANN401
     return _plain(_python_form(value), binary_to_text)
 
 
+def has_bytes(value: Any) -> bool:  # noqa: ANN401
+    """Whether an instance holds bytes, at any depth."""
+    try:
+        level = [_python_form(value)]
+    except ValueError:  # it contains itself
+        return False
+    while level:
+        part = level.pop()
+        if isinstance(part, bytes | bytearray | memoryview):
+            return True
+        level += part.values() if isinstance(part, dict) else part if isinstance(part, _LISTS) else ()
+    return False
+
+
 def _python_form(value: Any) -> Any:  # noqa: ANN401
     return SchemaSerializer(core_schema.any_schema()).to_python(value, by_alias=True, warnings=False)
 

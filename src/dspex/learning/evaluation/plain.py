@@ -29,7 +29,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
         return float(value) if math.isfinite(value) else str(value)
     from pydantic_core import to_jsonable_python
 
-    return plain(to_jsonable_python(value, bytes_mode="base64", fallback=_foreign))
+    from dspex.language.signatures.instances import as_json, has_bytes
+
+    if has_bytes(value):
+        return plain(as_json(value))
+    return plain(to_jsonable_python(value, fallback=_foreign))
 
 
 def _foreign(value: Any) -> Any:  # noqa: ANN401
