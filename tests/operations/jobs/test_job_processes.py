@@ -26,7 +26,7 @@ from tests.support.waiting import finish
 pytestmark = pytest.mark.bridge
 EVALUATION = DOMAIN["evaluation"]
 CHILD = Path(__file__).with_name("child.py")
-POLICY = JobPolicy(attempts=2, backoff=0.01, poll=0.02, stall=1.5, grace=0.3)
+POLICY = JobPolicy(attempts=2, backoff=0.01, poll=0.02, stall=0.0, grace=0.3)
 
 
 @dataclass
@@ -90,7 +90,7 @@ def test_a_job_whose_code_gives_no_control_back_fails_and_holds_up_no_other(
     opened: Opened, tmp_path: Path, act: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def work() -> None:
-        async with bench(opened, tmp_path) as at:
+        async with bench(opened, tmp_path, replace(POLICY, stall=3.0)) as at:
             stuck = await at.job(act)
             run = asyncio.create_task(at.run(stuck))
             await at.until_at_work(stuck)
@@ -139,7 +139,7 @@ def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
     opened: Opened, tmp_path: Path, act: str, status: str
 ) -> None:
     async def work() -> None:
-        async with bench(opened, tmp_path, replace(POLICY, stall=0.0)) as at:
+        async with bench(opened, tmp_path) as at:
             job = await at.job(act)
             run = asyncio.create_task(at.run(job))
             pid = await at.until_at_work(job)
@@ -157,7 +157,7 @@ def test_a_job_that_is_stopped_leaves_within_its_grace_whatever_its_code_does(
 @pytest.mark.parametrize("act", ["compute", "deaf", "wait"])
 def test_a_worker_that_stops_hands_back_also_what_does_not_leave(opened: Opened, tmp_path: Path, act: str) -> None:
     async def work() -> None:
-        async with bench(opened, tmp_path, replace(POLICY, stall=0.0)) as at:
+        async with bench(opened, tmp_path) as at:
             job, later = await at.job(act), await at.job("quick")
             run = asyncio.create_task(at.run(job))
             await at.until_at_work(job)

@@ -317,7 +317,7 @@ def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
 
     async def work() -> None:
         async with world(on_each_database, tmp_path, seconds=0) as at:
-            extra = {"DSPEX_JOB_STALL_SECONDS": "4" if end == "stall" else "0"}
+            extra = {"DSPEX_JOB_STALL_SECONDS": "6" if end == "stall" else "0"}
             with at.worker(**extra) as worker:
                 stuck = await at.job(metric="scores:stuck")
                 await asyncio.to_thread(worker.wait_for_line, "computing")
@@ -335,7 +335,7 @@ def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
 
                     await at.until(is_quiet, within=20)
                 else:
-                    assert await asyncio.to_thread(worker.stop, within=20) == 0
+                    assert await asyncio.to_thread(worker.stop, within=40) == 0
                     row = await at.row(stuck)
                     assert (row.status, row.waiting) == ("queued", "handed back by a worker that stopped")
                     return
