@@ -2,9 +2,12 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,55 @@ def test_what_runs_may_end_and_the_rest_is_interrupted(tmp_path: Path) -> None:
             True,
         )
         assert server.process.wait(60) in {0, -15}
+
+
+STUBBORN = """import asyncio
+from pathlib import Path
+
+import dspex
+
+
+@dspex.program
+async def stay(name: str) -> str:
+    \"\"\"Swallow every cancellation.\"\"\"
+    Path(f"{name}.begun").touch()
+    while name != "stored":
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            Path(f"{name}.swallowed").touch()
+    return name
+"""
+
+
+@pytest.mark.parametrize("isolation", ["inline", "process"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_stopping(
+    tmp_path: Path, number: signal.Signals, isolation: str
+) -> None:
+    (tmp_path / "app.py").write_text(STUBBORN)
+    (tmp_path / "dspex.toml").write_text(f'isolation = "{isolation}"\n')
+    dspex = [sys.executable, "-m", "dspex"]
+    run = [*dspex, "run", "app.py:stay", "name=stored"]
+    subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    with Child([*dspex, "serve", "--port", "0", "--no-worker"], cwd=tmp_path) as server:
+        url = re.search(r"http://[\d.:]+", server.wait_for_line("serving http"))
+        assert url is not None
+        body = json.dumps({"inputs": {"name": "one"}}).encode()
+        request = urllib.request.Request(
+            f"{url[0]}/v1/programs/stay/execute", body, {"content-type": "application/json"}
+        )
+
+        def call() -> None:
+            with suppress(OSError), urllib.request.urlopen(request, timeout=120) as answer:
+                answer.read()
+
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(call)
+            while not (tmp_path / "one.begun").exists():
+                assert server.process.poll() is None
+            server.process.send_signal(number)
+            server.process.wait(60)
+    assert (tmp_path / "one.swallowed").exists() or isolation == "process"
+    rows = subprocess.run([*dspex, "executions", "--json"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert [row["status"] for row in json.loads(rows.stdout)] == ["interrupted", "completed"]

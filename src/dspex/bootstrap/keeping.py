@@ -6,7 +6,7 @@ from typing import Any
 
 from dspex.bootstrap.readiness import Readiness
 from dspex.clock import Clock
-from dspex.errors import ConfigurationError, StorageError
+from dspex.errors import ConfigurationError, ConflictError, StorageError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources.executing import Executor, StorageLimits
@@ -78,6 +78,13 @@ def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock:
     return StorageLimits(keeping=keeping_of(settings, code), quotas=Quotas(store, clock=clock, default=quota))
 
 
+async def _give_up(executor: Executor) -> None:
+    """Record what was abandoned as interrupted; where the database is away, another process does it later."""
+    for execution_id in executor.runs.abandoned:
+        with suppress(StorageError, ConflictError):
+            await executor.give_up(execution_id)
+
+
 @asynccontextmanager
 async def at_work(
     store: Store, executor: Executor, retention: Retention | None, *, context: RunContext, database: Database
@@ -95,6 +102,7 @@ async def at_work(
         finally:
             await readiness.aclose()
             await executor.runs.drain(GRACE)
+            await _give_up(executor)
     if executor.quotas is not None:
         with suppress(StorageError):  # it is away: what was counted in the last second is lost
             await executor.quotas.flush()

@@ -190,6 +190,12 @@ class Executor:
         await self._store.write(*self.recorder.stopped(found, "cancelled", actor=actor))
         self.runs.stop(found.id, "cancel")
 
+    async def give_up(self, execution_id: UUID) -> None:
+        """Record an execution as interrupted that runs on, but for which nobody waits any more."""
+        record = await self._store.get(EXECUTION, id=execution_id)
+        if record is not None and record.status not in ENDED:
+            await self._store.write(*self.recorder.stopped(record, "interrupted", actor=None))
+
     async def watch(self) -> None:
         """Stop what runs here and was cancelled or given up elsewhere; called twice a second."""
         ids = self.runs.older_than(_LOOK)

@@ -1,6 +1,7 @@
 """The executions that run in this process: cancelled from outside, refused while it is being stopped."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from uuid import UUID
 from dspex.clock import Clock
 from dspex.errors import UnavailableError
 
+_log = logging.getLogger("dspex.executions")
 Reason = Literal["cancel", "interrupt"]
 
 
@@ -96,6 +98,8 @@ class Runs:
         self._runs: dict[UUID, Run] = {}
         self._idle: asyncio.Event | None = None
         self.is_draining = False
+        self.abandoned: list[UUID] = []
+        """What swallowed its cancellation until the end of this process: nobody waits for it any more."""
         self.is_over = asyncio.Event()
         """Set when this process is about to stop listening: streams that have no end of their own end then."""
 
@@ -150,13 +154,23 @@ class Runs:
         return len(left)
 
     async def drain(self, grace: float) -> int:
-        """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were."""
+        """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were.
+
+        What has not ended `grace` seconds after that is abandoned.
+        """
         self.is_draining = True
         if not await self._emptied(grace):
             left = self.interrupt()
-            await self._emptied(grace)
+            if not await self._emptied(grace):
+                self._abandon()
             return left
         return 0
+
+    def _abandon(self) -> None:
+        self.abandoned += self._runs
+        self._runs.clear()
+        names = ", ".join(map(str, self.abandoned))
+        _log.error("executions that swallow their cancellation are abandoned: %s", names)
 
     async def _emptied(self, within: float) -> bool:
         self._idle = asyncio.Event()

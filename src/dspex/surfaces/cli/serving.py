@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -87,6 +89,8 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
             async with attended(services, is_embedded=is_embedded):
                 drains.append(Drain(services.operations.floor.executor.runs, settings.drain_seconds))
                 yield services
+        if drains[0].has_abandoned:
+            _exit_now()
 
     app = application(opened, config, domain=domain_of(settings, code_root()))
     limits = make_limits(**_connections(settings))
@@ -124,6 +128,11 @@ class Drain:
         self._hurried = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether something runs on that swallows its cancellation."""
+        return bool(self._runs.abandoned)
+
     def begin(self, leave: Callable[[], object], *, is_asked: bool) -> None:
         """Take no new executions, wait for those that run, and call `leave`."""
         least = self._seconds if is_asked else 0
@@ -154,16 +163,28 @@ def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # 
     """
     leave, signals = server.handle_exit, count(1)
 
+    def end(number: int, frame: FrameType | None) -> None:
+        if drains[0].has_abandoned:
+            server.config.timeout_graceful_shutdown = 1  # its request has no end either
+        leave(number, frame)
+
     def handle_exit(number: int, frame: FrameType | None) -> None:
         asked = next(signals)
         if not drains or asked > 2:
             leave(number, frame)
         elif asked == 1:
-            drains[0].begin(lambda: leave(number, frame), is_asked=number == signal.SIGTERM)
+            drains[0].begin(lambda: end(number, frame), is_asked=number == signal.SIGTERM)
         else:
             drains[0].hurry()
 
     server.handle_exit = handle_exit
+
+
+def _exit_now() -> None:
+    """End this process, whose services are closed: the event loop would wait for what was abandoned."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _guards(settings: Settings) -> dict[str, Any]:
