@@ -202,7 +202,8 @@ def context(
     prepare()
     if unknown := limits.keys() - {"timeout", "cancellation"}:
         name = min(unknown)
-        raise ConfigurationError(f"context has no {name!r}.{suggest(name, ['timeout', 'cancellation', 'budget'])}")
+        names = ["model", "adapter", "observer", "seed", "budget", "timeout", "cancellation"]
+        raise ConfigurationError(f"context has no {name!r}.{suggest(name, names)} It takes: {', '.join(names)}")
     change = _changes(current_models(), model=model, adapter=adapter, observer=observer, seed=seed)
     if budget is not None:
         change["budget"] = budget

@@ -262,7 +262,7 @@ def test_a_signature_class_is_stored_from_the_code_root_and_never_for_a_caller(
             assert draft.instructions == "Route a message."
             await do(operations, "activate_signature", signature_id=draft.id)
             await operations.create_program(CreateProgram(name="t", signature="Triage", backend="mock"))
-            with pytest.raises(DefinitionError, match="'signed_classes:number' is 7, not a Signature class"):
+            with pytest.raises(DefinitionError, match="'signed_classes:number' is int, not a Signature class"):
                 await operations.save_signature_class("signed_classes:number")
             with pytest.raises(DefinitionError, match="outside the code root"):
                 await operations.save_signature_class("json:JSONDecoder")

@@ -180,6 +180,11 @@ def test_what_an_agent_did_is_its_trajectory():
     assert prediction.degrees == 21
 
 
+def test_what_is_not_a_function_is_not_a_tool():
+    with pytest.raises(DefinitionError, match="'lookup' is not a tool; give a function"):
+        ReAct("q -> a", ["lookup"])
+
+
 def test_an_agent_that_is_a_tool_keeps_its_trajectory_to_itself():
     inner = ReAct("riddle -> solution", [lookup], model=native(ToolCall("1", "finish", {"solution": "wind"})))
     model = native(ToolCall("1", "riddler", {"riddle": "?"}), ToolCall("2", "finish", {"a": "x"}))

@@ -189,7 +189,7 @@ def test_no_secret_is_saved_and_a_model_object_stays(tmp_path):
     ("text", "said"),
     [
         ("{", "cannot read"),
-        ("[]", "no saved state"),
+        ("[]", "holds neither a program nor a state"),
         (json.dumps({"metadata": {}}), "from_dspy_state"),
         (json.dumps({"format": 9, "parts": {}, "program": None}), "update dspex"),
         (json.dumps({"format": 1, "parts": {"cot.predict": {}}, "program": None}), "lacks: cot.predict"),

@@ -69,6 +69,18 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return int(stopped.value.code or 0), printed.out, printed.err
 
 
+def test_a_wrong_declaration_has_the_line_of_its_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"wrong_{(folder / 'link.txt').read_text()}"
+    (folder / f"{name}.py").write_text('import dspex\n\nask = dspex.Predict("question -> answer: strr")\n')
+    code, _, err = call(capsys, "run", f"{name}.py:ask", "question=?")
+    assert (code, "there is no type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (1, True, True)
+
+
+def test_an_unknown_command_says_which_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "runn")
+    assert (code, "No such command 'runn'. Did you mean 'run'?" in err) == (2, True)
+
+
 def test_an_exception_in_the_users_code_has_its_line_everywhere(
     folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

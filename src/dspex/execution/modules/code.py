@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import ConflictError, DefinitionError, boundary, suggest
+from dspex.errors import ConflictError, DefinitionError, DspexError, boundary, place_of, suggest
 from dspex.execution.modules.source import digest, file_hash, local_modules, module_hash, source_hash, watch
 from dspex.language.signatures import FieldCheck, Signature
 
@@ -56,6 +56,11 @@ class CodeRoot:
         try:
             with boundary(DefinitionError, importing):
                 return importlib.import_module(name)
+        except DspexError as error:  # a declaration in the user's file that is wrong: which line it is in
+            place = place_of(error)
+            if not place or place in error.message:
+                raise
+            raise type(error)(f"{error.message} ({place})", **error.context) from error
         except SystemExit as error:
             raise DefinitionError(
                 f"{importing}: it asked to end the process: SystemExit({error.code!r}); "

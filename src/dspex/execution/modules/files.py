@@ -46,7 +46,7 @@ def read_state(path: Path) -> dict[str, Any]:
             if isinstance(data, dict) and "metadata" in data
             else ""
         )
-        raise DefinitionError(f"{str(path)!r} is no saved state of dspex.{hint}")
+        raise DefinitionError(f"{str(path)!r} holds neither a program nor a state that dspex saved.{hint}")
     if data["format"] != FORMAT:
         raise DefinitionError(f"{str(path)!r} has format {data['format']!r}; this dspex reads {FORMAT}: update dspex")
     return {**data, "values": {}}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dspex.clock import Clock, SystemClock
-from dspex.errors import DspexError, InvalidError, SignatureError, ToolError
+from dspex.errors import DefinitionError, DspexError, InvalidError, SignatureError, ToolError, shorten
 from dspex.execution.clients import ToolSpec
 from dspex.language.signatures import MISSING, Field, Signature, Type
 from dspex.language.signatures.annotations import from_annotation
@@ -65,6 +65,8 @@ class Tool:
         Raises:
             SignatureError: a parameter has no type, or one that no field has.
         """
+        if not callable(function):
+            raise DefinitionError(f"{shorten(function)} is not a tool; give a function whose parameters have types")
         called = name or function.__name__
         said = description or inspect.getdoc(function) or called
         signature = _signature(called, function)

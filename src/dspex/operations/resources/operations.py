@@ -14,7 +14,6 @@ from dspex.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
-    shorten,
 )
 from dspex.execution.backends import Backends
 from dspex.execution.modules.code import CodeRoot
@@ -166,7 +165,7 @@ class Operations:
             raise ConfigurationError("a signature class needs a code root to be imported from")
         found = self.floor.code.load(target)
         if not isinstance(found, Signature) and not (isinstance(found, type) and issubclass(found, Signature)):
-            raise DefinitionError(f"{target!r} is {shorten(found)}, not a Signature class")
+            raise DefinitionError(f"{target!r} is {type(found).__name__}, not a Signature class; name such a class")
         return await self.save_signature(found, source="class", status="draft" if is_draft else "active")
 
     async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:

@@ -53,6 +53,17 @@ class _Lazy(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; of an unknown one, say which may be."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from dspex.errors import suggest
+
+            raise click.UsageError(f"{error.message}{suggest(args[0], list(_COMMANDS))}", ctx=error.ctx) from None
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dspex")
