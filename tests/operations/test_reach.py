@@ -10,6 +10,7 @@ from dspex.bootstrap import open_services
 from dspex.bootstrap.models import Unlocated
 from dspex.errors import DspexError, ForbiddenError, InvalidError
 from dspex.execution.clients import LanguageModel, Request
+from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
 from dspex.language.records import Message
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Operations, Query
@@ -36,7 +37,7 @@ async def create(operations: Operations, model: str, name: str = "p") -> Any:
     return await operations.perform(_ACTIONS["create_program"], given)
 
 
-@pytest.mark.parametrize("model", ["http://127.0.0.1:9/v1#m", "HTTP://127.0.0.1:9/v1#m", "/etc/x.gguf"])
+@pytest.mark.parametrize("model", ["http://127.0.0.1:9/v1#m", "HTTP://127.0.0.1:9/v1#m", "/etc/x.gguf", "ollama/m"])
 def test_only_admins_of_the_default_workspace_choose_servers_and_files(settings: Settings, model: str) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
@@ -63,6 +64,36 @@ def test_every_workspace_names_servers_at_the_hosts_of_the_settings(settings: Se
                 assert (ended.status, ended.outputs) == ("completed", {"a": "yes"})
                 with pytest.raises(ForbiddenError):  # another port is another server
                     await create(tenant, "http://models.example:8000/v1#m", "other")
+
+    finish(work())
+
+
+def test_self_hosted_servers_are_reached_at_allowed_hosts_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with LoopbackServer(REPLY, http_answer({"error": {"message": "intranet-secret"}}, status=400)) as server:
+            monkeypatch.setitem(PROVIDERS, "ollama", (f"{server.url}/v1", None))
+            for hosts in ("127.0.0.1", server.url.split("/")[2]):  # another port is another server
+                async with open_services(dataclasses.replace(settings, model_hosts=hosts)) as services:
+                    name = f"tenant-{len(hosts)}"
+                    await services.operations.perform(_ACTIONS["create_workspace"], CreateWorkspace(name=name))
+                    await create(services.operations.as_actor(Actor(name="t", workspace=name)), "ollama/m")
+                    tenant = services.operations.as_actor(caller(name, "admin"))
+                    statuses, errors = [], ""
+                    for _ in range(2):
+                        ended = await tenant.execute_program(ExecuteProgram(name="p", inputs={"q": "?"}))
+                        statuses.append(ended.status)
+                        errors += str(ended.error)
+                    assert "intranet-secret" not in errors
+                    if hosts == "127.0.0.1":
+                        assert (statuses, len(server.asked)) == (["failed", "failed"], 0)
+                        assert "model_hosts" in errors
+                        with pytest.raises(ForbiddenError, match="ollama/NAME"):
+                            await create(tenant, "ollama/m", "other")
+                    else:
+                        assert (statuses, len(server.asked)) == (["completed", "failed"], 2)
+                        await create(tenant, "ollama/m", "other")
 
     finish(work())
 

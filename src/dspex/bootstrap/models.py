@@ -11,13 +11,13 @@ from dspex.bootstrap.keys import stored_keys
 from dspex.clock import Clock
 from dspex.errors import ConfigurationError, StorageError
 from dspex.execution.clients import Capability, Emit, LanguageModel, Request, Response, ask
-from dspex.execution.clients.address import is_url, without_credentials
+from dspex.execution.clients.address import without_credentials
 from dspex.execution.clients.transport import SharedTransport
 from dspex.execution.clients.wrapper import Wrapper
 from dspex.execution.context import RunContext
 from dspex.operations.resources import Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
-from dspex.operations.resources.reach import NOT_ALLOWED, is_allowed
+from dspex.operations.resources.reach import NOT_ALLOWED, is_allowed, is_restricted_model
 from dspex.operations.resources.vault import Vault
 from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
@@ -36,7 +36,7 @@ class WorkspaceModels:
     """Turns model strings into models for one workspace: under its own key where it has one, else the server's models.
 
     A server that a program names by URL is not sent the server's key: it may be anybody's. It is reached only where the
-    settings allow its host; files are the operator's.
+    settings allow its host, and so is a self-hosted one (`ollama/NAME`); files are the operator's.
     """
 
     server: ModelResolver
@@ -49,13 +49,14 @@ class WorkspaceModels:
             ConfigurationError: this workspace may not choose it, or see `ModelResolver`.
         """
         name = key_of(text)
-        is_foreign = text != self.server.settings.model and (is_url(text) or text.endswith(".gguf"))
-        if is_foreign and not is_allowed(text, hosts_of(self.server.settings)):
+        is_restricted = is_restricted_model(text)
+        is_chosen = is_restricted and text != self.server.settings.model
+        if is_chosen and not is_allowed(text, hosts_of(self.server.settings)):
             raise ConfigurationError(f"the model {without_credentials(text)!r} {NOT_ALLOWED}")
-        if name is not None and (name in self.own.settings.keys or is_foreign):
+        if is_chosen or (name is not None and name in self.own.settings.keys):
             return self.own(text)
         model = self.server(text)
-        return Unlocated(model) if is_url(text) or text.endswith(".gguf") else model
+        return Unlocated(model) if is_restricted else model
 
 
 class Unlocated(Wrapper):

@@ -16,7 +16,7 @@ from dspex.errors import (
 )
 from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.providers import provider_at
+from dspex.execution.clients.providers import SELF_HOSTED, provider_at
 from dspex.execution.clients.transport import Answer, Transport
 from dspex.language.records import Usage
 from dspex.language.records.canonical import json_bytes
@@ -56,7 +56,8 @@ class Endpoint:
         """
         self.name = name
         self.url = address.shown(path)
-        self._is_provider = provider_at(address.base_url) is not None
+        provider = provider_at(address.base_url)
+        self._is_provider = provider is not None
         self._address = address
         self._target = address.url(path)
         self._headers = {"content-type": "application/json", **headers, **address.headers}
@@ -64,7 +65,7 @@ class Endpoint:
         keys = {key for key in given if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
         self._keys = [key.encode() for key in sorted(keys, key=len, reverse=True)]
         self._transport = transport or Transport()
-        self._quotes_errors = self._transport.quotes_errors or self._is_provider
+        self._quotes_errors = self._transport.quotes_errors or (self._is_provider and provider not in SELF_HOSTED)
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
         """Send one request; `checked` tells a good answer from a bad one."""

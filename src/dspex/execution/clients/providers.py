@@ -16,6 +16,15 @@ PROVIDERS: Final[dict[str, tuple[str, str | None]]] = {
     "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
 }
 
+SELF_HOSTED: Final = frozenset({"ollama"})
+"""Providers whose address is a server of the operator, not a public service."""
+
+
+def self_hosted_url(text: str) -> str | None:
+    """Return the URL of the self-hosted server that a model string names ("ollama/NAME"), otherwise None."""
+    provider, _, name = text.partition("/")
+    return PROVIDERS[provider][0] if provider in SELF_HOSTED and name and not text.endswith(".gguf") else None
+
 
 def provider_at(base_url: str) -> str | None:
     """Return the provider whose own address `base_url` is, None for any other server."""

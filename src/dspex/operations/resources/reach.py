@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from dspex.errors import ForbiddenError, InvalidError
 from dspex.execution.clients.address import credentials_of, host_of, is_url, without_credentials
+from dspex.execution.clients.providers import self_hosted_url
 from dspex.language.programs import Program
 from dspex.operations.resources.access import DEFAULT_WORKSPACE, Actor
 
@@ -11,8 +12,9 @@ _PROSE = {"demos", "instructions"}  # what a model reads, and nobody resolves
 
 
 NOT_ALLOWED = (
-    "is named by URL or path, which only admins of the workspace 'default' may; models of providers are for everybody, "
-    "and so are servers at the hosts that the setting `model_hosts` allows (DSPEX_MODEL_HOSTS)"
+    "is named by URL or path, or is the server's own Ollama (ollama/NAME): only admins of the workspace 'default' "
+    "may choose it. Every workspace may choose models of providers and servers at the hosts that the setting "
+    "`model_hosts` allows (DSPEX_MODEL_HOSTS)"
 )
 
 
@@ -20,9 +22,9 @@ def check_reach(actor: Actor, given: object, hosts: frozenset[str] = frozenset()
     """Raise unless every address and file that an action's configuration names may be chosen by this actor.
 
     A model by URL is sent the key of its workspace and can be anything in the server's network, a model by path is a
-    file of the server: through an API only admins of the workspace `default` choose these, and everybody a server at
-    one of `hosts`. Models of the providers are for everybody. Credentials in a URL are refused for all: they would be
-    stored, shown and audited.
+    file of the server, `ollama/NAME` is a server of the operator: through an API only admins of the workspace `default`
+    choose these, and everybody a server at one of `hosts`. Models of public providers are for everybody. Credentials in
+    a URL are refused for all: they would be stored, shown and audited.
 
     Raises:
         ForbiddenError: it names one that it may not; the setting is told.
@@ -31,14 +33,20 @@ def check_reach(actor: Actor, given: object, hosts: frozenset[str] = frozenset()
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
     for name, value in _texts(getattr(given, "configuration", None)):
         check_credentials(f"configuration.{name}", value)
-        is_foreign = "://" in value or value.endswith(".gguf")
-        if is_foreign and not is_free and not is_allowed(value, hosts):
+        is_restricted = "://" in value or is_restricted_model(value)
+        if is_restricted and not is_free and not is_allowed(value, hosts):
             raise ForbiddenError(f"configuration.{name}: a model {NOT_ALLOWED}", scope="admin")
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
-    """Return whether everybody may choose the server behind a model string that is a URL."""
-    return is_url(text) and host_of(text) in hosts
+    """Return whether everybody may choose the server that a model string names by URL or as self-hosted."""
+    url = text if is_url(text) else self_hosted_url(text)
+    return url is not None and host_of(url) in hosts
+
+
+def is_restricted_model(text: str) -> bool:
+    """Return whether a model string names a server by URL, a self-hosted server or a file of the server."""
+    return is_url(text) or text.endswith(".gguf") or self_hosted_url(text) is not None
 
 
 def check_credentials(place: str, text: str) -> None:
