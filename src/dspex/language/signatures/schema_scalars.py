@@ -61,7 +61,7 @@ def key(names: Schema | bool) -> Type:  # noqa: FBT001
 def string(schema: Schema, rules: set[str]) -> Type:
     """Return the type of a text."""
     no_rules(rules - {"minLength", "maxLength", "pattern", "format"})
-    if schema.get("contentEncoding") in _BASE64_WORDS or schema.get("format") in {"byte", "binary"}:
+    if schema.get("contentEncoding") in _BASE64_WORDS:
         no_rules(rules - ({"pattern"} if schema.get("pattern") == BASE64 else set()))
         return make("binary")
     names = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
