@@ -76,6 +76,17 @@ def test_a_wrong_declaration_has_the_line_of_its_file(folder: Path, capsys: pyte
     assert (code, "there is no type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (1, True, True)
 
 
+def test_eval_warns_of_rows_that_expect_what_no_answer_can_be(
+    folder: Path, target: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "labels.csv").write_text("text,kind\nx,a\ny,c\n")
+    code, _, err = call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")
+    assert code == 0
+    assert "warning: 1 of 2 rows expect what the program cannot answer; row 1: kind: " in err
+    (folder / "labels.csv").write_text("text\nx\n")
+    assert "warning" not in call(capsys, "eval", target("sort"), "labels.csv", "--backend", "mock")[2]
+
+
 def test_an_unknown_command_says_which_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "runn")
     assert (code, "No such command 'runn'. Did you mean 'run'?" in err) == (2, True)

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from dspex.bootstrap import Services
-from dspex.errors import DefinitionError, StorageError, boundary
+from dspex.errors import DefinitionError, InvalidError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
+from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
 from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
-from dspex.surfaces.cli.options import run_options, settings_of, with_services
+from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
 from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
@@ -65,6 +66,7 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
 
     async def work(services: Services) -> Report:
         program = await program_of_target(services, found)
+        warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows) * repeats) as progress:
             return await aevaluate(
@@ -85,6 +87,20 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     for said in broken:
         say(said)
     return 1 if broken else 0
+
+
+def warn_of_labels(signature: Signature, rows: Dataset) -> None:
+    """Print a warning where rows expect what a program of this signature can never answer."""
+    unfit = []
+    for index, row in enumerate(rows):
+        expected = {name: row[name] for name in signature.output_fields if name in row}
+        try:
+            signature.validate_outputs(expected)
+        except InvalidError as error:
+            problems = [problem for problem in error.fields if problem.field in expected]
+            unfit += [f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]]
+    if unfit:
+        warn(f"{len(unfit)} of {len(rows)} rows expect what the program cannot answer; {unfit[0]}")
 
 
 def _broken(report: Report, least: float | None, max_failed: int | None) -> list[str]:
