@@ -177,6 +177,14 @@ def test_patterns_are_written_in_the_dialect_of_schemas():
         assert made["properties"]["x"]["pattern"] == written
 
 
+def test_a_request_takes_a_signature_of_any_name():
+    for name in ("a title of many words " * 9, "漢字" * 40, "3 words " * 20):
+        named = Signature("-> x: int", name=name)
+        for provider in PROVIDERS:
+            named.to_json_schema(provider, purpose="structured")
+        assert PROVIDER_NAME.fullmatch(named.to_json_schema("openai", purpose="structured")["json_schema"]["name"])
+
+
 def test_a_schema_belongs_to_the_caller():
     SIGNATURE.to_json_schema()["properties"].clear()
     assert SIGNATURE.to_json_schema()["properties"]

@@ -1,5 +1,6 @@
 """The schemas of a signature in the dialects of those who read them."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from dspex.language.signatures.conformance import problems
 from dspex.language.signatures.dialects import gemini, openai
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.json_schema import Schema, fields_schema
-from dspex.language.signatures.names import key_name, provider_name
+from dspex.language.signatures.names import NAME_LIMIT, key_name, provider_name
 
 PROVIDERS = ("generic", "openai", "anthropic", "gemini", "mcp")
 PURPOSES = ("inputs", "outputs", "tool", "structured")
@@ -53,7 +54,7 @@ def provider_schema(  # each is a word of the caller
     if purpose == "tool":
         return _tool(provider, provider_name(name), instructions, schema=schema, is_strict=is_strict)
     if purpose == "structured":
-        return _structured(provider, provider_name(name), schema, is_strict=is_strict)
+        return _structured(provider, name, schema, is_strict=is_strict)
     return schema
 
 
@@ -91,10 +92,19 @@ def _tool(provider: str, name: str, instructions: str, *, schema: Schema, is_str
     return {**said, "parameters": schema}
 
 
+def _label(name: str) -> str:
+    """Return the name of a request's schema, which nothing reads back: a long one is cut."""
+    try:
+        return provider_name(name)
+    except SignatureError:
+        word = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "outputs"
+        return (f"_{word}" if word[0].isdigit() else word)[:NAME_LIMIT]
+
+
 def _structured(provider: str, name: str, schema: Schema, *, is_strict: bool) -> dict[str, Any]:
     match provider:
         case "openai":
-            return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": is_strict}}
+            return {"type": "json_schema", "json_schema": {"name": _label(name), "schema": schema, "strict": is_strict}}
         case "anthropic":
             return {"type": "json_schema", "schema": schema}
         case "gemini":
