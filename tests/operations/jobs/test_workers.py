@@ -365,7 +365,7 @@ def test_a_worker_whose_code_changes_begins_anew_with_the_new_code(tmp_path: Pat
 
 def test_limits_hold_and_what_waits_says_why(on_each_database: Settings, tmp_path: Path) -> None:
     async def work() -> None:
-        async with world(on_each_database, tmp_path, seconds=0.02) as at:
+        async with world(on_each_database, tmp_path, seconds=0.1) as at:
             extra = {"DSPEX_JOB_CONCURRENCY": "2", "DSPEX_EVALUATION_LIMIT": "3"}
             jobs = [await at.job() for _ in range(9)]
             stranger = await at.job()
