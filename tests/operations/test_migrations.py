@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,20 @@ def test_two_that_migrate_at_once_do_it_once(url: str) -> None:
             assert await revision(first) == HEAD
 
     finish(work())
+
+
+def test_new_databases_are_migrated_at_the_same_time_in_one_process(tmp_path: Path) -> None:
+    async def create(name: str) -> None:
+        async with opened(f"sqlite+aiosqlite:///{tmp_path / name}") as database:
+            await migrate(database)
+            await require_head(database)
+
+    async def work(thread: int) -> None:
+        await asyncio.gather(*(create(f"db-{thread}-{number}") for number in range(3)))
+
+    with ThreadPoolExecutor(2) as threads:  # each with an event loop
+        for _result in threads.map(lambda thread: finish(work(thread)), range(2)):
+            pass
 
 
 def test_a_failing_migration_changes_nothing(url: str) -> None:

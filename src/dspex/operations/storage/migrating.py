@@ -2,8 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from itertools import chain, count
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from dspex.operations.storage.eventlog import settle_positions
 HEAD = "0005"
 REVISIONS = ("base", "0001", "0002", "0003", "0004", "0005")
 _FOLDER = Path(__file__).parent / "migrations"
+_ALEMBIC = threading.Lock()  # its `op` and `context` are one for the whole process: one migration at a time
+_RETRY_S = 0.01
 
 
 async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], None] = lambda _text: None) -> None:
@@ -36,7 +39,7 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
         await settle_positions(database)
     if _is_there(found, to):
         return
-    async with database.migrating() as connection:
+    async with _one_at_a_time(), database.migrating() as connection:
         found = await connection.run_sync(_revision)  # another process may have moved it meanwhile
         _refuse_later(database, found)
         if _is_there(found, to):
@@ -45,6 +48,17 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
             copy = await asyncio.to_thread(_copied, database, to)
             say(f"the database had schema {found}; a copy is in {copy}")
         await connection.run_sync(_move, found or "base", to)
+
+
+@asynccontextmanager
+async def _one_at_a_time() -> AsyncIterator[None]:
+    """Wait until no other migration runs in this process, on this event loop or another; the loop is not blocked."""
+    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110  # an event belongs to one loop
+        await asyncio.sleep(_RETRY_S)
+    try:
+        yield
+    finally:
+        _ALEMBIC.release()
 
 
 def _is_there(found: str | None, to: str) -> bool:
