@@ -41,7 +41,7 @@ def test_a_value_is_read_back_from_how_it_is_shown(values: list[Any]) -> None:
     type_ = Type("atom", constraints=(("one_of", tuple(values)),))
     choices = Choices(type_)
     for value in values:
-        for found in (choices.read(f"\n{choices.written(value)}\n\n"), _answer(type_, choices.written(value))):
+        for found in (choices.read(f"\n{choices.format(value)}\n\n"), _answer(type_, choices.format(value))):
             assert (type(found), found) == (type(value), value)
         found = _answer(type_, json.dumps(value), _JSON)
         assert (type(found), found) == (type(value), value)

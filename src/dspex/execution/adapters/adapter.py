@@ -1,4 +1,4 @@
-"""The seam between signatures and conversations."""
+"""The protocol that turns a signature into a prompt and a reply into outputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,10 +10,11 @@ from dspex.language.signatures import Signature
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A rendered call: the messages, and the shape that the reply is to have.
+    """A rendered call: the messages and the shape that the reply should have.
 
-    `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description and parameters of a
-    tool whose arguments are the reply) are wishes: who sends the prompt drops what its model cannot do.
+    `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description and
+    parameters of a tool whose arguments are the reply) are wishes: the caller drops those that its
+    model does not support.
     """
 
     messages: tuple[Message, ...]
@@ -23,22 +24,25 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Adapter(Protocol):
-    """Renders and parses; stateless but for compiled parts, and safe to share between threads.
+    """Renders prompts and parses replies.
 
-    `render` puts demonstrations before the input: incomplete ones (a field missing or None) first, then complete ones.
-    An incomplete one without any input or any output is left out. `parse` takes the whole reply.
+    Stateless apart from what it caches per signature, and safe to share between threads.
+
+    `render` puts demonstrations before the input: first the incomplete ones (a field is missing or
+    None), then the complete ones. It skips an incomplete demonstration that has no input or no output.
+    `parse` takes the whole reply.
     """
 
     name: str
 
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
-        """Return the prompt for one call; `inputs` are validated already."""
+        """Return the prompt for one call; the caller has validated `inputs`."""
         ...
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
         """Return the outputs in `reply`, validated.
 
         Raises:
-            AdapterError: with `signature`, `reply` and what was `parsed` of it in its context.
+            AdapterError: its context has `signature`, `reply` and the values already `parsed`.
         """
         ...

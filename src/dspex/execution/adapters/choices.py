@@ -1,4 +1,4 @@
-"""The values of a choice in prompts and replies: what is written is read back as the same value."""
+"""Format the values of a choice for prompts and read them back from replies, as the same value."""
 
 import json
 import re
@@ -11,38 +11,38 @@ from dspex.language.signatures import Type
 
 _decode = msgspec.json.Decoder().decode
 _QUOTES = "\"'`"
-_WRAPPED = re.compile(r"(?:Literal|str)\[(.*)\]", re.DOTALL)  # models copy the type that they were shown
+_WRAPPED = re.compile(r"(?:Literal|str)\[(.*)\]", re.DOTALL)  # models copy the type from the prompt
 
 
 class Choices:
-    """The values of one choice."""
+    """The values of one choice type, as prompts and replies write them."""
 
-    __slots__ = ("_by_text", "_names", "_others", "_texts", "values")
+    __slots__ = ("_by_text", "_names", "_non_texts", "_texts", "values")
 
     def __init__(self, type_: Type) -> None:
-        """Take an atom; the members of an enumeration go by their names, too."""
+        """Take a choice type; replies may also name the members of an enumeration."""
         self.values: tuple[Any, ...] = type_.constraint("one_of")
         self._texts = {value for value in self.values if isinstance(value, str)}
-        self._others = {(type(value), value): value for value in self.values if not isinstance(value, str)}
+        self._non_texts = {(type(value), value): value for value in self.values if not isinstance(value, str)}
         self._by_text = {str(value): value for value in self.values if not isinstance(value, str)}
         members = type_.python.__members__ if type_.python is not None else {}
         self._names = {name: member.value for name, member in members.items()}
 
-    def written(self, value: object) -> str:
-        """Return one of the values as a prompt shows it: as it is where that is plain, else as JSON."""
+    def format(self, value: object) -> str:
+        """Return one value as a prompt shows it: unquoted if unambiguous, otherwise as JSON."""
         plain = str(value)
         is_plain = plain == plain.strip().strip(_QUOTES) and plain and not any(mark in plain for mark in ";\n")
         return plain if is_plain and _is_same(self.read(plain), value) else json.dumps(value, ensure_ascii=False)
 
-    def listed(self) -> str:
-        """Return all the values as a prompt shows them."""
-        return "; ".join(map(self.written, self.values))
+    def format_all(self) -> str:
+        """Return all values as a prompt shows them."""
+        return "; ".join(map(self.format, self.values))
 
     def read(self, text: str) -> Any:  # noqa: ANN401
-        """Return the value that the text of a reply means; a text that means none is returned without its margins."""
+        """Return the value that the text of a reply means; return other text stripped."""
         decoded = _json(text)
-        if not isinstance(decoded, str) and (type(decoded), decoded) in self._others:
-            return self._others[type(decoded), decoded]
+        if not isinstance(decoded, str) and (type(decoded), decoded) in self._non_texts:
+            return self._non_texts[type(decoded), decoded]
         bare = text.strip()
         for candidate in (decoded, text.strip("\r\n"), bare):
             if candidate in self._texts:
@@ -50,16 +50,16 @@ class Choices:
         return self._read_inside(bare)
 
     def fit(self, value: Any) -> Any:  # noqa: ANN401
-        """Return the value that a part of a JSON reply means."""
+        """Return the choice that a value inside a JSON reply means; return other values unchanged."""
         if isinstance(value, str):
             return value if value in self._texts else self.read(value)
-        if isinstance(value, bool | int | float) and (type(value), value) not in self._others:
+        if isinstance(value, bool | int | float) and (type(value), value) not in self._non_texts:
             text = json.dumps(value)
             return text if text in self._texts else value
         return value
 
     def _read_inside(self, text: str) -> Any:  # noqa: ANN401
-        """Take off quotes and the name of the type, one after the other, until what is left is a value."""
+        """Strip quotes and type names, layer by layer, until a value remains."""
         rest = text
         while True:
             for values in (self._by_text, self._names):
@@ -83,8 +83,8 @@ def _without_wrapping(text: str) -> str:
     return text.strip()
 
 
-def _is_same(value: object, other: object) -> bool:
-    return type(value) is type(other) and value == other
+def _is_same(left: object, right: object) -> bool:
+    return type(left) is type(right) and left == right
 
 
 def _json(text: str) -> Any:  # noqa: ANN401
@@ -96,13 +96,13 @@ def _json(text: str) -> Any:  # noqa: ANN401
 
 
 def choices_in(type_: Type) -> tuple[Choices, ...]:
-    """Return the choices among the members of a union, or the one that `type_` is."""
+    """Return the choices among the members of a union, or `type_` itself if it is a choice."""
     parts = type_.args if type_.kind == "union" else (type_,)
     return tuple(Choices(part) for part in parts if part.kind == "atom")
 
 
 def choice_reader(choices: tuple[Choices, ...]) -> Callable[[str], tuple[bool, Any]]:
-    """Return a function from the text of a reply to whether it is one of the values, and which."""
+    """Return a function that maps the text of a reply to (is one of the values, the value)."""
 
     def read(text: str) -> tuple[bool, Any]:
         for choice in choices:

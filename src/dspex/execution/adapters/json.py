@@ -1,4 +1,4 @@
-"""One JSON object as the reply: for models that follow schemas, and where the chat layout failed."""
+"""The reply as one JSON object: for models that follow schemas, and as fallback of the chat layout."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +9,17 @@ import msgspec
 
 from dspex.errors import SignatureError
 from dspex.execution.adapters.adapter import Prompt
-from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.field_splitter import FieldSplitter, JSONSplitter
 from dspex.execution.adapters.media import MediaGuard
 from dspex.execution.adapters.replies import fit_of, only_object, repair
-from dspex.execution.adapters.splitting import JSONSplitter, Splitter
+from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.execution.adapters.turns import (
     Layout,
+    demo_turns,
     describe,
-    shown_demos,
-    unreadable,
-    validated,
-    written,
+    json_writer,
+    unreadable_reply,
+    validate_outputs,
 )
 from dspex.language.records import Message
 from dspex.language.signatures import Field, Signature
@@ -28,49 +28,53 @@ _decode = msgspec.json.Decoder().decode
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """What does not change from call to call."""
+    """The parts of a prompt that are the same for every call of a signature."""
 
     system: Message
     schema: dict[str, Any] | None
-    given: Layout
+    input_layout: Layout
     outputs: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
     guard: MediaGuard
 
 
 class JSONAdapter:
-    """Asks for an object whose keys are the output fields. Broken JSON is mended; unknown keys are dropped."""
+    """Asks for an object whose keys are the output fields; repairs broken JSON, ignores unknown keys."""
 
     name = "json"
 
     def render(self, signature: Signature, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> Prompt:
-        """Return system message, demonstrations, the input and the schema of the reply; see `Adapter.render`."""
+        """Return the messages and the schema of the reply; see `Adapter.render`."""
         plan = _plan(signature)
-        made = partial(_object, signature.output_fields, plan.guard)
-        shown = shown_demos(signature, demos, given=plan.given.text, made=made) if demos else ()
-        asked = Message("user", plan.given.text(inputs) or "Begin.")
-        return Prompt(messages=(plan.system, *shown, asked), response_schema=plan.schema, json_mode=True)
+        render_outputs = partial(_write_object, signature.output_fields, plan.guard)
+        examples = (
+            demo_turns(signature, demos, render_inputs=plan.input_layout.text, render_outputs=render_outputs)
+            if demos
+            else ()
+        )
+        user_turn = Message("user", plan.input_layout.text(inputs) or "Begin.")
+        return Prompt(messages=(plan.system, *examples, user_turn), response_schema=plan.schema, json_mode=True)
 
     def parse(self, signature: Signature, reply: str) -> dict[str, Any]:
-        """Return the outputs in the object; see `Adapter.parse`."""
-        found = _read(reply)
-        if not isinstance(found, dict):
-            raise unreadable(signature, reply, {}, because="it holds no JSON object")
+        """Return the outputs in the JSON object; see `Adapter.parse`."""
+        data = _read(reply)
+        if not isinstance(data, dict):
+            raise unreadable_reply(signature, reply, {}, because="it holds no JSON object")
         outputs = {}
         for wire_name, name, fit in _plan(signature).outputs:
-            if wire_name in found:
-                outputs[name] = found[wire_name] if fit is None else fit(found[wire_name])
-        return validated(signature, reply, outputs)
+            if wire_name in data:
+                outputs[name] = data[wire_name] if fit is None else fit(data[wire_name])
+        return validate_outputs(signature, reply, outputs)
 
-    def splitter(self, signature: Signature) -> Splitter:
-        """Return what reads one reply while it comes."""
+    def splitter(self, signature: Signature) -> FieldSplitter:
+        """Return a splitter for one streamed reply."""
         return JSONSplitter({wire: name for wire, name, _ in _plan(signature).outputs})
 
 
 def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
-    """Return the JSON in a reply: all of it, else the first balanced object, else what mending makes of it."""
+    """Return the JSON in a reply: the whole text, else its first balanced object, else a repair."""
     try:
         return only_object(_decode(reply))
-    except (ValueError, RecursionError):  # also of what cannot be UTF-8
+    except (ValueError, RecursionError):  # also raised for text that is not valid UTF-8
         pass
     start = reply.find("{")
     if start < 0:
@@ -81,39 +85,39 @@ def _read(reply: str) -> Any:  # noqa: ANN401  # any JSON value
         return repair(reply[start:])
 
 
-def _object(fields: Mapping[str, Field], guard: MediaGuard, values: Mapping[str, Any]) -> str:
+def _write_object(fields: Mapping[str, Field], guard: MediaGuard, values: Mapping[str, Any]) -> str:
     guard.check(values)
-    shown = {
-        field.wire_name: written(field.type)(values[name])
+    data = {
+        field.wire_name: json_writer(field.type)(values[name])
         for name, field in fields.items()
         if values.get(name) is not None
     }
-    return json.dumps(shown, ensure_ascii=False)
+    return json.dumps(data, ensure_ascii=False)
 
 
 def _compile(signature: Signature) -> _Plan:
     inputs, outputs = signature.input_fields.values(), signature.output_fields.values()
-    given = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
+    inputs_text = f"You are given these fields:\n{describe(inputs)}\n\n" if inputs else ""
     names = ", ".join(f"`{field.wire_name}`" for field in outputs)
     system = (
-        f"{given}You answer with a JSON object of these fields:\n{describe(outputs)}\n\n"
+        f"{inputs_text}You answer with a JSON object of these fields:\n{describe(outputs)}\n\n"
         f"Your task: {signature.instructions}\n\n"
         f"Respond with a JSON object and nothing else; its keys, in this order: {names}."
     )
     return _Plan(
         system=Message("system", system),
         schema=_schema(signature),
-        given=Layout(inputs),
+        input_layout=Layout(inputs),
         outputs=tuple((field.wire_name, field.name, fit_of(field.type)) for field in outputs),
         guard=MediaGuard(outputs),
     )
 
 
-_plan = PerSignature(_compile)
+_plan = SignatureCache(_compile)
 
 
 def _schema(signature: Signature) -> dict[str, Any] | None:
-    """Return the strict schema of the outputs; None where it cannot say what a field holds (any value, a free dict)."""
+    """Return the strict schema of the outputs, or None if a field allows any value or a free dict."""
     try:
         return signature.to_json_schema("openai")
     except SignatureError:

@@ -1,4 +1,4 @@
-"""Prompts are text: a picture, a recording or a file in them is refused before anything is sent."""
+"""Prompts are text: refuse images, recordings and files before anything is sent."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,36 +14,36 @@ from dspex.language.signatures.records import Record
 _CLASSES: Final = (Image, Audio, File)
 _WORDS: Final = {"Image": "a picture", "Audio": "a recording", "File": "a file", "Document": "a document of bytes"}
 _OPEN: Final = frozenset({"any", "ref", "History", "model_output", "tool_result", "function_call", "ToolCalls"})
-"""Kinds whose values may hold whatever they like."""
-_MOST: Final = 100_000  # values that are looked at in one field: larger ones are no prompts
+"""Kinds whose values may hold anything."""
+_MAX_VALUES: Final = 100_000  # checked per field; a larger value would not fit a prompt
 
 
 class MediaGuard:
-    """Refuses values that hold media. Which fields may hold some is worked out once, so that others cost nothing."""
+    """Refuses values that hold media. Fields that cannot hold any are never checked."""
 
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        """Take the fields whose values are to be shown."""
+        """Take the fields whose values go into a prompt."""
         self._fields = tuple((field.name, field.type) for field in fields if _may_hold(field.type))
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise where a value holds media: an input, or a part of a demonstration, as an instance or in JSON form.
+        """Raise if an input or a demonstration holds media, as an instance or in JSON form.
 
         Raises:
-            MediaError: it does; the message has the place.
+            MediaError: a value holds media; the message names its place.
         """
         for name, type_ in self._fields:
             value = values.get(name)
             if value is None or (type(value) in _PLAIN and type_.kind in _OPEN):
                 continue
-            media = next(_declared(type_, value, name), None) or first_media(value, name)
+            media = next(_declared_media(type_, value, name), None) or first_media(value, name)
             if media is not None:
                 path, kind = media
                 raise MediaError(
-                    f"{path} holds {_WORDS[kind]} ({kind}), and prompts of this version are text: it would be pasted "
-                    "as its bytes. Run the program on the backend 'dspy', which sends media, or give a text in its "
-                    "place; nothing was sent",
+                    f"{path} holds {_WORDS[kind]} ({kind}), but prompts of this version are text and would contain "
+                    "its bytes. Run the program on the backend 'dspy', which sends media, or pass text instead; "
+                    "nothing was sent",
                     path=path,
                     kind=kind,
                 )
@@ -56,12 +56,12 @@ def _may_hold(type_: Type) -> bool:
     if type_.kind in _WORDS or type_.kind in _OPEN:
         return True
     if type_.kind in {"list", "set", "tuple", "dict", "object"} and not type_.args and not type_.members:
-        return True  # of anything
+        return True  # its parts may be anything
     return any(_may_hold(part) for part in (*type_.args, *(member.type for member in type_.members)))
 
 
-def _declared(type_: Type, value: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401  # any value
-    """Yield the media in the JSON form of a value, by what the type says; instances are not looked for."""
+def _declared_media(type_: Type, value: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401  # any value
+    """Yield the media that the type declares in the JSON form of a value; ignore instances."""
     if value is None:
         return
     if type_.kind in _WORDS:
@@ -69,7 +69,7 @@ def _declared(type_: Type, value: Any, path: str) -> Iterator[tuple[str, str]]: 
             yield path, type_.kind
         return
     for part, inner, place in _typed_parts(type_, value, path):
-        yield from _declared(part, inner, place)
+        yield from _declared_media(part, inner, place)
 
 
 def _typed_parts(type_: Type, value: Any, path: str) -> Iterator[tuple[Type, Any, str]]:  # noqa: ANN401  # any value
@@ -89,9 +89,9 @@ def _typed_parts(type_: Type, value: Any, path: str) -> Iterator[tuple[Type, Any
 
 
 def first_media(value: object, path: str) -> tuple[str, str] | None:
-    """Return place and kind of the first picture, recording or file inside of a value, None where there is none."""
+    """Return (place, kind) of the first image, recording or file inside a value, or None."""
     stack: list[tuple[str, Any]] = [(path, value)]
-    for _ in range(_MOST):
+    for _ in range(_MAX_VALUES):
         if not stack:
             break
         place, part = stack.pop()

@@ -1,4 +1,4 @@
-"""The values of fields in a reply: what a model wrote, as what the validators of the fields take."""
+"""Convert the text that a model wrote into the values that field validators take."""
 
 import ast
 import json
@@ -25,14 +25,14 @@ _LONGEST_LITERAL = 100_000
 
 
 def takes_text(type_: Type) -> bool:
-    """Whether text is a value of `type_` as it stands, so that nothing may be read out of it."""
+    """Whether any text is already a value of `type_`, so that it must not be parsed."""
     if type_.kind == "any" and (schema := type_.constraint("schema")) is not None:
         return bool(schema.get("type") == "string")
     return type_.kind in _TEXT or (type_.kind == "union" and any(takes_text(arg) for arg in type_.args))
 
 
 def reader_of(type_: Type) -> Reader:
-    """Return what turns the whole text of one field in a reply into what the field's validator takes."""
+    """Return a function from the text of one field to the value that its validator takes."""
     choices = choices_in(type_)
     if type_.kind == "atom":
         return choices[0].read
@@ -43,7 +43,7 @@ def reader_of(type_: Type) -> Reader:
     is_optional, keeps_text = type_.is_optional, takes_text(type_)
     choice, is_object, classes = choice_reader(choices), holds_object(type_), _classes_beside_text(type_)
 
-    def read(text: str) -> Any:  # noqa: ANN401  # what the validator takes next
+    def read(text: str) -> Any:  # noqa: ANN401  # input of the validator
         if choices and (match := choice(text))[0]:
             return match[1]
         text = text.strip()
@@ -54,21 +54,21 @@ def reader_of(type_: Type) -> Reader:
         except (ValueError, RecursionError):
             value = text if keeps_text else _repaired(text)
         if keeps_text and not isinstance(value, classes):
-            return text  # JSON of a class that no member of the union takes is the text that was meant
+            return text  # no member of the union takes JSON of this class: keep the text
         return only_object(value) if is_object else value
 
     return read
 
 
 def _classes_beside_text(type_: Type) -> tuple[type, ...]:
-    """Return the classes of JSON values that members of a union take beside a text."""
+    """Return the classes of JSON values that a union takes besides text."""
     parts = type_.args if type_.kind == "union" else (type_,)
     kinds = {expand(part).kind for part in parts if not takes_text(part)}
     return tuple({cls for kind in kinds for cls in _CLASSES.get(kind, (dict, list))})
 
 
 def _free_value(text: str) -> Any:  # noqa: ANN401
-    """Return what a text stands for where any value may be given: JSON, also in a code fence, or a Python literal."""
+    """Parse text for a field of any type: JSON, also in a code fence, or a Python literal."""
     text = text.strip()
     fenced = _FENCE.fullmatch(text)
     try:
@@ -85,10 +85,10 @@ def _free_value(text: str) -> Any:  # noqa: ANN401
 
 
 def fit_of(type_: Type) -> Callable[[Any], Any] | None:
-    """Return what turns the value of one field in a JSON reply into what the field's validator takes; None: nothing.
+    """Return a function from one field of a JSON reply to what its validator takes, None for identity.
 
-    A model that writes an object or a list as text inside JSON is understood, and one that writes something else
-    where a text is wanted.
+    It accepts an object or a list that a model wrote as text inside JSON, and other JSON values where
+    the field is text.
     """
     if type_.kind == "atom":
         return Choices(type_).fit
@@ -113,35 +113,35 @@ def _text_in_json(value: Any) -> Any:  # noqa: ANN401
 
 
 def holds_object(type_: Type) -> bool:
-    """Whether a value of `type_` is an object and can be no list."""
+    """Whether a value of `type_` is an object and cannot be a list."""
     kinds = {expand(part).kind for part in (type_.args if type_.kind == "union" else (type_,))}
     return bool(kinds & {"object", "dict"}) and not kinds & {"list", "tuple", "any", "ref"} and not _is_listed(type_)
 
 
 def _is_listed(type_: Type) -> bool:
     parts = type_.args if type_.kind == "union" else (type_,)
-    return any(part.kind in SHORTHAND for part in parts)  # a list is the short form of some of these
+    return any(part.kind in SHORTHAND for part in parts)  # some of these have a list as short form
 
 
 def only_object(value: Any) -> Any:  # noqa: ANN401
-    """Return the object in a list that holds nothing else: some models wrap every answer."""
+    """Unwrap a list that holds a single object: some models wrap every answer."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         return value[0]
     return value
 
 
 def _repaired(text: str) -> Any:  # noqa: ANN401
-    """Return what broken JSON was meant to be, or the text itself: the validator then says what is wrong with it."""
+    """Repair broken JSON, or return the text, for which the validator then reports an error."""
     if not text.startswith(("{", "[", "```")):
         return {"True": True, "False": False}.get(text, text)
     return repair(text)
 
 
 def repair(text: str) -> Any:  # noqa: ANN401
-    """Mend broken JSON (a missing bracket, single quotes, a code fence); costs 100 us, so only after a strict parse."""
+    """Repair broken JSON (missing brackets, single quotes, code fences); slow, so parse strictly first."""
     from json_repair import repair_json
 
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)
-    except (RecursionError, ValueError, IndexError):  # what it raises on input that nothing can be made of
+    except (RecursionError, ValueError, IndexError):  # raised for text beyond repair
         return text

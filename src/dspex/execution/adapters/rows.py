@@ -1,22 +1,22 @@
-"""Rows as a signature reads them: the text of a number, a truth value or a list is what it stands for."""
+"""Convert the text cells of rows into the values that a signature declares."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from dspex.errors import InvalidError
-from dspex.execution.adapters.compiled import PerSignature
 from dspex.execution.adapters.replies import reader_of, takes_text
+from dspex.execution.adapters.signature_cache import SignatureCache
 from dspex.language.signatures import MISSING, Field, Signature, Validator
 
 _ReadValue = Callable[[str], Any]
 
 
 def read_row(signature: Signature, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `row` with each text in a field that is not a text as the JSON value that it stands for.
+    """Return `row` with text parsed as JSON in every field that does not hold text.
 
-    Files of comma-separated values hold nothing but text, and rows written by hand may. A text that stands for no
-    value of its field stays as it is: as an input it is refused when the row is run, as an answer it matches nothing.
+    CSV files hold only text, and rows written by hand may. Text that cannot be parsed as a value of its
+    field stays as it is: an input then fails when the row is run, an expected answer matches nothing.
     """
     readers = _readers(signature)
     return {
@@ -33,7 +33,7 @@ def _compile(signature: Signature) -> dict[str, _ReadValue]:
     }
 
 
-_readers = PerSignature(_compile)
+_readers = SignatureCache(_compile)
 
 
 def _reader(field: Field) -> _ReadValue:
@@ -46,7 +46,7 @@ def _reader(field: Field) -> _ReadValue:
             data = validator.dump(validator({field.name: value}))[field.name]
         except InvalidError:
             return text
-        is_short_form = isinstance(value, str) and isinstance(data, dict | list)  # of a document, say
+        is_short_form = isinstance(value, str) and isinstance(data, dict | list)  # of a document, for example
         return text if is_short_form else data
 
     return read

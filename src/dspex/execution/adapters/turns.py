@@ -1,4 +1,4 @@
-"""What the adapters share: the order of turns, the text of values, and the reading of values from text."""
+"""Shared by the adapters: demonstration turns, field layout, validation of outputs."""
 
 import enum
 import json
@@ -19,33 +19,33 @@ _decode = msgspec.json.Decoder().decode
 INCOMPLETE = "(an example with parts missing)\n\n"
 
 
-def shown_demos(
+def demo_turns(
     signature: Signature,
     demos: Iterable[Mapping[str, Any]],
     *,
-    given: Callable[[Mapping[str, Any]], str],
-    made: Callable[[Mapping[str, Any]], str],
+    render_inputs: Callable[[Mapping[str, Any]], str],
+    render_outputs: Callable[[Mapping[str, Any]], str],
 ) -> Iterator[Message]:
-    """Yield the turns of demonstrations; `given` and `made` lay out the inputs and the outputs of one."""
-    for demo, is_complete in ordered_demos(signature, demos):
-        yield Message("user", f"{'' if is_complete else INCOMPLETE}{given(demo)}")
-        yield Message("assistant", made(demo))
+    """Yield a user and an assistant turn for each demonstration."""
+    for demo, is_complete in order_demos(signature, demos):
+        yield Message("user", f"{'' if is_complete else INCOMPLETE}{render_inputs(demo)}")
+        yield Message("assistant", render_outputs(demo))
 
 
-def ordered_demos(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bool]]:
-    """Return (demonstration, is complete) pairs, incomplete ones first, those that show nothing left out."""
+def order_demos(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bool]]:
+    """Return (demonstration, is complete) pairs, incomplete ones first; skip uninformative ones."""
     complete, partial = [], []
     for demo in demos:
-        given = {name for name in signature.fields if demo.get(name) is not None}
-        if len(given) == len(signature.fields):
+        present = {name for name in signature.fields if demo.get(name) is not None}
+        if len(present) == len(signature.fields):
             complete.append((demo, True))
-        elif given & signature.input_fields.keys() and given & signature.output_fields.keys():
+        elif present & signature.input_fields.keys() and present & signature.output_fields.keys():
             partial.append((demo, False))
     return partial + complete
 
 
 def text_of(value: object) -> str:
-    """Return a value as a prompt shows it: text as it is, everything else as JSON."""
+    """Return a value as a prompt shows it: text unchanged, everything else as JSON."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, bool | int | float):
@@ -56,18 +56,18 @@ def text_of(value: object) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def written(type_: Type) -> Callable[[Any], Any]:
-    """Return a function from values of `type_` to JSON; bytes are base64, wherever they are."""
+def json_writer(type_: Type) -> Callable[[Any], Any]:
+    """Return a function from values of `type_` to JSON data; bytes become base64."""
     from pydantic_core import to_jsonable_python
 
     return as_json if holds_binary(type_) else to_jsonable_python
 
 
 def _writer_of(type_: Type) -> Callable[[Any], str] | None:
-    """Return what writes values into prompts, None where `text_of` does."""
+    """Return a function that writes values of `type_` into prompts, None if `text_of` suffices."""
     if holds_binary(type_):
         return lambda value: text_of(value if isinstance(value, str) else as_json(value))
-    texts = {(type(value), value): choice.written(value) for choice in choices_in(type_) for value in choice.values}
+    texts = {(type(value), value): choice.format(value) for choice in choices_in(type_) for value in choice.values}
     return (lambda value: _choice_text(texts, value)) if texts else None
 
 
@@ -78,12 +78,12 @@ def _choice_text(texts: Mapping[tuple[type, Any], str], value: object) -> str:
 
 
 class Layout:
-    """Values, each under its `[[ ## name ## ]]` header; the headers are laid out once."""
+    """Renders values, each under its `[[ ## name ## ]]` header; formats the headers once."""
 
     __slots__ = ("_fields", "_guard")
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        """Take the fields in their order."""
+        """Take the fields in display order."""
         fields = tuple(fields)
         self._guard = MediaGuard(fields)
         self._fields = tuple(
@@ -100,7 +100,7 @@ class Layout:
         """Return the text of `values`.
 
         Raises:
-            MediaError: one of them is no text, and has none.
+            MediaError: a value holds media, which text prompts cannot show.
         """
         self._guard.check(values)
         parts = []
@@ -129,7 +129,7 @@ def _line(field: Field) -> str:
 
 def _kind(type_: Type) -> str:
     if type_.kind == "atom":
-        return f"one of: {Choices(type_).listed()}"
+        return f"one of: {Choices(type_).format_all()}"
     return type_text(type_)
 
 
@@ -138,27 +138,27 @@ def _is_nested(type_: Type) -> bool:
     return is_described or any(_is_nested(arg) for arg in type_.args)
 
 
-def validated(signature: Signature, reply: str, parsed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `parsed` as the signature's outputs.
+def validate_outputs(signature: Signature, reply: str, parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `parsed` as validated outputs of the signature.
 
     Raises:
-        AdapterError: it does not fit them.
+        AdapterError: the values do not fit the output fields.
     """
     try:
         return signature.output_validator(parsed)
     except InvalidError as error:
-        raise unreadable(signature, reply, parsed, because=error) from error
+        raise unreadable_reply(signature, reply, parsed, because=error) from error
 
 
-def unreadable(
+def unreadable_reply(
     signature: Signature, reply: str, parsed: Mapping[str, Any], *, because: DspexError | str
 ) -> AdapterError:
-    """Return the error for a reply that is not the signature's outputs."""
+    """Return the error for a reply that does not contain the signature's outputs."""
     reason = because.message if isinstance(because, DspexError) else because
     errors: Sequence[object] = because.fields if isinstance(because, DspexError) else ()
-    shown = reply if len(reply) <= 500 else f"{reply[:500]}... ({len(reply)} characters)"
+    excerpt = reply if len(reply) <= 500 else f"{reply[:500]}... ({len(reply)} characters)"
     return AdapterError(
-        f"the reply cannot be read as the outputs of {signature.name!r}: {reason}\nThe reply was: {shown!r}",
+        f"the reply cannot be read as the outputs of {signature.name!r}: {reason}\nThe reply was: {excerpt!r}",
         signature=signature.name,
         reply=reply,
         parsed=dict(parsed),

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.execution.adapters import ReplyTelling, Tell
-from dspex.execution.adapters.splitting import ChatSplitter, Delta, JSONSplitter, Splitter
+from dspex.execution.adapters import EmitEvent, ReplyEvents
+from dspex.execution.adapters.field_splitter import ChatSplitter, Delta, FieldSplitter, JSONSplitter
 from dspex.telemetry import Status
 
 
 class Telling:
     """The events of one run. Replies are cut into fields here, as they come, before the worker has them whole."""
 
-    def __init__(self, emit: Tell) -> None:
+    def __init__(self, emit: EmitEvent) -> None:
         """Take who hears the events; a slow one holds the run back."""
         self._emit = emit
         self._waiting: list[Status] = []
@@ -28,12 +28,12 @@ class Telling:
         for status in waiting:
             await self._emit(status)
 
-    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyTelling:
+    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyEvents:
         """Begin one reply to the module with this number; `fields` are its output fields by their names in the text."""
         attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
         if attempt > 1:
             await self._emit(Status(path, "Predict", "again"))
-        return ReplyTelling(self._emit, _EitherSplitter(dict(fields)), path=path, attempt=attempt)
+        return ReplyEvents(self._emit, _EitherSplitter(dict(fields)), path=path, attempt=attempt)
 
 
 class _EitherSplitter:
@@ -42,10 +42,10 @@ class _EitherSplitter:
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
         self._held = ""
-        self._splitter: Splitter | None = None
+        self._splitter: FieldSplitter | None = None
 
     def feed(self, text: str) -> list[Delta]:
-        """See `Splitter.feed`."""
+        """See `FieldSplitter.feed`."""
         if self._splitter is not None:
             return self._splitter.feed(text)
         self._held += text
@@ -56,9 +56,9 @@ class _EitherSplitter:
         return self._splitter.feed(self._held)
 
     def partial(self) -> dict[str, Any] | None:
-        """See `Splitter.partial`."""
+        """See `FieldSplitter.partial`."""
         return None if self._splitter is None else self._splitter.partial()
 
     def end(self) -> list[Delta]:
-        """See `Splitter.end`."""
+        """See `FieldSplitter.end`."""
         return [] if self._splitter is None else self._splitter.end()

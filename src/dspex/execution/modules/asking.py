@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
-from dspex.execution.adapters import Adapter, ReplyTelling, SplittingAdapter, Tell
+from dspex.execution.adapters import Adapter, EmitEvent, ReplyEvents, StreamingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import OpenSpan, Run, RunContext, payload
@@ -77,10 +77,10 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
             await telling.end()
         return response
 
-    def _telling(self, tell: Tell) -> ReplyTelling | None:
-        if self.signature is None or not isinstance(self.adapter, SplittingAdapter):
+    def _telling(self, tell: EmitEvent) -> ReplyEvents | None:
+        if self.signature is None or not isinstance(self.adapter, StreamingAdapter):
             return None
-        return ReplyTelling(tell, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
+        return ReplyEvents(tell, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
     def say(self, reason: str) -> None:
         """Tell the observer that another call is made, and why."""

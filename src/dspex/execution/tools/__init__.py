@@ -1,4 +1,4 @@
-"""What a program may call besides models: typed functions and modules, with a policy for each."""
+"""Tools that a program may call: typed functions and modules, each with a policy."""
 
 from dspex.execution.tools.tool import Policy, Runnable, Tool
 from dspex.execution.tools.tool_set import ToolSet

@@ -1,4 +1,4 @@
-"""One tool: a name, a description, typed arguments, and what is done with them."""
+"""A tool: name, description, typed arguments, and the function that runs."""
 
 import asyncio
 import inspect
@@ -20,23 +20,24 @@ _CLOCK = SystemClock()
 
 
 class Runnable(Protocol):
-    """What `Tool.from_module` takes: a module, or whatever else has a contract and can be called so."""
+    """What `Tool.from_module` takes: a module, or any object with the same two methods."""
 
     def contract(self) -> Signature:
-        """Return what goes in and what comes out."""
+        """Return the signature: input and output fields."""
         ...
 
     async def acall(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
-        """Run, and return the outputs."""
+        """Run and return the outputs."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Under which conditions a tool is called.
+    """The conditions under which a tool is called.
 
-    `timeout` (seconds) ends one attempt; a synchronous function goes on in its thread, unheard. `retries` more attempts
-    follow an exception of the tool. `permit` is asked before each call with the tool's name and arguments.
+    `timeout` (seconds) ends one attempt; a synchronous function keeps running in its thread, but its
+    result is ignored. `retries` is how many more attempts follow an exception of the tool. `permit` gets
+    the tool's name and arguments before each call and returns whether the call may happen.
     """
 
     timeout: float | None = None
@@ -46,7 +47,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A typed action; immutable, and safe to call from many tasks at once. `module` is what runs, where it is one."""
+    """A typed action; immutable, and safe to call from many tasks at once.
+
+    `module` is the module that the tool runs, or None.
+    """
 
     name: str
     description: str
@@ -60,21 +64,21 @@ class Tool:
     def from_function(
         cls, function: Callable[..., Any], *, name: str = "", description: str = "", policy: Policy | None = None
     ) -> "Tool":
-        """Return the tool that calls `function`, async or not; its parameters are the arguments.
+        """Return a tool that calls `function` (sync or async); its parameters are the arguments.
 
         Raises:
-            SignatureError: a parameter has no type, or one that no field has.
+            SignatureError: a parameter has no type annotation, or an unsupported one.
         """
         if not callable(function):
             raise DefinitionError(f"{shorten(function)} is not a tool; give a function whose parameters have types")
-        called = name or function.__name__
-        said = description or inspect.getdoc(function) or called
-        signature = _signature(called, function)
-        return cls(name=called, description=said, signature=signature, call=function, policy=policy or Policy())
+        tool_name = name or function.__name__
+        text = description or inspect.getdoc(function) or tool_name
+        signature = _signature(tool_name, function)
+        return cls(name=tool_name, description=text, signature=signature, call=function, policy=policy or Policy())
 
     @classmethod
     def from_module(cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None) -> "Tool":
-        """Return the tool that runs `module`: an agent as a tool of another. Usage and trace nest."""
+        """Return a tool that runs `module`: an agent as the tool of another. Usage and trace nest."""
         signature = module.contract()
         return cls(
             name=name,
@@ -86,37 +90,38 @@ class Tool:
         )
 
     @classmethod
-    def of(cls, given: "Tool | Callable[..., Any]") -> "Tool":
-        """Return the tool behind a tool or a typed function."""
-        return given if isinstance(given, Tool) else cls.from_function(given)
+    def of(cls, tool: "Tool | Callable[..., Any]") -> "Tool":
+        """Return `tool` itself, or the tool for a typed function."""
+        return tool if isinstance(tool, Tool) else cls.from_function(tool)
 
     def spec(self) -> ToolSpec:
-        """Return the tool as a model is told of it."""
+        """Return the specification that models receive."""
         return ToolSpec(self.name, self.description, self.signature.to_json_schema("generic", purpose="inputs"))
 
-    async def run(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  # whatever the tool returns
-        """Check the arguments, ask for permission, and call.
+    async def run(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any value that the tool returns
+        """Validate the arguments, check permission, and call.
 
         Raises:
-            ToolError: the arguments do not fit, it is not permitted, it took too long, or it failed each time.
+            ToolError: the arguments are invalid, the call is not permitted, it timed out, or every
+                attempt failed.
         """
         try:
             values = self.signature.validate_inputs(arguments)
         except InvalidError as error:
             raise ToolError(f"{self.name}: {error.message}", errors=list(error.fields)) from error
-        if self.policy.permit is not None and not await _awaited(self.policy.permit(self.name, values)):
+        if self.policy.permit is not None and not await _await_if_needed(self.policy.permit(self.name, values)):
             raise ToolError(f"{self.name}: this call is not permitted")
         attempt = 0
         while True:
             try:
-                return await self._once(values)
+                return await self._attempt(values)
             except ToolError:
                 if attempt >= self.policy.retries:
                     raise
             attempt += 1
             await self.clock.sleep(0.1 * 2**attempt)
 
-    async def _once(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    async def _attempt(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
         limit = None
         try:
             async with asyncio.timeout(self.policy.timeout) as limit:
@@ -135,14 +140,17 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class _ModuleCall:
-    """Runs a module and returns its outputs; a single one bare. A value, so that a copy runs the copied module."""
+    """Runs a module and returns its outputs, a single output unwrapped.
+
+    A dataclass, so that copying a tool also copies the module that it runs.
+    """
 
     module: Runnable
 
     async def __call__(self, **arguments: Any) -> Any:  # noqa: ANN401
-        answer = await self.module.acall(**arguments)
-        declared = self.module.contract().output_fields  # an agent that is a tool keeps its trajectory to itself
-        outputs = {name: answer[name] for name in declared if name in answer}
+        prediction = await self.module.acall(**arguments)
+        declared = self.module.contract().output_fields  # without the trajectory of an agent
+        outputs = {name: prediction[name] for name in declared if name in prediction}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
@@ -150,12 +158,12 @@ def _is_async(call: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
 
 
-async def _awaited(value: "T | Awaitable[T]") -> T:
+async def _await_if_needed(value: "T | Awaitable[T]") -> T:
     return await value if inspect.isawaitable(value) else value
 
 
 def _signature(name: str, function: Callable[..., Any]) -> Signature:
-    """Return the contract of a function: its parameters in; what comes out is any value."""
+    """Return the signature of a function: its parameters as inputs, any value as output."""
     result = Field(name="result_", alias="result", type=Type("any"), role="output")
     hints = inspect.get_annotations(function, eval_str=True)
     fields = [_field(name, parameter, hints) for parameter in inspect.signature(function).parameters.values()]

@@ -1,4 +1,4 @@
-"""Several tools under their names."""
+"""A set of tools, by name."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,10 +17,10 @@ class ToolSet(Mapping[str, Tool]):
     def __init__(
         self, tools: "Iterable[Tool | Callable[..., Any]]" = (), *, policies: Mapping[str, Policy] | None = None
     ) -> None:
-        """Take tools and typed functions, and policies by name for some of them.
+        """Take tools and typed functions, and the policies of some of them by name.
 
         Raises:
-            DefinitionError: two tools have one name, or a policy is for none of them.
+            DefinitionError: two tools have the same name, or a policy names an unknown tool.
         """
         self._tools: dict[str, Tool] = {}
         for tool in map(Tool.of, tools):
@@ -42,7 +42,7 @@ class ToolSet(Mapping[str, Tool]):
         return len(self._tools)
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        """Return the tools as a model is told of them."""
+        """Return the specifications that models receive."""
         return tuple(tool.spec() for tool in self._tools.values())
 
     async def run(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -52,6 +52,6 @@ class ToolSet(Mapping[str, Tool]):
             ToolError: there is no such tool, or it failed.
         """
         if name not in self._tools:
-            known = ", ".join(self._tools)
-            raise ToolError(f"there is no tool {name!r}.{suggest(name, list(self._tools))} The tools are: {known}")
+            names = ", ".join(self._tools)
+            raise ToolError(f"there is no tool {name!r}.{suggest(name, list(self._tools))} The tools are: {names}")
         return await self._tools[name].run(arguments)

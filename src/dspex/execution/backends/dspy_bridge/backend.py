@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dspex.errors import AdapterError, DefinitionError, DspexError, ExecutionError, InvalidError
 from dspex.execution.adapters import ChatAdapter, JSONAdapter, read_row
 from dspex.execution.adapters.replies import reader_of
-from dspex.execution.adapters.turns import validated
+from dspex.execution.adapters.turns import validate_outputs
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.dspy_bridge.contracts import unfit_answer
 from dspex.execution.backends.dspy_bridge.definitions import (
@@ -405,7 +405,7 @@ def _outputs(program: Program, answer: Any) -> dict[str, Any]:  # noqa: ANN401
         except InvalidError as error:
             raise unfit_answer(program, answer, error) from None
     else:
-        outputs = validated(signature, payload(answer), known)
+        outputs = validate_outputs(signature, payload(answer), known)
     if is_guess(program):
         outputs = {name: value for name, value in outputs.items() if name in known}
     return {**outputs, **{key: value for key, value in answer.items() if key not in fields}}

@@ -2,7 +2,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from dspex import Signature
-from dspex.execution.adapters.compiled import PerSignature
+from dspex.execution.adapters.signature_cache import SignatureCache
 
 
 def test_threads_that_meet_at_the_first_call_of_a_signature_compile_it_once():
@@ -12,7 +12,7 @@ def test_threads_that_meet_at_the_first_call_of_a_signature_compile_it_once():
         compiled.append(signature)
         return object()
 
-    plan, signature = PerSignature(slowly), Signature("question: str[max_length=9] -> answer: list[int], n: int = 3")
+    plan, signature = SignatureCache(slowly), Signature("question: str[max_length=9] -> answer: list[int], n: int = 3")
 
     def first_call(_: int) -> tuple[object, object]:
         together.wait(10)
