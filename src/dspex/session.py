@@ -13,7 +13,7 @@ from dspex.execution.clients import Budget, LanguageModel
 from dspex.execution.clients.address import ServerAddress, credentials_of, is_url, without_credentials
 from dspex.execution.clients.providers import PROVIDERS
 from dspex.execution.clients.transport import SharedTransport
-from dspex.execution.context import RunContext, adapter_named, current, entered, update_default
+from dspex.execution.context import RunContext, current, find_adapter, update_default, use_context
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
@@ -210,7 +210,7 @@ def context(
     if limits.get("cancellation") is not None:
         change |= {"cancellation": limits["cancellation"], "is_guarded": False}
     made = replace(current(), **change)
-    with entered(made if limits.get("timeout") is None else made.within(limits["timeout"])) as inside:
+    with use_context(made if limits.get("timeout") is None else made.within(limits["timeout"])) as inside:
         yield inside
 
 
@@ -241,7 +241,7 @@ def current_models() -> Any:  # noqa: ANN401  # a callable from text to model
 def _changes(models: Any, *, model: Any, adapter: Any, observer: Any, seed: int | None) -> dict[str, Any]:  # noqa: ANN401
     found = {
         "model": models(model) if isinstance(model, str) else model,
-        "adapter": adapter_named(adapter),
+        "adapter": find_adapter(adapter),
         "observer": observer,
         "seed": seed,
     }

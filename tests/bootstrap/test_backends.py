@@ -11,7 +11,7 @@ import pytest
 from dspex.bootstrap import WORKERS, dspy_bridge, open_backends
 from dspex.bootstrap.jobs import worker_command
 from dspex.errors import InvalidError, RefusedError
-from dspex.execution.context import RunContext, adapter_named
+from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers.publishing import read_published
 from dspex.settings import Secret, Settings, environment_of
@@ -101,7 +101,7 @@ def test_a_program_in_a_worker_has_the_adapter_of_the_run_and_models_of_its_own(
     async def main():
         async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
             model = ScriptedModel('{"answer": 7}')
-            context = RunContext(model=model, adapter=adapter_named("json"), models=resolve)
+            context = RunContext(model=model, adapter=find_adapter("json"), models=resolve)
             prediction, _ = await run(backends, predicting(), context, question="?", asked="isolated")
             assert prediction.answer == 7
             assert "JSON" in model.requests[0].messages[0].content

@@ -7,7 +7,7 @@ from typing import Any
 from dspex.bootstrap.keeping import redaction_of
 from dspex.bootstrap.opening import domain_of
 from dspex.errors import DspexError
-from dspex.execution.context import adapter_named
+from dspex.execution.context import find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.session import check_model
 from dspex.settings import Settings, read_settings
@@ -29,7 +29,7 @@ def checked_settings(
 
 def _problems(settings: Settings, code: CodeRoot | None) -> Iterator[tuple[str, str]]:
     looked_at: dict[str, Callable[[], object]] = {
-        "adapter": partial(adapter_named, settings.adapter),
+        "adapter": partial(find_adapter, settings.adapter),
         "domain": partial(domain_of, settings, code),
         "redact": partial(redaction_of, settings, code),
     }

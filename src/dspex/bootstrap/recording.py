@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from dspex.errors import ConfigurationError, ExecutionError, InternalError
 from dspex.execution.backends import Backends, NativeBackend
-from dspex.execution.context import RunContext, current, entered, update_default
+from dspex.execution.context import RunContext, current, update_default, use_context
 from dspex.execution.modules import CodeRoot, Module
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
@@ -87,7 +87,7 @@ class Recording:
 
     def __enter__(self) -> Self:
         run(self._open())
-        self._entered.enter_context(entered(replace(current(), record=self)))
+        self._entered.enter_context(use_context(replace(current(), record=self)))
         return self
 
     def __exit__(
@@ -98,7 +98,7 @@ class Recording:
 
     async def __aenter__(self) -> Self:
         await self._open()
-        self._entered.enter_context(entered(replace(current(), record=self)))
+        self._entered.enter_context(use_context(replace(current(), record=self)))
         self._is_in_force = True
         update_default(self._in_front)
         return self

@@ -17,7 +17,7 @@ from dspex.bootstrap.readiness import Readiness
 from dspex.clock import Clock, SystemClock
 from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
-from dspex.execution.context import RunContext, adapter_named
+from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
 from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
@@ -148,7 +148,7 @@ def _context(
 ) -> RunContext:
     return RunContext(
         model=model,
-        adapter=adapter_named(settings.adapter),
+        adapter=find_adapter(settings.adapter),
         observer=observer or Silent(),
         models=resolver,
         records_payloads=True,

@@ -38,7 +38,7 @@ THREE_WAYS = """no model is set. Set one in one of three ways:
 The command line and the server take --model, DSPEX_MODEL, or `model = ...` in dspex.toml."""
 
 
-class Run:
+class TraceRecorder:
     """The record of one run of a program: its finished spans. Owned by one event loop."""
 
     __slots__ = ("_next", "clock", "observer", "paths", "spans", "trace_id")
@@ -67,18 +67,18 @@ class Run:
         return self._below(span_id, first=first, last=len(self.spans))
 
     def _below(self, span_id: int, *, first: int, last: int) -> tuple[Span, ...]:
-        inside, kept = {span_id}, []
+        inside, spans = {span_id}, []
         for span in reversed(self.spans[first:last]):
             if span.span_id in inside or span.parent_id in inside:
                 inside.add(span.span_id)
-                kept.append(span)
-        return tuple(reversed(kept))
+                spans.append(span)
+        return tuple(reversed(spans))
 
 
 class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once; none is part of a cycle
     """A span under way. `id` is its number in the run, `inputs` JSON text where payloads are recorded."""
 
-    run: Run
+    run: TraceRecorder
     id: int
     kind: SpanKind
     name: str
@@ -152,7 +152,7 @@ class RunContext:
     note: Callable[[str, Mapping[str, object], Mapping[str, object]], None] | None = None
     memo: "Memo | None" = None
     objections: tuple[tuple[Prediction, str], ...] = ()
-    run: Run | None = None
+    run: TraceRecorder | None = None
     parent_id: int | None = None
     path: str = ""
     is_guarded: bool = False
@@ -190,33 +190,33 @@ class RunContext:
         if self.deadline is not None and self.clock.monotonic_ns() >= self.deadline:
             raise DeadlineError("the deadline of this run has passed; nothing more is sent", limit="time")
 
-    def model_for(self, own: LanguageModel | str | None) -> LanguageModel:
+    def model_for(self, model: LanguageModel | str | None) -> LanguageModel:
         """Return a module's own model, else this context's; in a further attempt, one that is asked anew.
 
         Raises:
             ConfigurationError: there is none, or nobody here resolves model strings.
         """
-        model = self._model_for(own)
-        return Rollout(model, self.rollout) if self.rollout else model
+        resolved = self._model_for(model)
+        return Rollout(resolved, self.rollout) if self.rollout else resolved
 
-    def _model_for(self, own: LanguageModel | str | None) -> LanguageModel:
-        if own is None:
+    def _model_for(self, model: LanguageModel | str | None) -> LanguageModel:
+        if model is None:
             if self.model is None:
                 raise ConfigurationError(THREE_WAYS)
             return self.model
-        if not isinstance(own, str):
-            return own
+        if not isinstance(model, str):
+            return model
         if self.models is None:
-            shown = without_credentials(own)
-            raise ConfigurationError(f"nothing here resolves the model string {shown!r}; {THREE_WAYS}")
-        return self.models(own)
+            name = without_credentials(model)
+            raise ConfigurationError(f"nothing here resolves the model string {name!r}; {THREE_WAYS}")
+        return self.models(model)
 
-    def adapter_for(self, own: Adapter | None, model: LanguageModel) -> Adapter:
+    def adapter_for(self, adapter: Adapter | None, model: LanguageModel) -> Adapter:
         """Return a module's own adapter, else this context's, else the model's natural one.
 
         That is JSON for a model that decodes under a schema (its reply cannot be malformed), and chat for all others.
         """
-        return own or self.adapter or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
+        return adapter or self.adapter or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
 
     def say(self, event: Event) -> None:
         """Tell the observer."""
@@ -232,23 +232,23 @@ ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON, "tools": ToolAdapt
 class Memo:
     """The calls that one `forward` has made, in order, so that it can be run again without asking anew."""
 
-    __slots__ = ("_made", "_objections", "_replay")
+    __slots__ = ("_entries", "_objections", "_replay")
 
     def __init__(self) -> None:
-        self._made: list[MemoEntry] = []
+        self._entries: list[MemoEntry] = []
         self._replay: list[MemoEntry] = []
         self._objections: list[tuple[MemoEntry, str]] = []
 
-    def keep(self, module: object, inputs: Mapping[str, object], prediction: Prediction) -> Prediction:
+    def record(self, module: object, inputs: Mapping[str, object], prediction: Prediction) -> Prediction:
         """Note a call and its answer."""
-        self._made.append(MemoEntry(module, inputs, prediction))
+        self._entries.append(MemoEntry(module, inputs, prediction))
         return prediction
 
-    def again(self, module: object, inputs: Mapping[str, object]) -> Prediction | None:
+    def recall(self, module: object, inputs: Mapping[str, object]) -> Prediction | None:
         """Return what the same call answered in the last run of the `forward`, once for each time it was made."""
         for number, entry in enumerate(self._replay):
             if entry.module is module and entry.inputs == inputs:
-                self._made.append(self._replay.pop(number))
+                self._entries.append(self._replay.pop(number))
                 return entry.prediction
         return None
 
@@ -260,15 +260,15 @@ class Memo:
             if entry.module is module and entry.inputs == inputs
         )
 
-    def object_to(self, prediction: Prediction, message: str) -> "Memo | None":
+    def retry_with(self, prediction: Prediction, message: str) -> "Memo | None":
         """Return the memo for another run in which the call that made `prediction` hears of `message`.
 
         None where no call of this `forward` made it.
         """
-        for number, entry in enumerate(self._made):
+        for number, entry in enumerate(self._entries):
             if entry.prediction is prediction:
                 after = Memo()
-                after._replay = self._made[:number]  # a second constructor
+                after._replay = self._entries[:number]  # a second constructor
                 after._objections = [*self._objections, (entry, message)]
                 return after
         return None
@@ -351,7 +351,7 @@ def update_default(change: Callable[[RunContext], RunContext]) -> None:
 
 
 @contextmanager
-def entered(context: RunContext) -> Iterator[RunContext]:
+def use_context(context: RunContext) -> Iterator[RunContext]:
     """Make `context` the one in force inside the block, for this thread or task and those it starts."""
     token = _current.set(context)
     try:
@@ -362,13 +362,13 @@ def entered(context: RunContext) -> Iterator[RunContext]:
 
 def payload(value: object) -> str:
     """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
-    text = json_bytes(value, unknown=_in_json).decode()
+    text = json_bytes(value, unknown=_to_jsonable).decode()
     if len(text) <= PAYLOAD_LIMIT:
         return text
     return f"{text[:PAYLOAD_LIMIT]}... (cut, {len(text)} characters)"
 
 
-def _in_json(value: object) -> object:
+def _to_jsonable(value: object) -> object:
     """Return an instance as the data that it is written as, what has no JSON form as its text."""
     from pydantic_core import to_jsonable_python
 
@@ -385,20 +385,20 @@ def without_run(context: RunContext) -> RunContext:
     return replace(context, run=None, parent_id=None, path="", emit=None, memo=None, objections=())
 
 
-def adapter_named(given: "Adapter | str | None") -> Adapter | None:
+def find_adapter(adapter: "Adapter | str | None") -> Adapter | None:
     """Return the adapter behind a name ("chat", "json", "tools"); an adapter or None is returned as it is.
 
     Raises:
         ConfigurationError: there is no adapter of this name.
     """
-    if not isinstance(given, str):
-        return given
-    if given not in ADAPTERS:
-        raise ConfigurationError(f"there is no adapter {given!r}; adapters are: {', '.join(ADAPTERS)}")
-    return ADAPTERS[given]
+    if not isinstance(adapter, str):
+        return adapter
+    if adapter not in ADAPTERS:
+        raise ConfigurationError(f"there is no adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}")
+    return ADAPTERS[adapter]
 
 
-async def guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]) -> Prediction:
+async def call_guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]) -> Prediction:
     """Make one call under the deadline and the cancellation of `context`.
 
     Raises:
@@ -412,9 +412,9 @@ async def guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Pr
             stack.enter_context(context.cancellation.watching(task))
         if context.deadline is None:
             return await call(inside)
-        left = (context.deadline - context.clock.monotonic_ns()) / 1e9
+        seconds = (context.deadline - context.clock.monotonic_ns()) / 1e9
         try:
-            async with asyncio.timeout(left) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 return await call(inside)
         except TimeoutError:
             if not limit.expired():

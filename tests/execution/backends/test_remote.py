@@ -4,7 +4,7 @@ import pytest
 
 from dspex.clock import SystemClock
 from dspex.execution.backends.remote import Answerer
-from dspex.execution.context import Run, RunContext
+from dspex.execution.context import RunContext, TraceRecorder
 from dspex.telemetry import Collecting
 from dspex.testing import FakeClock
 from dspex.testing.backends import answering
@@ -13,7 +13,7 @@ from dspex.testing.backends import answering
 def answering_for(path="self", clock=None):
     heard = Collecting()
     context = RunContext(observer=heard, clock=clock or SystemClock())
-    run = Run(heard, context.clock, {})
+    run = TraceRecorder(heard, context.clock, {})
     span = run.begin("backend", "there", parent_id=None, path=path)
     return Answerer(context=context, span=span, model=answering({})), run, heard
 

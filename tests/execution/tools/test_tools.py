@@ -6,7 +6,7 @@ import pytest
 from dspex import Module, Predict
 from dspex.errors import DefinitionError, SignatureError, ToolError
 from dspex.execution.clients import ToolSpec
-from dspex.execution.context import RunContext, entered
+from dspex.execution.context import RunContext, use_context
 from dspex.execution.tools import Policy, Tool, ToolSet
 from dspex.testing import FakeClock, ScriptedModel
 
@@ -145,7 +145,7 @@ def test_cancelling_a_tool_is_no_tool_error(go):
             await asyncio.Event().wait()
             return ""
 
-        with entered(RunContext()):
+        with use_context(RunContext()):
             task = asyncio.create_task(Tool.from_function(hangs, policy=Policy(retries=3)).run({}))
         await begun.wait()
         task.cancel()

@@ -15,7 +15,7 @@ from dspex.execution.backends.outputs import checked_outputs
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, about, model_of, sendable
 from dspex.execution.backends.telling import Telling
-from dspex.execution.context import ADAPTERS, Run, RunContext, guarded
+from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, call_guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program
@@ -81,7 +81,7 @@ class IsolatedBackend:
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Run a program once in a worker; see `Backend.execute_program`."""
         if context.is_bounded:
-            return await guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
+            return await call_guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
         program, loading = self._programs.get(handle)
         attempt = context.rollout
         context = replace(context, rollout=0) if attempt else context  # the worker counts on from there
@@ -97,7 +97,7 @@ class IsolatedBackend:
             "stream": context.emit is not None,
             "note": context.note is not None,
         }
-        run = context.run or Run(context.observer, context.clock, {})
+        run = context.run or TraceRecorder(context.observer, context.clock, {})
         first = len(run.spans)
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         telling = None if context.emit is None else Telling(context.emit)

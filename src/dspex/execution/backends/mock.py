@@ -10,7 +10,7 @@ from dspex.errors import SignatureError
 from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.backends.reasons import reason
-from dspex.execution.context import Run, RunContext
+from dspex.execution.context import RunContext, TraceRecorder
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import MISSING, Field
@@ -51,7 +51,7 @@ class MockBackend:
         program = self._programs.get(handle)
         signature, why = program.signature, reason(program, self.name, context)
         values = signature.validate_inputs(inputs)
-        run = context.run or Run(context.observer, context.clock, {})
+        run = context.run or TraceRecorder(context.observer, context.clock, {})
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
         self.calls.append((handle, values))
         self._count += 1

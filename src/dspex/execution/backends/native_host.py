@@ -15,7 +15,7 @@ from dspex.clock import SystemClock
 from dspex.errors import ExecutionError, NotFoundError
 from dspex.execution.backends.remote import not_finite
 from dspex.execution.clients import Capability, Request, Response
-from dspex.execution.context import OpenSpan, Run, RunContext, adapter_named
+from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, find_adapter
 from dspex.execution.modules import CodeRoot, Module, Predict, build
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
@@ -28,13 +28,13 @@ LIMIT = 256  # spans of one call; a program that loops must not fill the reply
 _asking: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_asking", default=(None, ""))
 
 
-class LocalRun(Run):
+class LocalRun(TraceRecorder):
     """The record of a run in a worker. The spans of model calls are the parent's; here is known which module asks."""
 
     __slots__ = ()
 
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> OpenSpan:
-        """Begin a span; see `Run.begin`."""
+        """Begin a span; see `TraceRecorder.begin`."""
         if kind == "model":
             _asking.set((parent_id, path))
         return super().begin(kind, name, parent_id=parent_id, path=path)
@@ -129,7 +129,7 @@ class NativeHost:
 
         context = RunContext(
             model=ParentModel(call, args["model"], fields or {}),
-            adapter=adapter_named(args.get("adapter")),
+            adapter=find_adapter(args.get("adapter")),
             models=model,
             seed=args.get("seed"),
             rollout=args.get("rollout", 0),

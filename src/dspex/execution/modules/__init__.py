@@ -1,16 +1,16 @@
 """Programs that run: modules, alone and in trees, and their way to data and back."""
 
-from dspex.execution.modules.building import build, load, module_of
+from dspex.execution.modules.assertions import Assert, Suggest
+from dspex.execution.modules.builder import build, load, module_of
 from dspex.execution.modules.chain_of_thought import ChainOfThought
-from dspex.execution.modules.checking import Assert, Suggest
 from dspex.execution.modules.code import CodeRoot
 from dspex.execution.modules.function import FunctionModule, program
-from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.switch import OneOf
+from dspex.execution.modules.wrappers import Parallel, Retry
 
 __all__ = [
     "Assert",

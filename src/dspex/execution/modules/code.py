@@ -42,19 +42,19 @@ class CodeRoot:
             if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
                 with boundary(DefinitionError, f"cannot import {module_name!r} from the code root"):
                     spec = importlib.util.find_spec(module_name.partition(".")[0])
-                self._check_place(target, [] if spec is None else _places(spec))
+                self._check_place(target, [] if spec is None else _locations(spec))
             module = self._import(module_name)
         self._check_place(target, [getattr(module, "__file__", None)])
         try:
             return reduce(getattr, name.split("."), module)
         except AttributeError:
-            hint = suggest(name, [known for known in vars(module) if not known.startswith("_")])
+            hint = suggest(name, [public for public in vars(module) if not public.startswith("_")])
             raise DefinitionError(f"module {module_name!r} has no {name!r}.{hint}") from None
 
     def _import(self, name: str, why: str = "") -> ModuleType:
-        importing = f"cannot import {name!r} from the code root{why}"
+        failure = f"cannot import {name!r} from the code root{why}"
         try:
-            with boundary(DefinitionError, importing):
+            with boundary(DefinitionError, failure):
                 return importlib.import_module(name)
         except DspexError as error:  # a declaration in the user's file that is wrong: which line it is in
             place = place_of(error)
@@ -63,8 +63,7 @@ class CodeRoot:
             raise type(error)(f"{error.message} ({place})", **error.context) from error
         except SystemExit as error:
             raise DefinitionError(
-                f"{importing}: it asked to end the process: SystemExit({error.code!r}); "
-                'use `if __name__ == "__main__":`'
+                f'{failure}: it asked to end the process: SystemExit({error.code!r}); use `if __name__ == "__main__":`'
             ) from error
 
     def update(self, sources: Mapping[str, str]) -> None:
@@ -80,7 +79,7 @@ class CodeRoot:
             DefinitionError: the edited code cannot be imported; what was loaded stays in use.
         """
         with watch(self.folder).lock:
-            stale = [name for name, wanted in sources.items() if self._is_stale(name, wanted)]
+            stale = [name for name, expected in sources.items() if self._is_stale(name, expected)]
             if not stale:
                 return
             loaded = dict(local_modules(self.folder))
@@ -96,13 +95,13 @@ class CodeRoot:
                 sys.modules.update(loaded)
                 raise
 
-    def _is_stale(self, name: str, wanted: str) -> bool:
+    def _is_stale(self, name: str, expected: str) -> bool:
         """Return whether a module was loaded from another text than the one wanted, which its file has now."""
         loaded = module_hash(name)
-        if loaded is None or loaded == wanted:
+        if loaded is None or loaded == expected:
             return False
         with contextlib.suppress(OSError):
-            return digest(Path(sys.modules[name].__file__ or "").read_bytes()) == wanted
+            return digest(Path(sys.modules[name].__file__ or "").read_bytes()) == expected
         return False
 
     def _check_place(self, target: str, places: Sequence[str | None]) -> None:
@@ -115,7 +114,7 @@ class CodeRoot:
             )
 
 
-def _places(spec: ModuleSpec) -> list[str | None]:
+def _locations(spec: ModuleSpec) -> list[str | None]:
     return [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())]
 
 
@@ -151,12 +150,12 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
         DefinitionError: it cannot be found by import; the message begins with `what`.
     """
     try:
-        found = code_config(function, {})
+        config = code_config(function, {})
     except DefinitionError as error:
         raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
     except (AttributeError, TypeError):  # a built-in function, an object that can be called
         raise DefinitionError(f"{what} cannot be stored: {function!r} is no function with a source file") from None
-    return {"target": found["target"], "source_hash": found["source_hash"]}
+    return {"target": config["target"], "source_hash": config["source_hash"]}
 
 
 def checks_config(signature: Signature) -> dict[str, Any]:
@@ -165,11 +164,11 @@ def checks_config(signature: Signature) -> dict[str, Any]:
     Raises:
         DefinitionError: a check cannot be found by import; the message names it and its field.
     """
-    found = {}
+    hashes = {}
     for name, check in signature.output_checks:
-        config = function_config(_loaded(check, None, name), f"the check of {name!r}")
-        found[check.target] = config["source_hash"]
-    return {"checks": found} if found else {}
+        config = function_config(_load_check(check, None, name), f"the check of {name!r}")
+        hashes[check.target] = config["source_hash"]
+    return {"checks": hashes} if hashes else {}
 
 
 def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mapping[str, str] | None = None) -> Signature:
@@ -183,7 +182,7 @@ def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mappin
         return signature
     fields = []
     for name, field in signature.fields.items():
-        checks = [replace(check, function=_loaded(check, code, name)) for check in field.checks]
+        checks = [replace(check, function=_load_check(check, code, name)) for check in field.checks]
         for check in checks:
             if check.function is not None and hashes is not None:
                 check_source(check.function, {"target": check.target, "source_hash": hashes.get(check.target)})
@@ -191,7 +190,7 @@ def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mappin
     return Signature.from_fields(signature.name, fields, signature.instructions)
 
 
-def _loaded(check: FieldCheck, code: CodeRoot | None, field: str) -> Callable[..., Any]:
+def _load_check(check: FieldCheck, code: CodeRoot | None, field: str) -> Callable[..., Any]:
     if check.function is not None:
         return check.function
     if code is None:
@@ -199,18 +198,18 @@ def _loaded(check: FieldCheck, code: CodeRoot | None, field: str) -> Callable[..
             f"the check {check.target!r} of {field!r} is code, and code is not loaded here: build the program in the "
             "folder that holds it"
         )
-    found: Callable[..., Any] = code.load(check.target)
-    return found
+    function: Callable[..., Any] = code.load(check.target)
+    return function
 
 
-def constructor_arguments(made: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def constructor_arguments(instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `made` was constructed with, by parameter name, as JSON values.
 
     Raises:
         DefinitionError: an argument is no JSON value; the message names it.
     """
-    cls = type(made)
-    bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+    cls = type(instance)
+    bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
     return {name: _json_argument(cls, name, value) for name, value in list(bound.arguments.items())[1:]}
 
 
@@ -230,10 +229,10 @@ def check_source(code: type | Callable[..., Any], config: Mapping[str, Any], *, 
     Raises:
         ConflictError: it was compiled from another text.
     """
-    wanted = config.get("source_hash")
-    if (source or source_hash(code)) == wanted:
+    expected = config.get("source_hash")
+    if (source or source_hash(code)) == expected:
         return
-    if file_hash(code) == wanted:
+    if file_hash(code) == expected:
         raise ConflictError(
             f"this process loaded {config['target']!r} before its file was edited, and the program was stored from "
             "the edited file; restart this process"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from dspex.errors import DefinitionError, shorten
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
-from dspex.execution.modules.settings import SETTINGS, unfit_setting
+from dspex.execution.modules.settings import SETTINGS, setting_problem
 from dspex.language.signatures import Field, Signature
 from dspex.language.signatures.codec import plain
 
@@ -43,13 +43,13 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
         DefinitionError: the paths or the numbers of fields differ, or a part is not what dspy saves there.
     """
     predictors = _predictors(module)
-    stored = _by_path(module, state)
-    if stored.keys() != predictors.keys():
+    parts = _by_path(module, state)
+    if parts.keys() != predictors.keys():
         raise DefinitionError(
-            f"the state is of a program with the predictors {', '.join(stored) or 'none'}; this module has "
+            f"the state is of a program with the predictors {', '.join(parts) or 'none'}; this module has "
             f"{', '.join(predictors) or 'none'}"
         )
-    states = {path: _checked(predictors[path], path, part) for path, part in stored.items()}
+    states = {path: _parse_state(predictors[path], path, part) for path, part in parts.items()}
     for path, part in states.items():
         predictor = predictors[path]
         predictor.signature, predictor.demos, predictor.foreign = part.signature, part.demos, part.foreign
@@ -59,7 +59,7 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
 
 def to_dspy_state(module: Module) -> dict[str, Any]:
     """Return the state of `module` as dspy saves and loads it (flat for a lone `Predict`); no key is in it."""
-    states = {path: _state(predictor) for path, predictor in _predictors(module).items()}
+    states = {path: _dump_state(predictor) for path, predictor in _predictors(module).items()}
     return {**(states["self"] if _is_lone(module) else states), "metadata": {"dependency_versions": {}}}
 
 
@@ -70,15 +70,15 @@ def _is_lone(module: Module) -> bool:
 def _by_path(module: Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise DefinitionError(f"a state of dspy is an object, not {type(state).__name__}")
-    stored = {path: part for path, part in state.items() if path != "metadata"}
-    return {"self": stored} if _is_lone(module) and "signature" in stored else stored
+    parts = {path: part for path, part in state.items() if path != "metadata"}
+    return {"self": parts} if _is_lone(module) and "signature" in parts else parts
 
 
 def _predictors(module: Module) -> dict[str, Predict]:
     return {path: part for path, part in module.named_modules() if isinstance(part, Predict)}
 
 
-def _checked(predictor: Predict, path: str, part: Any) -> _PredictorState:  # noqa: ANN401  # what a file holds
+def _parse_state(predictor: Predict, path: str, part: Any) -> _PredictorState:  # noqa: ANN401  # what a file holds
     """Return the state of one predictor.
 
     Raises:
@@ -88,21 +88,21 @@ def _checked(predictor: Predict, path: str, part: Any) -> _PredictorState:  # no
     part = _expect(part, dict, place)
     signature = _expect(part.get("signature"), dict, f"{place}: signature")
     instructions = _expect(signature.get("instructions"), str, f"{place}: signature.instructions")
-    stored = _expect(signature.get("fields"), list, f"{place}: signature.fields")
+    items = _expect(signature.get("fields"), list, f"{place}: signature.fields")
     fields = list(predictor.signature.fields.values())
-    if len(stored) != len(fields):
-        raise DefinitionError(f"{path!r} has {len(fields)} fields, but {len(stored)} in the state")
-    changed = predictor.signature.with_instructions(instructions)
-    for at, (field, item) in enumerate(zip(fields, stored, strict=True)):
-        where = f"{place}: signature.fields[{at}]"
+    if len(items) != len(fields):
+        raise DefinitionError(f"{path!r} has {len(fields)} fields, but {len(items)} in the state")
+    updated = predictor.signature.with_instructions(instructions)
+    for index, (field, item) in enumerate(zip(fields, items, strict=True)):
+        where = f"{place}: signature.fields[{index}]"
         desc = _expect(_expect(item, dict, where).get("description", ""), str, where)
-        changed = changed.with_field(field.name, desc="" if desc == _default(field) else desc)
+        updated = updated.with_field(field.name, desc="" if desc == _default(field) else desc)
     demos = _expect(part.get("demos", []), list, f"{place}: demos")
     model = part.get("lm")
     name, settings = (None, {}) if model is None else _model_of(model, place)
     return _PredictorState(
-        signature=changed,
-        demos=[dict(_expect(demo, dict, f"{place}: demos[{at}]")) for at, demo in enumerate(demos)],
+        signature=updated,
+        demos=[dict(_expect(demo, dict, f"{place}: demos[{index}]")) for index, demo in enumerate(demos)],
         model=name,
         settings=settings,
         foreign={**part, "lm": model and _without_secrets(model)},
@@ -110,12 +110,12 @@ def _checked(predictor: Predict, path: str, part: Any) -> _PredictorState:  # no
 
 
 def _model_of(model: Any, place: str) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
-    stored = _expect(model, dict, f"{place}: lm")
-    settings = {name: stored[name] for name in SETTINGS if stored.get(name) is not None}
+    lm = _expect(model, dict, f"{place}: lm")
+    settings = {name: lm[name] for name in SETTINGS if lm.get(name) is not None}
     for name, value in settings.items():
-        if problem := unfit_setting(name, value):
+        if problem := setting_problem(name, value):
             raise DefinitionError(f"{place}: lm.{name} takes {problem}")
-    return _expect(stored.get("model"), str, f"{place}: lm.model"), settings
+    return _expect(lm.get("model"), str, f"{place}: lm.model"), settings
 
 
 def _expect(value: Any, type_: type[T], place: str) -> T:  # noqa: ANN401
@@ -124,16 +124,20 @@ def _expect(value: Any, type_: type[T], place: str) -> T:  # noqa: ANN401
     return value
 
 
-def _state(predictor: Predict) -> dict[str, Any]:
-    kept = predictor.foreign
-    prefixes = [field.get("prefix") for field in kept.get("signature", {}).get("fields", ())]
+def _dump_state(predictor: Predict) -> dict[str, Any]:
+    foreign = predictor.foreign
+    prefixes = [field.get("prefix") for field in foreign.get("signature", {}).get("fields", ())]
     return {
-        "traces": kept.get("traces", []),
-        "train": kept.get("train", []),
-        **{name: value for name, value in kept.items() if name not in {"traces", "train", "demos", "signature", "lm"}},
+        "traces": foreign.get("traces", []),
+        "train": foreign.get("train", []),
+        **{
+            name: value
+            for name, value in foreign.items()
+            if name not in {"traces", "train", "demos", "signature", "lm"}
+        },
         "demos": plain(predictor.demos),
         "signature": _signature(predictor.signature, prefixes),
-        "lm": _model(predictor, kept.get("lm")),
+        "lm": _model(predictor, foreign.get("lm")),
     }
 
 
@@ -148,11 +152,11 @@ def _signature(signature: Signature, prefixes: list[str | None]) -> dict[str, An
     return {"instructions": signature.instructions, "fields": fields}
 
 
-def _model(predictor: Predict, kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _model(predictor: Predict, foreign: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not isinstance(predictor.model, str):
         return None
-    others = {name: value for name, value in (kept or {}).items() if name not in SETTINGS or value is None}
-    return {"model_type": "chat", **others, "model": predictor.model, **plain(predictor.settings)}
+    extra = {name: value for name, value in (foreign or {}).items() if name not in SETTINGS or value is None}
+    return {"model_type": "chat", **extra, "model": predictor.model, **plain(predictor.settings)}
 
 
 def _without_secrets(model: Mapping[str, Any]) -> dict[str, Any]:

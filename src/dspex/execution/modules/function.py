@@ -26,7 +26,7 @@ class FunctionModule(Module):
         self.function = function
         self.__source_hash__ = hash_at_definition(function)
         self.signature = Signature.from_function(function)
-        self._answers_whole = is_whole_return(function)
+        self._returns_one_value = is_whole_return(function)
         self.__doc__ = function.__doc__
 
     def node(self, path: str) -> Node:
@@ -43,7 +43,7 @@ class FunctionModule(Module):
         return self._outputs(result)
 
     def _outputs(self, result: Any) -> Mapping[str, Any]:  # noqa: ANN401  # whatever the function returns
-        if self._answers_whole and not self._is_by_name(result):
+        if self._returns_one_value and not self._is_by_name(result):
             return self.signature.validate_outputs({"result": result})
         return self.signature.validate_outputs(members_by_name(result))
 

@@ -1,17 +1,20 @@
 """How a module is called: in which context, and what is wrong with a call that cannot be meant."""
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspex.errors import DefinitionError, InvalidError, shorten
 from dspex.execution.context import RunContext, current
+from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
+from dspex.telemetry import StreamEvent
 
 
 def context_of(
     context: object,
-    misplaced: Sequence[object],
+    positional: Sequence[object],
     *,
     name: str,
     contract: Callable[[], Signature],
@@ -22,23 +25,23 @@ def context_of(
     Raises:
         InvalidError: inputs were given by place.
     """
-    if context is None and not misplaced:
+    if context is None and not positional:
         return current()
     try:
         fields = list(contract().input_fields)
     except DefinitionError:
         fields = list(inspect.signature(forward).parameters)
-    raise _by_place(name, fields, misplaced if isinstance(context, RunContext) else (context, *misplaced))
+    raise _positional_error(name, fields, positional if isinstance(context, RunContext) else (context, *positional))
 
 
-def _by_place(name: str, fields: Sequence[str], values: Sequence[object]) -> InvalidError:
+def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]) -> InvalidError:
     texts = [*(shorten(value, 40) for value in values), *["..."] * (len(fields) - len(values))]
     call = ", ".join(f"{field}={text}" for field, text in zip(fields, texts, strict=False))
-    more = f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
-    return InvalidError(f"the inputs of {name} are given by name: write program({call}){more}")
+    count_hint = f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
+    return InvalidError(f"the inputs of {name} are given by name: write program({call}){count_hint}")
 
 
-def unfit_call(name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]) -> InvalidError | None:
+def call_problem(name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]) -> InvalidError | None:
     """Return what is wrong with `inputs`, where it is they that `forward` cannot be called with."""
     parameters = inspect.signature(forward)
     try:
@@ -48,3 +51,16 @@ def unfit_call(name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]
             f"the inputs of {name} do not fit: {error}; it takes: {', '.join(parameters.parameters) or 'none'}"
         )
     return None
+
+
+async def cancel_and_drain(task: asyncio.Task[Prediction], events: asyncio.Queue[StreamEvent | None]) -> None:
+    """Cancel a run that nobody listens to any more, and wait until it is over; its last event needs a place."""
+    if task.done():
+        return
+    task.cancel()
+    while not task.done():
+        while not events.empty():
+            events.get_nowait()
+        await asyncio.wait({task}, timeout=0.01)
+    if not task.cancelled():
+        task.exception()

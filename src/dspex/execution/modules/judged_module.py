@@ -17,7 +17,7 @@ _JUDGE = Signature(
 )
 
 
-class _Judging(Predict):
+class _JudgePredict(Predict):
     """Asks the judging model. Nothing of it varies: a search would talk the judge round instead of doing better."""
 
     def slots(self) -> Mapping[str, Slot]:
@@ -55,7 +55,7 @@ class JudgedModule(Module):
         """Take the module, what to judge it by, and the judging model; the context's by default."""
         self.program = program
         self.criterion = criterion
-        self.judge = _Judging(_JUDGE, model=model)
+        self.judge = _JudgePredict(_JUDGE, model=model)
 
     def contract(self) -> Signature:
         """Return the program's signature, with the score and the reason as outputs.

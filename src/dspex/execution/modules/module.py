@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Never, Self
 
 from dspex.errors import DefinitionError, ExecutionError, VariableError
-from dspex.execution.context import Memo, Run, RunContext, entered, guarded
-from dspex.execution.modules.asking import MOST_TRIES
-from dspex.execution.modules.checking import UnmetError
+from dspex.execution.context import Memo, RunContext, TraceRecorder, call_guarded, use_context
+from dspex.execution.modules.assertions import UnmetError
 from dspex.execution.modules.code import code_config, constructor_arguments
-from dspex.execution.modules.defaults import remembered, standing_at
+from dspex.execution.modules.defaults import values_beside_slots, with_current_default
 from dspex.execution.modules.files import read_state, write_state
-from dspex.execution.modules.invocation import context_of, unfit_call
+from dspex.execution.modules.invocation import call_problem, cancel_and_drain, context_of
+from dspex.execution.modules.model_call import MAX_RETRIES
 from dspex.execution.modules.slot import Slot
 from dspex.execution.modules.source import hash_at_definition
-from dspex.language.programs import Children, Node, Program, placed
+from dspex.language.programs import Children, Node, Program, with_backends
 from dspex.language.records import Prediction, Trace
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Space, Variable
@@ -29,7 +29,7 @@ from dspex.sync import in_thread
 from dspex.sync import run as run_sync
 from dspex.telemetry import Finished, Status, StreamEvent
 
-_PLACE = "_runs_on"
+_BACKEND = "_runs_on_backend"
 
 
 class Module:
@@ -52,18 +52,18 @@ class Module:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
         """Note the constructor's arguments, from which a stored program is rebuilt."""
-        made = super().__new__(cls)
-        made.__dict__["_init"] = (args, kwargs)
-        return made
+        instance = super().__new__(cls)
+        instance.__dict__["_init"] = (args, kwargs)
+        return instance
 
     async def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
         """Do the work; return a `Prediction` or a mapping of outputs. To be written by subclasses."""
         raise DefinitionError(f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`")
 
-    def __call__(self, context: RunContext | None = None, /, *misplaced: Never, **inputs: Any) -> Prediction:  # noqa: ANN401
+    def __call__(self, context: RunContext | None = None, /, *positional: Never, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Run to the end and return the prediction; the same as `await acall(...)`, for synchronous code."""
-        if misplaced:
-            self.context_of(context, *misplaced)
+        if positional:
+            self.context_of(context, *positional)
         return run_sync(self.acall(context, **inputs))
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
@@ -74,56 +74,56 @@ class Module:
             ConfigurationError: no model is set.
             ExecutionError: the work could not be done; the class says why.
         """
-        given = self.context_of(context)
-        if given.is_bounded or given.is_recorded:
-            return await self.from_outside(given, inputs)
-        if given.memo is not None and (known := given.memo.again(self, inputs)) is not None:
-            return known
-        run = given.run or Run(given.observer, given.clock, self._paths())
+        context = self.context_of(context)
+        if context.is_bounded or context.is_recorded:
+            return await self.run_outermost(context, inputs)
+        if context.memo is not None and (prediction := context.memo.recall(self, inputs)) is not None:
+            return prediction
+        run = context.run or TraceRecorder(context.observer, context.clock, self._paths())
         first = len(run.spans)
         name = type(self).__name__
         path = run.paths.get(id(self), name)
-        span = run.begin("module", name, parent_id=given.parent_id, path=path)
-        inner = replace(given, run=run, parent_id=span.id, path=path, memo=None)
-        if given.memo is not None and (found := given.memo.objections(self, inputs)):
-            inner = replace(inner, objections=found)
+        span = run.begin("module", name, parent_id=context.parent_id, path=path)
+        inner = replace(context, run=run, parent_id=span.id, path=path, memo=None)
+        if context.memo is not None and (objections := context.memo.objections(self, inputs)):
+            inner = replace(inner, objections=objections)
         try:
-            if given.emit is not None:
-                await given.emit(Status(path, name, "begun"))
+            if context.emit is not None:
+                await context.emit(Status(path, name, "begun"))
             outputs, attributes = await self._run(inner, inputs)
         except BaseException as error:
             span.end(error=error)
             raise
         span.end(attributes=attributes)
-        if given.emit is not None:
-            await given.emit(Status(path, name, "done"))
-        trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
-        made = Prediction.of_run(outputs, trace)
-        return made if given.memo is None else given.memo.keep(self, inputs, made)
+        if context.emit is not None:
+            await context.emit(Status(path, name, "done"))
+        trace = run.trace(span.id, first=first) if context.run else Trace(run.trace_id, tuple(run.spans))
+        prediction = Prediction.of_run(outputs, trace)
+        return prediction if context.memo is None else context.memo.record(self, inputs, prediction)
 
-    async def from_outside(self, given: RunContext, inputs: Mapping[str, Any]) -> Prediction:
+    async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
         """Run in a context that records the run, or that watches over its deadline and cancellation."""
-        if given.record is not None and given.is_recorded:
-            return await given.record(self, given, inputs)
-        return await guarded(given, partial(self.acall, **inputs))
+        if context.record is not None and context.is_recorded:
+            return await context.record(self, context, inputs)
+        return await call_guarded(context, partial(self.acall, **inputs))
 
     async def _run(
         self, context: RunContext, inputs: Mapping[str, Any]
     ) -> tuple[Mapping[str, object], dict[str, object]]:
         """Run `forward` in `context`; return its outputs and the attributes of the span.
 
-        Where an `Assert` in it fails, it is run again, see `checking.Assert`.
+        Where an `Assert` in it fails, it is run again, see `assertions.Assert`.
         """
         memo, tries = Memo(), 0
         while True:
             try:
-                with entered(replace(context, memo=memo)):
+                with use_context(replace(context, memo=memo)):
                     return await self._forward(inputs), {"asserted_again": tries} if tries else {}
-            except UnmetError as unmet:
-                after = memo.object_to(unmet.of, unmet.message) if tries < MOST_TRIES else None
-                if after is None:
+            except UnmetError as error:
+                next_memo = memo.retry_with(error.of, error.message) if tries < MAX_RETRIES else None
+                if next_memo is None:
                     raise
-                memo, tries = after, tries + 1
+                memo, tries = next_memo, tries + 1
 
     async def _forward(self, inputs: Mapping[str, Any]) -> Mapping[str, object]:
         try:
@@ -132,12 +132,12 @@ class Module:
             else:
                 result = await in_thread(self.forward, **inputs)
         except TypeError as error:
-            if (unfit := unfit_call(type(self).__name__, self.forward, inputs)) is not None:
-                raise unfit from error
+            if (problem := call_problem(type(self).__name__, self.forward, inputs)) is not None:
+                raise problem from error
             raise
         except SystemExit as error:  # out of a task it would end the loop, and with it all that runs beside this
-            said = f"SystemExit({error.code!r})"
-            raise ExecutionError(f"{type(self).__name__} asked to end the process: {said}; return or raise") from error
+            code = f"SystemExit({error.code!r})"
+            raise ExecutionError(f"{type(self).__name__} asked to end the process: {code}; return or raise") from error
         if isinstance(result, Prediction):
             return result.to_dict()
         if isinstance(result, Mapping):
@@ -147,11 +147,11 @@ class Module:
             "outputs"
         )
 
-    def context_of(self, context: RunContext | None, *misplaced: object) -> RunContext:
+    def context_of(self, context: RunContext | None, *positional: object) -> RunContext:
         """Return what a call runs in; see `invocation.context_of`."""
-        if isinstance(context, RunContext) and not misplaced:
+        if isinstance(context, RunContext) and not positional:
             return context
-        return context_of(context, misplaced, name=type(self).__name__, contract=self.contract, forward=self.forward)
+        return context_of(context, positional, name=type(self).__name__, contract=self.contract, forward=self.forward)
 
     async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
         """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
@@ -163,11 +163,11 @@ class Module:
             DspexError: what `acall` raises, after the events before it.
         """
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
-        given = replace(self.context_of(context), emit=events.put)
+        stream_context = replace(self.context_of(context), emit=events.put)
 
         async def run() -> Prediction:
             try:
-                return await self.acall(given, **inputs)
+                return await self.acall(stream_context, **inputs)
             finally:
                 await events.put(None)
 
@@ -177,7 +177,7 @@ class Module:
                 yield event
             yield Finished(await task)
         finally:
-            await _ended(task, events)
+            await cancel_and_drain(task, events)
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """Yield (relative path, module) for each module in an attribute, or in lists and dicts there, to any depth."""
@@ -187,12 +187,12 @@ class Module:
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
         """Yield (path, module) for this module ("self") and all below it; a module in two places has its first path."""
-        seen: set[int] = set()
+        visited: set[int] = set()
 
         def walk(path: str, module: Module) -> Iterator[tuple[str, Module]]:
-            if id(module) in seen:
+            if id(module) in visited:
                 return
-            seen.add(id(module))
+            visited.add(id(module))
             yield path or "self", module
             for relative, child in module.children():
                 yield from walk(f"{path}.{relative}" if path else relative, child)
@@ -221,9 +221,9 @@ class Module:
 
         `dspex run`, the server and `HybridBackend` follow it. Called directly, a module runs here.
         """
-        made = self._copied()
-        made.__dict__[_PLACE] = backend
-        return made
+        module = self._deep_copy()
+        module.__dict__[_BACKEND] = backend
+        return module
 
     def to_program(self, name: str = "") -> Program:
         """Return this module as data; `build` makes an equal module of it.
@@ -235,18 +235,16 @@ class Module:
         return Program(
             name=name or signature.name,
             signature=signature,
-            root=placed(
+            root=with_backends(
                 self.node("self"),
-                {path: part.__dict__[_PLACE] for path, part in self.named_modules() if _PLACE in part.__dict__},
+                {path: part.__dict__[_BACKEND] for path, part in self.named_modules() if _BACKEND in part.__dict__},
             ),
             space=self.variables(),
             assignment=self.assignment(),
         )
 
     def _all_slots(self) -> list[tuple[str, Slot]]:
-        return [
-            (f"{path}.{slot}", found) for path, part in self.named_modules() for slot, found in part.slots().items()
-        ]
+        return [(f"{path}.{name}", slot) for path, part in self.named_modules() for name, slot in part.slots().items()]
 
     def variables(self) -> Space:
         """Return all that may be varied in this module and below it.
@@ -254,33 +252,33 @@ class Module:
         These are the variables declared in line or bound from outside (which replace those in line for the same
         places), and every slot (instructions, demonstrations) that none of them takes.
         """
-        outside: tuple[Variable | Constraint, ...] = self.__dict__.get("_outside", ())
-        bound = [item for item in outside if isinstance(item, Variable)]
-        replaced = {path for variable in bound for path in variable.paths}
+        additions: tuple[Variable | Constraint, ...] = self.__dict__.get("_added_variables", ())
+        bound = [item for item in additions if isinstance(item, Variable)]
+        bound_paths = {path for variable in bound for path in variable.paths}
         declared = [variable for path, part in self.named_modules() for variable in part.own_variables(path)]
-        found = [*(variable for variable in declared if not set(variable.paths) <= replaced), *bound]
-        taken = {path for variable in found for path in variable.paths}
-        free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken]
-        everything = [*free, *found]
-        constraints = [item for item in outside if isinstance(item, Constraint)]
-        stored: tuple[str, ...] = self.__dict__.get("_order", ())
-        if not stored:  # of what an earlier version stored, conditions are taken as they are
-            check_conditions({variable.name: variable for variable in everything}, constraints)
+        variables = [*(variable for variable in declared if not set(variable.paths) <= bound_paths), *bound]
+        taken_paths = {path for variable in variables for path in variable.paths}
+        free = [Variable(name=p, kind=slot.kind, paths=(p,)) for p, slot in self._all_slots() if p not in taken_paths]
+        items = [*free, *variables]
+        constraints = [item for item in additions if isinstance(item, Constraint)]
+        stored_order: tuple[str, ...] = self.__dict__.get("_order", ())
+        if not stored_order:  # of what an earlier version stored, conditions are taken as they are
+            check_conditions({variable.name: variable for variable in items}, constraints)
         for path, part in self.named_modules():
-            everything = [part.conditional(path, variable) for variable in everything]
-        return Space.derived(everything, constraints, order=stored)  # a stored program keeps its content hash
+            items = [part.with_condition(path, variable) for variable in items]
+        return Space.derived(items, constraints, order=stored_order)  # a stored program keeps its content hash
 
     def own_variables(self, path: str) -> Sequence[Variable]:
         """Return the variables that were declared in line in this module, which is at `path`."""
         del path
         return ()
 
-    def conditional(self, path: str, variable: Variable) -> Variable:
+    def with_condition(self, path: str, variable: Variable) -> Variable:
         """Return a variable below this module, which is at `path`, with the condition that this module puts on it."""
         del path
         return variable
 
-    def with_variables(self, *more: Variable | Constraint) -> Self:
+    def with_variables(self, *additions: Variable | Constraint) -> Self:
         """Return a copy in which some places are variable too, and constraints hold, from outside.
 
         A variable is bound by its paths (`Float(0, 1, name="heat", paths=("draft.temperature",))`), to one place or to
@@ -290,21 +288,23 @@ class Module:
             VariableError: two variables have one name, or an expression reads an unknown one.
             DefinitionError: a path leads nowhere.
         """
-        added = [self._bound_outside(item) if isinstance(item, Variable) else item for item in more]
-        made = self._copied()
-        made.__dict__["_outside"] = (*self.__dict__.get("_outside", ()), *added)
-        made.variables().check_rewrites()  # `variables` raises where names or expressions do not fit together
-        return made
+        items = [self._resolve_variable(item) if isinstance(item, Variable) else item for item in additions]
+        module = self._deep_copy()
+        module.__dict__["_added_variables"] = (*self.__dict__.get("_added_variables", ()), *items)
+        module.variables().check_rewrites()  # `variables` raises where names or expressions do not fit together
+        return module
 
-    def _bound_outside(self, variable: Variable) -> Variable:
-        if not variable.paths and self._place_of(variable.name) is not None:
+    def _resolve_variable(self, variable: Variable) -> Variable:
+        if not variable.paths and self._owner_path(variable.name) is not None:
             variable = replace(variable, paths=(variable.name,))
         for path in variable.paths:
-            part, slot = self._found(path)
+            part, slot = self._resolve_path(path)
             if not part.takes(slot):
                 raise DefinitionError(f"{type(part).__name__} takes no variable in the slot {slot!r} of {path!r}")
             part.check_variable(variable, path, slot)
-        return standing_at(variable, [part.setting(slot) for part, slot in map(self._found, variable.paths)])
+        return with_current_default(
+            variable, [part.setting(slot) for part, slot in map(self._resolve_path, variable.paths)]
+        )
 
     def check_variable(self, variable: Variable, path: str, slot: str) -> None:
         """Refuse a variable that offers a value which `slot`, at `path`, does not take.
@@ -313,23 +313,23 @@ class Module:
             VariableError: naming the variable, the path and the value.
         """
         for value in variable.sample_values(path):
-            if said := self.unfit(slot, value):
-                raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {said}")
+            if expected := self.unfit(slot, value):
+                raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {expected}")
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
         """Take over the variables and values of a stored program; for modules under construction."""
-        own = self.variables()
-        more = [variable for name, variable in space.items() if own.get(name) != variable]
-        if more or space.constraints:
-            self.__dict__["_outside"] = (*more, *space.constraints)
+        variables = self.variables()
+        additions = [variable for name, variable in space.items() if variables.get(name) != variable]
+        if additions or space.constraints:
+            self.__dict__["_added_variables"] = (*additions, *space.constraints)
         self.__dict__["_order"] = tuple(space)
-        values = remembered(space, assigned)
+        values = values_beside_slots(space, assigned)
         if values:
             self.__dict__["_assigned"] = values
 
     def setting(self, slot: str) -> Any:  # noqa: ANN401  # any JSON value
         """Return what a slot that `bind` accepts is set to; None where it is not, or is no plain value."""
-        name = self._setting(slot)
+        name = self._setting_attribute(slot)
         return None if name is None else getattr(self, name)
 
     def takes(self, slot: str) -> bool:
@@ -337,30 +337,30 @@ class Module:
 
         A setting is an attribute that holds a text, a number or a truth value.
         """
-        return slot in self.slots() or self._setting(slot) is not None
+        return slot in self.slots() or self._setting_attribute(slot) is not None
 
-    def _setting(self, slot: str) -> str | None:
+    def _setting_attribute(self, slot: str) -> str | None:
         """Return the attribute that a slot such as `config.k` sets, if it is one."""
-        mark, _, name = slot.partition(".")
+        prefix, _, name = slot.partition(".")
         is_setting = isinstance(vars(self).get(name), str | int | float) and name != "signature" and name[0] != "_"
-        return name if mark == "config" and is_setting else None
+        return name if prefix == "config" and is_setting else None
 
     def unfit(self, slot: str, value: object) -> str:
         """Return what `slot` takes and how to mend the value, or nothing where the value fits."""
-        name = self._setting(slot)
+        name = self._setting_attribute(slot)
         if name is None:
             return ""
         kind = type(getattr(self, name))
         fits = type(value) is kind or (kind is float and type(value) is int)
         return "" if fits else f"a value like {getattr(self, name)!r}, which it has: {kind.__name__}, not {value!r}"
 
-    def _place_of(self, path: str) -> str | None:
+    def _owner_path(self, path: str) -> str | None:
         """Return the path of the deepest module that `path` leads into."""
         places = [place for place, _ in self.named_modules() if path.startswith(f"{place}.")]
         return max(places, key=len, default=None)
 
-    def _found(self, path: str) -> tuple["Module", str]:
-        parts, place = dict(self.named_modules()), self._place_of(path)
+    def _resolve_path(self, path: str) -> tuple["Module", str]:
+        parts, place = dict(self.named_modules()), self._owner_path(path)
         if place is None:
             raise DefinitionError(f"the program has nothing at {path!r}; it has: {', '.join(parts)}")
         return parts[place], path[len(place) + 1 :]
@@ -368,7 +368,7 @@ class Module:
     def assignment(self) -> dict[str, Any]:
         """Return the values that variables have here: assigned, or set at their places."""
         space = self.variables()
-        slots = {path: found.value for path, found in self._all_slots() if found.value is not None and path in space}
+        slots = {path: slot.value for path, slot in self._all_slots() if slot.value is not None and path in space}
         return {**slots, **self.__dict__.get("_assigned", {})}
 
     def state(self) -> Mapping[str, Any]:
@@ -397,14 +397,14 @@ class Module:
             DefinitionError: the file is no such state, is newer than this dspex, or is of another shape.
         """
         parts = dict(self.named_modules())
-        stored = read_state(Path(path))
-        if missing := stored["parts"].keys() - parts.keys():
+        saved = read_state(Path(path))
+        if missing := saved["parts"].keys() - parts.keys():
             raise DefinitionError(
                 f"the state in {str(path)!r} has parts that this module lacks: {', '.join(sorted(missing))}"
             )
-        for place, state in stored["parts"].items():
+        for place, state in saved["parts"].items():
             parts[place].restore(state)
-        for place, value in stored["values"].items():
+        for place, value in saved["values"].items():
             self.bind_path(place, value)
 
     def node(self, path: str) -> Node:
@@ -428,11 +428,11 @@ class Module:
         Raises:
             DefinitionError: there is no such slot.
         """
-        if (name := self._setting(slot)) is not None:
+        if (name := self._setting_attribute(slot)) is not None:
             setattr(self, name, value)
             return
-        known = ", ".join(self.slots()) or "none"
-        raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {known}")
+        slots = ", ".join(self.slots()) or "none"
+        raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {slots}")
 
     def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
         """Give the slot at the end of `path` another value, in this module or one below it.
@@ -441,9 +441,9 @@ class Module:
             VariableError: the slot does not take the value.
             DefinitionError: the path leads nowhere.
         """
-        part, slot = self._found(path)
-        if said := part.unfit(slot, value):
-            raise VariableError(f"{path!r} takes {said}")
+        part, slot = self._resolve_path(path)
+        if expected := part.unfit(slot, value):
+            raise VariableError(f"{path!r} takes {expected}")
         part.bind(slot, value)
 
     def shared(self) -> Sequence[object]:
@@ -457,23 +457,27 @@ class Module:
             VariableError: a variable is unknown, a value is not of its kind or does not fit its place, or a constraint
                 refuses the assignment; then the message says which one it would allow, if there is any.
         """
-        known, space = self.__dict__.get("_assigned", {}), self.variables()
-        assigned = {**known, **space.normalize(values)}
+        previous, space = self.__dict__.get("_assigned", {}), self.variables()
+        assigned = {**previous, **space.normalize(values)}
         # what was never assigned stays as the program has it, also where its variable has another default
-        moved = {name for name, value in space.complete(known).items() if value != space[name].default} if known else ()
-        made = self._copied()
+        changed = (
+            {name for name, value in space.complete(previous).items() if value != space[name].default}
+            if previous
+            else ()
+        )
+        module = self._deep_copy()
         try:
-            bound = list(space.bound(assigned, defaults_of=moved))
+            bound = list(space.bound(assigned, defaults_of=changed))
         except VariableError as error:
             raise explain_refusal(space, error) from error
         for path, value in bound:
-            made.bind_path(path, value)
-        made.__dict__["_assigned"] = remembered(made.variables(), assigned)
-        return made
+            module.bind_path(path, value)
+        module.__dict__["_assigned"] = values_beside_slots(module.variables(), assigned)
+        return module
 
-    def _copied(self) -> Self:
-        kept = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
-        return copy.deepcopy(self, kept)
+    def _deep_copy(self) -> Self:
+        memo = {id(item): item for _, part in self.named_modules() for item in part.shared() if item is not None}
+        return copy.deepcopy(self, memo)
 
 
 def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tuple[str, Module]]:
@@ -484,16 +488,3 @@ def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tu
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             yield from _modules_in(f"{path}[{key!r}]", item, (*above, id(value)))
-
-
-async def _ended(task: "asyncio.Task[Prediction]", events: "asyncio.Queue[StreamEvent | None]") -> None:
-    """Cancel a run that nobody listens to any more, and wait until it is over; its last event needs a place."""
-    if task.done():
-        return
-    task.cancel()
-    while not task.done():
-        while not events.empty():
-            events.get_nowait()
-        await asyncio.wait({task}, timeout=0.01)
-    if not task.cancelled():
-        task.exception()

@@ -8,11 +8,11 @@ from dspex.errors import AdapterError, CheckError, DefinitionError, shorten, sug
 from dspex.execution.adapters import Adapter, JSONAdapter, Prompt, ToolAdapter, read_row
 from dspex.execution.clients import LanguageModel, Request, ToolSpec
 from dspex.execution.clients.address import credentials_of, without_credentials
-from dspex.execution.context import ADAPTERS, Run, RunContext, adapter_named, current
-from dspex.execution.modules.asking import Asking, hold, with_objection
+from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, current, find_adapter
 from dspex.execution.modules.code import checks_config, with_code
+from dspex.execution.modules.model_call import ModelCall, enforce_checks, repair_request
 from dspex.execution.modules.module import Module
-from dspex.execution.modules.settings import SETTINGS, taken_setting, unfit_setting
+from dspex.execution.modules.settings import SETTINGS, normalize_setting, setting_problem
 from dspex.execution.modules.slot import Slot
 from dspex.language.programs import Node
 from dspex.language.records import Fallback, Prediction, Trace
@@ -24,13 +24,13 @@ from dspex.telemetry import Status
 _FALLBACK = JSONAdapter()
 
 
-def _described(slot: str) -> str:
+def _described_field(slot: str) -> str:
     """Return the field that a slot such as `fields.answer.desc` describes, or nothing."""
     parts = slot.split(".")
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
-def _storable(path: str, model: LanguageModel | str) -> str:
+def _model_string(path: str, model: LanguageModel | str) -> str:
     """Return a model as data.
 
     Raises:
@@ -46,7 +46,7 @@ def _storable(path: str, model: LanguageModel | str) -> str:
     return model
 
 
-async def _answered(
+async def _report_outputs(
     context: RunContext, path: str, *, inputs: Mapping[str, object], outputs: Mapping[str, object]
 ) -> None:
     if context.note is not None:
@@ -95,28 +95,28 @@ class Predict(Module):
             if name not in SETTINGS:
                 hint = suggest(name, SETTINGS)
                 raise DefinitionError(f"Predict has no setting {name!r}.{hint} Settings are: {', '.join(SETTINGS)}")
-        given: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
-        self._declared = {name: value for name, value in given.items() if isinstance(value, Variable)}
-        given |= {name: variable.default for name, variable in self._declared.items()}
-        own_model, own_adapter = given.pop("model"), given.pop("adapter")
+        values: dict[str, Any] = {"model": model, "adapter": adapter, **settings}
+        self._declared = {name: value for name, value in values.items() if isinstance(value, Variable)}
+        values |= {name: variable.default for name, variable in self._declared.items()}
+        own_model, own_adapter = values.pop("model"), values.pop("adapter")
         self.signature = with_code(Signature.of(signature))
         self.demos = [read_row(self.signature, demo) for demo in demos]
         self.model: LanguageModel | str | None = own_model
-        self.adapter = adapter_named(own_adapter)
+        self.adapter = find_adapter(own_adapter)
         self.repairs = repairs
         self.foreign: Mapping[str, Any] = {}  # what a state of dspy holds beyond this
-        self.settings = {name: taken_setting(name, value) for name, value in given.items() if value is not None}
+        self.settings = {name: normalize_setting(name, value) for name, value in values.items() if value is not None}
         for slot, value in {"demos": self.demos, **self.settings}.items():
-            if said := self.unfit(slot, value):
-                raise DefinitionError(f"`{slot}` of Predict takes {said}")
+            if expected := self.unfit(slot, value):
+                raise DefinitionError(f"`{slot}` of Predict takes {expected}")
         for slot, variable in self._declared.items():
             self.check_variable(variable, slot, slot)
 
-    def asking(self, signature: Signature) -> "Predict":
+    def with_signature(self, signature: Signature) -> "Predict":
         """Return a predictor of another signature that has the settings, demonstrations and variables of this one."""
-        made = self._copied()
-        made.signature = signature
-        return made
+        predictor = self._deep_copy()
+        predictor.signature = signature
+        return predictor
 
     def contract(self) -> Signature:
         """Return the signature."""
@@ -139,12 +139,12 @@ class Predict(Module):
         if self.repairs != 1:
             config["repairs"] = self.repairs
         if self.model is not None:
-            config["model"] = _storable(path, self.model)
+            config["model"] = _model_string(path, self.model)
         if self.adapter is not None:
             if self.adapter not in ADAPTERS.values():
-                known = ", ".join(ADAPTERS)
+                names = ", ".join(ADAPTERS)
                 raise DefinitionError(
-                    f"the adapter of {path!r} is an object of your own; name one ({known}) to store it"
+                    f"the adapter of {path!r} is an object of your own; name one ({names}) to store it"
                 )
             config["adapter"] = self.adapter.name
         return config
@@ -156,12 +156,12 @@ class Predict(Module):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take signature, demonstrations and settings; a model or adapter object and checks of this predictor stay."""
         stored = Signature.from_dict(state["signature"])
-        own = self.signature.fields
+        current = self.signature.fields
         fields = [
             replace(
                 field,
-                type=own[name].type if name in own and own[name].type == field.type else field.type,
-                checks=own[name].checks if name in own else (),
+                type=current[name].type if name in current and current[name].type == field.type else field.type,
+                checks=current[name].checks if name in current else (),
             )
             for name, field in stored.fields.items()
         ]  # types of the code know their Python classes and checks are code: a file has the names of both
@@ -172,7 +172,7 @@ class Predict(Module):
         if self.model is None or isinstance(self.model, str):
             self.model = model
         if self.adapter is None or adapter is not None:
-            self.adapter = adapter_named(adapter)
+            self.adapter = find_adapter(adapter)
         self.repairs = config.pop("repairs", 1)
         self.settings = config
 
@@ -189,11 +189,11 @@ class Predict(Module):
         elif slot == "model":
             self.model = value
         elif slot == "adapter":
-            self.adapter = adapter_named(value)
+            self.adapter = find_adapter(value)
         elif slot in SETTINGS:
-            kept = {name: own for name, own in self.settings.items() if name != slot}
-            self.settings = kept if value is None else {**kept, slot: taken_setting(slot, value)}
-        elif (name := _described(slot)) in self.signature.fields:
+            others = {name: setting for name, setting in self.settings.items() if name != slot}
+            self.settings = others if value is None else {**others, slot: normalize_setting(slot, value)}
+        elif (name := _described_field(slot)) in self.signature.fields:
             self.signature = self.signature.with_field(name, desc=value)
         else:
             super().bind(slot, value)
@@ -208,24 +208,24 @@ class Predict(Module):
 
     def takes(self, slot: str) -> bool:
         """Return whether `bind` accepts this slot."""
-        known = {"demos", "instructions", "model", "adapter", *SETTINGS}
-        return slot in known or _described(slot) in self.signature.fields
+        slots = {"demos", "instructions", "model", "adapter", *SETTINGS}
+        return slot in slots or _described_field(slot) in self.signature.fields
 
     def unfit(self, slot: str, value: object) -> str:
         """Return what is wrong with a value for a slot."""
         if slot in SETTINGS or slot in {"model", "adapter"}:
-            return unfit_setting(slot, value)
+            return setting_problem(slot, value)
         if slot == "demos":
             return self._unfit_demos(value)
-        text = slot == "instructions" or _described(slot)
-        return f"text, not {shorten(value)}" if text and not isinstance(value, str) else ""
+        is_text = slot == "instructions" or _described_field(slot)
+        return f"text, not {shorten(value)}" if is_text and not isinstance(value, str) else ""
 
     def _unfit_demos(self, value: object) -> str:
-        known = self.signature.fields
+        fields = self.signature.fields
         for demo in value if isinstance(value, list | tuple) else ():
-            if not known.keys() & demo.keys():
-                hint = suggest(next(iter(demo), ""), list(known))
-                return f"examples with fields of the signature ({', '.join(known)}), not {shorten(demo)}.{hint}"
+            if not fields.keys() & demo.keys():
+                hint = suggest(next(iter(demo), ""), list(fields))
+                return f"examples with fields of the signature ({', '.join(fields)}), not {shorten(demo)}.{hint}"
         return ""
 
     def own_variables(self, path: str) -> Sequence[Variable]:
@@ -249,49 +249,49 @@ class Predict(Module):
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
         """Ask the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
-        given = current() if context is None else self.context_of(context)
-        if given.is_bounded or given.is_recorded:
-            return await self.from_outside(given, inputs)
-        memo = given.memo
+        context = current() if context is None else self.context_of(context)
+        if context.is_bounded or context.is_recorded:
+            return await self.run_outermost(context, inputs)
+        memo = context.memo
         if memo is not None:
-            if (known := memo.again(self, inputs)) is not None:
-                return known
-            if found := memo.objections(self, inputs):
-                given = replace(given, objections=found)
-        run = given.run or Run(given.observer, given.clock, {id(self): "self"})
+            if (prediction := memo.recall(self, inputs)) is not None:
+                return prediction
+            if objections := memo.objections(self, inputs):
+                context = replace(context, objections=objections)
+        run = context.run or TraceRecorder(context.observer, context.clock, {id(self): "self"})
         first = len(run.spans)
         path = run.paths.get(id(self), "Predict")
-        span = run.begin("module", "Predict", parent_id=given.parent_id, path=path)
+        span = run.begin("module", "Predict", parent_id=context.parent_id, path=path)
         signature = self.signature
         try:
             values = signature.input_validator(inputs)
-            model = given.model_for(self.model)
-            adapter = given.adapter_for(self.adapter, model)
-            asked = Asking(given, run, span, model, adapter)
-            request = self._request(adapter.render(signature, self.demos, values), model, seed=given.seed)
-            if given.objections or given.emit is not None:
-                request = await asked.begun(request, signature, values)
+            model = context.model_for(self.model)
+            adapter = context.adapter_for(self.adapter, model)
+            call = ModelCall(context, run, span, model, adapter)
+            request = self._request(adapter.render(signature, self.demos, values), model, seed=context.seed)
+            if context.objections or context.emit is not None:
+                request = await call.start(request, signature, values)
             while True:
-                reply = await asked.reply(request)
+                reply = await call.send(request)
                 try:
-                    outputs = asked.adapter.parse(signature, reply)
-                    hold(signature, outputs, asked.note)
+                    outputs = call.adapter.parse(signature, reply)
+                    enforce_checks(signature, outputs, call.note)
                     break
                 except (AdapterError, CheckError) as error:
-                    request = self._next(asked, request, reply, values=values, error=error)
+                    request = self._next_request(call, request, reply, values=values, error=error)
         except BaseException as error:
             span.end(error=error)
             raise
-        span.end(attributes=asked.attributes())
-        if given.emit is not None or given.note is not None:
-            await _answered(given, path, inputs=values, outputs=outputs)
-        trace = run.trace(span.id, first=first) if given.run else Trace(run.trace_id, tuple(run.spans))
-        made = Prediction.of_run(outputs, trace, fallback=asked.fallback)
-        return made if memo is None else memo.keep(self, inputs, made)
+        span.end(attributes=call.attributes())
+        if context.emit is not None or context.note is not None:
+            await _report_outputs(context, path, inputs=values, outputs=outputs)
+        trace = run.trace(span.id, first=first) if context.run else Trace(run.trace_id, tuple(run.spans))
+        prediction = Prediction.of_run(outputs, trace, fallback=call.fallback)
+        return prediction if memo is None else memo.record(self, inputs, prediction)
 
-    def _next(
+    def _next_request(
         self,
-        asked: Asking,
+        call: ModelCall,
         request: Request,
         reply: str,
         *,
@@ -300,32 +300,32 @@ class Predict(Module):
     ) -> Request:
         """Return what to ask after a reply that is no good; raise `error` where nothing is left to try."""
         if isinstance(error, CheckError):
-            return asked.refused(request, reply, error=error)
-        if error.fields and asked.repairs < self.repairs:
-            asked.repairs += 1
-            asked.say(f"repair: {error.message}")
-            return with_objection(request, reply, error=error)
-        if asked.fallback is not None or isinstance(asked.adapter, JSONAdapter | ToolAdapter):
+            return call.retry_after_check(request, reply, error=error)
+        if error.fields and call.repairs < self.repairs:
+            call.repairs += 1
+            call.report_fallback(f"repair: {error.message}")
+            return repair_request(request, reply, error=error)
+        if call.fallback is not None or isinstance(call.adapter, JSONAdapter | ToolAdapter):
             raise error
-        asked.fallback = Fallback(source=asked.adapter.name, target=_FALLBACK.name, reason=error.message)
-        asked.say(error.message)
-        asked.adapter = _FALLBACK
+        call.fallback = Fallback(source=call.adapter.name, target=_FALLBACK.name, reason=error.message)
+        call.report_fallback(error.message)
+        call.adapter = _FALLBACK
         prompt = _FALLBACK.render(self.signature, self.demos, values)
-        return asked.with_objections(self._request(prompt, asked.model, seed=asked.context.seed))
+        return call.with_objections(self._request(prompt, call.model, seed=call.context.seed))
 
     def _request(self, prompt: Prompt, model: LanguageModel, *, seed: int | None) -> Request:
-        able = model.capabilities
-        if not self.settings and seed is None and not able:
+        capabilities = model.capabilities
+        if not self.settings and seed is None and not capabilities:
             return Request(messages=prompt.messages)
         settings = {"seed": seed, **self.settings}
-        if "seed" not in able:
+        if "seed" not in capabilities:
             settings.pop("seed")
-        if prompt.answer_tool is not None and "tools" in able:
+        if prompt.answer_tool is not None and "tools" in capabilities:
             tool = ToolSpec(**prompt.answer_tool)
             return Request(messages=prompt.messages, tools=(tool,), tool_choice=tool.name, **settings)
         return Request(
             messages=prompt.messages,
-            response_schema=prompt.response_schema if "response_schema" in able else None,
-            json_mode=prompt.json_mode and "json_mode" in able,
+            response_schema=prompt.response_schema if "response_schema" in capabilities else None,
+            json_mode=prompt.json_mode and "json_mode" in capabilities,
             **settings,
         )

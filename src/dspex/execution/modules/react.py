@@ -8,7 +8,15 @@ import msgspec
 from dspex.errors import DefinitionError
 from dspex.execution.clients import LanguageModel, ToolSpec
 from dspex.execution.context import current
-from dspex.execution.modules.calling import ARGUMENTS, COURSE, FINISH, NAME, THOUGHT, Caller, NativeLoop
+from dspex.execution.modules.agent_loop import (
+    FINISH,
+    THOUGHT,
+    TOOL_ARGUMENTS,
+    TOOL_NAME,
+    TRAJECTORY,
+    NativeLoop,
+    ToolCaller,
+)
 from dspex.execution.modules.chain_of_thought import ChainOfThought
 from dspex.execution.modules.code import checks_config
 from dspex.execution.modules.module import Module
@@ -64,7 +72,7 @@ class ReAct(Module):
         self.max_tokens = max_tokens
         self.max_usd = max_usd
         self.react = Predict(self._step_signature(), model=model, **settings)
-        self.extract = ChainOfThought(self._with_course(self.signature), model=model, **settings)
+        self.extract = ChainOfThought(self._with_trajectory(self.signature), model=model, **settings)
 
     async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:  # noqa: ANN401
         """Work until there is an answer; beside the outputs, `trajectory` lists what was done for it.
@@ -73,34 +81,36 @@ class ReAct(Module):
         """
         values = self.signature.validate_inputs(inputs)
         model = current().model_for(self.react.model)
-        caller = Caller(self.tools, max_tokens=self.max_tokens, max_usd=self.max_usd)
+        caller = ToolCaller(self.tools, max_tokens=self.max_tokens, max_usd=self.max_usd)
         if "tools" in model.capabilities:
-            outputs = await self._loop(caller, model).work(
+            outputs = await self._native_loop(caller, model).run(
                 values, turns=self.max_turns, demos=[*self.react.demos, *self.extract.predict.demos]
             )
         else:
-            outputs = await self._work_in_text(values, caller)
-        return {**outputs, **({} if COURSE in outputs else {COURSE: caller.steps})}
+            outputs = await self._run_in_text(values, caller)
+        return {**outputs, **({} if TRAJECTORY in outputs else {TRAJECTORY: caller.steps})}
 
-    def _loop(self, caller: Caller, model: LanguageModel) -> NativeLoop:
+    def _native_loop(self, caller: ToolCaller, model: LanguageModel) -> NativeLoop:
         instructions = self.react.signature.instructions.split("The tools are:")[0]
         settings = self.react.settings
         return NativeLoop(self.signature, caller, model=model, instructions=instructions, settings=settings)
 
-    async def _work_in_text(self, values: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
-        course: list[str] = []
+    async def _run_in_text(self, values: Mapping[str, Any], caller: ToolCaller) -> Mapping[str, Any]:
+        trajectory: list[str] = []
         for turn in range(1, self.max_turns + 1):
             caller.check_limits()
-            step = await self.react.acall(**values, **{COURSE: "\n".join(course) or "(nothing yet)"})
+            step = await self.react.acall(**values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing yet)"})
             name, arguments = step.next_tool_name, step.next_tool_args
             if name == FINISH:
-                caller.note(str(step[THOUGHT]), name, arguments)
+                caller.add_step(str(step[THOUGHT]), name, arguments)
                 break
-            observation = await caller.observe(name, arguments, thought=str(step[THOUGHT]))
+            observation = await caller.call(name, arguments, thought=str(step[THOUGHT]))
             call = f"{name}({msgspec.json.encode(arguments).decode()})"
-            course.append(f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: {observation}")
+            trajectory.append(
+                f"Thought {turn}: {step[THOUGHT]}\nCall {turn}: {call}\nObservation {turn}: {observation}"
+            )
         caller.check_limits()
-        answer = await self.extract.acall(**values, **{COURSE: "\n".join(course) or "(nothing)"})
+        answer = await self.extract.acall(**values, **{TRAJECTORY: "\n".join(trajectory) or "(nothing)"})
         return {name: answer[name] for name in self.signature.output_fields}
 
     def children(self) -> Iterator[tuple[str, Module]]:
@@ -123,14 +133,16 @@ class ReAct(Module):
             + f"\n- {FINISH}: ends the course; its arguments are {{}}."
         )  # fmt: skip
         names = [*self.tools, FINISH]
-        base = self._with_course(self.signature).with_instructions(instructions).append(THOUGHT)
+        base = self._with_trajectory(self.signature).with_instructions(instructions).append(THOUGHT)
         for name in self.signature.output_fields:
             base = base.remove(name)
-        return base.append(NAME, f"Literal[{', '.join(map(repr, names))}]").append(ARGUMENTS, "dict[str, any]")
+        return base.append(TOOL_NAME, f"Literal[{', '.join(map(repr, names))}]").append(
+            TOOL_ARGUMENTS, "dict[str, any]"
+        )
 
     @staticmethod
-    def _with_course(signature: Signature) -> Signature:
-        return signature.append(COURSE, role="input", desc="what was thought, called and observed so far")
+    def _with_trajectory(signature: Signature) -> Signature:
+        return signature.append(TRAJECTORY, role="input", desc="what was thought, called and observed so far")
 
     def node(self, path: str) -> Node:
         """Return this agent as data: a tool by where its function is, or as the module that it is.

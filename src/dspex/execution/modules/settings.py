@@ -12,17 +12,19 @@ _RANGES = {"temperature": (0.0, math.inf, "a number from 0"), "top_p": (0.0, 1.0
 _WHOLE = {"max_tokens": (1, "a whole number from 1"), "seed": (0, "a whole number from 0")}
 
 
-def unfit_setting(slot: str, value: object) -> str:
+def setting_problem(slot: str, value: object) -> str:
     """Return what a slot takes and how to mend the value, or nothing where the value fits; None leaves it unset."""
     if value is None:
         return ""
     if slot in _RANGES:
-        low, high, words = _RANGES[slot]
-        return "" if _is_number(value) and low <= value <= high else f"{words}, not {shorten(value)}"
+        low, high, description = _RANGES[slot]
+        return "" if _is_number(value) and low <= value <= high else f"{description}, not {shorten(value)}"
     if slot in _WHOLE:
-        return _unfit_whole(value, *_WHOLE[slot])
+        return _integer_problem(value, *_WHOLE[slot])
     if slot == "stop":
-        fits = isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(x, str) for x in value))
+        fits = isinstance(value, str) or (
+            isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+        )
         return "" if fits else f"a list of texts that end the reply, not {shorten(value)}"
     if slot == "adapter" and isinstance(value, str):
         return "" if value in ADAPTERS else f"one of the adapters {', '.join(ADAPTERS)}, not {value!r}"
@@ -31,11 +33,11 @@ def unfit_setting(slot: str, value: object) -> str:
     return ""
 
 
-def _unfit_whole(value: object, low: int, words: str) -> str:
+def _integer_problem(value: object, low: int, description: str) -> str:
     if not _is_number(value) or value < low:
-        return f"{words}, not {shorten(value)}"
+        return f"{description}, not {shorten(value)}"
     if value != int(value):
-        return f"{words}, not {value!r}; declare an Integer, or round it: (var('a') * 1.5).round()"
+        return f"{description}, not {value!r}; declare an Integer, or round it: (var('a') * 1.5).round()"
     return ""
 
 
@@ -43,7 +45,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def taken_setting(slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def normalize_setting(slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
     """Return a fitting value as a request takes it: 128.0 tokens as 128, and one text that ends the reply as a list."""
     if slot in _WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)

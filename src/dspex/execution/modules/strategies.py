@@ -12,7 +12,7 @@ from dspex.language.signatures import SignatureLike
 
 
 def strategies(
-    asked: SignatureLike | Predict,
+    signature: SignatureLike | Predict,
     *,
     tools: Iterable[Tool | Callable[..., Any]] | ToolSet = (),
     default: str = "Predict",
@@ -23,17 +23,17 @@ def strategies(
     one more thing that a search may choose.
 
     Args:
-        asked: the contract, or a `Predict` whose demonstrations, model, adapter, settings and variables the first two
-            alternatives have too. ReAct has its model.
+        signature: the contract, or a `Predict`. The first two alternatives share its demonstrations, model,
+            adapter, settings and variables; ReAct shares its model.
         tools: what ReAct may call; without any there is no such alternative.
         default: the label of the alternative that is taken until another is assigned.
 
     Raises:
         DefinitionError: no alternative has the label `default`.
     """
-    plain = asked if isinstance(asked, Predict) else Predict(asked)
-    careful = ChainOfThought(plain.signature)
-    careful.predict = plain.asking(careful.contract())
-    given = tools if isinstance(tools, ToolSet) else ToolSet(tools)
-    agent = {"ReAct": ReAct(plain.signature, given, model=plain.model)} if given else {}
-    return Switch({"Predict": plain, "ChainOfThought": careful, **agent}, chosen=default)
+    predict = signature if isinstance(signature, Predict) else Predict(signature)
+    chain = ChainOfThought(predict.signature)
+    chain.predict = predict.with_signature(chain.contract())
+    toolset = tools if isinstance(tools, ToolSet) else ToolSet(tools)
+    agent = {"ReAct": ReAct(predict.signature, toolset, model=predict.model)} if toolset else {}
+    return Switch({"Predict": predict, "ChainOfThought": chain, **agent}, chosen=default)

@@ -57,16 +57,20 @@ class Switch(Module):
             Variable(name=name, kind="module", options=tuple(self.alternatives), default=self.chosen, paths=(name,))
         ]
 
-    def conditional(self, path: str, variable: Variable) -> Variable:
+    def with_condition(self, path: str, variable: Variable) -> Variable:
         """Return a variable of an alternative as active only while the alternative is chosen."""
         for label in self.alternatives:
             below = f"{'' if path == 'self' else f'{path}.'}alternatives[{label!r}]"
             if variable.paths and all(place.startswith(below) for place in variable.paths):
-                chosen = var(f"{path}.self").equals(label)
+                is_chosen = var(f"{path}.self").equals(label)
                 if variable.when is None:
-                    return replace(variable, when=chosen)
+                    return replace(variable, when=is_chosen)
                 # one that a stored program brought back has the condition already
-                return variable if chosen in variable.when.parts() else replace(variable, when=chosen & variable.when)
+                return (
+                    variable
+                    if is_chosen in variable.when.parts()
+                    else replace(variable, when=is_chosen & variable.when)
+                )
         return variable
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
@@ -123,11 +127,11 @@ def _switch_of(modules: Sequence[Module], default: Module | str | None = None, *
             f"OneOf of modules takes `default=` and no {next(iter(unknown))!r}; constraints on the choice are "
             "given with `with_variables`"
         )
-    labelled: dict[str, Module] = {}
+    alternatives: dict[str, Module] = {}
     for module in modules:
         name = type(module).__name__
-        label = name if name not in labelled else f"{name}{sum(key.startswith(name) for key in labelled) + 1}"
-        labelled[label] = module
+        label = name if name not in alternatives else f"{name}{sum(key.startswith(name) for key in alternatives) + 1}"
+        alternatives[label] = module
     if isinstance(default, Module):
-        default = next((label for label, module in labelled.items() if module is default), repr(default))
-    return Switch(labelled, chosen=default)
+        default = next((label for label, module in alternatives.items() if module is default), repr(default))
+    return Switch(alternatives, chosen=default)

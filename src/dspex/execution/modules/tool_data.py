@@ -17,13 +17,13 @@ def tool_config(tool: Tool) -> dict[str, Any]:
     """
     if isinstance(tool.module, Module):
         return {"module": tool.name, "description": tool.description, **_policy_config(tool)}
-    found = {**function_config(tool.call, f"the tool {tool.name!r}"), **_policy_config(tool)}
-    own = Tool.from_function(tool.call)
-    if tool.name != own.name:
-        found["name"] = tool.name
-    if tool.description != own.description and tool.description != tool.name:
-        found["description"] = tool.description
-    return found
+    config = {**function_config(tool.call, f"the tool {tool.name!r}"), **_policy_config(tool)}
+    default = Tool.from_function(tool.call)
+    if tool.name != default.name:
+        config["name"] = tool.name
+    if tool.description != default.description and tool.description != tool.name:
+        config["description"] = tool.description
+    return config
 
 
 def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: CodeRoot | None) -> Tool:
@@ -56,20 +56,20 @@ def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: Code
 
 def _policy_config(tool: Tool) -> dict[str, Any]:
     policy = tool.policy
-    found: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     if policy.timeout is not None:
-        found["timeout"] = policy.timeout
+        config["timeout"] = policy.timeout
     if policy.retries:
-        found["retries"] = policy.retries
+        config["retries"] = policy.retries
     if policy.permit is not None:
-        found["permit"] = function_config(policy.permit, f"the permission of the tool {tool.name!r}")
-    return found
+        config["permit"] = function_config(policy.permit, f"the permission of the tool {tool.name!r}")
+    return config
 
 
 def _function(config: Mapping[str, Any], code: CodeRoot | None, what: str) -> Any:  # noqa: ANN401
     target = config["target"]
     if code is None:
         raise DefinitionError(f"{target!r} is {what}, which is code, and code is not loaded here")
-    found = code.load(target)
-    check_source(found, config)
-    return found
+    function = code.load(target)
+    check_source(function, config)
+    return function

@@ -3,7 +3,7 @@
 `execution.modules` builds the runnable tree from it, and makes it from one.
 """
 
-from dspex.language.programs.node import Children, Node, placed
+from dspex.language.programs.node import Children, Node, with_backends
 from dspex.language.programs.program import Program
 
-__all__ = ["Children", "Node", "Program", "placed"]
+__all__ = ["Children", "Node", "Program", "with_backends"]

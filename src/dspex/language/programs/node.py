@@ -63,18 +63,18 @@ class Node:
         )
 
 
-def placed(node: Node, backends: Mapping[str, str]) -> Node:
+def with_backends(node: Node, backends: Mapping[str, str]) -> Node:
     """Return `node` with the backends that `backends` names by path, here and below."""
-    children = {name: _placed_child(child, backends) for name, child in node.children.items()}
+    children = {name: _child_with_backends(child, backends) for name, child in node.children.items()}
     return replace(node, backend=backends.get(node.id, node.backend), children=children)
 
 
-def _placed_child(child: Children, backends: Mapping[str, str]) -> Children:
+def _child_with_backends(child: Children, backends: Mapping[str, str]) -> Children:
     if isinstance(child, Node):
-        return placed(child, backends)
+        return with_backends(child, backends)
     if isinstance(child, Mapping):
-        return {key: placed(node, backends) for key, node in child.items()}
-    return tuple(placed(node, backends) for node in child)
+        return {key: with_backends(node, backends) for key, node in child.items()}
+    return tuple(with_backends(node, backends) for node in child)
 
 
 def _each(child: Children) -> tuple["Node", ...]:

@@ -58,9 +58,9 @@ class Program:
         Raises:
             VariableError: a constraint refuses the assignment.
         """
-        known = {name: value for name, value in self.assignment.items() if name in self.space}
-        loose = {name: value for name, value in self.assignment.items() if name not in known}
-        return {**dict(self.space.bound(known)), **loose}
+        variables = {name: value for name, value in self.assignment.items() if name in self.space}
+        places = {name: value for name, value in self.assignment.items() if name not in variables}
+        return {**dict(self.space.bound(variables)), **places}
 
     def definition(self) -> dict[str, Any]:
         """Return everything but the assignment as JSON-ready data."""

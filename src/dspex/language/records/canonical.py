@@ -39,7 +39,7 @@ def content_hash(value: object) -> str:
 def list_hash(values: Iterable[object]) -> str:
     """Return the `content_hash` of the list of `values`, of which one at a time is in memory."""
     digest = hashlib.blake2b(b"[", digest_size=32)
-    for at, value in enumerate(values):
-        digest.update(f"{',' if at else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass"))
+    for index, value in enumerate(values):
+        digest.update(f"{',' if index else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass"))
     digest.update(b"]")
     return digest.hexdigest()

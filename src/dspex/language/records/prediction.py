@@ -47,10 +47,10 @@ class Prediction(Mapping[str, object]):
 
         A trace that is a function is gathered when it is first asked for.
         """
-        made = cls(outputs)
-        made._trace, made._usage = trace, usage  # a second constructor
-        made.fallback = fallback
-        return made
+        prediction = cls(outputs)
+        prediction._trace, prediction._usage = trace, usage  # a second constructor
+        prediction.fallback = fallback
+        return prediction
 
     @property
     def trace(self) -> Trace:
@@ -72,8 +72,8 @@ class Prediction(Mapping[str, object]):
         try:
             return self._outputs[name]
         except KeyError:
-            known = ", ".join(self._outputs) or "none"
-            raise AttributeError(f"the prediction has no field {name!r}; its fields are: {known}") from None
+            fields = ", ".join(self._outputs) or "none"
+            raise AttributeError(f"the prediction has no field {name!r}; its fields are: {fields}") from None
 
     def __getitem__(self, name: str) -> object:
         return self._outputs[name]

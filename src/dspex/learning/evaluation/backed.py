@@ -8,7 +8,7 @@ from dspex.errors import DefinitionError, VariableError
 from dspex.execution.backends import Backend
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
-from dspex.execution.modules.settings import SETTINGS, unfit_setting
+from dspex.execution.modules.settings import SETTINGS, setting_problem
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Assignment, Constraint, Float, Space, Variable
@@ -59,7 +59,7 @@ class Backed(Module):
 
     def unfit(self, slot: str, value: object) -> str:
         """Return what a place takes, or nothing where the value fits; a predictor's settings are those of `Predict`."""
-        return unfit_setting(slot.rpartition(".")[2], value)
+        return setting_problem(slot.rpartition(".")[2], value)
 
     def _predictors(self) -> list[str]:
         paths = [path for variable in self._program.space.values() for path in variable.paths]

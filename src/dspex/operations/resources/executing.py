@@ -24,7 +24,7 @@ from dspex.errors import (
 )
 from dspex.execution.backends import Backends, Choice
 from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
-from dspex.execution.context import RunContext, guarded
+from dspex.execution.context import RunContext, call_guarded
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.language.signatures import Validator
@@ -394,7 +394,7 @@ class _Work:
         heard = replace(context, observer=_Heard(context.observer, self._spans))
         self._stages.enter("definition")
         if heard.is_bounded:
-            return await guarded(heard, lambda inner: self._on_backend(inputs, inner))
+            return await call_guarded(heard, lambda inner: self._on_backend(inputs, inner))
         return await self._on_backend(inputs, heard)
 
     async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:

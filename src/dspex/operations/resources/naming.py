@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dspex.errors import FieldError, InvalidError, shorten
-from dspex.execution.modules.settings import unfit_setting
+from dspex.execution.modules.settings import setting_problem
 
 _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x00-\x1f\x7f])?")
 
@@ -32,7 +32,7 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
             fits, expected = _VALUES[name]
             said = "" if value is None or fits(value) else f"{expected}, not {shorten(value)}"
         else:
-            said = unfit_setting(name, value)
+            said = setting_problem(name, value)
         if said:
             wrong.append(_field(f"configuration.{name}", value, said))
     if wrong:

@@ -13,7 +13,7 @@ from dspex.execution.backends.choosing import DSPY_ONLY
 from dspex.execution.backends.dspy_bridge.importing import Kind, import_into, import_over, read_saved
 from dspex.execution.backends.outputs import GUESS
 from dspex.execution.modules import CodeRoot
-from dspex.execution.modules.building import load_program
+from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 from dspex.surfaces.cli.options import state_option, with_store

@@ -9,7 +9,7 @@ import msgspec
 from dspex.bootstrap import open_services
 from dspex.errors import ConfigurationError, NotFoundError
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
-from dspex.execution.context import RunContext, adapter_named
+from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import build
 from dspex.language.programs import Program
 from dspex.session import ModelResolver
@@ -89,7 +89,7 @@ async def _captured(target: str, values: tuple[str, ...], *, file: Path | None, 
 
     context = RunContext(
         model=stand_in(settings.model) if settings.model else _Capturing("none", frozenset()),
-        adapter=adapter_named(settings.adapter),
+        adapter=find_adapter(settings.adapter),
         models=stand_in,
     )
     inputs = inputs_of(values, program.signature, file=file)

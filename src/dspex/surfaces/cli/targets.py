@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError, suggest
 from dspex.execution.modules import CodeRoot, Module, Predict
-from dspex.execution.modules.building import load_program
+from dspex.execution.modules.builder import load_program
 from dspex.language.programs import Program
 from dspex.language.signatures import Signature
 

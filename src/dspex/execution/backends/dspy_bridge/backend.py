@@ -36,7 +36,7 @@ from dspex.execution.backends.outputs import is_guess
 from dspex.execution.backends.reasons import reason
 from dspex.execution.backends.remote import Answerer, Metric, Tools, about, model_of, scored, sendable
 from dspex.execution.backends.telling import Telling
-from dspex.execution.context import OpenSpan, Run, RunContext, guarded, payload
+from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, call_guarded, payload
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
@@ -153,7 +153,7 @@ class DspyBackend:
     ) -> Prediction:
         """Run a program once; see `Backend.execute_program`. With `on_event`, predictors are heard as they answer."""
         if context.is_bounded:
-            return await guarded(
+            return await call_guarded(
                 context, lambda inside: self.execute_program(handle, inputs, inside, on_event=on_event)
             )
         kept = self._programs.get(handle)
@@ -194,7 +194,7 @@ class DspyBackend:
         events: Progress | None = None,
         metric: Metric | None = None,
     ) -> tuple[Any, OpenSpan]:
-        run = context.run or Run(context.observer, context.clock, {})
+        run = context.run or TraceRecorder(context.observer, context.clock, {})
         model = model_of(context, setting(kept.program.root, "model"))
         adapter = kept.adapter or context.adapter_for(None, model).name
         if adapter not in {"chat", "json"}:

@@ -12,7 +12,7 @@ from dspex.execution.backends.dspy_bridge.schemas import described, from_wire, t
 from dspex.execution.backends.remote import Tools
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.code import check_source
-from dspex.execution.modules.settings import SETTINGS, taken_setting
+from dspex.execution.modules.settings import SETTINGS, normalize_setting
 from dspex.language.programs import Children, Node, Program
 from dspex.language.signatures import Signature
 from dspex.language.variables import Space, Variable
@@ -148,7 +148,7 @@ def assigned(program: Program) -> dict[str, dict[str, Any]]:
     for path, value in program.by_place().items():
         place, slot = _slot_of(path)
         inner = "self" if place == program.root.id else place.removeprefix("self.").removeprefix(prefix)
-        places.setdefault(inner, {})[slot] = taken_setting(slot, value)
+        places.setdefault(inner, {})[slot] = normalize_setting(slot, value)
     return places
 
 

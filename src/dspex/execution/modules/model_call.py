@@ -9,20 +9,20 @@ from dspex.errors import AdapterError, CheckError, DefinitionError, boundary
 from dspex.execution.adapters import Adapter, EmitEvent, ReplyEvents, StreamingAdapter
 from dspex.execution.clients import LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.context import OpenSpan, Run, RunContext, payload
+from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, payload
 from dspex.language.records import Fallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
 
-MOST_TRIES = 2  # how often a predictor is asked again because of one condition
-NOT_HELD = "That does not hold up: "
+MAX_RETRIES = 2  # how often a predictor is asked again because of one condition
+CHECK_FAILED = "That does not hold up: "
 
 
-class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
+class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
     """The state of one call of a predictor."""
 
     context: RunContext
-    run: Run
+    run: TraceRecorder
     span: OpenSpan
     model: LanguageModel
     adapter: Adapter
@@ -33,14 +33,14 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
     signature: Signature | None = None
     inputs: Mapping[str, Any] | None = None
 
-    async def begun(self, request: Request, signature: Signature, inputs: Mapping[str, Any]) -> Request:
+    async def start(self, request: Request, signature: Signature, inputs: Mapping[str, Any]) -> Request:
         """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
         self.signature, self.inputs = signature, inputs
         if self.context.emit is not None:
             await self.context.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
 
-    async def reply(self, request: Request) -> str:
+    async def send(self, request: Request) -> str:
         """Send one request and return the text of its reply, or the arguments of its answering tool call as JSON."""
         context, model = self.context, self.model
         span = self.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
@@ -50,7 +50,7 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
             if context.emit is None and context.budget is None and context.deadline is None:
                 response = await model.complete(request)
             else:
-                response = await self._carefully(request)
+                response = await self._send_with_limits(request)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -62,27 +62,27 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         )
         return text
 
-    async def _carefully(self, request: Request) -> Response:
+    async def _send_with_limits(self, request: Request) -> Response:
         context = self.context
         context.check()
         self.attempt += 1
-        telling = None
+        events = None
         if context.emit is not None:
             if self.attempt > 1:
                 await context.emit(Status(self.span.path, "Predict", "again"))
-            telling = self._telling(context.emit)
-        emit = None if telling is None else telling.take
+            events = self._reply_events(context.emit)
+        emit = None if events is None else events.take
         response = await ask_within(context.budget, self.model, request, emit=emit)
-        if telling is not None:
-            await telling.end()
+        if events is not None:
+            await events.end()
         return response
 
-    def _telling(self, tell: EmitEvent) -> ReplyEvents | None:
+    def _reply_events(self, emit: EmitEvent) -> ReplyEvents | None:
         if self.signature is None or not isinstance(self.adapter, StreamingAdapter):
             return None
-        return ReplyEvents(tell, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
+        return ReplyEvents(emit, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
-    def say(self, reason: str) -> None:
+    def report_fallback(self, reason: str) -> None:
         """Tell the observer that another call is made, and why."""
         self.context.say(Event(name="fallback", message=reason, trace_id=self.run.trace_id))
 
@@ -93,11 +93,11 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
         turns = [
             turn
             for prediction, message in self.context.objections
-            for turn in _turns(self._shown(prediction), f"{NOT_HELD}{message}")
+            for turn in _turns(self._as_reply(prediction), f"{CHECK_FAILED}{message}")
         ]
         return msgspec.structs.replace(request, messages=(*request.messages, *turns))
 
-    def _shown(self, prediction: Prediction) -> str:
+    def _as_reply(self, prediction: Prediction) -> str:
         """Return an earlier answer as this adapter lays answers out, which is how it shows a demonstration of it."""
         if self.signature is not None and self.signature.output_fields.keys() <= prediction.keys():
             demo = {**(self.inputs or {}), **prediction}
@@ -106,27 +106,27 @@ class Asking(msgspec.Struct, gc=False):  # one for each call under way; nothing 
                 return answers[-1]
         return payload(prediction.to_dict())
 
-    def note(self, said: str) -> None:
+    def note(self, message: str) -> None:
         """Tell the observer of a suggestion that the outputs do not meet."""
-        note_suggestion(self.context, said, path=self.span.path, trace_id=self.run.trace_id)
+        note_suggestion(self.context, message, path=self.span.path, trace_id=self.run.trace_id)
 
-    def refused(self, request: Request, reply: str, *, error: CheckError) -> Request:
+    def retry_after_check(self, request: Request, reply: str, *, error: CheckError) -> Request:
         """Return the request for an answer that holds up; raise `error` after as many tries as an `Assert` has."""
-        if self.refusals == MOST_TRIES:
+        if self.refusals == MAX_RETRIES:
             raise error
         self.refusals += 1
-        return _again(request, reply, f"{NOT_HELD}{error.message}")
+        return _retry_request(request, reply, f"{CHECK_FAILED}{error.message}")
 
     def attributes(self) -> dict[str, object]:
         """Return what the module's span says about the calls beyond the first."""
-        found: dict[str, object] = {}
+        attributes: dict[str, object] = {}
         if self.fallback is not None:
-            found["fallback"] = self.fallback.reason
+            attributes["fallback"] = self.fallback.reason
         if self.repairs:
-            found["repairs"] = self.repairs
+            attributes["repairs"] = self.repairs
         if self.refusals:
-            found["asserted_again"] = self.refusals
-        return found
+            attributes["asserted_again"] = self.refusals
+        return attributes
 
 
 def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
@@ -171,7 +171,7 @@ async def complete(
     return response
 
 
-def hold(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
+def enforce_checks(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
     """Refuse `outputs` that do not hold up to the checks of `signature`.
 
     What was only suggested is given to `note`, once everything else holds.
@@ -180,24 +180,24 @@ def hold(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str],
         CheckError: they do not hold up.
         DefinitionError: a check itself is at fault.
     """
-    found = [
-        (f"{name}: {said}", check.is_required)
+    complaints = [
+        (f"{name}: {complaint}", check.is_required)
         for name, check in signature.output_checks
-        if (said := _complaint(name, check, outputs)) is not None
+        if (complaint := _complaint(name, check, outputs)) is not None
     ]
-    if unmet := [said for said, is_required in found if is_required]:
+    if unmet := [complaint for complaint, is_required in complaints if is_required]:
         raise CheckError("; ".join(unmet))
-    for said, _ in found:
-        note(said)
+    for complaint, _ in complaints:
+        note(complaint)
 
 
-def with_objection(request: Request, reply: str, *, error: AdapterError) -> Request:
+def repair_request(request: Request, reply: str, *, error: AdapterError) -> Request:
     """Return the request for a better reply than `reply`."""
-    lines = "\n".join(f"- {found.path}: {found.message}" for found in error.fields)
-    return _again(request, reply, f"Some values do not fit:\n{lines}")
+    lines = "\n".join(f"- {field.path}: {field.message}" for field in error.fields)
+    return _retry_request(request, reply, f"Some values do not fit:\n{lines}")
 
 
-def _again(request: Request, reply: str, what: str) -> Request:
+def _retry_request(request: Request, reply: str, what: str) -> Request:
     return msgspec.structs.replace(request, messages=(*request.messages, *_turns(reply, what)))
 
 

@@ -2,7 +2,7 @@
 
 from dspex.errors import CheckError
 from dspex.execution.context import current
-from dspex.execution.modules.asking import note_suggestion
+from dspex.execution.modules.model_call import note_suggestion
 from dspex.language.records import Prediction
 
 
@@ -22,7 +22,7 @@ def Assert(condition: object, message: str, *, of: Prediction) -> None:  # noqa:
     `forward`. So `forward` must do the same things in the same order each time it is given the same answers.
 
     Raises:
-        CheckError: it still does not hold, or no call in this `forward` made `of`.
+        CheckError: it still does not enforce_checks, or no call in this `forward` made `of`.
     """
     if not condition:
         raise UnmetError(message, of)

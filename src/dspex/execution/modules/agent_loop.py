@@ -7,8 +7,8 @@ from typing import Any
 from dspex.errors import BudgetError, CheckError, DefinitionError, InvalidError, ToolError
 from dspex.execution.adapters.media import MediaGuard, first_media
 from dspex.execution.clients import LanguageModel, Request, Response, ToolSpec
-from dspex.execution.context import Run, RunContext, current, entered, payload
-from dspex.execution.modules.asking import MOST_TRIES, NOT_HELD, complete, hold, note_suggestion
+from dspex.execution.context import RunContext, TraceRecorder, current, payload, use_context
+from dspex.execution.modules.model_call import CHECK_FAILED, MAX_RETRIES, complete, enforce_checks, note_suggestion
 from dspex.execution.tools import ToolSet
 from dspex.language.records import Message, Prediction, ToolCall, Usage
 from dspex.language.signatures import Signature
@@ -16,10 +16,10 @@ from dspex.language.signatures.codec import plain
 from dspex.telemetry import Partial, Status
 
 FINISH = "finish"
-THOUGHT, NAME, ARGUMENTS, COURSE = "next_thought", "next_tool_name", "next_tool_args", "trajectory"
+THOUGHT, TOOL_NAME, TOOL_ARGUMENTS, TRAJECTORY = "next_thought", "next_tool_name", "next_tool_args", "trajectory"
 
 
-class Caller:
+class ToolCaller:
     """Calls the tools of an agent inside one run of it, and watches what that run may use."""
 
     def __init__(self, tools: ToolSet, *, max_tokens: int | None, max_usd: float | None) -> None:
@@ -28,38 +28,38 @@ class Caller:
         if context.run is None:
             raise DefinitionError("tools of an agent are called while it runs")
         self.tools = tools
-        self._run: Run = context.run
+        self._run: TraceRecorder = context.run
         self._first = len(self._run.spans)
         self._max_tokens = max_tokens
         self._max_usd = max_usd
         self.steps: list[dict[str, Any]] = []
 
-    def note(self, thought: str, tool: str, arguments: Mapping[str, Any], **about: Any) -> None:  # noqa: ANN401
+    def add_step(self, thought: str, tool: str, arguments: Mapping[str, Any], **outcome: Any) -> None:  # noqa: ANN401
         """Add a step to the trajectory: what was thought, the call, and what is known of its end."""
-        nothing = {"observation": None, "ms": None, "error": None}
-        self.steps.append({"thought": thought, "tool": tool, "arguments": plain(arguments), **nothing, **about})
+        defaults = {"observation": None, "ms": None, "error": None}
+        self.steps.append({"thought": thought, "tool": tool, "arguments": plain(arguments), **defaults, **outcome})
 
-    async def observe(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
+    async def call(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
         """Call a tool and return what the model reads of it; an error is an observation, too. It is a step."""
         context = current()
         span = self._run.begin("tool", name, parent_id=context.parent_id, path=context.path)
-        failure: str | None = None
+        error_text: str | None = None
         if context.records_payloads:
             span.inputs = payload(arguments)
         try:
-            await _tell(context, name, "begun")
-            with entered(context.below(span)):
-                found = await self.tools.run(name, arguments)
+            await _emit_status(context, name, "begun")
+            with use_context(context.below(span)):
+                result = await self.tools.run(name, arguments)
         except ToolError as error:
-            ended, failure, text = span.end(error=error), error.message, f"error: {error.message}"
+            finished_span, error_text, text = span.end(error=error), error.message, f"error: {error.message}"
         except BaseException as error:
             span.end(error=error)
             raise
         else:
-            text = found if isinstance(found, str) else _observation(found)
-            ended = span.end(outputs=text if context.records_payloads else None)
-        self.note(thought, name, arguments, observation=text, ms=ended.seconds * 1e3, error=failure)
-        await _tell(context, name, "done")
+            text = result if isinstance(result, str) else _observation(result)
+            finished_span = span.end(outputs=text if context.records_payloads else None)
+        self.add_step(thought, name, arguments, observation=text, ms=finished_span.seconds * 1e3, error=error_text)
+        await _emit_status(context, name, "done")
         return text
 
     def check_limits(self) -> None:
@@ -71,14 +71,14 @@ class Caller:
         tokens, usd = self._max_tokens, self._max_usd
         if tokens is None and usd is None:
             return
-        spent = Usage()
+        usage = Usage()
         for span in self._run.spans[self._first :]:
             if span.kind == "model" and span.usage is not None:
-                spent += span.usage
-        if tokens is not None and spent.total_tokens >= tokens:
-            raise BudgetError(f"the agent has used {spent.total_tokens} of {tokens} tokens", limit="tokens")
-        if usd is not None and (spent.cost_usd is None or spent.cost_usd >= usd):
-            raise BudgetError(f"the agent has spent {spent.cost_usd} of {usd:g} dollars", limit="usd")
+                usage += span.usage
+        if tokens is not None and usage.total_tokens >= tokens:
+            raise BudgetError(f"the agent has used {usage.total_tokens} of {tokens} tokens", limit="tokens")
+        if usd is not None and (usage.cost_usd is None or usage.cost_usd >= usd):
+            raise BudgetError(f"the agent has spent {usage.cost_usd} of {usd:g} dollars", limit="usd")
 
 
 def _observation(result: object) -> str:
@@ -88,7 +88,7 @@ def _observation(result: object) -> str:
     return f"error: {media[0]} holds media ({media[1]}), which cannot be shown to you; use what the tool says in text"
 
 
-async def _tell(context: RunContext, tool: str, state: str) -> None:
+async def _emit_status(context: RunContext, tool: str, state: str) -> None:
     if context.emit is not None:
         await context.emit(Status(context.path, tool, state))
 
@@ -99,7 +99,7 @@ class NativeLoop:
     def __init__(
         self,
         signature: Signature,
-        caller: Caller,
+        caller: ToolCaller,
         *,
         model: LanguageModel,
         instructions: str,
@@ -108,11 +108,11 @@ class NativeLoop:
         """Take what is to be answered, and with what; `settings` are those of each request."""
         self._signature = signature
         self._settings = settings
-        self._guard = MediaGuard(signature.fields.values())
+        self._media_guard = MediaGuard(signature.fields.values())
         self._caller = caller
         self._model = model
         self._context = current()
-        self._refused = 0
+        self._rejections = 0
         finish = ToolSpec(FINISH, "Give the answer, once you know it.", signature.to_json_schema("generic"))
         self._specs = (*caller.tools.specs(), finish)
         self._system = Message(
@@ -120,7 +120,7 @@ class NativeLoop:
             f"{instructions.rstrip()}\n\nCall the tools that you are given; end by calling `{FINISH}` with the answer.",
         )
 
-    async def work(
+    async def run(
         self, values: Mapping[str, Any], *, turns: int, demos: Iterable[Mapping[str, Any]] = ()
     ) -> Mapping[str, Any]:
         """Return the outputs of the signature.
@@ -131,69 +131,69 @@ class NativeLoop:
             MediaError: an input or a demonstration is no text, and has none; nothing was sent.
         """
         demos = list(demos)
-        for shown in (values, *demos):
-            self._guard.check(shown)
+        for row in (values, *demos):
+            self._media_guard.check(row)
         messages = [
             self._system,
             *demo_messages(self._signature, demos),
-            Message("user", _asked(self._signature, values)),
+            Message("user", _input_text(self._signature, values)),
         ]
         for number, (prediction, message) in enumerate(self._context.objections, start=1):
             messages += self._objection(prediction, message, f"refused_{number}")
         for turn in range(1, turns + 2):
             self._caller.check_limits()
-            response = await self._ask(messages, "auto" if turn <= turns else FINISH, turn)
+            response = await self._complete(messages, "auto" if turn <= turns else FINISH, turn)
             messages.append(Message("assistant", response.text, tool_calls=response.tool_calls))
             if not response.tool_calls:
                 messages.append(Message("user", f"Call a tool, or `{FINISH}` with the answer."))
             for call in response.tool_calls:
-                outputs, observation = await self._step(call, response.text)
+                outputs, observation = await self._handle_call(call, response.text)
                 if outputs is not None:
-                    await self._tell(outputs, turn)
+                    await self._emit_outputs(outputs, turn)
                     return outputs
                 messages.append(Message("tool", observation, tool_call_id=call.id))
         raise BudgetError(f"the agent gave no fitting answer within {turns} turns", limit="turns")
 
     def _objection(self, prediction: Prediction, message: str, call_id: str) -> tuple[Message, Message]:
         """Return an earlier answer, which `Assert` refused, as the call that it was, and what was wrong with it."""
-        call = ToolCall(call_id, FINISH, _answer(self._signature, prediction))
-        text = f"error: {NOT_HELD}{message}\nAnswer again, whole."
+        call = ToolCall(call_id, FINISH, _output_values(self._signature, prediction))
+        text = f"error: {CHECK_FAILED}{message}\nAnswer again, whole."
         return Message("assistant", "", tool_calls=(call,)), Message("tool", text, tool_call_id=call_id)
 
-    async def _ask(self, messages: list[Message], choice: str, turn: int) -> Response:
+    async def _complete(self, messages: list[Message], choice: str, turn: int) -> Response:
         settings = {"seed": self._context.seed, **self._settings}
         if "seed" not in self._model.capabilities:
             settings.pop("seed")
         request = Request(messages=tuple(messages), tools=self._specs, tool_choice=choice, **settings)
         return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
 
-    async def _step(self, call: ToolCall, thought: str) -> tuple[Mapping[str, Any] | None, str]:
+    async def _handle_call(self, call: ToolCall, thought: str) -> tuple[Mapping[str, Any] | None, str]:
         """Return the outputs, where this is the answer and it is good; else None and what the model reads."""
         if call.name != FINISH:
-            return None, await self._caller.observe(call.name, call.arguments, thought=thought)
+            return None, await self._caller.call(call.name, call.arguments, thought=thought)
         try:
-            outputs = self._signature.validate_outputs(_named(self._signature, call.arguments))
-            hold(self._signature, outputs, self._note)
+            outputs = self._signature.validate_outputs(_by_field_name(self._signature, call.arguments))
+            enforce_checks(self._signature, outputs, self._note)
         except InvalidError as error:
-            return None, self._refusal(call, thought, error.message)
+            return None, self._reject(call, thought, error.message)
         except CheckError as error:
-            if self._refused == MOST_TRIES:
+            if self._rejections == MAX_RETRIES:
                 raise
-            self._refused += 1
-            return None, self._refusal(call, thought, f"that does not hold up: {error.message}")
-        self._caller.note(thought, FINISH, call.arguments)
+            self._rejections += 1
+            return None, self._reject(call, thought, f"that does not hold up: {error.message}")
+        self._caller.add_step(thought, FINISH, call.arguments)
         return outputs, ""
 
-    def _refusal(self, call: ToolCall, thought: str, reason: str) -> str:
-        self._caller.note(thought, FINISH, call.arguments, observation=f"error: {reason}", error=reason)
+    def _reject(self, call: ToolCall, thought: str, reason: str) -> str:
+        self._caller.add_step(thought, FINISH, call.arguments, observation=f"error: {reason}", error=reason)
         return f"error: {reason}"
 
-    def _note(self, said: str) -> None:
+    def _note(self, message: str) -> None:
         context = self._context
         trace_id = None if context.run is None else context.run.trace_id
-        note_suggestion(context, said, path=context.path, trace_id=trace_id)
+        note_suggestion(context, message, path=context.path, trace_id=trace_id)
 
-    async def _tell(self, outputs: Mapping[str, Any], turn: int) -> None:
+    async def _emit_outputs(self, outputs: Mapping[str, Any], turn: int) -> None:
         if self._context.emit is not None:
             await self._context.emit(Partial(self._context.path, dict(outputs), turn))
 
@@ -207,38 +207,38 @@ def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> I
     for demo in demos:
         if not any(demo.get(name) is not None for name in signature.input_fields):
             continue
-        if demo.get(NAME) and demo[NAME] != FINISH:
-            call = ToolCall(f"example_{next(number)}", demo[NAME], plain(demo.get(ARGUMENTS) or {}))
-            said, result = demo.get(THOUGHT) or "", "(an example: what it returned is left out)"
+        if demo.get(TOOL_NAME) and demo[TOOL_NAME] != FINISH:
+            call = ToolCall(f"example_{next(number)}", demo[TOOL_NAME], plain(demo.get(TOOL_ARGUMENTS) or {}))
+            thought, result = demo.get(THOUGHT) or "", "(an example: what it returned is left out)"
         elif all(
             demo.get(name) is not None or not field.is_required for name, field in signature.output_fields.items()
         ):
-            call = ToolCall(f"example_{next(number)}", FINISH, _answer(signature, demo))
-            said, result = demo.get("reasoning") or "", "(an example: accepted)"
+            call = ToolCall(f"example_{next(number)}", FINISH, _output_values(signature, demo))
+            thought, result = demo.get("reasoning") or "", "(an example: accepted)"
         else:
             continue
-        yield Message("user", _asked(signature, demo))
-        yield Message("assistant", _plain(said), tool_calls=(call,))
+        yield Message("user", _input_text(signature, demo))
+        yield Message("assistant", _text(thought), tool_calls=(call,))
         yield Message("tool", result, tool_call_id=call.id)
 
 
-def _answer(signature: Signature, demo: Mapping[str, Any]) -> dict[str, Any]:
+def _output_values(signature: Signature, demo: Mapping[str, Any]) -> dict[str, Any]:
     fields = signature.output_fields
     return {field.wire_name: plain(demo[name]) for name, field in fields.items() if name in demo}
 
 
-def _asked(signature: Signature, values: Mapping[str, Any]) -> str:
-    given = [(field.wire_name, values.get(name)) for name, field in signature.input_fields.items()]
-    lines = [f"{name}: {_plain(value)}" for name, value in given if value is not None]
-    if values.get(COURSE):
-        lines.append(f"{COURSE}: {_plain(values[COURSE])}")
+def _input_text(signature: Signature, values: Mapping[str, Any]) -> str:
+    inputs = [(field.wire_name, values.get(name)) for name, field in signature.input_fields.items()]
+    lines = [f"{name}: {_text(value)}" for name, value in inputs if value is not None]
+    if values.get(TRAJECTORY):
+        lines.append(f"{TRAJECTORY}: {_text(values[TRAJECTORY])}")
     return "\n\n".join(lines)
 
 
-def _named(signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _by_field_name(signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.wire_name: field.name for field in signature.output_fields.values()}
     return {names.get(name, name): value for name, value in arguments.items()}
 
 
-def _plain(value: object) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else payload(value)

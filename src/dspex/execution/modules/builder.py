@@ -11,12 +11,12 @@ from dspex.execution.modules.code import CodeRoot, check_source, with_code
 from dspex.execution.modules.files import read_state
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.judged_module import JudgedModule
-from dspex.execution.modules.many import Parallel, Retry
 from dspex.execution.modules.module import Module
 from dspex.execution.modules.predict import Predict
 from dspex.execution.modules.react import ReAct
 from dspex.execution.modules.switch import Switch
 from dspex.execution.modules.tool_data import tool_of
+from dspex.execution.modules.wrappers import Parallel, Retry
 from dspex.language.programs import Node, Program
 from dspex.language.signatures import Signature
 
@@ -35,23 +35,23 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
         ConflictError: the code has changed since the program was stored.
     """
     if code is not None:
-        code.update(_sources(program.root))
-    module = _built(program.root, code)
-    known = {name: value for name, value in program.assignment.items() if name in program.space}
-    for path, value in program.space.bound(known, defaults_of=()):
+        code.update(_source_hashes(program.root))
+    module = _build_node(program.root, code)
+    declared = {name: value for name, value in program.assignment.items() if name in program.space}
+    for path, value in program.space.bound(declared, defaults_of=()):
         module.bind_path(path, value)
-    for path in program.assignment.keys() - known.keys():
+    for path in program.assignment.keys() - declared.keys():
         module.bind_path(path, program.assignment[path])
-    module.adopt(program.space, known)
+    module.adopt(program.space, declared)
     return module
 
 
-def _built(node: Node, code: CodeRoot | None) -> Module:
-    maker = _KINDS.get(node.kind)
-    if maker is None:
+def _build_node(node: Node, code: CodeRoot | None) -> Module:
+    build_node = _KINDS.get(node.kind)
+    if build_node is None:
         raise DefinitionError(f"there is no kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}")
-    made = maker(node, code)
-    return made if node.backend == "native" else made.on(node.backend)
+    module = build_node(node, code)
+    return module if node.backend == "native" else module.on(node.backend)
 
 
 def _predict(node: Node, code: CodeRoot | None) -> Module:
@@ -76,7 +76,7 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
     if not (isinstance(cls, type) and issubclass(cls, Module)):
         raise DefinitionError(f"{target!r} is not a Module class")
     check_source(cls, node.config, source=cls.__source_hash__)
-    module = _called(cls, inspect.signature(cls.__init__), node.config.get("init", {}))
+    module = _construct(cls, inspect.signature(cls.__init__), node.config.get("init", {}))
     _check_parts(node, module)
     return module
 
@@ -95,12 +95,12 @@ def _check_parts(node: Node, module: Module) -> None:
             check_source(code, child.config, source=part.__source_hash__)
 
 
-def _sources(node: Node) -> dict[str, str]:
+def _source_hashes(node: Node) -> dict[str, str]:
     """Return the source hash of everything in a stored program that is code, by the name of its module."""
     hashes: dict[str, str] = {}
-    for part in node.walk():
-        tools = part.config.get("tools", ()) if part.kind == "react" else ()
-        for config in (part.config, *tools, *(tool["permit"] for tool in tools if "permit" in tool)):
+    for child in node.walk():
+        tools = child.config.get("tools", ()) if child.kind == "react" else ()
+        for config in (child.config, *tools, *(tool["permit"] for tool in tools if "permit" in tool)):
             if "target" in config:
                 hashes[config["target"].partition(":")[0]] = config.get("source_hash", "")
             for target, source in config.get("checks", {}).items():
@@ -108,42 +108,44 @@ def _sources(node: Node) -> dict[str, str]:
     return hashes
 
 
-def _called(cls: type[Module], parameters: inspect.Signature, init: Mapping[str, Any]) -> Module:
+def _construct(cls: type[Module], parameters: inspect.Signature, init: Mapping[str, Any]) -> Module:
     positional: list[Any] = []
-    named: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     for name, value in init.items():
         kind = parameters.parameters[name].kind if name in parameters.parameters else inspect.Parameter.KEYWORD_ONLY
         if kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
         elif kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
+            keywords.update(value)
         else:
-            named[name] = value
-    return cls(*positional, **named)
+            keywords[name] = value
+    return cls(*positional, **keywords)
 
 
 def _switch(node: Node, code: CodeRoot | None) -> Module:
-    found = node.children.get("alternatives")
-    if not isinstance(found, Mapping):
+    children = node.children.get("alternatives")
+    if not isinstance(children, Mapping):
         raise DefinitionError(f"the switch {node.id!r} has no alternatives")
-    alternatives = {label: _built(child, code) for label, child in found.items()}
+    alternatives = {label: _build_node(child, code) for label, child in children.items()}
     return Switch(alternatives, chosen=node.config.get("chosen"))
 
 
 def _chain_of_thought(node: Node, code: CodeRoot | None) -> Module:
-    made = ChainOfThought(with_code(_signature(node), code), **node.config)
-    made.predict = _child(node, "predict", code=code, kind=Predict)
-    return made
+    module = ChainOfThought(with_code(_signature(node), code), **node.config)
+    module.predict = _child(node, "predict", code=code, kind=Predict)
+    return module
 
 
 def _react(node: Node, code: CodeRoot | None) -> Module:
-    config, found = dict(node.config), node.children.get("tools", {})
-    modules = {name: _built(child, code) for name, child in found.items()} if isinstance(found, Mapping) else {}
+    config, children = dict(node.config), node.children.get("tools", {})
+    modules = (
+        {name: _build_node(child, code) for name, child in children.items()} if isinstance(children, Mapping) else {}
+    )
     tools = [tool_of(tool, modules, code) for tool in config.pop("tools", ())]
-    made = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
-    made.react = _child(node, "react", code=code, kind=Predict)
-    made.extract = _child(node, "extract", code=code, kind=ChainOfThought)
-    return made
+    module = ReAct(with_code(_signature(node), code, config.pop("checks", None)), tools, **config)
+    module.react = _child(node, "react", code=code, kind=Predict)
+    module.extract = _child(node, "extract", code=code, kind=ChainOfThought)
+    return module
 
 
 def _parallel(node: Node, code: CodeRoot | None) -> Module:
@@ -160,10 +162,10 @@ def _judge(node: Node, code: CodeRoot | None) -> Module:
 
 def _child(node: Node, name: str, *, code: CodeRoot | None, kind: type[M]) -> M:
     child = node.children.get(name)
-    made = _built(child, code) if isinstance(child, Node) else None
-    if not isinstance(made, kind):
+    module = _build_node(child, code) if isinstance(child, Node) else None
+    if not isinstance(module, kind):
         raise DefinitionError(f"the node {node.id!r} of kind {node.kind!r} has no {name!r} that is a {kind.__name__}")
-    return made
+    return module
 
 
 _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
@@ -204,16 +206,16 @@ def load_program(path: str | Path) -> Program:
     return Program.from_dict(stored)
 
 
-def module_of(given: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:
+def module_of(target: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:
     """Return the module behind a module, a module class that needs no arguments, or a program.
 
     Raises:
         DefinitionError: it is none of these.
     """
-    if isinstance(given, Module):
-        return given
-    if isinstance(given, Program):
-        return build(given, code=code)
-    if not (isinstance(given, type) and issubclass(given, Module)):
-        raise DefinitionError(f"{shorten(given)} is no program; give a Module or a Program, such as Predict('a -> b')")
-    return given()
+    if isinstance(target, Module):
+        return target
+    if isinstance(target, Program):
+        return build(target, code=code)
+    if not (isinstance(target, type) and issubclass(target, Module)):
+        raise DefinitionError(f"{shorten(target)} is no program; give a Module or a Program, such as Predict('a -> b')")
+    return target()

@@ -33,10 +33,10 @@ class Parallel(Module):
         rows: Sequence[Mapping[str, Any]] = self.signature.validate_inputs(inputs)["rows"]
         results: list[Prediction | None] = [None] * len(rows)
         errors: list[DspexError | None] = [None] * len(rows)
-        left = iter(enumerate(rows))
+        queue = iter(enumerate(rows))
 
         async def worker() -> None:
-            for index, row in left:
+            for index, row in queue:
                 try:
                     with boundary(ExecutionError, f"row {index} of {type(self.module).__name__}"):
                         results[index] = await self.module.acall(**row)
@@ -83,9 +83,9 @@ class Retry(Module):
         """
         context = current()
         for attempt in range(self.attempts):
-            given = replace(context, rollout=context.rollout * self.attempts + attempt)
+            attempt_context = replace(context, rollout=context.rollout * self.attempts + attempt)
             try:
-                prediction = await self.module.acall(given, **inputs)
+                prediction = await self.module.acall(attempt_context, **inputs)
             except ExecutionError:
                 if attempt == self.attempts - 1:
                     raise
