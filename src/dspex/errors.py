@@ -251,7 +251,7 @@ class WorkerError(ExecutionError):
 
 
 class WorkerStartError(WorkerError):
-    """A worker could not be started or introduced itself wrongly; its interpreter or its packages need mending."""
+    """A worker could not be started or failed its handshake; check its interpreter and its packages."""
 
     code = "worker_start"
     is_retryable = False
@@ -315,7 +315,7 @@ class PoolRestingError(WorkerError):
 
 
 class NotJsonError(WorkerError):
-    """A value on its way to or from a worker is no JSON value; `context["where"]` names it, where it is known."""
+    """A value sent to or from a worker is not a JSON value; `context["where"]` names its place if known."""
 
     code = "not_json"
     is_retryable = False

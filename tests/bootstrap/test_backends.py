@@ -13,7 +13,7 @@ from dspex.bootstrap.jobs import worker_command
 from dspex.errors import InvalidError, RefusedError
 from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import CodeRoot
-from dspex.execution.workers.publishing import read_published
+from dspex.execution.workers.status_file import read_statuses
 from dspex.settings import Secret, Settings, environment_of
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting
@@ -41,7 +41,7 @@ def code_program(name):
 def told_of(folder):
     return [
         (pool.name, worker.pid, worker.state)
-        for process in read_published(folder)
+        for process in read_statuses(folder)
         for pool in process.pools
         for worker in pool.workers
     ]
@@ -83,7 +83,7 @@ def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_
                     await asyncio.sleep(0.01)
             here, _ = await run(backends, code_program("Where"), RunContext(), question="?", asked="native")
             assert here.pid == os.getpid()
-        assert read_published(folder) == []
+        assert read_statuses(folder) == []
         after = holdings()
         assert after[0] == before[0]
 
@@ -132,7 +132,7 @@ def test_one_program_gives_the_same_outputs_natively_in_a_worker_and_on_dspy(set
                 assert len(on_dspy) == (2 if asked == "dspy" else 0)
                 assert all("names the backend 'dspy'" in span.attributes["why"] for span in on_dspy)
             assert found == {name: {"answer": 7, "sure": True} for name in ("native", "isolated", "hybrid")}
-            told = read_published(settings.state_dir / WORKERS)[0]
+            told = read_statuses(settings.state_dir / WORKERS)[0]
             assert [pool.name for pool in told.pools] == ["isolated", "dspy"]
 
     finish(main())

@@ -20,7 +20,7 @@ from dspex.execution.backends import (
 )
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import PoolConfig
-from dspex.execution.workers.publishing import Publisher
+from dspex.execution.workers.status_file import StatusPublisher
 from dspex.settings import Settings
 from dspex.telemetry import Event, Observer, Silent
 
@@ -37,7 +37,7 @@ async def open_backends(
     """Give the backends by name: native, mock, isolated, dspy and hybrid. Owned by the running loop.
 
     Nothing is started or imported for a backend before a program runs on it. At the end the workers end: first those
-    of dspy, then those of native code. While there are any, the state folder tells of them (see `read_published`).
+    of dspy, then those of native code. While there are any, the state folder tells of them (see `read_statuses`).
 
     Args:
         settings: which interpreter, how many workers, and what decides where nobody asked.
@@ -46,7 +46,7 @@ async def open_backends(
         serves: whether this process lives on to serve others: it tells of itself before it has any worker, and keeps a
             warm spare in each pool.
     """
-    publisher = Publisher(settings.state_dir / WORKERS, what="serve" if serves else "run")
+    publisher = StatusPublisher(settings.state_dir / WORKERS, what="serve" if serves else "run")
     heard = Heard(observer or Silent(), publisher)
     isolated = LazyBackend(
         "isolated",
@@ -98,7 +98,7 @@ async def dspy_bridge(backends: Backends) -> "DspyBackend":
 class Heard:
     """Tells the publisher that a worker has changed, and passes everything on."""
 
-    def __init__(self, observer: Observer, publisher: Publisher) -> None:
+    def __init__(self, observer: Observer, publisher: StatusPublisher) -> None:
         """Take who else listens."""
         self.on_span = observer.on_span
         self._observer = observer

@@ -12,19 +12,19 @@ def opened():
     clock = FakeClock()
     breaker = CircuitBreaker(BreakerConfig(failures=5, seconds=60, probes=3), clock)
     for _ in range(4):
-        breaker.failed()
-    breaker.succeeded()
+        breaker.record_failure()
+    breaker.record_success()
     for _ in range(4):
-        breaker.failed()
+        breaker.record_failure()
     assert breaker.admit() is False  # a success between them begins the count anew
-    breaker.failed()
+    breaker.record_failure()
     return breaker, clock
 
 
 def test_it_opens_after_failures_in_a_row_and_says_for_how_long(opened):
     breaker, clock = opened
     asyncio.run(clock.advance(59.0 - clock.monotonic_ns() / 1e9))
-    with pytest.raises(CircuitOpenError, match=r"let through in 1\.0 s") as caught:
+    with pytest.raises(CircuitOpenError, match=r"admitted in 1\.0 s") as caught:
         breaker.admit()
     assert caught.value.is_retryable
     assert caught.value.context["retry_after"] == 1.0
@@ -37,8 +37,8 @@ def test_three_probes_pass_and_their_success_closes_it(opened):
     with pytest.raises(CircuitOpenError):
         breaker.admit()
     for _ in range(3):
-        breaker.done(is_probe=True)
-        breaker.succeeded()
+        breaker.finish(is_probe=True)
+        breaker.record_success()
     assert breaker.state == "closed"
 
 
@@ -46,7 +46,7 @@ def test_a_failed_probe_opens_it_again(opened):
     breaker, clock = opened
     asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
     breaker.admit()
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.state == "open"
     asyncio.run(clock.advance(119.0 - clock.monotonic_ns() / 1e9))
     with pytest.raises(CircuitOpenError):
@@ -57,5 +57,5 @@ def test_a_probe_that_ends_without_a_verdict_is_given_back(opened):
     breaker, clock = opened
     asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
     for _ in range(9):
-        breaker.done(is_probe=breaker.admit())
+        breaker.finish(is_probe=breaker.admit())
     assert breaker.state == "half_open"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.execution.workers.child.frames import JSON, MSGPACK, FrameError, Splitter, pack
+from dspex.execution.workers.child.frames import JSON, MSGPACK, FrameError, FrameSplitter, pack
 
 FRAMES = st.lists(st.tuples(st.sampled_from([JSON, MSGPACK]), st.binary(max_size=300)), max_size=8)
 
@@ -13,7 +13,7 @@ FRAMES = st.lists(st.tuples(st.sampled_from([JSON, MSGPACK]), st.binary(max_size
 def test_frames_survive_any_splitting_and_merging(frames, cuts):
     stream = b"".join(pack(codec, payload) for codec, payload in frames)
     edges = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    splitter = Splitter()
+    splitter = FrameSplitter()
     found = [frame for a, b in itertools.pairwise(edges) for frame in splitter.feed(stream[a:b])]
     assert found == frames
     splitter.close()
@@ -21,7 +21,7 @@ def test_frames_survive_any_splitting_and_merging(frames, cuts):
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_frames_or_a_frame_error(data):
-    splitter = Splitter(limit=1000)
+    splitter = FrameSplitter(limit=1000)
     kind = "frames"
     try:
         splitter.feed(data)
@@ -36,8 +36,8 @@ def test_the_first_bytes_of_a_frame_are_length_and_codec():
 
 
 def test_an_oversize_frame_is_refused_before_its_bytes_arrive():
-    with pytest.raises(FrameError, match="4294967295 bytes is announced") as caught:
-        Splitter().feed(b"\xff\xff\xff\xff")
+    with pytest.raises(FrameError, match="announces 4294967295 bytes") as caught:
+        FrameSplitter().feed(b"\xff\xff\xff\xff")
     assert caught.value.kind == "oversize"
 
 

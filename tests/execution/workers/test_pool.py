@@ -19,7 +19,7 @@ from dspex.errors import (
     WorkerStartError,
     WorkerTimeoutError,
 )
-from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, Loading, Pool, PoolConfig, Supervisor
+from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, LoadRequest, Pool, PoolConfig, Supervisor
 from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
 from dspex.testing import fake_child
@@ -114,7 +114,7 @@ def test_a_pool_grows_while_calls_wait_and_shrinks_when_idle():
 def test_a_program_is_created_once_on_each_worker_and_calls_go_where_it_is():
     async def test(pool):
         def run(handle):
-            return pool.call("programs", {}, program=Loading(handle=handle, args={"name": handle}))
+            return pool.call("programs", {}, program=LoadRequest(handle=handle, args={"name": handle}))
 
         assert [await run("a") for _ in range(5)] == [["a"]] * 5
         busy = asyncio.create_task(pool.call("sleep", {"seconds": 0.1}))
@@ -434,7 +434,7 @@ async def main():
     async with Pool(PoolConfig(name="p", minimum=2, maximum=2, health_seconds=60), fake_worker()) as pool:
         grandchildren = [await pool.call("spawn", {}) for _ in range(2)]
         hearing = Hearing()
-        asyncio.create_task(pool.call("compute", {}, caller=hearing))
+        asyncio.create_task(pool.call("compute", {}, handler=hearing))
         await hearing.began.wait()
         idle = next(worker for worker in pool.stats().workers if not worker.busy)
         os.kill(idle.pid, signal.SIGSTOP)
@@ -507,7 +507,7 @@ def test_only_marked_processes_of_dead_parents_are_swept():
 
 def test_a_program_that_is_there_already_holds_up_nobody():
     async def test(pool):
-        loading = Loading(handle="p", args={"name": "p"})
+        loading = LoadRequest(handle="p", args={"name": "p"})
         for _ in range(20):
             calls = [pool.call("create_program", {"name": "p"}, program=loading) for _ in range(9)]
             assert await asyncio.gather(*calls) == ["p"] * 9
@@ -519,7 +519,7 @@ def test_a_program_that_is_there_already_holds_up_nobody():
 def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_use():
     async def test(pool):
         async def run(name, command="run", **args):
-            loading = Loading(handle=name, args={"name": name})
+            loading = LoadRequest(handle=name, args={"name": name})
             return await pool.call(command, {"name": name, **args}, program=loading)
 
         busy = asyncio.create_task(run("busy", "sleep", seconds=1.5))

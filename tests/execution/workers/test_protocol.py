@@ -91,9 +91,9 @@ def test_values_callbacks_and_events_make_the_round_trip(codec):
     async def test(worker):
         assert await worker.call("echo", value) == value
         caller = Answering()
-        assert await worker.call("ask", {"command": "double", "values": [1, 2, 3]}, caller=caller) == [2, 4, 6]
+        assert await worker.call("ask", {"command": "double", "values": [1, 2, 3]}, handler=caller) == [2, 4, 6]
         assert caller.asked == [("double", {"value": n}) for n in (1, 2, 3)]
-        await worker.call("emit", {"items": ["a", "b"]}, caller=caller)
+        await worker.call("emit", {"items": ["a", "b"]}, handler=caller)
         assert caller.events == [("stream", "a"), ("stream", "b")]
 
     with_worker(test, codec=codec)
@@ -113,7 +113,7 @@ def test_frames_may_come_in_pieces_and_together():
 
     async def test(worker):
         caller = Answering()
-        await worker.call("raw", {"pieces": pieces}, caller=caller)
+        await worker.call("raw", {"pieces": pieces}, handler=caller)
         assert caller.events == [("log", "x" * 500)] * 4
 
     with_worker(test)
@@ -178,7 +178,7 @@ def test_a_silent_worker_meets_its_deadline_and_is_ended():
 def test_a_cancelled_call_stops_or_its_worker_does(command, survives):
     async def test(worker):
         caller = Answering()
-        call = asyncio.create_task(worker.call(command, {"seconds": 60, "says": "begun"}, caller=caller))
+        call = asyncio.create_task(worker.call(command, {"seconds": 60, "says": "begun"}, handler=caller))
         await caller.began.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -199,7 +199,7 @@ def test_cancelling_a_call_that_waits_for_the_parent_frees_it_at_once():
                 await asyncio.Event().wait()
 
         caller = Slow()
-        call = asyncio.create_task(worker.call("ask", {"command": "x", "values": [1]}, caller=caller))
+        call = asyncio.create_task(worker.call("ask", {"command": "x", "values": [1]}, handler=caller))
         await caller.began.wait()
         call.cancel()
         async with asyncio.timeout(0.5):
@@ -226,7 +226,7 @@ def test_death_at_any_point_of_a_call_fails_what_the_worker_held(how):
     async def test(worker):
         held = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         with pytest.raises(WorkerLostError) as caught:
-            await worker.call("crash", how, caller=Answering(lambda args: 0))
+            await worker.call("crash", how, handler=Answering(lambda args: 0))
         assert caught.value.is_retryable
         with pytest.raises(WorkerLostError):
             await held
@@ -261,9 +261,9 @@ def test_the_error_of_a_callback_is_the_error_of_the_call_itself():
             raise error
 
         with pytest.raises(ToolError) as caught:
-            await worker.call("ask", {"command": "x", "values": [1]}, caller=Answering(refuse))
+            await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(refuse))
         assert caught.value is error
-        assert await worker.call("swallow", {}, caller=Answering(refuse)) == "swallowed"
+        assert await worker.call("swallow", {}, handler=Answering(refuse)) == "swallowed"
         assert isinstance((await _failure(worker.call("ask", {"command": "x", "values": [1]}))), WorkerProtocolError)
 
     with_worker(test)
@@ -280,7 +280,7 @@ def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_o
         for failure, kind in ((RuntimeError("my bug"), ExecutionError), (ToolError("no"), ToolError)):
             for command in ("spin", "emit"):
                 with pytest.raises(kind, match=str(failure)) as caught:
-                    await worker.call(command, {"items": [1, 2]}, caller=deaf)
+                    await worker.call(command, {"items": [1, 2]}, handler=deaf)
                 assert not caught.value.is_retryable
         assert await other == {"seconds": 0.3}
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
@@ -293,8 +293,8 @@ def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
     async def test(worker):
         deaf = Answering()
         deaf.on_event = lambda event, data: data["no such key"]
-        with pytest.raises(ExecutionError, match="the listener of the event 'progress' failed"):
-            await worker.call("stubborn", {}, caller=deaf)
+        with pytest.raises(ExecutionError, match="the handler of the event 'progress' failed"):
+            await worker.call("stubborn", {}, handler=deaf)
         await gone(worker.pid)
 
     with_worker(test, cancel_seconds=0.1)
@@ -304,15 +304,15 @@ def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
 @pytest.mark.parametrize("value", [object(), "\ud83d", {"\udfff": 1}], ids=["object", "surrogate", "key"])
 def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(codec, value):
     async def test(worker):
-        with pytest.raises(NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is no JSON value") as caught:
+        with pytest.raises(NotJsonError, match=r"args\['rows'\]\[1\]\['name'\].* is not a JSON value") as caught:
             await worker.call("echo", {"rows": [{}, {"ok": 1, "name": value}]})
         assert not caught.value.is_retryable
-        with pytest.raises(NotJsonError, match=r"^ok\['name'\].* is no JSON value") as caught:
-            await worker.call("ask", {"command": "x", "values": [1]}, caller=Answering(lambda _: {"name": value}))
+        with pytest.raises(NotJsonError, match=r"^ok\['name'\].* is not a JSON value") as caught:
+            await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: {"name": value}))
         assert not caught.value.is_retryable
         error = ToolError("an error with \ud83d")
         with pytest.raises(ToolError) as caught:
-            await worker.call("ask", {"command": "x", "values": [1]}, caller=Answering(lambda _: _throw(error)))
+            await worker.call("ask", {"command": "x", "values": [1]}, handler=Answering(lambda _: _throw(error)))
         assert caught.value is error
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
 
@@ -321,7 +321,7 @@ def test_what_is_no_json_value_is_said_with_its_place_and_not_to_be_tried_again(
 
 def test_a_number_that_the_codec_does_not_have_is_an_error_on_either_side_and_costs_no_worker():
     async def test(worker):
-        with pytest.raises(NotJsonError, match=r"args\['n'\] is no JSON value"):
+        with pytest.raises(NotJsonError, match=r"args\['n'\] is not a JSON value"):
             await worker.call("echo", {"n": 1 << 70})
         for _ in range(3):
             with pytest.raises(NotJsonError, match="serialize ints"):
@@ -336,12 +336,12 @@ def test_a_cancelled_call_leaves_nothing_of_its_callbacks_in_the_child():
     with ours, theirs:
         runtime = Runtime(theirs, {"limit": LIMIT, "concurrency": 1})
         runtime.host = SimpleNamespace(commands={"ask": lambda call, args: call.callback("x", args)})
-        runtime._take({"id": 1, "cmd": "ask"})
+        runtime._handle({"id": 1, "cmd": "ask"})
         ours.settimeout(10)
         assert b'"call":1' in ours.recv(4096)
-        assert list(runtime._asked) == [1]
-        runtime._take({"id": 0, "cmd": "cancel", "args": {"id": 1}})
-        assert runtime._asked == {}
+        assert list(runtime._callbacks) == [1]
+        runtime._handle({"id": 0, "cmd": "cancel", "args": {"id": 1}})
+        assert runtime._callbacks == {}
         told = b""
         while b'"id":1,"error":{"code":"cancelled"' not in told:
             told += ours.recv(4096)
@@ -401,7 +401,7 @@ def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
         ({"fail": "no dspy here"}, {}, "no dspy here"),
         ({"die": 3}, {}, "the worker ended"),
         ({"silence": 1}, {"start_seconds": 0.3}, "within 0.3 s"),
-        ({"raw": b"garbage and more".hex()}, {}, "bytes that are no frame"),
+        ({"raw": b"garbage and more".hex()}, {}, "bytes that are not a frame"),
         ({"raw": frame({"id": 1, "ok": {"protocol": 99}}).hex()}, {}, "not with protocol 1"),
         ({"about": {"protocol": "x"}}, {}, "not with protocol 1"),
         ({"raw": frame({"id": 7, "ok": 1}).hex()}, {}, "never made"),

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from dspex.errors import DefinitionError, RestartLimitError, WorkerLostError, WorkerStartError
-from dspex.execution.workers import Backoff, ChildSpec, Intensity, Policy, Supervisor
+from dspex.execution.workers import Backoff, ChildSpec, Intensity, RestartPolicy, Supervisor
 from dspex.testing import FakeClock
 
 
@@ -58,7 +58,7 @@ def supervised(test, **options):
     async def main():
         nursery, clock = Nursery(), FakeClock()
         specs = options.pop("specs", lambda n: [n.spec("a"), n.spec("b"), n.spec("c")])(nursery)
-        supervisor = Supervisor("s", specs, policy=Policy(**options), clock=clock, rng=random.Random(7))
+        supervisor = Supervisor("s", specs, policy=RestartPolicy(**options), clock=clock, rng=random.Random(7))
         async with supervisor:
             await test(nursery, supervisor, clock)
         return nursery.take()
@@ -179,7 +179,7 @@ def test_a_child_that_is_added_and_cannot_start_is_tried_again_until_the_supervi
 def test_a_supervisor_is_a_child_of_another_and_its_failure_is_contained_there():
     async def main():
         nursery, clock = Nursery(), FakeClock()
-        policy = Policy(intensity=Intensity(restarts=0))
+        policy = RestartPolicy(intensity=Intensity(restarts=0))
         inner = ChildSpec(name="inner", create=lambda: Supervisor("inner", [nursery.spec("a")], policy=policy))
         async with Supervisor("outer", [inner, nursery.spec("b")], clock=clock) as outer:
             await nursery.crash("a")

@@ -17,7 +17,7 @@ from dspex.execution.backends.remote import Answerer, about, model_of, sendable
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, call_guarded
 from dspex.execution.modules import CodeRoot
-from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
+from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 from dspex.telemetry import Observer
@@ -53,7 +53,7 @@ class IsolatedBackend:
         )
         self._pool = Pool(pool or PoolConfig(name="native", maximum=2, spares=1), spec, observer=observer, rng=rng)
         self._seconds = seconds
-        self._programs: Held[tuple[Program, Loading]] = Held()
+        self._programs: Held[tuple[Program, LoadRequest]] = Held()
 
     async def __aenter__(self) -> "IsolatedBackend":
         await self._pool.__aenter__()
@@ -73,7 +73,7 @@ class IsolatedBackend:
         handle = Handle(program.content_hash)
         if not self._programs.touch(handle):
             args = {"program": program.to_dict()}
-            loading = Loading(handle=handle, args=args)
+            loading = LoadRequest(handle=handle, args=args)
             await self._pool.call("create_program", args, seconds=self._seconds, program=loading)
             self._programs.put(handle, (program, loading))
         return handle
@@ -105,7 +105,7 @@ class IsolatedBackend:
         why = reason(program, self.name, context)
         try:
             answer = await self._pool.call(
-                "execute_program", args, seconds=self._seconds, caller=answerer, program=loading
+                "execute_program", args, seconds=self._seconds, handler=answerer, program=loading
             )
             if telling is not None:
                 await telling.flush()

@@ -1,4 +1,4 @@
-"""The parent's end of a channel: requests that are pending, and what comes in for them."""
+"""The parent's end of a channel: sends requests and dispatches replies, events and callbacks."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from dspex.errors import (
     WorkerProtocolError,
     WorkerTimeoutError,
 )
-from dspex.execution.workers.wire import JSON, LIMIT, Fault, FrameError, Incoming, Splitter, decode, encode
+from dspex.execution.workers.wire import JSON, LIMIT, Fault, FrameError, FrameSplitter, Incoming, decode, encode
 
 _ERRORS: Mapping[str, type[DspexError]] = {
     kind.code: kind
@@ -53,20 +53,20 @@ D = TypeVar("D", bound=DspexError)
 _CHUNK = 1 << 17
 
 
-class Caller(Protocol):
-    """Who made a request: answers what the child asks meanwhile and hears its events. Called on the request's loop."""
+class CallHandler(Protocol):
+    """Handles the callbacks and events of one request. Called on the event loop of the request."""
 
     async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
-        """Answer a callback with a JSON value. An error that is raised here is the error of the request."""
+        """Answer a callback with a JSON value. An error raised here fails the request."""
         ...
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Take note of an event; returns at once. An error that is raised here is the error of the request."""
+        """Handle an event without blocking. An error raised here fails the request."""
         ...
 
 
-class Deaf:
-    """A caller that hears nothing and refuses every callback."""
+class SilentHandler:
+    """Ignores events and refuses every callback."""
 
     __slots__ = ()
 
@@ -80,78 +80,78 @@ class Deaf:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """One request without a reply. It outlives its caller, so that its slot counts until the child is free."""
+    """One request without a reply. Its slot stays taken until the child replies."""
 
     future: asyncio.Future[Any]
-    caller: Caller
+    handler: CallHandler
     is_abandoned: bool = False
     callbacks: set[asyncio.Task[None]] = field(default_factory=set)
     errors: dict[int, BaseException] = field(default_factory=dict)
 
 
-class Connection(asyncio.BufferedProtocol):
-    """Requests over one channel, any number at a time. Owned by one event loop.
+class WorkerConnection(asyncio.BufferedProtocol):
+    """Concurrent requests over one channel. Owned by one event loop.
 
-    Every request ends: with its reply, at its deadline, or with the channel. A message that the protocol does not
-    know ends the channel, because nothing that follows can be trusted.
+    Every request ends: with its reply, at its deadline, or with the channel. A message that
+    violates the protocol ends the channel, because the bytes after it cannot be trusted.
     """
 
     def __init__(
         self,
         *,
-        on_free: Callable[[], None] = lambda: None,
-        on_broken: Callable[[WorkerError], None] = lambda _: None,
+        on_slot_free: Callable[[], None] = lambda: None,
+        on_end: Callable[[WorkerError], None] = lambda _: None,
         limit: int = LIMIT,
     ) -> None:
-        """Take who hears of a reply that frees a slot, and of the end of the channel (once)."""
+        """Call `on_slot_free` after each reply, and `on_end` once, when the channel ends."""
         self.codec = JSON
         self._limit = limit
-        self._on_free = on_free
-        self._on_broken = on_broken
-        self._splitter = Splitter(limit)
-        self._place = memoryview(bytearray(_CHUNK))
+        self._on_slot_free = on_slot_free
+        self._on_end = on_end
+        self._splitter = FrameSplitter(limit)
+        self._buffer = memoryview(bytearray(_CHUNK))
         self._pending: dict[int, _Pending] = {}
-        self._last = 0
+        self._last_number = 0
         self._transport: asyncio.Transport | None = None
-        self._broken: WorkerError | None = None
+        self._failure: WorkerError | None = None
 
     @property
-    def pending(self) -> int:
-        """How many requests have no reply yet, abandoned ones included."""
+    def pending_count(self) -> int:
+        """The number of requests without a reply, including abandoned ones."""
         return len(self._pending)
 
     @property
-    def abandoned(self) -> set[int]:
-        """The requests whose callers have gone and that the child has not answered yet."""
+    def abandoned_requests(self) -> set[int]:
+        """The numbers of unanswered requests whose callers have left."""
         return {number for number, item in self._pending.items() if item.is_abandoned}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        # A stream transport, by how it is made; those of other event loops (uvloop) do not inherit from asyncio's.
+        # Always a stream transport; those of other event loops (uvloop) do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail everything that is pending."""
+        """Fail all pending requests."""
         self.fail(WorkerLostError("the worker ended"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes go: always the same place, because a new one for each read costs more than it."""
-        return self._place
+        """Return the buffer for the next bytes: always the same one, to avoid allocation."""
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes from the child."""
+        """Dispatch the messages in the bytes that the child sent."""
         try:
-            for codec, payload in self._splitter.feed(self._place[:nbytes]):
-                self._take(decode(codec, payload))
-                if self._broken is not None:
+            for codec, payload in self._splitter.feed(self._buffer[:nbytes]):
+                self._dispatch(decode(codec, payload))
+                if self._failure is not None:
                     return
         except FrameError as error:
-            self.fail(WorkerProtocolError(f"the worker sent bytes that are no frame: {error}"))
+            self.fail(WorkerProtocolError(f"the worker sent bytes that are not a frame: {error}"))
         except WorkerProtocolError as error:
             self.fail(error)
 
     def eof_received(self) -> bool:
-        """Say what is wrong with an end inside a frame."""
+        """Fail the channel with a clear message if it ended inside a frame."""
         try:
             self._splitter.close()
         except FrameError as error:
@@ -159,19 +159,19 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def fail(self, error: WorkerError) -> None:
-        """End the channel: every pending request raises `error`, and so does every later one."""
-        if self._broken is not None:
+        """End the channel: every pending and every later request raises `error`."""
+        if self._failure is not None:
             return
-        self._broken = error
+        self._failure = error
         pending, self._pending = self._pending, {}
         for item in pending.values():
             for task in item.callbacks:
                 task.cancel()
             if not item.future.done():
-                item.future.set_exception(again(error))
+                item.future.set_exception(copy_error(error))
         if self._transport is not None:
             self._transport.abort()
-        self._on_broken(error)
+        self._on_end(error)
 
     async def request(
         self,
@@ -179,26 +179,26 @@ class Connection(asyncio.BufferedProtocol):
         args: Mapping[str, Any],
         *,
         seconds: float | None = None,
-        caller: Caller | None = None,
+        handler: CallHandler | None = None,
     ) -> Any:  # noqa: ANN401  # any JSON value
         """Send a request and return its reply.
 
-        Cancelling it, or the end of `seconds`, tells the child to stop; its slot stays taken until the child does.
+        Cancellation or a timeout asks the child to stop; the slot stays taken until it has stopped.
 
         Raises:
             WorkerTimeoutError: no reply came within `seconds`.
             WorkerLostError: the channel ended first.
             WorkerProtocolError: the child broke the protocol.
-            NotJsonError: `args` hold what is no JSON value.
-            DspexError: what the child or a callback answered, or the listener of an event raised.
+            NotJsonError: `args` hold a value that JSON cannot represent.
+            DspexError: the error that the child or a callback returned, or an event handler raised.
         """
-        if self._broken is not None or self._transport is None:
-            raise again(self._broken or WorkerLostError("the worker has no channel yet"))
-        self._last += 1
-        number = self._last
+        if self._failure is not None or self._transport is None:
+            raise copy_error(self._failure or WorkerLostError("the worker has no channel yet"))
+        self._last_number += 1
+        number = self._last_number
         message = {"id": number, "cmd": command, "args": args, "deadline": seconds}
         frame = encode(message, codec=self.codec, limit=self._limit)
-        pending = _Pending(asyncio.get_running_loop().create_future(), caller or Deaf())
+        pending = _Pending(asyncio.get_running_loop().create_future(), handler or SilentHandler())
         self._pending[number] = pending
         self._transport.write(frame)
         try:
@@ -209,101 +209,101 @@ class Connection(asyncio.BufferedProtocol):
         except TimeoutError:
             raise WorkerTimeoutError(f"the worker did not answer {command!r} within {seconds:g} s") from None
         finally:
-            self._leave(number, pending)
+            self._release(number, pending)
 
-    def _leave(self, number: int, pending: _Pending) -> None:
+    def _release(self, number: int, pending: _Pending) -> None:
         for task in pending.callbacks:
             task.cancel()
         if not pending.future.done() or pending.future.cancelled():
             self._abandon(number, pending)
         elif not pending.future.cancelled():
-            pending.future.exception()  # an error that met a caller who had gone is no unhandled one
+            pending.future.exception()  # the caller has left: mark the error as handled
 
     def _abandon(self, number: int, pending: _Pending) -> None:
         pending.is_abandoned = True
-        if self._broken is None and number in self._pending:
+        if self._failure is None and number in self._pending:
             self._send({"id": 0, "cmd": "cancel", "args": {"id": number}})
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._broken is None and self._transport is not None:
+        if self._failure is None and self._transport is not None:
             self._transport.write(encode(message, codec=self.codec, limit=self._limit))
 
-    def _take(self, message: Incoming) -> None:
+    def _dispatch(self, message: Incoming) -> None:
         if message.id == 0:
-            self._take_unasked(message)
+            self._handle_channel_error(message)
             return
         pending = self._pending.get(message.id)
         if pending is None:
-            if message.id > self._last or message.id < 0:
+            if message.id > self._last_number or message.id < 0:
                 raise WorkerProtocolError(f"the worker answered request {message.id}, which was never made")
         elif message.is_reply:
             del self._pending[message.id]
-            self._reply(message, pending)
-            self._on_free()
+            self._settle(message, pending)
+            self._on_slot_free()
         elif pending.is_abandoned:
             return
         elif message.event is not msgspec.UNSET:
-            self._tell(message, pending)
+            self._forward_event(message, pending)
         else:
-            self._call_back(message, pending)
+            self._start_callback(message, pending)
 
-    def _tell(self, message: Incoming, pending: _Pending) -> None:
-        """Let the caller hear an event; a listener that fails ends its own request, and nothing else."""
+    def _forward_event(self, message: Incoming, pending: _Pending) -> None:
+        """Pass an event to the handler; a handler that raises fails its own request only."""
         try:
-            pending.caller.on_event(str(message.event), message.data)
-        except Exception as error:  # noqa: BLE001  # it would end the channel, and with it what others wait for
+            pending.handler.on_event(str(message.event), message.data)
+        except Exception as error:  # noqa: BLE001  # it would end the channel and all its other requests
             if not pending.future.done():
-                pending.future.set_exception(_of_listener(error, str(message.event)))
+                pending.future.set_exception(_handler_error(error, str(message.event)))
             self._abandon(message.id, pending)
 
-    def _take_unasked(self, message: Incoming) -> None:
-        """Request 0 is the child's life: an error there is why it cannot serve; replies to `cancel` come there too."""
+    def _handle_channel_error(self, message: Incoming) -> None:
+        """Handle request 0: replies to `cancel`, and errors that mean the child cannot serve."""
         if isinstance(message.error, Fault) and message.error.code != "cancelled":
             self.fail(WorkerLostError(f"the worker cannot serve: {message.error.message}", fault=message.error))
 
-    def _reply(self, message: Incoming, pending: _Pending) -> None:
+    def _settle(self, message: Incoming, pending: _Pending) -> None:
         if pending.future.done():
             return
         if isinstance(message.error, Fault):
-            pending.future.set_exception(self._error(message.error, pending))
+            pending.future.set_exception(self._error_from_fault(message.error, pending))
         else:
             pending.future.set_result(message.ok)
 
-    def _error(self, fault: Fault, pending: _Pending) -> BaseException:
+    def _error_from_fault(self, fault: Fault, pending: _Pending) -> BaseException:
         if fault.call is not None and (cause := pending.errors.get(fault.call)) is not None:
             return cause
         kind = _ERRORS.get(fault.code, ExecutionError)
         text = fault.message if fault.type in {"", kind.__name__} else f"{fault.type}: {fault.message}"
         return kind(text, remote_type=fault.type, traceback=fault.traceback, remote_code=fault.code)
 
-    def _call_back(self, message: Incoming, pending: _Pending) -> None:
+    def _start_callback(self, message: Incoming, pending: _Pending) -> None:
         if message.cmd is msgspec.UNSET:
             raise WorkerProtocolError(f"callback {message.call} of request {message.id} names no command")
-        task = asyncio.get_running_loop().create_task(self._answer(message, pending))
+        task = asyncio.get_running_loop().create_task(self._answer_callback(message, pending))
         pending.callbacks.add(task)
         task.add_done_callback(pending.callbacks.discard)
 
-    async def _answer(self, message: Incoming, pending: _Pending) -> None:
-        assert isinstance(message.call, int) and isinstance(message.cmd, str)  # noqa: S101, PT018  # see _call_back
+    async def _answer_callback(self, message: Incoming, pending: _Pending) -> None:
+        assert isinstance(message.call, int) and isinstance(message.cmd, str)  # noqa: S101, PT018  # see _start_callback
         try:
-            answer = await pending.caller.on_callback(message.cmd, message.data)
+            answer = await pending.handler.on_callback(message.cmd, message.data)
             self._send({"call": message.call, "ok": answer})
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer to the child
+        except Exception as error:  # noqa: BLE001  # every error is the answer to the child
             pending.errors[message.call] = error
             code = error.code if isinstance(error, DspexError) else "callback"
             text = str(error).encode("utf-8", "backslashreplace").decode()
             self._send({"call": message.call, "error": {"code": code, "message": text}})
 
 
-def _of_listener(error: Exception, event: str) -> DspexError:
-    """Return the error of a listener as one of ours: another attempt would only meet the same listener again."""
+def _handler_error(error: Exception, event: str) -> DspexError:
+    """Return the error of an event handler as not retryable: a retry would fail the same way."""
     if isinstance(error, DspexError) and not error.is_retryable:
         return error
-    found = ExecutionError(f"the listener of the event {event!r} failed: {type(error).__name__}: {error}")
-    found.__cause__ = error
-    return found
+    failure = ExecutionError(f"the handler of the event {event!r} failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
-def again(error: D) -> D:
-    """Return a copy: each caller raises its own, so that tracebacks do not grow into one another."""
+def copy_error(error: D) -> D:
+    """Return a copy, so that each caller raises its own and tracebacks do not accumulate."""
     return type(error)(error.message, **error.context)

@@ -1,16 +1,16 @@
-"""Which programs one worker holds: the last ones that were asked for, and no more than a limit."""
+"""The programs that one worker has loaded, in order of use and up to a limit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class LoadedPrograms:
-    """Handles in the order of their use. One that is in use is never given up."""
+    """Handles in the order of their use. A program in use is never unloaded."""
 
     __slots__ = ("_calls", "_handles", "_limit")
 
     def __init__(self, limit: int) -> None:
-        """Take how many handles are kept."""
+        """Take the number of handles to keep."""
         self._limit = limit
         self._handles: dict[str, None] = {}
         self._calls: dict[str, int] = {}
@@ -23,7 +23,7 @@ class LoadedPrograms:
 
     @contextmanager
     def use(self, handle: str) -> Iterator[None]:
-        """Hold a handle for one call, whether its program is loaded yet or not."""
+        """Protect a handle during one call, even before its program is loaded."""
         self._calls[handle] = self._calls.get(handle, 0) + 1
         try:
             yield
@@ -35,16 +35,16 @@ class LoadedPrograms:
                 self.add(handle)
 
     def add(self, handle: str) -> None:
-        """Note that the worker has a program; it counts as the last one used."""
+        """Add a program that the worker has loaded, as the most recently used one."""
         self._handles.pop(handle, None)
         self._handles[handle] = None
 
     def discard(self, handle: str) -> None:
-        """Note that it has not."""
+        """Remove a program that the worker no longer has."""
         self._handles.pop(handle, None)
 
     def take_surplus(self) -> list[str]:
-        """Remove and return those that are beyond the limit, the longest unused first."""
+        """Remove and return the handles above the limit, least recently used first."""
         idle = [handle for handle in self._handles if handle not in self._calls]
         surplus = idle[: max(0, len(self._handles) - self._limit)]
         for handle in surplus:

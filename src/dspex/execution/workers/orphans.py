@@ -1,4 +1,4 @@
-"""Workers whose parent died without ending them: found by the mark of their run, and nothing else is touched."""
+"""Kills workers whose parent died without ending them. The mark in their environment finds them."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import signal
 import uuid
 
 from dspex.execution.workers.child.watchdog import PROC as _PROC
-from dspex.execution.workers.child.watchdog import RUN_VARIABLE, marked
+from dspex.execution.workers.child.watchdog import RUN_VARIABLE, marked_processes
 
 __all__ = ["RUN_VARIABLE", "is_running", "run_mark", "start_time", "sweep"]
 
@@ -17,28 +17,28 @@ def run_mark() -> str:
 
 
 def sweep() -> list[int]:
-    """Kill every marked process of this user whose parent run is over, and return their pids.
+    """Kill every marked process of this user whose parent has ended, and return their pids.
 
-    Does nothing where there is no `/proc`; there the end of the channel alone ends a child.
+    Does nothing on a system without `/proc`; there only the end of the channel ends a child.
     """
     if not _PROC.is_dir():
         return []
-    killed = []
-    for number, mark in marked():
+    pids = []
+    for number, mark in marked_processes():
         if _is_orphaned(mark):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(number, signal.SIGKILL)
-                killed.append(number)
-    return killed
+                pids.append(number)
+    return pids
 
 
 def _is_orphaned(mark: bytes) -> bool:
-    pid, started, *_ = (*mark.decode("ascii", "replace").split(":"), "", "")
-    return pid.isdigit() and started.isdigit() and start_time(int(pid)) != int(started)
+    pid, started_at, *_ = (*mark.decode("ascii", "replace").split(":"), "", "")
+    return pid.isdigit() and started_at.isdigit() and start_time(int(pid)) != int(started_at)
 
 
 def is_running(pid: int, started: int) -> bool:
-    """Whether the process that had `pid` when it was started still runs; `started` 0 asks for the pid alone."""
+    """Whether the process with this pid and start time runs; `started` 0 compares the pid only."""
     if _PROC.is_dir():
         return start_time(pid) is not None and started in {0, start_time(pid)}
     try:
@@ -51,10 +51,10 @@ def is_running(pid: int, started: int) -> bool:
 
 
 def start_time(pid: int) -> int | None:
-    """Return when `pid` was started, in clock ticks since boot; None where there is no such process."""
+    """Return the start time of `pid` in clock ticks since boot, None if it does not run."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     state, *rest = text.rpartition(")")[2].split()
-    return None if state == "Z" else int(rest[18])  # a zombie runs nothing and owns no children
+    return None if state == "Z" else int(rest[18])  # a zombie runs nothing and has no children

@@ -1,4 +1,4 @@
-"""Workers of one kind behind one queue."""
+"""A pool of workers of one kind behind one queue."""
 
 import asyncio
 import itertools
@@ -18,14 +18,14 @@ from dspex.errors import (
     WorkerTimeoutError,
 )
 from dspex.execution.workers.breaker import BreakerConfig, CircuitBreaker
-from dspex.execution.workers.connection import Caller, again
+from dspex.execution.workers.connection import CallHandler, copy_error
 from dspex.execution.workers.orphans import run_mark, sweep
 from dspex.execution.workers.process import start_error
 from dspex.execution.workers.queue import Queue
 from dspex.execution.workers.restarts import Backoff, Intensity
 from dspex.execution.workers.spec import WorkerSpec
 from dspex.execution.workers.stats import PoolStats, WorkerStats
-from dspex.execution.workers.supervisor import ChildSpec, Policy, Supervisor
+from dspex.execution.workers.supervisor import ChildSpec, RestartPolicy, Supervisor
 from dspex.execution.workers.watchdog import Watchdog
 from dspex.execution.workers.worker import Worker
 from dspex.telemetry import Observer, Silent
@@ -35,12 +35,12 @@ _FAILED_STARTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """How many workers there are, and how long things may wait.
+    """The number of workers in a pool, and its waiting times.
 
-    `spares` workers are kept started beyond those that serve, so that a call after a crash waits for no import.
-    A pool grows to `maximum` while calls wait, and shrinks after `idle_seconds` without use. When its workers fail more
-    often than `intensity` allows, it rests for `rest_seconds` and starts anew; None ends it for good instead, so that a
-    supervisor above it decides.
+    `spares` are extra workers that are already started, so that a call after a crash does not wait
+    for imports. A pool grows to `maximum` while calls wait, and shrinks after `idle_seconds`
+    without use. When its workers fail more often than `intensity` allows, it rests for
+    `rest_seconds` and starts again; None ends it instead, so that a supervisor above it decides.
     """
 
     name: str
@@ -56,18 +56,18 @@ class PoolConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
-    """A program that a call needs: its handle, and the arguments that create it where a worker has not got it yet."""
+class LoadRequest:
+    """The program that a call needs: its handle, and the arguments that create it in a worker."""
 
     handle: str
     args: Mapping[str, Any]
 
 
 class Pool:
-    """Calls go to the worker that has their program and the least to do, or wait in a queue with a limit.
+    """Sends calls to the least busy worker, preferably one that has their program, or queues them.
 
-    A crash fails the calls that the worker held, each with a retryable error, and nothing else. Owned by one event
-    loop; `async with` starts and ends it. It is a supervisor's `Child`.
+    A crash fails only the calls of that worker, each with a retryable error. Owned by one event
+    loop; `async with` starts and ends it. It can be the `Child` of a supervisor.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Pool:
         rng: random.Random | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """Take what to run; nothing is started before `start`."""
+        """Take what to run; `start` starts the workers."""
         self.config = config
         self.spec = spec
         self._clock = clock or SystemClock()
         self._observer = observer or Silent()
-        self._run = run_mark()
+        self._run_mark = run_mark()
         self._rng = rng
         self._supervisor = self._supervise()
         self._breaker = CircuitBreaker(config.breaker, self._clock)
@@ -94,15 +94,15 @@ class Pool:
         self._last_used = 0.0
         self._counts = {"answered": 0, "failed": 0, "rejected": 0}
         self._failure: DspexError | None = None
-        self._rested = 0.0
+        self._rest_ends = 0.0
         self._restarts = 0
         self._failed_starts = 0
         self._watchdog: Watchdog | None = None
         self._is_stopping = False
         self._ended = asyncio.Event()
-        self._reason: DspexError | None = None
+        self._end_reason: DspexError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._growing: set[asyncio.Task[None]] = set()
+        self._start_tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Pool":
         await self.start()
@@ -115,26 +115,26 @@ class Pool:
         await self.stop()
 
     async def start(self) -> None:
-        """Sweep what an earlier run left behind and start the workers; `ready` waits for them.
+        """Kill the orphans of earlier runs and start the workers; `ready` waits for them.
 
         Raises:
-            WorkerStartError: the interpreter cannot be run; nothing is left of the pool.
+            WorkerStartError: the interpreter cannot be run; the pool is stopped.
         """
         await asyncio.to_thread(sweep)
-        self._watchdog = Watchdog.start(self._run, self.spec.interpreter)
+        self._watchdog = Watchdog.start(self._run_mark, self.spec.interpreter)
         try:
             await self._supervisor.start()
         except BaseException:
             await self.stop()
             raise
-        self._spawn(self._beat())
-        self._spawn(self._watch())
+        self._spawn(self._run_ticks())
+        self._spawn(self._watch_supervisor())
 
     async def ready(self) -> None:
-        """Wait until the minimum of workers serves.
+        """Wait until the minimum number of workers is ready.
 
         Raises:
-            WorkerStartError: one of them did not start; the pool is stopped.
+            WorkerStartError: a worker did not start; the pool is stopped.
         """
         try:
             for worker in self._workers[: self.config.minimum]:
@@ -144,23 +144,23 @@ class Pool:
             raise
 
     async def wait(self) -> DspexError | None:
-        """Wait for the end: None after `stop`; why its supervisor gave up, where a pool ends for good then."""
+        """Wait for the end; returns None after `stop`, or the final error of its supervisor."""
         await self._ended.wait()
-        return self._reason
+        return self._end_reason
 
     async def stop(self) -> None:
-        """End every worker in order; calls that still wait fail with a retryable error."""
+        """Shut down every worker; waiting calls fail with a retryable error."""
         self._is_stopping = True
         if self._failure is None or isinstance(self._failure, PoolRestingError):
             self._failure = WorkerLostError(f"pool {self.config.name!r} has ended")
         self._queue.fail(self._failure)
-        await asyncio.gather(*self._growing, return_exceptions=True)  # a start that is cut short would be lost
+        await asyncio.gather(*self._start_tasks, return_exceptions=True)  # a cancelled start would lose its worker
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._supervisor.stop()
-        self._end()
+        self._finish()
 
     async def call(
         self,
@@ -168,103 +168,106 @@ class Pool:
         args: Mapping[str, Any],
         *,
         seconds: float | None = None,
-        caller: Caller | None = None,
-        program: Loading | None = None,
+        handler: CallHandler | None = None,
+        program: LoadRequest | None = None,
     ) -> Any:  # noqa: ANN401  # any JSON value
-        """Make one request on some worker and return its answer.
+        """Make one request on a worker and return its reply.
 
         Raises:
             PoolExhaustedError: the queue is full, or `seconds` passed in it.
-            CircuitOpenError: the workers fail in a row.
-            WorkerTimeoutError: the worker did not answer within `seconds`, the time in the queue included.
-            WorkerLostError: the worker ended first; the call may be made again.
-            PoolRestingError: the workers failed too often; they are started again soon.
+            CircuitOpenError: the workers failed too many times in a row.
+            WorkerTimeoutError: no reply within `seconds`, which include the time in the queue.
+            WorkerLostError: the worker ended first; the call may be retried.
+            PoolRestingError: the workers failed too often; they are restarted soon.
             WorkerStartError: no worker can be started.
-            DspexError: what the child or a callback answered.
+            DspexError: the error that the child or a callback returned.
         """
-        self._refuse()
+        self._check_running()
         is_probe = self._breaker.admit()
-        ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
-            worker = await self._lease(program.handle if program else "", ends)
-            answer = await self._on(worker, command, args, ends=ends, caller=caller, program=program)
+            worker = await self._lease(program.handle if program else "", deadline)
+            reply = await self._call_on(worker, command, args, deadline=deadline, handler=handler, program=program)
         except WorkerError as error:
             self._counts["rejected" if isinstance(error, PoolExhaustedError) else "failed"] += 1
             if isinstance(error, WorkerTimeoutError):
-                self._breaker.failed()
-                if seconds is not None and _left(ends) == 0:  # what the worker was given is only what was left of it
+                self._breaker.record_failure()
+                # the worker's error names only the seconds that remained after the queue
+                if seconds is not None and _remaining(deadline) == 0:
                     raise WorkerTimeoutError(
                         f"pool {self.config.name!r} did not answer {command!r} within {seconds:g} s", seconds=seconds
                     ) from None
             raise
-        except DspexError:  # the worker has answered; that it was an error is the program's affair
-            self._breaker.succeeded()
+        except DspexError:  # the worker replied: an error in the program is not a failure of the worker
+            self._breaker.record_success()
             raise
         else:
             self._counts["answered"] += 1
-            self._breaker.succeeded()
-            return answer
+            self._breaker.record_success()
+            return reply
         finally:
             self._last_used = self._clock.monotonic_ns() / 1e9
-            self._breaker.done(is_probe=is_probe)
+            self._breaker.finish(is_probe=is_probe)
 
-    async def _on(
+    async def _call_on(
         self,
         worker: Worker,
         command: str,
         args: Mapping[str, Any],
         *,
-        ends: float | None,
-        caller: Caller | None,
-        program: Loading | None,
+        deadline: float | None,
+        handler: CallHandler | None,
+        program: LoadRequest | None,
     ) -> Any:  # noqa: ANN401
         worker.release()
         if program is None:
-            return await worker.call(command, args, seconds=_left(ends), caller=caller)
+            return await worker.call(command, args, seconds=_remaining(deadline), handler=handler)
         with worker.loaded.use(program.handle):
-            is_asked = False
+            needs_call = False
             try:
-                await worker.load(program.handle, program.args, seconds=_left(ends))
-                is_asked = command != "create_program"
+                await worker.load(program.handle, program.args, seconds=_remaining(deadline))
+                needs_call = command != "create_program"
             finally:
-                if not is_asked:  # no reply will free the slot: it goes to the next in the queue here
-                    self._queue.serve(self._choose)
-            return await worker.call(command, args, seconds=_left(ends), caller=caller) if is_asked else program.handle
+                if not needs_call:  # no reply will free the slot, so give it to the next call in the queue
+                    self._queue.serve(self._choose_worker)
+            if not needs_call:
+                return program.handle
+            return await worker.call(command, args, seconds=_remaining(deadline), handler=handler)
 
     async def broadcast(self, command: str, args: Mapping[str, Any]) -> None:
-        """Make the same request on every worker that is ready, spares included; a worker that is lost has no answer."""
+        """Make the same request on every ready worker, spares included; ignores failures."""
         ready = [worker for worker in self._workers if worker.state == "ready"]
         await asyncio.gather(*(worker.call(command, args) for worker in ready), return_exceptions=True)
 
     def forget(self, handle: str) -> None:
-        """Let no worker count as having the program any more."""
+        """Record that no worker has the program any more."""
         for worker in self._workers:
             worker.loaded.discard(handle)
 
     def recycle(self, why: str) -> None:
-        """Replace every worker by a new one; calls under way end undisturbed, later ones wait for the new workers."""
+        """Replace every worker; running calls finish, later calls wait for the new workers."""
         for worker in self._workers:
             worker.drain(why)
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What a ready worker said about itself: versions, commands, capabilities; empty while none is ready."""
+        """The versions, commands and capabilities from a handshake; empty before the first one."""
         return next((worker.about for worker in self._workers if worker.about), {})
 
     async def tick(self) -> None:
-        """Check health, recycle what is drained, shrink where nothing waits. The pool's own task calls it."""
+        """Check the health of workers and shrink an idle pool. The pool's task calls it."""
         for worker in self._workers:
             worker.check()
         idle = self._clock.monotonic_ns() / 1e9 - self._last_used
         if self._target > self.config.minimum and not len(self._queue) and idle > self.config.idle_seconds:
-            last = next(reversed(self._workers), None)
-            if last is not None and not last.busy:
+            newest = next(reversed(self._workers), None)
+            if newest is not None and not newest.busy:
                 self._target -= 1
-                self._serving.discard(last.name)
-                await self._supervisor.remove(last.name)
+                self._serving.discard(newest.name)
+                await self._supervisor.remove(newest.name)
 
     def stats(self) -> PoolStats:
-        """Return what every worker does at this moment."""
+        """Return a snapshot of the pool and its workers."""
         workers = tuple(
             WorkerStats(
                 name=worker.name,
@@ -283,7 +286,7 @@ class Pool:
             name=self.config.name,
             breaker=self._breaker.state,
             queued=len(self._queue),
-            restarts=self._restarts + self._supervisor.restarts_in_all,
+            restarts=self._restarts + self._supervisor.total_restarts,
             workers=workers,
             **self._counts,
         )
@@ -293,69 +296,71 @@ class Pool:
         return [child for child in self._supervisor.children.values() if isinstance(child, Worker)]
 
     def _supervise(self) -> Supervisor:
-        policy = Policy(intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
+        policy = RestartPolicy(intensity=self.config.intensity, backoff=Backoff(healthy=0.2), stops_together=True)
         self._numbers = itertools.count()
-        children = [self._child() for _ in range(self.config.minimum + self.config.spares)]
+        children = [self._child_spec() for _ in range(self.config.minimum + self.config.spares)]
         return Supervisor(self.config.name, children, policy=policy, clock=self._clock, rng=self._rng)
 
-    def _refuse(self) -> None:
+    def _check_running(self) -> None:
         if isinstance(self._failure, PoolRestingError):
-            left = max(self._rested - self._clock.monotonic_ns() / 1e9, 0.0)
-            raise PoolRestingError(self._failure.message, retry_after=left)
+            wait = max(self._rest_ends - self._clock.monotonic_ns() / 1e9, 0.0)
+            raise PoolRestingError(self._failure.message, retry_after=wait)
         if self._failure is not None:
-            raise again(self._failure)
+            raise copy_error(self._failure)
 
-    def _child(self) -> ChildSpec:
+    def _child_spec(self) -> ChildSpec:
         name = f"{self.config.name}-{next(self._numbers)}"
 
         def create() -> Worker:
-            return Worker(name, self.spec, run=self._run, observer=self._observer, on_change=self._changed)
+            return Worker(
+                name, self.spec, run=self._run_mark, observer=self._observer, on_change=self._on_worker_change
+            )
 
         return ChildSpec(name=name, create=create)
 
-    def _changed(self, worker: Worker) -> None:
+    def _on_worker_change(self, worker: Worker) -> None:
         if worker.state not in {"starting", "ready"}:
             self._serving.discard(worker.name)
         if worker.state == "lost" and not worker.is_discarded:
-            self._breaker.failed()
+            self._breaker.record_failure()
         self._count_starts(worker)
         if worker.state == "draining" and not worker.busy and not worker.is_stopping:
             self._spawn(worker.stop())
-        self._fill()
-        self._queue.serve(self._choose)
+        self._fill_serving()
+        self._queue.serve(self._choose_worker)
 
     def _count_starts(self, worker: Worker) -> None:
-        """Where start after start fails and nobody serves, those who wait are told: they would wait for ever."""
+        """Fail queued calls after repeated failed starts: they would wait forever."""
         if worker.state == "ready":
             self._failed_starts = 0
         elif worker.state == "lost" and not worker.about and worker.failure is not None:
             self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS and not any(other.about for other in self._workers):
+            if self._failed_starts >= _FAILED_STARTS and not any(peer.about for peer in self._workers):
                 self._queue.fail(start_error(self.spec, worker.failure.message))
 
-    def _fill(self) -> None:
+    def _fill_serving(self) -> None:
         for worker in self._workers:
             if len(self._serving) >= self._target:
                 return
             if worker.state == "ready":
                 self._serving.add(worker.name)
 
-    def _choose(self, handle: str) -> Worker | None:
-        """Return the worker with the least to do, of equals one that has the program."""
+    def _choose_worker(self, handle: str) -> Worker | None:
+        """Return the least busy worker, preferably one that has the program."""
         free = [worker for worker in self._workers if worker.has_slot and worker.name in self._serving]
         return min(free, key=lambda worker: (worker.busy, handle not in worker.loaded), default=None)
 
-    async def _lease(self, handle: str, ends: float | None) -> Worker:
-        worker = self._choose(handle) if not len(self._queue) else None
+    async def _lease(self, handle: str, deadline: float | None) -> Worker:
+        worker = self._choose_worker(handle) if not len(self._queue) else None
         if worker is not None:
             worker.reserve()
             return worker
         if self._target < self.config.maximum:
             self._target += 1
-            growing = self._spawn(self._supervisor.add(self._child()))
-            self._growing.add(growing)
-            growing.add_done_callback(self._growing.discard)
-        return await self._queue.wait(handle, ends)
+            start_task = self._spawn(self._supervisor.add(self._child_spec()))
+            self._start_tasks.add(start_task)
+            start_task.add_done_callback(self._start_tasks.discard)
+        return await self._queue.wait(handle, deadline)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -363,24 +368,24 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _beat(self) -> None:
+    async def _run_ticks(self) -> None:
         while True:
             await self._clock.sleep(self.config.health_seconds)
             await self.tick()
 
-    async def _watch(self) -> None:
+    async def _watch_supervisor(self) -> None:
         error = await self._supervisor.wait()
         while error is not None:
             if self.config.rest_seconds is None:
-                self._failure = self._reason = error
+                self._failure = self._end_reason = error
                 self._queue.fail(error)
-                self._end()
+                self._finish()
                 return
             await self._rest(error, self.config.rest_seconds)
             error = await self._start_again() or await self._supervisor.wait()
 
     async def _rest(self, error: DspexError, seconds: float) -> None:
-        self._rested = self._clock.monotonic_ns() / 1e9 + seconds
+        self._rest_ends = self._clock.monotonic_ns() / 1e9 + seconds
         self._failure = PoolRestingError(
             f"pool {self.config.name!r} rests for {seconds:g} s before it starts again: {error.message}",
             retry_after=seconds,
@@ -389,28 +394,28 @@ class Pool:
         await self._clock.sleep(seconds)
 
     async def _start_again(self) -> DspexError | None:
-        """Start with nothing held against the workers; returns why they do not start."""
+        """Start again with fresh counters; returns the error if the workers do not start."""
         if self._is_stopping:
             return None
-        self._restarts += self._supervisor.restarts_in_all
+        self._restarts += self._supervisor.total_restarts
         self._supervisor, self._target, self._failed_starts = self._supervise(), self.config.minimum, 0
         self._serving.clear()
         self._failure = None
-        starting = self._spawn(self._supervisor.start())
-        self._growing.add(starting)  # so that `stop` waits for it: a start that is cut short would be lost
-        starting.add_done_callback(self._growing.discard)
+        start_task = self._spawn(self._supervisor.start())
+        self._start_tasks.add(start_task)  # `stop` waits for it: a cancelled start would lose its workers
+        start_task.add_done_callback(self._start_tasks.discard)
         try:
-            await asyncio.shield(starting)
+            await asyncio.shield(start_task)
         except DspexError as error:
             return error
         return None
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None
         self._ended.set()
 
 
-def _left(ends: float | None) -> float | None:
-    return None if ends is None else max(ends - asyncio.get_running_loop().time(), 0.0)
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)

@@ -1,4 +1,4 @@
-"""A child process with its two channels: started clean, heard through events, ended for certain."""
+"""A child process and its two channels: starts with a clean environment and always ends."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from dspex.errors import WorkerError, WorkerStartError
-from dspex.execution.workers.child.watchdog import PROC, descendants, end_marked, kill
-from dspex.execution.workers.connection import Connection
+from dspex.execution.workers.child.watchdog import PROC, descendants, kill, kill_marked
+from dspex.execution.workers.connection import WorkerConnection
 from dspex.execution.workers.orphans import RUN_VARIABLE, start_time
 from dspex.execution.workers.spec import WorkerSpec
 
@@ -25,7 +25,7 @@ _LINE_LIMIT = 8192
 
 
 def clean_environment(extra: Mapping[str, str], run: str) -> dict[str, str]:
-    """Return the whole environment of a child: made up here, so that no secret of this process can be in it."""
+    """Return the whole environment of a child. It is built here, so that it holds no secrets."""
     return {
         "PATH": f"/usr/local/bin:{os.defpath}",
         "HOME": str(Path.home()),
@@ -38,8 +38,8 @@ def clean_environment(extra: Mapping[str, str], run: str) -> dict[str, str]:
     }
 
 
-class _Lines(asyncio.Protocol):
-    """Cuts what a child prints into lines; a line longer than 8 KiB is cut."""
+class _LineReader(asyncio.Protocol):
+    """Splits the output of a child into lines; truncates lines longer than 8 KiB."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -58,23 +58,24 @@ class _Lines(asyncio.Protocol):
 
 
 class ChildProcess:
-    """One running child. Made by `start`; `wait` returns after its end, when nothing of it is left.
+    """One running child, created by `start`. `wait` returns when all of its processes have ended.
 
-    It leads a process group of its own, which is killed with it, so that what it started ends too. What has left that
-    group is found by the mark in its environment, or below the child, where `look` has seen it.
+    The child leads its own process group, which is killed with it, so that the processes that it
+    started end too. Processes that left the group are found by the mark in their environment, or
+    among the descendants that `note_descendants` recorded.
     """
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", transports: list[asyncio.BaseTransport], *, mark: str
     ) -> None:
-        """Take what `start` made."""
+        """Take the process and the transports that `start` created."""
         self.pid = process.pid
         self._mark = mark
-        self._below: dict[int, int | None] = {}
+        self._descendants: dict[int, int | None] = {}
         self._process = process
         self._transports = transports
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._watch_task = asyncio.get_running_loop().create_task(self._watch())
 
     @classmethod
     async def start(
@@ -82,11 +83,11 @@ class ChildProcess:
         spec: WorkerSpec,
         *,
         run: str,
-        channel: Connection,
-        health: Connection,
+        channel: WorkerConnection,
+        health: WorkerConnection,
         on_line: Callable[[str, str], None],
     ) -> "ChildProcess":
-        """Start a child and connect both channels; `on_line` gets stream name and text of what it prints.
+        """Start a child and connect both channels; `on_line` gets the stream name and each line.
 
         Raises:
             WorkerStartError: the interpreter cannot be run.
@@ -94,76 +95,80 @@ class ChildProcess:
         mark = f"{run}:{uuid.uuid4().hex}"
         pairs = [socket.socketpair() for _ in range(2)]
         pipes = [os.pipe() for _ in range(2)]
-        theirs = [pair[1].fileno() for pair in pairs]
+        child_channels = [pair[1].fileno() for pair in pairs]
         try:
-            process = _spawn(spec, mark, channels=theirs, outputs=[pipe[1] for pipe in pipes])
+            process = _spawn(spec, mark, channels=child_channels, outputs=[pipe[1] for pipe in pipes])
         except OSError as error:
             for pair in pairs:
                 pair[0].close()
-            for read, _ in pipes:
-                os.close(read)
+            for read_end, _ in pipes:
+                os.close(read_end)
             raise WorkerStartError(
                 f"the interpreter {spec.interpreter!r} could not be started: {error}; name a Python executable"
             ) from error
         finally:
             for pair in pairs:
                 pair[1].close()
-            for _, write in pipes:
-                os.close(write)
+            for _, write_end in pipes:
+                os.close(write_end)
         loop = asyncio.get_running_loop()
         transports: list[asyncio.BaseTransport] = []
         for pair, connection in zip(pairs, (channel, health), strict=True):
             pair[0].settimeout(0)
-            made, _ = await loop.create_connection(lambda item=connection: item, sock=pair[0])  # type: ignore[misc]
-            transports.append(made)
-        for (read, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
-            lines = _Lines(lambda line, stream=name: on_line(stream, line))  # type: ignore[misc]
-            piped, _ = await loop.connect_read_pipe(lambda item=lines: item, os.fdopen(read, "rb", 0))  # type: ignore[misc]
-            transports.append(piped)
+            transport, _ = await loop.create_connection(lambda item=connection: item, sock=pair[0])  # type: ignore[misc]
+            transports.append(transport)
+        for (read_end, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
+            lines = _LineReader(lambda line, stream=name: on_line(stream, line))  # type: ignore[misc]
+            pipe, _ = await loop.connect_read_pipe(lambda item=lines: item, os.fdopen(read_end, "rb", 0))  # type: ignore[misc]
+            transports.append(pipe)
         return cls(process, transports, mark=mark)
 
     async def _watch(self) -> None:
-        code = await _exit_code(self._process)
+        code = await _wait_for_exit(self._process)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it started must not outlive it
-        await asyncio.to_thread(self._end_rest)
-        await asyncio.sleep(0)  # the last lines it printed are read before the pipes close
+            os.killpg(self.pid, signal.SIGKILL)  # processes that it started must not outlive it
+        await asyncio.to_thread(self._kill_remaining)
+        await asyncio.sleep(0)  # read the last lines of output before the pipes close
         for transport in self._transports:
             transport.close()
-        self._ended.set_result(code)
+        self._exit.set_result(code)
 
-    def _end_rest(self) -> None:
-        kill(self._still_below())
+    def _kill_remaining(self) -> None:
+        kill(self._running_descendants())
         if PROC.is_dir():
-            end_marked(self._mark.encode())
+            kill_marked(self._mark.encode())
 
-    def look(self) -> None:
-        """Note what runs below the child; called at every look at its health, and before it is killed."""
-        pids = {*descendants(self.pid), *self._still_below()}
-        self._below = {pid: start_time(pid) for pid in pids}
+    def note_descendants(self) -> None:
+        """Record the descendants of the child; called at every health check, and before a kill."""
+        pids = {*descendants(self.pid), *self._running_descendants()}
+        self._descendants = {pid: start_time(pid) for pid in pids}
 
-    def _still_below(self) -> list[int]:
-        """Return what was below the child and still runs: where the child has crashed, the system has moved it."""
-        return [pid for pid, started in self._below.items() if started is not None and start_time(pid) == started]
+    def _running_descendants(self) -> list[int]:
+        """Return the recorded descendants that still run, even if they have another parent now."""
+        return [
+            pid
+            for pid, started_at in self._descendants.items()
+            if started_at is not None and start_time(pid) == started_at
+        ]
 
     @property
     def has_ended(self) -> bool:
-        """Whether `wait` would return at once."""
-        return self._ended.done()
+        """Whether the process has ended, so that `wait` returns at once."""
+        return self._exit.done()
 
     async def wait(self) -> int:
-        """Wait for the end and return the exit code, negative for a signal."""
-        return await asyncio.shield(self._ended)
+        """Wait for the end and return the exit code; negative values are signals."""
+        return await asyncio.shield(self._exit)
 
     def terminate(self) -> None:
-        """Ask the operating system to end it; a stopped one is continued, so that it can hear."""
+        """Send SIGTERM, then SIGCONT, so that a stopped process handles it too."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it and all that it started, at once."""
-        if not self._ended.done() and self._process.returncode is None:
-            self.look()
+        """Kill the child and its whole process group at once."""
+        if not self._exit.done() and self._process.returncode is None:
+            self.note_descendants()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._signal(signal.SIGKILL)
@@ -174,7 +179,7 @@ class ChildProcess:
                 os.kill(self.pid, number)
 
     def memory(self) -> int | None:
-        """Return its resident memory in bytes, None where this system does not tell."""
+        """Return its resident memory in bytes, None on a system without `/proc`."""
         try:
             text = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii")
             return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -203,17 +208,17 @@ def _spawn(spec: WorkerSpec, run: str, *, channels: list[int], outputs: list[int
     )
 
 
-async def _exit_code(process: "subprocess.Popen[bytes]") -> int:
-    """Wait without blocking the loop: on a pidfd where there is one, in a thread elsewhere."""
+async def _wait_for_exit(process: "subprocess.Popen[bytes]") -> int:
+    """Wait without blocking the loop: on a pidfd if the system has them, otherwise in a thread."""
     loop = asyncio.get_running_loop()
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
         return await asyncio.to_thread(process.wait)
-    ended = loop.create_future()
-    loop.add_reader(descriptor, _settle, ended)
+    exited = loop.create_future()
+    loop.add_reader(descriptor, _settle, exited)
     try:
-        await ended
+        await exited
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
@@ -226,5 +231,5 @@ def _settle(future: "asyncio.Future[None]") -> None:
 
 
 def start_error(spec: WorkerSpec, cause: object) -> WorkerError:
-    """Return the error of a worker that did not introduce itself."""
+    """Return the error of a worker that did not complete its handshake."""
     return WorkerStartError(f"the worker ({spec.host.name} on {spec.interpreter}) did not start: {cause}")

@@ -1,19 +1,19 @@
-"""Calls that wait for a worker: first come, first served, with a limit and deadlines."""
+"""A FIFO queue of calls that wait for a worker, with a limit and deadlines."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
 from dspex.errors import DspexError, PoolExhaustedError
-from dspex.execution.workers.connection import again
+from dspex.execution.workers.connection import copy_error
 from dspex.execution.workers.worker import Worker
 
 
 class Queue:
-    """Waiters in order. A worker that is handed to one has a slot reserved for it."""
+    """Waiting calls in order. A call that gets a worker has a slot reserved on it."""
 
     def __init__(self, name: str, limit: int) -> None:
-        """Refuse more than `limit` waiters; `name` is the pool's, for errors."""
+        """Allow at most `limit` waiting calls; error messages name the pool `name`."""
         self._name = name
         self._limit = limit
         self._waiters: deque[tuple[str, asyncio.Future[Worker]]] = deque()
@@ -21,11 +21,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, handle: str, ends: float | None) -> Worker:
-        """Wait for a worker until the loop's time `ends`.
+    async def wait(self, handle: str, deadline: float | None) -> Worker:
+        """Wait for a worker until `deadline`, in the time of the event loop.
 
         Raises:
-            PoolExhaustedError: the queue is full, or the time is over.
+            PoolExhaustedError: the queue is full, or the deadline has passed.
         """
         if len(self._waiters) >= self._limit:
             raise PoolExhaustedError(
@@ -36,7 +36,7 @@ class Queue:
         entry = (handle, waiter)
         self._waiters.append(entry)
         try:
-            async with asyncio.timeout_at(ends):
+            async with asyncio.timeout_at(deadline):
                 return await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
@@ -49,7 +49,7 @@ class Queue:
                 self._waiters.remove(entry)
 
     def serve(self, choose: Callable[[str], Worker | None]) -> None:
-        """Hand workers to waiters while there are both."""
+        """Assign workers to waiting calls while there are both."""
         while self._waiters:
             handle, waiter = self._waiters[0]
             if not waiter.done():
@@ -61,8 +61,8 @@ class Queue:
             self._waiters.popleft()
 
     def fail(self, error: DspexError) -> None:
-        """Fail every waiter."""
+        """Fail every waiting call."""
         waiters, self._waiters = self._waiters, deque()
         for _, waiter in waiters:
             if not waiter.done():
-                waiter.set_exception(again(error))
+                waiter.set_exception(copy_error(error))

@@ -1,4 +1,4 @@
-"""What a worker is started with."""
+"""The settings of a worker process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,13 @@ from dspex.execution.workers.wire import JSON, LIMIT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """Which interpreter runs which host, and within what bounds.
+    """The interpreter and the host of a worker, and its limits.
 
-    `host` is a Python file (or package folder) with `create(config) -> host`; it is loaded by path, so that
-    `interpreter` may be any Python from 3.10 on, with or without dspex. `paths` come first in the child's `sys.path`
-    (a code root); `environment` is added to a clean one: nothing of this process's environment reaches a child. Beyond
-    `program_limit` programs, a child gives up those that nobody has asked for the longest.
+    `host` is a Python file (or package folder) with `create(config) -> host`; it is loaded by path,
+    so that `interpreter` may be any Python from 3.10 on, with or without dspex. `paths` come first
+    in the child's `sys.path` (a code root). `environment` is added to a clean environment: nothing
+    of this process's environment reaches a child. Above `program_limit` programs, a child drops the
+    least recently used ones.
     """
 
     host: Path

@@ -1,4 +1,4 @@
-"""What a pool says about itself at one moment."""
+"""A snapshot of a pool and its workers."""
 
 import msgspec
 
@@ -20,7 +20,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One pool and its workers. `failed` counts calls that workers lost or did not answer, not errors they answered."""
+    """One pool and its workers. `failed` counts calls without a reply, not errors in replies."""
 
     name: str
     breaker: BreakerState

@@ -1,4 +1,4 @@
-"""Keeps children running, in the manner of OTP: let it crash, contain it, start it again, or give up and say so."""
+"""Supervises children like OTP: contains crashes, restarts children, or gives up with an error."""
 
 import asyncio
 import random
@@ -9,32 +9,35 @@ from typing import Literal, Protocol
 
 from dspex.clock import Clock, SystemClock
 from dspex.errors import DefinitionError, DspexError, RestartLimitError
-from dspex.execution.workers.restarts import Backoff, Intensity, Record
+from dspex.execution.workers.restarts import Backoff, FailureWindow, Intensity
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
-_EARLY = 0.001  # a timer may wake this many seconds before its time
+_TOLERANCE = 0.001  # a timer may wake this many seconds early
 Restart = Literal["permanent", "transient", "temporary"]
 
 
 class Child(Protocol):
-    """What a supervisor looks after. `start` is called once; a restart makes a new child."""
+    """A supervised component. `start` is called once; a restart creates a new child."""
 
     async def start(self) -> None:
-        """Begin to live; returns soon, not when everything is ready."""
+        """Start without waiting until the child is ready."""
         ...
 
     async def wait(self) -> DspexError | None:
-        """Return at its end: why it failed, or None after an ordered end. May be awaited by several."""
+        """Wait for the end; returns the failure, or None after a normal exit.
+
+        Several tasks may wait.
+        """
         ...
 
     async def stop(self) -> None:
-        """End it in order; returns when nothing of it is left."""
+        """Shut down; returns when the child has ended completely."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """A name, how to make the child, and when to make it again.
+    """The name of a child, its factory, and when to restart it.
 
     permanent: always; transient: only after a failure; temporary: never.
     """
@@ -48,18 +51,19 @@ class ChildSpec:
 class _Slot:
     spec: ChildSpec
     child: Child | None = None
-    due: float | None = None
+    restart_at: float | None = None
     restarts: int = 0
     failures: int = 0
-    started: float = 0.0
+    started_at: float = 0.0
     monitor: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How a supervisor reacts: its strategy, how often it restarts, how long it waits before.
+class RestartPolicy:
+    """The restart strategy of a supervisor, its restart limit and its backoff.
 
-    Children are stopped one after the other, the last first; `stops_together` is for those that do not know each other.
+    Children stop one after the other, the last one first; with `stops_together`, independent
+    children stop at the same time.
     """
 
     strategy: Strategy = "one_for_one"
@@ -69,10 +73,11 @@ class Policy:
 
 
 class Supervisor:
-    """Starts children in order, restarts them by its policy, stops them in reverse order. Itself a `Child`.
+    """Starts children in order, restarts them by policy and stops them in reverse. Also a `Child`.
 
-    An ordered end (a worker that was recycled) is no failure and does not count towards the intensity. When failures
-    pass it, all children are stopped and `wait` returns a RestartLimitError.
+    A normal exit (such as a recycled worker) is not a failure and does not count towards the
+    intensity. When failures exceed it, all children are stopped and `wait` returns a
+    RestartLimitError.
     """
 
     def __init__(
@@ -80,23 +85,23 @@ class Supervisor:
         name: str,
         children: Sequence[ChildSpec] = (),
         *,
-        policy: Policy | None = None,
+        policy: RestartPolicy | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Take the children in the order in which they depend on one another."""
+        """Take the children in the order of their dependencies."""
         self.name = name
-        self._policy = policy or Policy()
+        self._policy = policy or RestartPolicy()
         self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()  # noqa: S311  # jitter is no secret
+        self._rng = rng or random.Random()  # noqa: S311  # jitter needs no secure randomness
         self._slots = [_Slot(spec) for spec in children]
-        self._record = Record(self._policy.intensity)
+        self._failure_window = FailureWindow(self._policy.intensity)
         self._exits: list[tuple[_Slot, Child, DspexError | None]] = []
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._wake_event = asyncio.Event()
+        self._end_event = asyncio.Event()
         self._failure: DspexError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def children(self) -> dict[str, Child]:
@@ -104,12 +109,12 @@ class Supervisor:
         return {slot.spec.name: slot.child for slot in self._slots if slot.child is not None}
 
     def restarts(self, name: str) -> int:
-        """How often child `name` was started again."""
+        """The number of restarts of the child `name`."""
         return next((slot.restarts for slot in self._slots if slot.spec.name == name), 0)
 
     @property
-    def restarts_in_all(self) -> int:
-        """How often any child was started again."""
+    def total_restarts(self) -> int:
+        """The number of restarts of all children."""
         return sum(slot.restarts for slot in self._slots)
 
     async def __aenter__(self) -> "Supervisor":
@@ -125,84 +130,84 @@ class Supervisor:
         """Start every child in order.
 
         Raises:
-            DspexError: a child could not be started; those before it are stopped again.
+            DspexError: a child could not be started; the children before it are stopped again.
         """
         try:
             for slot in self._slots:
-                await self._begin(slot)
+                await self._start_child(slot)
         except BaseException:
             await self.stop()
             raise
         self._spawn(self._run())
 
     async def wait(self) -> DspexError | None:
-        """Wait for the end: RestartLimitError when it gave up, None after `stop`."""
-        await self._ended.wait()
+        """Wait for the end; returns a RestartLimitError after too many failures, else None."""
+        await self._end_event.wait()
         return self._failure
 
     async def stop(self) -> None:
         """Stop every child, the last one first."""
-        async with self._turn:  # nothing is half started or half stopped while this is held
+        async with self._lock:  # no child is half started or half stopped while the lock is held
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._end_all()
+            await self._stop_children()
 
     async def add(self, spec: ChildSpec) -> None:
-        """Start one more child, the last in order; nothing happens after the end."""
+        """Start another child, last in order; does nothing after the end of the supervisor."""
         if any(slot.spec.name == spec.name for slot in self._slots):
             raise DefinitionError(f"supervisor {self.name!r} has a child {spec.name!r} already; name it differently")
-        async with self._turn:
-            if self._ended.is_set():  # nobody would look after it
+        async with self._lock:
+            if self._end_event.is_set():  # nothing would supervise it
                 return
             slot = _Slot(spec)
             self._slots.append(slot)
-            await self._begin_or_record(slot)
+            await self._start_or_handle(slot)
 
     async def remove(self, name: str) -> None:
-        """Stop one child for good; nothing happens where there is none of that name."""
-        async with self._turn:
+        """Stop a child and do not restart it; does nothing if the name is unknown."""
+        async with self._lock:
             for slot in [slot for slot in self._slots if slot.spec.name == name]:
-                await self._end(slot)
+                await self._stop_child(slot)
                 self._slots.remove(slot)
 
     async def tick(self) -> None:
-        """React to every end that was noticed, and start what is due. The supervisor's own task calls it."""
-        async with self._turn:
+        """Handle exits and start the children that are due. The supervisor's task calls it."""
+        async with self._lock:
             while self._exits and self._failure is None:
                 slot, child, error = self._exits.pop(0)
                 if slot.child is child:
                     slot.child = None
-                    await self._react(slot, error)
+                    await self._handle_exit(slot, error)
             now = self._now()
             for slot in list(self._slots):
-                if slot.due is not None and slot.due <= now + _EARLY:
-                    slot.due = None
+                if slot.restart_at is not None and slot.restart_at <= now + _TOLERANCE:
+                    slot.restart_at = None
                     slot.restarts += 1
-                    await self._begin_or_record(slot)
+                    await self._start_or_handle(slot)
 
     async def _run(self) -> None:
         while self._failure is None:
-            await self._woken.wait()
-            self._woken.clear()
+            await self._wake_event.wait()
+            self._wake_event.clear()
             await self.tick()
 
     def _now(self) -> float:
         return self._clock.monotonic_ns() / 1e9
 
-    async def _begin(self, slot: _Slot) -> None:
+    async def _start_child(self, slot: _Slot) -> None:
         child = slot.spec.create()
-        slot.started = self._now()
+        slot.started_at = self._now()
         await child.start()
         slot.child = child
         slot.monitor = self._spawn(self._monitor(slot, child))
 
-    async def _begin_or_record(self, slot: _Slot) -> None:
+    async def _start_or_handle(self, slot: _Slot) -> None:
         try:
-            await self._begin(slot)
+            await self._start_child(slot)
         except DspexError as error:
-            await self._react(slot, error)
+            await self._handle_exit(slot, error)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -213,37 +218,37 @@ class Supervisor:
     async def _monitor(self, slot: _Slot, child: Child) -> None:
         error = await child.wait()
         self._exits.append((slot, child, error))
-        self._woken.set()
+        self._wake_event.set()
 
-    async def _react(self, slot: _Slot, error: DspexError | None) -> None:
+    async def _handle_exit(self, slot: _Slot, error: DspexError | None) -> None:
         if slot.spec.restart == "temporary" or (slot.spec.restart == "transient" and error is None):
             self._slots.remove(slot)
             return
         now = self._now()
         if error is not None:
-            slot.failures = 1 if now - slot.started >= self._policy.backoff.healthy else slot.failures + 1
-        if error is not None and not self._record.add(now):
+            slot.failures = 1 if now - slot.started_at >= self._policy.backoff.healthy else slot.failures + 1
+        if error is not None and not self._failure_window.add(now):
             await self._give_up(slot, error)
             return
-        affected = self._affected(slot)
-        for other in reversed(affected):
-            if other is not slot:
-                await self._end(other)
-                if other.spec.restart == "temporary":
-                    self._slots.remove(other)
+        affected = self._affected_slots(slot)
+        for peer in reversed(affected):
+            if peer is not slot:
+                await self._stop_child(peer)
+                if peer.spec.restart == "temporary":
+                    self._slots.remove(peer)
         delay = 0.0 if error is None else self._policy.backoff.delay(slot.failures, self._rng)
-        for other in affected:
-            other.due = now + delay
+        for peer in affected:
+            peer.restart_at = now + delay
         if delay:
             self._spawn(self._wake_after(delay))
         else:
-            self._woken.set()  # whoever reacts here may be `add`, and not the task that starts what is due
+            self._wake_event.set()  # the caller may be `add` instead of the task that starts children
 
     async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
-        self._woken.set()
+        self._wake_event.set()
 
-    def _affected(self, slot: _Slot) -> list[_Slot]:
+    def _affected_slots(self, slot: _Slot) -> list[_Slot]:
         if self._policy.strategy == "one_for_all":
             return list(self._slots)
         if self._policy.strategy == "rest_for_one":
@@ -257,20 +262,20 @@ class Supervisor:
             f"{limit.seconds:g} s, last {slot.spec.name!r}: {error.message}",
             last=error,
         )
-        await self._end_all()
+        await self._stop_children()
 
-    async def _end_all(self) -> None:
+    async def _stop_children(self) -> None:
         if self._policy.stops_together:
-            await asyncio.gather(*(self._end(slot) for slot in self._slots))
+            await asyncio.gather(*(self._stop_child(slot) for slot in self._slots))
         for slot in reversed(self._slots):
-            await self._end(slot)
-        self._ended.set()
+            await self._stop_child(slot)
+        self._end_event.set()
 
-    async def _end(self, slot: _Slot) -> None:
-        slot.due = None
+    async def _stop_child(self, slot: _Slot) -> None:
+        slot.restart_at = None
         if slot.monitor is not None:
             slot.monitor.cancel()
             slot.monitor = None
         if slot.child is not None:
             await slot.child.stop()
-            slot.child = None  # not before: whoever is cancelled here leaves it to the next who stops it
+            slot.child = None  # only now: if this is cancelled, the next call of `stop` stops it

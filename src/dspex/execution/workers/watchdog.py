@@ -1,8 +1,9 @@
-"""The second line against orphans: a process of a few MiB that ends the workers of a parent that was killed.
+"""The second defence against orphans: a small process that kills the workers of a killed parent.
 
-The first line, a thread in each child that waits for the end of the channel, cannot run while the child is stopped or
-computes in C without letting go of the interpreter. `PR_SET_PDEATHSIG` would not do: it is sent when the thread that
-started the child ends, which may be long before its process, and it reaches no process that the child started.
+The first defence, a thread in each child that waits for the end of the channel, cannot run while
+the child is stopped or computes in C without releasing the interpreter lock. `PR_SET_PDEATHSIG`
+does not help: it is sent when the thread that started the child ends, possibly long before its
+process, and it does not reach the processes that the child started.
 """
 
 import os
@@ -17,31 +18,31 @@ _FILE = Path(__file__).parent / "child" / "watchdog.py"
 
 
 class Watchdog:
-    """A running watchdog; `close` ends it. While it runs, what has its mark does not outlive this process by 2 s."""
+    """A running watchdog; `close` ends it. Marked processes end within 2 s after this process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        """Take what `start` made."""
+        """Take the process that `start` created."""
         self._process = process
 
     @classmethod
     def start(cls, mark: str, interpreter: str) -> Self | None:
-        """Watch over the processes with `mark`; None where there is no `/proc`, or no interpreter to do it.
+        """Start a watchdog for the processes with `mark`; None without `/proc` or an interpreter.
 
-        It runs on this process's own interpreter, or on `interpreter` where this one is embedded in something else.
+        It runs on the interpreter of this process, or on `interpreter` if this one is embedded.
         """
         if not PROC.is_dir():
             return None
         command = [sys.executable or interpreter, "-I", "-S", str(_FILE), mark]
         silence = subprocess.DEVNULL
         try:
-            process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own file
+            process = subprocess.Popen(  # noqa: S603  # our interpreter and our file
                 command,
                 stdin=subprocess.PIPE,
                 stdout=silence,
                 stderr=silence,
                 env={"PATH": os.defpath},
                 cwd="/",
-                start_new_session=True,  # what is sent to the parent's group must not end it
+                start_new_session=True,  # signals to the parent's group must not end it
             )
         except OSError:
             return None
@@ -49,11 +50,11 @@ class Watchdog:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def close(self) -> None:
-        """End it, when nothing is left to watch over."""
+        """End the watchdog, after all marked processes have ended."""
         self._process.kill()
         if self._process.stdin is not None:
             self._process.stdin.close()

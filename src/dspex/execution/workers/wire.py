@@ -1,4 +1,4 @@
-"""Messages as the parent reads and writes them; how they are cut into frames is `child.frames`."""
+"""Encodes and decodes the parent's messages; `child.frames` splits the stream into frames."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -6,17 +6,28 @@ from typing import Any
 import msgspec
 
 from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError, shorten
-from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, Splitter, pack
+from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, FrameSplitter, pack
 
 PROTOCOL = 1
 _UNFIT = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
-_DEEP = 50  # levels into a message that holds itself, or nearly does
+_MAX_DEPTH = 50  # levels; a message may contain itself
 
-__all__ = ["JSON", "LIMIT", "MSGPACK", "PROTOCOL", "Fault", "FrameError", "Incoming", "Splitter", "decode", "encode"]
+__all__ = [
+    "JSON",
+    "LIMIT",
+    "MSGPACK",
+    "PROTOCOL",
+    "Fault",
+    "FrameError",
+    "FrameSplitter",
+    "Incoming",
+    "decode",
+    "encode",
+]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What went wrong in the child. `call` names the callback whose own error this was."""
+    """An error in the child. `call` is the callback that failed, if the error came from one."""
 
     code: str
     message: str
@@ -26,7 +37,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Incoming(msgspec.Struct, frozen=True):
-    """One message from a child: a reply (`ok` or `error`), an event, or a callback (`call` and `cmd`)."""
+    """A message from a child: a reply (`ok`, `error`), an event, or a callback (`call`, `cmd`)."""
 
     id: int
     ok: Any = msgspec.UNSET
@@ -50,7 +61,7 @@ def decode(codec: int, payload: bytes) -> Incoming:
     """Return the message in one frame.
 
     Raises:
-        WorkerProtocolError: the payload is no message.
+        WorkerProtocolError: the payload is not a message.
     """
     try:
         message = _DECODERS[codec](payload)
@@ -65,15 +76,17 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
     """Return one message as a frame.
 
     Raises:
-        FrameTooLargeError: it is longer than a frame may be.
-        NotJsonError: it holds something that is no JSON value; the error names where.
+        FrameTooLargeError: the message is larger than the frame limit.
+        NotJsonError: the message holds a value that JSON cannot represent; the error names its
+            place.
     """
     try:
         payload = _ENCODERS[codec](message)
     except _UNFIT as error:
         where, value = _culprit(message, _ENCODERS[codec])
         raise NotJsonError(
-            f"{where} is no JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings", where=where
+            f"{where} is not a JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings",
+            where=where,
         ) from error
     try:
         return pack(codec, payload, limit)
@@ -82,10 +95,10 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
 
 
 def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:
-    """Return where in a message the value is that cannot be encoded, and the value."""
+    """Return the path of the value that cannot be encoded, and the value."""
     where = ""
     value: Any = message
-    for _ in range(_DEEP):
+    for _ in range(_MAX_DEPTH):
         inside: Iterable[tuple[object, Any]] = ()
         if isinstance(value, Mapping):
             inside = value.items()

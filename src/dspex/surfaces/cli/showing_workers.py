@@ -8,7 +8,7 @@ import msgspec
 
 from dspex.bootstrap import WORKERS
 from dspex.execution.workers import PoolStats
-from dspex.execution.workers.publishing import Published, read_published
+from dspex.execution.workers.status_file import ProcessStatus, read_statuses
 from dspex.settings import read_settings
 from dspex.surfaces.cli.options import state_option, warn
 from dspex.surfaces.cli.output import json_option, show_json, table
@@ -22,7 +22,7 @@ COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restar
 def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
     """Show the worker processes of every running dspex on this state folder: a server, or a run under way."""
     folder = read_settings(flags={"state_dir": state_dir}, warn=warn).state_dir / WORKERS
-    found = read_published(folder)
+    found = read_statuses(folder)
     if as_json:
         show_json(msgspec.to_builtins(found))
     elif not found:
@@ -34,7 +34,7 @@ def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _process(told: Published) -> str:
+def _process(told: ProcessStatus) -> str:
     age = (datetime.now(UTC) - told.told_at).total_seconds()  # noqa: TID251  # an age on a screen
     head = click.style(f"dspex {told.what}, pid {told.pid}", bold=True) + f", heard of {max(age, 0):.1f} s ago"
     pools = [_pool(pool) for pool in told.pools]

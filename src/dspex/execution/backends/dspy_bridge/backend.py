@@ -38,7 +38,7 @@ from dspex.execution.backends.remote import Answerer, Metric, Tools, about, mode
 from dspex.execution.backends.telling import Telling
 from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, call_guarded, payload
 from dspex.execution.modules import CodeRoot
-from dspex.execution.workers import Loading, Pool, PoolConfig, PoolStats, WorkerSpec
+from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
 from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Field, Signature
@@ -68,7 +68,7 @@ class DspyConfig:
 @dataclass(slots=True)
 class _Kept:
     program: Program
-    loading: Loading
+    loading: LoadRequest
     tools: Tools
     models: tuple[str, ...]
     adapter: str | None
@@ -143,7 +143,7 @@ class DspyBackend:
         if not self._programs.touch(handle):
             definition, tools = lowered(program, self._functions)
             args = {"handle": handle, "definition": definition}
-            loading = Loading(handle=handle, args=args)
+            loading = LoadRequest(handle=handle, args=args)
             await self._call("create_program", args, program=loading)
             self._programs.put(handle, _Kept(program, loading, tools, models_of(program), adapter_of(program)))
         return handle
@@ -171,11 +171,11 @@ class DspyBackend:
         command: str,
         args: Mapping[str, Any],
         *,
-        caller: Answerer | None = None,
-        program: Loading | None = None,
+        handler: Answerer | None = None,
+        program: LoadRequest | None = None,
     ) -> Any:  # noqa: ANN401  # any JSON value
         """Make one call; where the worker has loaded older code than the program needs, once more on new workers."""
-        options: dict[str, Any] = {"seconds": self.config.seconds, "caller": caller, "program": program}
+        options: dict[str, Any] = {"seconds": self.config.seconds, "handler": handler, "program": program}
         try:
             return await self._pool.call(command, args, **options)
         except ExecutionError as error:
@@ -217,7 +217,7 @@ class DspyBackend:
         program = kept.program
         shown = {"dspy": self.version, "kind": program.root.kind, **reason(program, self.name, context)}
         try:
-            answer = await self._call(command, message, caller=answerer, program=kept.loading)
+            answer = await self._call(command, message, handler=answerer, program=kept.loading)
             if answerer.telling is not None:
                 await answerer.telling.flush()
         except BaseException as error:
@@ -347,7 +347,7 @@ class DspyBackend:
     async def _asked(self, definition: Mapping[str, Any]) -> Mapping[str, Any]:
         handle = f"import:{uuid.uuid4().hex}"
         args = {"handle": handle, "definition": definition}
-        loading = Loading(handle=handle, args=args)
+        loading = LoadRequest(handle=handle, args=args)
         try:
             return dict(
                 await self._pool.call("get_program", {"handle": handle}, program=loading, seconds=self.config.seconds)

@@ -1,4 +1,4 @@
-"""One request that a child is carrying out, as its host sees it."""
+"""A running request in a child, as the host sees it."""
 
 import ctypes
 import threading
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Cancelled(BaseException):
-    """The parent wants the call to end. No `Exception`, so that a program's own handlers let it pass."""
+    """The parent cancelled the call. Not an `Exception`, so that programs do not catch it."""
 
 
 class RemoteError(Exception):
-    """The parent could not answer a callback; `call` tells it which of its own errors this was."""
+    """The parent failed to answer a callback; `call` tells the parent which callback it was."""
 
     def __init__(self, code: str, message: str, call: int) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class RemoteError(Exception):
 
 
 class Waiter:
-    """An answer to come, for one thread: a future that costs a lock instead of a condition."""
+    """A future for one waiting thread, with a lock because conditions cost more."""
 
     __slots__ = ("_answer", "_error", "_lock", "is_done")
 
@@ -32,33 +32,35 @@ class Waiter:
         self._lock.acquire()
 
     def settle(self, answer: object, error: "BaseException | None" = None) -> None:
-        """Set the answer or the error; the first one counts."""
+        """Set the answer or the error; only the first call counts."""
         if not self.is_done:
             self.is_done, self._answer, self._error = True, answer, error
             self._lock.release()
 
     def result(self) -> Any:  # noqa: ANN401  # any JSON value
-        """Wait and return the answer, or raise the error."""
+        """Wait for the answer and return it, or raise the error."""
         self._lock.acquire()
         if self._error is not None:
             raise self._error
         return self._answer
 
 
-class Call:
-    """A request in work. Its methods may be used from any thread that the host starts for it."""
+class ChildCall:
+    """A running request. Its methods may be used from any thread that the host starts for it."""
 
-    def __init__(self, request: "dict[str, Any]", send: "Callable[..., None]", ask: "Callable[..., int]") -> None:
-        """Take the request, and the runtime's ways to send a message and to register a callback."""
+    def __init__(
+        self, request: "dict[str, Any]", send: "Callable[..., None]", register_callback: "Callable[..., int]"
+    ) -> None:
+        """Take the request, and the functions that send a message and register a callback."""
         self.id: int = request["id"]
         self.command: str = request["cmd"]
         self.args: dict[str, Any] = request.get("args") or {}
         self.seconds: float | None = request.get("deadline")
         self.is_cancelled = False
         self._send = send
-        self._ask = ask
+        self._register_callback = register_callback
         self._lock = threading.Lock()
-        self._waiting: dict[int, Waiter] = {}
+        self._callbacks: dict[int, Waiter] = {}
         self._thread: int | None = None
         self.attached: list[dict[str, Any]] = []
 
@@ -67,7 +69,7 @@ class Call:
         self._send({"id": self.id, "event": event, "data": data})
 
     def attach(self, event: str, data: object) -> None:
-        """Let an event go out together with the reply, before it."""
+        """Send an event together with the reply, just before it."""
         self.attached.append({"id": self.id, "event": event, "data": data})
 
     def callback(self, command: str, args: "dict[str, Any]") -> Any:  # noqa: ANN401  # any JSON value
@@ -81,18 +83,18 @@ class Call:
         with self._lock:
             if self.is_cancelled:
                 raise Cancelled
-            number = self._ask(waiter, self)
-            self._waiting[number] = waiter
+            number = self._register_callback(waiter, self)
+            self._callbacks[number] = waiter
         self._send({"id": self.id, "call": number, "cmd": command, "data": args})
         return waiter.result()
 
-    def answered(self, number: int) -> None:
-        """Forget a callback whose answer has come."""
+    def forget_callback(self, number: int) -> None:
+        """Remove a callback that was answered."""
         with self._lock:
-            self._waiting.pop(number, None)
+            self._callbacks.pop(number, None)
 
     def cancel(self) -> "list[int]":
-        """End the call: callbacks in flight fail, and code that runs without one is interrupted where it is.
+        """Cancel the call: fail its pending callbacks, or interrupt its code if there are none.
 
         Returns the numbers of these callbacks.
         """
@@ -100,18 +102,18 @@ class Call:
             if self.is_cancelled:
                 return []
             self.is_cancelled = True
-            waiting, self._waiting = self._waiting, {}
-            if not waiting and self._thread is not None:
+            callbacks, self._callbacks = self._callbacks, {}
+            if not callbacks and self._thread is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
-        for waiter in waiting.values():
+        for waiter in callbacks.values():
             waiter.settle(None, Cancelled())
-        return list(waiting)
+        return list(callbacks)
 
     def begin(self) -> None:
-        """Note the thread that carries the call out.
+        """Record the thread that runs the call.
 
         Raises:
-            Cancelled: the call was cancelled before it began.
+            Cancelled: the call was cancelled before it started.
         """
         with self._lock:
             if self.is_cancelled:
@@ -119,6 +121,6 @@ class Call:
             self._thread = threading.get_ident()
 
     def end(self) -> None:
-        """Note that the thread is done: no interruption reaches it from here on."""
+        """Detach the thread, so that `cancel` no longer interrupts it."""
         with self._lock:
             self._thread = None

@@ -1,6 +1,6 @@
-"""Messages as frames on a byte stream: 4 bytes of length, big-endian, then 1 byte of codec, then the payload.
+"""Frames on a byte stream: 4 bytes of length (big-endian), 1 byte of codec, then the payload.
 
-The length counts the codec byte and the payload. Both sides use this module, so that they cut the stream alike.
+The length counts the codec byte and the payload. Parent and child both use this module.
 """
 
 import struct
@@ -15,7 +15,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class FrameError(ValueError):
-    """Bytes that are no frame. `kind` is "oversize", "garbage" or "truncated"."""
+    """Bytes that are not a frame. `kind` is "oversize", "garbage" or "truncated"."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ def pack(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
     """Return `payload` as one frame.
 
     Raises:
-        FrameError: it is longer than `limit` allows.
+        FrameError: the frame is larger than `limit`.
     """
     size = len(payload) + 1
     if size > limit:
@@ -34,27 +34,27 @@ def pack(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
     return _HEADER.pack(size, codec) + payload
 
 
-class Splitter:
-    """Cuts a stream into frames, however its bytes arrive: split anywhere, or several at once.
+class FrameSplitter:
+    """Splits a stream into frames, in whatever pieces its bytes arrive.
 
-    After a FrameError the stream has no meaning any more; feed it nothing further.
+    After a FrameError the stream is unusable; do not feed it any further.
     """
 
     __slots__ = ("_buffer", "_limit")
 
     def __init__(self, limit: int = LIMIT) -> None:
-        """Refuse frames longer than `limit` as soon as their length is read, before their bytes are kept."""
+        """Reject frames larger than `limit` as soon as their length arrives."""
         self._buffer = bytearray()
         self._limit = limit
 
     def feed(self, data: "bytes | memoryview") -> "list[tuple[int, bytes]]":
-        """Take the next bytes and return the frames that they complete, each as codec and payload.
+        """Add bytes and return the frames that they complete, each as codec and payload.
 
         Raises:
-            FrameError: the stream is no sequence of frames.
+            FrameError: the stream is not a sequence of frames.
         """
         buffer = self._buffer
-        if not buffer:  # whole frames, as they nearly always come, are cut without being kept first
+        if not buffer:  # the common case: whole frames need no buffering
             frames, start = self._cut(data)
             buffer += data[start:]
             return frames
@@ -65,7 +65,7 @@ class Splitter:
         return frames
 
     def _cut(self, data: "bytes | bytearray | memoryview") -> "tuple[list[tuple[int, bytes]], int]":
-        """Return the whole frames at the beginning of `data`, and where they end."""
+        """Return the whole frames at the start of `data`, and where they end."""
         frames: list[tuple[int, bytes]] = []
         start, end = 0, len(data)
         with memoryview(data) as view:
@@ -80,17 +80,17 @@ class Splitter:
 
     def _check(self, size: int, buffer: memoryview, start: int) -> None:
         if size > self._limit:
-            raise FrameError("oversize", f"a frame of {size} bytes is announced; the limit is {self._limit} bytes")
+            raise FrameError("oversize", f"a frame announces {size} bytes; the limit is {self._limit} bytes")
         if size == 0:
-            raise FrameError("garbage", "a frame of no bytes is announced; the smallest holds its codec byte")
+            raise FrameError("garbage", "a frame announces 0 bytes; the smallest frame has 1 byte, its codec")
         if len(buffer) - start > 4 and buffer[start + 4] not in CODECS:
             raise FrameError("garbage", f"a frame has the codec byte {buffer[start + 4]}; codecs are 1 and 2")
 
     def close(self) -> None:
-        """Say that the stream ended.
+        """Check that the stream ended between frames.
 
         Raises:
             FrameError: it ended inside a frame.
         """
         if self._buffer:
-            raise FrameError("truncated", f"the stream ended inside a frame, after {len(self._buffer)} of its bytes")
+            raise FrameError("truncated", f"the stream ended inside a frame, after its first {len(self._buffer)} bytes")

@@ -1,4 +1,4 @@
-"""Where in the user's code an exception comes from; the same as `dspex.errors.place_of`, for children without dspex."""
+"""The line of user code behind an exception: `dspex.errors.place_of` for children without dspex."""
 
 import os
 
@@ -7,7 +7,7 @@ _DSPEX = os.sep.join(os.path.abspath(__file__).split(os.sep)[:-4]) + os.sep
 
 
 def place_of(error: "BaseException") -> str:
-    """Return the deepest line of the user's code that an exception passed, "app.py:12 in shout", or ""."""
+    """Return the deepest line of user code in a traceback, "app.py:12 in shout", or ""."""
     place, step = "", error.__traceback__
     while step is not None:
         code, names = step.tb_frame.f_code, step.tb_frame.f_globals

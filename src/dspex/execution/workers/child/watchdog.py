@@ -1,7 +1,8 @@
-"""The file of a process that outlives its parent for a moment: `python watchdog.py MARK`, with a pipe as its input.
+"""The watchdog process: `python watchdog.py MARK`, with a pipe from the parent as its input.
 
-The end of that pipe is the end of the parent. Every process with the mark is killed then, also one that is stopped or
-that computes in C and lets no thread of its own run, and what it started. Linux only: marks are read from `/proc`.
+The end of that pipe is the end of the parent. The watchdog then kills every process with the mark
+and its descendants, even processes that are stopped or that compute in C with the interpreter lock
+held. Linux only: marks are read from `/proc`.
 """
 
 import contextlib
@@ -14,14 +15,14 @@ from pathlib import Path
 
 RUN_VARIABLE = "DSPEX_WORKER_RUN"
 PROC = Path("/proc")
-_LOOK = 1.0  # a fork of the parent may hold the pipe open, so its end is looked for too
+_POLL_SECONDS = 1.0  # a fork of the parent may hold the pipe open, so check the parent's pid too
 _ROUNDS = 100
 _PAUSE = 0.02
 _SET_CHILD_SUBREAPER = 36
 
 
-def marked() -> "Iterator[tuple[int, bytes]]":
-    """Yield every process of this user that has a mark, other than this one, and its mark."""
+def marked_processes() -> "Iterator[tuple[int, bytes]]":
+    """Yield the pid and the mark of every other marked process of this user."""
     prefix = f"{RUN_VARIABLE}=".encode()
     for folder in PROC.iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -30,7 +31,7 @@ def marked() -> "Iterator[tuple[int, bytes]]":
             if folder.stat().st_uid != os.getuid():
                 continue
             entries = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile, or is not ours to read
+        except OSError:  # the process ended meanwhile, or we may not read it
             continue
         for entry in entries:
             if entry.startswith(prefix):
@@ -39,16 +40,17 @@ def marked() -> "Iterator[tuple[int, bytes]]":
 
 
 def descendants(pid: int) -> "list[int]":
-    """Return the processes below `pid`, however they were started, those far below too; none where there is no `/proc`.
+    """Return all descendants of `pid`; an empty list on a system without `/proc`.
 
-    A process that leaves its parent stays below `pid` where that is a subreaper, as every worker is on Linux.
+    A process that leaves its parent stays a descendant if `pid` is a subreaper, as every worker is
+    on Linux.
     """
     below: list[int] = []
     pending = [pid]
     while pending:
         try:
             tasks = list((PROC / str(pending.pop()) / "task").iterdir())
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process ended meanwhile
             continue
         for task in tasks:
             with contextlib.suppress(OSError):
@@ -59,28 +61,28 @@ def descendants(pid: int) -> "list[int]":
 
 
 def become_subreaper() -> None:
-    """Let processes that leave their parents below this one stay below it. Linux only; does nothing elsewhere."""
+    """Adopt descendants that lose their parents. Linux only; does nothing on other systems."""
     if not sys.platform.startswith("linux"):
         return
     try:
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):  # a Python without ctypes: the mark finds them still
+    except (ImportError, OSError, AttributeError):  # a Python without ctypes: the mark still finds them
         return
 
 
 def kill(pids: "Iterable[int]") -> None:
-    """Kill processes at once; those that have ended already are left out."""
+    """Kill processes at once; ignores processes that have ended already."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
-def end_marked(mark: bytes) -> None:
-    """Kill all that has the mark, or one that begins with it, and all below, until there is nothing left."""
+def kill_marked(mark: bytes) -> None:
+    """Kill processes whose mark starts with `mark`, and their descendants, until none is left."""
     for _ in range(_ROUNDS):
-        pids = [pid for pid, its in marked() if its == mark or its.startswith(mark + b":")]
+        pids = [pid for pid, value in marked_processes() if value == mark or value.startswith(mark + b":")]
         if not pids:
             return
         kill([*(child for pid in pids for child in descendants(pid)), *pids])
@@ -88,12 +90,12 @@ def end_marked(mark: bytes) -> None:
 
 
 def main() -> None:
-    """Wait for the end of the parent, then kill all that has the mark until there is nothing left."""
+    """Wait for the end of the parent, then kill all processes with the mark."""
     parent, mark = os.getppid(), sys.argv[1].encode()
     while os.getppid() == parent:
-        if select.select([0], [], [], _LOOK)[0]:  # nothing is ever written: it is the end
+        if select.select([0], [], [], _POLL_SECONDS)[0]:  # nobody writes to the pipe, so readable means closed
             break
-    end_marked(mark)
+    kill_marked(mark)
 
 
 if __name__ == "__main__":

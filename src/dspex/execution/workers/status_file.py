@@ -1,4 +1,4 @@
-"""What a process tells others of its workers: a small file, replaced as a whole, that lives as long as the process."""
+"""The status file of a process with workers: small, replaced atomically, removed at its end."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ from dspex.execution.workers.stats import PoolStats
 
 Pools = Callable[[], Sequence[PoolStats]]
 TICK = 1.0
-_PAUSE = 0.05  # changes that come together are told together
+_PAUSE = 0.05  # one write covers changes that come together
 
 
-class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """One process with workers. `started` is in clock ticks since boot, 0 where the system does not tell."""
+class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One process with workers. `started` is in clock ticks since boot, 0 if it is unknown."""
 
     pid: int
     started: int
@@ -32,15 +32,19 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[PoolStats, ...] = ()
 
 
-class Publisher:
-    """Keeps the file of this process up to date: on every change, and every second because memory changes untold.
+class StatusPublisher:
+    """Updates the status file of this process after each change, and at least every second.
 
-    Nothing is written before the first change, and the file is gone at the end; a folder that cannot be written is
-    not told of, because a run must not fail for it. Owned by one event loop; lives in `async with`.
+    Nothing is written before the first change, and the file is removed at the end. A folder that
+    cannot be written is ignored, because a run must not fail for it. Owned by one event loop; lives
+    in `async with`.
     """
 
     def __init__(self, folder: Path, *, what: str, clock: Clock | None = None) -> None:
-        """Take the folder, and what this process does: "serve" or "run". Set `pools` before the first change."""
+        """Take the folder, and the kind of process: "serve" or "run".
+
+        Set `pools` before the first change.
+        """
         pid = os.getpid()
         self.pools: Pools = list
         self._about = (pid, start_time(pid) or 0, what)
@@ -65,20 +69,22 @@ class Publisher:
                 self._file.unlink(missing_ok=True)
 
     def changed(self) -> None:
-        """Tell soon what is now; the first change starts the telling."""
+        """Write the file soon; the first call starts the periodic updates."""
         self._changed.set()
         if self._task is None and self._is_open:
-            self._task = asyncio.get_running_loop().create_task(self._tell())
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     def tick(self) -> None:
         """Write the file once."""
         pid, started, what = self._about
-        told = Published(pid=pid, started=started, what=what, told_at=self._clock.now(), pools=tuple(self.pools()))
+        status = ProcessStatus(
+            pid=pid, started=started, what=what, told_at=self._clock.now(), pools=tuple(self.pools())
+        )
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._file, msgspec.json.encode(told))
+            _replace(self._file, msgspec.json.encode(status))
 
-    async def _tell(self) -> None:
+    async def _run(self) -> None:
         while True:
             self._changed.clear()
             self.tick()
@@ -88,35 +94,35 @@ class Publisher:
                     await self._changed.wait()
 
 
-def read_published(folder: Path) -> list[Published]:
-    """Return the living processes that tell of themselves in `folder`, oldest first; what dead ones left is removed.
+def read_statuses(folder: Path) -> list[ProcessStatus]:
+    """Return the running processes with a file in `folder`, oldest first; remove other files.
 
     Raises:
         StorageError: the folder cannot be read.
     """
-    found = []
+    statuses = []
     try:
         files = sorted(folder.glob("*-*.json"))
     except OSError as error:
         raise StorageError(f"cannot read {str(folder)!r}: {error}") from error
     for file in files:
         try:
-            told = msgspec.json.decode(file.read_bytes(), type=Published)
-        except (OSError, msgspec.DecodeError):  # it ended meanwhile, or is not ours
+            status = msgspec.json.decode(file.read_bytes(), type=ProcessStatus)
+        except (OSError, msgspec.DecodeError):  # the process ended meanwhile, or the file is not ours
             continue
-        if is_running(told.pid, told.started):
-            found.append(told)
+        if is_running(status.pid, status.started):
+            statuses.append(status)
         else:
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
-    return sorted(found, key=lambda told: (told.started, told.pid))
+    return sorted(statuses, key=lambda status: (status.started, status.pid))
 
 
 def _replace(file: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".new")
     try:
-        with os.fdopen(descriptor, "wb") as written:
-            written.write(data)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
         Path(name).replace(file)
     except BaseException:
         Path(name).unlink(missing_ok=True)

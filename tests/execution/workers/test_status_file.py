@@ -7,7 +7,7 @@ import msgspec
 
 from dspex.execution.workers import PoolStats
 from dspex.execution.workers.orphans import start_time
-from dspex.execution.workers.publishing import Published, Publisher, read_published
+from dspex.execution.workers.status_file import ProcessStatus, StatusPublisher, read_statuses
 
 
 def stats(queued=0):
@@ -16,7 +16,7 @@ def stats(queued=0):
 
 async def until(found, folder):
     async with asyncio.timeout(10):
-        while not found(read_published(folder)):
+        while not found(read_statuses(folder)):
             await asyncio.sleep(0.01)
 
 
@@ -25,18 +25,18 @@ def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path,
 
     async def main():
         pools = [stats()]
-        async with Publisher(folder, what="run") as publisher:
+        async with StatusPublisher(folder, what="run") as publisher:
             publisher.pools = lambda: pools
             assert not folder.exists()
             publisher.changed()
             await until(bool, folder)
-            (told,) = read_published(folder)
+            (told,) = read_statuses(folder)
             assert (told.pid, told.started, told.what) == (os.getpid(), start_time(os.getpid()), "run")
             assert told.pools == (stats(),)
             pools[:] = [stats(queued=3)]
             publisher.changed()
             await until(lambda found: found[0].pools[0].queued == 3, folder)
-        assert read_published(folder) == []
+        assert read_statuses(folder) == []
         assert list(folder.iterdir()) == []
 
     go(main())
@@ -46,20 +46,20 @@ def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_pass
     (tmp_path / "1-x.json").write_text("{")
     (tmp_path / "notes.txt").write_text("mine")
     mine = {"pid": os.getpid(), "what": "serve", "told_at": "2026-01-01T00:00:00Z"}
-    alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, Published)
-    reused = msgspec.convert({**mine, "started": 1}, Published)  # the pid lives, but is another process
+    alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
+    reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)  # the pid lives, but is another process
     for name, told in (("2-1.json", alive), ("3-1.json", reused)):
         (tmp_path / name).write_bytes(msgspec.json.encode(told))
-    assert read_published(tmp_path) == [alive]
+    assert read_statuses(tmp_path) == [alive]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1-x.json", "2-1.json", "notes.txt"]
-    assert read_published(tmp_path / "nowhere") == []
+    assert read_statuses(tmp_path / "nowhere") == []
 
 
 def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path, go):
     (tmp_path / "workers").write_text("a file")
 
     async def main():
-        async with Publisher(tmp_path / "workers", what="run") as publisher:
+        async with StatusPublisher(tmp_path / "workers", what="run") as publisher:
             publisher.changed()
             publisher.tick()
             await asyncio.sleep(0)
