@@ -286,7 +286,7 @@ def test_the_command_migrates_there_and_back_and_shows_no_password(
     assert json.loads(said("migrate", "--json"))["schema"] == HEAD
     assert "already" in said("migrate")
     assert "from schema 0005 to 0001" in said("migrate", "--to", "0001")
-    assert "there is no revision '7'" in said("migrate", "--to", "7", code=1)
+    assert "unknown revision '7'" in said("migrate", "--to", "7", code=1)
     assert "from schema 0001 to 0005" in said("migrate")
     said("programs")
 

@@ -154,7 +154,7 @@ def test_a_file_that_is_no_database_is_a_storage_error_that_says_so(tmp_path: Pa
     (tmp_path / "db").write_text("this is a text file, and a rather long one, so that SQLite looks at its head" * 20)
 
     async def work() -> None:
-        with pytest.raises(StorageError, match="is no SQLite database"):
+        with pytest.raises(StorageError, match="is not a SQLite database"):
             async with opened(tmp_path / "db"):
                 pass
 

@@ -39,7 +39,7 @@ class WorkerProcess:
     ) -> None:
         """Take how to start it, and its environment, which is this process's by default.
 
-        After an end of its own it is started again after 1, 2, 4 ... `longest` seconds.
+        If it ends by itself, it is started again after 1, 2, 4 ... `longest` seconds.
         """
         self._command = command
         self._environment = environment

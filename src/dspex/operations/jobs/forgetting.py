@@ -35,7 +35,7 @@ class Leftovers(Protocol):
 
 
 class Forgetting:
-    """Deletes once an hour what is older than so many days (0: nothing ever). The rows of jobs stay.
+    """Deletes leftovers of jobs once an hour after a number of days (0: never). The rows of jobs stay.
 
     An unfinished job keeps all it has, however old: its journal is what it goes on from. So does one that
     failed, for the days after its end in which it may be resumed without asking anything again.
@@ -54,7 +54,7 @@ class Forgetting:
     async def tick(self) -> int:
         """Delete what is due, if an hour has passed; return of how many tickets, jobs and workers that was.
 
-        A database that is away is no reason to stop: it is tried again in an hour.
+        If the database is unreachable, the next try is an hour later.
         """
         now = self._clock.monotonic_ns()
         if not self._days or now < self._due:

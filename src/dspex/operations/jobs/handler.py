@@ -45,7 +45,7 @@ class JobRun:
         self._wake = wake
 
     def report(self, message: str, **progress: Any) -> None:  # noqa: ANN401  # JSON values
-        """Tell whoever watches: `progress` replaces what was said under these names, `message` is for people."""
+        """Report to observers: `progress` replaces earlier values of these names, `message` is for people."""
         self.progress = {**self.progress, **progress}
         self.messages.append(message)
         self._wake()
@@ -66,7 +66,7 @@ class JobRun:
 class Handler(Protocol):
     """Does the work of one kind of job. It is started again from the beginning when its worker has died.
 
-    Whatever must not be done twice has to stand in a journal of its own. An error whose `is_retryable` is set, or a
+    Whatever must not happen twice has to be recorded in a separate journal. An error whose `is_retryable` is set, or a
     `StorageError`, is tried again; any other ends the job. It is cancelled when the job was cancelled, paused or taken
     over, and then leaves within a second.
     """

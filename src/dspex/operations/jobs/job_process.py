@@ -22,7 +22,7 @@ _log = logging.getLogger("dspex.jobs")
 
 
 class JobProcess:
-    """One child, which runs one job at a time. It leads a process group of its own, which is killed with it.
+    """One child, which runs one job at a time. It leads a separate process group, which is killed with it.
 
     `silent` is for its owner to count up; each sign of life sets it to 0.
     """
@@ -71,7 +71,7 @@ class JobProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is gone, or was told to go."""
+        """Whether it has ended or was asked to end."""
         return self._reading.done() or self._verdict is not None
 
     async def run(self, queue: str, job_id: UUID, turn: int, *, worker: str) -> str:
@@ -109,7 +109,7 @@ class JobProcess:
         self._signal(signal.SIGKILL)
 
     async def aclose(self, *, within: float) -> None:
-        """Let it end by itself, and kill it when it has not after so many seconds."""
+        """Let it end by itself, and kill it after this many seconds."""
         self._writer.close()
         try:
             await asyncio.wait_for(self._process.wait(), within)

@@ -37,7 +37,7 @@ class _Idle:
 
 
 class JobProcesses:
-    """Runs each job in a process of its own, which the next job may take over. Owned by one event loop.
+    """Runs each job in a separate process, which the next job may reuse. Owned by one event loop.
 
     No foreign code runs on this loop. A job whose process shows no sign of life for `stall` seconds, runs longer than
     `longest_run`, or does not leave within `grace` when it was stopped, is ended with its process. Seconds are counted

@@ -110,13 +110,13 @@ class JobRows:
         row = await self._read(resource, job.id, job.turn)
         return row is not None and row.status == "running"
 
-    async def complete(self, resource: Resource[Any], run: JobRun, done: Done) -> str:
+    async def complete(self, resource: Resource[Any], run: JobRun, result: Done) -> str:
         """Write the result of a run; return in one word what became of the job."""
         now = self._clock.now()
         for _ in range(_TRIES):
-            further, changes = ({}, []) if done.changes is None else await done.changes()
+            further, changes = ({}, []) if result.changes is None else await result.changes()
             values: dict[str, Any] = {
-                **done.values,
+                **result.values,
                 **further,
                 "status": resource.step("complete", "running"),
                 "progress": run.progress,
@@ -124,7 +124,7 @@ class JobRows:
                 "updated_at": now,
             }
             job = dataclasses.replace(run.job, **values)
-            events = [self._event(job, resource, text) for text in (*run.messages, done.message)]
+            events = [self._event(job, resource, text) for text in (*run.messages, result.message)]
             # the changes come first: the row refers to some of them
             refused = await self._write(*changes, _owned(resource, run.job, values), *events)
             if refused is None or not await self.is_ours(resource, run.job):

@@ -38,7 +38,7 @@ class JobPolicy:
     longest_run: float = 0.0
 
     def wait(self, attempts: int) -> float:
-        """Return the seconds to wait after so many attempts."""
+        """Return the seconds to wait after this many attempts."""
         return min(self.backoff * 2.0 ** (attempts - 1), self.longest)
 
 

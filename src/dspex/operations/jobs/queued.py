@@ -40,8 +40,8 @@ class QueuedJobs:
             return
         values = {"waiting": reason}
         change = Update(resource=resource, id=job_id, values=values, statuses=("queued",), expected={"turn": job.turn})
-        moved = dataclasses.replace(job, **values)
-        event = told(moved, resource, id=self._new_id(), now=self._clock.now(), message=reason)
+        updated_job = dataclasses.replace(job, **values)
+        event = told(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason)
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

@@ -1,4 +1,4 @@
-"""Finds what nobody takes care of: queued jobs without a ticket, and running ones whose worker is gone."""
+"""Finds abandoned jobs: queued ones without a ticket, and running ones whose worker is gone."""
 
 import dataclasses
 import logging
@@ -50,35 +50,35 @@ class Sweeper:
         Raises:
             StorageError: the database cannot be reached.
         """
-        found = False
+        has_unfinished = False
         alive: Sequence[JobWorkerRecord] | None = None
         for queue, resource in QUEUES.items():
             jobs = await self._unfinished(resource)
             if not jobs:
                 continue
-            found = True
+            has_unfinished = True
             if alive is None:
                 alive = await living(self._store)
             await self._tend(queue, resource, jobs=jobs, alive=alive)
-        return found
+        return has_unfinished
 
     async def _unfinished(self, resource: Resource[Any]) -> list[Job]:
         """Return all of them: however many wait for a worker that is not there, those behind them may have theirs."""
-        found: list[Job] = []
-        wanted = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
-        while len(page := await self._store.select(resource, wanted)) == _AT_ONCE:
-            found += page
-            wanted = dataclasses.replace(wanted, after=page[-1].id)
-        return [*found, *page]
+        jobs: list[Job] = []
+        query = Query(where={"status": ("queued", "running")}, limit=_AT_ONCE, oldest_first=True)
+        while len(page := await self._store.select(resource, query)) == _AT_ONCE:
+            jobs += page
+            query = dataclasses.replace(query, after=page[-1].id)
+        return [*jobs, *page]
 
     async def _tend(
         self, queue: str, resource: Resource[Any], *, jobs: Sequence[Job], alive: Sequence[JobWorkerRecord]
     ) -> None:
-        known = {str(worker.id) for worker in alive}
+        worker_ids = {str(worker.id) for worker in alive}
         running = sum(job.status == "running" for job in jobs)
         for job in jobs:
             if job.status == "running":
-                if job.worker not in known:
+                if job.worker not in worker_ids:
                     await self._orphaned(resource, job)
             elif self._is_due(job):
                 if self._note is not None and serves(job.needs, *self._code):
@@ -111,7 +111,7 @@ class Sweeper:
     async def _change(  # noqa: PLR0917
         self, resource: Resource[Any], job: Job, values: dict[str, Any], message: str, *, turns: int
     ) -> None:
-        moved: Job = dataclasses.replace(job, **values)
+        updated_job: Job = dataclasses.replace(job, **values)
         change = Update(
             resource=resource,
             id=job.id,
@@ -120,7 +120,7 @@ class Sweeper:
             statuses=(job.status,),
             expected={"turn": job.turn},
         )
-        event: Insert = told(moved, resource, id=self._new_id(), now=self._clock.now(), message=message)
+        event: Insert = told(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message)
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

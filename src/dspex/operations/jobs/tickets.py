@@ -1,9 +1,9 @@
 """DBOS, which hands out jobs: to each worker as many as it may run, each one to one worker.
 
-A ticket is a workflow of DBOS that stands for one turn of one job; its id names both, so that noting it twice is once.
-Nothing else is kept in DBOS: the job is its row, and what it has done stands in its journal.
+A ticket is a DBOS workflow for one turn of one job; its id names both, so that creating it twice has no effect.
+Nothing else is kept in DBOS: the job is its row, and its results are in its journal.
 
-DBOS allows one instance in a process, and brings threads and a loop of its own: so a process that runs jobs does
+DBOS allows one instance in a process, and brings its threads and loop along: so a process that runs jobs does
 nothing else, and the work is done on the loop of the worker, not on a thread of DBOS. It is imported when
 `start` is called (2 s).
 """
@@ -89,7 +89,7 @@ class Tickets:
                 "executor_id": self._executor,
                 "serializer": Plain(),  # the default one is pickle
                 "use_listen_notify": False,
-                "run_migrations": False,  # done above, on connections of its own
+                "run_migrations": False,  # done above, on separate connections
                 "log_level": "ERROR",
             }
         )
@@ -116,7 +116,7 @@ class Tickets:
             "app_version": VERSION,
         }
         if turn == 0:
-            options["priority"] = 1  # behind those that were begun already
+            options["priority"] = 1  # after jobs that have started already
         with self._client_in_use() as client:
             client.enqueue(options, queue, str(job_id), turn)
 
@@ -142,7 +142,7 @@ class Tickets:
         One that still waits or runs stays, however old it is, unless it waits where this worker does not look: whoever
         looks there notes a job again that is still queued.
         """
-        total, kept = 0, 0
+        total, offset = 0, 0
         while True:
             with self._client_in_use() as client:
                 page = client.list_workflows(
@@ -150,13 +150,13 @@ class Tickets:
                     status=[*_SPENT, "ENQUEUED"],
                     end_time=before.isoformat(),
                     limit=_PORTION,
-                    offset=kept,
+                    offset=offset,
                     **_BARE,
                 )
                 old = [row.workflow_id for row in page if row.status in _SPENT or row.queue_name not in self._channels]
                 if old:
                     client.delete_workflows(old)
-            total, kept = total + len(old), kept + len(page) - len(old)
+            total, offset = total + len(old), offset + len(page) - len(old)
             if len(page) < _PORTION:
                 return total
 

@@ -1,4 +1,4 @@
-"""A worker: a process that takes jobs from the database until it is told to stop."""
+"""A worker: a process that takes jobs from the database until it is asked to stop."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ _HEAL = 40  # polls between two looks for tickets that led to nothing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker stands on.
+    """The collaborators of a worker.
 
     `url` is for DBOS; `command` starts the process of a job, in this `environment`. `code` returns the name of the code
     root and its revision as it is now, empty without one. What ended jobs have left (`leftovers`) is deleted after
@@ -60,13 +60,13 @@ class WorkerConfig:
 class Worker:
     """Takes jobs until `stopping` is set, and then hands back what it has. One in a process, on its main loop.
 
-    The jobs themselves run in processes of their own: nothing of theirs can hold up this loop, from which the worker
+    The jobs themselves run in separate processes: nothing of theirs can hold up this loop, from which the worker
     shows that it lives. A worker that stood still for too long finds that it was declared dead: its jobs have gone to
     others, so it ends them and begins a new life under a new name. So it does when its code has changed.
     """
 
     def __init__(self, config: WorkerConfig, *, say: Callable[[str], None], ends_idle: bool = False) -> None:
-        """Take its surroundings, where it tells what it does, and whether it ends when every job has ended."""
+        """Take the environment, the observer, and whether to end when every job has ended."""
         self._ends_idle = ends_idle
         self._config = config
         self._say = say

@@ -51,7 +51,7 @@ class Database:
 
     @cached_property
     def engine(self) -> AsyncEngine:
-        """Connections for what is not a row: the schema, and statements of one's own."""
+        """Connections for what is not a row: the schema, and custom statements."""
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
         if isinstance(self.driver, PostgresDriver):
             return create_async_engine(
@@ -185,7 +185,7 @@ _MENDS = {
     "InvalidCatalogName": "make the database, or correct its name in DSPEX_DATABASE_URL",
     "TooManyConnections": "raise its max_connections, or run fewer servers",
     "UndefinedTable": "run `dspex migrate`",
-    "not a database": "the file is damaged, or is no SQLite database; move it away",
+    "not a database": "the file is damaged, or is not a SQLite database; move it away",
     "malformed": "the file is damaged; restore a backup copy from the same folder",
 }
 

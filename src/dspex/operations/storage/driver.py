@@ -51,15 +51,15 @@ class Driver(Protocol):
         ...
 
 
-def refused(change: Update, found: str | None) -> ConflictError | NotFoundError:
+def refused(change: Update, status: str | None) -> ConflictError | NotFoundError:
     """Return why an update changed nothing; `found` is the state of its row, None where there is none."""
     name, key = change.resource.name, str(change.id)
-    if found is None:
+    if status is None:
         return NotFoundError(f"there is no {name} {key!r}")
-    if found in change.statuses or not change.statuses:
-        return ConflictError(f"the {name} {key!r} has changed meanwhile", status=found)
-    needed = " or ".join(change.statuses)
-    return ConflictError(f"the {name} {key!r} is {found}: this needs it to be {needed}", status=found)
+    if status in change.statuses or not change.statuses:
+        return ConflictError(f"the {name} {key!r} has changed meanwhile", status=status)
+    required = " or ".join(change.statuses)
+    return ConflictError(f"the {name} {key!r} is {status}: this needs it to be {required}", status=status)
 
 
 def unfit(error: Exception) -> InvalidError:

@@ -44,12 +44,12 @@ class SQLEventLog:
         """Return the events behind a place; one statement, so that all of it is seen at one moment."""
         rows = await self._driver.rows(self._question(after, where, limit))
         horizon = int(rows[0][0])
-        found = [row for row in rows if row[1] is not None]
-        certain = [row for row in found if row[1] <= horizon]
+        present = [row for row in rows if row[1] is not None]
+        certain = [row for row in present if row[1] <= horizon]
         events = [self._event(row) for row in certain]
-        is_whole = len(found) < limit or len(certain) < len(found)
+        is_whole = len(present) < limit or len(certain) < len(present)
         reached = max(after, Place(horizon, LAST)) if is_whole else events[-1][0]
-        return Look(events, reached, is_whole=is_whole, is_waiting=len(certain) < len(found))
+        return Look(events, reached, is_whole=is_whole, is_waiting=len(certain) < len(present))
 
     async def sight(self) -> Sight:
         """Return what is visible now."""
@@ -62,8 +62,8 @@ class SQLEventLog:
         conditions, parameters = self._where(where)
         conditions.append(f'"id" > {self._mark(parameters, "id", after)}')
         sql = f'SELECT min("position") FROM events WHERE {" AND ".join(conditions)}'  # noqa: S608  # names of ours
-        [[found]] = await self._driver.rows(Question(sql, tuple(parameters)))
-        return None if found is None else int(found)
+        [[position]] = await self._driver.rows(Question(sql, tuple(parameters)))
+        return None if position is None else int(position)
 
     async def place(self, event_id: UUID) -> Place | None:
         """Return where an event stands."""

@@ -28,10 +28,10 @@ class SQLFigures:
         self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
     ) -> dict[str, Any]:
         """Return each figure; see `Figures.aggregate`. One statement, which reads each row once."""
-        wanted = _figures(self._tables[resource.name], where, measures)
+        statement = _figures(self._tables[resource.name], where, measures)
         async with self._database.reading() as connection:
-            found = (await connection.execute(wanted)).mappings().one()
-        return {name: found[name] for name in measures}
+            figures = (await connection.execute(statement)).mappings().one()
+        return {name: figures[name] for name in measures}
 
     async def prune(
         self,
@@ -59,12 +59,12 @@ class SQLFigures:
         ids = old.order_by(table.c.id).limit(PORTION)
         while True:
             async with self._database.writing() as connection:
-                found = (await connection.execute(ids)).all()
-                if found:
-                    await connection.execute(table.delete().where(table.c.id.in_([row[0] for row in found])))
-            total += len(found)
-            size += sum(row[1] for row in found)
-            if len(found) < PORTION:
+                portion = (await connection.execute(ids)).all()
+                if portion:
+                    await connection.execute(table.delete().where(table.c.id.in_([row[0] for row in portion])))
+            total += len(portion)
+            size += sum(row[1] for row in portion)
+            if len(portion) < PORTION:
                 return Pruned(total, size)
 
     def _length(self, table: sa.Table, names: tuple[str, ...]) -> sa.ColumnElement[int]:
@@ -79,7 +79,7 @@ class SQLFigures:
 
     def _referring(self, table: sa.Table) -> list[sa.Column[Any]]:
         """Return the columns whose values are ids of `table`."""
-        keys = (key for other in self._tables.values() for key in other.foreign_keys)
+        keys = (key for candidate in self._tables.values() for key in candidate.foreign_keys)
         return [key.parent for key in keys if key.column.table is table]
 
 
@@ -111,16 +111,16 @@ def _value(table: sa.Table, of: str) -> sa.ColumnElement[Any]:
 def _figure(rows: sa.CTE, measure: Measure) -> sa.ColumnElement[Any]:
     if measure.kind in _PERCENTILES:
         return _percentile(rows, measure)
-    made: sa.Function[Any] = _FUNCTIONS[measure.kind](rows.c[measure.of])
-    return made.filter(*_equal(rows, measure.where)) if measure.where else made
+    figure: sa.Function[Any] = _FUNCTIONS[measure.kind](rows.c[measure.of])
+    return figure.filter(*_equal(rows, measure.where)) if measure.where else figure
 
 
 def _percentile(rows: sa.CTE, measure: Measure) -> sa.ColumnElement[Any]:
-    """Return the least value that so many percent of all do not exceed."""
-    one = rows.alias()
-    value = one.c[measure.of]
-    rules = [*_equal(one, measure.where), value.is_not(None)]
-    count = sa.select(sa.func.count()).select_from(one).where(*rules).scalar_subquery()
+    """Return the lowest value that the given percentage of all values does not exceed."""
+    values = rows.alias()
+    value = values.c[measure.of]
+    rules = [*_equal(values, measure.where), value.is_not(None)]
+    count = sa.select(sa.func.count()).select_from(values).where(*rules).scalar_subquery()
     place = sa.cast((count * _PERCENTILES[measure.kind] + 99) // 100, sa.Integer) - 1
     first = sa.case((place < 0, 0), else_=place)
     return sa.select(value).where(*rules).order_by(value).offset(first).limit(1).scalar_subquery()

@@ -64,7 +64,7 @@ class Grouping:
         await waiting.done
 
     async def aclose(self) -> None:
-        """Take no more writes, and return when those that wait are done."""
+        """Refuse further writes, and return when the waiting ones have finished."""
         self._is_closed = True
         if self._draining is not None:
             await self._draining
@@ -72,14 +72,14 @@ class Grouping:
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                taken = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
-                group = [waiting for waiting in taken if not waiting.done.done()]
+                portion = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
+                group = [waiting for waiting in portion if not waiting.done.done()]
                 if group:
                     await self._carry_out(group)
         finally:
             self._draining = None
-            for left in self._waiting:  # this task was cancelled with its loop
-                left.done.cancel()
+            for waiting_write in self._waiting:  # this task was cancelled with its loop
+                waiting_write.done.cancel()
             self._waiting.clear()
 
     async def _carry_out(self, group: list[_Waiting]) -> None:
@@ -105,12 +105,12 @@ class Grouping:
 
 
 def _own(error: BaseException) -> BaseException:
-    """Return the error for one caller: each raises an object of its own, or their tracebacks would grow together."""
+    """Return the error for one caller: each raises its own object, because shared tracebacks would grow."""
     from dspex.errors import DspexError
 
     if isinstance(error, DspexError):
-        made = type(error)(error.message, **error.context)
+        copy = type(error)(error.message, **error.context)
     else:
-        made = InternalError(f"a write failed: {type(error).__name__}: {error}")
-    made.__cause__ = error
-    return made
+        copy = InternalError(f"a write failed: {type(error).__name__}: {error}")
+    copy.__cause__ = error
+    return copy

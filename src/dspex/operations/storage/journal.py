@@ -44,9 +44,9 @@ class SQLJournal:
         return await unbroken(self._entries())
 
     async def _entries(self) -> Sequence[Entry]:
-        wanted = sa.select(ENTRIES.c.entry).where(ENTRIES.c.job_id == self._job_id).order_by(ENTRIES.c.number)
+        statement = sa.select(ENTRIES.c.entry).where(ENTRIES.c.job_id == self._job_id).order_by(ENTRIES.c.number)
         async with self._database.reading() as connection:
-            rows = (await connection.execute(wanted)).scalars().all()
+            rows = (await connection.execute(statement)).scalars().all()
         return [msgspec.json.decode(row) for row in rows]
 
     async def append(self, entry: Entry) -> None:
@@ -65,17 +65,17 @@ class SQLJournal:
             number, self._next = self._next, None  # known again only when the write is known to have been made
             try:
                 async with self._database.stating() as connection:
-                    made = (await connection.execute(self._insert(number, text))).rowcount
+                    inserted = (await connection.execute(self._insert(number, text))).rowcount
             except ConflictError as error:
                 raise StorageError(f"entry {number} of the journal was written by somebody else: {error}") from error
-            if not made:
+            if not inserted:
                 raise ConflictError(f"the job {str(self._job_id)!r} goes on elsewhere; this process has to leave it")
             self._next = number + 1
 
     async def _count(self) -> int:
-        wanted = sa.select(sa.func.max(ENTRIES.c.number)).where(ENTRIES.c.job_id == self._job_id)
+        statement = sa.select(sa.func.max(ENTRIES.c.number)).where(ENTRIES.c.job_id == self._job_id)
         async with self._database.reading() as connection:
-            newest = (await connection.execute(wanted)).scalar()
+            newest = (await connection.execute(statement)).scalar()
         return 0 if newest is None else int(newest) + 1
 
     def _insert(self, number: int, text: str) -> Any:  # noqa: ANN401  # one statement

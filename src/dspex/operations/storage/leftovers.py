@@ -36,9 +36,9 @@ class SQLLeftovers:
     async def forget_lost_journals(self) -> int:
         """Delete journals. A job's row is there before its journal, so that none of a new job is taken for lost."""
         tables = [TABLES[resource.name] for resource in QUEUES.values()]
-        gone = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
+        without_job = [~sa.exists().where(table.c.id == ENTRIES.c.job_id) for table in tables]
         return await self._portions(
-            sa.select(ENTRIES.c.job_id).distinct().where(*gone).limit(PORTION), ENTRIES.c.job_id
+            sa.select(ENTRIES.c.job_id).distinct().where(*without_job).limit(PORTION), ENTRIES.c.job_id
         )
 
     async def forget_events(self, resource: Resource[Any], topic: str, *, before: datetime) -> int:
@@ -57,14 +57,14 @@ class SQLLeftovers:
     async def _portions(self, old: sa.Select[Any], key: sa.Column[Any]) -> int:
         total = 0
         while True:
-            found = await unbroken(self._portion(old, key))
-            total += found
-            if found < PORTION:
+            deleted = await unbroken(self._portion(old, key))
+            total += deleted
+            if deleted < PORTION:
                 return total
 
     async def _portion(self, old: sa.Select[Any], key: sa.Column[Any]) -> int:
         async with self._database.writing() as connection:
-            found = (await connection.execute(old)).scalars().all()
-            if found:
-                await connection.execute(key.table.delete().where(key.in_(found)))
-        return len(found)
+            keys = (await connection.execute(old)).scalars().all()
+            if keys:
+                await connection.execute(key.table.delete().where(key.in_(keys)))
+        return len(keys)

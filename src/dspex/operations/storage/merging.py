@@ -8,7 +8,7 @@ from dspex.operations.resources.ports import Insert, Update
 from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
 
-COUNT = "#"  # how many updates one row stands for; increments are named "+attribute", expected values "=attribute"
+COUNT = "#"  # how many updates one row represents; increments are named "+attribute", expected values "=attribute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Shape:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether a row that allows the update once allows it as often as it is asked for."""
+        """Whether a row that allows the update once allows it any number of times."""
         return not self.expected and not (self.statuses and "status" in self.values)
 
 
@@ -42,7 +42,7 @@ class Merging:
         self._touched: dict[tuple[str, UUID], Shape | None] = {}
 
     def takes(self, steps: Write) -> bool:
-        """Take a write if it fits to those that are here, and return whether it did; otherwise take nothing of it."""
+        """Add a write if it is compatible with the group, and return whether it was added; otherwise add nothing."""
         planned = dict(self._touched)
         for step in steps:
             try:

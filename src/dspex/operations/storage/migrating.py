@@ -28,26 +28,26 @@ async def migrate(database: Database, *, to: str = HEAD, say: Callable[[str], No
     another schema is copied beside itself first, while nobody else can write; no copy takes the place of another.
 
     Raises:
-        ConfigurationError: there is no such revision.
+        ConfigurationError: the revision is unknown.
         SchemaError: it was written by a later version of dspex.
         StorageError: the database cannot be read or written.
     """
     if to not in REVISIONS:
-        raise ConfigurationError(f"there is no revision {to!r}; revisions are: {', '.join(REVISIONS)}")
-    found = await revision(database)
-    if found == to == HEAD:
+        raise ConfigurationError(f"unknown revision {to!r}; revisions are: {', '.join(REVISIONS)}")
+    current = await revision(database)
+    if current == to == HEAD:
         await settle_positions(database)
-    if _is_there(found, to):
+    if _is_there(current, to):
         return
     async with _one_at_a_time(), database.migrating() as connection:
-        found = await connection.run_sync(_revision)  # another process may have moved it meanwhile
-        _refuse_later(database, found)
-        if _is_there(found, to):
+        current = await connection.run_sync(_revision)  # another process may have moved it meanwhile
+        _refuse_later(database, current)
+        if _is_there(current, to):
             return
-        if found is not None and database.is_sqlite:
+        if current is not None and database.is_sqlite:
             copy = await asyncio.to_thread(_copied, database, to)
-            say(f"the database had schema {found}; a copy is in {copy}")
-        await connection.run_sync(_move, found or "base", to)
+            say(f"the database had schema {current}; a copy is in {copy}")
+        await connection.run_sync(_move, current or "base", to)
 
 
 @asynccontextmanager
@@ -61,8 +61,8 @@ async def _one_at_a_time() -> AsyncIterator[None]:
         _ALEMBIC.release()
 
 
-def _is_there(found: str | None, to: str) -> bool:
-    return (found or "base") == to
+def _is_there(current: str | None, to: str) -> bool:
+    return (current or "base") == to
 
 
 async def require_head(database: Database) -> None:
@@ -72,10 +72,10 @@ async def require_head(database: Database) -> None:
         SchemaError: it is another one; the message says what to do.
         StorageError: the database cannot be read.
     """
-    found = await revision(database)
-    _refuse_later(database, found)
-    if found != HEAD:
-        had = f"has schema {found}" if found else "has no tables of dspex yet"
+    current = await revision(database)
+    _refuse_later(database, current)
+    if current != HEAD:
+        had = f"has schema {current}" if current else "has no tables of dspex yet"
         raise SchemaError(f"the database {database.shown!r} {had}, this dspex reads {HEAD}: run `dspex migrate`")
 
 
@@ -88,13 +88,15 @@ async def revision(database: Database) -> str | None:
 def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    return None if found is None else str(found)
+    version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if version is None else str(version)
 
 
-def _refuse_later(database: Database, found: str | None) -> None:
-    if found is not None and found > HEAD:
-        raise SchemaError(f"the database {database.shown!r} has schema {found}, this dspex reads {HEAD}: update dspex")
+def _refuse_later(database: Database, current: str | None) -> None:
+    if current is not None and current > HEAD:
+        raise SchemaError(
+            f"the database {database.shown!r} has schema {current}, this dspex reads {HEAD}: update dspex"
+        )
 
 
 def _copied(database: Database, to: str) -> Path:
@@ -111,20 +113,20 @@ def _copied(database: Database, to: str) -> Path:
         part.unlink(missing_ok=True)
         part.touch(mode=0o600, exist_ok=False)  # as private as the database itself
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
-            source.backup(target)  # a plain copy would miss what still stands in the log beside the file
+            source.backup(target)  # a plain copy would miss what is still in the write-ahead log
         return part.rename(copy)
     except (sqlite3.Error, OSError) as error:
         raise database.told("copy", str(error)) from error
 
 
-def _move(connection: sa.Connection, found: str, to: str) -> None:
+def _move(connection: sa.Connection, current: str, to: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
-    if REVISIONS.index(found) < REVISIONS.index(to):
+    if REVISIONS.index(current) < REVISIONS.index(to):
         command.upgrade(config, to)
     else:
         command.downgrade(config, to)

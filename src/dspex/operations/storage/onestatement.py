@@ -78,9 +78,9 @@ def _update(shape: Shape, number: int) -> str:
     columns |= {name: STORED_KINDS[kinds[name]].postgres for name in shape.values}
     columns |= {"+" + name: "bigint" for name in shape.increments}
     columns |= {"=" + name: STORED_KINDS[kinds[name]].postgres for name in shape.expected}
-    told = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+    column_list = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     sets = [f"{quoted(name)} = v.{quoted(name)}" for name in shape.values]
     sets += [f"{quoted(name)} = r.{quoted(name)} + v.{quoted('+' + name)}" for name in shape.increments]
     sets.append(f'"lock_version" = r."lock_version" + v.{quoted(COUNT)}')
-    source = f"json_to_recordset(${number}) AS v({told})"
+    source = f"json_to_recordset(${number}) AS v({column_list})"
     return f'UPDATE {shape.statements.table} AS r SET {", ".join(sets)} FROM {source} WHERE r."id" = v."id"'  # noqa: S608

@@ -20,11 +20,11 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         SchemaError: a table is not what its resource says; the message says in what they differ.
         StorageError: the database cannot be read or written.
     """
-    own = [resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource]
-    if not own:
+    plurals = [resource.plural for name, resource in domain.items() if DOMAIN.get(name) is not resource]
+    if not plurals:
         return
     async with database.migrating() as connection:
-        differences = await connection.run_sync(_made_or_compared, domain, own)
+        differences = await connection.run_sync(_made_or_compared, domain, plurals)
     if differences:
         raise SchemaError(
             f"the database {database.shown!r} does not fit the resources of this domain: {'; '.join(differences)}. "
@@ -32,19 +32,19 @@ async def ensure_tables(database: Database, domain: Domain) -> None:
         )
 
 
-def _made_or_compared(connection: sa.Connection, domain: Domain, own: list[str]) -> list[str]:
+def _made_or_compared(connection: sa.Connection, domain: Domain, plurals: list[str]) -> list[str]:
     metadata = metadata_of(domain)
-    there = set(sa.inspect(connection).get_table_names())
-    metadata.create_all(connection, tables=[metadata.tables[name] for name in own if name not in there])
-    return [text for name in own if name in there for text in _differences(connection, metadata, name)]
+    existing = set(sa.inspect(connection).get_table_names())
+    metadata.create_all(connection, tables=[metadata.tables[name] for name in plurals if name not in existing])
+    return [text for name in plurals if name in existing for text in _differences(connection, metadata, name)]
 
 
 def _differences(connection: sa.Connection, metadata: sa.MetaData, name: str) -> Iterator[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    def is_meant(_object: object, found: str | None, kind: str, _reflected: bool, _other: object) -> bool:  # noqa: FBT001
-        return kind != "table" or found == name
+    def is_meant(_object: object, object_name: str | None, kind: str, _reflected: bool, _other: object) -> bool:  # noqa: FBT001
+        return kind != "table" or object_name == name
 
     options = {"compare_type": True, "include_object": is_meant}
     for change in compare_metadata(MigrationContext.configure(connection, opts=options), metadata):

@@ -51,7 +51,7 @@ class PostgresDriver:
     )
 
     def __init__(self, url: str, *, mend: Callable[[str, str], DspexError]) -> None:
-        """Take the URL, and how errors are told.
+        """Take the URL, and the translation of errors.
 
         Raises:
             ConfigurationError: the driver is not installed.
@@ -76,7 +76,7 @@ class PostgresDriver:
         """Return a new connection.
 
         Raises:
-            UnreachableError: there is no database behind the URL, or it does not let us in.
+            UnreachableError: the URL leads to no database, or the database refuses the login.
             ConfigurationError: a pooler in transaction mode is before it.
         """
         connection = await self._open()
@@ -111,12 +111,12 @@ class PostgresDriver:
             raise ConfigurationError(_SHARED) from error
         if ours == connection.get_server_pid():
             return
-        other = await self._open()
+        second = await self._open()
         try:
-            if await _server_process(other) == ours:
+            if await _server_process(second) == ours:
                 raise ConfigurationError(_SHARED)
         finally:
-            other.terminate()
+            second.terminate()
 
     async def rows(self, question: Question) -> Sequence[Sequence[Any]]:
         """Return all rows that answer `question`; those who ask the same before it was sent share the answer."""
@@ -138,23 +138,23 @@ class PostgresDriver:
                 break
             total += row[-1]
             number += 1
-        taken = [tuple(row)[:-1] for row in weighed[:number]]
+        light_rows = [tuple(row)[:-1] for row in weighed[:number]]
         large = {statements.key(row): row[-1] for row in weighed[:number] if row[-1] > _LIGHT}
         whole = {statements.key(row): row for row in await self._large(statements, query, large)} if large else {}
-        rows = [whole.get(key) if (key := statements.key(row)) in large else row for row in taken]
+        rows = [whole.get(key) if (key := statements.key(row)) in large else row for row in light_rows]
         return Portion([row for row in rows if row is not None], total, is_cut=number < len(weighed))
 
     async def _large(self, statements: Statements[Any], query: Query, sizes: Mapping[Any, int]) -> list[Any]:
         """Return whole rows by their ids, a few at a time."""
-        found: list[Any] = []
+        rows: list[Any] = []
         group: list[Any] = []
         for number, key in enumerate(sizes, 1):
             group.append(UUID(int=key.int))
-            if number == len(sizes) or sum(sizes[one] for one in group) > _GROUP:
-                wanted = Query(where={"id": tuple(group)}, limit=len(group), without=query.without)
-                found += await self.rows(statements.select(wanted))
+            if number == len(sizes) or sum(sizes[member] for member in group) > _GROUP:
+                query_of_group = Query(where={"id": tuple(group)}, limit=len(group), without=query.without)
+                rows += await self.rows(statements.select(query_of_group))
                 group = []
-        return found
+        return rows
 
     async def apply(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """Commit the writes in as few statements as their order allows; where one fails, each by itself."""
@@ -233,7 +233,7 @@ class PostgresDriver:
             except (self._asyncpg.DeadlockDetectedError, self._asyncpg.SerializationError) as error:
                 if is_last:
                     return self._told("write", error)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is no error of the writes beside it
+            except Exception as error:  # noqa: BLE001  # it belongs to this write alone
                 return self._told("write", error)
             else:
                 break
@@ -276,10 +276,10 @@ class PostgresDriver:
                 answer.cancel()
             raise
         except Exception as error:  # noqa: BLE001  # it is given to all who asked
-            told = self._told("read", error)
+            translated = self._told("read", error)
             for answer in answers:
                 if not answer.done():
-                    answer.set_exception(type(told)(told.message, **told.context))
+                    answer.set_exception(type(translated)(translated.message, **translated.context))
         else:
             for answer in answers:
                 if not answer.done():
@@ -340,6 +340,6 @@ async def _carry_out(connection: Any, step: Step) -> None:  # noqa: ANN401
         await connection.execute(statements.insert, *statements.row(change.entity))
         return
     update = updated(statements, change)
-    told = await connection.execute(update.sql, *update.parameters)
-    if told.endswith(" 0"):
+    outcome = await connection.execute(update.sql, *update.parameters)
+    if outcome.endswith(" 0"):
         raise refused(change, await connection.fetchval(statements.status(), change.id))

@@ -36,7 +36,7 @@ class SQLiteDriver:
     dialect = Dialect(SQLITE, lambda _n: "?", equals="IS", has_arrays=False, by_code_point="", place_of="instr")
 
     def __init__(self, file: str, *, mend: Callable[[str, str], DspexError], busy_seconds: float = 5.0) -> None:
-        """Take the file (or an URI), how errors are told, and how long to wait for another process that writes."""
+        """Take the file (or an URI), the translation of errors, and the seconds to wait for another writer."""
         self._file = file
         self._path = file.removeprefix("file:").partition("?")[0]
         self._place = (0, 0)
@@ -148,14 +148,14 @@ class SQLiteDriver:
         async with self._writing:
             await self._patiently(lambda connection: connection.execute("BEGIN IMMEDIATE"))
             try:
-                made = work()
+                result = work()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:  # SQLite has undone it already where the disk is full
                     connection.execute("ROLLBACK")
                 raise
         self._keep_log_short(connection)
-        return made
+        return result
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
@@ -175,8 +175,8 @@ class SQLiteDriver:
             raise OSError("the file was moved or replaced while it was in use; put it back, or start again")
 
     def _found(self) -> tuple[int, int]:
-        found = os.stat(self._path)  # it is asked before each group of writes
-        return found.st_dev, found.st_ino
+        status = os.stat(self._path)  # it is asked before each group of writes
+        return status.st_dev, status.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -271,7 +271,7 @@ def _one(connection: sqlite3.Connection, steps: Write) -> Exception | None:
         outcome = unfit(error)
     except sqlite3.Error:
         raise  # of the database, and so of every write
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is no error of the writes beside it
+    except Exception as error:  # noqa: BLE001  # it belongs to this write alone
         outcome = InternalError(f"a write failed: {type(error).__name__}: {error}")
     else:
         connection.execute("RELEASE one")
@@ -288,5 +288,5 @@ def _carry_out(connection: sqlite3.Connection, step: Step) -> None:
         return
     update = updated(statements, change)
     if not connection.execute(update.sql, update.parameters).rowcount:
-        found = connection.execute(statements.status(), (statements.encoded("id", change.id),)).fetchone()
-        raise refused(change, found[0] if found else None)
+        row = connection.execute(statements.status(), (statements.encoded("id", change.id),)).fetchone()
+        raise refused(change, row[0] if row else None)

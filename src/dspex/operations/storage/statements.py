@@ -53,7 +53,7 @@ class Statements(Generic[E]):
         self.times = tuple(name for name, kind in self.kinds.items() if kind == "time")
         self._dialect = dialect
         codec = dialect.codec
-        self._encoders = {name: made for name, kind in self.kinds.items() if (made := codec.encode.get(kind))}
+        self._encoders = {name: encoder for name, kind in self.kinds.items() if (encoder := codec.encode.get(kind))}
         self._row_encoders = _positions(resource.attributes, codec.encode)
         self._values: Callable[[object], tuple[Any, ...]] = attrgetter(*self.names)
         self._decoders = _positions(resource.attributes, codec.decode)
@@ -90,11 +90,11 @@ class Statements(Generic[E]):
         """Return the entity of a row."""
         values = list(row)
         for position, decode in self._decoders:
-            found = values[position]
-            if found is not None:
-                values[position] = decode(found)
-        made: E = self._entity(**dict(zip(self.names, values, strict=True)))
-        return made
+            value = values[position]
+            if value is not None:
+                values[position] = decode(value)
+        entity: E = self._entity(**dict(zip(self.names, values, strict=True)))
+        return entity
 
     def select(self, query: Query) -> Question:
         """Return the question for rows."""
@@ -123,8 +123,8 @@ class Statements(Generic[E]):
             columns.append(f"CASE WHEN weighed.size <= {light} THEN {column} END" if is_long else column)
         long = [name for name, kind in self.kinds.items() if kind in _LONG and name not in without]
         size = " + ".join(f"coalesce(octet_length({quoted(name)}::text), 0)" for name in long) or "0"
-        read = self._without(without) if without else self._columns
-        inner = sql.replace(read, f"{self._columns}, {size} AS size", 1)
+        selected = self._without(without) if without else self._columns
+        inner = sql.replace(selected, f"{self._columns}, {size} AS size", 1)
         return f"SELECT {', '.join(columns)}, weighed.size FROM ({inner}) AS weighed"  # noqa: S608  # quoted
 
     def size(self, row: Any) -> int:  # noqa: ANN401  # a row of any driver
@@ -164,8 +164,8 @@ class Statements(Generic[E]):
             if name not in self.kinds:
                 raise StorageError(f"{self.resource.name} has no attribute {name!r}")
             if isinstance(value, Match):
-                for comparison, wanted in value.comparisons:
-                    self._compare(name, (comparison, wanted), shape, parameters)
+                for comparison, operand in value.comparisons:
+                    self._compare(name, (comparison, operand), shape, parameters)
             elif value is None:
                 shape.append((name, 0))
             else:
@@ -173,9 +173,9 @@ class Statements(Generic[E]):
         return tuple(shape), parameters
 
     def _compare(  # noqa: PLR0917  # what it adds to
-        self, name: str, wanted: tuple[str, Any], shape: list[tuple[str, int | str]], parameters: list[Any]
+        self, name: str, condition: tuple[str, Any], shape: list[tuple[str, int | str]], parameters: list[Any]
     ) -> None:
-        comparison, value = wanted
+        comparison, value = condition
         if comparison == "is_null":
             shape.append((name, 0 if value else "is_not_null"))
         elif comparison == "in":

@@ -28,10 +28,10 @@ class SQLStore:
 
     def resource_of(self, entity: object) -> Resource[Any]:
         """Return the resource of which `entity` is a row."""
-        found = self._resources.get(type(entity))
-        if found is None:
-            raise InternalError(f"{type(entity).__name__} is no entity of this store's domain")
-        return found
+        resource = self._resources.get(type(entity))
+        if resource is None:
+            raise InternalError(f"{type(entity).__name__} is not an entity of this store's domain")
+        return resource
 
     async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
         """Return one row or None; see `Store.get`."""
@@ -47,15 +47,15 @@ class SQLStore:
     async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
         """Return the first rows; see `Store.page`."""
         statements = self._of(resource)
-        found = await self._driver.portion(statements, replace(query, limit=query.limit + 1), most=most)
+        portion = await self._driver.portion(statements, replace(query, limit=query.limit + 1), most=most)
         rows, pending = [], 0
-        for row in found.rows[: query.limit]:
+        for row in portion.rows[: query.limit]:
             pending += statements.size(row)
             if pending > _AT_ONCE:
                 pending = 0
                 await asyncio.sleep(0)  # others get their turn between the large rows
             rows.append(statements.entity(row))
-        return Page(rows=rows, has_more=found.is_cut or len(found.rows) > query.limit, size=found.size)
+        return Page(rows=rows, has_more=portion.is_cut or len(portion.rows) > query.limit, size=portion.size)
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
         """Return how many rows match; see `Store.count`."""

@@ -1,4 +1,4 @@
-"""Values on their way to a database and back; which kind of attribute takes which way is told in `kinds`."""
+"""Conversion of values to a database and back; `kinds` maps each kind of attribute to its conversion."""
 
 import json
 from collections.abc import Callable
@@ -70,5 +70,5 @@ def uuid_of_text(text: str) -> UUID:
 
 @lru_cache(maxsize=4096)
 def uuid_of_driver(value: UUID) -> UUID:
-    """Return a UUID of the standard library: asyncpg has a class of its own."""
+    """Return a UUID of the standard library instead of asyncpg's own class."""
     return UUID(int=value.int)

@@ -18,14 +18,14 @@ from dspex.learning.optimizers.answering import Answers
 from dspex.operations.jobs import Done, JobRun
 from dspex.operations.workflows.ground import Ground, Material
 
-_TOLD = 20  # progress is told at most this often
+_TOLD = 20  # progress is reported at most this often
 
 
 class EvaluationHandler:
     """Scores a program version on a data set."""
 
     def __init__(self, ground: Ground) -> None:
-        """Take what it stands on."""
+        """Take the environment of jobs."""
         self._ground = ground
 
     async def __call__(self, run: JobRun, /) -> Done:
@@ -56,18 +56,18 @@ class EvaluationHandler:
                 answers.remember(entry)
             elif entry["kind"] == "row":
                 rows[entry["index"]] = _row(entry, data)
-        left = [index for index in range(len(data)) if index not in rows]
-        if left:
+        remaining = [index for index in range(len(data)) if index not in rows]
+        if remaining:
             keeper = _Keeper(run, material.journal, rows=rows, total=len(data))
             module = Backed(material.choice.program, material.choice.backend)
             async with keeper, answers:
                 await aevaluate(
                     module,
-                    data.pick(left),
+                    data.pick(remaining),
                     material.metrics,
                     context=await self._ground.answered(run, answers),
                     concurrency=concurrency,
-                    on_row=lambda row: keeper.put(replace(row, index=left[row.index])),
+                    on_row=lambda row: keeper.put(replace(row, index=remaining[row.index])),
                 )
         if lost := [index for index in range(len(data)) if index not in rows]:
             raise ExecutionError(f"the code of the program or of a metric cancelled itself on the rows {lost[:10]}")
@@ -80,7 +80,7 @@ class EvaluationHandler:
 
 
 class _Keeper:
-    """Writes finished rows down in the order in which they come, and tells how far the evaluation is."""
+    """Records finished rows in the order of completion, and reports progress."""
 
     def __init__(self, run: JobRun, journal: Journal, *, rows: dict[int, Row], total: int) -> None:
         self._run = run
@@ -110,9 +110,9 @@ class _Keeper:
         while (row := await self._queue.get()) is not None:
             await self._journal.append(_entry(row))
             self._rows[row.index] = row
-            done = len(self._rows)
-            if done % max(1, self._total // _TOLD) == 0 or done == self._total:
-                self._run.report(f"{done} of {self._total} rows", done=done, of=self._total, **_figures(self._rows))
+            count = len(self._rows)
+            if count % max(1, self._total // _TOLD) == 0 or count == self._total:
+                self._run.report(f"{count} of {self._total} rows", done=count, of=self._total, **_figures(self._rows))
 
 
 def _figures(rows: Mapping[int, Row]) -> dict[str, Any]:

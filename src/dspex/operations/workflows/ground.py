@@ -80,22 +80,22 @@ class Ground:
 
     async def stoppable(self, run: JobRun) -> RunContext:
         """Return a context whose calls end with the run, and end it where the model is away."""
-        given = await self.surroundings(run.job.workspace, self.context)
-        resolve = given.models
+        context = await self.surroundings(run.job.workspace, self.context)
+        resolve = context.models
         return replace(
-            given,
-            model=None if given.model is None else JobModel(given.model, run),
+            context,
+            model=None if context.model is None else JobModel(context.model, run),
             models=None if resolve is None else lambda text: JobModel(resolve(text), run),
             cancellation=run.cancellation,
         )
 
     async def answered(self, run: JobRun, answers: Answers) -> RunContext:
         """Return such a context in which, besides, no call is made that the journal can answer."""
-        given = await self.stoppable(run)
-        resolve = given.models
+        context = await self.stoppable(run)
+        resolve = context.models
         return replace(
-            given,
-            model=None if given.model is None else AnsweredModel(given.model, answers),
+            context,
+            model=None if context.model is None else AnsweredModel(context.model, answers),
             models=None if resolve is None else lambda text: AnsweredModel(resolve(text), answers),
         )
 
@@ -118,5 +118,5 @@ class Noting:
             await self._journal.append(entry)
         except DspexError as error:
             self._run.give_up(error)
-            raise asyncio.CancelledError from error  # nobody may be left to hear of an error
+            raise asyncio.CancelledError from error  # nobody may be left to receive an error
         self._run.got_on = True

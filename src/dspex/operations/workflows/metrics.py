@@ -13,23 +13,23 @@ def metric_named(name: str, code: CodeRoot | None) -> Metric:
     """Return a metric by its name, or the function behind "module:function" in the code root.
 
     Raises:
-        DefinitionError: there is no such metric, or it is no function.
+        DefinitionError: the metric is unknown or not a function.
     """
-    said = check_metric(name, code)
-    if said is not None:
-        raise DefinitionError(said)
+    problem = check_metric(name, code)
+    if problem is not None:
+        raise DefinitionError(problem)
     if name in METRICS or code is None:
         return METRICS[name]
-    found: Metric = code.load(name)
-    if not callable(found):
-        raise DefinitionError(f"{name!r} is no function; a metric is a function of (example, prediction)")
-    return found
+    metric: Metric = code.load(name)
+    if not callable(metric):
+        raise DefinitionError(f"{name!r} is not a function; a metric is a function of (example, prediction)")
+    return metric
 
 
 def metrics_named(names: Sequence[str], code: CodeRoot | None) -> dict[str, Metric]:
     """Return metrics by what reports call them: the name before "=" where there is one, else a function's own."""
-    found = {}
+    metrics = {}
     for name in names:
         target = target_of(name)
-        found[name.partition("=")[0].rpartition(":")[2]] = metric_named(target, code)
-    return found
+        metrics[name.partition("=")[0].rpartition(":")[2]] = metric_named(target, code)
+    return metrics

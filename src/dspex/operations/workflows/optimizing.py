@@ -47,7 +47,7 @@ _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
 _OF_DSPY = {"LabeledFewShot", "BootstrapFewShot", "MIPROv2"}
 _ENOUGH = 10  # rows from which on some are held out
 _HOLDOUT = 0.3
-_TOLD = 20  # progress is told so often in one pass over the rows
+_TOLD = 20  # progress reports in one pass over the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +63,27 @@ class OptimizationHandler:
     """Searches for a better version of a program: natively, or by dspy's own optimizer where the program runs there."""
 
     def __init__(self, ground: Ground) -> None:
-        """Take what it stands on."""
+        """Take the environment of jobs."""
         self._ground = ground
 
     async def __call__(self, run: JobRun, /) -> Done:
         """Search, or go on with a search, and keep what is better."""
         material = await self._ground.material(run, "optimization_job")
         if not isinstance(run.job, OptimizationJobRecord):
-            raise DefinitionError("this is no optimization")
+            raise DefinitionError("this job is not an optimization")
         train, test = _split(material.data, run.job.configuration)
         if test is None:
             run.report(f"{len(train)} rows are too few to hold some out: the winner is not compared with the program")
         is_on_dspy = material.choice.name == "dspy" and run.job.optimizer in _OF_DSPY
         _check_options(run.job, on_dspy=is_on_dspy)
         if is_on_dspy:
-            found = await self._with_dspy(run, run.job, material, data=(train, test))
+            result = await self._with_dspy(run, run.job, material, data=(train, test))
         else:
-            found = await self._natively(run, run.job, material, data=(train, test))
-        if found.program is None:
-            return Done(values=found.values, message=found.message)
-        changes = _Version(self._ground, run.job, found.program)
-        return Done(values=found.values, changes=changes.made, message=found.message)
+            result = await self._natively(run, run.job, material, data=(train, test))
+        if result.program is None:
+            return Done(values=result.values, message=result.message)
+        changes = _Version(self._ground, run.job, result.program)
+        return Done(values=result.values, changes=changes.made, message=result.message)
 
     async def _natively(
         self, run: JobRun, job: OptimizationJobRecord, material: Material, *, data: tuple[Dataset, Dataset | None]
@@ -138,27 +138,27 @@ class OptimizationHandler:
         metric = material.metrics[name]
         work = Optimization(
             optimizer=job.optimizer,
-            metric=lambda example, found: score_of(metric, Example(example), Prediction(found)),
+            metric=lambda example, outputs: score_of(metric, Example(example), Prediction(outputs)),
             trainset=[example.to_dict() for example in train],
             options=settings.get("options") or {},
             compile=settings.get("compile") or {},
         )
         handle = await backend.create_program(material.choice.program)
         better = await backend.optimize_program(
-            handle, work, context, on_progress=lambda event, told: _tell_dspy(run, event, told)
+            handle, work, context, on_progress=lambda event, details: _tell_dspy(run, event, details)
         )
-        said: Verdict | str | None = None
+        judgement: Verdict | str | None = None
         if test is not None:
-            one, other = (Backed(each, backend) for each in (material.choice.program, better))
-            before = await aevaluate(one, test, material.metrics, context=context)
-            after = await aevaluate(other, test, material.metrics, context=context)
-            said = judge(before, after, goal, alpha=search.alpha)
-        verdict = said if isinstance(said, Verdict) else None
+            original, improved = (Backed(each, backend) for each in (material.choice.program, better))
+            before = await aevaluate(original, test, material.metrics, context=context)
+            after = await aevaluate(improved, test, material.metrics, context=context)
+            judgement = judge(before, after, goal, alpha=search.alpha)
+        verdict = judgement if isinstance(judgement, Verdict) else None
         values = {"best": {"label": f"dspy's {job.optimizer}", "metric": name, **_verdict(verdict)}}
-        keeps = said is not None and not (verdict is not None and verdict.is_better) and not search.insists
+        keeps = judgement is not None and not (verdict is not None and verdict.is_better) and not search.insists
         message = str(verdict) if verdict is not None else f"dspy's {job.optimizer} made a program"
-        if isinstance(said, str):
-            message = f"{message}, and it could not be compared on the held-out rows: {said}"
+        if isinstance(judgement, str):
+            message = f"{message}, and it could not be compared on the held-out rows: {judgement}"
         return _Found(program=None if keeps else better, values=values, message=message)
 
     async def _answers(self, job: OptimizationJobRecord, material: Material) -> Answers:
@@ -173,7 +173,7 @@ class OptimizationHandler:
 
 
 class _Telling:
-    """Tells of each trial as it is finished."""
+    """Reports each finished trial."""
 
     def __init__(self, run: JobRun) -> None:
         self._run = run
@@ -183,9 +183,9 @@ class _Telling:
         score = trial.score
         if score is not None and trial.candidate.is_final:
             self._best = score if self._best is None else max(self._best, score)
-        said = "no score" if score is None else f"{score:.3f}"
+        shown_score = "no score" if score is None else f"{score:.3f}"
         self._run.report(
-            f"trial {trial.number}: {trial.candidate.label}: {said}",
+            f"trial {trial.number}: {trial.candidate.label}: {shown_score}",
             trials=trial.number + 1,
             trial={"number": trial.number, "label": trial.candidate.label, "score": score},
             best=self._best,
@@ -205,9 +205,9 @@ class _Version:
         record = await store.get(PROGRAM, id=job.program_id)
         if record is None:
             raise ConflictError("the program of this job is gone")
-        known = await self._newest(content_hash=self._program.content_hash)
-        version = known or await self._new()
-        changes: list[Change] = [] if known is not None else [Insert(version)]
+        existing = await self._newest(content_hash=self._program.content_hash)
+        version = existing or await self._new()
+        changes: list[Change] = [] if existing is not None else [Insert(version)]
         # who has changed the program since the job began is not overruled
         if record.current_version_id == job.program_version_id:
             values = {"current_version_id": version.id, "updated_at": self._ground.clock.now()}
@@ -217,8 +217,8 @@ class _Version:
 
     async def _newest(self, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
         query = Query(where={"program_id": self._job.program_id, **where}, limit=1)
-        found = await self._ground.store.select(PROGRAM_VERSION, query)
-        return found[0] if found else None
+        versions = await self._ground.store.select(PROGRAM_VERSION, query)
+        return versions[0] if versions else None
 
     async def _new(self) -> ProgramVersionRecord:
         newest, now = await self._newest(), self._ground.clock.now()
@@ -247,8 +247,8 @@ def _split(data: Dataset, settings: Mapping[str, Any]) -> tuple[Dataset, Dataset
 
 def _goal(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a search is after, as far as the settings of a job say it."""
-    known = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
-    return {name: value for name, value in known.items() if value is not None}
+    values = {name: settings.get(name) for name in ("maximize", "subject_to", "alpha", "on_error")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_options(job: OptimizationJobRecord, *, on_dspy: bool) -> None:
@@ -303,8 +303,8 @@ def _figures(trial: Trial) -> dict[str, float | None]:
 
 
 def _winner(outcome: Outcome[Module], program: Program) -> dict[str, Any]:
-    made = outcome.program.to_program(program.name)
-    return {"signature": made.signature, "root": made.root, "space": made.space, "assignment": made.assignment}
+    winner = outcome.program.to_program(program.name)
+    return {"signature": winner.signature, "root": winner.root, "space": winner.space, "assignment": winner.assignment}
 
 
 def _verdict(verdict: Verdict | None) -> dict[str, Any]:
@@ -318,10 +318,10 @@ async def _optimizing(material: Material) -> OptimizingBackend:
     return cast("OptimizingBackend", await backend.started() if isinstance(backend, LazyBackend) else backend)
 
 
-def _tell_dspy(run: JobRun, event: str, told: Any) -> None:  # noqa: ANN401  # what the worker says
-    if event == "progress" and isinstance(told, Mapping):
-        scored = told.get("scored")
+def _tell_dspy(run: JobRun, event: str, details: Any) -> None:  # noqa: ANN401  # what the worker says
+    if event == "progress" and isinstance(details, Mapping):
+        scored = details.get("scored")
         if scored is None:
-            run.report(f"{told.get('optimizer', 'dspy')} began on {told.get('examples')} rows")
-        elif scored % max(1, told["examples"] // _TOLD) == 0:
-            run.report(f"{scored} predictions scored, mean {told['mean']:.3f}", scored=scored, mean=told["mean"])
+            run.report(f"{details.get('optimizer', 'dspy')} began on {details.get('examples')} rows")
+        elif scored % max(1, details["examples"] // _TOLD) == 0:
+            run.report(f"{scored} predictions scored, mean {details['mean']:.3f}", scored=scored, mean=details["mean"])
