@@ -28,15 +28,15 @@ class Actor:
         """Return whether this actor has `scope`."""
         return scope in self.scopes or "admin" in self.scopes
 
-    def require(self, scope: Scope, doing: str) -> None:
+    def require(self, scope: Scope, operation: str) -> None:
         """Return where this actor has `scope`.
 
         Raises:
             ForbiddenError: it has not; the message names the scope and what it was needed for.
         """
         if not self.may(scope):
-            held = ", ".join(sorted(self.scopes)) or "none"
-            raise ForbiddenError(f"{doing} needs the scope {scope!r}; this key has: {held}", scope=scope)
+            scopes = ", ".join(sorted(self.scopes)) or "none"
+            raise ForbiddenError(f"{operation} needs the scope {scope!r}; this key has: {scopes}", scope=scope)
 
 
 LOCAL = Actor(name="local", names_code=True)

@@ -41,13 +41,13 @@ class AuditedStore(StoreAround):
         act: Act,
         clock: Clock,
         new_id: Callable[[], UUID],
-        written: Callable[[Sequence[Change]], None] = lambda _changes: None,
+        on_write: Callable[[Sequence[Change]], None] = lambda _changes: None,
         quotas: Quotas | None = None,
     ) -> None:
         """Take the store behind it, and who does what; `written` hears of what was committed."""
         super().__init__(store)
         self._quotas = quotas
-        self._written = written
+        self._written = on_write
         self._act = act
         self._clock = clock
         self._new_id = new_id
@@ -81,12 +81,12 @@ class AuditedStore(StoreAround):
             return self._made(resource, change.entity.id, before=None, after=_told(resource, row))
         if not change.resource.is_audited and not self._act.policies:
             return None
-        found = await self._store.get(change.resource, id=change.id)
-        if found is not None:
-            self._check(found)
+        existing = await self._store.get(change.resource, id=change.id)
+        if existing is not None:
+            self._check(existing)
         if not change.resource.is_audited:
             return None
-        before = {name: getattr(found, name) for name in (*change.values, *change.increments)} if found else {}
+        before = {name: getattr(existing, name) for name in (*change.values, *change.increments)} if existing else {}
         after = {**change.values, **{name: before.get(name, 0) + step for name, step in change.increments.items()}}
         return self._made(
             change.resource, change.id, before=_told(change.resource, before), after=_told(change.resource, after)
@@ -125,8 +125,8 @@ class AuditedStore(StoreAround):
 
 def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as JSON; of what is hidden, only that it was there, and of what is long, how long it was."""
-    kept = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
-    return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in kept.items()}
+    visible = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
+    return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in visible.items()}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any attribute

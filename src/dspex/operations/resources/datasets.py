@@ -92,71 +92,71 @@ class DatasetSample:
     numbers: list[int]
 
 
-async def create_dataset(operations: Operations, given: CreateDataset, *, source: str = "rows") -> DatasetRecord:
+async def create_dataset(operations: Operations, request: CreateDataset, *, source: str = "rows") -> DatasetRecord:
     """Store rows; see `CreateDataset`.
 
     Raises:
         InvalidError: the name is empty, or the rows are no rows.
     """
-    if not given.name.strip():
-        raise invalid("name", given.name, "a name with at least one visible character")
-    if given.split not in {"train", "validation", "test"}:
-        raise invalid("split", given.split, "train, validation or test")
-    if not isinstance(given.rows, list) or not 0 < len(given.rows) <= MOST_ROWS:
-        raise invalid("rows", given.rows, f"a list of 1 to {MOST_ROWS} rows")
+    if not request.name.strip():
+        raise invalid("name", request.name, "a name with at least one visible character")
+    if request.split not in {"train", "validation", "test"}:
+        raise invalid("split", request.split, "train, validation or test")
+    if not isinstance(request.rows, list) or not 0 < len(request.rows) <= MOST_ROWS:
+        raise invalid("rows", request.rows, f"a list of 1 to {MOST_ROWS} rows")
 
     def examine(work: Work) -> tuple[str, dict[str, Any]]:
-        for number, row in enumerate(given.rows):
+        for number, row in enumerate(request.rows):
             work.step()
             if isinstance(row, dict) and (size := size_of(row)) > MOST_VALUES:
                 raise ValueError(f"row {number} holds {size} values, more than the {MOST_VALUES} allowed")
-        return Dataset.from_rows(given.rows, name=given.name).checksum, _schema(given.rows, work)
+        return Dataset.from_rows(request.rows, name=request.name).checksum, _schema(request.rows, work)
 
     try:
         checksum, schema = await operations.floor.executor.heavy.run(examine)
     except (DefinitionError, TypeError, ValueError, RecursionError) as error:
-        raise invalid("rows", given.rows, f"a list of objects of JSON values ({error})") from error
-    where = {"workspace": operations.workspace, "name": given.name}
+        raise invalid("rows", request.rows, f"a list of objects of JSON values ({error})") from error
+    where = {"workspace": operations.workspace, "name": request.name}
     newest = next(iter(await operations.store.select(DATASET, Query(where=where, limit=1))), None)
-    if newest is not None and (newest.checksum, newest.split) == (checksum, given.split):
+    if newest is not None and (newest.checksum, newest.split) == (checksum, request.split):
         return newest
     now = operations.floor.clock.now()
-    made = DatasetRecord(
+    record = DatasetRecord(
         id=operations.floor.new_id(),
         workspace=operations.workspace,
         created_at=now,
         updated_at=now,
-        name=given.name,
+        name=request.name,
         version=1 if newest is None else newest.version + 1,
-        split=given.split,
+        split=request.split,
         schema=schema,
-        rows=given.rows,
-        row_count=len(given.rows),
+        rows=request.rows,
+        row_count=len(request.rows),
         checksum=checksum,
         source=source,
     )
     try:
-        await operations.store.write(Insert(made))
+        await operations.store.write(Insert(record))
     except ConflictError as error:
-        raise ConflictError(f"somebody else stored a version of {given.name!r} at this moment; try again") from error
-    return made
+        raise ConflictError(f"somebody else stored a version of {request.name!r} at this moment; try again") from error
+    return record
 
 
-async def dataset_from_executions(operations: Operations, given: DatasetFromExecutions) -> DatasetRecord:
+async def dataset_from_executions(operations: Operations, request: DatasetFromExecutions) -> DatasetRecord:
     """Store what a program was asked and answered; see `DatasetFromExecutions`.
 
     Raises:
         InvalidError: no execution is left, or a value is out of range.
     """
-    program = await operations.program(given.program_id, given.program)
-    if given.status not in ENDED:
-        raise invalid("status", given.status, f"one of {', '.join(ENDED)}")
-    if not 0 < given.limit <= MOST_ROWS:
-        raise invalid("limit", given.limit, f"a number from 1 to {MOST_ROWS}")
-    where = {"workspace": operations.workspace, "program_id": program.id, "status": given.status}
+    program = await operations.program(request.program_id, request.program)
+    if request.status not in ENDED:
+        raise invalid("status", request.status, f"one of {', '.join(ENDED)}")
+    if not 0 < request.limit <= MOST_ROWS:
+        raise invalid("limit", request.limit, f"a number from 1 to {MOST_ROWS}")
+    where = {"workspace": operations.workspace, "program_id": program.id, "status": request.status}
     rows: list[Any] = []
     after: UUID | None = None
-    while len(rows) < given.limit:
+    while len(rows) < request.limit:
         page: Sequence[ExecutionRecord] = await operations.store.select(
             EXECUTION, Query(where=where, after=after, limit=_PAGE)
         )
@@ -165,20 +165,20 @@ async def dataset_from_executions(operations: Operations, given: DatasetFromExec
             break
         after = page[-1].id
     if not rows:
-        raise invalid("status", given.status, f"a status in which {program.name!r} has executions with stored inputs")
-    made = CreateDataset(name=given.name, rows=rows[: given.limit], split=given.split)
-    return await create_dataset(operations, made, source=f"executions of {program.name}")
+        raise invalid("status", request.status, f"a status in which {program.name!r} has executions with stored inputs")
+    dataset_request = CreateDataset(name=request.name, rows=rows[: request.limit], split=request.split)
+    return await create_dataset(operations, dataset_request, source=f"executions of {program.name}")
 
 
-async def validate_dataset(operations: Operations, given: ValidateDataset) -> DatasetValidity:
+async def validate_dataset(operations: Operations, request: ValidateDataset) -> DatasetValidity:
     """Check every row; see `ValidateDataset`.
 
     Raises:
         InvalidError: not exactly one of program and signature is given, or the signature is none.
         NotFoundError: there is no such data set or program.
     """
-    data = await dataset_of(operations, given.dataset_id, given.dataset)
-    signature = await _signature(operations, given)
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
+    signature = await _signature(operations, request)
 
     def examine(work: Work) -> tuple[int, list[Any]]:
         problems: list[Any] = []
@@ -196,18 +196,18 @@ async def validate_dataset(operations: Operations, given: ValidateDataset) -> Da
     )
 
 
-async def sample_dataset(operations: Operations, given: SampleDataset) -> DatasetSample:
+async def sample_dataset(operations: Operations, request: SampleDataset) -> DatasetSample:
     """Draw rows; see `SampleDataset`.
 
     Raises:
         InvalidError: there are fewer rows.
         NotFoundError: there is no such data set.
     """
-    data = await dataset_of(operations, given.dataset_id, given.dataset)
-    if not 0 < given.count <= data.row_count:
-        raise invalid("count", given.count, f"a number from 1 to {data.row_count}, which is how many rows there are")
-    numbered = Dataset.from_rows([{"number": number} for number in range(data.row_count)])
-    numbers = [int(str(row["number"])) for row in numbered.sample(given.count, seed=given.seed)]
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
+    if not 0 < request.count <= data.row_count:
+        raise invalid("count", request.count, f"a number from 1 to {data.row_count}, which is how many rows there are")
+    row_numbers = Dataset.from_rows([{"number": number} for number in range(data.row_count)])
+    numbers = [int(str(row["number"])) for row in row_numbers.sample(request.count, seed=request.seed)]
     return DatasetSample(dataset=data, rows=[data.rows[number] for number in numbers], numbers=numbers)
 
 
@@ -221,19 +221,19 @@ async def dataset_of(operations: Operations, dataset_id: UUID | None, name: str 
     if (dataset_id is None) == (name is None):
         raise InvalidError("give either the data set's id or its name")
     where = {"workspace": operations.workspace, **({"name": name} if dataset_id is None else {"id": dataset_id})}
-    found = await operations.store.select(DATASET, Query(where=where, limit=1))
-    if not found:
+    rows = await operations.store.select(DATASET, Query(where=where, limit=1))
+    if not rows:
         raise NotFoundError(f"there is no data set {str(dataset_id or name)!r}; `dspex datasets` lists them")
-    return found[0]
+    return rows[0]
 
 
-async def _signature(operations: Operations, given: ValidateDataset) -> Signature:
-    of_program = given.program_id is not None or given.program is not None
-    if of_program == (given.signature is not None):
+async def _signature(operations: Operations, request: ValidateDataset) -> Signature:
+    of_program = request.program_id is not None or request.program is not None
+    if of_program == (request.signature is not None):
         raise InvalidError("give either a program or a signature")
-    if given.signature is None:
-        return (await operations.program_value(await operations.program(given.program_id, given.program))).signature
-    text = given.signature
+    if request.signature is None:
+        return (await operations.program_value(await operations.program(request.program_id, request.program))).signature
+    text = request.signature
     try:
         return await operations.floor.executor.heavy.run(lambda _: Signature(text))
     except SignatureError as error:
@@ -270,11 +270,11 @@ def _schema(rows: Sequence[Mapping[str, Any]], work: Work) -> dict[str, Any]:
     for row in rows:
         work.step()
         for name, value in row.items():
-            known = fields.setdefault(name, {"types": [], "rows": 0})
-            known["rows"] += 1
+            summary = fields.setdefault(name, {"types": [], "rows": 0})
+            summary["rows"] += 1
             kind = "null" if value is None else type(value).__name__
-            if kind not in known["types"]:
-                known["types"].append(kind)
+            if kind not in summary["types"]:
+                summary["types"].append(kind)
     return {"fields": fields}
 
 

@@ -55,17 +55,19 @@ class Domain(Mapping[str, Resource[Any]]):
                 neither here nor before it.
         """
         names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
-        for added in (*(resource.name for resource in resources), *(action.name for action in actions)):
-            if added in names:
-                raise DefinitionError(f"the domain has a {added!r} already; choose another name")
-            names.add(added)
-        known = set(self)
+        for new_name in (*(resource.name for resource in resources), *(action.name for action in actions)):
+            if new_name in names:
+                raise DefinitionError(f"the domain has a {new_name!r} already; choose another name")
+            names.add(new_name)
+        resource_names = set(self)
         for resource in resources:
-            known.add(resource.name)
-            if wrong := resource.misnamed:
-                raise DefinitionError(f"lists take {resource.name}.{wrong} for something else; choose another name")
+            resource_names.add(resource.name)
+            if attribute_name := resource.misnamed:
+                raise DefinitionError(
+                    f"lists take {resource.name}.{attribute_name} for something else; choose another name"
+                )
             for name, target in {**resource.references, **resource.pointers}.items():
-                if target not in known:
+                if target not in resource_names:
                     raise DefinitionError(
                         f"{resource.name}.{name} refers to {target!r}, which is no resource before it"
                     )

@@ -92,9 +92,9 @@ class Executor:
 
     def on(self, backends: Backends) -> "Executor":
         """Return the same executor over other backends: its runs are ended with those of this one."""
-        made = copy.copy(self)
-        made.remembered = Remembered(self._store, backends=backends, clock=self._clock)  # a second constructor
-        return made
+        executor = copy.copy(self)
+        executor.remembered = Remembered(self._store, backends=backends, clock=self._clock)  # a second constructor
+        return executor
 
     async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`.
@@ -116,22 +116,27 @@ class Executor:
         """Hear of what was changed in this process."""
         self.remembered.written(changes)
 
-    async def execute(self, program: ProgramRecord, inputs: Mapping[str, Any], asked: Asked = PLAIN) -> ExecutionRecord:
+    async def execute(
+        self, program: ProgramRecord, inputs: Mapping[str, Any], options: Asked = PLAIN
+    ) -> ExecutionRecord:
         """Run `program` once; see `Operations.execute_program`."""
         self.runs.admit()
         if self.quotas is not None:
-            await self._admit(program.workspace, asked)
+            await self._admit(program.workspace, options)
         stages = Stages(self._clock)
         PROGRAM.step("execute", program.status)
-        choice = await self.remembered.choice(program, asked.backend)
+        choice = await self.remembered.choice(program, options.backend)
         stages.enter("input_validation")
-        about: dict[str, Any] = {"backend": choice.name, "parent_id": None if (above := parent()) is None else above.id}
+        columns: dict[str, Any] = {
+            "backend": choice.name,
+            "parent_id": None if (parent_run := parent()) is None else parent_run.id,
+        }
         validator = choice.program.signature.input_validator
         amount = validator.amount(inputs)
         if self.most is not None:
             self.most.check(amount)
-        if asked.idempotency_key is not None:
-            about["inputs_hash"] = hash_of(program, inputs)
+        if options.idempotency_key is not None:
+            columns["inputs_hash"] = hash_of(program, inputs)
         try:
             validated, data = (
                 _checked(validator, inputs)
@@ -139,14 +144,14 @@ class Executor:
                 else await self._checked_beside(validator, inputs)
             )
         except InvalidError as error:
-            return await self._refused(program, inputs, asked, stages=stages, error=error, about=about)
-        opened = self.recorder.opened(program, data, asked, stages=stages.told(), **about)
-        run = self.runs.begin(opened.id)
+            return await self._refused(program, inputs, options, stages=stages, error=error, columns=columns)
+        record = self.recorder.opened(program, data, options, stages=stages.told(), **columns)
+        run = self.runs.begin(record.id)
         try:
-            opened, is_known = await self._open(program, opened, asked)
-            if is_known:
-                return opened
-            return await _Work(self, run, opened, choice=choice, stages=stages).done(validated, asked.timeout)
+            record, is_duplicate = await self._open(program, record, options)
+            if is_duplicate:
+                return record
+            return await _Work(self, run, record, choice=choice, stages=stages).done(validated, options.timeout)
         finally:
             self.runs.end(run)
 
@@ -159,14 +164,14 @@ class Executor:
 
         return await self.heavy.run(check)
 
-    async def _admit(self, workspace: str, asked: Asked) -> None:
+    async def _admit(self, workspace: str, options: Asked) -> None:
         """Refuse what a quota does not allow; a call whose execution is stored already stores nothing more."""
         if self.quotas is None:
             return
         try:
             await self.quotas.admit(workspace)
         except QuotaError:
-            key = asked.idempotency_key
+            key = options.idempotency_key
             if key is None or not await self._store.count(EXECUTION, {"workspace": workspace, "idempotency_key": key}):
                 raise
 
@@ -181,14 +186,14 @@ class Executor:
         else:
             self.quotas.charge(workspace, size=sum(size_of(change.values.get(name)) for name in LONG))
 
-    async def cancel(self, found: ExecutionRecord, *, actor: str) -> None:
+    async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
         """Record an execution as cancelled and stop it, here at once, in another process within a second.
 
         Raises:
             ConflictError: it has ended.
         """
-        await self._store.write(*self.recorder.stopped(found, "cancelled", actor=actor))
-        self.runs.stop(found.id, "cancel")
+        await self._store.write(*self.recorder.stopped(record, "cancelled", actor=actor))
+        self.runs.stop(record.id, "cancel")
 
     async def give_up(self, execution_id: UUID) -> None:
         """Record an execution as interrupted that runs on, but for which nobody waits any more."""
@@ -213,45 +218,45 @@ class Executor:
         self,
         program: ProgramRecord,
         inputs: Mapping[str, Any],
-        asked: Asked,
+        options: Asked,
         *,
         stages: Stages,
         error: InvalidError,
-        about: Mapping[str, Any],
+        columns: Mapping[str, Any],
     ) -> ExecutionRecord:
         """Record a call whose inputs do not fit, and raise what is wrong with them."""
-        opened = self.recorder.opened(program, json_ready(inputs), asked, stages=stages.told("failed"), **about)
-        failed = replace(opened, **self.recorder.timed(opened, status="failed", error=error.to_dict()))
-        opened, is_known = await self._open(program, failed, asked)
-        if is_known:
-            return opened
-        raise InvalidError(error.message, errors=error.fields, execution_id=str(failed.id)) from None
+        record = self.recorder.opened(program, json_ready(inputs), options, stages=stages.told("failed"), **columns)
+        failed_record = replace(record, **self.recorder.timed(record, status="failed", error=error.to_dict()))
+        record, is_duplicate = await self._open(program, failed_record, options)
+        if is_duplicate:
+            return record
+        raise InvalidError(error.message, errors=error.fields, execution_id=str(failed_record.id)) from None
 
     async def _open(
-        self, program: ProgramRecord, opened: ExecutionRecord, asked: Asked
+        self, program: ProgramRecord, record: ExecutionRecord, options: Asked
     ) -> tuple[ExecutionRecord, bool]:
         """Record the beginning; or return the execution that an earlier call with the same key made, and that it did.
 
         One that was interrupted is repeated: the new execution takes over its key, and says what it repeats.
         """
-        freed: tuple[Change, ...] = ()
+        key_release: tuple[Change, ...] = ()
         while True:
-            changes = self.recorder.opening(program, opened, action=asked.action)
+            changes = self.recorder.opening(program, record, action=options.action)
             try:
-                await self._store.write(*freed, *changes)
+                await self._store.write(*key_release, *changes)
             except ConflictError:
-                known = await self._of_key(opened)
-                if known is None or (freed and known.id == opened.retry_of):
+                original = await self._of_key(record)
+                if original is None or (key_release and original.id == record.retry_of):
                     await self._check_ready(program)
                     raise
-                ended = await self._repeated(known, opened, within=asked.timeout or WAIT)
-                if ended.status != "interrupted":
-                    return ended, True
-                opened = replace(opened, retry_of=ended.id)
-                freed = (self.recorder.freeing(ended),)
+                result = await self._repeated(original, record, seconds=options.timeout or WAIT)
+                if result.status != "interrupted":
+                    return result, True
+                record = replace(record, retry_of=result.id)
+                key_release = (self.recorder.freeing(result),)
             else:
-                self._charge(opened.workspace, changes)
-                return opened, False
+                self._charge(record.workspace, changes)
+                return record, False
 
     async def _check_ready(self, program: ProgramRecord) -> None:
         self.remembered.forget(program.id)
@@ -259,39 +264,39 @@ class Executor:
         if fresh is not None:
             PROGRAM.step("execute", fresh.status)
 
-    async def _of_key(self, opened: ExecutionRecord) -> ExecutionRecord | None:
-        if opened.idempotency_key is None:
+    async def _of_key(self, record: ExecutionRecord) -> ExecutionRecord | None:
+        if record.idempotency_key is None:
             return None
-        key = {"workspace": opened.workspace, "idempotency_key": opened.idempotency_key}
+        key = {"workspace": record.workspace, "idempotency_key": record.idempotency_key}
         return await self._store.get(EXECUTION, **key)
 
-    async def _repeated(self, known: ExecutionRecord, opened: ExecutionRecord, *, within: float) -> ExecutionRecord:
+    async def _repeated(self, original: ExecutionRecord, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
         """Return what the first call made of it, once it has ended."""
-        if known.inputs_hash != opened.inputs_hash:
+        if original.inputs_hash != record.inputs_hash:
             raise ConflictError(
-                f"the idempotency key {known.idempotency_key!r} belongs to an execution with other inputs; "
+                f"the idempotency key {original.idempotency_key!r} belongs to an execution with other inputs; "
                 "take another key",
-                execution_id=str(known.id),
+                execution_id=str(original.id),
             )
-        ended = await self.ended(known, within=within)
-        if ended.status == "failed" and (ended.error or {}).get("code") == InvalidError.code:
-            said = ended.error or {}
-            fields = [FieldError(**{**field, "value": _Shown(field["value"])}) for field in said.get("fields", ())]
-            raise InvalidError(str(said.get("message")), errors=fields, execution_id=str(ended.id))
-        return ended
+        result = await self.ended(original, seconds=seconds)
+        if result.status == "failed" and (result.error or {}).get("code") == InvalidError.code:
+            error = result.error or {}
+            fields = [FieldError(**{**field, "value": _Shown(field["value"])}) for field in error.get("fields", ())]
+            raise InvalidError(str(error.get("message")), errors=fields, execution_id=str(result.id))
+        return result
 
-    async def ended(self, found: ExecutionRecord, *, within: float) -> ExecutionRecord:
-        """Return an execution once it has ended, or as it is after `within` seconds."""
-        until = self._clock.monotonic_ns() + int(within * 1e9)
-        while found.status not in ENDED and self._clock.monotonic_ns() < until:
-            run = self.runs.get(found.id)
+    async def ended(self, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
+        """Return an execution once it has ended, or as it is after `seconds`."""
+        until = self._clock.monotonic_ns() + int(seconds * 1e9)
+        while record.status not in ENDED and self._clock.monotonic_ns() < until:
+            run = self.runs.get(record.id)
             try:
-                async with asyncio.timeout(within if run is not None else _LOOK):
+                async with asyncio.timeout(seconds if run is not None else _LOOK):
                     await (asyncio.Event().wait() if run is None else run.finished())
             except TimeoutError:
                 pass
-            found = await self.stored(found)
-        return found
+            record = await self.stored(record)
+        return record
 
     async def stored(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return an execution as it stands in the database.
@@ -299,36 +304,36 @@ class Executor:
         Raises:
             NotFoundError: it is gone.
         """
-        found = await self._store.get(EXECUTION, id=record.id)
-        if found is None:
+        current = await self._store.get(EXECUTION, id=record.id)
+        if current is None:
             raise NotFoundError(f"there is no execution {str(record.id)!r}")
-        return found
+        return current
 
-    async def close(self, opened: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
+    async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
         """Record the end, through a short absence of the database; where it was ended from outside, that stays."""
-        changes = self.recorder.closing(opened, values)
+        changes = self.recorder.closing(record, values)
         for pause in (*_PAUSES, None):
             try:
                 await self._store.write(*changes)
             except ConflictError:
-                return await self.stored(opened)
+                return await self.stored(record)
             except StorageError:
                 if pause is None:
                     raise
                 await self._clock.sleep(pause)
             else:
                 break
-        self._charge(opened.workspace, changes)
-        return replace(opened, **values)
+        self._charge(record.workspace, changes)
+        return replace(record, **values)
 
     async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:
         """Return the context of a run: its deadline is its own, or an earlier one of the execution it is a part of."""
         context = await self.surroundings(workspace, self._context)
         if seconds is not None:
             context = context.within(seconds)
-        above = parent()
-        if above is not None and above.deadline is not None:
-            context = context.within((above.deadline - self._clock.monotonic_ns()) / 1e9)
+        parent_run = parent()
+        if parent_run is not None and parent_run.deadline is not None:
+            context = context.within((parent_run.deadline - self._clock.monotonic_ns()) / 1e9)
         run.deadline = context.deadline
         return context
 
@@ -358,11 +363,11 @@ class _Work:
     __slots__ = ("_choice", "_executor", "_opened", "_run", "_spans", "_stages")
 
     def __init__(
-        self, executor: Executor, run: Run, opened: ExecutionRecord, *, choice: Choice, stages: Stages
+        self, executor: Executor, run: Run, record: ExecutionRecord, *, choice: Choice, stages: Stages
     ) -> None:
         self._executor = executor
         self._run = run
-        self._opened = opened
+        self._opened = record
         self._choice = choice
         self._stages = stages
         self._spans: list[Span] = []
@@ -385,17 +390,17 @@ class _Work:
             self._run.is_stoppable = False
             if self._run.is_cancelled:
                 return await self._cancelled(values)
-            said = ExecutionError("the program's own code cancelled it").to_dict()
-            values |= {"status": "failed", "error": said, "stages": self._stages.told("failed")}
+            failure = ExecutionError("the program's own code cancelled it").to_dict()
+            values |= {"status": "failed", "error": failure, "stages": self._stages.told("failed")}
         self._run.is_stoppable = False
         return await self._closed(values, prediction)
 
     async def _answer(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        heard = replace(context, observer=_Heard(context.observer, self._spans))
+        observed_context = replace(context, observer=_Heard(context.observer, self._spans))
         self._stages.enter("definition")
-        if heard.is_bounded:
-            return await call_guarded(heard, lambda inner: self._on_backend(inputs, inner))
-        return await self._on_backend(inputs, heard)
+        if observed_context.is_bounded:
+            return await call_guarded(observed_context, lambda inner: self._on_backend(inputs, inner))
+        return await self._on_backend(inputs, observed_context)
 
     async def _on_backend(self, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         backend = self._choice.backend
@@ -426,31 +431,31 @@ class _Work:
         values["stages"] = self._stages.told("cancelled")
         if is_ours:
             return await self._closed({**values, "status": "interrupted", "error": STOPPED}, None)
-        closing = asyncio.ensure_future(self._closed({**values, "status": "cancelled"}, None))
-        await asyncio.wait({closing})
-        if not closing.cancelled():
-            closing.exception()
+        close_task = asyncio.ensure_future(self._closed({**values, "status": "cancelled"}, None))
+        await asyncio.wait({close_task})
+        if not close_task.cancelled():
+            close_task.exception()
         raise asyncio.CancelledError
 
     async def _closed(self, values: dict[str, Any], prediction: Prediction | None) -> ExecutionRecord:
         if prediction is None or "trace" not in values:
             values["trace"] = trace_of(prediction, self._spans)
-        ended = await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
+        record = await self._executor.close(self._opened, self._executor.recorder.timed(self._opened, **values))
         if _log.isEnabledFor(logging.INFO):
-            _tell(ended, self._choice.program.name)
-        return ended
+            _tell(record, self._choice.program.name)
+        return record
 
 
-def _tell(ended: ExecutionRecord, program: str) -> None:
-    about = {
-        "execution_id": str(ended.id),
+def _tell(record: ExecutionRecord, program: str) -> None:
+    fields = {
+        "execution_id": str(record.id),
         "program": program,
-        "actor": ended.actor,
-        "status": ended.status,
-        "duration_ms": round(ended.duration_ms or 0.0, 3),
-        "code": None if ended.error is None else ended.error["code"],
+        "actor": record.actor,
+        "status": record.status,
+        "duration_ms": round(record.duration_ms or 0.0, 3),
+        "code": None if record.error is None else record.error["code"],
     }
-    _log.info("execution ended", extra=about)  # no message of an error: it may hold inputs
+    _log.info("execution ended", extra=fields)  # no message of an error: it may hold inputs
 
 
 class _Heard:

@@ -52,10 +52,10 @@ class StoredFeed:
         cursor = self._new_id() if after is None else _cursor(after)
         return self._follow(Wanted(workspace, topic, program_id), cursor, is_new=after is None)
 
-    async def _follow(self, wanted: Wanted, cursor: Place | UUID, *, is_new: bool) -> AsyncIterator[Told]:
+    async def _follow(self, event_filter: Wanted, cursor: Place | UUID, *, is_new: bool) -> AsyncIterator[Told]:
         sight = await unbroken(self._log.sight())
-        start = await unbroken(self._start(wanted, cursor, sight))
-        follower = Follower(wanted)
+        start = await unbroken(self._start(event_filter, cursor, sight))
+        follower = Follower(event_filter)
         async with (
             self._poller.joined(follower, Place(sight.until - 1, LAST)),
             aclosing(self._all(follower, start)) as events,
@@ -67,15 +67,15 @@ class StoredFeed:
                 await self._turns.take()
                 yield Told(event, str(place))
 
-    async def _start(self, wanted: Wanted, cursor: Place | UUID, sight: Sight) -> Place:
+    async def _start(self, event_filter: Wanted, cursor: Place | UUID, sight: Sight) -> Place:
         if isinstance(cursor, Place):
             if cursor.position >= sight.until:
                 raise InvalidError(f"after: the cursor {str(cursor)!r} comes from another database")
             return cursor
-        known = await self._log.place(cursor)
-        if known is not None and known.position < sight.until:
-            return known
-        first = await self._log.first(cursor, wanted.where)
+        place = await self._log.place(cursor)
+        if place is not None and place.position < sight.until:
+            return place
+        first = await self._log.first(cursor, event_filter.where)
         return Place(min(sight.until, sight.until if first is None else first) - 1, LAST)
 
     async def _all(self, follower: Follower, place: Place) -> AsyncGenerator[tuple[Place, EventRecord], None]:
@@ -85,13 +85,13 @@ class StoredFeed:
             is_whole = False
             while not is_whole:
                 look = await unbroken(self._log.read(place, follower.wanted.where, limit=PAGE))
-                for found in look.events:
-                    yield found
+                for entry in look.events:
+                    yield entry
                 place, is_whole = look.reached, look.is_whole
-            while (given := await follower.next()) is not None:
-                if given[0] > place:
-                    place = given[0]
-                    yield given
+            while (next_entry := await follower.next()) is not None:
+                if next_entry[0] > place:
+                    place = next_entry[0]
+                    yield next_entry
 
 
 def _cursor(text: str) -> Place | UUID:

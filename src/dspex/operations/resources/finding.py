@@ -35,7 +35,7 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
     Raises:
         InvalidError: a name is unknown, or a value impossible; the name is told.
     """
-    asked: dict[str, str] = {}
+    texts: dict[str, str] = {}
     members: dict[str, list[str]] = {}
     names = ["first", "after", "sort", *resource.filters]
     for name, text in pairs:
@@ -43,17 +43,19 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
             _refuse(name, text, f"there is no such filter.{suggest(name, names)}", f"one of: {', '.join(names)}")
         if name in resource.filters and resource.filters[name].comparison == "in":
             members.setdefault(name, []).append(text)
-        elif name in asked:
+        elif name in texts:
             _refuse(name, text, "it is given twice", "one value")
         else:
-            asked[name] = text
-    limit = _page_size(asked.pop("first")) if "first" in asked else first
-    sort = sort_of(resource, asked.pop("sort")) if "sort" in asked else None
+            texts[name] = text
+    limit = _page_size(texts.pop("first")) if "first" in texts else first
+    sort = sort_of(resource, texts.pop("sort")) if "sort" in texts else None
     query = Query(limit=limit, sort=sort)
-    if "after" in asked:
-        query = continued(resource, query, asked.pop("after"))
-    values: dict[str, Any] = {name: _read(resource.filters[name], text) for name, text in asked.items()}
-    values |= {name: [_read(resource.filters[name], text) for text in found] for name, found in members.items()}
+    if "after" in texts:
+        query = continued(resource, query, texts.pop("after"))
+    values: dict[str, Any] = {name: _read(resource.filters[name], text) for name, text in texts.items()}
+    values |= {
+        name: [_read(resource.filters[name], text) for text in member_texts] for name, member_texts in members.items()
+    }
     return dataclasses.replace(query, where=where_of(resource, values))
 
 
@@ -63,18 +65,18 @@ def where_of(resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[s
     Raises:
         InvalidError: a filter is unknown, or its value cannot be one of the attribute's; the filter is named.
     """
-    found: dict[str, list[tuple[Comparison, Any]]] = {}
+    where: dict[str, list[tuple[Comparison, Any]]] = {}
     for name, value in dict(values).items():
-        wanted = resource.filters.get(name)
-        if wanted is None:
+        list_filter = resource.filters.get(name)
+        if list_filter is None:
             _refuse(name, value, f"there is no such filter.{suggest(name, resource.filters)}", "a filter of the list")
-        found.setdefault(wanted.attribute.name, []).append((wanted.comparison, _checked(wanted, value)))
-    return {name: _shortest(comparisons) for name, comparisons in found.items()}
+        where.setdefault(list_filter.attribute.name, []).append((list_filter.comparison, _checked(list_filter, value)))
+    return {name: _shortest(comparisons) for name, comparisons in where.items()}
 
 
 def _shortest(comparisons: list[tuple[Comparison, Any]]) -> Any:  # noqa: ANN401  # what `Query.where` takes
-    [(comparison, value), *others] = comparisons
-    return value if comparison in {"eq", "in"} and not others else Match(tuple(comparisons))
+    [(comparison, value), *rest] = comparisons
+    return value if comparison in {"eq", "in"} and not rest else Match(tuple(comparisons))
 
 
 def sort_of(resource: Resource[Any], text: str) -> Sort:
@@ -85,10 +87,12 @@ def sort_of(resource: Resource[Any], text: str) -> Sort:
     """
     name = text.removeprefix("-")
     if name not in resource.sortable:
-        known = list(resource.sortable)
-        what = resource.plural.replace("_", " ")
-        message = f"{what} are not sorted by {shorten(name)}.{suggest(name, known)} They are by: {', '.join(known)}"
-        _refuse("sort", text, message, f"one of: {', '.join(known)}; a minus before it: the greatest first")
+        sortable = list(resource.sortable)
+        plural = resource.plural.replace("_", " ")
+        message = (
+            f"{plural} are not sorted by {shorten(name)}.{suggest(name, sortable)} They are by: {', '.join(sortable)}"
+        )
+        _refuse("sort", text, message, f"one of: {', '.join(sortable)}; a minus before it: the greatest first")
     return Sort(name, is_descending=text.startswith("-"))
 
 
@@ -97,8 +101,8 @@ def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of a
     if sort is None:
         return str(row.id)
     value = getattr(row, sort.attribute)
-    told = value.isoformat() if isinstance(value, datetime) else value
-    text = json.dumps([_named(sort), told, str(row.id)], separators=(",", ":"))
+    json_value = value.isoformat() if isinstance(value, datetime) else value
+    text = json.dumps([_named(sort), json_value, str(row.id)], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -112,13 +116,15 @@ def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
         return dataclasses.replace(query, after=id_from(cursor, "after"))
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        [named, value, key] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        [order_name, value, key] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         after = UUID(key)
         value = _remembered(resource.sortable[query.sort.attribute], value)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         _refuse("after", cursor, f"{shorten(cursor)} is no cursor of this order", "a cursor of a page in this order")
-    if named != _named(query.sort):
-        _refuse("after", cursor, f"the cursor is one of the order {shorten(named)}", f"one of {_named(query.sort)!r}")
+    if order_name != _named(query.sort):
+        _refuse(
+            "after", cursor, f"the cursor is one of the order {shorten(order_name)}", f"one of {_named(query.sort)!r}"
+        )
     return dataclasses.replace(query, after=after, after_value=value)
 
 
@@ -126,21 +132,21 @@ def _named(sort: Sort) -> str:
     return f"-{sort.attribute}" if sort.is_descending else sort.attribute
 
 
-def _remembered(part: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value to one of an attribute
+def _remembered(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value to one of an attribute
     """Return a value out of a cursor; an error says that nobody got such a cursor."""
-    if value is None and part.is_nullable:
+    if value is None and attribute.is_nullable:
         return None
-    if part.kind == "time":
+    if attribute.kind == "time":
         return _in_utc(datetime.fromisoformat(value))
-    if not isinstance(value, _TYPES[part.kind]) or isinstance(value, bool) != (part.kind == "flag"):
-        raise TypeError(f"{part.name} is no {part.kind}")
-    if part.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
-        raise ValueError(f"{part.name} is too large")
-    if part.kind == "text" and "\0" in value:
-        raise ValueError(f"{part.name} holds what is not stored")
-    if part.kind == "text":
+    if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (attribute.kind == "flag"):
+        raise TypeError(f"{attribute.name} is no {attribute.kind}")
+    if attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
+        raise ValueError(f"{attribute.name} is too large")
+    if attribute.kind == "text" and "\0" in value:
+        raise ValueError(f"{attribute.name} holds what is not stored")
+    if attribute.kind == "text":
         value.encode()  # half of a surrogate pair is no text that was stored
-    return float(value) if part.kind in {"number", "probability"} else value
+    return float(value) if attribute.kind in {"number", "probability"} else value
 
 
 def id_from(text: str, name: str) -> UUID:
@@ -161,15 +167,15 @@ def _page_size(text: str) -> int:
     return int(text)
 
 
-def _read(wanted: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
-    kind = "flag" if wanted.comparison == "is_null" else wanted.attribute.kind
+def _read(list_filter: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
+    kind = "flag" if list_filter.comparison == "is_null" else list_filter.attribute.kind
     if kind == "uuid":
-        return id_from(text, wanted.name)
-    read, expected = _READERS.get(kind, (str, "a text"))
+        return id_from(text, list_filter.name)
+    parse, expected = _READERS.get(kind, (str, "a text"))
     try:
-        return read(text)
+        return parse(text)
     except (ValueError, OverflowError, KeyError):
-        _refuse(wanted.name, text, f"{shorten(text)} is not {expected}", expected)
+        _refuse(list_filter.name, text, f"{shorten(text)} is not {expected}", expected)
 
 
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -181,32 +187,32 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def _checked(wanted: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
+def _checked(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
     """Return a value as the store takes it, where every database can compare with it."""
-    if wanted.comparison == "in":
+    if list_filter.comparison == "in":
         if len(value) > MAX_MEMBERS:
-            _refuse(wanted.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")
-        return tuple([_checked_one(wanted, member) for member in value])
-    return value if wanted.comparison == "is_null" else _checked_one(wanted, value)
+            _refuse(list_filter.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")
+        return tuple([_checked_one(list_filter, member) for member in value])
+    return value if list_filter.comparison == "is_null" else _checked_one(list_filter, value)
 
 
-def _checked_one(wanted: Filter, value: Any) -> Any:  # noqa: ANN401
-    part, expected = wanted.attribute, ""
-    if part.choices and value not in part.choices:
-        expected = f"one of: {', '.join(part.choices)}"
-    elif part.kind == "text" and "\0" in value:
+def _checked_one(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401
+    attribute, expected = list_filter.attribute, ""
+    if attribute.choices and value not in attribute.choices:
+        expected = f"one of: {', '.join(attribute.choices)}"
+    elif attribute.kind == "text" and "\0" in value:
         expected = "a text without the character U+0000"
-    elif part.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
+    elif attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
         expected = f"a number from {-_LARGEST - 1} to {_LARGEST}"
-    elif part.kind in {"number", "probability"} and not math.isfinite(value):
+    elif attribute.kind in {"number", "probability"} and not math.isfinite(value):
         expected = "a finite number"
-    elif part.kind == "time":
+    elif attribute.kind == "time":
         try:
             return _in_utc(value)
         except (ValueError, OverflowError):
             expected = _A_TIME
     if expected:
-        _refuse(wanted.name, value, f"{shorten(value)} is not {expected}", expected)
+        _refuse(list_filter.name, value, f"{shorten(value)} is not {expected}", expected)
     return value
 
 
@@ -217,5 +223,5 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 def _refuse(name: str, value: object, message: str, expected: str) -> NoReturn:  # noqa: PLR0917
-    found = FieldError(field=name, path=name, value=value, message=message, constraint="list", expected=expected)
-    raise InvalidError(f"{name}: {message}", errors=[found])
+    error = FieldError(field=name, path=name, value=value, message=message, constraint="list", expected=expected)
+    raise InvalidError(f"{name}: {message}", errors=[error])

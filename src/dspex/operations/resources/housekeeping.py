@@ -114,12 +114,12 @@ class Housekeeper:
 
     async def sweep(self) -> int:
         """Mark executions as interrupted that nobody runs any more; return how many."""
-        wanted = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
-        rows = [row for row in await self._store.select(EXECUTION, wanted) if row.id not in self._executor.runs]
-        gone = {owner: await self._is_gone(owner) for owner in {row.owner for row in rows if row.owner is not None}}
-        self._seen = {owner: seen for owner, seen in self._seen.items() if owner in gone}
-        left = [row for row in rows if row.owner is None or gone[row.owner]]
-        return sum([await self._interrupt(row) for row in left])
+        query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
+        rows = [row for row in await self._store.select(EXECUTION, query) if row.id not in self._executor.runs]
+        is_gone = {owner: await self._is_gone(owner) for owner in {row.owner for row in rows if row.owner is not None}}
+        self._seen = {owner: observation for owner, observation in self._seen.items() if owner in is_gone}
+        orphans = [row for row in rows if row.owner is None or is_gone[row.owner]]
+        return sum([await self._interrupt(row) for row in orphans])
 
     async def _interrupt(self, row: ExecutionRecord) -> bool:
         try:
@@ -136,8 +136,8 @@ class Housekeeper:
             return not alive
         row = await self._store.get(PROCESS, id=id_of(owner))
         beats, now = -1 if row is None else row.beats, self._clock.monotonic_ns()
-        seen = self._seen.get(owner)
-        if seen is None or seen[0] != beats:
+        observation = self._seen.get(owner)
+        if observation is None or observation[0] != beats:
             self._seen[owner] = (beats, now)
             return False
-        return now - seen[1] >= int(DEAD_AFTER * 1e9)
+        return now - observation[1] >= int(DEAD_AFTER * 1e9)

@@ -74,34 +74,34 @@ class RetryExecution:
     idempotency_key: str | None = None
 
 
-def check_call(given: ExecuteProgram | RetryExecution) -> None:
+def check_call(request: ExecuteProgram | RetryExecution) -> None:
     """Refuse a deadline or a key that can be none.
 
     Raises:
         InvalidError: naming the field.
     """
-    if given.timeout is not None and not 0 < given.timeout <= LONGEST:
-        raise invalid("timeout", given.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
-    if given.idempotency_key is not None and not 0 < len(given.idempotency_key) <= 200:
-        raise invalid("idempotency_key", given.idempotency_key, "a text of 1 to 200 characters")
+    if request.timeout is not None and not 0 < request.timeout <= LONGEST:
+        raise invalid("timeout", request.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
+    if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 200:
+        raise invalid("idempotency_key", request.idempotency_key, "a text of 1 to 200 characters")
 
 
-def inputs_of(given: ExecuteProgram) -> dict[str, Any]:
+def inputs_of(request: ExecuteProgram) -> dict[str, Any]:
     """Return all inputs of a call by field name.
 
     Raises:
         InvalidError: an embedding is none, or its field has another value too; the field is named.
     """
-    if not given.embeddings:
-        return given.inputs
-    found = dict(given.inputs)
-    for part in given.embeddings:
-        if part.field in found:
-            raise invalid(part.field, part.value, "the only value of this field: it is given twice")
-        if not 1 <= len(part.value) <= LONGEST_EMBEDDING or not all(map(math.isfinite, part.value)):
-            raise invalid(part.field, part.value, f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers")
-        found[part.field] = part.value
-    return found
+    if not request.embeddings:
+        return request.inputs
+    inputs = dict(request.inputs)
+    for embedding in request.embeddings:
+        if embedding.field in inputs:
+            raise invalid(embedding.field, embedding.value, "the only value of this field: it is given twice")
+        if not 1 <= len(embedding.value) <= LONGEST_EMBEDDING or not all(map(math.isfinite, embedding.value)):
+            raise invalid(embedding.field, embedding.value, f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers")
+        inputs[embedding.field] = embedding.value
+    return inputs
 
 
 def invalid(field: str, value: object, expected: str) -> InvalidError:

@@ -55,50 +55,50 @@ _BUDGET: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-async def create_evaluation(operations: Operations, given: CreateEvaluation) -> EvaluationRecord:
+async def create_evaluation(operations: Operations, request: CreateEvaluation) -> EvaluationRecord:
     """Write a queued evaluation and tell the engine; see `CreateEvaluation`."""
     engine = _engine(operations)
-    _check_settings("configuration", given.configuration, _EVALUATION_SETTINGS)
-    program, version, value = await _program(operations, given)
-    data = await dataset_of(operations, given.dataset_id, given.dataset)
+    _check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
+    program, version, value = await _program(operations, request)
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
     code = operations.floor.code
-    metrics = _metrics(given.metrics, operations)
+    metrics = _metrics(request.metrics, operations)
     job = EvaluationRecord(
         **_common(operations),
         program_id=program.id,
         program_version_id=version.id,
         dataset_id=data.id,
         metrics=metrics,
-        configuration=dict(given.configuration),
+        configuration=dict(request.configuration),
         needs=needs_of(value, metrics, code),
         progress={},
     )
     return await _written(operations, EVALUATION, job, engine=engine)
 
 
-async def create_optimization(operations: Operations, given: CreateOptimization) -> OptimizationJobRecord:
+async def create_optimization(operations: Operations, request: CreateOptimization) -> OptimizationJobRecord:
     """Write a queued optimization and tell the engine; see `CreateOptimization`."""
     engine = _engine(operations)
-    if given.optimizer not in OPTIMIZERS:
-        hint = suggest(given.optimizer, OPTIMIZERS)
-        raise _invalid("optimizer", given.optimizer, f"there is no such optimizer.{hint}", f"{', '.join(OPTIMIZERS)}")
-    _check_settings("configuration", given.configuration, _OPTIMIZATION_SETTINGS)
-    _check_options(given)
-    _check_settings("budget", given.budget, _BUDGET)
-    program, version, value = await _program(operations, given)
-    data = await dataset_of(operations, given.dataset_id, given.dataset)
+    if request.optimizer not in OPTIMIZERS:
+        hint = suggest(request.optimizer, OPTIMIZERS)
+        raise _invalid("optimizer", request.optimizer, f"there is no such optimizer.{hint}", f"{', '.join(OPTIMIZERS)}")
+    _check_settings("configuration", request.configuration, _OPTIMIZATION_SETTINGS)
+    _check_options(request)
+    _check_settings("budget", request.budget, _BUDGET)
+    program, version, value = await _program(operations, request)
+    data = await dataset_of(operations, request.dataset_id, request.dataset)
     code = operations.floor.code
-    metrics = _metrics(given.metrics, operations)
-    _check_goal(given.configuration, metrics)
+    metrics = _metrics(request.metrics, operations)
+    _check_goal(request.configuration, metrics)
     job = OptimizationJobRecord(
         **_common(operations),
         program_id=program.id,
         program_version_id=version.id,
         dataset_id=data.id,
-        optimizer=given.optimizer,
+        optimizer=request.optimizer,
         metrics=metrics,
-        configuration=dict(given.configuration),
-        budget=dict(given.budget),
+        configuration=dict(request.configuration),
+        budget=dict(request.budget),
         needs=needs_of(value, metrics, code),
         progress={},
     )
@@ -106,11 +106,11 @@ async def create_optimization(operations: Operations, given: CreateOptimization)
 
 
 def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef], Awaitable[Any]]:
-    async def move(operations: Operations, given: JobRef) -> Any:  # noqa: ANN401  # a job
+    async def move(operations: Operations, request: JobRef) -> Any:  # noqa: ANN401  # a job
         engine, floor = _engine(operations), operations.floor
-        job = await operations.store.get(resource, workspace=operations.workspace, id=given.id)
+        job = await operations.store.get(resource, workspace=operations.workspace, id=request.id)
         if job is None:
-            raise NotFoundError(f"there is no {resource.name} {str(given.id)!r}")
+            raise NotFoundError(f"there is no {resource.name} {str(request.id)!r}")
         now = floor.clock.now()
         values: dict[str, Any] = {"status": resource.step(step, job.status), "updated_at": now, "waiting": None}
         increments = {}
@@ -127,8 +127,8 @@ def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef]
             statuses=resource.transitions[step].sources,
             expected={"turn": job.turn},
         )
-        moved = dataclasses.replace(job, **values, turn=job.turn + increments.get("turn", 0))
-        await operations.store.write(change, told(moved, resource, id=floor.new_id(), now=now))
+        new_job = dataclasses.replace(job, **values, turn=job.turn + increments.get("turn", 0))
+        await operations.store.write(change, told(new_job, resource, id=floor.new_id(), now=now))
         await (engine.enqueue if step == "resume" else engine.stop)(resource, job.id)
         return await operations.store.get(resource, id=job.id)
 
@@ -160,39 +160,41 @@ def _common(operations: Operations) -> dict[str, Any]:
 
 
 async def _program(
-    operations: Operations, given: CreateEvaluation | CreateOptimization
+    operations: Operations, request: CreateEvaluation | CreateOptimization
 ) -> tuple[ProgramRecord, ProgramVersionRecord, Program]:
-    found = await operations.program(given.program_id, given.program)
-    PROGRAM.step("execute", found.status)
-    return found, await operations.current_version(found), await operations.program_value(found)
+    program = await operations.program(request.program_id, request.program)
+    PROGRAM.step("execute", program.status)
+    return program, await operations.current_version(program), await operations.program_value(program)
 
 
-async def known_metrics(operations: Operations, given: KnownMetrics) -> MetricNames:
+async def known_metrics(operations: Operations, request: KnownMetrics) -> MetricNames:
     """See `KnownMetrics`."""
     names = [*METRICS, *sorted(operations.floor.metrics)]
-    return MetricNames(names=[name for name in names if name.startswith(given.starts_with)])
+    return MetricNames(names=[name for name in names if name.startswith(request.starts_with)])
 
 
-def _metrics(given: list[Any] | None, operations: Operations) -> list[Any]:
+def _metrics(names: list[Any] | None, operations: Operations) -> list[Any]:
     """Return metrics as they are stored: what the settings name, with its place in the code root."""
     registered, code = operations.floor.metrics, operations.floor.code
-    if given is not None and not isinstance(given, list):
-        raise _invalid("metrics", given, f"{given!r} is no list of names", "a list")
-    metrics = given or ["exact_match"]
-    found = []
+    if names is not None and not isinstance(names, list):
+        raise _invalid("metrics", names, f"{names!r} is no list of names", "a list")
+    metrics = names or ["exact_match"]
+    result = []
     for number, metric in enumerate(metrics):
         target = registered.get(metric) if isinstance(metric, str) else None
-        said = check_metric(target or metric, code)
+        problem = check_metric(target or metric, code)
         if target is None and isinstance(metric, str) and metric not in METRICS:
-            known = [*METRICS, *sorted(registered)]
+            available = [*METRICS, *sorted(registered)]
             if ":" in metric and not operations.actor.names_code:
-                said = f"{metric!r} names code, which callers of an API cannot. Metrics are: {', '.join(known)}"
+                problem = f"{metric!r} names code, which callers of an API cannot. Metrics are: {', '.join(available)}"
             elif ":" not in metric:
-                said = f"there is no metric {metric!r}.{suggest(metric, known)} Metrics are: {', '.join(known)}"
-        if said is not None:
-            raise _invalid("metrics", metric, said, "a metric", path=f"metrics[{number}]")
-        found.append(metric if target is None else f"{metric}={target}")
-    return found
+                problem = (
+                    f"there is no metric {metric!r}.{suggest(metric, available)} Metrics are: {', '.join(available)}"
+                )
+        if problem is not None:
+            raise _invalid("metrics", metric, problem, "a metric", path=f"metrics[{number}]")
+        result.append(metric if target is None else f"{metric}={target}")
+    return result
 
 
 def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
@@ -207,33 +209,33 @@ def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
         "subject_to": {"subject_to": [str(limit) for limit in limits]},
         "alpha": {"alpha": settings.get("alpha", 0.05)},
     }
-    for name, made in checks.items():
+    for name, arguments in checks.items():
         try:
-            Search(**made).goal(names)
+            Search(**arguments).goal(names)
         except DefinitionError as error:
             path = name if name == "metrics" else f"configuration.{name}"
             raise _invalid(path.partition(".")[0], settings.get(name), error.message, name, path=path) from error
 
 
-def _check_settings(field: str, given: Mapping[str, Any], known: Mapping[str, type | tuple[type, ...]]) -> None:
-    for name, value in given.items():
-        if name not in known:
-            said = f"there is no setting {name!r}.{suggest(name, known)}"
-            raise _invalid(field, value, said, ", ".join(known), path=f"{field}.{name}")
-        is_flag = isinstance(value, bool) and known[name] is not bool
+def _check_settings(field: str, settings: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
+    for name, value in settings.items():
+        if name not in types:
+            message = f"there is no setting {name!r}.{suggest(name, types)}"
+            raise _invalid(field, value, message, ", ".join(types), path=f"{field}.{name}")
+        is_flag = isinstance(value, bool) and types[name] is not bool
         least, most = _RANGES.get(name, (0, math.inf))
         is_out = isinstance(value, int | float) and not least <= value <= most
-        if is_flag or not isinstance(value, known[name]) or is_out:
+        if is_flag or not isinstance(value, types[name]) or is_out:
             up_to = "" if most == math.inf else f" to {most}"
-            expected = _EXPECTED.get(known[name], f"a number from {least}{up_to}")
+            expected = _EXPECTED.get(types[name], f"a number from {least}{up_to}")
             raise _invalid(field, value, f"{value!r} is not {expected}", expected, path=f"{field}.{name}")
 
 
-def _check_options(given: CreateOptimization) -> None:
+def _check_options(request: CreateOptimization) -> None:
     """Refuse options that callers may not give; where the job runs, they are checked against what runs there."""
     parts: tuple[Part, ...] = ("options", "compile")
     for part in parts:
-        problem = caller_problem(given.optimizer, given.configuration.get(part, {}), part=part)
+        problem = caller_problem(request.optimizer, request.configuration.get(part, {}), part=part)
         if problem is not None:
             path = f"configuration.{part}.{problem.name}"
             raise _invalid("configuration", problem.value, problem.message, problem.expected, path=path)

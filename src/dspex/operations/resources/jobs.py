@@ -27,7 +27,7 @@ _SKIPPED = {"__pycache__", "node_modules"}
 
 def queue_of(resource: Resource[Any]) -> str:
     """Return the queue of a kind of job."""
-    return next(name for name, known in QUEUES.items() if known is resource)
+    return next(name for name, job_resource in QUEUES.items() if job_resource is resource)
 
 
 def told(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None) -> Insert:
@@ -72,15 +72,15 @@ def revision_of(code: CodeRoot) -> str:
 
 
 def _sources(folder: Path) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or entry.name in _SKIPPED or entry.is_symlink():
             continue
         if entry.is_dir() and not (entry / "pyvenv.cfg").exists():
-            found += _sources(entry)
+            files += _sources(entry)
         elif entry.suffix == ".py":
-            found.append(entry)
-    return found
+            files.append(entry)
+    return files
 
 
 def target_of(metric: str) -> str:

@@ -50,13 +50,15 @@ class Keeping:
 
     def kept(self, payloads: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of an execution as they are stored."""
-        made = dict(values)
+        columns = dict(values)
         if payloads == "withheld":
-            made |= {name: _without_inputs(name, made[name]) for name in ("inputs", "error", "trace") if made.get(name)}
+            columns |= {
+                name: _without_inputs(name, columns[name]) for name in ("inputs", "error", "trace") if columns.get(name)
+            }
         if self._redact is not None:
-            found = [name for name in ("inputs", "outputs", "error", "trace") if made.get(name)]
-            made |= {name: _redacted(self._redact, name, made[name]) for name in found}
-        return made
+            names = [name for name in ("inputs", "outputs", "error", "trace") if columns.get(name)]
+            columns |= {name: _redacted(self._redact, name, columns[name]) for name in names}
+        return columns
 
 
 def _redacted(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
@@ -75,8 +77,8 @@ def _passed(redact: Redact, place: Place, value: Any) -> Any:  # noqa: ANN401
     try:
         return redact(place, value)
     except Exception as error:  # noqa: BLE001  # code of a user, whose fault must neither fail nor expose the execution
-        said = f"(withheld: the redaction hook failed: {type(error).__name__})"
-        return said if isinstance(value, str) else {"(withheld)": said}
+        message = f"(withheld: the redaction hook failed: {type(error).__name__})"
+        return message if isinstance(value, str) else {"(withheld)": message}
 
 
 def _without_inputs(name: str, value: Any) -> Any:  # noqa: ANN401

@@ -63,15 +63,15 @@ class KeyRing:
         if key_id is None:
             return None
         now = self._clock.now()
-        seen = self._seen.get(key_id)
-        if seen is None or seen.text != text or self._clock.monotonic_ns() - seen.read_ns > FRESH_NS:
-            seen = await self._read(key_id, text)
-        if seen is None or seen.holder is None:
+        entry = self._seen.get(key_id)
+        if entry is None or entry.text != text or self._clock.monotonic_ns() - entry.read_ns > FRESH_NS:
+            entry = await self._read(key_id, text)
+        if entry is None or entry.holder is None:
             return None
-        if seen.record.expires_at is not None and seen.record.expires_at <= now:
+        if entry.record.expires_at is not None and entry.record.expires_at <= now:
             return None
         self._used[key_id] = now
-        return seen.holder
+        return entry.holder
 
     async def exists(self) -> bool:
         """Return whether any active key is stored."""
@@ -97,12 +97,12 @@ class KeyRing:
         if record is None or not self._vault.matches(text, record.hash):
             return None
         is_open = record.status == "active" and await self._is_open(record.workspace)
-        seen = _Seen(text, read_ns, record, _holder(record) if is_open else None)
-        self._seen[key_id] = seen
+        entry = _Seen(text, read_ns, record, _holder(record) if is_open else None)
+        self._seen[key_id] = entry
         self._seen.move_to_end(key_id)
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return seen
+        return entry
 
     async def _is_open(self, workspace: str) -> bool:
         if workspace == DEFAULT_WORKSPACE:

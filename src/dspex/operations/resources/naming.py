@@ -26,21 +26,21 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
     Raises:
         InvalidError: every value that cannot, each with its path.
     """
-    wrong = []
+    errors = []
     for name, value in settings.items():
         if name in _VALUES:
             fits, expected = _VALUES[name]
-            said = "" if value is None or fits(value) else f"{expected}, not {shorten(value)}"
+            problem = "" if value is None or fits(value) else f"{expected}, not {shorten(value)}"
         else:
-            said = setting_problem(name, value)
-        if said:
-            wrong.append(_field(f"configuration.{name}", value, said))
-    if wrong:
-        raise InvalidError(f"the configuration of this {module} does not fit:\n  " + _lines(wrong), errors=wrong)
+            problem = setting_problem(name, value)
+        if problem:
+            errors.append(_field(f"configuration.{name}", value, problem))
+    if errors:
+        raise InvalidError(f"the configuration of this {module} does not fit:\n  " + _lines(errors), errors=errors)
 
 
-def _lines(wrong: list[FieldError]) -> str:
-    return "\n  ".join(f"{field.path}: {field.message}" for field in wrong)
+def _lines(errors: list[FieldError]) -> str:
+    return "\n  ".join(f"{field.path}: {field.message}" for field in errors)
 
 
 def _whole(least: int) -> Callable[[Any], bool]:
@@ -59,10 +59,10 @@ _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def _field(path: str, value: object, said: str) -> FieldError:
+def _field(path: str, value: object, expected: str) -> FieldError:
     name = path.partition(".")[0]
     return FieldError(
-        field=name, path=path, value=value, message=f"give {said}", constraint="definition", expected=said
+        field=name, path=path, value=value, message=f"give {expected}", constraint="definition", expected=expected
     )
 
 

@@ -87,7 +87,7 @@ class Operations:
             act=Act(actor=actor, name=action, policies=policies),
             clock=floor.clock,
             new_id=floor.new_id,
-            written=floor.executor.written,
+            on_write=floor.executor.written,
             quotas=floor.executor.quotas,
         )
         self._action = action
@@ -115,7 +115,7 @@ class Operations:
             raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
         return self.floor.vault
 
-    async def perform(self, action: Action, given: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
+    async def perform(self, action: Action, request: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
         """Carry out an action if this actor may; what it writes is audited under its name.
 
         Raises:
@@ -126,18 +126,18 @@ class Operations:
         self.actor.require(action.scope, action.name)
         for policy in action.policies:
             policy.require(self.actor, action.name)
-        check_reach(self.actor, given, self.floor.model_hosts)
-        acting = Operations(self.floor, actor=self.actor, action=action.name, policies=action.policies)
-        return await action.run(acting, given)
+        check_reach(self.actor, request, self.floor.model_hosts)
+        operations = Operations(self.floor, actor=self.actor, action=action.name, policies=action.policies)
+        return await action.run(operations, request)
 
-    async def create_program(self, given: CreateProgram) -> ProgramRecord:
+    async def create_program(self, request: CreateProgram) -> ProgramRecord:
         """Create a program; see `CreateProgram`.
 
         Raises:
             InvalidError: name, signature, module, backend or configuration is wrong; all that are wrong are named.
             ConflictError: a program of this name exists.
         """
-        return await self._programs.create(given, workspace=self.workspace)
+        return await self._programs.create(request, workspace=self.workspace)
 
     async def save_program(self, program: Program, *, backend: str = "native") -> ProgramRecord:
         """Store `program` under its name: a new program, a new version, or nothing new where its contents are known."""
@@ -163,12 +163,12 @@ class Operations:
             raise ForbiddenError("signatures are imported from code at the command line only")
         if self.floor.code is None:
             raise ConfigurationError("a signature class needs a code root to be imported from")
-        found = self.floor.code.load(target)
-        if not isinstance(found, Signature) and not (isinstance(found, type) and issubclass(found, Signature)):
-            raise DefinitionError(f"{target!r} is {type(found).__name__}, not a Signature class; name such a class")
-        return await self.save_signature(found, source="class", status="draft" if is_draft else "active")
+        value = self.floor.code.load(target)
+        if not isinstance(value, Signature) and not (isinstance(value, type) and issubclass(value, Signature)):
+            raise DefinitionError(f"{target!r} is {type(value).__name__}, not a Signature class; name such a class")
+        return await self.save_signature(value, source="class", status="draft" if is_draft else "active")
 
-    async def execute_program(self, given: ExecuteProgram) -> ExecutionRecord:
+    async def execute_program(self, request: ExecuteProgram) -> ExecutionRecord:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
 
         Raises:
@@ -176,21 +176,21 @@ class Operations:
             ConflictError: the program is not ready.
             InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
         """
-        check_call(given)
-        inputs = inputs_of(given)
-        key = given.program_id if given.program_id is not None else given.name
-        if key is None or (given.program_id is not None and given.name is not None):
+        check_call(request)
+        inputs = inputs_of(request)
+        key = request.program_id if request.program_id is not None else request.name
+        if key is None or (request.program_id is not None and request.name is not None):
             raise InvalidError("give either the program's id or its name")
         program = await self._executor.program_of(self.workspace, key)
         if program is None:
             raise _no_program(key)
-        asked = Asked(
+        options = Asked(
             actor=self.actor.name,
-            backend=given.backend,
-            idempotency_key=given.idempotency_key,
-            timeout=given.timeout,
+            backend=request.backend,
+            idempotency_key=request.idempotency_key,
+            timeout=request.timeout,
         )
-        return await self._executor.execute(program, inputs, asked)
+        return await self._executor.execute(program, inputs, options)
 
     async def execute_record(
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
@@ -198,45 +198,47 @@ class Operations:
         """Run the version that `program` names as its current one; see `execute_program`."""
         return await self._executor.execute(program, inputs, Asked(actor=self.actor.name, backend=backend))
 
-    async def cancel_execution(self, given: ExecutionOf) -> ExecutionRecord:
+    async def cancel_execution(self, request: ExecutionOf) -> ExecutionRecord:
         """End an execution that runs, here or in another process; there it stops within a second.
 
         Raises:
             NotFoundError: there is none.
             ConflictError: it has ended.
         """
-        found = await self.execution(given.execution_id)
-        EXECUTION.step("cancel", found.status)
-        await self._executor.cancel(found, actor=self.actor.name)
-        return await self.execution(given.execution_id)
+        record = await self.execution(request.execution_id)
+        EXECUTION.step("cancel", record.status)
+        await self._executor.cancel(record, actor=self.actor.name)
+        return await self.execution(request.execution_id)
 
-    async def retry_execution(self, given: RetryExecution) -> ExecutionRecord:
+    async def retry_execution(self, request: RetryExecution) -> ExecutionRecord:
         """Run the same inputs on the same version again, as a new execution that says what it repeats.
 
         Raises:
             NotFoundError: there is none.
             ConflictError: it has not ended or was completed, or its inputs are not stored as they were.
         """
-        found = await self.execution(given.execution_id)
-        if found.status not in {"failed", "cancelled", "interrupted"}:
+        original = await self.execution(request.execution_id)
+        if original.status not in {"failed", "cancelled", "interrupted"}:
             raise ConflictError(
-                f"the execution is {found.status}: only failed, cancelled and interrupted ones are retried"
+                f"the execution is {original.status}: only failed, cancelled and interrupted ones are retried"
             )
-        if found.payloads != "stored":
+        if original.payloads != "stored":
             raise ConflictError(
-                f"the inputs of this execution are {found.payloads}: execute the program with them anew"
+                f"the inputs of this execution are {original.payloads}: execute the program with them anew"
             )
-        check_call(given)
-        program = dataclasses.replace(await self.program(found.program_id), current_version_id=found.program_version_id)
-        asked = Asked(
+        check_call(request)
+        program = dataclasses.replace(
+            await self.program(original.program_id), current_version_id=original.program_version_id
+        )
+        options = Asked(
             actor=self.actor.name,
             action=self._action,
-            backend=found.backend,
-            idempotency_key=given.idempotency_key,
-            timeout=given.timeout,
-            retry_of=found.id,
+            backend=original.backend,
+            idempotency_key=request.idempotency_key,
+            timeout=request.timeout,
+            retry_of=original.id,
         )
-        return await self._executor.execute(program, found.inputs, asked)
+        return await self._executor.execute(program, original.inputs, options)
 
     async def program(self, program_id: UUID | None = None, name: str | None = None) -> ProgramRecord:
         """Return a program by id or by name.
@@ -248,10 +250,10 @@ class Operations:
         if (program_id is None) == (name is None):
             raise InvalidError("give either the program's id or its name")
         key: dict[str, Any] = {"id": program_id} if program_id is not None else {"name": name}
-        found = await self.store.get(PROGRAM, workspace=self.workspace, **key)
-        if found is None:
+        record = await self.store.get(PROGRAM, workspace=self.workspace, **key)
+        if record is None:
             raise _no_program(program_id or name or "")
-        return found
+        return record
 
     async def current_version(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`."""
@@ -267,10 +269,10 @@ class Operations:
         Raises:
             NotFoundError: there is none.
         """
-        found = await self.store.select(SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1))
-        if not found:
+        rows = await self.store.select(SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1))
+        if not rows:
             raise NotFoundError(f"there is no signature {name!r}")
-        return found[0]
+        return rows[0]
 
     async def execution(self, execution_id: UUID) -> ExecutionRecord:
         """Return one execution.
@@ -286,10 +288,10 @@ class Operations:
         Raises:
             NotFoundError: there is none.
         """
-        found = await self.store.get(resource, workspace=self.workspace, id=key)
-        if found is None:
+        row = await self.store.get(resource, workspace=self.workspace, id=key)
+        if row is None:
             raise NotFoundError(f"there is no {resource.name.replace('_', ' ')} {str(key)!r}")
-        return found
+        return row
 
     def new_row(self) -> dict[str, Any]:
         """Return what every new row has: an id, this workspace and the time."""
@@ -329,14 +331,14 @@ class Operations:
 
     def _readable(self, resource: Resource[Any], where: Mapping[str, Any]) -> dict[str, Any]:
         """Return `where` narrowed to what this actor may read of a resource."""
-        doing = f"reading {resource.plural}"
-        self.actor.require(resource.reading, doing)
-        found = dict(where)
+        operation = f"reading {resource.plural}"
+        self.actor.require(resource.reading, operation)
+        readable_where = dict(where)
         for policy in resource.policies:
-            policy.require(self.actor, doing)
+            policy.require(self.actor, operation)
             for name, value in policy.rows(self.actor).items():
-                found[name] = both(found[name], value) if name in found else value
-        return found
+                readable_where[name] = both(readable_where[name], value) if name in readable_where else value
+        return readable_where
 
 
 def _no_program(key: UUID | str) -> NotFoundError:

@@ -50,8 +50,8 @@ def _number(low: float, high: float) -> Option:
 
 
 def _choice(*choices: str | None) -> Option:
-    shown = ", ".join("null" if choice is None else repr(choice) for choice in choices)
-    return Option(words=f"one of {shown}", fits=lambda value: any(value == choice for choice in choices))
+    names = ", ".join("null" if choice is None else repr(choice) for choice in choices)
+    return Option(words=f"one of {names}", fits=lambda value: any(value == choice for choice in choices))
 
 
 def _names(most: int) -> Option:
@@ -186,32 +186,32 @@ DSPY_COMPILE: Table = {
 }
 
 
-def option_problem(optimizer: str, given: Mapping[str, Any], *, part: Part, on_dspy: bool) -> OptionProblem | None:
+def option_problem(optimizer: str, options: Mapping[str, Any], *, part: Part, on_dspy: bool) -> OptionProblem | None:
     """Return what is wrong with the first option that is not allowed, None where all are."""
     if part == "options":
-        allowed = (DSPY if on_dspy else NATIVE).get(optimizer, {})
+        available = (DSPY if on_dspy else NATIVE).get(optimizer, {})
     else:
-        allowed = DSPY_COMPILE.get(optimizer, {}) if on_dspy else {}
+        available = DSPY_COMPILE.get(optimizer, {}) if on_dspy else {}
     where = "dspy's " if on_dspy else ""
-    expected = "; ".join(f"{name}: {option.words}" for name, option in allowed.items()) or "nothing"
-    for name, value in given.items():
-        if name not in allowed:
+    expected = "; ".join(f"{name}: {option.words}" for name, option in available.items()) or "nothing"
+    for name, value in options.items():
+        if name not in available:
             message = f"{where}{optimizer} takes no {part} {name!r} from callers. It takes: {expected}"
             return OptionProblem(name=str(name), value=value, message=message, expected=expected)
-        if not allowed[name].fits(value):
-            words = allowed[name].words
+        if not available[name].fits(value):
+            words = available[name].words
             message = f"{shorten(value)} is not {words}. {where}{optimizer} takes: {expected}"
             return OptionProblem(name=name, value=value, message=message, expected=words)
     return None
 
 
-def caller_problem(optimizer: str, given: Mapping[str, Any], *, part: Part) -> OptionProblem | None:
+def caller_problem(optimizer: str, options: Mapping[str, Any], *, part: Part) -> OptionProblem | None:
     """Return what is wrong with options of an optimizer wherever it will run: natively, or on dspy."""
-    problems = [option_problem(optimizer, given, part=part, on_dspy=on_dspy) for on_dspy in (False, True)]
-    known = [problem for problem in problems if problem is not None]
-    if len(known) < len(problems):
+    problems = [option_problem(optimizer, options, part=part, on_dspy=on_dspy) for on_dspy in (False, True)]
+    rejections = [problem for problem in problems if problem is not None]
+    if len(rejections) < len(problems):
         return None
-    native, dspy = known
+    native, dspy = rejections
     return dspy if part == "compile" else _both(native, dspy)
 
 

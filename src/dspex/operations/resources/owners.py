@@ -24,8 +24,8 @@ def host() -> str:
 
 def is_alive(owner: str) -> bool | None:
     """Return whether a process of this host still runs, None for one of another host."""
-    where, pid, started, _ = owner.rsplit(":", 3)
-    return is_running(int(pid), int(started)) if where == host() else None
+    owner_host, pid, start, _ = owner.rsplit(":", 3)
+    return is_running(int(pid), int(start)) if owner_host == host() else None
 
 
 def id_of(owner: str) -> UUID:

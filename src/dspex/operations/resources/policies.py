@@ -34,27 +34,27 @@ class Policy:
     rows: Callable[[Actor], Mapping[str, Any]] = _any_row
     changes: Callable[[Actor, Any], bool] = _any_change
 
-    def require(self, actor: Actor, doing: str) -> None:
+    def require(self, actor: Actor, operation: str) -> None:
         """Return where this actor is admitted.
 
         Raises:
             ForbiddenError: it is not.
         """
         if not self.admits(actor):
-            raise ForbiddenError(f"{doing} is for {self.name}", policy=self.name)
+            raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
 
-    def require_row(self, actor: Actor, doing: str, row: object) -> None:
+    def require_row(self, actor: Actor, operation: str, row: object) -> None:
         """Return where this actor may add or change `row`.
 
         Raises:
             ForbiddenError: it may not.
         """
-        for name, wanted in self.rows(actor).items():
-            value = getattr(row, name, wanted)
-            if value not in wanted if isinstance(wanted, tuple) else value != wanted:
-                raise ForbiddenError(f"{doing} is for {self.name}", policy=self.name)
+        for name, expected in self.rows(actor).items():
+            value = getattr(row, name, expected)
+            if value not in expected if isinstance(expected, tuple) else value != expected:
+                raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
         if not self.changes(actor, row):
-            raise ForbiddenError(f"{doing} is for {self.name}", policy=self.name)
+            raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
 
 
 OWN_WORKSPACE = Policy(name="rows of the own workspace", rows=lambda actor: {"workspace": actor.workspace})

@@ -59,8 +59,8 @@ class Wanted:
     @cached_property
     def where(self) -> dict[str, Any]:
         """The same for the log."""
-        found: dict[str, Any] = {"workspace": self.workspace, "topic": self.topic}
-        return found if self.program_id is None else {**found, "program_id": self.program_id}
+        where: dict[str, Any] = {"workspace": self.workspace, "topic": self.topic}
+        return where if self.program_id is None else {**where, "program_id": self.program_id}
 
 
 class Follower:
@@ -69,9 +69,9 @@ class Follower:
     Where there are more, it is behind: it is handed nothing more until it has read the log and calls `restart`.
     """
 
-    def __init__(self, wanted: Wanted, *, size: int = QUEUE) -> None:
+    def __init__(self, event_filter: Wanted, *, size: int = QUEUE) -> None:
         """Take what is followed."""
-        self.wanted = wanted
+        self.wanted = event_filter
         self._size = size
         self._queue: deque[tuple[Place, EventRecord]] = deque()
         self._changed = asyncio.Event()
@@ -155,7 +155,7 @@ class Poller:
         self._where = {name: tuple(sorted({key[n] for key in self._followers})) for n, name in _NAMES}
 
     async def _keep(self, place: Place) -> None:
-        soon = _SOON
+        pause = _SOON
         try:
             while True:
                 self._wake.clear()
@@ -163,11 +163,11 @@ class Poller:
                 self._hand_out(look.events)
                 place = look.reached
                 if look.is_whole:
-                    soon = min(2 * soon, self._poll) if look.is_waiting else _SOON
-                    await self._rest(soon if look.is_waiting else self._poll)
+                    pause = min(2 * pause, self._poll) if look.is_waiting else _SOON
+                    await self._rest(pause if look.is_waiting else self._poll)
         except Exception as error:  # noqa: BLE001  # it is given to all who follow
             self._task = None
-            for follower in [one for group in self._followers.values() for one in group]:
+            for follower in [member for group in self._followers.values() for member in group]:
                 follower.fail(error)
 
     def _hand_out(self, events: Sequence[tuple[Place, EventRecord]]) -> None:

@@ -48,9 +48,9 @@ class Match:
     comparisons: tuple[tuple[Comparison, Any], ...]
 
 
-def both(one: Any, other: Any) -> Match:  # noqa: ANN401  # what `where` takes
+def both(first: Any, second: Any) -> Match:  # noqa: ANN401  # what `where` takes
     """Return what a value has to be that fits both."""
-    return Match((*_comparisons(one), *_comparisons(other)))
+    return Match((*_comparisons(first), *_comparisons(second)))
 
 
 def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:  # noqa: ANN401

@@ -115,43 +115,43 @@ class VersionDiff:
     changes: list[Any]
 
 
-async def archive_program(operations: Operations, given: ProgramRef) -> ProgramRecord:
+async def archive_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
     """Take a program out of use; its versions and executions stay.
 
     Raises:
         ConflictError: it is not ready.
     """
-    return await _step(operations, await operations.program(given.program_id, given.name), "archive")
+    return await _step(operations, await operations.program(request.program_id, request.name), "archive")
 
 
-async def initialize_program(operations: Operations, given: ProgramRef) -> ProgramRecord:
+async def initialize_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
     """Make a draft or broken program ready by building it; one that cannot be built is in error, and says why.
 
     Raises:
         ConflictError: it is in another state.
     """
-    found = await operations.program(given.program_id, given.name)
-    begun = await _step(operations, found, "initialize", error=None)
+    draft = await operations.program(request.program_id, request.name)
+    program = await _step(operations, draft, "initialize", error=None)
     try:
-        choice = operations.floor.backends.choose(await operations.program_value(begun), stored=begun.backend)
+        choice = operations.floor.backends.choose(await operations.program_value(program), stored=program.backend)
         await choice.backend.create_program(choice.program)
     except DspexError as error:
-        return await _step(operations, begun, "fail", error=error.to_dict())
-    return await _step(operations, begun, "become_ready")
+        return await _step(operations, program, "fail", error=error.to_dict())
+    return await _step(operations, program, "become_ready")
 
 
-async def configure_program(operations: Operations, given: ConfigureProgram) -> ProgramRecord:
+async def configure_program(operations: Operations, request: ConfigureProgram) -> ProgramRecord:
     """Set what is stored of executions; see `ConfigureProgram`. Of two that do so at once, nothing is lost."""
     names = ("store_inputs", "keep_days", "keep_count")
-    values = kept_of({name: value for name in names if (value := getattr(given, name)) is not None}, within="")
+    values = kept_of({name: value for name in names if (value := getattr(request, name)) is not None}, prefix="")
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
-        found = await operations.program(given.program_id, given.name)
-        as_it_was = {"updated_at": found.updated_at}  # executions do not change it, everything else does
+        program = await operations.program(request.program_id, request.name)
+        expected = {"updated_at": program.updated_at}  # executions do not change it, everything else does
         try:
             return await _changed(
-                operations, found, expected=as_it_was, configuration={**found.configuration, **values}
+                operations, program, expected=expected, configuration={**program.configuration, **values}
             )
         except ConflictError:
             if is_last:
@@ -159,131 +159,131 @@ async def configure_program(operations: Operations, given: ConfigureProgram) -> 
     raise InternalError("the last try returns or raises")
 
 
-async def program_metrics(operations: Operations, given: ProgramRef) -> ProgramMetrics:
+async def program_metrics(operations: Operations, request: ProgramRef) -> ProgramMetrics:
     """Compute the figures of a program in the database."""
-    found = await operations.program(given.program_id, given.name)
+    program = await operations.program(request.program_id, request.name)
     figures = operations.floor.figures
     if figures is None:
         raise InternalError("these operations stand on no figures")
-    done = {"status": "completed"}
+    where = {"status": "completed"}
     measures = {
         "total": Measure(kind="count"),
         **{name: Measure(kind="count", where={"status": name}) for name in _ENDS},
-        "mean_ms": Measure(kind="mean", of="duration_ms", where=done),
-        "p50_ms": Measure(kind="p50", of="duration_ms", where=done),
-        "p95_ms": Measure(kind="p95", of="duration_ms", where=done),
+        "mean_ms": Measure(kind="mean", of="duration_ms", where=where),
+        "p50_ms": Measure(kind="p50", of="duration_ms", where=where),
+        "p95_ms": Measure(kind="p95", of="duration_ms", where=where),
         "input_tokens": Measure(kind="sum", of="usage.input_tokens"),
         "output_tokens": Measure(kind="sum", of="usage.output_tokens"),
         "cost_usd": Measure(kind="sum", of="cost_usd"),
     }
-    made = await figures.aggregate(EXECUTION, {"program_id": found.id}, measures)
-    judged = made["completed"] + made["failed"]
-    tokens = {name: int(made.pop(name) or 0) for name in ("input_tokens", "output_tokens")}
+    results = await figures.aggregate(EXECUTION, {"program_id": program.id}, measures)
+    attempts = results["completed"] + results["failed"]
+    tokens = {name: int(results.pop(name) or 0) for name in ("input_tokens", "output_tokens")}
     return ProgramMetrics(
-        program=found,
-        success_rate=Probability(made["completed"] / judged) if judged else None,
-        last_executed_at=found.last_executed_at,
+        program=program,
+        success_rate=Probability(results["completed"] / attempts) if attempts else None,
+        last_executed_at=program.last_executed_at,
         **tokens,
-        **made,
+        **results,
     )
 
 
 _ENDS = ("completed", "failed", "cancelled", "interrupted")
 
 
-async def activate_version(operations: Operations, given: ActivateVersion) -> ProgramRecord:
+async def activate_version(operations: Operations, request: ActivateVersion) -> ProgramRecord:
     """Make a version the current one.
 
     Raises:
         NotFoundError: there is no version of this number.
     """
-    found = await operations.program(given.program_id, given.name)
-    version = await _version(operations, found, given.number)
-    return await _changed(operations, found, current_version_id=version.id)
+    program = await operations.program(request.program_id, request.name)
+    version = await _version(operations, program, request.number)
+    return await _changed(operations, program, current_version_id=version.id)
 
 
-async def diff_versions(operations: Operations, given: DiffVersions) -> VersionDiff:
+async def diff_versions(operations: Operations, request: DiffVersions) -> VersionDiff:
     """Compare two versions; see `VersionDiff`.
 
     Raises:
         NotFoundError: there is no version of one of these numbers.
     """
-    found = await operations.program(given.program_id, given.name)
-    first, second = [await _version(operations, found, number) for number in (given.first, given.second)]
+    program = await operations.program(request.program_id, request.name)
+    first, second = [await _version(operations, program, number) for number in (request.first, request.second)]
     before, after = [{"definition": row.definition, "assignment": row.assignment} for row in (first, second)]
     return VersionDiff(first=first, second=second, changes=list(_changes("", before, after)))
 
 
-async def create_signature(operations: Operations, given: CreateSignature) -> SignatureRecord:
+async def create_signature(operations: Operations, request: CreateSignature) -> SignatureRecord:
     """Store a signature; see `CreateSignature`.
 
     Raises:
         InvalidError: it is none; the message says where and why.
     """
     try:
-        made = await operations.floor.executor.heavy.run(
-            lambda _: Signature(given.signature, given.instructions or "", name=given.name or "")
+        signature = await operations.floor.executor.heavy.run(
+            lambda _: Signature(request.signature, request.instructions or "", name=request.name or "")
         )
     except SignatureError as error:
-        raise invalid("signature", given.signature, f"a signature ({error.message})") from error
-    return await operations.save_signature(made, source="string", status="draft" if given.draft else "active")
+        raise invalid("signature", request.signature, f"a signature ({error.message})") from error
+    return await operations.save_signature(signature, source="string", status="draft" if request.draft else "active")
 
 
-async def activate_signature(operations: Operations, given: SignatureRef) -> SignatureRecord:
+async def activate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
     """Put a draft in use.
 
     Raises:
         ConflictError: it is no draft.
     """
-    return await _signature_step(operations, given, "activate")
+    return await _signature_step(operations, request, "activate")
 
 
-async def deprecate_signature(operations: Operations, given: SignatureRef) -> SignatureRecord:
+async def deprecate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
     """Take a signature out of use for new programs; those that have it keep it.
 
     Raises:
         ConflictError: it is not active.
     """
-    return await _signature_step(operations, given, "deprecate")
+    return await _signature_step(operations, request, "deprecate")
 
 
-async def _signature_step(operations: Operations, given: SignatureRef, step: str) -> SignatureRecord:
-    found = await operations.store.get(SIGNATURE, workspace=operations.workspace, id=given.signature_id)
-    if found is None:
-        raise NotFoundError(f"there is no signature {str(given.signature_id)!r}")
+async def _signature_step(operations: Operations, request: SignatureRef, step: str) -> SignatureRecord:
+    record = await operations.store.get(SIGNATURE, workspace=operations.workspace, id=request.signature_id)
+    if record is None:
+        raise NotFoundError(f"there is no signature {str(request.signature_id)!r}")
     values: dict[str, Any] = {
-        "status": SIGNATURE.step(step, found.status),
+        "status": SIGNATURE.step(step, record.status),
         "updated_at": operations.floor.clock.now(),
     }
     sources = SIGNATURE.transitions[step].sources
-    await operations.store.write(Update(resource=SIGNATURE, id=found.id, values=values, statuses=sources))
-    return dataclasses.replace(found, **values)
+    await operations.store.write(Update(resource=SIGNATURE, id=record.id, values=values, statuses=sources))
+    return dataclasses.replace(record, **values)
 
 
-async def _step(operations: Operations, found: ProgramRecord, step: str, **values: Any) -> ProgramRecord:  # noqa: ANN401
-    status = PROGRAM.step(step, found.status)
-    return await _changed(operations, found, sources=PROGRAM.transitions[step].sources, status=status, **values)
+async def _step(operations: Operations, program: ProgramRecord, step: str, **values: Any) -> ProgramRecord:  # noqa: ANN401
+    status = PROGRAM.step(step, program.status)
+    return await _changed(operations, program, sources=PROGRAM.transitions[step].sources, status=status, **values)
 
 
 async def _changed(
     operations: Operations,
-    found: ProgramRecord,
+    program: ProgramRecord,
     *,
     sources: tuple[str, ...] = (),
     expected: Mapping[str, Any] = types.MappingProxyType({}),
     **values: Any,  # noqa: ANN401
 ) -> ProgramRecord:
     values["updated_at"] = operations.floor.clock.now()
-    change = Update(resource=PROGRAM, id=found.id, values=values, statuses=sources, expected=expected)
+    change = Update(resource=PROGRAM, id=program.id, values=values, statuses=sources, expected=expected)
     await operations.store.write(change)
-    return dataclasses.replace(found, **values)
+    return dataclasses.replace(program, **values)
 
 
 async def _version(operations: Operations, program: ProgramRecord, number: int) -> ProgramVersionRecord:
-    found = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
-    if found is None:
+    version = await operations.store.get(PROGRAM_VERSION, program_id=program.id, number=number)
+    if version is None:
         raise NotFoundError(f"program {program.name!r} has no version {number}")
-    return found
+    return version
 
 
 def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # JSON values

@@ -61,86 +61,91 @@ class Programs:
         self._new_id = new_id
         self._backends = backends
 
-    async def create(self, given: CreateProgram, *, workspace: str) -> ProgramRecord:
+    async def create(self, request: CreateProgram, *, workspace: str) -> ProgramRecord:
         """Create a program from text and settings; see `Operations.create_program`."""
         problems = _Problems()
         with problems.collected():
-            check_name(given.name)
+            check_name(request.name)
         signature = Signature("input -> output", name="Unknown")  # for the checks of the rest where it is wrong
         with problems.collected():
-            signature = await self._signature_of(given, workspace)
+            signature = await self._signature_of(request, workspace)
         with problems.collected():
-            self._backends.check(given.backend)
+            self._backends.check(request.backend)
         with problems.collected():
-            _check_module(given.module)
-        settings, backend, kept = dict(given.configuration), given.backend, {}
+            _check_module(request.module)
+        settings, backend, storage_settings = dict(request.configuration), request.backend, {}
         with problems.collected():
-            backend = _isolated(settings.pop("isolation", "inline"), given.backend)
+            backend = _isolated(settings.pop("isolation", "inline"), request.backend)
         with problems.collected():
-            kept = kept_of(settings)
+            storage_settings = kept_of(settings)
         with problems.collected():
-            check_values(given.module, settings)
+            check_values(request.module, settings)
         for name in (*KEPT, *problems.within("configuration.")):
             settings.pop(name, None)  # what is told already is not told again by what is built
         program = None
         with problems.collected():
-            program = await self._heavy.run(lambda _: _built(given, signature, settings, backend=backend))
+            program = await self._heavy.run(lambda _: _built(request, signature, settings, backend=backend))
         problems.refuse()
         if program is None:
             raise InternalError("a program without problems was not built")
         for is_last in _TRIES:
-            if await self._store.get(PROGRAM, workspace=workspace, name=given.name) is not None:
+            if await self._store.get(PROGRAM, workspace=workspace, name=request.name) is not None:
                 break
             try:
                 return await self._insert(
-                    program, workspace=workspace, backend=backend, module=given.module, kept=kept, is_draft=given.draft
+                    program,
+                    workspace=workspace,
+                    backend=backend,
+                    module=request.module,
+                    storage_settings=storage_settings,
+                    is_draft=request.draft,
                 )
             except ConflictError:  # somebody else made it, or its signature, at this moment
                 if is_last:
                     raise
-        raise ConflictError(f"a program named {given.name!r} exists already; choose another name, or execute it")
+        raise ConflictError(f"a program named {request.name!r} exists already; choose another name, or execute it")
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
         return await _settled(lambda: self._saved(program, workspace=workspace, backend=backend))
 
     async def _saved(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
-        found = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
-        if found is None:
+        record = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
+        if record is None:
             check_name(program.name)
             return await self._insert(program, workspace=workspace, backend=backend, module=program.root.kind)
-        current = await self._version_of(found, id=found.current_version_id)
+        current = await self._version_of(record, id=record.current_version_id)
         if current is not None and current.content_hash == program.content_hash:
-            return found
-        known = await self._version_of(found, content_hash=program.content_hash)
-        if known is not None:
-            return await self._point(found, known)
-        newest = await self._version_of(found)
+            return record
+        existing = await self._version_of(record, content_hash=program.content_hash)
+        if existing is not None:
+            return await self._point(record, existing)
+        newest = await self._version_of(record)
         signature = await self.save_signature(program.signature, workspace=workspace, source=program.root.kind)
         number = newest.number + 1 if newest is not None else 1
-        version = self._version(program, found, number=number, parent_id=found.current_version_id)
-        return await self._point(found, version, Insert(version), signature_id=signature.id)
+        version = self._version(program, record, number=number, parent_id=record.current_version_id)
+        return await self._point(record, version, Insert(version), signature_id=signature.id)
 
     async def _point(
         self,
-        found: ProgramRecord,
+        record: ProgramRecord,
         version: ProgramVersionRecord,
         *changes: Change,
         **values: Any,  # noqa: ANN401
     ) -> ProgramRecord:
         """Make `version` the current one, together with `changes`."""
         values |= {"current_version_id": version.id, "updated_at": self._clock.now()}
-        await self._store.write(*changes, Update(resource=PROGRAM, id=found.id, values=values))
-        return dataclasses.replace(found, **values)
+        await self._store.write(*changes, Update(resource=PROGRAM, id=record.id, values=values))
+        return dataclasses.replace(record, **values)
 
     async def save_signature(
-        self, given: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
+        self, signature: SignatureLike, *, workspace: str, source: str, status: SignatureStatus = "active"
     ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
 
         async def saved() -> SignatureRecord:
             record, change = await self._signature_record(
-                Signature.of(given), workspace=workspace, source=source, status=status
+                Signature.of(signature), workspace=workspace, source=source, status=status
             )
             if change is not None:
                 await self._store.write(change)
@@ -155,7 +160,7 @@ class Programs:
         workspace: str,
         backend: str,
         module: str,
-        kept: Mapping[str, Any] | None = None,
+        storage_settings: Mapping[str, Any] | None = None,
         is_draft: bool = False,
     ) -> ProgramRecord:
         self._backends.check(backend)
@@ -172,10 +177,10 @@ class Programs:
             current_version_id=None,
             module=module,
             backend=backend,
-            configuration={**program.root.config, **(kept or {})},
+            configuration={**program.root.config, **(storage_settings or {})},
         )
         version = self._version(program, record, number=1, parent_id=None)
-        ready: dict[str, Any] = {
+        values: dict[str, Any] = {
             "current_version_id": version.id,
             "status": "draft" if is_draft else PROGRAM.step("become_ready", record.status),
         }
@@ -184,9 +189,9 @@ class Programs:
             *changes,
             Insert(record),
             Insert(version),
-            Update(resource=PROGRAM, id=record.id, values=ready, statuses=(record.status,)),
+            Update(resource=PROGRAM, id=record.id, values=values, statuses=(record.status,)),
         )
-        return dataclasses.replace(record, **ready)
+        return dataclasses.replace(record, **values)
 
     def _version(
         self, program: Program, record: ProgramRecord, *, number: int, parent_id: UUID | None
@@ -208,24 +213,24 @@ class Programs:
 
     async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
         """Return the newest version of a program that matches `where`."""
-        wanted = Query(where={"program_id": record.id, **where}, limit=1)
-        found = await self._store.select(PROGRAM_VERSION, wanted)
-        return found[0] if found else None
+        query = Query(where={"program_id": record.id, **where}, limit=1)
+        rows = await self._store.select(PROGRAM_VERSION, query)
+        return rows[0] if rows else None
 
-    async def _signature_of(self, given: CreateProgram, workspace: str) -> Signature:
-        if "->" in given.signature:
+    async def _signature_of(self, request: CreateProgram, workspace: str) -> Signature:
+        if "->" in request.signature:
             try:
-                return await self._heavy.run(lambda _: Signature(given.signature, name=given.name))
+                return await self._heavy.run(lambda _: Signature(request.signature, name=request.name))
             except SignatureError as error:
-                raise _invalid("signature", given.signature, error.message, "question -> answer: str") from error
+                raise _invalid("signature", request.signature, error.message, "question -> answer: str") from error
         active = {"workspace": workspace, "status": "active"}
-        newest = Query(where={**active, "name": given.signature}, limit=1)
-        found = await self._store.select(SIGNATURE, newest)
-        if not found:
-            known = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
-            said = f"there is no active signature {given.signature!r}.{suggest(given.signature, known)}"
-            raise _invalid("signature", given.signature, said, "'inputs -> outputs', or a stored signature's name")
-        return Signature.from_dict(found[0].definition)
+        newest = Query(where={**active, "name": request.signature}, limit=1)
+        rows = await self._store.select(SIGNATURE, newest)
+        if not rows:
+            names = [row.name for row in await self._store.select(SIGNATURE, Query(where=active))]
+            message = f"there is no active signature {request.signature!r}.{suggest(request.signature, names)}"
+            raise _invalid("signature", request.signature, message, "'inputs -> outputs', or a stored signature's name")
+        return Signature.from_dict(rows[0].definition)
 
     async def _signature_record(
         self, signature: Signature, *, workspace: str, source: str, status: SignatureStatus = "active"
@@ -265,29 +270,29 @@ def _check_module(module: str) -> None:
 
 
 def _program(module: str, signature: Signature, settings: dict[str, Any], *, name: str) -> Program:
-    made: dict[str, Callable[..., Module]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
-    if module in made:
-        return made[module](signature, **settings).to_program(name)
+    builders: dict[str, Callable[..., Module]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
+    if module in builders:
+        return builders[module](signature, **settings).to_program(name)
     if unknown := settings.keys() - {"max_iters"}:
         raise DefinitionError(f"program_of_thought has no setting {min(unknown)!r}; it has: max_iters")
     root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
     return Program(name=name, signature=signature, root=root)
 
 
-def _built(given: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
+def _built(request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
     """Return the program of checked parts, None where its module is none (which is said elsewhere)."""
-    instructions = settings.pop("instructions", given.instructions)
+    instructions = settings.pop("instructions", request.instructions)
     if instructions is not None and not isinstance(instructions, str):
         raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is no text", "a text")
-    if given.module not in MODULES or given.module == TOOL_MODULE:
+    if request.module not in MODULES or request.module == TOOL_MODULE:
         return None
-    if given.module == "program_of_thought":
-        _check(backend == "dspy", "module", given.module, "a module of this backend; choose the backend 'dspy'")
+    if request.module == "program_of_thought":
+        _check(backend == "dspy", "module", request.module, "a module of this backend; choose the backend 'dspy'")
     try:
-        asked = signature.with_instructions(instructions) if instructions else signature
-        return _program(given.module, asked, settings, name=given.name)
+        final_signature = signature.with_instructions(instructions) if instructions else signature
+        return _program(request.module, final_signature, settings, name=request.name)
     except (DefinitionError, TypeError) as error:
-        raise _invalid("configuration", given.configuration, str(error), "settings of the module") from error
+        raise _invalid("configuration", request.configuration, str(error), "settings of the module") from error
 
 
 class _Problems:
@@ -301,16 +306,16 @@ class _Problems:
         try:
             yield
         except InvalidError as error:
-            told = {known.path for known in self._found}
-            self._found += [found for found in error.fields if found.path not in told]
+            paths = {problem.path for problem in self._found}
+            self._found += [field_error for field_error in error.fields if field_error.path not in paths]
 
     def within(self, path: str) -> list[str]:
-        return [found.path.removeprefix(path) for found in self._found if found.path.startswith(path)]
+        return [error.path.removeprefix(path) for error in self._found if error.path.startswith(path)]
 
     def refuse(self) -> None:
         if self._found:
-            said = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._found)
-            raise InvalidError(said, errors=self._found)
+            message = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._found)
+            raise InvalidError(message, errors=self._found)
 
 
 def _isolated(isolation: object, backend: str) -> str:
@@ -319,23 +324,23 @@ def _isolated(isolation: object, backend: str) -> str:
     return "isolated" if isolation == "process" and backend == "native" else backend
 
 
-def kept_of(settings: Mapping[str, Any], *, within: str = "configuration.") -> dict[str, Any]:
+def kept_of(settings: Mapping[str, Any], *, prefix: str = "configuration.") -> dict[str, Any]:
     """Return what of a configuration says what is stored of executions and for how long, checked.
 
     Raises:
         InvalidError: values are not of their kind; each is named, its path begins with `within`.
     """
-    found, problems = {name: settings[name] for name in KEPT if name in settings}, _Problems()
-    for name, value in found.items():
+    storage_settings, problems = {name: settings[name] for name in KEPT if name in settings}, _Problems()
+    for name, value in storage_settings.items():
         is_flag = isinstance(value, bool)
         with problems.collected():
             if name == "store_inputs":
-                _check(is_flag, f"{within}{name}", value, "true or false")
+                _check(is_flag, f"{prefix}{name}", value, "true or false")
             else:
                 is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
-                _check(is_number, f"{within}{name}", value, "a number of at least 0; 0 keeps everything")
+                _check(is_number, f"{prefix}{name}", value, "a number of at least 0; 0 keeps everything")
     problems.refuse()
-    return found
+    return storage_settings
 
 
 def _check(is_fine: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001, PLR0917

@@ -154,5 +154,5 @@ def counted(workspace: str, *, executions: int = 0, size: int = 0) -> Update:
 
 
 def _exceeded(workspace: str, limit: str, amount: str) -> QuotaError:
-    mend = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
-    return QuotaError(f"the workspace {workspace!r} has {amount} stored, its {limit}: {mend}", limit=limit)
+    remedy = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
+    return QuotaError(f"the workspace {workspace!r} has {amount} stored, its {limit}: {remedy}", limit=limit)

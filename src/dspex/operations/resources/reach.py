@@ -18,7 +18,7 @@ NOT_ALLOWED = (
 )
 
 
-def check_reach(actor: Actor, given: object, hosts: frozenset[str] = frozenset()) -> None:
+def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset()) -> None:
     """Raise unless every address and file that an action's configuration names may be chosen by this actor.
 
     A model by URL is sent the key of its workspace and can be anything in the server's network, a model by path is a
@@ -31,7 +31,7 @@ def check_reach(actor: Actor, given: object, hosts: frozenset[str] = frozenset()
         InvalidError: a URL holds credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
-    for name, value in _texts(getattr(given, "configuration", None)):
+    for name, value in _texts(getattr(request, "configuration", None)):
         check_credentials(f"configuration.{name}", value)
         is_restricted = "://" in value or is_restricted_model(value)
         if is_restricted and not is_free and not is_allowed(value, hosts):
@@ -81,7 +81,7 @@ def _texts(value: object, name: str = "") -> list[tuple[str, str]]:
         return [(name, value)]
     if isinstance(value, Mapping):
         parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items() if key not in _PROSE]
-        return [found for path, part in parts for found in _texts(part, path)]
+        return [item for path, part in parts for item in _texts(part, path)]
     if isinstance(value, list):
-        return [found for n, part in enumerate(value) for found in _texts(part, f"{name}[{n}]")]
+        return [item for n, part in enumerate(value) for item in _texts(part, f"{name}[{n}]")]
     return []

@@ -58,11 +58,11 @@ class RecordedModule(Module):
             ExecutionError: the execution failed; its id is in the error's context.
         """
         del context
-        ended = await self._operations.execute_record(await self.stored(), inputs, backend=self._backend)
-        if ended.status != "completed":
-            message = (ended.error or {}).get("message", f"the execution is {ended.status}")
-            raise ExecutionError(str(message), execution_id=str(ended.id))
-        return prediction_of(ended, self._program)
+        record = await self._operations.execute_record(await self.stored(), inputs, backend=self._backend)
+        if record.status != "completed":
+            message = (record.error or {}).get("message", f"the execution is {record.status}")
+            raise ExecutionError(str(message), execution_id=str(record.id))
+        return prediction_of(record, self._program)
 
     async def stored(self) -> ProgramRecord:
         """Return the stored program at this version, storing it where it is new."""
@@ -72,8 +72,8 @@ class RecordedModule(Module):
             return self._record
 
 
-def prediction_of(ended: ExecutionRecord, program: Program) -> Prediction:
+def prediction_of(record: ExecutionRecord, program: Program) -> Prediction:
     """Return what a completed execution answered, as typed values, with its usage and trace."""
-    outputs = checked_outputs(program, ended.outputs or {})
-    trace = msgspec.convert(ended.trace or {"trace_id": ""}, Trace)
-    return Prediction.of_run(outputs, trace, usage=msgspec.convert(ended.usage or {}, Usage))
+    outputs = checked_outputs(program, record.outputs or {})
+    trace = msgspec.convert(record.trace or {"trace_id": ""}, Trace)
+    return Prediction.of_run(outputs, trace, usage=msgspec.convert(record.usage or {}, Usage))

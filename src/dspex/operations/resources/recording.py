@@ -57,7 +57,7 @@ class Recorder:
         self,
         program: ProgramRecord,
         inputs: dict[str, Any],
-        asked: Asked,
+        options: Asked,
         **values: Any,  # noqa: ANN401
     ) -> ExecutionRecord:
         """Return a running execution, with its inputs as they are."""
@@ -72,25 +72,30 @@ class Recorder:
             status="running",
             inputs=inputs,
             started_at=now,
-            retry_of=asked.retry_of,
-            idempotency_key=asked.idempotency_key,
-            actor=asked.actor,
+            retry_of=options.retry_of,
+            idempotency_key=options.idempotency_key,
+            actor=options.actor,
             owner=self.owner,
-            deadline_at=None if asked.timeout is None else now + timedelta(seconds=asked.timeout),
+            deadline_at=None if options.timeout is None else now + timedelta(seconds=options.timeout),
             payloads=self._keeping.payloads(program),
             **values,
         )
 
     def opening(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
         """Return the changes that record the beginning, if the program is still ready then."""
-        counted = Update(
+        counter_update = Update(
             resource=PROGRAM,
             id=program.id,
             values={"last_executed_at": record.started_at},
             increments={"execution_count": 1},
             statuses=PROGRAM.transitions["execute"].sources,
         )
-        return Insert(self._kept(record)), counted, self._event(record), self._audit(record, action, program.name)
+        return (
+            Insert(self._kept(record)),
+            counter_update,
+            self._event(record),
+            self._audit(record, action, program.name),
+        )
 
     def freeing(self, record: ExecutionRecord) -> Update:
         """Return the change that takes the idempotency key from an interrupted execution; only one call can."""
@@ -104,8 +109,8 @@ class Recorder:
 
     def closing(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
         """Return the changes that record the end, if the execution is still running then."""
-        kept = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)
-        change = Update(resource=EXECUTION, id=record.id, values=kept, statuses=("running",))
+        columns = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)
+        change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
         return change, self._event(record, values)
 
     def stopped(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
@@ -133,12 +138,12 @@ class Recorder:
 
     def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
         now = self._clock.now()
-        ended = values or {"status": record.status, "error": record.error, "duration_ms": record.duration_ms}
-        payload = {"status": ended["status"]}
-        if ended.get("duration_ms") is not None:
-            payload["duration_ms"] = ended["duration_ms"]
-        if ended.get("error"):
-            payload["code"] = ended["error"]["code"]
+        outcome = values or {"status": record.status, "error": record.error, "duration_ms": record.duration_ms}
+        payload = {"status": outcome["status"]}
+        if outcome.get("duration_ms") is not None:
+            payload["duration_ms"] = outcome["duration_ms"]
+        if outcome.get("error"):
+            payload["code"] = outcome["error"]["code"]
         return Insert(
             EventRecord(
                 id=self._new_id(),
@@ -192,10 +197,10 @@ def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:
 def json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return inputs that were not validated as far as they can be stored."""
     try:
-        made: dict[str, Any] = plain(dict(inputs))
+        data: dict[str, Any] = plain(dict(inputs))
     except (ValueError, TypeError, RecursionError):
         return {str(name): shorten(value) for name, value in inputs.items()}
-    return made
+    return data
 
 
 def _milliseconds(record: ExecutionRecord, now: datetime) -> float:

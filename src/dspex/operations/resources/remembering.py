@@ -46,22 +46,22 @@ class Remembered:
 
     def forget(self, program_id: UUID) -> None:
         """Look a program up anew at the next call."""
-        for key in [key for key, known in self._programs.items() if known.record.id == program_id]:
+        for key in [key for key, entry in self._programs.items() if entry.record.id == program_id]:
             del self._programs[key]
 
     async def program(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
         """Return a program by id or name."""
         now = self._clock.monotonic_ns()
-        known = self._programs.get((workspace, key))
-        if known is not None and known.until > now:
-            return known.record
-        named: dict[str, Any] = {"id": key} if isinstance(key, UUID) else {"name": key}
-        found = await self._store.get(PROGRAM, workspace=workspace, **named)
-        if found is not None:
+        entry = self._programs.get((workspace, key))
+        if entry is not None and entry.until > now:
+            return entry.record
+        criteria: dict[str, Any] = {"id": key} if isinstance(key, UUID) else {"name": key}
+        record = await self._store.get(PROGRAM, workspace=workspace, **criteria)
+        if record is not None:
             if len(self._programs) >= _MOST:
                 self._programs.clear()
-            self._programs[workspace, key] = _Known(found, now + int(FRESH * 1e9))
-        return found
+            self._programs[workspace, key] = _Known(record, now + int(FRESH * 1e9))
+        return record
 
     async def version(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the version that `program` names as its current one.
@@ -69,10 +69,10 @@ class Remembered:
         Raises:
             NotFoundError: it has none yet.
         """
-        found = await self._store.get(PROGRAM_VERSION, id=program.current_version_id)
-        if found is None:
+        row = await self._store.get(PROGRAM_VERSION, id=program.current_version_id)
+        if row is None:
             raise NotFoundError(f"program {program.name!r} has no version; it is {program.status}")
-        return found
+        return row
 
     async def value(self, program: ProgramRecord) -> Program:
         """Return that version as the value that runs."""
@@ -87,7 +87,7 @@ class Remembered:
             return self._values[version.id]
         return self._values[key]
 
-    async def choice(self, program: ProgramRecord, asked: str | None) -> Choice:
+    async def choice(self, program: ProgramRecord, backend: str | None) -> Choice:
         """Return where it runs.
 
         Raises:
@@ -95,8 +95,8 @@ class Remembered:
         """
         value = await self.value(program)
         if program.current_version_id is None:
-            return self._backends.choose(value, stored=program.backend, asked=asked)
-        key = (program.current_version_id, program.backend, asked)
+            return self._backends.choose(value, stored=program.backend, asked=backend)
+        key = (program.current_version_id, program.backend, backend)
         if key not in self._choices:
-            self._choices[key] = self._backends.choose(value, stored=program.backend, asked=asked)
+            self._choices[key] = self._backends.choose(value, stored=program.backend, asked=backend)
         return self._choices[key]

@@ -145,12 +145,12 @@ class Resource(Generic[E]):
         Raises:
             DefinitionError: one reads what is no attribute, or has the name of one.
         """
-        known = {part.name for part in dataclasses.fields(typing.cast("Any", self.entity))}
-        for made in self.calculations:
-            name = made.compute.__name__
-            if name in known:
+        names = {entity_field.name for entity_field in dataclasses.fields(typing.cast("Any", self.entity))}
+        for calculation in self.calculations:
+            name = calculation.compute.__name__
+            if name in names:
                 raise DefinitionError(f"{self.name} has an attribute {name!r}: name the calculation otherwise")
-            if unknown := set(made.of) - known:
+            if unknown := set(calculation.of) - names:
                 raise DefinitionError(f"the calculation {name!r} of {self.name} is of {min(unknown)!r}: no attribute")
 
     @cached_property
@@ -158,51 +158,60 @@ class Resource(Generic[E]):
         """All attributes in the order of the entity's fields."""
         hints = typing.get_type_hints(self.entity)
         return tuple(
-            _attribute(part.name, hints[part.name]) for part in dataclasses.fields(typing.cast("Any", self.entity))
+            _attribute(entity_field.name, hints[entity_field.name])
+            for entity_field in dataclasses.fields(typing.cast("Any", self.entity))
         )
 
     @cached_property
     def shown(self) -> tuple[Attribute, ...]:
         """The attributes that surfaces show."""
-        return tuple(part for part in self.attributes if part.name not in self.hidden)
+        return tuple(attribute for attribute in self.attributes if attribute.name not in self.hidden)
 
     @cached_property
     def visible(self) -> tuple[Attribute, ...]:
         """All that surfaces show of a row: the shown attributes, then the calculations."""
-        return (*self.shown, *(made.attribute for made in self.calculations))
+        return (*self.shown, *(calculation.attribute for calculation in self.calculations))
 
     @cached_property
     def values_of(self) -> Callable[[Any], dict[str, Any]]:
         """What gives all that surfaces show of a row, by name."""
-        names = tuple(part.name for part in self.shown)
-        get, computed = attrgetter(*names), [(made.attribute.name, made.compute) for made in self.calculations]
+        names = tuple(attribute.name for attribute in self.shown)
+        get, computed = (
+            attrgetter(*names),
+            [(calculation.attribute.name, calculation.compute) for calculation in self.calculations],
+        )
 
         def read(row: Any) -> dict[str, Any]:  # noqa: ANN401  # a row of this resource
-            found = dict(zip(names, get(row), strict=True))
+            values = dict(zip(names, get(row), strict=True))
             for name, compute in computed:
-                found[name] = compute(row)
-            return found
+                values[name] = compute(row)
+            return values
 
         return read
 
     @cached_property
     def filters(self) -> Mapping[str, Filter]:
         """All ways to narrow a list of rows, by name; they follow from the kinds of the shown attributes."""
-        parts = (part for part in self.shown if part.name != "id")
-        return {wanted.name: wanted for part in parts for wanted in _filters(part)}
+        attributes = (attribute for attribute in self.shown if attribute.name != "id")
+        return {list_filter.name: list_filter for attribute in attributes for list_filter in _filters(attribute)}
 
     @property
     def misnamed(self) -> str | None:
         """An attribute whose name is that of an argument of lists, or of a filter of another attribute."""
-        made = {wanted.name for part in self.shown for wanted in _filters(part) if wanted.comparison != "eq"}
-        taken = made | ({"first", "after", "sort"} & self.filters.keys())
-        return next((part.name for part in self.attributes if part.name in taken), None)
+        filter_names = {
+            list_filter.name
+            for attribute in self.shown
+            for list_filter in _filters(attribute)
+            if list_filter.comparison != "eq"
+        }
+        reserved_names = filter_names | ({"first", "after", "sort"} & self.filters.keys())
+        return next((attribute.name for attribute in self.attributes if attribute.name in reserved_names), None)
 
     @cached_property
     def sortable(self) -> Mapping[str, Attribute]:
         """The attributes by which lists are sorted."""
-        parts = (part for part in self.shown if part.kind not in {"uuid", "json", "embedding"})
-        return {part.name: part for part in parts if part.name not in self.unsorted}
+        attributes = (attribute for attribute in self.shown if attribute.kind not in {"uuid", "json", "embedding"})
+        return {attribute.name: attribute for attribute in attributes if attribute.name not in self.unsorted}
 
     def step(self, action: str, status: str) -> str:
         """Return the state after `action` in state `status`.
@@ -212,16 +221,18 @@ class Resource(Generic[E]):
         """
         transition = self.transitions[action]
         if status not in transition.sources:
-            allowed = " or ".join(transition.sources)
-            raise ConflictError(f"{self.name} is {status}: {action} needs it to be {allowed}", status=status)
+            sources = " or ".join(transition.sources)
+            raise ConflictError(f"{self.name} is {status}: {action} needs it to be {sources}", status=status)
         return transition.target
 
 
-def _filters(part: Attribute) -> list[Filter]:
-    comparisons: tuple[Comparison, ...] = ("eq", "in") if part.choices else _COMPARISONS[part.kind]
-    if part.is_nullable and comparisons:
+def _filters(attribute: Attribute) -> list[Filter]:
+    comparisons: tuple[Comparison, ...] = ("eq", "in") if attribute.choices else _COMPARISONS[attribute.kind]
+    if attribute.is_nullable and comparisons:
         comparisons = (*comparisons, "is_null")
-    return [Filter(part.name if kind == "eq" else f"{part.name}_{kind}", part, kind) for kind in comparisons]
+    return [
+        Filter(attribute.name if kind == "eq" else f"{attribute.name}_{kind}", attribute, kind) for kind in comparisons
+    ]
 
 
 def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # an annotation is any object

@@ -52,13 +52,13 @@ class Retention:
         return total
 
     async def _workspaces(self) -> dict[str, WorkspaceRecord]:
-        found: dict[str, WorkspaceRecord] = {}
+        workspaces: dict[str, WorkspaceRecord] = {}
         after = None
         while True:
             page = await self._store.select(WORKSPACE, Query(after=after, limit=_PAGE, oldest_first=True))
-            found |= {row.name: row for row in page}
+            workspaces |= {row.name: row for row in page}
             if len(page) < _PAGE:
-                return found
+                return workspaces
             after = page[-1].id
 
     def _limits(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> tuple[int, int]:
@@ -66,8 +66,8 @@ class Retention:
         if workspace is not None:
             days = days if workspace.keep_days is None else workspace.keep_days
             count = count if workspace.keep_count is None else workspace.keep_count
-        own = program.configuration
-        return int(own.get("keep_days", days)), int(own.get("keep_count", count))
+        settings = program.configuration
+        return int(settings.get("keep_days", days)), int(settings.get("keep_count", count))
 
     async def _prune(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> int:
         days, count = self._limits(program, workspace)
@@ -76,13 +76,13 @@ class Retention:
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
         before = self._cut(days) if days else None
         deleted, size = await self._figures.prune(EXECUTION, where, before=before, keep=count or None, sized=LONG)
-        left = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
+        rows = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
         if deleted:
             with suppress(NotFoundError):  # nothing was counted there yet
                 await self._store.write(counted(program.workspace, executions=-deleted, size=-size))
-            told = {"program_id": program.id, "topic": TOPIC}
-            oldest = left[0].id if left else self._cut(0)
-            await self._figures.prune(EVENT, told, before=oldest, keep=None)
+            event_where = {"program_id": program.id, "topic": TOPIC}
+            oldest = rows[0].id if rows else self._cut(0)
+            await self._figures.prune(EVENT, event_where, before=oldest, keep=None)
         return deleted
 
     async def _is_at_work(self, program: ProgramRecord) -> bool:

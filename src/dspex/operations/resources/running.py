@@ -148,10 +148,10 @@ class Runs:
 
     def interrupt(self) -> int:
         """Interrupt everything that runs; return how much that is."""
-        left = list(self._runs.values())
-        for run in left:
+        runs = list(self._runs.values())
+        for run in runs:
             run.stop("interrupt")
-        return len(left)
+        return len(runs)
 
     async def drain(self, grace: float) -> int:
         """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were.
@@ -160,10 +160,10 @@ class Runs:
         """
         self.is_draining = True
         if not await self._emptied(grace):
-            left = self.interrupt()
+            count = self.interrupt()
             if not await self._emptied(grace):
                 self._abandon()
-            return left
+            return count
         return 0
 
     def _abandon(self) -> None:
@@ -172,12 +172,12 @@ class Runs:
         names = ", ".join(map(str, self.abandoned))
         _log.error("executions that swallow their cancellation are abandoned: %s", names)
 
-    async def _emptied(self, within: float) -> bool:
+    async def _emptied(self, seconds: float) -> bool:
         self._idle = asyncio.Event()
         if not self._runs:
             return True
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             return False

@@ -37,14 +37,14 @@ class Stages:
         """Return all five; the one under way, or else the next one, ended as `end` says, and none follows it."""
         last = self._now
         self.enter(None)
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for stage in STAGES:
             spent = self._spent.get(stage)
             status = "skipped" if spent is None else "passed"
             if stage == last and end != "passed":
                 status = end
-            found.append({"stage": stage, "status": status, "ms": None if spent is None else spent / 1e6})
-        return found
+            rows.append({"stage": stage, "status": status, "ms": None if spent is None else spent / 1e6})
+        return rows
 
     def waited_ms(self) -> float:
         """Return how long, since the call, no stage was under way: it waited for a place or for the database."""

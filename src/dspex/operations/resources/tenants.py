@@ -142,147 +142,149 @@ class RevokeSecret:
     name: str
 
 
-async def create_workspace(operations: Operations, given: CreateWorkspace) -> WorkspaceRecord:
+async def create_workspace(operations: Operations, request: CreateWorkspace) -> WorkspaceRecord:
     """See `CreateWorkspace`."""
-    _check_name(given.name)
-    if given.name == DEFAULT_WORKSPACE:
+    _check_name(request.name)
+    if request.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is always there")
-    found = await operations.store.get(WORKSPACE, name=given.name)
-    if found is not None and found.status == "archived":
-        mend = "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
-        raise _taken("name", given.name, f"there is an archived workspace {given.name!r}; {mend}")
-    made = WorkspaceRecord(**_row(operations, given.name), name=given.name)
-    return await _add(operations, made)
+    existing = await operations.store.get(WORKSPACE, name=request.name)
+    if existing is not None and existing.status == "archived":
+        remedy = "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
+        raise _taken("name", request.name, f"there is an archived workspace {request.name!r}; {remedy}")
+    workspace = WorkspaceRecord(**_row(operations, request.name), name=request.name)
+    return await _add(operations, workspace)
 
 
-async def archive_workspace(operations: Operations, given: ArchiveWorkspace) -> WorkspaceRecord:
+async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -> WorkspaceRecord:
     """See `ArchiveWorkspace`."""
-    found = await operations.store.get(WORKSPACE, name=given.name)
-    if found is None:
-        raise NotFoundError(f"there is no workspace {given.name!r}")
-    return await _step(operations, WORKSPACE, found, "archive")
+    workspace = await operations.store.get(WORKSPACE, name=request.name)
+    if workspace is None:
+        raise NotFoundError(f"there is no workspace {request.name!r}")
+    return await _step(operations, WORKSPACE, workspace, "archive")
 
 
-async def reopen_workspace(operations: Operations, given: ReopenWorkspace) -> WorkspaceRecord:
+async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> WorkspaceRecord:
     """See `ReopenWorkspace`."""
-    found = await operations.store.get(WORKSPACE, name=given.name)
-    if found is None:
-        raise NotFoundError(f"there is no workspace {given.name!r}")
-    return await _step(operations, WORKSPACE, found, "reopen")
+    workspace = await operations.store.get(WORKSPACE, name=request.name)
+    if workspace is None:
+        raise NotFoundError(f"there is no workspace {request.name!r}")
+    return await _step(operations, WORKSPACE, workspace, "reopen")
 
 
-async def configure_workspace(operations: Operations, given: ConfigureWorkspace) -> WorkspaceRecord:
+async def configure_workspace(operations: Operations, request: ConfigureWorkspace) -> WorkspaceRecord:
     """See `ConfigureWorkspace`."""
     values: dict[str, Any] = {}
     for name in _LIMITS:
-        value = getattr(given, name)
+        value = getattr(request, name)
         if value is not None:
             if not -1 <= value <= _MOST:
                 raise _invalid(name, value, "a number of at least 0, or -1 for the settings of the server")
             values[name] = value if value >= 0 else None
     if not values:
         raise InvalidError(f"give at least one of {', '.join(_LIMITS)}")
-    if given.name == DEFAULT_WORKSPACE:
+    if request.name == DEFAULT_WORKSPACE:
         raise ConflictError(f"the settings of the server say what holds for the workspace {DEFAULT_WORKSPACE!r}")
-    found = await operations.store.get(WORKSPACE, name=given.name)
-    if found is None:
-        raise NotFoundError(f"there is no workspace {given.name!r}")
+    workspace = await operations.store.get(WORKSPACE, name=request.name)
+    if workspace is None:
+        raise NotFoundError(f"there is no workspace {request.name!r}")
     values["updated_at"] = operations.floor.clock.now()
-    await operations.store.write(Update(resource=WORKSPACE, id=found.id, values=values))
-    return dataclasses.replace(found, **values)
+    await operations.store.write(Update(resource=WORKSPACE, id=workspace.id, values=values))
+    return dataclasses.replace(workspace, **values)
 
 
-async def create_api_key(operations: Operations, given: CreateApiKey) -> IssuedKey:
+async def create_api_key(operations: Operations, request: CreateApiKey) -> IssuedKey:
     """See `CreateApiKey`."""
-    _check_name(given.name)
-    workspace = await _workspace(operations, given.workspace)
-    if not given.scopes:
-        raise _invalid("scopes", given.scopes, f"at least one of: {', '.join(SCOPES)}")
-    for scope in given.scopes:
+    _check_name(request.name)
+    workspace = await _workspace(operations, request.workspace)
+    if not request.scopes:
+        raise _invalid("scopes", request.scopes, f"at least one of: {', '.join(SCOPES)}")
+    for scope in request.scopes:
         if scope not in SCOPES:
             raise _invalid("scopes", scope, f"one of: {', '.join(SCOPES)}{suggest(scope, list(SCOPES))}")
-    limits = {"requests_per_minute": given.requests_per_minute, "concurrency": given.concurrency}
+    limits = {"requests_per_minute": request.requests_per_minute, "concurrency": request.concurrency}
     for name, value in limits.items():
         if value is not None and value < 1:
             raise _invalid(name, value, "a whole number of at least 1")
-    if given.expires_at is not None and given.expires_at.tzinfo is None:
-        raise _invalid("expires_at", str(given.expires_at), "a time with a zone, such as 2030-01-01T00:00:00Z")
-    if given.expires_at is not None and given.expires_at <= operations.floor.clock.now():
-        raise _invalid("expires_at", str(given.expires_at), "a time that is still to come")
+    if request.expires_at is not None and request.expires_at.tzinfo is None:
+        raise _invalid("expires_at", str(request.expires_at), "a time with a zone, such as 2030-01-01T00:00:00Z")
+    if request.expires_at is not None and request.expires_at <= operations.floor.clock.now():
+        raise _invalid("expires_at", str(request.expires_at), "a time that is still to come")
     row = _row(operations, workspace)
-    text, kept = operations.vault.new_key(row["id"])
-    made = ApiKeyRecord(
+    text, key_hash = operations.vault.new_key(row["id"])
+    record = ApiKeyRecord(
         **row,
-        name=given.name,
-        scopes=sorted(set(given.scopes)),
+        name=request.name,
+        scopes=sorted(set(request.scopes)),
         limits={name: value for name, value in limits.items() if value is not None},
-        hash=kept,
-        expires_at=given.expires_at,
+        hash=key_hash,
+        expires_at=request.expires_at,
     )
-    return IssuedKey(api_key=await _add(operations, made), key=text)
+    return IssuedKey(api_key=await _add(operations, record), key=text)
 
 
-async def rotate_api_key(operations: Operations, given: RotateApiKey) -> IssuedKey:
+async def rotate_api_key(operations: Operations, request: RotateApiKey) -> IssuedKey:
     """See `RotateApiKey`."""
-    found = await _key(operations, given)
-    text, kept = operations.vault.new_key(found.id)
-    before = {"hash": found.hash}  # of two who rotate at once, one is told: nobody gets a text that does not work
-    return IssuedKey(api_key=await _step(operations, API_KEY, found, "rotate", expected=before, hash=kept), key=text)
+    record = await _key(operations, request)
+    text, key_hash = operations.vault.new_key(record.id)
+    before = {"hash": record.hash}  # of two who rotate at once, one is told: nobody gets a text that does not work
+    return IssuedKey(
+        api_key=await _step(operations, API_KEY, record, "rotate", expected=before, hash=key_hash), key=text
+    )
 
 
-async def revoke_api_key(operations: Operations, given: RevokeApiKey) -> ApiKeyRecord:
+async def revoke_api_key(operations: Operations, request: RevokeApiKey) -> ApiKeyRecord:
     """See `RevokeApiKey`."""
-    return await _step(operations, API_KEY, await _key(operations, given), "revoke")
+    return await _step(operations, API_KEY, await _key(operations, request), "revoke")
 
 
-async def create_secret(operations: Operations, given: CreateSecret) -> SecretRecord:
+async def create_secret(operations: Operations, request: CreateSecret) -> SecretRecord:
     """See `CreateSecret`."""
-    _check_name(given.name)
-    values: dict[str, Any] = {**_row(operations, operations.workspace), **_held(operations, given)}
-    made = SecretRecord(name=given.name, **values)
-    return await _add(operations, made)
+    _check_name(request.name)
+    values: dict[str, Any] = {**_row(operations, operations.workspace), **_held(operations, request)}
+    record = SecretRecord(name=request.name, **values)
+    return await _add(operations, record)
 
 
-async def rotate_secret(operations: Operations, given: RotateSecret) -> SecretRecord:
+async def rotate_secret(operations: Operations, request: RotateSecret) -> SecretRecord:
     """See `RotateSecret`."""
-    found = await _secret(operations, given.name)
-    return await _step(operations, SECRET, found, "rotate", **_held(operations, given))
+    record = await _secret(operations, request.name)
+    return await _step(operations, SECRET, record, "rotate", **_held(operations, request))
 
 
-async def revoke_secret(operations: Operations, given: RevokeSecret) -> SecretRecord:
+async def revoke_secret(operations: Operations, request: RevokeSecret) -> SecretRecord:
     """See `RevokeSecret`."""
-    found = await _secret(operations, given.name)
-    return await _step(operations, SECRET, found, "revoke", ciphertext=None, reference=None)
+    record = await _secret(operations, request.name)
+    return await _step(operations, SECRET, record, "revoke", ciphertext=None, reference=None)
 
 
-def _held(operations: Operations, given: CreateSecret | RotateSecret) -> dict[str, Any]:
-    if (given.text is None) == (given.reference is None):
+def _held(operations: Operations, request: CreateSecret | RotateSecret) -> dict[str, Any]:
+    if (request.text is None) == (request.reference is None):
         raise InvalidError("give either the text of the secret or a reference to it")
-    if given.text is not None:
-        if not given.text or given.text != given.text.strip():
+    if request.text is not None:
+        if not request.text or request.text != request.text.strip():
             raise _invalid("text", "(not shown)", "a text without white space or a line end around it")
-        label = f"{operations.workspace}/{given.name}"
-        return {"ciphertext": operations.vault.seal(given.text, label=label), "reference": None}
+        label = f"{operations.workspace}/{request.name}"
+        return {"ciphertext": operations.vault.seal(request.text, label=label), "reference": None}
     _require_operator(operations, "a secret by reference")
-    kind, _, where = (given.reference or "").partition(":")
-    if kind not in {"env", "file"} or not where:
-        raise _invalid("reference", given.reference, "env:NAME or file:/path")
-    return {"reference": given.reference, "ciphertext": None}
+    kind, _, location = (request.reference or "").partition(":")
+    if kind not in {"env", "file"} or not location:
+        raise _invalid("reference", request.reference, "env:NAME or file:/path")
+    return {"reference": request.reference, "ciphertext": None}
 
 
 async def _workspace(operations: Operations, name: str | None) -> str:
     if name is None or name == operations.workspace:
         return operations.workspace
     _require_operator(operations, "a key for another workspace")
-    found = await operations.store.get(WORKSPACE, name=name)
-    if found is None or found.status != "active":
+    record = await operations.store.get(WORKSPACE, name=name)
+    if record is None or record.status != "active":
         raise NotFoundError(f"there is no active workspace {name!r}; `dspex workspaces create {name}` makes one")
     return name
 
 
-def _require_operator(operations: Operations, doing: str) -> None:
+def _require_operator(operations: Operations, operation: str) -> None:
     if operations.workspace != DEFAULT_WORKSPACE:
-        raise ForbiddenError(f"{doing} is for admins of the workspace {DEFAULT_WORKSPACE!r}", scope="admin")
+        raise ForbiddenError(f"{operation} is for admins of the workspace {DEFAULT_WORKSPACE!r}", scope="admin")
 
 
 def _row(operations: Operations, workspace: str) -> dict[str, Any]:
@@ -293,14 +295,14 @@ def _row(operations: Operations, workspace: str) -> dict[str, Any]:
 N = TypeVar("N", WorkspaceRecord, ApiKeyRecord, SecretRecord)
 
 
-async def _add(operations: Operations, made: N) -> N:
+async def _add(operations: Operations, record: N) -> N:
     try:
-        await operations.store.write(Insert(made))
+        await operations.store.write(Insert(record))
     except ConflictError:
-        what = operations.store.resource_of(made).name.replace("_", " ")
-        said = f"there is a {what} named {made.name!r} already, maybe one that has ended; choose another name"
-        raise _taken("name", made.name, said) from None
-    return made
+        what = operations.store.resource_of(record).name.replace("_", " ")
+        message = f"there is a {what} named {record.name!r} already, maybe one that has ended; choose another name"
+        raise _taken("name", record.name, message) from None
+    return record
 
 
 def _taken(name: str, value: object, message: str) -> ConflictError:
@@ -310,42 +312,42 @@ def _taken(name: str, value: object, message: str) -> ConflictError:
     return ConflictError(f"{name}: {message}", errors=[error])
 
 
-async def _key(operations: Operations, given: RotateApiKey | RevokeApiKey) -> ApiKeyRecord:
+async def _key(operations: Operations, request: RotateApiKey | RevokeApiKey) -> ApiKeyRecord:
     """Return the key that is named, of an archived workspace too."""
-    workspace = given.workspace or operations.workspace
+    workspace = request.workspace or operations.workspace
     if workspace != operations.workspace:
         _require_operator(operations, "a key of another workspace")
-    found = await operations.store.get(API_KEY, workspace=workspace, name=given.name)
-    if found is not None:
-        return found
-    said = f"there is no api key {given.name!r} in the workspace {workspace!r}"
+    record = await operations.store.get(API_KEY, workspace=workspace, name=request.name)
+    if record is not None:
+        return record
+    message = f"there is no api key {request.name!r} in the workspace {workspace!r}"
     if OPERATORS.admits(operations.actor):
-        others = await operations.store.select(API_KEY, Query(where={"name": given.name}, limit=10))
-        said += "".join(f"; there is one in the workspace {row.workspace!r}" for row in others)
-    raise NotFoundError(said)
+        same_name = await operations.store.select(API_KEY, Query(where={"name": request.name}, limit=10))
+        message += "".join(f"; there is one in the workspace {row.workspace!r}" for row in same_name)
+    raise NotFoundError(message)
 
 
 async def _secret(operations: Operations, name: str) -> SecretRecord:
-    found = await operations.store.get(SECRET, workspace=operations.workspace, name=name)
-    if found is None:
+    record = await operations.store.get(SECRET, workspace=operations.workspace, name=name)
+    if record is None:
         raise NotFoundError(f"there is no secret {name!r}")
-    return found
+    return record
 
 
 async def _step(  # noqa: PLR0917
     operations: Operations,
     resource: Resource[R],
-    found: R,
+    record: R,
     action: str,
     *,
     expected: Mapping[str, Any] = MappingProxyType({}),
     **values: Any,  # noqa: ANN401
 ) -> R:
-    before: str = getattr(found, "status")  # noqa: B009  # every resource with transitions has one
+    before: str = getattr(record, "status")  # noqa: B009  # every resource with transitions has one
     values |= {"status": resource.step(action, before), "updated_at": operations.floor.clock.now()}
-    change = Update(resource=resource, id=found.id, values=values, statuses=(before,), expected=expected)
+    change = Update(resource=resource, id=record.id, values=values, statuses=(before,), expected=expected)
     await operations.store.write(change)
-    return dataclasses.replace(found, **values)
+    return dataclasses.replace(record, **values)
 
 
 def _check_name(name: str) -> None:
@@ -359,10 +361,10 @@ def _invalid(name: str, value: object, expected: str) -> InvalidError:
     return InvalidError(f"{name}: {message}", errors=[error])
 
 
-def _action(name: str, resource: Resource[Any], given: type, run: Any, result: type | None = None) -> Action:  # noqa: ANN401, PLR0917
-    description = " ".join((given.__doc__ or "").split("\n\n")[0].split())
+def _action(name: str, resource: Resource[Any], input_type: type, run: Any, result: type | None = None) -> Action:  # noqa: ANN401, PLR0917
+    description = " ".join((input_type.__doc__ or "").split("\n\n")[0].split())
     return Action(
-        name=name, resource=resource, input=given, scope="admin", description=description, run=run, result=result
+        name=name, resource=resource, input=input_type, scope="admin", description=description, run=run, result=result
     )
 
 

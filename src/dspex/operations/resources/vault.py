@@ -56,17 +56,17 @@ class Vault:
         """Return the keyed hash of an API key."""
         return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hashing, digest_size=32).hexdigest()}"
 
-    def matches(self, text: str, kept: str) -> bool:
+    def matches(self, text: str, expected: str) -> bool:
         """Return whether `kept` is the hash of `text`; takes the same time wherever they differ."""
-        return hmac.compare_digest(self.hash(text), kept)
+        return hmac.compare_digest(self.hash(text), expected)
 
     def seal(self, text: str, *, label: str) -> str:
         """Return `text` encrypted (AES-256-GCM) and bound to `label`: under another label it cannot be opened."""
         nonce = secrets.token_bytes(_NONCE)
-        sealed = self._cipher.encrypt(nonce, text.encode(), label.encode())
-        return f"{self.mark}:{urlsafe_b64encode(nonce + sealed).decode()}"
+        ciphertext = self._cipher.encrypt(nonce, text.encode(), label.encode())
+        return f"{self.mark}:{urlsafe_b64encode(nonce + ciphertext).decode()}"
 
-    def open(self, sealed: str, *, label: str) -> str:
+    def open(self, ciphertext: str, *, label: str) -> str:
         """Return what `seal` was given.
 
         Raises:
@@ -74,7 +74,7 @@ class Vault:
         """
         from cryptography.exceptions import InvalidTag
 
-        mark, _, body = sealed.partition(":")
+        mark, _, body = ciphertext.partition(":")
         if mark != self.mark:
             raise StorageError(f"the secret {label!r} was encrypted with another server key ({mark}, not {self.mark})")
         try:
