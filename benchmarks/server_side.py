@@ -22,7 +22,7 @@ from dspex.operations.resources.tenants import CreateApiKey
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
 from dspex.surfaces.api.connections import granted_limits, make_server
-from dspex.surfaces.cli.serving import _listen
+from dspex.surfaces.cli.serve import _listen
 from dspex.testing import ScriptedModel
 
 REPLY = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"

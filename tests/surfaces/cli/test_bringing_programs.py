@@ -12,7 +12,7 @@ import pytest
 
 from dspex.settings import Settings
 from dspex.surfaces.cli import main
-from dspex.surfaces.cli.serving import isolating
+from dspex.surfaces.cli.serve import isolating
 from tests.support.answering_server import AnsweringServer
 
 DSPY = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")

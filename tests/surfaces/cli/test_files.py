@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import InvalidError
+from dspex.surfaces.cli.do import _value
 from dspex.surfaces.cli.files import MOST, file_text
-from dspex.surfaces.cli.performing import _value
 
 
 def test_a_device_is_refused(tmp_path: Path) -> None:

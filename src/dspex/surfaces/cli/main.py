@@ -8,64 +8,65 @@ import click
 
 from dspex._version import __version__
 
-_COMMANDS = {
-    "run": "running",
-    "prompt": "prompting",
-    "eval": "evaluating",
-    "optimize": "optimizing",
-    "import": "importing",
-    "signature": "signing",
-    "serve": "serving",
-    "workers": "showing_workers",
-    "worker": "working",
-    "jobs": "working",
-    "job": "working",
-    "migrate": "migrating",
-    "init": "initializing",
-    "doctor": "examining",
-    "programs": "listing",
-    "executions": "listing",
-    "execution": "listing",
-    "list": "listing",
-    "datasets": "data",
-    "dataset": "data",
-    "do": "performing",
-    "prune": "pruning",
-    "keys": "keeping",
-    "workspaces": "keeping",
-    "secrets": "keeping",
-    "completion": "completion",
-}
+_COMMANDS = (
+    "run",
+    "prompt",
+    "eval",
+    "optimize",
+    "import",
+    "signature",
+    "serve",
+    "workers",
+    "worker",
+    "jobs",
+    "job",
+    "migrate",
+    "init",
+    "doctor",
+    "programs",
+    "executions",
+    "execution",
+    "list",
+    "datasets",
+    "dataset",
+    "do",
+    "prune",
+    "keys",
+    "workspaces",
+    "secrets",
+    "completion",
+)  # in the order of `--help`; each is `NAME_command` in the module of its name
+_MODULES = {"import": "import_", "eval": "evaluate"}  # where Python takes the name itself
 
 
-class _Lazy(click.Group):
+class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is used or its help is shown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the table."""
+        """Return the names in the order of the help page."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return one command."""
         if cmd_name not in _COMMANDS:
             return None
-        module = import_module(f"dspex.surfaces.cli.{_COMMANDS[cmd_name]}")
+        module = import_module(f"dspex.surfaces.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant; of an unknown one, say which may be."""
+        """Return the command; the error for an unknown one suggests a similar name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             from dspex.errors import suggest
 
-            raise click.UsageError(f"{error.message}{suggest(args[0], list(_COMMANDS))}", ctx=error.ctx) from None
+            raise click.UsageError(f"{error.message}{suggest(args[0], _COMMANDS)}", ctx=error.ctx) from None
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dspex")
 def cli() -> None:
     """Programs made of language-model calls: run, record, evaluate, serve.
@@ -75,15 +76,15 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    """Run the command line and exit: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     from dspex.errors import DspexError
     from dspex.surfaces.cli.output import fail
 
-    given: Any = sys.argv[1:] if arguments is None else arguments
+    argv: Any = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(cli.main(args=given, prog_name="dspex", standalone_mode=False) or 0)
+        sys.exit(cli.main(args=argv, prog_name="dspex", standalone_mode=False) or 0)
     except DspexError as error:
-        sys.exit(fail(error, as_json="--json" in given))
+        sys.exit(fail(error, as_json="--json" in argv))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

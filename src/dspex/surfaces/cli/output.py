@@ -41,6 +41,14 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     )
 
 
+def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Print rows as JSON or as a table, and `empty` instead of a table without rows."""
+    if as_json:
+        show_json(list(rows))
+    else:
+        click.echo(table(rows, columns) if rows else empty)
+
+
 def _cell(value: object) -> str:
     text = " ".join(_text(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

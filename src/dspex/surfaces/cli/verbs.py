@@ -1,4 +1,4 @@
-"""`dspex keys`, `dspex workspaces`, `dspex secrets`: verbs derived from the actions on these resources."""
+"""Command groups derived from a resource: a verb for each of its actions, and `list`."""
 
 import dataclasses
 import sys
@@ -14,12 +14,13 @@ import click
 from dspex.bootstrap import Services
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Resource
-from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
+from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 
 
-def _group(noun: str, resource: Resource[Any], about: str) -> click.Group:
+def resource_group(noun: str, resource: Resource[Any], about: str) -> click.Group:
+    """Return the group `noun` with a command for each action of the resource, and `list`."""
     group = click.Group(name=noun, help=about)
     for action in DOMAIN.actions:
         if action.resource is resource:
@@ -127,8 +128,3 @@ def _listing(resource: Resource[Any]) -> click.Command:
 
     command = click.Command("list", callback=call, help=f"List the {resource.plural.replace('_', ' ')}.")
     return filters_argument(sort_option(state_option(json_option(command))))
-
-
-keys_command = _group("keys", DOMAIN["api_key"], "Keys of the callers of a server.")
-workspaces_command = _group("workspaces", DOMAIN["workspace"], "Tenants; no one sees the rows of another one.")
-secrets_command = _group("secrets", DOMAIN["secret"], "Keys of model providers, by reference or encrypted.")

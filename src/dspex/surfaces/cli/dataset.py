@@ -1,6 +1,6 @@
-"""`dspex datasets`, `dspex dataset`: stored data sets."""
+"""`dspex dataset`: store, show, check and sample data sets."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,37 +11,15 @@ from dspex.learning.evaluation.reading import read_rows
 from dspex.operations.resources import DOMAIN, Action, Operations
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.datasets import dataset_of
-from dspex.surfaces.cli.listing import filters_argument, query_of, sort_option
+from dspex.surfaces.cli.do import shown
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
-from dspex.surfaces.cli.performing import shown
 
 T = TypeVar("T")
 _ACTIONS = {action.name: action for action in DOMAIN.actions}
-_COLUMNS = ("name", "version", "split", "row_count", "source", "id")
 split_option = click.option(
     "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True
 )
-
-
-@click.command("datasets")
-@filters_argument
-@sort_option
-@state_option
-@json_option
-def datasets_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
-    """List the stored data sets, newest first or by --sort; a FILTER is one of `dspex list datasets`."""
-    query = query_of(DOMAIN["dataset"], filters, sort, limit=200)
-
-    async def work(operations: Operations) -> Sequence[DatasetRecord]:
-        return await operations.list(DOMAIN["dataset"], query)  # type: ignore[no-any-return]
-
-    rows = [{name: getattr(row, name) for name in _COLUMNS} for row in _with(state_dir, work)]
-    if as_json:
-        show_json(rows)
-    else:
-        click.echo(table(rows, _COLUMNS) if rows else "no data set is stored here yet; `dspex dataset add NAME FILE`")
-    return 0
 
 
 @click.group("dataset")

@@ -27,7 +27,7 @@ from dspex.learning.optimizers import (
 )
 from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
-from dspex.surfaces.cli.evaluating import (
+from dspex.surfaces.cli.evaluate import (
     check_writable,
     chosen_rows,
     metric_option,

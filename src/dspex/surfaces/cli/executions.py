@@ -1,0 +1,45 @@
+"""`dspex executions`: the stored executions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.operations.resources import DOMAIN, ExecutionRecord
+from dspex.surfaces.cli.list import filters_argument, query_of, sort_option
+from dspex.surfaces.cli.options import state_option, with_store
+from dspex.surfaces.cli.output import json_option, show_rows
+from dspex.surfaces.cli.run import execution_json
+
+
+@click.command("executions")
+@filters_argument
+@sort_option
+@click.option("--program", help="Only those of the program with this name.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@state_option
+@json_option
+def executions_command(  # one parameter for each flag
+    *,
+    filters: tuple[str, ...],
+    sort: str | None,
+    program: str | None,
+    limit: int,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """List executions, newest first or by --sort; a FILTER is one of `dspex list executions`."""
+    query = query_of(DOMAIN["execution"], filters, sort, limit=limit)
+
+    async def work(services: Services) -> Sequence[ExecutionRecord]:
+        where = dict(query.where)
+        if program is not None:
+            where["program_id"] = (await services.operations.program(name=program)).id
+        return await services.operations.list(DOMAIN["execution"], replace(query, where=where))  # type: ignore[no-any-return]
+
+    rows = [execution_json(row) for row in with_store(state_dir, work)]
+    columns = ("created_at", "status", "inputs", "outputs", "duration_ms", "id")
+    show_rows(rows, columns, as_json=as_json, empty="no execution is stored here yet")
+    return 0

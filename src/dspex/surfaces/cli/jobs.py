@@ -1,0 +1,41 @@
+"""`dspex jobs`: the evaluations and optimizations of the database."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dspex.bootstrap import Services
+from dspex.operations.resources import Query
+from dspex.operations.resources.jobs import QUEUES
+from dspex.surfaces.cli.options import state_option, with_store
+from dspex.surfaces.cli.output import json_option, show_json, table
+
+_COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
+
+
+@click.command("jobs")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@state_option
+@json_option
+def jobs_command(*, limit: int, state_dir: Path | None, as_json: bool) -> int:
+    """List evaluations and optimizations, newest first, and why those wait that wait."""
+
+    async def work(services: Services) -> list[dict[str, Any]]:
+        found = []
+        for queue, resource in QUEUES.items():
+            rows = await services.operations.list(resource, Query(limit=limit))
+            found += [_row(queue, job) for job in rows]
+        return sorted(found, key=lambda row: str(row["id"]), reverse=True)[:limit]
+
+    rows = with_store(state_dir, work)
+    if as_json:
+        show_json(rows)
+    else:
+        click.echo(table(rows, _COLUMNS) if rows else "there is no job yet")
+    return 0
+
+
+def _row(queue: str, job: Any) -> dict[str, Any]:  # noqa: ANN401  # any kind of job
+    names = ("created_at", "status", "waiting", "progress", "id")
+    return {"kind": queue, **{name: getattr(job, name) for name in names}}

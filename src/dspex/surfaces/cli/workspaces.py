@@ -1,0 +1,6 @@
+"""`dspex workspaces`: create, list and change workspaces."""
+
+from dspex.operations.resources import DOMAIN
+from dspex.surfaces.cli.verbs import resource_group
+
+workspaces_command = resource_group("workspaces", DOMAIN["workspace"], "Tenants; no one sees the rows of another one.")
