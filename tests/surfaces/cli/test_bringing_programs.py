@@ -12,7 +12,7 @@ import pytest
 
 from dspex.settings import Settings
 from dspex.surfaces.cli import main
-from dspex.surfaces.cli.serve import isolating
+from dspex.surfaces.cli.serve import with_isolation
 from tests.support.answering_server import AnsweringServer
 
 DSPY = pytest.mark.skipif(importlib.util.find_spec("dspy") is None, reason="pip install 'dspex[dspy]'")
@@ -210,8 +210,8 @@ def test_an_import_that_needs_no_worker_to_be_refused(
         (["broken.json"], "holds no JSON"),
         (["list.json"], "holds no state"),
         (["old.pkl"], "may hold a pickle"),
-        (["nowhere.py:X"], "there is no file"),
-        (["rag.py:Rag", "--init", "["], "--init is no JSON"),
+        (["nowhere.py:X"], "does not exist"),
+        (["rag.py:Rag", "--init", "["], "--init is not JSON"),
         (["rag.py:Rag", "--into", "x"], "a module needs none"),
     ):
         code, _, err = call(capsys, "import", *arguments)
@@ -296,8 +296,8 @@ def test_doctor_says_whether_the_interpreter_for_dspy_has_it(
 
 
 def test_a_server_beyond_loopback_isolates_code_unless_the_settings_say_otherwise() -> None:
-    assert [isolating(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [None, "process"]  # noqa: S104
-    assert isolating(Settings(host="0.0.0.0", isolation="inline")).isolation == "inline"  # noqa: S104
+    assert [with_isolation(Settings(host=host)).isolation for host in ("127.0.0.1", "0.0.0.0")] == [None, "process"]  # noqa: S104
+    assert with_isolation(Settings(host="0.0.0.0", isolation="inline")).isolation == "inline"  # noqa: S104
 
 
 @DSPY

@@ -127,8 +127,8 @@ def test_jobs_are_shown_without_the_key_of_the_model(
 ) -> None:
     monkeypatch.setenv("DSPEX_MODEL", "openai/gpt-4o-mini")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert call(capsys, "jobs")[:2] == (0, "there is no job yet\n")
-    assert "there is no job" in call(capsys, "job", "01a204e7-d265-770f-a3da-97f8004ff7a9")[2]
+    assert call(capsys, "jobs")[:2] == (0, "no jobs yet\n")
+    assert "no job has the id" in call(capsys, "job", "01a204e7-d265-770f-a3da-97f8004ff7a9")[2]
 
 
 def test_run_prints_the_outputs_and_stores_the_execution(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +186,7 @@ def test_errors_are_json_where_json_was_asked_for(target: Any, capsys: pytest.Ca
 
 def test_an_unknown_target_says_how_targets_look(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "file.py:name" in call(capsys, "run", "nothing", "text=hi")[2]
-    assert "there is no file 'nowhere.py'" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
+    assert "the file 'nowhere.py' does not exist" in call(capsys, "run", "nowhere.py:x", "text=hi")[2]
     name = (folder / "link.txt").read_text()
     assert "(it has: Sort, sort, number)" in call(capsys, "run", f"{name}.py", "text=hi")[2]
 
@@ -208,7 +208,7 @@ def test_prompt_shows_what_would_be_sent_and_stores_nothing(
     request = json.loads(call(capsys, "prompt", target("sort"), "text=hello", "--adapter", "json", "--json")[1])
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
     assert not (folder / ".dspex").exists()
-    assert "answered without asking a model" in call(capsys, "prompt", target("shout"), "text=hello")[2]
+    assert "answered without calling a model" in call(capsys, "prompt", target("shout"), "text=hello")[2]
 
 
 def test_without_a_model_run_says_how_to_set_one(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +262,7 @@ def test_rows_that_failed_count_against_the_gate(
     ("arguments", "said"),
     [
         (["nowhere.csv"], "nowhere.csv"),
-        (["data.csv", "--metric", "exact_mach"], "there is no metric"),
+        (["data.csv", "--metric", "exact_mach"], "unknown metric"),
         (["data.csv", "--where", "text"], "COLUMN=VALUE"),
     ],
 )
@@ -319,7 +319,7 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_optimize_says_how_to_name_held_out_rows(folder: Path, target: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = call(capsys, "optimize", target("sort"), "data.csv", "--test", "text=x")
     assert code == 1
-    assert "name those to train on by --where split=train" in said
+    assert "name the training rows by --where split=train" in said
 
 
 @pytest.mark.bridge

@@ -62,5 +62,5 @@ def test_any_action_is_carried_out_by_its_name(folder: Path, capsys: pytest.Capt
     assert "deleted 0" in call(capsys, "prune", "--days", "1")[1]
     assert "create_program" in call(capsys, "do")[1]
     assert "Did you mean 'program_metrics'" in call(capsys, "do", "program_metric")[1]
-    assert "is no FIELD=VALUE" in call(capsys, "do", "program_metrics", "nam=qa")[1]
+    assert "is not a FIELD=VALUE" in call(capsys, "do", "program_metrics", "nam=qa")[1]
     assert "create_program: " in call(capsys, "do", "create_program", "name=5")[1]

@@ -8,7 +8,7 @@ import pytest
 
 from dspex.errors import InvalidError
 from dspex.surfaces.cli.do import _value
-from dspex.surfaces.cli.files import MOST, file_text
+from dspex.surfaces.cli.files import MAX_BYTES, read_text_file
 
 
 def test_a_device_is_refused(tmp_path: Path) -> None:
@@ -16,11 +16,11 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
     link.symlink_to("/dev/zero")
     for path in (Path("/dev/zero"), link):
         with pytest.raises(InvalidError, match="a device, which may never end"):
-            file_text(path)
+            read_text_file(path)
 
 
 def test_a_pipe_is_read_and_one_without_an_end_is_refused(tmp_path: Path) -> None:
-    for count, piece in ((1, b"text"), (MOST // 2**20 + 2, b"a" * 2**20)):
+    for count, piece in ((1, b"text"), (MAX_BYTES // 2**20 + 2, b"a" * 2**20)):
         pipe = tmp_path / f"pipe {count}"
         os.mkfifo(pipe)
 
@@ -35,10 +35,10 @@ def test_a_pipe_is_read_and_one_without_an_end_is_refused(tmp_path: Path) -> Non
         writer = threading.Thread(target=write)
         writer.start()
         if count == 1:
-            assert file_text(pipe) == "text"
+            assert read_text_file(pipe) == "text"
         else:
             with pytest.raises(InvalidError, match="more than"):
-                file_text(pipe)
+                read_text_file(pipe)
         writer.join(60)
 
 

@@ -106,7 +106,7 @@ def test_what_optimize_wrote_is_a_target_and_is_imported_and_loaded(
     fresh.load(folder / "better.json")
     assert (fresh.signature, fresh.demos) == (loaded.signature, loaded.demos)
     code, _, err = call(capsys, "run", "bettr.json", "question=q")
-    assert (code, "there is no file 'bettr.json'. Did you mean 'better.json'?" in err) == (1, True)
+    assert (code, "the file 'bettr.json' does not exist. Did you mean 'better.json'?" in err) == (1, True)
 
 
 def test_optimize_ends_before_its_budget_is_passed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,15 +146,15 @@ def test_another_winner_is_picked_from_a_finished_search(folder: Path, capsys: p
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--maximize", "exact_mach"], "no figure 'exact_mach'"),
+        (["--maximize", "exact_mach"], "unknown figure 'exact_mach'"),
         (["--subject-to", "p95<<2"], "is not a limit"),
         (["--pick", "cheapest,fastest"], "names 2 figures"),
-        (["--pick", "cheapest", "--maximize", "-usd"], "give one or the others"),
+        (["--pick", "cheapest", "--maximize", "-usd"], "give either --pick or those two"),
         (["--out", "nowhere/x.json"], "'nowhere/x.json' cannot be written: there is no such folder"),
         (["--csv", "."], "cannot be written: it is a folder"),
-        (["--metric", "exact_match", "--metric", "exact_match"], "two metrics have one name"),
-        (["--objective", "exact_mach"], "no figure 'exact_mach'. Did you mean 'exact_match'?"),
-        (["--fresh"], "--fresh puts the file of --journal aside; name it"),
+        (["--metric", "exact_match", "--metric", "exact_match"], "two metrics have the same name"),
+        (["--objective", "exact_mach"], "unknown figure 'exact_mach'. Did you mean 'exact_match'?"),
+        (["--fresh"], "--fresh renames the file of --journal; give --journal too"),
         (["--optimizer", "random", "--objective", "-usd"], "--objective is an option of --optimizer joint"),
     ],
 )
@@ -284,4 +284,4 @@ def test_optimize_trains_validates_and_tests_on_rows_of_their_own(
         arguments = ["optimize", f"{_name(folder)}.py:answer", "rows.csv", "--validation", "split=validation"]
         code, _, err = call(capsys, *arguments, "--model", f"{server.url}#m")
         assert code == 1
-        assert "name those to train on by --where" in err
+        assert "name the training rows by --where" in err

@@ -1,4 +1,4 @@
-"""The command line. `main` is the entry point; everything heavy is imported by the command that needs it."""
+"""The command line. `main` is the entry point; each command imports what it needs."""
 
 from dspex.surfaces.cli.main import main
 

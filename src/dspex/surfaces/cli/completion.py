@@ -25,7 +25,7 @@ def completion_command(context: click.Context, /, *, shell: str) -> int:
 
 
 def completion_script(group: click.Command, shell: str) -> str:
-    """Return the script that asks `dspex` itself for completions.
+    """Return the completion script, which calls `dspex` for the candidates.
 
     Raises:
         InternalError: click has no completion for this shell.

@@ -11,7 +11,7 @@ from dspex.learning.evaluation.reading import read_rows
 from dspex.operations.resources import DOMAIN, Action, Operations
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.datasets import dataset_of
-from dspex.surfaces.cli.do import shown
+from dspex.surfaces.cli.do import visible_values
 from dspex.surfaces.cli.options import state_option, with_store
 from dspex.surfaces.cli.output import json_option, show_json, table
 
@@ -24,7 +24,7 @@ split_option = click.option(
 
 @click.group("dataset")
 def dataset_command() -> None:
-    """Store, look at and check data sets."""
+    """Store, show, check and sample data sets."""
 
 
 @dataset_command.command("add")
@@ -35,7 +35,8 @@ def dataset_command() -> None:
 @json_option
 def add_command(*, name: str, file: Path, split: str, state_dir: Path | None, as_json: bool) -> int:
     """Store the rows of FILE (csv, jsonl or json) as NAME, or as its next version."""
-    return _do("create_dataset", state_dir, {"name": name, "rows": read_rows(file), "split": split}, as_json=as_json)
+    values = {"name": name, "rows": read_rows(file), "split": split}
+    return _create("create_dataset", state_dir, values, as_json=as_json)
 
 
 @dataset_command.command("from-executions")
@@ -46,27 +47,27 @@ def add_command(*, name: str, file: Path, split: str, state_dir: Path | None, as
 @split_option
 @state_option
 @json_option
-def from_executions_command(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
-    """Store what PROGRAM was asked and answered as NAME."""
-    return _do("dataset_from_executions", state_dir, given, as_json=as_json)
+def from_executions_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
+    """Store the inputs and outputs of PROGRAM's executions as NAME."""
+    return _create("dataset_from_executions", state_dir, values, as_json=as_json)
 
 
 @dataset_command.command("check")
 @click.argument("dataset", metavar="NAME")
-@click.option("--program", help="The stored program that it shall fit.")
-@click.option("--signature", help="The signature that it shall fit, such as 'question -> answer'.")
+@click.option("--program", help="The stored program that the rows must fit.")
+@click.option("--signature", help="The signature that the rows must fit, such as 'question -> answer'.")
 @state_option
 @json_option
-def check_command(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
-    """Say which rows fit a program or a signature; exits with 1 where one does not."""
-    found = _performed("validate_dataset", state_dir, given)
+def check_command(*, state_dir: Path | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
+    """Check whether the rows fit a program or a signature; exits with 1 if any does not."""
+    check = _perform("validate_dataset", state_dir, values)
     if as_json:
-        show_json(shown(found))
+        show_json(visible_values(check))
     else:
-        click.echo(f"{found.valid_rows} rows fit, {found.invalid_rows} do not")
-        if found.problems:
-            click.echo(table(found.problems, ["row", "path", "message"]))
-    return 1 if found.invalid_rows else 0
+        click.echo(f"{check.valid_rows} rows fit, {check.invalid_rows} do not")
+        if check.problems:
+            click.echo(table(check.problems, ["row", "path", "message"]))
+    return 1 if check.invalid_rows else 0
 
 
 @dataset_command.command("sample")
@@ -74,9 +75,9 @@ def check_command(*, state_dir: Path | None, as_json: bool, **given: Any) -> int
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @state_option
-def sample_command(*, state_dir: Path | None, **given: Any) -> int:  # noqa: ANN401
+def sample_command(*, state_dir: Path | None, **values: Any) -> int:  # noqa: ANN401
     """Draw rows and print them as JSON; the same seed draws the same rows."""
-    show_json(_performed("sample_dataset", state_dir, given).rows)
+    show_json(_perform("sample_dataset", state_dir, values).rows)
     return 0
 
 
@@ -89,26 +90,27 @@ def show_command(*, name: str, state_dir: Path | None) -> int:
     async def work(operations: Operations) -> DatasetRecord:
         return await dataset_of(operations, None, name)
 
-    show_json(shown(_with(state_dir, work)))
+    show_json(visible_values(_with_operations(state_dir, work)))
     return 0
 
 
-def _do(name: str, state_dir: Path | None, given: dict[str, Any], *, as_json: bool) -> int:
-    made = _performed(name, state_dir, given)
+def _create(name: str, state_dir: Path | None, values: dict[str, Any], *, as_json: bool) -> int:
+    dataset = _perform(name, state_dir, values)
     if as_json:
-        show_json(shown(made))
+        show_json(visible_values(dataset))
     else:
-        click.echo(f"{made.name} version {made.version}: {made.row_count} rows ({made.split}), id {made.id}")
+        size = f"{dataset.row_count} rows ({dataset.split})"
+        click.echo(f"{dataset.name} version {dataset.version}: {size}, id {dataset.id}")
     return 0
 
 
-def _performed(name: str, state_dir: Path | None, given: dict[str, Any]) -> Any:  # noqa: ANN401  # a row or a result
+def _perform(name: str, state_dir: Path | None, values: dict[str, Any]) -> Any:  # noqa: ANN401  # a row or a result
     action: Action = _ACTIONS[name]
-    return _with(state_dir, lambda operations: operations.perform(action, action.input(**given)))
+    return _with_operations(state_dir, lambda operations: operations.perform(action, action.input(**values)))
 
 
-def _with(state_dir: Path | None, work: Callable[[Operations], Awaitable[T]]) -> T:
-    async def with_operations(services: Services) -> T:
+def _with_operations(state_dir: Path | None, work: Callable[[Operations], Awaitable[T]]) -> T:
+    async def call(services: Services) -> T:
         return await work(services.operations)
 
-    return with_store(state_dir, with_operations)
+    return with_store(state_dir, call)

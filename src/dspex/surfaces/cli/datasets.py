@@ -21,7 +21,7 @@ _COLUMNS = ("name", "version", "split", "row_count", "source", "id")
 @state_option
 @json_option
 def datasets_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
-    """List the stored data sets, newest first or by --sort; a FILTER is one of `dspex list datasets`."""
+    """List the stored data sets, newest first or by --sort; FILTER is as in `dspex list`."""
     query = query_of(DOMAIN["dataset"], filters, sort, limit=200)
 
     async def work(services: Services) -> Sequence[DatasetRecord]:
@@ -31,5 +31,9 @@ def datasets_command(*, filters: tuple[str, ...], sort: str | None, state_dir: P
     if as_json:
         show_json(rows)
     else:
-        click.echo(table(rows, _COLUMNS) if rows else "no data set is stored here yet; `dspex dataset add NAME FILE`")
+        click.echo(
+            table(rows, _COLUMNS)
+            if rows
+            else "no data set is stored here yet; `dspex dataset add NAME FILE` stores one"
+        )
     return 0

@@ -1,4 +1,4 @@
-"""`dspex doctor`: what is installed, what is missing, and how to mend it."""
+"""`dspex doctor`: what is installed, what is missing, and how to fix it."""
 
 import importlib.metadata
 import importlib.util
@@ -30,7 +30,7 @@ EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `mend` is a command or a sentence, empty where all is well."""
+    """The result of a check. `mend` is a command or a sentence, empty if the verdict is ok."""
 
     what: str
     verdict: Verdict
@@ -41,7 +41,7 @@ class Finding:
 @click.command("doctor")
 @json_option
 def doctor_command(*, as_json: bool) -> int:
-    """Say what is installed, what is missing, and how to mend it. Exits with 1 where something is broken."""
+    """Show what is installed or missing and how to fix it; exits with 1 if anything is broken."""
     findings = list(_examine())
     if as_json:
         show_json([asdict(finding) for finding in findings])
@@ -54,8 +54,8 @@ def doctor_command(*, as_json: bool) -> int:
 def _line(finding: Finding) -> str:
     marks = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "broken": ("!!", "red")}
     mark, color = marks[finding.verdict]
-    mend = f"\n     mend: {finding.mend}" if finding.mend else ""
-    return f"{click.style(mark, fg=color)}   {finding.what}: {finding.detail}{mend}"
+    fix = f"\n     fix: {finding.mend}" if finding.mend else ""
+    return f"{click.style(mark, fg=color)}   {finding.what}: {finding.detail}{fix}"
 
 
 def _examine() -> Iterator[Finding]:
@@ -69,36 +69,36 @@ def _examine() -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", f"state in {settings.state_dir}, cache in {settings.cache_dir}")
     if settings.metrics:
-        named = ", ".join(f"{name} ({target})" for name, target in sorted(settings.metrics.items()))
-        yield Finding("metrics", "ok", f"registered for jobs: {named}")
+        metrics = ", ".join(f"{name} ({target})" for name, target in sorted(settings.metrics.items()))
+        yield Finding("metrics", "ok", f"registered for jobs: {metrics}")
     if settings.dspy_interpreter is not None:
-        yield _dspy_elsewhere(settings.dspy_interpreter)
+        yield _dspy_interpreter(settings.dspy_interpreter)
     yield from _models(settings)
     yield run(_database(settings))
 
 
 def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
-    found, missing = [], []
+    installed, missing = [], []
     for package in packages:
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            installed.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    what = f"dspex[{extra}]"
+    name = f"dspex[{extra}]"
     if missing:
-        return Finding(what, "missing", f"not installed: {', '.join(missing)}", f"pip install '{what}'")
-    return Finding(what, "ok", ", ".join(found))
+        return Finding(name, "missing", f"not installed: {', '.join(missing)}", f"pip install '{name}'")
+    return Finding(name, "ok", ", ".join(installed))
 
 
-def _dspy_elsewhere(interpreter: str) -> Finding:
-    asked = [interpreter, "-c", "from importlib.metadata import version; print(version('dspy'))"]
+def _dspy_interpreter(interpreter: str) -> Finding:
+    command = [interpreter, "-c", "from importlib.metadata import version; print(version('dspy'))"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # the operator's
+        process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # the operator's
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-        mend = f"{interpreter} -m pip install 'dspy[optuna]==3.4.*', or set DSPEX_DSPY_INTERPRETER to another one"
-        return Finding("dspy interpreter", "broken", f"{interpreter} has no dspy: {''.join(said)}", mend)
-    return Finding("dspy interpreter", "ok", f"dspy {done.stdout.strip()} on {interpreter}")
+        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        fix = f"{interpreter} -m pip install 'dspy[optuna]==3.4.*', or set DSPEX_DSPY_INTERPRETER to another one"
+        return Finding("dspy interpreter", "broken", f"{interpreter} has no dspy: {''.join(reason)}", fix)
+    return Finding("dspy interpreter", "ok", f"dspy {process.stdout.strip()} on {interpreter}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
@@ -106,9 +106,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from dspex.session import ModelResolver
 
     if settings.model is None:
-        yield Finding(
-            "model", "missing", "none is set", "set DSPEX_MODEL, or `model = ...` in dspex.toml, or use --model"
-        )
+        yield Finding("model", "missing", "not set", "set DSPEX_MODEL, or `model = ...` in dspex.toml, or use --model")
     else:
         try:
             ModelResolver(settings)(settings.model)
@@ -119,7 +117,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding("local/gemma3-270m", "ok", GEMMA_TERMS)
     set_keys = [key for _, key in PROVIDERS.values() if key and key in settings.keys]
     yield Finding(
-        "API keys", "ok", f"set: {', '.join(set_keys)}" if set_keys else "none is set (the local model needs none)"
+        "API keys", "ok", f"set: {', '.join(set_keys)}" if set_keys else "none set (the local model needs none)"
     )
 
 
@@ -127,8 +125,8 @@ async def _database(settings: Settings) -> Finding:
     try:
         from dspex.bootstrap import examine_database
 
-        line, mend = await examine_database(settings)
-        return Finding("database", "broken" if mend else "ok", line, mend)
+        line, fix = await examine_database(settings)
+        return Finding("database", "broken" if fix else "ok", line, fix)
     except (DspexError, ImportError) as error:
         return Finding(
             "database", "broken", str(error), "see the message; `pip install 'dspex[server]'` if a package is missing"

@@ -1,4 +1,4 @@
-"""`dspex eval`: a program on data, every call stored."""
+"""`dspex eval`: score a program on data and store every call."""
 
 import json
 import os
@@ -23,7 +23,9 @@ from dspex.surfaces.cli.progress import Progress
 from dspex.surfaces.cli.targets import Target, code_root, find_target
 
 metric_option = click.option(
-    "--metric", multiple=True, help=f"{', '.join(METRICS)} or file.py:function; several are scored, the first leads."
+    "--metric",
+    multiple=True,
+    help=f"{', '.join(METRICS)} or file.py:function; the first of several is the main one.",
 )
 
 
@@ -32,13 +34,13 @@ metric_option = click.option(
 @click.argument("data", type=click.Path(path_type=Path))
 @metric_option
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only the rows with this value.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many rows, the first ones.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first rows, at most this many.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Run each row so many times.")
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with all rows there.")
-@click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all rows there.")
-@click.option("--min", "least", type=float, help="Exit with 1 where the mean is below this, or too many rows failed.")
-@click.option("--max-failed", type=click.IntRange(0), help="So many rows may fail; with --min, none by default.")
+@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="How often to run each row.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with all rows to this file.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write all rows to this file.")
+@click.option("--min", "minimum", type=float, help="Exit with 1 if the mean is lower, or too many rows failed.")
+@click.option("--max-failed", type=click.IntRange(0), help="How many rows may fail; with --min, 0 by default.")
 @run_options
 def eval_command(  # noqa: PLR0913  # one parameter for each flag
     *,
@@ -49,9 +51,9 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
     limit: int | None,
     concurrency: int,
     repeats: int,
-    page: Path | None,
-    sheet: Path | None,
-    least: float | None,
+    html: Path | None,
+    csv: Path | None,
+    minimum: float | None,
     max_failed: int | None,
     backend: str | None,
     model: str | None,
@@ -61,18 +63,22 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Score TARGET on DATA (csv, jsonl or json) and show the mean with its 95% interval."""
     code = code_root()
-    check_writable(page, sheet)
-    found, scoring, rows = find_target(target, code), metrics_of(metric, code), chosen_rows(data, where, limit=limit)
+    check_writable(html, csv)
+    program_target, metrics, rows = (
+        find_target(target, code),
+        metrics_of(metric, code),
+        select_rows(data, where, limit=limit),
+    )
 
     async def work(services: Services) -> Report:
-        program = await program_of_target(services, found)
+        program = await load_target(services, program_target)
         warn_of_labels(program.signature, rows)
         module = RecordedModule(services.operations, program, backend=backend)
         with Progress("evaluating", len(rows) * repeats) as progress:
             return await aevaluate(
                 module,
                 rows,
-                scoring,
+                metrics,
                 context=services.context,
                 concurrency=concurrency,
                 repeats=repeats,
@@ -81,44 +87,44 @@ def eval_command(  # noqa: PLR0913  # one parameter for each flag
 
     report = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     show_json(report.to_dict()) if as_json else _show(report)
-    write(page, lambda: to_html(report, f"{target} on {report.dataset}"))
-    write(sheet, lambda: to_csv(report))
-    broken = _broken(report, least, max_failed)
-    for said in broken:
-        say(said)
-    return 1 if broken else 0
+    write(html, lambda: to_html(report, f"{target} on {report.dataset}"))
+    write(csv, lambda: to_csv(report))
+    unmet = _unmet_limits(report, minimum, max_failed)
+    for problem in unmet:
+        say(problem)
+    return 1 if unmet else 0
 
 
 def warn_of_labels(signature: Signature, rows: Dataset) -> None:
-    """Print a warning where rows expect what a program of this signature can never answer."""
-    unfit = []
+    """Warn of rows whose expected outputs do not fit the signature."""
+    mismatches = []
     for index, row in enumerate(rows):
         expected = {name: row[name] for name in signature.output_fields if name in row}
         try:
             signature.validate_outputs(expected)
         except InvalidError as error:
             problems = [problem for problem in error.fields if problem.field in expected]
-            unfit += [f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]]
-    if unfit:
-        warn(f"{len(unfit)} of {len(rows)} rows expect what the program cannot answer; {unfit[0]}")
+            mismatches += [f"row {index}: {problem.path}: {problem.message}" for problem in problems[:1]]
+    if mismatches:
+        warn(f"{len(mismatches)} of {len(rows)} rows expect what the program cannot answer; {mismatches[0]}")
 
 
-def _broken(report: Report, least: float | None, max_failed: int | None) -> list[str]:
-    """Return which limits do not hold; the mean is over the scored rows, so failed ones have a limit of their own."""
-    broken, total = [], len(report.rows)
+def _unmet_limits(report: Report, minimum: float | None, max_failed: int | None) -> list[str]:
+    """Return the limits that the report exceeds; failed rows do not count in the mean."""
+    problems, total = [], len(report.rows)
     if report.scored == 0:
-        broken.append(f"none of the {total} rows could be scored")
-    if least is not None and not report.mean >= least:  # a mean that is no number is not good enough
-        broken.append(f"{report.mean:.3f} is below the minimum of {least:g}")
-    allowed = 0 if max_failed is None and least is not None else max_failed
-    if allowed is not None and report.failed > allowed:
-        mend = "" if max_failed is not None else "; --max-failed says how many may"
-        broken.append(f"{report.failed} of {total} rows failed, and {allowed} may{mend}")
-    return broken
+        problems.append(f"none of the {total} rows could be scored")
+    if minimum is not None and not report.mean >= minimum:  # also true for NaN
+        problems.append(f"{report.mean:.3f} is below the minimum of {minimum:g}")
+    limit = 0 if max_failed is None and minimum is not None else max_failed
+    if limit is not None and report.failed > limit:
+        hint = "" if max_failed is not None else "; --max-failed says how many may"
+        problems.append(f"{report.failed} of {total} rows failed, and {limit} may{hint}")
+    return problems
 
 
 def write(file: Path | None, text: Callable[[], str]) -> None:
-    """Write a text into a file, where one was asked for.
+    """Write the text to `file`, unless it is None.
 
     Raises:
         StorageError: the file cannot be written.
@@ -130,7 +136,7 @@ def write(file: Path | None, text: Callable[[], str]) -> None:
 
 
 def check_writable(*files: Path | None) -> None:
-    """Refuse files that could not be written later, before anything is spent.
+    """Check that the files can be written, before any model is called.
 
     Raises:
         StorageError: a file cannot be written.
@@ -138,79 +144,79 @@ def check_writable(*files: Path | None) -> None:
     for file in files:
         if file is None:
             continue
-        said = None
+        problem = None
         if file.is_dir():
-            said = "it is a folder"
+            problem = "it is a folder"
         elif not file.absolute().parent.is_dir():
-            said = "there is no such folder"
+            problem = "there is no such folder"
         elif not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
-            said = "permission denied"
-        if said is not None:
-            raise StorageError(f"{str(file)!r} cannot be written: {said}")
+            problem = "permission denied"
+        if problem is not None:
+            raise StorageError(f"{str(file)!r} cannot be written: {problem}")
 
 
-async def program_of_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program
-    """Return the program that a target names, from code or from the store."""
+async def load_target(services: Services, target: Target) -> Any:  # noqa: ANN401  # a Program
+    """Return the program of a target, from code or from the database."""
     if target.program is not None:
         return target.program
     return await services.operations.program_value(await services.operations.program(name=target.name))
 
 
-def metrics_of(given: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
-    """Return metrics by their names; exact_match where none is given.
+def metrics_of(texts: Sequence[str], code: CodeRoot) -> dict[str, Metric]:
+    """Return metrics by name; exact_match if `texts` is empty.
 
     Raises:
-        DefinitionError: there is no such metric, or two have one name.
+        DefinitionError: a metric is unknown, or two metrics have the same name.
     """
-    found = [_metric_of(text, code) for text in given or ("exact_match",)]
-    named = {metric_name(metric): metric for metric in found}
-    if len(named) < len(found):
-        raise DefinitionError(f"two metrics have one name; there is: {', '.join(map(metric_name, found))}")
-    return named
+    metrics = [_metric_of(text, code) for text in texts or ("exact_match",)]
+    by_name = {metric_name(metric): metric for metric in metrics}
+    if len(by_name) < len(metrics):
+        raise DefinitionError(f"two metrics have the same name: {', '.join(map(metric_name, metrics))}")
+    return by_name
 
 
 def _metric_of(text: str, code: CodeRoot) -> Metric:
-    """Return a metric by name, or a function in the code root.
+    """Return a registered metric, or a function from the code root.
 
     Raises:
-        DefinitionError: there is no such metric.
+        DefinitionError: the metric is unknown.
     """
     if text in METRICS:
         return METRICS[text]
     if ":" not in text:
-        raise DefinitionError(f"there is no metric {text!r}; use {', '.join(METRICS)}, or file.py:function")
+        raise DefinitionError(f"unknown metric {text!r}; use {', '.join(METRICS)}, or file.py:function")
     place, _, name = text.rpartition(":")
-    found: Metric = code.load(f"{place.removesuffix('.py').replace('/', '.')}:{name}")
-    if not callable(found):
-        raise DefinitionError(f"{text!r} is no function; a metric is a function of (example, prediction)")
-    return found
+    function: Metric = code.load(f"{place.removesuffix('.py').replace('/', '.')}:{name}")
+    if not callable(function):
+        raise DefinitionError(f"{text!r} is not a function; a metric is a function of (example, prediction)")
+    return function
 
 
-def chosen_rows(data: Path, where: tuple[str, ...], *, limit: int | None) -> Dataset:
-    """Return the rows of a file that were asked for.
+def select_rows(data: Path, where: tuple[str, ...], *, limit: int | None) -> Dataset:
+    """Return the rows of a file that meet all conditions, at most `limit`.
 
     Raises:
-        DefinitionError: the file cannot be read, or no row is left.
+        DefinitionError: the file cannot be read, or no row meets the conditions.
     """
     rows = Dataset.from_file(data)
     for condition in where:
         column, equals, value = condition.partition("=")
         if not equals:
             raise DefinitionError(f"--where takes COLUMN=VALUE, not {condition!r}")
-        rows = rows.where(**{column: _written(rows, column, value)})
+        rows = rows.where(**{column: _parse_value(rows, column, value)})
     return rows if limit is None else rows[:limit]
 
 
-def _written(rows: Dataset, column: str, text: str) -> object:
-    """Return the value of a column that is written as `text`: the 1, true or null of a json file is no text."""
-    others = (value for value in rows.column(column) if not isinstance(value, str))
-    return next((value for value in others if json.dumps(value, default=str) == text), text)
+def _parse_value(rows: Dataset, column: str, text: str) -> object:
+    """Return the value of `column` whose JSON is `text` (1, true, null), or else the text."""
+    values = (value for value in rows.column(column) if not isinstance(value, str))
+    return next((value for value in values if json.dumps(value, default=str) == text), text)
 
 
 def _show(report: Report) -> None:
     usage = report.usage
     cost = "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
-    figures = [
+    rows = [
         {
             "metric": name,
             "mean": f"{report.mean_of(name):.3f}",
@@ -223,6 +229,6 @@ def _show(report: Report) -> None:
         }
         for name in report.metrics
     ]
-    click.echo(table(figures, list(figures[0])))
+    click.echo(table(rows, list(rows[0])))
     for row in [row for row in report.rows if row.error][:5]:
         say(f"row {row.index}: {row.error}")

@@ -20,25 +20,25 @@ from dspex.surfaces.cli.run import execution_json, summary
 @state_option
 @json_option
 def execution_command(*, execution_id: str, state_dir: Path | None, as_json: bool) -> int:
-    """Show one execution whole: inputs, outputs or error, and every model call with its prompt and reply."""
+    """Show an execution: inputs, outputs or error, and each model call with prompt and reply."""
     try:
         key = UUID(execution_id)
     except ValueError:
-        raise InvalidError(f"{execution_id!r} is no id; `dspex executions` lists them") from None
+        raise InvalidError(f"{execution_id!r} is not an id; `dspex executions` lists them") from None
 
     async def work(services: Services) -> ExecutionRecord:
         return await services.operations.execution(key)
 
-    found = with_store(state_dir, work)
+    execution = with_store(state_dir, work)
     if as_json:
-        show_json({**execution_json(found), "trace": found.trace})
+        show_json({**execution_json(execution), "trace": execution.trace})
         return 0
-    click.echo(f"{summary(found)}\n\n{_head('inputs')}\n{fields_text(found.inputs)}")
-    if found.outputs is not None:
-        click.echo(f"\n{_head('outputs')}\n{fields_text(found.outputs)}")
-    if found.error is not None:
-        click.echo(f"\n{_head('error')}\n{found.error.get('message')}")
-    for span in (found.trace or {}).get("spans", ()):
+    click.echo(f"{summary(execution)}\n\n{_head('inputs')}\n{fields_text(execution.inputs)}")
+    if execution.outputs is not None:
+        click.echo(f"\n{_head('outputs')}\n{fields_text(execution.outputs)}")
+    if execution.error is not None:
+        click.echo(f"\n{_head('error')}\n{execution.error.get('message')}")
+    for span in (execution.trace or {}).get("spans", ()):
         click.echo(_span_text(span))
     return 0
 

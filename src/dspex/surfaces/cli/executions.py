@@ -17,7 +17,7 @@ from dspex.surfaces.cli.run import execution_json
 @click.command("executions")
 @filters_argument
 @sort_option
-@click.option("--program", help="Only those of the program with this name.")
+@click.option("--program", help="Only the executions of this program.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @state_option
 @json_option
@@ -30,7 +30,7 @@ def executions_command(  # one parameter for each flag
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """List executions, newest first or by --sort; a FILTER is one of `dspex list executions`."""
+    """List executions, newest first or by --sort; FILTER is as in `dspex list`."""
     query = query_of(DOMAIN["execution"], filters, sort, limit=limit)
 
     async def work(services: Services) -> Sequence[ExecutionRecord]:

@@ -1,4 +1,4 @@
-"""`dspex import`: programs that were written for dspy, or saved by it, come under dspex."""
+"""`dspex import`: store programs that were written for dspy or saved by it."""
 
 import json
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What was asked for on the command line."""
+class ImportRequest:
+    """The arguments of the command."""
 
     source: str
     name: str | None
@@ -37,11 +37,11 @@ class Wanted:
 
 @click.command("import")
 @click.argument("source")
-@click.option("--name", help="What the program is called here; by default what the source calls it.")
+@click.option("--name", help="The name of the stored program; by default its name in the source.")
 @click.option("--init", default="{}", help="Arguments of the module's class, as a JSON object.")
-@click.option("--into", help="What a saved state belongs to: file.py:Name of a dspy module, or a stored program.")
-@click.option("--signature", help="Inputs and outputs ('question -> answer: int'); with --module, of a saved state.")
-@click.option("--module", "kind", type=click.Choice(KINDS), default="predict", help="Of which module a state is.")
+@click.option("--into", help="The program of a saved state: file.py:Name of a dspy module, or a stored program.")
+@click.option("--signature", help="Inputs and outputs ('question -> answer: int'); for a saved state, with --module.")
+@click.option("--module", "kind", type=click.Choice(KINDS), default="predict", help="The module of a saved state.")
 @state_option
 @json_option
 def import_command(  # noqa: PLR0913  # one parameter for each flag
@@ -57,10 +57,11 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Store the program SOURCE: file.py:Name or package.module:name of a dspy module, or a saved program.json.
 
-    What `dspex optimize --out` or a module's `save` wrote is stored as it is, to run natively. A module of dspy is
-    imported in a worker, never here. Importing it again makes a new version where it has changed.
+    A file written by `dspex optimize --out` or a module's `save` is stored unchanged and runs
+    natively. A dspy module is imported in a worker process. Importing a program again stores a
+    new version if it has changed.
     """
-    wanted = Wanted(
+    request = ImportRequest(
         source=source,
         name=name,
         into=into,
@@ -71,27 +72,27 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
     code = code_root()
 
     async def work(services: Services) -> tuple[Any, Any, bool]:
-        program = await _imported(services, wanted, code)
+        program = await _load(services, request, code)
         try:
-            before = (await services.operations.program(name=program.name)).current_version_id
+            previous = (await services.operations.program(name=program.name)).current_version_id
         except NotFoundError:
-            before = None
+            previous = None
         is_native = program.root.backend == "native" and program.root.kind not in DSPY_ONLY
         record = await services.operations.save_program(program, backend="native" if is_native else "dspy")
         version = await services.operations.current_version(record)
-        return record, version, version.id != before
+        return record, version, version.id != previous
 
     record, version, is_new = with_store(state_dir, work)
     fields = [item["name"] for item in version.definition["signature"]["fields"]]
     if as_json:
         show_json({"id": record.id, "name": record.name, "version": version.number, "new": is_new, "fields": fields})
     else:
-        what = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
-        click.echo(f"{record.name}: {what} ({', '.join(fields)})")
+        change = f"version {version.number}" if is_new else f"unchanged, version {version.number}"
+        click.echo(f"{record.name}: {change} ({', '.join(fields)})")
         if version.definition["root"].get("config", {}).get("contract") == GUESS:
             outputs = [item["name"] for item in version.definition["signature"]["fields"] if item["role"] == "output"]
             say(
-                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Say what it returns with "
+                f"its code does not tell its outputs: {', '.join(outputs)} is a guess. Name its outputs with "
                 "--signature 'question -> answer'"
             )
         say(f"run it: dspex run {record.name} {next(iter(fields), 'field')}=...")
@@ -100,58 +101,62 @@ def import_command(  # noqa: PLR0913  # one parameter for each flag
 
 def _arguments(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        arguments = json.loads(text)
     except ValueError as error:
-        raise InvalidError(f"--init is no JSON: {error}") from error
-    if not isinstance(found, dict):
+        raise InvalidError(f"--init is not JSON: {error}") from error
+    if not isinstance(arguments, dict):
         raise InvalidError(f"--init takes a JSON object, such as '{{\"hops\": 2}}', not {text!r}")
-    return found
+    return arguments
 
 
-async def _imported(services: Services, wanted: Wanted, code: CodeRoot) -> Program:
-    if wanted.source.endswith(".json") or ":" not in wanted.source:
-        return await _saved(services, wanted, code)
-    if wanted.into is not None:
-        raise InvalidError("--into says what a saved program.json belongs to; a module needs none")
-    return await _module(services, wanted, code, target=wanted.source)
+async def _load(services: Services, request: ImportRequest, code: CodeRoot) -> Program:
+    if request.source.endswith(".json") or ":" not in request.source:
+        return await _load_saved(services, request, code)
+    if request.into is not None:
+        raise InvalidError("--into is for a saved program.json; a module needs none")
+    return await _load_module(services, request, code, target=request.source)
 
 
-async def _saved(services: Services, wanted: Wanted, code: CodeRoot) -> Program:
-    file = Path(wanted.source)
-    state, name = read_saved(file), wanted.name or file.stem
+async def _load_saved(services: Services, request: ImportRequest, code: CodeRoot) -> Program:
+    file = Path(request.source)
+    state, name = read_saved(file), request.name or file.stem
     if "definition" in state or "parts" in state:
         program = load_program(file)
-        return program if wanted.name is None else replace(program, name=wanted.name)
-    if wanted.into is None and wanted.signature is None:
-        held = ", ".join(key for key in state if key != "metadata")
+        return program if request.name is None else replace(program, name=request.name)
+    if request.into is None and request.signature is None:
+        keys = ", ".join(key for key in state if key != "metadata")
         raise DefinitionError(
-            f"{wanted.source!r} is a state of dspy ({held}), which names no fields: say what it belongs to, with "
+            f"{request.source!r} is a state of dspy ({keys}), which names no fields: name its program with "
             "--into file.py:Name, or with --signature 'question -> answer' --module chain_of_thought"
         )
-    if wanted.into is None and wanted.signature is not None:
+    if request.into is None and request.signature is not None:
         bridge = await dspy_bridge(services.backends)
-        return await import_over(bridge, wanted.signature, wanted.kind, state=state, name=name)
-    target = str(wanted.into)
+        return await import_over(bridge, request.signature, request.kind, state=state, name=name)
+    target = str(request.into)
     if ":" in target:
-        return await _module(services, wanted, code, target=target, state=state)
+        return await _load_module(services, request, code, target=target, state=state)
     record = await services.operations.program(name=target)
-    stored = await services.operations.program_value(record)
-    if stored.root.kind != "dspy":
-        return replace(import_into(stored, state, code=code), name=wanted.name or target)
-    config = stored.root.config
+    target_program = await services.operations.program_value(record)
+    if target_program.root.kind != "dspy":
+        return replace(import_into(target_program, state, code=code), name=request.name or target)
+    config = target_program.root.config
     bridge = await dspy_bridge(services.backends)
     return await bridge.import_program(
-        config["target"], init=config["init"], state=state, signature=stored.signature, name=wanted.name or target
+        config["target"],
+        init=config["init"],
+        state=state,
+        signature=target_program.signature,
+        name=request.name or target,
     )
 
 
-async def _module(
-    services: Services, wanted: Wanted, code: CodeRoot, *, target: str, state: dict[str, Any] | None = None
+async def _load_module(
+    services: Services, request: ImportRequest, code: CodeRoot, *, target: str, state: dict[str, Any] | None = None
 ) -> Program:
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
         place = module_name(Path(place), code)
     bridge = await dspy_bridge(services.backends)
     return await bridge.import_program(
-        f"{place}:{name}", init=wanted.init, state=state, signature=wanted.signature, name=wanted.name or name
+        f"{place}:{name}", init=request.init, state=state, signature=request.signature, name=request.name or name
     )

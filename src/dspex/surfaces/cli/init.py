@@ -1,4 +1,4 @@
-"""`dspex init NAME`: a small project that runs."""
+"""`dspex init NAME`: create a small project."""
 
 from pathlib import Path
 
@@ -44,10 +44,10 @@ FILES = {"program.py": PROGRAM, "data.csv": DATA, "dspex.toml": CONFIGURATION, "
 @click.argument("name")
 @json_option
 def init_command(*, name: str, as_json: bool) -> int:
-    """Make the folder NAME with a program, some data and a configuration."""
+    """Create the folder NAME with a program, data and a configuration."""
     folder = Path(name)
     if folder.name in {"", ".", ".."}:
-        raise InvalidError(f"{name!r} is no name for a new folder")
+        raise InvalidError(f"{name!r} cannot be the name of a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConflictError(f"{name!r} exists and is not empty; choose another name")
     try:
@@ -65,5 +65,5 @@ def init_command(*, name: str, as_json: bool) -> int:
     if as_json:
         show_json({"folder": str(folder), "files": list(FILES), "commands": commands})
     else:
-        click.echo(f"made {name}/ with {', '.join(FILES)}. Next:\n" + "\n".join(f"  {line}" for line in commands))
+        click.echo(f"created {name}/ with {', '.join(FILES)}. Next:\n" + "\n".join(f"  {line}" for line in commands))
     return 0

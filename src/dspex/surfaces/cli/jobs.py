@@ -19,20 +19,20 @@ _COLUMNS = ("created_at", "kind", "status", "waiting", "progress", "id")
 @state_option
 @json_option
 def jobs_command(*, limit: int, state_dir: Path | None, as_json: bool) -> int:
-    """List evaluations and optimizations, newest first, and why those wait that wait."""
+    """List evaluations and optimizations, newest first, with the reasons for waiting."""
 
     async def work(services: Services) -> list[dict[str, Any]]:
-        found = []
+        jobs = []
         for queue, resource in QUEUES.items():
             rows = await services.operations.list(resource, Query(limit=limit))
-            found += [_row(queue, job) for job in rows]
-        return sorted(found, key=lambda row: str(row["id"]), reverse=True)[:limit]
+            jobs += [_row(queue, job) for job in rows]
+        return sorted(jobs, key=lambda row: str(row["id"]), reverse=True)[:limit]
 
     rows = with_store(state_dir, work)
     if as_json:
         show_json(rows)
     else:
-        click.echo(table(rows, _COLUMNS) if rows else "there is no job yet")
+        click.echo(table(rows, _COLUMNS) if rows else "no jobs yet")
     return 0
 
 

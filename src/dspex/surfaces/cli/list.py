@@ -15,22 +15,22 @@ from dspex.surfaces.cli.options import settings_of, state_option, with_services
 from dspex.surfaces.cli.output import json_option, show_json, table
 from dspex.surfaces.cli.targets import code_root
 
-sort_option = click.option("--sort", help="An attribute, such as created_at; a minus before it: the greatest first.")
+sort_option = click.option("--sort", help="An attribute, such as created_at; with a minus (-created_at), descending.")
 filters_argument = click.argument("filters", nargs=-1, metavar="[FILTER=VALUE]...")
 
 
 def query_of(resource: Resource[Any], filters: Sequence[str], sort: str | None, *, limit: int) -> Query:
-    """Return the query for FILTER=VALUE texts: the same names as in REST.
+    """Return the query for FILTER=VALUE texts; the names are those of the REST API.
 
     Raises:
-        InvalidError: a filter or the order is none of the resource's, or a value impossible; it is named.
+        InvalidError: a filter, a value or the order is invalid; the message names it.
     """
     pairs = [] if sort is None else [("sort", sort)]
     for text in filters:
         name, equals, value = text.partition("=")
         if not equals:
-            known = list(resource.filters)
-            raise InvalidError(f"{text!r} is no FILTER=VALUE.{suggest(name, known)} There are: {', '.join(known)}")
+            names = list(resource.filters)
+            raise InvalidError(f"{text!r} is not FILTER=VALUE.{suggest(name, names)} There are: {', '.join(names)}")
         pairs.append((name, value))
     return query_from(resource, pairs, first=limit)
 
@@ -40,7 +40,7 @@ def query_of(resource: Resource[Any], filters: Sequence[str], sort: str | None, 
 @filters_argument
 @sort_option
 @click.option("--first", type=click.IntRange(1, MAX_PAGE), default=50, show_default=True)
-@click.option("--after", help="The cursor that the last page ended with.")
+@click.option("--after", help="The cursor at the end of the last page.")
 @state_option
 @json_option
 def list_command(  # noqa: PLR0913  # one parameter for each flag
@@ -53,30 +53,31 @@ def list_command(  # noqa: PLR0913  # one parameter for each flag
     state_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """List the rows of any RESOURCE (programs, executions, ... and your own), newest first or in another order.
+    """List the rows of any RESOURCE (programs, executions, or your own), newest first or by --sort.
 
-    A FILTER is an attribute or one with an ending: status=failed cost_usd_gte=0.1 created_at_after=2030-01-31T12:00Z.
+    A FILTER is an attribute with or without a suffix: status=failed cost_usd_gte=0.1
+    created_at_after=2030-01-31T12:00Z.
     """
     settings = replace(settings_of(state_dir=state_dir), model=None)
     domain = domain_of(settings, code_root())
-    known = {found.plural: found for found in domain.values() if not found.is_internal}
-    if resource not in known:
-        names = ", ".join(known)
-        raise NotFoundError(f"there is no resource {resource!r}.{suggest(resource, known)} There are: {names}")
-    wanted = known[resource]
+    resources = {each.plural: each for each in domain.values() if not each.is_internal}
+    if resource not in resources:
+        names = ", ".join(resources)
+        raise NotFoundError(f"unknown resource {resource!r}.{suggest(resource, resources)} There are: {names}")
+    wanted = resources[resource]
     query = query_of(wanted, [*filters, *([] if after is None else [f"after={after}"])], sort, limit=first)
 
     async def work(services: Services) -> Sequence[Any]:
         return await services.operations.list(wanted, replace(query, limit=first + 1))  # type: ignore[no-any-return]
 
-    found = with_services(settings, work)
-    rows = [wanted.values_of(row) for row in found[:first]]
-    following = cursor_of(found[first - 1], query.sort) if len(found) > first else None
+    records = with_services(settings, work)
+    rows = [wanted.values_of(row) for row in records[:first]]
+    cursor = cursor_of(records[first - 1], query.sort) if len(records) > first else None
     if as_json:
-        show_json({resource: rows, "next": following})
+        show_json({resource: rows, "next": cursor})
         return 0
     columns = [part.name for part in wanted.visible if part.kind not in {"json", "embedding"}]
     click.echo(table(rows, columns) if rows else f"there are no such {resource.replace('_', ' ')}")
-    if following is not None:
-        click.echo(f"there are more: --after {following}", err=True)
+    if cursor is not None:
+        click.echo(f"more rows: --after {cursor}", err=True)
     return 0

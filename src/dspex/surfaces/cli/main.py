@@ -1,4 +1,4 @@
-"""The group of all commands, and the one place where errors become messages and exit codes."""
+"""The group of all commands; turns errors into messages and exit codes."""
 
 import sys
 from importlib import import_module

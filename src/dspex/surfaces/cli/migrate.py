@@ -1,4 +1,4 @@
-"""`dspex migrate`: the database gets the schema that this dspex reads."""
+"""`dspex migrate`: bring the database to the schema that this version reads."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from dspex.sync import run
 
 
 @click.command("migrate")
-@click.option("--to", metavar="REV", help="Another schema than the newest, such as 0001, or base for none.")
+@click.option("--to", metavar="REV", help="A schema other than the newest, such as 0001; base for an empty database.")
 @state_option
 @json_option
 def migrate_command(*, to: str | None, state_dir: Path | None, as_json: bool) -> int:
     """Bring the database (DSPEX_DATABASE_URL, or the file in the state folder) to the newest schema.
 
-    Going back to an older schema drops what that one has no place for. An embedded database is copied first.
+    Going back to an older schema drops the data that it cannot hold. A SQLite file is copied first.
     """
-    settings = read_settings(flags={"state_dir": state_dir}, warn=warn)  # a host that only migrates has no code
-    chosen = {} if to is None else {"to": to}
-    database, before, now = run(migrate_database(settings, say=say, **chosen))
+    settings = read_settings(flags={"state_dir": state_dir}, warn=warn)  # a host that only migrates needs no code
+    options = {} if to is None else {"to": to}
+    database, before, now = run(migrate_database(settings, say=say, **options))
     if as_json:
         show_json({"database": database, "before": before, "schema": now})
     elif before == now:

@@ -1,4 +1,4 @@
-"""`dspex optimize`: search for better values of a program's variables, and say honestly what came of it."""
+"""`dspex optimize`: search for better values of a program's variables and report the result."""
 
 import math
 import warnings
@@ -29,10 +29,10 @@ from dspex.learning.optimizers.export import to_csv, to_html
 from dspex.learning.optimizers.limits import parse_pick
 from dspex.surfaces.cli.evaluate import (
     check_writable,
-    chosen_rows,
+    load_target,
     metric_option,
     metrics_of,
-    program_of_target,
+    select_rows,
     write,
 )
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
@@ -40,7 +40,7 @@ from dspex.surfaces.cli.output import say, show_json, table
 from dspex.surfaces.cli.targets import code_root, find_target
 
 OPTIMIZERS = ("labeled", "bootstrap", "random", "mipro", "joint")
-LEAST_SHARE = 0.05
+MIN_SHARE = 0.05
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 
 
@@ -48,31 +48,37 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 @click.argument("target")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="labeled", show_default=True)
-@click.option("--objective", multiple=True, help="What joint looks for, all at once: exact_match, -usd, -p95 ...")
-@click.option("--trials", type=click.IntRange(1), help="How many candidates; the optimizer's own number by default.")
+@click.option("--objective", multiple=True, help="Objectives of joint: exact_match, -usd, -p95 ...")
+@click.option("--trials", type=click.IntRange(1), help="How many candidates; the default depends on the optimizer.")
 @click.option("--per-class", type=click.IntRange(1), help="Demonstrations for each class (labeled).")
 @metric_option
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train on the rows with this value only.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Train only on rows with this value.")
 @click.option(
-    "--validation", multiple=True, metavar="COLUMN=VALUE", help="Score on these rows, not on those trained on."
+    "--validation", multiple=True, metavar="COLUMN=VALUE", help="Score on these rows, not on the training rows."
 )
-@click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Report once on these rows, held out.")
-@click.option("--rows", type=click.IntRange(1), help="Score each candidate on so many rows.")
-@click.option("--maximize", help="The figure to maximize; a minus minimizes (-usd). The metric by default.")
+@click.option("--test", multiple=True, metavar="COLUMN=VALUE", help="Held-out rows for the final report.")
+@click.option("--rows", type=click.IntRange(1), help="How many rows to score each candidate on.")
+@click.option("--maximize", help="What to maximize; a minus minimizes (-usd). The metric by default.")
 @click.option("--subject-to", multiple=True, metavar="LIMIT", help="Such as 'p95<2s' or 'exact_match>=0.9'.")
-@click.option("--pick", metavar="LIMITS,FIGURE", help="Both in one: 'f1>=0.9,cheapest'; also once a --journal is full.")
-@click.option("--on-error", type=float, help="The score of a failed row; the worst by default.")
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="The p-value that is significant.")
-@click.option("--max-usd", type=_ABOVE_0, help="End before more dollars are spent.")
-@click.option("--max-tokens", type=click.IntRange(1), help="End before more tokens are used.")
-@click.option("--max-calls", type=click.IntRange(1), help="End before more calls are made, failed ones included.")
-@click.option("--max-seconds", type=_ABOVE_0, help="End after so long; earlier runs on the same journal count.")
-@click.option("--journal", type=click.Path(path_type=Path), help="Continue where this file ends; made when missing.")
-@click.option("--fresh", is_flag=True, help="Begin anew; the file of --journal is put aside as FILE.old.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the better program there, as JSON.")
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials.")
-@click.option("--csv", "sheet", type=click.Path(path_type=Path), help="Write all trials there.")
-@click.option("--insist", is_flag=True, help="Keep the winner without a significant improvement too.")
+@click.option(
+    "--pick",
+    metavar="LIMITS,FIGURE",
+    help="Limits and objective in one: 'f1>=0.9,cheapest'; also after a --journal is complete.",
+)
+@click.option("--on-error", type=float, help="The score of a failed row; the worst score by default.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="The significance level.")
+@click.option("--max-usd", type=_ABOVE_0, help="Stop before spending more dollars.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
+@click.option("--max-calls", type=click.IntRange(1), help="Stop before making more calls, including failed ones.")
+@click.option("--max-seconds", type=_ABOVE_0, help="Stop after this time; earlier runs on the same journal count.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Continue from this file; created if missing.")
+@click.option("--fresh", is_flag=True, help="Start over; the file of --journal is renamed to FILE.old.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the best program to this file, as JSON.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Write a page with plot, changes and trials to this file."
+)
+@click.option("--csv", type=click.Path(path_type=Path), help="Write all trials to this file.")
+@click.option("--insist", is_flag=True, help="Keep the winner even without a significant improvement.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @run_options
@@ -89,26 +95,26 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Search for a better TARGET on DATA (csv, jsonl or json) and compare both on held-out rows."""
     code = code_root()
-    check_writable(out, flags["page"], flags["sheet"], flags["journal"])
-    found, scoring = find_target(target, code), metrics_of(flags["metric"], code)
-    train = chosen_rows(data, flags["where"], limit=None)
+    check_writable(out, flags["html"], flags["csv"], flags["journal"])
+    program_target, metrics = find_target(target, code), metrics_of(flags["metric"], code)
+    train = select_rows(data, flags["where"], limit=None)
     search = _search(flags, data)
-    search.goal(list(scoring))  # what makes no sense is said before any model is opened
+    search.goal(list(metrics))  # refuses contradictions before any model is opened
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> Outcome[Any]:
-        choice = services.backends.choose(await program_of_target(services, found), asked=flags["backend"])
-        is_here = choice.name == "native"
-        module = build(choice.program, code=code) if is_here else Backed(choice.program, choice.backend)
-        return await aoptimize(module, optimizer, train=train, metric=scoring, context=services.context, search=search)
+        choice = services.backends.choose(await load_target(services, program_target), asked=flags["backend"])
+        is_native = choice.name == "native"
+        module = build(choice.program, code=code) if is_native else Backed(choice.program, choice.backend)
+        return await aoptimize(module, optimizer, train=train, metric=metrics, context=services.context, search=search)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the outcome holds them too
+        warnings.simplefilter("ignore", UserWarning)  # the outcome has them too
         outcome = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
-    write(out, lambda: outcome.program.to_program(found.name).to_json() + "\n")
-    write(flags["page"], lambda: to_html(outcome, f"{target} on {train.name}"))
-    write(flags["sheet"], lambda: to_csv(outcome))
-    show_json(_facts(outcome)) if as_json else _show(outcome, out)
+    write(out, lambda: outcome.program.to_program(program_target.name).to_json() + "\n")
+    write(flags["html"], lambda: to_html(outcome, f"{target} on {train.name}"))
+    write(flags["csv"], lambda: to_csv(outcome))
+    show_json(_outcome_json(outcome)) if as_json else _show(outcome, out)
     return 1 if outcome.unmet and not search.insists else 0
 
 
@@ -120,31 +126,33 @@ def _optimizer(flags: dict[str, Any]) -> Optimizer:
         raise DefinitionError(f"--objective is an option of --optimizer joint, not of {name}")
     if flags["per_class"] and name != "labeled":
         raise DefinitionError(f"--per-class is an option of --optimizer labeled, not of {name}")
-    made: dict[str, Optimizer] = {
+    optimizers: dict[str, Optimizer] = {
         "labeled": LabeledFewShot(per_class=flags["per_class"], candidates=trials or 8),
         "bootstrap": BootstrapFewShot(),
         "random": RandomSearch(candidates=trials or 16),
         "mipro": MIPROv2(trials=trials or 20),
         "joint": Joint(trials=trials or 32, objectives=flags["objective"]),
     }
-    return made[name]
+    return optimizers[name]
 
 
 def _search(flags: dict[str, Any], data: Path) -> Search:
-    parts = {name: chosen_rows(data, flags[name], limit=None) for name in ("validation", "test") if flags[name]}
-    if parts and not flags["where"]:
-        raise DefinitionError(f"--{next(iter(parts))} names other rows; name those to train on by --where split=train")
+    datasets = {name: select_rows(data, flags[name], limit=None) for name in ("validation", "test") if flags[name]}
+    if datasets and not flags["where"]:
+        raise DefinitionError(
+            f"--{next(iter(datasets))} names other rows; name the training rows by --where split=train"
+        )
     if flags["fresh"] and flags["journal"] is None:
-        raise DefinitionError("--fresh puts the file of --journal aside; name it")
+        raise DefinitionError("--fresh renames the file of --journal; give --journal too")
     maximize, subject_to = flags["maximize"], flags["subject_to"]
     if flags["pick"] is not None:
         if maximize or subject_to:
-            raise DefinitionError("--pick says what --maximize and --subject-to say; give one or the others")
+            raise DefinitionError("--pick replaces --maximize and --subject-to; give either --pick or those two")
         maximize, subject_to = parse_pick(flags["pick"])
     search = Search(
         rows=flags["rows"],
-        validation=parts.get("validation"),
-        test=parts.get("test"),
+        validation=datasets.get("validation"),
+        test=datasets.get("test"),
         insists=flags["insist"],
         alpha=flags["alpha"],
         maximize=maximize,
@@ -167,14 +175,14 @@ def _search(flags: dict[str, Any], data: Path) -> Search:
 def _journal(flags: dict[str, Any]) -> JsonlJournal:
     path: Path = flags["journal"]
     if flags["fresh"] and path.exists():
-        aside = path.with_name(f"{path.name}.old")
-        with boundary(StorageError, f"the journal {str(path)!r} cannot be put aside"):
-            path.replace(aside)
-        say(f"the old journal is {aside} now")
+        old = path.with_name(f"{path.name}.old")
+        with boundary(StorageError, f"the journal {str(path)!r} cannot be renamed"):
+            path.replace(old)
+        say(f"the old journal is {old} now")
     return JsonlJournal(path)
 
 
-def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
+def _outcome_json(outcome: Outcome[Any]) -> dict[str, Any]:
     verdict = outcome.verdict
     return {
         "trials": outcome.table(),
@@ -194,19 +202,19 @@ def _facts(outcome: Outcome[Any]) -> dict[str, Any]:
 
 
 def _front(outcome: Outcome[Any]) -> list[dict[str, Any]]:
-    """Return the trials that no other beats in all metrics and in cost (tokens, where no price is known)."""
+    """Return the Pareto front in all metrics and cost (tokens if the price is unknown)."""
     metrics, first = outcome.best.report.metrics, outcome.trials[0].figures
     cost = "usd" if first.get("usd", math.nan) > 0 else "tokens"
-    signed = [outcome.objective if outcome.objective == f"-{name}" else name for name in metrics]
-    found = outcome.front(*signed, f"-{cost}")
-    shown = (*metrics, cost, "p95", "failed")
+    objectives = [outcome.objective if outcome.objective == f"-{name}" else name for name in metrics]
+    trials = outcome.front(*objectives, f"-{cost}")
+    columns = (*metrics, cost, "p95", "failed")
     return [
         {
             "trial": trial.number,
-            **{name: _finite(trial.figures[name]) for name in shown},
+            **{name: _finite(trial.figures[name]) for name in columns},
             "label": trial.candidate.label,
         }
-        for trial in found
+        for trial in trials
     ]
 
 
@@ -218,13 +226,13 @@ def _show(outcome: Outcome[Any], out: Path | None) -> None:
     ]
     click.echo(table(rows, list(rows[0])))
     if front := _front(outcome):
-        shown = [{name: _text(value) for name, value in row.items()} for row in front]
-        click.echo(f"\nfront, the best in one figure or in several at once:\n{table(shown, list(shown[0]))}")
+        front_rows = [{name: _text(value) for name, value in row.items()} for row in front]
+        click.echo(f"\nfront, the best in one figure or in several at once:\n{table(front_rows, list(front_rows[0]))}")
     click.echo(f"\nbest: trial {outcome.best.number}\n{outcome.changes()}\n\n{outcome.conclusion}")
-    if mattered := [f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= LEAST_SHARE]:
-        click.echo(f"what mattered, as a share of the scores' variance: {', '.join(mattered)}")
+    if shares := [f"{name} {share:.2f}" for name, share in outcome.importance().items() if share >= MIN_SHARE]:
+        click.echo(f"importance, as a share of the scores' variance: {', '.join(shares)}")
     if outcome.kept is not None:
-        click.echo("to take the best candidate all the same, run this again with --insist (free with --journal)")
+        click.echo("to keep the best candidate anyway, run this again with --insist (free with --journal)")
     spent = outcome.spent
     cost = "unknown cost" if spent.cost_usd is None else f"${spent.cost_usd:.4f}"
     click.echo(f"spent: {spent.calls} calls, {spent.total_tokens} tokens, {cost}")

@@ -1,4 +1,4 @@
-"""What several commands share: settings from flags, and services around one coroutine."""
+"""Options that several commands share, settings from flags, and services around a coroutine."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,36 +17,36 @@ from dspex.telemetry import Event, Silent
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 model_option = click.option("--model", help="Model string, such as local/gemma3-270m or openai/gpt-4o-mini.")
-adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="How prompts are laid out.")
+adapter_option = click.option("--adapter", type=click.Choice(["chat", "json"]), help="The layout of prompts.")
 backend_option = click.option(
-    "--backend", help="Where this runs, whatever its record says: native, isolated, dspy or mock."
+    "--backend", help="Where to run, overriding the stored choice: native, isolated, dspy or mock."
 )
-state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="Where the database is (.dspex).")
+state_option = click.option("--state-dir", type=click.Path(path_type=Path), help="The folder of the database (.dspex).")
 
 
 def run_options(command: F) -> F:
-    """Give a command that runs a program its last flags: --backend, --model, --adapter, --state-dir and --json."""
+    """Add the options --backend, --model, --adapter, --state-dir and --json to a command."""
     for option in (json_option, state_option, adapter_option, model_option, backend_option):
         command = option(command)
     return command
 
 
-class Printed(Silent):
-    """Shows, on standard error, what programs print in workers: in this process they would have shown it themselves."""
+class PrintingObserver(Silent):
+    """Prints the output of programs in workers to standard error."""
 
     __slots__ = ()
 
     def on_event(self, event: Event) -> None:
-        """Show a line."""
+        """Print the event if it is a line from a worker."""
         if event.name == "log" and "worker" in event.attributes:
             say(f"{event.attributes['worker']}: {event.message}")
 
 
 def settings_of(*, serves: bool = False, **flags: Any) -> Settings:  # noqa: ANN401  # values of `Settings`
-    """Return the settings, with the flags that were given; unknown variables are warnings, and problems of servers.
+    """Return the settings with these flags; unknown variables are warnings, for servers errors.
 
     Raises:
-        ConfigurationError: every problem at once, of flags, environment, file, and of what they name.
+        ConfigurationError: lists every problem of flags, environment, file and their values.
     """
     return checked_settings(flags, code=code_root(), warn=None if serves else warn)
 
@@ -60,12 +60,12 @@ def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
     """Open the services for the working folder, do `work`, and close them."""
 
     async def session() -> T:
-        async with open_services(settings, code=code_root(), observer=Printed(), say=say) as services:
+        async with open_services(settings, code=code_root(), observer=PrintingObserver(), say=say) as services:
             return await work(services)
 
     return run(session())
 
 
 def with_store(state_dir: Path | None, work: Callable[[Services], Awaitable[T]], **flags: Any) -> T:  # noqa: ANN401
-    """Do `work` in the same way without the model of the settings: what is stored is read and changed without one."""
+    """Do `work` on the stored data, without opening the model of the settings."""
     return with_services(replace(settings_of(state_dir=state_dir, **flags), model=None), work)

@@ -1,4 +1,4 @@
-"""What people read and what programs read."""
+"""Output as text for people and as JSON for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ def show_json(value: object) -> None:
 
 
 def say(text: str) -> None:
-    """Print a message beside the result, on standard error."""
+    """Print a message to standard error."""
     click.echo(text, err=True)
 
 
 def fail(error: DspexError, *, as_json: bool) -> int:
-    """Print an error, as a message on standard error or as JSON; return the exit code."""
+    """Print an error to standard error, or as JSON; return the exit code."""
     if as_json:
         show_json({"error": error.to_dict()})
     else:
@@ -32,7 +32,7 @@ def fail(error: DspexError, *, as_json: bool) -> int:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return rows under column heads, each column as wide as its longest value (at most 60)."""
+    """Return rows as a table with column heads; cells are cut at 60 characters."""
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     widths = [max([len(name), *(len(line[n]) for line in cells)]) for n, name in enumerate(columns)]
     lines = [list(columns), ["-" * width for width in widths], *cells]
@@ -65,7 +65,7 @@ def _text(value: object) -> str:
 
 
 def fields_text(values: Mapping[str, Any]) -> str:
-    """Return outputs as `name: value` lines; long text stands below its name."""
+    """Return values as `name: value` lines; text with several lines follows its name."""
     lines = []
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)

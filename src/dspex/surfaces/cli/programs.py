@@ -19,7 +19,7 @@ from dspex.surfaces.cli.output import json_option, show_rows
 @state_option
 @json_option
 def programs_command(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
-    """List the stored programs, newest first or by --sort; a FILTER is one of `dspex list programs`."""
+    """List the stored programs, newest first or by --sort; FILTER is as in `dspex list`."""
     query = query_of(DOMAIN["program"], filters, sort, limit=200)
 
     async def work(services: Services) -> Sequence[Any]:

@@ -1,18 +1,18 @@
-"""A line that says how far long work is, from the third second on."""
+"""A progress line for long work, shown from the third second on."""
 
 import sys
 import time
 from typing import Self
 
-_PATIENCE = 2.0
-_EVERY = 0.2
+_DELAY_S = 2.0
+_INTERVAL_S = 0.2
 
 
 class Progress:
-    """Counts steps and rewrites one line on standard error; where that is no terminal, a line every ten seconds."""
+    """Counts steps and rewrites a line on standard error; without a terminal, a line every 10 s."""
 
     def __init__(self, what: str, total: int | None = None) -> None:
-        """Take what is done, and how many steps it has where that is known."""
+        """Take the name of the work and the number of its steps, if known."""
         self._what = what
         self._total = total
         self._done = 0
@@ -20,28 +20,28 @@ class Progress:
         self._shown = 0.0
         self._is_terminal = sys.stderr.isatty()
 
-    def step(self, _finished: object = None) -> None:
+    def step(self, _result: object = None) -> None:
         """Count one step."""
         self._done += 1
         now = time.monotonic()
-        wait = _EVERY if self._is_terminal else 10.0
-        if now - self._start >= _PATIENCE and now - self._shown >= wait:
+        wait = _INTERVAL_S if self._is_terminal else 10.0
+        if now - self._start >= _DELAY_S and now - self._shown >= wait:
             self._shown = now
             self._write(self._line(now))
 
     def _line(self, now: float) -> str:
-        spent = now - self._start
+        elapsed = now - self._start
         if not self._total:
-            return f"{self._what}: {self._done} done, {spent:.0f} s"
-        left = spent / self._done * (self._total - self._done)
-        return f"{self._what}: {self._done} of {self._total}, {spent:.0f} s, about {left:.0f} s left"
+            return f"{self._what}: {self._done} done, {elapsed:.0f} s"
+        remaining = elapsed / self._done * (self._total - self._done)
+        return f"{self._what}: {self._done} of {self._total}, {elapsed:.0f} s, about {remaining:.0f} s left"
 
     def _write(self, line: str) -> None:
         sys.stderr.write(f"\r\x1b[2K{line}" if self._is_terminal else f"{line}\n")
         sys.stderr.flush()
 
     def say(self, text: str) -> None:
-        """Print a whole line on standard output, in the place of the progress line."""
+        """Print a line on standard output, instead of the progress line."""
         self._clear()
         print(text, flush=True)
 

@@ -1,4 +1,4 @@
-"""`dspex prompt`: what would be sent, without sending it."""
+"""`dspex prompt`: show a request without sending it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,28 +17,28 @@ from dspex.settings import Settings
 from dspex.surfaces.cli.options import adapter_option, model_option, settings_of, state_option
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root, find_target
-from dspex.surfaces.cli.values import inputs_of
+from dspex.surfaces.cli.values import parse_inputs
 from dspex.sync import run
 
 
-class _CapturedError(Exception):
+class _RequestCapturedError(Exception):
     def __init__(self, request: Request) -> None:
         super().__init__("captured")
         self.request = request
 
 
-class _Capturing:
-    """Stands where the model would, has its abilities, and keeps the request instead of answering it."""
+class _CapturingModel:
+    """Replaces a model, with its capabilities; raises the request instead of answering it."""
 
     def __init__(self, name: str, capabilities: frozenset[Capability]) -> None:
         self.name = name
         self.capabilities = capabilities - {"streaming"}
 
     async def complete(self, request: Request) -> Response:
-        raise _CapturedError(request)
+        raise _RequestCapturedError(request)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no connection is open."""
 
 
 @click.command("prompt")
@@ -61,7 +61,7 @@ def prompt_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Show the first request that TARGET would send for these inputs. Nothing is sent or stored."""
     settings = settings_of(adapter=adapter, state_dir=state_dir, model=model)
-    request = run(_captured(target, values, file=file, settings=settings))
+    request = run(_capture_request(target, values, file=file, settings=settings))
     if as_json:
         show_json(msgspec.to_builtins(request))
         return 0
@@ -73,33 +73,33 @@ def prompt_command(  # noqa: PLR0913  # one parameter for each flag
     return 0
 
 
-async def _captured(target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings) -> Request:
+async def _capture_request(target: str, values: tuple[str, ...], *, file: Path | None, settings: Settings) -> Request:
     root = code_root()
-    found = find_target(target, root)
-    program = found.program or await _stored_program(found.name, settings)
+    program_target = find_target(target, root)
+    program = program_target.program or await _load_stored(program_target.name, settings)
     resolver = ModelResolver(settings)
 
-    def stand_in(text: str) -> LanguageModel:
+    def capturing_model(text: str) -> LanguageModel:
         try:
             model = resolver(text)
         except ConfigurationError as error:
-            say(f"note: {error.message}; the prompt is laid out as for a model without special abilities")
-            return _Capturing(text, frozenset())
-        return _Capturing(model.name, model.capabilities)
+            say(f"note: {error.message}; the prompt is laid out for a model without special capabilities")
+            return _CapturingModel(text, frozenset())
+        return _CapturingModel(model.name, model.capabilities)
 
     context = RunContext(
-        model=stand_in(settings.model) if settings.model else _Capturing("none", frozenset()),
+        model=capturing_model(settings.model) if settings.model else _CapturingModel("none", frozenset()),
         adapter=find_adapter(settings.adapter),
-        models=stand_in,
+        models=capturing_model,
     )
-    inputs = inputs_of(values, program.signature, file=file)
+    inputs = parse_inputs(values, program.signature, file=file)
     try:
         await build(program, code=root).acall(context, **inputs)
-    except _CapturedError as captured:
+    except _RequestCapturedError as captured:
         return captured.request
-    raise NotFoundError(f"{target} answered without asking a model")
+    raise NotFoundError(f"{target} answered without calling a model")
 
 
-async def _stored_program(name: str, settings: Settings) -> Program:
+async def _load_stored(name: str, settings: Settings) -> Program:
     async with open_services(replace(settings, model=None), code=code_root(), say=say) as services:
         return await services.operations.program_value(await services.operations.program(name=name))

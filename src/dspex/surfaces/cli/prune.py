@@ -1,4 +1,4 @@
-"""`dspex prune`: delete what is older than it has to be kept."""
+"""`dspex prune`: delete old executions."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from dspex.surfaces.cli.output import json_option, show_json
 
 @click.command("prune")
 @click.option("--days", "keep_days", type=click.IntRange(1, 100_000), help="Delete executions older than this.")
-@click.option("--count", "keep_count", type=click.IntRange(1), help="Keep so many of each program, the newest.")
+@click.option("--count", "keep_count", type=click.IntRange(1), help="Keep this many of each program, the newest.")
 @state_option
 @json_option
 def prune_command(*, keep_days: int | None, keep_count: int | None, state_dir: Path | None, as_json: bool) -> int:
-    """Delete executions that are older than keep_days or beyond keep_count; a server does so once an hour.
+    """Delete executions older than keep_days or beyond keep_count; a server does so every hour.
 
-    The limits of a program and of its workspace decide over the flags. A program with a job that has not ended is left
-    alone.
+    Limits of a program or its workspace override the flags. Programs with an active job are
+    skipped.
     """
 
     async def work(services: Services) -> int:

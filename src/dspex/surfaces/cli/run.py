@@ -1,4 +1,4 @@
-"""`dspex run`: one execution, stored."""
+"""`dspex run`: run a program once and store the execution."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dspex.operations.resources.program import ProgramRecord
 from dspex.surfaces.cli.options import run_options, settings_of, with_services
 from dspex.surfaces.cli.output import fields_text, say, show_json
 from dspex.surfaces.cli.targets import Target, code_root, find_target
-from dspex.surfaces.cli.values import inputs_of
+from dspex.surfaces.cli.values import parse_inputs
 
 
 @click.command("run")
@@ -32,34 +32,34 @@ def run_command(  # noqa: PLR0913  # one parameter for each flag
 ) -> int:
     """Run TARGET once and store the execution.
 
-    A field that is no text takes JSON; FIELD=@path reads a file, FIELD=- the standard input.
+    Text fields take text, all others JSON; FIELD=@path reads a file, FIELD=- the standard input.
     """
-    found = find_target(target, code_root())
+    program_target = find_target(target, code_root())
 
     async def work(services: Services) -> ExecutionRecord:
-        record = await stored(services, found)
+        record = await store_target(services, program_target)
         signature = (await services.operations.program_value(record)).signature
-        given = inputs_of(values, signature, file=file)
-        wanted = ExecuteProgram(program_id=record.id, inputs=given, backend=backend)
-        return await services.operations.execute_program(wanted)
+        inputs = parse_inputs(values, signature, file=file)
+        request = ExecuteProgram(program_id=record.id, inputs=inputs, backend=backend)
+        return await services.operations.execute_program(request)
 
-    ended = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
+    execution = with_services(settings_of(model=model, adapter=adapter, state_dir=state_dir), work)
     if as_json:
-        show_json(execution_json(ended))
-    elif ended.outputs is not None:
-        click.echo(fields_text(ended.outputs))
-        say(f"\n{summary(ended)}")
+        show_json(execution_json(execution))
+    elif execution.outputs is not None:
+        click.echo(fields_text(execution.outputs))
+        say(f"\n{summary(execution)}")
     else:
-        error = ended.error or {}
-        say(f"{click.style('error:', fg='red', bold=True)} {error.get('message', ended.status)}\n\n{summary(ended)}")
-    return 0 if ended.status == "completed" else 1
+        message = (execution.error or {}).get("message", execution.status)
+        say(f"{click.style('error:', fg='red', bold=True)} {message}\n\n{summary(execution)}")
+    return 0 if execution.status == "completed" else 1
 
 
-async def stored(services: Services, target: Target) -> ProgramRecord:
-    """Return the stored program of a target; code is stored first, as a new version where it has changed.
+async def store_target(services: Services, target: Target) -> ProgramRecord:
+    """Return the stored program of a target; code is stored first, changed code as a new version.
 
     Raises:
-        NotFoundError: no program of this name is stored; the message says how to name code.
+        NotFoundError: no stored program has this name; the message shows how to name code.
     """
     if target.program is not None:
         return await services.operations.save_program(target.program)
@@ -67,22 +67,22 @@ async def stored(services: Services, target: Target) -> ProgramRecord:
         return await services.operations.program(name=target.name)
     except NotFoundError as error:
         raise NotFoundError(
-            f"there is no stored program {target.name!r} (`dspex programs` lists them); to run code, write file.py:name"
+            f"no stored program is named {target.name!r} (`dspex programs` lists them); to run code, write file.py:name"
         ) from error
 
 
-def summary(ended: ExecutionRecord) -> str:
-    """Return one line on what an execution took, and how to look at it."""
-    usage = ended.usage or {}
+def summary(execution: ExecutionRecord) -> str:
+    """Return a line with status, time, tokens and cost of an execution, and how to show it."""
+    usage = execution.usage or {}
     tokens = f", {usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens" if usage else ""
-    cost = f", ${ended.cost_usd:.6f}" if ended.cost_usd else ""
-    seconds = (ended.duration_ms or 0.0) / 1e3
-    where = f" on {ended.backend}" if ended.backend != "native" else ""
-    return f"{ended.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution {ended.id}"
+    cost = f", ${execution.cost_usd:.6f}" if execution.cost_usd else ""
+    seconds = (execution.duration_ms or 0.0) / 1e3
+    where = f" on {execution.backend}" if execution.backend != "native" else ""
+    return f"{execution.status} in {seconds:.2f} s{where}{tokens}{cost}; see: dspex execution {execution.id}"
 
 
-def execution_json(ended: ExecutionRecord) -> dict[str, object]:
-    """Return what `--json` shows of an execution: all but its trace."""
+def execution_json(execution: ExecutionRecord) -> dict[str, object]:
+    """Return an execution as JSON, without its trace."""
     names = (
         "id",
         "program_id",
@@ -96,4 +96,4 @@ def execution_json(ended: ExecutionRecord) -> dict[str, object]:
         "duration_ms",
         "created_at",
     )
-    return {name: getattr(ended, name) for name in names}
+    return {name: getattr(execution, name) for name in names}

@@ -1,4 +1,4 @@
-"""`dspex serve`: the API."""
+"""`dspex serve`: serve the API."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from dspex.errors import ConfigurationError, DspexError
 from dspex.operations.resources.running import Runs
 from dspex.settings import Settings
 from dspex.surfaces.cli.options import (
-    Printed,
+    PrintingObserver,
     adapter_option,
     model_option,
     settings_of,
@@ -33,20 +33,20 @@ from dspex.surfaces.cli.options import (
 from dspex.surfaces.cli.output import json_option, say, show_json
 from dspex.surfaces.cli.targets import code_root
 
-APPLICATION = "dspex.surfaces.api:application"  # named as ASGI servers name it: surfaces do not import one another
+APPLICATION = "dspex.surfaces.api:application"  # by name, as in ASGI servers: surfaces do not import each other
 CONFIG = "dspex.surfaces.api:ServerConfig"
 CONNECTIONS = "dspex.surfaces.api.connections"
 CONNECTION_NAMES = ("make_server", "granted_limits")
-EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on unasked
+ALL_ADDRESSES = {"0.0.0.0", "::"}  # noqa: S104  # only compared with
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @click.command("serve")
-@click.option("--host", help="The address to listen on (127.0.0.1); beyond loopback callers need a key.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free one.")
-@click.option("--worker/--no-worker", default=None, help="Run jobs too, in a process of its own. With SQLite: yes.")
-@click.option("--auth", is_flag=True, flag_value="on", default=None, help="Ask for a key on loopback too.")
-@click.option("--allow-host", "allowed_hosts", help="Names by which it may be called, with commas between them.")
+@click.option("--host", help="The address to listen on (127.0.0.1); other than loopback requires keys.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port (8123); 0 takes a free port.")
+@click.option("--worker/--no-worker", default=None, help="Also run jobs, in a separate process. With SQLite: yes.")
+@click.option("--auth", is_flag=True, flag_value="on", default=None, help="Require a key on loopback too.")
+@click.option("--allow-host", "allowed_hosts", help="Accepted host names, separated by commas.")
 @model_option
 @adapter_option
 @state_option
@@ -54,7 +54,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one value for each flag
     """Serve GraphQL, REST and the explorer page until interrupted.
 
-    The command line and the server share one state folder: what one stores, the other sees.
+    The command line and the server share the data of one state folder.
     """
     try:
         from uvicorn.importer import import_from_string
@@ -64,25 +64,25 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
     except ImportError as error:
         raise ConfigurationError(f"the server needs more packages: pip install 'dspex[server]' ({error})") from error
     worker: bool | None = flags.pop("worker")
-    settings = isolating(settings_of(serves=True, **flags))
+    settings = with_isolation(settings_of(serves=True, **flags))
     set_up_logs(settings)
-    config = make_config(**_guards(settings))
+    config = make_config(**_request_limits(settings))
     if config.needs_key:
         with_services(settings, _require_key)
     listener = _listen(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
 
     drains: list[Drain] = []
-    refused: list[DspexError] = []
+    start_errors: list[DspexError] = []
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
+    async def open_all() -> AsyncIterator[Services]:
         async with AsyncExitStack() as stack:
-            opening = open_services(settings, code=code_root(), observer=Printed(), say=say, serves=True)
+            manager = open_services(settings, code=code_root(), observer=PrintingObserver(), say=say, serves=True)
             try:
-                services = await stack.enter_async_context(opening)
+                services = await stack.enter_async_context(manager)
             except DspexError as error:
-                refused.append(error)
+                start_errors.append(error)
                 raise
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
@@ -92,88 +92,93 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
         if drains[0].has_abandoned:
             _exit_now()
 
-    app = application(opened, config, domain=domain_of(settings, code_root()))
-    limits = make_limits(**_connections(settings))
+    app = application(open_all, config, domain=domain_of(settings, code_root()))
+    limits = make_limits(**_connection_limits(settings))
     if limits.total < settings.max_connections:
-        few = "the system grants this process too few descriptors"
-        logging.getLogger("dspex").warning("at most %d connections: %s (ulimit -Hn)", limits.total, few)
+        reason = "the system grants this process too few file descriptors"
+        logging.getLogger("dspex").warning("at most %d connections: %s (ulimit -Hn)", limits.total, reason)
     server = make_server(app, limits, graceful_s=int(2 * GRACE))
-    _when_stopped(server, drains)
-    # of a refusal uvicorn shows the traceback, and exits: it is one line, as everywhere
-    logging.getLogger("uvicorn.error").addFilter(lambda _record: not refused)
+    _handle_signals(server, drains)
+    # uvicorn would log the traceback of a failed start and exit; we show the usual one-line error
+    logging.getLogger("uvicorn.error").addFilter(lambda _record: not start_errors)
     try:
         server.run(sockets=[listener])
     except SystemExit:
-        if not refused:
+        if not start_errors:
             raise
-        raise refused[0] from None
+        raise start_errors[0] from None
     return 0 if server.started else 1
 
 
-def isolating(settings: Settings) -> Settings:
-    """Return the settings of a server: beyond loopback, code runs in workers unless the settings say otherwise."""
+def with_isolation(settings: Settings) -> Settings:
+    """Return the settings of a server: beyond loopback, code runs in workers by default."""
     if settings.isolation is None and settings.host not in LOOPBACK:
         return replace(settings, isolation="process")
     return settings
 
 
 class Drain:
-    """Ends what a server runs, in order. Made on its loop; `begin` and `hurry` are for any thread and do not wait."""
+    """Drains the executions of a server that stops.
+
+    Created on its event loop; `begin` and `hurry` may be called from any thread and return at once.
+    """
 
     def __init__(self, runs: Runs, seconds: int) -> None:
-        """Take what runs, and the seconds that others have to notice that this server is being stopped."""
+        """Take the running executions, and the seconds for others to notice that the server stops."""
         self._runs = runs
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._hurried = asyncio.Event()
+        self._hurry_event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether something runs on that swallows its cancellation."""
+        """Whether an execution still runs because it ignored its cancellation."""
         return bool(self._runs.abandoned)
 
-    def begin(self, leave: Callable[[], object], *, is_asked: bool) -> None:
-        """Take no new executions, wait for those that run, and call `leave`."""
-        least = self._seconds if is_asked else 0
-        self._loop.call_soon_threadsafe(lambda: self._tasks.append(self._loop.create_task(self._drained(leave, least))))
+    def begin(self, on_end: Callable[[], object], *, waits_for_peers: bool) -> None:
+        """Refuse new executions, wait for the running ones, and call `on_end`."""
+        minimum_s = self._seconds if waits_for_peers else 0
+        self._loop.call_soon_threadsafe(
+            lambda: self._tasks.append(self._loop.create_task(self._drain(on_end, minimum_s)))
+        )
 
     def hurry(self) -> None:
-        """Interrupt what runs now."""
+        """Interrupt the running executions."""
         self._loop.call_soon_threadsafe(self._hurry)
 
     def _hurry(self) -> None:
-        self._hurried.set()
+        self._hurry_event.set()
         self._runs.interrupt()
 
-    async def _drained(self, leave: Callable[[], object], least: int) -> None:
-        await asyncio.gather(self._runs.drain(GRACE), self._patience(least))
+    async def _drain(self, on_end: Callable[[], object], minimum_s: int) -> None:
+        await asyncio.gather(self._runs.drain(GRACE), self._wait_or_hurry(minimum_s))
         self._runs.is_over.set()
-        leave()
+        on_end()
 
-    async def _patience(self, seconds: int) -> None:
+    async def _wait_or_hurry(self, seconds: int) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), seconds)
+            await asyncio.wait_for(self._hurry_event.wait(), seconds)
 
 
-def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # imported late
-    """At the first signal to stop, refuse new executions, and stop listening when none runs; at the second, at once.
+def _handle_signals(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # imported late
+    """Drain the server at the first signal; interrupt the executions at the second, exit at the third.
 
-    SIGTERM leaves others the time to learn from /readyz that they shall call elsewhere; Ctrl+C does not.
+    SIGTERM leaves load balancers time to see in /readyz that the server stops; Ctrl+C does not.
     """
-    leave, signals = server.handle_exit, count(1)
+    exit_server, signals = server.handle_exit, count(1)
 
     def end(number: int, frame: FrameType | None) -> None:
         if drains[0].has_abandoned:
-            server.config.timeout_graceful_shutdown = 1  # its request has no end either
-        leave(number, frame)
+            server.config.timeout_graceful_shutdown = 1  # its request does not end either
+        exit_server(number, frame)
 
     def handle_exit(number: int, frame: FrameType | None) -> None:
-        asked = next(signals)
-        if not drains or asked > 2:
-            leave(number, frame)
-        elif asked == 1:
-            drains[0].begin(lambda: end(number, frame), is_asked=number == signal.SIGTERM)
+        times = next(signals)
+        if not drains or times > 2:
+            exit_server(number, frame)
+        elif times == 1:
+            drains[0].begin(lambda: end(number, frame), waits_for_peers=number == signal.SIGTERM)
         else:
             drains[0].hurry()
 
@@ -181,17 +186,17 @@ def _when_stopped(server: Any, drains: list[Drain]) -> None:  # noqa: ANN401  # 
 
 
 def _exit_now() -> None:
-    """End this process, whose services are closed: the event loop would wait for what was abandoned."""
+    """Exit the process now: the event loop would wait for the abandoned executions."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
 
 
-def _guards(settings: Settings) -> dict[str, Any]:
-    """Return how requests are checked, by the names of the API's own configuration."""
+def _request_limits(settings: Settings) -> dict[str, Any]:
+    """Return the request limits under the names of the API's configuration."""
     is_local = settings.host in LOOPBACK
     names = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
-    if settings.host in EVERYWHERE:
+    if settings.host in ALL_ADDRESSES:
         names.add(socket.gethostname().lower())
     return {
         "needs_key": not is_local or settings.auth == "on",
@@ -205,8 +210,8 @@ def _guards(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _connections(settings: Settings) -> dict[str, Any]:
-    """Return the limits of connections, by the names of the API's own configuration."""
+def _connection_limits(settings: Settings) -> dict[str, Any]:
+    """Return the connection limits under the names of the API's configuration."""
     return {
         "total": settings.max_connections,
         "per_address": settings.connections_per_address,
@@ -218,8 +223,7 @@ def _connections(settings: Settings) -> dict[str, Any]:
 async def _require_key(services: Services) -> None:
     if not await services.keys.exists():
         raise ConfigurationError(
-            "callers of this server need a key, and there is none yet; make one with: "
-            "dspex keys create NAME --scopes admin"
+            "this server requires API keys, and none exists yet; create one with: dspex keys create NAME --scopes admin"
         )
 
 

@@ -1,4 +1,4 @@
-"""`dspex signature TARGET`: a signature class comes into the store."""
+"""`dspex signature TARGET`: store a signature class."""
 
 from pathlib import Path
 
@@ -14,26 +14,29 @@ from dspex.surfaces.cli.targets import code_root, module_name
 
 @click.command("signature")
 @click.argument("target")
-@click.option("--draft", "is_draft", is_flag=True, help="Not to be used for programs before `activate_signature`.")
+@click.option("--draft", "is_draft", is_flag=True, help="Programs cannot use it before `activate_signature`.")
 @state_option
 @json_option
 def signature_command(*, target: str, is_draft: bool, state_dir: Path | None, as_json: bool) -> int:
-    """Store the signature class TARGET (file.py:Name or package.module:Name), as a new version where it has changed.
+    """Store the signature class TARGET (file.py:Name or package.module:Name).
 
-    A stored signature is named when a program is created. One in text is stored by `dspex do create_signature`.
+    A changed class is stored as a new version. Programs are created with the name of a stored
+    signature. `dspex do create_signature` stores a signature in text form.
     """
     place, colon, name = target.rpartition(":")
     if not colon:
-        raise DefinitionError(f"{target!r} does not say which signature: write {target}:Name")
+        raise DefinitionError(f"{target!r} does not name a signature: write {target}:Name")
     if place.endswith(".py"):
         place = module_name(Path(place), code_root())
 
     async def work(services: Services) -> SignatureRecord:
         return await services.operations.save_signature_class(f"{place}:{name}", is_draft=is_draft)
 
-    found = with_store(state_dir, work)
+    signature = with_store(state_dir, work)
     if as_json:
-        show_json({"id": found.id, "name": found.name, "version": found.version, "status": found.status})
+        show_json(
+            {"id": signature.id, "name": signature.name, "version": signature.version, "status": signature.status}
+        )
     else:
-        click.echo(f"{found.name}: version {found.version}, {found.status}")
+        click.echo(f"{signature.name}: version {signature.version}, {signature.status}")
     return 0

@@ -1,4 +1,4 @@
-"""From TARGET to a program: `file.py:name`, `pkg.mod:name`, `program.json`, or a stored program's name."""
+"""TARGET arguments: `file.py:name`, `pkg.mod:name`, `program.json`, or a stored program's name."""
 
 import inspect
 from dataclasses import dataclass
@@ -14,65 +14,65 @@ from dspex.language.signatures import Signature
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a TARGET names: a stored program by `name`, or code that was loaded as `program`."""
+    """A stored program by `name`, or a `program` that was loaded from code."""
 
     name: str
     program: Program | None = None
 
 
 def find_target(text: str, code: CodeRoot) -> Target:
-    """Return what `text` names; code is imported from the code root only.
+    """Return the target of `text`; code is imported from the code root only.
 
     Raises:
-        DefinitionError: there is no such file or name, or it is nothing that runs.
+        DefinitionError: the file or name does not exist, or is not a program.
     """
     if text.endswith(".json"):
-        return _saved(Path(text))
+        return _load_saved(Path(text))
     place, colon, name = text.rpartition(":")
     if not colon:
         if text.endswith(".py"):
-            raise DefinitionError(f"{text!r} does not say what to run: write {text}:name{_names_hint(Path(text))}")
+            raise DefinitionError(f"{text!r} does not name a program: write {text}:name{_names_hint(Path(text))}")
         return Target(text)
     if place.endswith(".py"):
         place = module_name(Path(place), code)
-    found = code.load(f"{place}:{name}")
-    return Target(name, program_of(found, name))
+    value = code.load(f"{place}:{name}")
+    return Target(name, program_of(value, name))
 
 
-def _saved(file: Path) -> Target:
+def _load_saved(file: Path) -> Target:
     if not file.is_file():
         near = [path.name for path in file.parent.glob("*.json")] if file.parent.is_dir() else []
-        raise DefinitionError(f"there is no file {str(file)!r}.{suggest(file.name, near)}")
+        raise DefinitionError(f"the file {str(file)!r} does not exist.{suggest(file.name, near)}")
     program = load_program(file)
     return Target(program.name, program)
 
 
-def program_of(found: Any, name: str) -> Program:  # noqa: ANN401  # whatever the code holds
+def program_of(value: Any, name: str) -> Program:  # noqa: ANN401  # any value in the code
     """Return the program behind a signature, a module, a module class or a program.
 
     Raises:
-        DefinitionError: it is none of these.
+        DefinitionError: `value` is something else.
     """
-    if isinstance(found, Program):
-        return found
-    if isinstance(found, Module):
-        return found.to_program(name)
-    if isinstance(found, Signature) or (inspect.isclass(found) and issubclass(found, Signature)):
-        return Predict(found).to_program(name)
-    if inspect.isclass(found) and issubclass(found, Module):
-        return _instance(found).to_program(name)
-    cls = found if inspect.isclass(found) else type(found)
+    if isinstance(value, Program):
+        return value
+    if isinstance(value, Module):
+        return value.to_program(name)
+    if isinstance(value, Signature) or (inspect.isclass(value) and issubclass(value, Signature)):
+        return Predict(value).to_program(name)
+    if inspect.isclass(value) and issubclass(value, Module):
+        return _instantiate(value).to_program(name)
+    cls = value if inspect.isclass(value) else type(value)
     if any(part.__module__.partition(".")[0] == "dspy" for part in cls.mro()):
         raise DefinitionError(
             f"{name!r} is a module of dspy: `dspex import file.py:{name}` stores it, then `dspex run {name}` runs it"
         )
     raise DefinitionError(
-        f"{name!r} is {type(found).__name__}; a target is a Signature class, a Module (or a class of one that needs no "
+        f"{name!r} is {type(value).__name__}; a target is a Signature class, a Module (or a class of one that needs no "
         "arguments), or a Program"
     )
 
 
-def _instance(cls: type[Module]) -> Module:
+def _instantiate(cls: type[Module]) -> Module:
     try:
         return cls()
     except TypeError as error:
@@ -83,12 +83,12 @@ def module_name(file: Path, code: CodeRoot) -> str:
     """Return the dotted name of a file below the code root.
 
     Raises:
-        DefinitionError: there is no such file, or it lies elsewhere.
+        DefinitionError: the file does not exist, or is not below the code root.
     """
     resolved = file.resolve()
     if not resolved.is_file():
         near = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        raise DefinitionError(f"there is no file {str(file)!r}.{suggest(file.name, near)}")
+        raise DefinitionError(f"the file {str(file)!r} does not exist.{suggest(file.name, near)}")
     root = code.folder.resolve()
     if not resolved.is_relative_to(root):
         raise DefinitionError(f"{str(file)!r} lies outside the code root {str(root)!r}; start dspex in its folder")
@@ -116,5 +116,5 @@ def _names_hint(file: Path) -> str:
 
 
 def code_root(folder: Path | None = None) -> CodeRoot:
-    """Return the folder that this process was started in, as the root of the code it may import."""
+    """Return the working folder as the root of code that may be imported."""
     return CodeRoot((folder or Path()).resolve())

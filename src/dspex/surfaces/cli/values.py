@@ -1,4 +1,4 @@
-"""From `field=value` arguments to inputs."""
+"""Inputs from `field=value` arguments."""
 
 import json
 import sys
@@ -8,19 +8,20 @@ from typing import Any
 
 from dspex.errors import InvalidError
 from dspex.language.signatures import Signature, Type
-from dspex.surfaces.cli.files import file_text
+from dspex.surfaces.cli.files import read_text_file
 
 
-def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
+def parse_inputs(arguments: Sequence[str], signature: Signature, *, file: Path | None = None) -> dict[str, Any]:
     """Return inputs by field name.
 
-    `field=value` takes the text for a text field, and JSON for every other; `field=@path` reads a file, `field=-` the
-    standard input. Values beside a `file` (a JSON object) decide over those in it.
+    In `field=value`, the value is text for a text field and JSON for any other; `field=@path`
+    reads a file and `field=-` the standard input. Arguments override the values in `file`, a
+    JSON object.
 
     Raises:
-        InvalidError: an argument has no `=`, or a file cannot be read.
+        InvalidError: an argument lacks `=`, or a file cannot be read.
     """
-    found: dict[str, Any] = _object(file) if file is not None else {}
+    inputs: dict[str, Any] = _read_object(file) if file is not None else {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
@@ -28,12 +29,12 @@ def inputs_of(arguments: Sequence[str], signature: Signature, *, file: Path | No
                 f"expected field=value, but got {argument!r}; fields are: {', '.join(signature.input_fields)}"
             )
         field = signature.input_fields.get(name)
-        found[name] = _read(_content(text), None if field is None else field.type)
-    return found
+        inputs[name] = _parse(_content(text), None if field is None else field.type)
+    return inputs
 
 
-def _read(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON value
-    """Return the text of an argument as a value; what may be any value but is a text by default, as far as it shows."""
+def _parse(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the value of an argument; where text and any value fit, only `[` and `{` start JSON."""
     if type_ is None or _is_text(type_):
         return text
     kinds = {part.kind for part in type_.args} if type_.kind == "union" else set()
@@ -43,7 +44,7 @@ def _read(text: str, type_: Type | None) -> Any:  # noqa: ANN401  # any JSON val
 
 
 def _is_text(type_: Type) -> bool:
-    """Whether every value is a text; a choice may hold numbers."""
+    """Return whether every value of the type is text; a Literal may contain numbers."""
     return type_.kind == "str" or (
         type_.kind == "atom" and all(isinstance(value, str) for value in type_.constraint("one_of"))
     )
@@ -54,7 +55,7 @@ def _content(text: str) -> str:
         return sys.stdin.read()
     if not text.startswith("@"):
         return text
-    return file_text(Path(text[1:]))
+    return read_text_file(Path(text[1:]))
 
 
 def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
@@ -66,8 +67,8 @@ def _json_or_text(text: str) -> Any:  # noqa: ANN401  # any JSON value
         raise InvalidError("lists and objects in it are nested too deeply") from None
 
 
-def _object(file: Path) -> dict[str, Any]:
-    found = _json_or_text(_content(f"@{file}"))
-    if not isinstance(found, Mapping):
-        raise InvalidError(f"{str(file)!r} does not hold a JSON object of inputs")
-    return dict(found)
+def _read_object(file: Path) -> dict[str, Any]:
+    value = _json_or_text(_content(f"@{file}"))
+    if not isinstance(value, Mapping):
+        raise InvalidError(f"{str(file)!r} does not contain a JSON object of inputs")
+    return dict(value)

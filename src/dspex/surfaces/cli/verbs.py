@@ -24,46 +24,46 @@ def resource_group(noun: str, resource: Resource[Any], about: str) -> click.Grou
     group = click.Group(name=noun, help=about)
     for action in DOMAIN.actions:
         if action.resource is resource:
-            group.add_command(_verb(action))
-    group.add_command(_listing(resource))
+            group.add_command(_action_command(action))
+    group.add_command(_list_command(resource))
     return group
 
 
-def _verb(action: Action) -> click.Command:
-    """Return the command of an action: the name is its argument, every other field an option."""
+def _action_command(action: Action) -> click.Command:
+    """Return the command of an action: `name` is its argument, each other field an option."""
     verb = action.name.partition("_")[0]
     parameters: list[click.Parameter] = [click.Argument(["name"])]
     hints = typing.get_type_hints(action.input)
     for part in dataclasses.fields(action.input):
         if part.name != "name":
-            parameters.append(_option(part.name, hints[part.name], needed=part.default is dataclasses.MISSING))
+            parameters.append(_option(part.name, hints[part.name], required=part.default is dataclasses.MISSING))
 
-    def call(*, state_dir: Path | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401
-        values = {name: _value(name, value, hints[name]) for name, value in given.items()}
-        made = _performed(state_dir, action, action.input(**values))
-        _show(action, made, as_json=as_json)
+    def call(*, state_dir: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ANN401
+        values = {name: _convert(name, value, hints[name]) for name, value in options.items()}
+        result = _perform(state_dir, action, action.input(**values))
+        _show(action, result, as_json=as_json)
         return 0
 
     command = click.Command(verb, params=parameters, callback=call, help=action.description)
     return state_option(json_option(command))
 
 
-def _option(name: str, hint: Any, *, needed: bool) -> click.Option:  # noqa: ANN401
+def _option(name: str, hint: Any, *, required: bool) -> click.Option:  # noqa: ANN401
     members = [arg for arg in typing.get_args(hint) if arg is not type(None)] if _is_union(hint) else [hint]
     flag = f"--{name.replace('_', '-')}"
     if name == "text":
-        return click.Option([flag], help="The secret itself; '-' reads it from standard input.")
+        return click.Option([flag], help="The secret; '-' reads it from standard input.")
     if typing.get_origin(members[0]) is list:
-        return click.Option([flag], required=needed, help="Several with commas between them.")
+        return click.Option([flag], required=required, help="One or more, separated by commas.")
     kind: Any = click.INT if members[0] is int else click.STRING
-    return click.Option([flag], type=kind, required=needed)
+    return click.Option([flag], type=kind, required=required)
 
 
 def _is_union(hint: Any) -> bool:  # noqa: ANN401
     return isinstance(hint, types.UnionType)
 
 
-def _value(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+def _convert(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     if value is None:
         return None
     if typing.get_origin(hint) is list:
@@ -74,50 +74,52 @@ def _value(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
         try:
             return datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidError(f"{name}: {value!r} is no time such as 2030-01-01T00:00:00+00:00") from None
+            raise InvalidError(f"{name}: {value!r} is not a time such as 2030-01-01T00:00:00+00:00") from None
     return value
 
 
-def _performed(state_dir: Path | None, action: Action, given: object) -> Any:  # noqa: ANN401
+def _perform(state_dir: Path | None, action: Action, request: object) -> Any:  # noqa: ANN401
     async def work(services: Services) -> Any:  # noqa: ANN401
-        return await services.operations.perform(action, given)
+        return await services.operations.perform(action, request)
 
     return with_store(state_dir, work)
 
 
-def _show(action: Action, made: Any, *, as_json: bool) -> None:  # noqa: ANN401
-    row, extra = made, {}
+def _show(action: Action, result: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    row, extra = result, {}
     if action.result is not None:
-        row = next(getattr(made, part.name) for part in dataclasses.fields(made) if part.name == action.resource.name)
+        row = next(
+            getattr(result, part.name) for part in dataclasses.fields(result) if part.name == action.resource.name
+        )
         extra = {
-            part.name: getattr(made, part.name)
-            for part in dataclasses.fields(made)
+            part.name: getattr(result, part.name)
+            for part in dataclasses.fields(result)
             if part.name != action.resource.name
         }
-    shown = {**_shown(action.resource, row), **extra}
+    values = {**_visible_values(action.resource, row), **extra}
     if as_json:
-        show_json(shown)
+        show_json(values)
         return
     click.echo(f"{action.resource.name.replace('_', ' ')} {row.name!r} is {row.status}")
     for name, value in extra.items():
         click.echo(f"{name}: {value}")
     if extra:
-        click.echo("this is shown only now; keep it where secrets are kept", err=True)
+        click.echo("this is shown only once; store it with your secrets", err=True)
 
 
-def _shown(resource: Resource[Any], row: object) -> Mapping[str, Any]:
+def _visible_values(resource: Resource[Any], row: object) -> Mapping[str, Any]:
     return {part.name: getattr(row, part.name) for part in resource.shown}
 
 
-def _listing(resource: Resource[Any]) -> click.Command:
+def _list_command(resource: Resource[Any]) -> click.Command:
     def call(*, filters: tuple[str, ...], sort: str | None, state_dir: Path | None, as_json: bool) -> int:
         query = query_of(resource, filters, sort, limit=1000)
 
         async def work(services: Services) -> Sequence[Any]:
-            store = services.operations.store  # of all workspaces: who reads the database itself sees them anyway
+            store = services.operations.store  # of all workspaces: anyone who can open the database sees them anyway
             return await store.select(resource, query)
 
-        rows = [{**_shown(resource, row), "workspace": row.workspace} for row in with_store(state_dir, work)]
+        rows = [{**_visible_values(resource, row), "workspace": row.workspace} for row in with_store(state_dir, work)]
         if as_json:
             show_json(rows)
         else:

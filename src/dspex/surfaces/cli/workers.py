@@ -1,4 +1,4 @@
-"""`dspex workers`: who works for the processes of this state folder."""
+"""`dspex workers`: the worker processes of a state folder."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,28 +20,26 @@ COLUMNS = ("worker", "role", "state", "pid", "memory", "busy", "served", "restar
 @state_option
 @json_option
 def workers_command(*, state_dir: Path | None, as_json: bool) -> int:
-    """Show the worker processes of every running dspex on this state folder: a server, or a run under way."""
+    """Show the worker processes of each running dspex (a server or a run) on this state folder."""
     folder = read_settings(flags={"state_dir": state_dir}, warn=warn).state_dir / WORKERS
-    found = read_statuses(folder)
+    processes = read_statuses(folder)
     if as_json:
-        show_json(msgspec.to_builtins(found))
-    elif not found:
-        click.echo(
-            f"no running process tells of workers in {folder}; `dspex serve` does, and so does a run that has any"
-        )
+        show_json(msgspec.to_builtins(processes))
+    elif not processes:
+        click.echo(f"no running process has workers listed in {folder}; `dspex serve` and runs with workers list them")
     else:
-        click.echo("\n\n".join(_process(one) for one in found))
+        click.echo("\n\n".join(_process_text(process) for process in processes))
     return 0
 
 
-def _process(told: ProcessStatus) -> str:
-    age = (datetime.now(UTC) - told.told_at).total_seconds()  # noqa: TID251  # an age on a screen
-    head = click.style(f"dspex {told.what}, pid {told.pid}", bold=True) + f", heard of {max(age, 0):.1f} s ago"
-    pools = [_pool(pool) for pool in told.pools]
+def _process_text(process: ProcessStatus) -> str:
+    age = (datetime.now(UTC) - process.told_at).total_seconds()  # noqa: TID251  # an age on a screen
+    head = click.style(f"dspex {process.what}, pid {process.pid}", bold=True) + f", updated {max(age, 0):.1f} s ago"
+    pools = [_pool_text(pool) for pool in process.pools]
     return "\n\n".join([head, *pools]) if pools else f"{head}\n  no pool yet: workers start when a program needs them"
 
 
-def _pool(pool: PoolStats) -> str:
+def _pool_text(pool: PoolStats) -> str:
     head = (
         f"pool {pool.name}: circuit {pool.breaker}, {pool.queued} queued, {pool.answered} answered, "
         f"{pool.failed} failed, {pool.rejected} rejected, {pool.restarts} restarts"

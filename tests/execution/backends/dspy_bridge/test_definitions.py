@@ -10,7 +10,7 @@ from dspex.execution.backends.dspy_bridge import DspyBackend
 from dspex.execution.backends.dspy_bridge.contracts import contract_of
 from dspex.execution.backends.dspy_bridge.definitions import Functions, lowered
 from dspex.language.programs import Node, Program
-from dspex.surfaces.cli.values import inputs_of
+from dspex.surfaces.cli.values import parse_inputs
 
 
 def test_a_bridge_that_is_never_entered_leaves_no_folder(tmp_path, monkeypatch):
@@ -57,8 +57,8 @@ def test_an_input_without_an_annotation_takes_any_value_and_a_text_stays_one():
     assert list(signature.output_fields) == ["answer"]
     assert signature.validate_inputs({"notes": "2024"}) == {"notes": "2024", "k": 3, "limit": "many"}
     assert signature.validate_inputs({"notes": ["a", 1], "k": "5"})["notes"] == ["a", 1]
-    assert inputs_of(["notes=2024", "k=5", "limit=x"], signature) == {"notes": "2024", "k": 5, "limit": "x"}
-    assert inputs_of(['notes=["a"]'], signature) == {"notes": ["a"]}
+    assert parse_inputs(["notes=2024", "k=5", "limit=x"], signature) == {"notes": "2024", "k": 5, "limit": "x"}
+    assert parse_inputs(['notes=["a"]'], signature) == {"notes": ["a"]}
 
 
 def test_a_contract_that_cannot_be_read_says_how_to_pass_one():
