@@ -1,7 +1,7 @@
-"""What a run is given: model, adapter, observer and the like; and the record that it keeps.
+"""The context of a run (model, adapter, observer, limits) and the recorder of its trace.
 
-Found in this order: an explicit argument, the enclosing `with context(...)` or running module, the process default,
-else an error that shows how to set one.
+A value is looked up in this order: explicit argument, enclosing `with context(...)` or running
+module, process default. If there is none, an error shows how to set it.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ The command line and the server take --model, DSPEX_MODEL, or `model = ...` in d
 
 
 class TraceRecorder:
-    """The record of one run of a program: its finished spans. Owned by one event loop."""
+    """Records the finished spans of one run of a program. Owned by one event loop."""
 
     __slots__ = ("_next", "clock", "observer", "paths", "spans", "trace_id")
 
     def __init__(self, observer: Observer, clock: Clock, paths: Mapping[int, str]) -> None:
-        """Begin an empty record; `paths` maps the `id()` of each module of the program to its path."""
+        """Start without spans; `paths` maps the `id()` of each module to its path."""
         self.paths = paths
         self.trace_id = uuid_utils.uuid7().hex
         self.observer = observer
@@ -53,17 +53,20 @@ class TraceRecorder:
         self._next = 0
 
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> "OpenSpan":
-        """Begin a span; it is recorded when it ends."""
+        """Start a span; it is recorded when it ends."""
         self._next += 1
         return OpenSpan(self, self._next, kind, name, parent_id, path, self.clock.monotonic_ns())
 
     def trace(self, span_id: int, *, first: int) -> Callable[[], Trace]:
-        """Return what gathers span `span_id`, just ended, and all below it, recorded from index `first` on."""
+        """Return a function that builds the trace of span `span_id`, which has just ended.
+
+        The trace has that span and its descendants, recorded from index `first` on.
+        """
         last = len(self.spans)
         return lambda: Trace(self.trace_id, self._below(span_id, first=first, last=last))
 
     def below(self, span_id: int, *, first: int) -> tuple[Span, ...]:
-        """Return span `span_id` and all below it, among those recorded from index `first` on."""
+        """Return span `span_id` and its descendants, recorded from index `first` on."""
         return self._below(span_id, first=first, last=len(self.spans))
 
     def _below(self, span_id: int, *, first: int, last: int) -> tuple[Span, ...]:
@@ -75,8 +78,11 @@ class TraceRecorder:
         return tuple(reversed(spans))
 
 
-class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once; none is part of a cycle
-    """A span under way. `id` is its number in the run, `inputs` JSON text where payloads are recorded."""
+class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once, and none is part of a cycle
+    """A span that has not ended. `id` is its number in the run.
+
+    `inputs` is JSON text if payloads are recorded.
+    """
 
     run: TraceRecorder
     id: int
@@ -95,7 +101,7 @@ class OpenSpan(msgspec.Struct, gc=False):  # thousands are open at once; none is
         outputs: str | None = None,
         error: BaseException | None = None,
     ) -> Span:
-        """End now, record the span and tell the observer."""
+        """End the span now, record it and pass it to the observer."""
         span = Span(
             trace_id=self.run.trace_id,
             span_id=self.id,
@@ -125,16 +131,19 @@ def _status(error: BaseException | None) -> SpanStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """The surroundings of a run; immutable, passed on, and safe to share.
+    """The configuration of a run and its place in the trace; immutable and safe to share.
 
-    `models` turns the model strings that modules carry into models. `records_payloads` says whether spans of models
-    keep messages and replies (cut at 64 KiB). `rollout` numbers the further attempts of `Retry`: none is answered with
-    the reply of another. `deadline` is a moment of the clock (monotonic nanoseconds); `budget`
-    and `cancellation` are shared by all runs that are given them. `emit` hears of the run while it goes on, see
-    `Module.stream`; `note` of each predictor's path, inputs and outputs once it has answered; `memo` and `objections`
-    serve `Assert`. `run`, `parent_id` and `path` place a module in the run under way; `is_guarded` says that deadline
-    and cancellation are watched over further out. `record`, where it is set, makes each run of a whole program in the
-    module's place, and stores it (`dspex.open`).
+    - `models` resolves the model strings that modules carry.
+    - `records_payloads`: spans of model calls keep messages and replies (cut at 64 KiB).
+    - `rollout` numbers the attempts of `Retry`, so that no attempt gets a cached reply of another.
+    - `deadline` is a time of the clock in monotonic nanoseconds. All runs that get the same
+      `budget` or `cancellation` share it.
+    - `emit` receives events during the run, see `Module.stream`; `note` receives the path, inputs
+      and outputs of each predictor after its answer.
+    - `memo` and `objections` implement `Assert`.
+    - `run`, `parent_id` and `path` are the position of a module in the current run.
+    - `is_guarded`: an outer call already enforces deadline and cancellation.
+    - `record` executes and stores each run of a whole program instead of the module (`dspex.open`).
     """
 
     model: LanguageModel | None = None
@@ -160,29 +169,30 @@ class RunContext:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether a run that begins here has to watch deadline or cancellation itself."""
+        """Whether a run that starts here has to enforce deadline or cancellation itself."""
         return (self.deadline is not None or self.cancellation is not None) and not self.is_guarded
 
     @property
     def is_recorded(self) -> bool:
-        """Whether a run that begins here is stored."""
+        """Whether a run that starts here is stored."""
         return self.record is not None and self.run is None
 
     def within(self, seconds: float) -> "RunContext":
-        """Return the context with a deadline `seconds` from now; an earlier one stays."""
+        """Return the context with a deadline `seconds` from now, unless it has an earlier one."""
         until = self.clock.monotonic_ns() + int(seconds * 1e9)
         if self.deadline is not None and self.deadline <= until:
             return self
         return replace(self, deadline=until, is_guarded=False)
 
     def below(self, span: "OpenSpan") -> "RunContext":
-        """Return the context for what happens inside `span`."""
+        """Return the context for work inside `span`."""
         return replace(self, parent_id=span.id, memo=None)
 
     def check(self) -> None:
-        """Refuse to go on after the deadline, or once cancelled.
+        """Raise if the run is cancelled or its deadline has passed.
 
         Raises:
+            CancelledError: the run is cancelled.
             DeadlineError: the deadline has passed.
         """
         if self.cancellation is not None and self.cancellation.is_cancelled:
@@ -191,10 +201,10 @@ class RunContext:
             raise DeadlineError("the deadline of this run has passed; nothing more is sent", limit="time")
 
     def model_for(self, model: LanguageModel | str | None) -> LanguageModel:
-        """Return a module's own model, else this context's; in a further attempt, one that is asked anew.
+        """Return `model`, by default that of this context; retries get one that skips caches.
 
         Raises:
-            ConfigurationError: there is none, or nobody here resolves model strings.
+            ConfigurationError: no model is set, or this context cannot resolve model strings.
         """
         resolved = self._model_for(model)
         return Rollout(resolved, self.rollout) if self.rollout else resolved
@@ -208,18 +218,19 @@ class RunContext:
             return model
         if self.models is None:
             name = without_credentials(model)
-            raise ConfigurationError(f"nothing here resolves the model string {name!r}; {THREE_WAYS}")
+            raise ConfigurationError(f"this context cannot resolve the model string {name!r}; {THREE_WAYS}")
         return self.models(model)
 
     def adapter_for(self, adapter: Adapter | None, model: LanguageModel) -> Adapter:
-        """Return a module's own adapter, else this context's, else the model's natural one.
+        """Return `adapter`, else the adapter of this context, else the default for `model`.
 
-        That is JSON for a model that decodes under a schema (its reply cannot be malformed), and chat for all others.
+        The default is JSON if the model decodes under a schema (its replies are always
+        well-formed), otherwise chat.
         """
         return adapter or self.adapter or (_JSON if "constrained_decoding" in model.capabilities else _CHAT)
 
     def say(self, event: Event) -> None:
-        """Tell the observer."""
+        """Pass an event to the observer."""
         self.observer.on_event(event)
 
 
@@ -230,7 +241,7 @@ ADAPTERS: dict[str, Adapter] = {"chat": _CHAT, "json": _JSON, "tools": ToolAdapt
 
 
 class Memo:
-    """The calls that one `forward` has made, in order, so that it can be run again without asking anew."""
+    """The calls of one `forward` in order, so that it can run again without repeating them."""
 
     __slots__ = ("_entries", "_objections", "_replay")
 
@@ -240,12 +251,12 @@ class Memo:
         self._objections: list[tuple[MemoEntry, str]] = []
 
     def record(self, module: object, inputs: Mapping[str, object], prediction: Prediction) -> Prediction:
-        """Note a call and its answer."""
+        """Record a call and its answer."""
         self._entries.append(MemoEntry(module, inputs, prediction))
         return prediction
 
     def recall(self, module: object, inputs: Mapping[str, object]) -> Prediction | None:
-        """Return what the same call answered in the last run of the `forward`, once for each time it was made."""
+        """Return the answer to the same call in the previous run of `forward`, once per call."""
         for number, entry in enumerate(self._replay):
             if entry.module is module and entry.inputs == inputs:
                 self._entries.append(self._replay.pop(number))
@@ -253,7 +264,7 @@ class Memo:
         return None
 
     def objections(self, module: object, inputs: Mapping[str, object]) -> tuple[tuple[Prediction, str], ...]:
-        """Return earlier answers to this call, each with what was wrong with it."""
+        """Return earlier answers to this call, each with the message of the failed `Assert`."""
         return tuple(
             (entry.prediction, message)
             for entry, message in self._objections
@@ -261,9 +272,9 @@ class Memo:
         )
 
     def retry_with(self, prediction: Prediction, message: str) -> "Memo | None":
-        """Return the memo for another run in which the call that made `prediction` hears of `message`.
+        """Return the memo for another run, in which the call that made `prediction` gets `message`.
 
-        None where no call of this `forward` made it.
+        None if no call of this `forward` made the prediction.
         """
         for number, entry in enumerate(self._entries):
             if entry.prediction is prediction:
@@ -276,7 +287,7 @@ class Memo:
 
 @dataclass(frozen=True, slots=True)
 class MemoEntry:
-    """One call: who was called, with what, and the answer."""
+    """One call: the module, its inputs and the answer."""
 
     module: object
     inputs: Mapping[str, object]
@@ -284,9 +295,10 @@ class MemoEntry:
 
 
 class Cancellation:
-    """Ends every run that is given it, from any thread: requests under way are stopped, and none is made after.
+    """Cancels every run that has it in its context, from any thread.
 
-    The runs raise `asyncio.CancelledError`.
+    Requests in flight are aborted and no new ones are sent; the runs raise
+    `asyncio.CancelledError`.
     """
 
     __slots__ = ("_lock", "_watched", "is_cancelled")
@@ -297,7 +309,7 @@ class Cancellation:
         self._watched: dict[asyncio.Task[object], asyncio.AbstractEventLoop] = {}
 
     def cancel(self) -> None:
-        """End them all; a second call does nothing."""
+        """Cancel all runs; a second call does nothing."""
         with self._lock:
             self.is_cancelled = True
             watched, self._watched = self._watched, {}
@@ -307,7 +319,7 @@ class Cancellation:
 
     @contextmanager
     def watching(self, task: "asyncio.Task[object]") -> Iterator[None]:
-        """Cancel `task` too, as long as the block lasts, or one around it for the same task."""
+        """Cancel `task` too while this block, or an outer block for the same task, lasts."""
         with self._lock:
             if self.is_cancelled:
                 raise asyncio.CancelledError
@@ -322,7 +334,7 @@ class Cancellation:
 
 
 class _ProcessDefault:
-    """The one mutable cell: what `configure()` sets for the whole process."""
+    """The only mutable state of the module: the context that `configure()` sets."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -341,18 +353,18 @@ _current: ContextVar[RunContext | None] = ContextVar("dspex_context", default=No
 
 
 def current() -> RunContext:
-    """Return the context in force here: that of the enclosing block or module, else the process default."""
+    """Return the context of the enclosing block or module, else the process default."""
     return _current.get() or _default.get()
 
 
 def update_default(change: Callable[[RunContext], RunContext]) -> None:
-    """Replace the process default by what `change` makes of it, in one step."""
+    """Replace the process default with `change(default)`, atomically."""
     _default.update(change)
 
 
 @contextmanager
 def use_context(context: RunContext) -> Iterator[RunContext]:
-    """Make `context` the one in force inside the block, for this thread or task and those it starts."""
+    """Make `context` current inside the block, for this thread or task and those it starts."""
     token = _current.set(context)
     try:
         yield context
@@ -361,7 +373,7 @@ def use_context(context: RunContext) -> Iterator[RunContext]:
 
 
 def payload(value: object) -> str:
-    """Return `value` as JSON text, cut at 64 KiB; what was cut is said at its end."""
+    """Return `value` as JSON text, cut at 64 KiB with a note at the end."""
     text = json_bytes(value, unknown=_to_jsonable).decode()
     if len(text) <= PAYLOAD_LIMIT:
         return text
@@ -369,40 +381,40 @@ def payload(value: object) -> str:
 
 
 def _to_jsonable(value: object) -> object:
-    """Return an instance as the data that it is written as, what has no JSON form as its text."""
+    """Return an instance as its JSON data, and a value without a JSON form as text."""
     from pydantic_core import to_jsonable_python
 
     try:
         return to_jsonable_python(value, fallback=str)
-    except ValueError:  # bytes that are no text, or a value that contains itself
+    except ValueError:  # bytes that are not text, or a value that contains itself
         return str(value)
 
 
 def without_run(context: RunContext) -> RunContext:
-    """Return the context for a new run of its own."""
+    """Return the context for a separate run."""
     if context.run is None:
         return context
     return replace(context, run=None, parent_id=None, path="", emit=None, memo=None, objections=())
 
 
 def find_adapter(adapter: "Adapter | str | None") -> Adapter | None:
-    """Return the adapter behind a name ("chat", "json", "tools"); an adapter or None is returned as it is.
+    """Return the adapter with a name ("chat", "json", "tools"); pass adapters and None through.
 
     Raises:
-        ConfigurationError: there is no adapter of this name.
+        ConfigurationError: no adapter has this name.
     """
     if not isinstance(adapter, str):
         return adapter
     if adapter not in ADAPTERS:
-        raise ConfigurationError(f"there is no adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}")
+        raise ConfigurationError(f"unknown adapter {adapter!r}; adapters are: {', '.join(ADAPTERS)}")
     return ADAPTERS[adapter]
 
 
 async def call_guarded(context: RunContext, call: Callable[[RunContext], Awaitable[Prediction]]) -> Prediction:
-    """Make one call under the deadline and the cancellation of `context`.
+    """Make one call, bounded by the deadline and cancellation of `context`.
 
     Raises:
-        DeadlineError: the deadline came before the answer.
+        DeadlineError: the deadline passed before the answer.
     """
     context.check()
     inside = replace(context, is_guarded=True)

@@ -81,7 +81,7 @@ def test_a_check_that_is_at_fault_itself_is_no_reason_to_ask_again():
         return value.nothing
 
     model = ScriptedModel(SHORT)
-    with pytest.raises(DefinitionError, match="the check 'broken' of 'answer' is at fault itself: AttributeError"):
+    with pytest.raises(DefinitionError, match="the check 'broken' of 'answer' raised an error: AttributeError"):
         Predict(Signature("question -> answer").with_field("answer", check=broken))(
             RunContext(model=model), question=""
         )
@@ -267,7 +267,7 @@ def test_a_check_that_import_cannot_find_cannot_be_stored_but_its_state_can(tmp_
     with pytest.raises(DefinitionError, match=r"local cannot be found by import"):
         predict.to_program()
     with pytest.raises(
-        DefinitionError, match=r"the check of 'answer' cannot be stored: .* is no function with a source"
+        DefinitionError, match=r"the check of 'answer' cannot be stored: .* is not a function with a source"
     ):
         Predict(Brief.with_field("answer", check=str.istitle)).to_program()
     predict.save(tmp_path / "state.json")

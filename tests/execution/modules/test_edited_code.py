@@ -129,7 +129,7 @@ def test_code_that_no_longer_imports_leaves_the_old_in_use(root):
     try:
         program = stored_elsewhere(root, f"{module}:shout")
         sys.stopped = (module,)
-        with pytest.raises(DefinitionError, match="anew beside the code that is loaded"):
+        with pytest.raises(DefinitionError, match="again beside the loaded code"):
             build(program, code=root)
     finally:
         del sys.stopped

@@ -253,5 +253,5 @@ def test_a_prediction_made_by_hand_has_an_empty_trace():
 
 
 def test_a_model_string_needs_somebody_to_resolve_it():
-    with pytest.raises(ConfigurationError, match="nothing here resolves"):
+    with pytest.raises(ConfigurationError, match="cannot resolve the model string"):
         Predict("q -> a", model="openai/x")(RunContext(), q="q")

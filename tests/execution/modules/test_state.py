@@ -172,7 +172,7 @@ def test_a_module_that_no_import_finds_is_saved_as_state_alone(tmp_path):
     fresh = Local()
     fresh.load(tmp_path / "x.json")
     assert fresh.cot.predict.demos == module.cot.predict.demos
-    with pytest.raises(DefinitionError, match="make the module"):
+    with pytest.raises(DefinitionError, match="create the module"):
         load(tmp_path / "x.json")
 
 

@@ -281,5 +281,5 @@ def test_an_evaluation_that_is_cancelled_ends():
 
 def test_what_is_no_program_is_said(rulebook):
     for given in ("question -> answer", dspex.Signature("question -> answer"), None):
-        with pytest.raises(DefinitionError, match="is no program; give a Module or a Program"):
+        with pytest.raises(DefinitionError, match="is not a program; pass a Module or a Program"):
             run(aevaluate(given, ROWS, dspex.exact_match))

@@ -1,4 +1,4 @@
-"""Programs that run: modules, alone and in trees, and their way to data and back."""
+"""Runnable programs: modules and trees of modules, and their conversion to and from data."""
 
 from dspex.execution.modules.assertions import Assert, Suggest
 from dspex.execution.modules.builder import build, load, module_of

@@ -1,4 +1,4 @@
-"""What agents do with tools: call them while a run goes on, and the loop for models that call natively."""
+"""Tool calls of agents, and the agent loop for models with native tool calling."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
@@ -20,13 +20,13 @@ THOUGHT, TOOL_NAME, TOOL_ARGUMENTS, TRAJECTORY = "next_thought", "next_tool_name
 
 
 class ToolCaller:
-    """Calls the tools of an agent inside one run of it, and watches what that run may use."""
+    """Calls the tools of an agent during one run, and enforces the limits of that run."""
 
     def __init__(self, tools: ToolSet, *, max_tokens: int | None, max_usd: float | None) -> None:
-        """Take the tools and the limits; what was used before now does not count."""
+        """Take the tools and the limits; only usage from now on counts."""
         context = current()
         if context.run is None:
-            raise DefinitionError("tools of an agent are called while it runs")
+            raise DefinitionError("the tools of an agent can be called only while it runs")
         self.tools = tools
         self._run: TraceRecorder = context.run
         self._first = len(self._run.spans)
@@ -35,12 +35,12 @@ class ToolCaller:
         self.steps: list[dict[str, Any]] = []
 
     def add_step(self, thought: str, tool: str, arguments: Mapping[str, Any], **outcome: Any) -> None:  # noqa: ANN401
-        """Add a step to the trajectory: what was thought, the call, and what is known of its end."""
+        """Add a step to the trajectory: the thought, the call, and its outcome."""
         defaults = {"observation": None, "ms": None, "error": None}
         self.steps.append({"thought": thought, "tool": tool, "arguments": plain(arguments), **defaults, **outcome})
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, thought: str) -> str:
-        """Call a tool and return what the model reads of it; an error is an observation, too. It is a step."""
+        """Call a tool, add the step, and return the observation, which may be an error."""
         context = current()
         span = self._run.begin("tool", name, parent_id=context.parent_id, path=context.path)
         error_text: str | None = None
@@ -63,10 +63,10 @@ class ToolCaller:
         return text
 
     def check_limits(self) -> None:
-        """Refuse another call once tokens or dollars are used up.
+        """Raise if the tokens or dollars of this run are used up.
 
         Raises:
-            BudgetError: they are.
+            BudgetError: a limit is reached.
         """
         tokens, usd = self._max_tokens, self._max_usd
         if tokens is None and usd is None:
@@ -94,7 +94,7 @@ async def _emit_status(context: RunContext, tool: str, state: str) -> None:
 
 
 class NativeLoop:
-    """Turns of a model that calls tools natively; its answer is a call, too."""
+    """The agent loop of a model that calls tools natively; its final answer is a call, too."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class NativeLoop:
         instructions: str,
         settings: Mapping[str, Any],
     ) -> None:
-        """Take what is to be answered, and with what; `settings` are those of each request."""
+        """Take the signature and the tools; `settings` apply to each request."""
         self._signature = signature
         self._settings = settings
         self._media_guard = MediaGuard(signature.fields.values())
@@ -123,12 +123,13 @@ class NativeLoop:
     async def run(
         self, values: Mapping[str, Any], *, turns: int, demos: Iterable[Mapping[str, Any]] = ()
     ) -> Mapping[str, Any]:
-        """Return the outputs of the signature.
+        """Run the loop and return the outputs of the signature.
 
         Raises:
-            BudgetError: there was no fitting answer within so many turns.
-            CheckError: the answer does not hold up to the checks of the signature.
-            MediaError: an input or a demonstration is no text, and has none; nothing was sent.
+            BudgetError: no valid answer within `turns` turns.
+            CheckError: the answer fails the checks of the signature.
+            MediaError: an input or a demonstration has media that text cannot show; nothing was
+                sent.
         """
         demos = list(demos)
         for row in (values, *demos):
@@ -152,10 +153,10 @@ class NativeLoop:
                     await self._emit_outputs(outputs, turn)
                     return outputs
                 messages.append(Message("tool", observation, tool_call_id=call.id))
-        raise BudgetError(f"the agent gave no fitting answer within {turns} turns", limit="turns")
+        raise BudgetError(f"the agent gave no valid answer within {turns} turns", limit="turns")
 
     def _objection(self, prediction: Prediction, message: str, call_id: str) -> tuple[Message, Message]:
-        """Return an earlier answer, which `Assert` refused, as the call that it was, and what was wrong with it."""
+        """Return an answer that `Assert` refused as a tool call, with the reason as its result."""
         call = ToolCall(call_id, FINISH, _output_values(self._signature, prediction))
         text = f"error: {CHECK_FAILED}{message}\nAnswer again, whole."
         return Message("assistant", "", tool_calls=(call,)), Message("tool", text, tool_call_id=call_id)
@@ -168,7 +169,7 @@ class NativeLoop:
         return await complete(current(), self._model, request, field=THOUGHT, attempt=turn)
 
     async def _handle_call(self, call: ToolCall, thought: str) -> tuple[Mapping[str, Any] | None, str]:
-        """Return the outputs, where this is the answer and it is good; else None and what the model reads."""
+        """Return the outputs if this call is a valid answer; else None and the observation."""
         if call.name != FINISH:
             return None, await self._caller.call(call.name, call.arguments, thought=thought)
         try:
@@ -199,9 +200,9 @@ class NativeLoop:
 
 
 def demo_messages(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-    """Yield demonstrations as turns: those of steps with the call that was made, those of answers with the answer.
+    """Yield demonstrations as turns: a step with its tool call, an answer with its `finish` call.
 
-    One without any input, or with neither a call nor a whole answer, would show nothing and is left out.
+    Demonstrations without inputs, or with neither a call nor a complete answer, are skipped.
     """
     number = count(1)
     for demo in demos:

@@ -1,4 +1,4 @@
-"""Conditions on what predictors answer: `Assert` asks again, `Suggest` notes it and goes on."""
+"""Conditions on predictions: `Assert` retries the predictor, `Suggest` only reports."""
 
 from dspex.errors import CheckError
 from dspex.execution.context import current
@@ -7,7 +7,7 @@ from dspex.language.records import Prediction
 
 
 class UnmetError(CheckError):
-    """An `Assert` that did not hold; the running module catches it and asks again."""
+    """A failed `Assert`; the running module catches it and retries."""
 
     def __init__(self, message: str, of: Prediction) -> None:
         super().__init__(message)
@@ -15,23 +15,25 @@ class UnmetError(CheckError):
 
 
 def Assert(condition: object, message: str, *, of: Prediction) -> None:  # noqa: N802  # reads as a statement
-    """Demand `condition` of the prediction `of`, inside the `forward` of a module.
+    """Require `condition` of the prediction `of`, inside the `forward` of a module.
 
-    Where it does not hold, whoever made `of` is asked again, shown its answer and `message`, and the rest of `forward`
-    runs anew; earlier calls are not made again but answered from memory. This happens at most twice in one run of a
-    `forward`. So `forward` must do the same things in the same order each time it is given the same answers.
+    If it is false, `forward` runs again: earlier calls return their recorded answers, and the
+    module that made `of` is called again with its answer and `message`. This happens at most twice
+    in one run of `forward`, so `forward` must make the same calls in the same order for the same
+    answers.
 
     Raises:
-        CheckError: it still does not enforce_checks, or no call in this `forward` made `of`.
+        CheckError: the condition is still false, or no call in this `forward` made `of`.
     """
     if not condition:
         raise UnmetError(message, of)
 
 
 def Suggest(condition: object, message: str, *, of: Prediction) -> bool:  # noqa: N802
-    """Note that `condition` does not hold of the prediction `of`, as an event of the run, and go on.
+    """Report as an event of the run if `condition` is false for the prediction `of`, and continue.
 
-    Returns whether it holds.
+    Returns:
+        Whether the condition is true.
     """
     if condition:
         return True

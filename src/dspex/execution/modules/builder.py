@@ -1,4 +1,4 @@
-"""From programs to modules: the runnable tree that data describes."""
+"""Build modules from stored programs."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ M = TypeVar("M", bound=Module)
 
 
 def build(program: Program, *, code: CodeRoot | None = None) -> Module:
-    """Return the runnable tree of `program`, its assignment applied.
+    """Return the runnable module tree of `program`, with its assignment applied.
 
     Args:
-        program: what to build.
-        code: where modules that users wrote are imported from; without it a program that has any is refused.
+        program: the stored program.
+        code: the folder to import user-written modules from; required if the program has any.
 
     Raises:
-        DefinitionError: a kind is unknown, or code is needed and not allowed.
+        DefinitionError: a kind is unknown, or the program needs code and `code` is missing.
         ConflictError: the code has changed since the program was stored.
     """
     if code is not None:
@@ -49,7 +49,7 @@ def build(program: Program, *, code: CodeRoot | None = None) -> Module:
 def _build_node(node: Node, code: CodeRoot | None) -> Module:
     build_node = _KINDS.get(node.kind)
     if build_node is None:
-        raise DefinitionError(f"there is no kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}")
+        raise DefinitionError(f"unknown kind of module {node.kind!r}; kinds are: {', '.join(_KINDS)}")
     module = build_node(node, code)
     return module if node.backend == "native" else module.on(node.backend)
 
@@ -82,12 +82,12 @@ def _python(node: Node, code: CodeRoot | None) -> Module:
 
 
 def _check_parts(node: Node, module: Module) -> None:
-    """Refuse a module that was constructed from code and has other parts than `node`, or parts of other code."""
+    """Raise unless the module built from code has the parts of `node`, with the same source."""
     prefix = "" if node.id == "self" else f"{node.id}."
     parts = {path if path == "self" else f"{prefix}{path}": part for path, part in module.named_modules()}
     stored = {child.id: child for child in node.walk() if child is not node}
     if missing := stored.keys() - parts.keys():
-        raise ConflictError(f"{node.config['target']!r} has no longer the parts {', '.join(sorted(missing))}")
+        raise ConflictError(f"{node.config['target']!r} no longer has the parts {', '.join(sorted(missing))}")
     for path, child in stored.items():
         part = parts[path]
         if child.kind == "python":
@@ -96,7 +96,7 @@ def _check_parts(node: Node, module: Module) -> None:
 
 
 def _source_hashes(node: Node) -> dict[str, str]:
-    """Return the source hash of everything in a stored program that is code, by the name of its module."""
+    """Return the source hashes of all code in a stored program, by module name."""
     hashes: dict[str, str] = {}
     for child in node.walk():
         tools = child.config.get("tools", ()) if child.kind == "react" else ()
@@ -181,11 +181,11 @@ _KINDS: dict[str, Callable[[Node, CodeRoot | None], Module]] = {
 
 
 def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
-    """Return the module that a file holds: `Module.save` wrote it, or it is a program's JSON (`optimize --out`).
+    """Return the module in a file of `Module.save`, or of a program (`optimize --out`).
 
     Raises:
-        DefinitionError: the file holds only the state of a module whose class no import finds: make the module and
-            call its `load`.
+        DefinitionError: the file has only the state of a module whose class cannot be imported;
+            create the module and call its `load`.
     """
     module = build(load_program(path), code=code)
     module.load(path)
@@ -193,29 +193,31 @@ def load(path: str | Path, *, code: CodeRoot | None = None) -> Module:
 
 
 def load_program(path: str | Path) -> Program:
-    """Return the program that a file holds, without a look at its code; see `load`.
+    """Return the program in a file without loading its code; see `load`.
 
     Raises:
-        DefinitionError: it holds none.
+        DefinitionError: the file does not contain a program.
     """
     stored = read_state(Path(path))["program"]
     if stored is None:
         raise DefinitionError(
-            f"{str(path)!r} holds the state of a module, not how to make it: make the module, then call its load(...)"
+            f"{str(path)!r} holds the state of a module but not its class: create the module, then call its load(...)"
         )
     return Program.from_dict(stored)
 
 
 def module_of(target: "Module | Program | type[Module]", *, code: CodeRoot | None = None) -> Module:
-    """Return the module behind a module, a module class that needs no arguments, or a program.
+    """Return the module of a module, a module class without required arguments, or a program.
 
     Raises:
-        DefinitionError: it is none of these.
+        DefinitionError: `target` is none of these.
     """
     if isinstance(target, Module):
         return target
     if isinstance(target, Program):
         return build(target, code=code)
     if not (isinstance(target, type) and issubclass(target, Module)):
-        raise DefinitionError(f"{shorten(target)} is no program; give a Module or a Program, such as Predict('a -> b')")
+        raise DefinitionError(
+            f"{shorten(target)} is not a program; pass a Module or a Program, such as Predict('a -> b')"
+        )
     return target()

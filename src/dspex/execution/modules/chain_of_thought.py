@@ -1,4 +1,4 @@
-"""Reasons before it answers."""
+"""A module that reasons before it answers."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from dspex.language.signatures import Signature, SignatureLike
 
 
 class ChainOfThought(Module):
-    """Adds an output `reasoning` before those of the signature, so that the model thinks before it commits itself.
+    """Adds the output `reasoning` before the other outputs, so that the model reasons first.
 
-    With `steps`, the reasoning is a list of steps instead of one text. Source: Wei et al., "Chain-of-Thought Prompting
-    Elicits Reasoning in Large Language Models", 2022.
+    With `steps`, the reasoning is a list of steps instead of one text. Source: Wei et al.,
+    "Chain-of-Thought Prompting Elicits Reasoning in Large Language Models", 2022.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ChainOfThought(Module):
         adapter: Adapter | str | None = None,
         **settings: Any,  # noqa: ANN401  # those of Predict
     ) -> None:
-        """Take the contract; the other arguments are those of `Predict`."""
+        """Take the signature; the other arguments are those of `Predict`."""
         self.steps = steps
         self.declared = Signature.of(signature)
         type_, desc = ("list[str]", "the steps to the answer") if steps else ("str", "think step by step")
@@ -41,11 +41,11 @@ class ChainOfThought(Module):
         return self.predict.signature
 
     async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Ask once."""
+        """Call the model once."""
         return await self.predict.acall(**inputs)
 
     def takes(self, slot: str) -> bool:
-        """Return whether `bind` accepts this slot; `steps` shapes the signature once and for all."""
+        """Return whether `bind` accepts this slot; not `steps`, which shapes the signature."""
         return slot != "config.steps" and super().takes(slot)
 
     def node(self, path: str) -> Node:

@@ -1,4 +1,4 @@
-"""Modules that users wrote, as data: where their code is, what it was made with, and a hash of its source."""
+"""User-written modules as data: import path, constructor arguments and source hash."""
 
 import contextlib
 import importlib
@@ -22,16 +22,16 @@ from dspex.language.signatures import FieldCheck, Signature
 
 @dataclass(frozen=True, slots=True)
 class CodeRoot:
-    """The folder that modules which users wrote are imported from; `name` is what jobs call it."""
+    """The folder to import user-written modules from; jobs refer to it by `name`."""
 
     folder: Path
     name: str = "default"
 
     def load(self, target: str) -> Any:  # noqa: ANN401  # whatever the target names
-        """Return the object behind "pkg.mod:name" in this folder.
+        """Return the object "pkg.mod:name" in this folder.
 
         Raises:
-            DefinitionError: no such module or name, or the file lies outside the folder.
+            DefinitionError: the module or name does not exist, or its file is outside the folder.
         """
         module_name, _, name = target.partition(":")
         if not module_name or not name:
@@ -39,7 +39,9 @@ class CodeRoot:
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
         with watch(self.folder).lock:
-            if module_name not in sys.modules:  # what lies elsewhere is not even imported: that may do anything
+            if (
+                module_name not in sys.modules
+            ):  # code outside the folder is not even imported: an import can do anything
                 with boundary(DefinitionError, f"cannot import {module_name!r} from the code root"):
                     spec = importlib.util.find_spec(module_name.partition(".")[0])
                 self._check_place(target, [] if spec is None else _locations(spec))
@@ -56,7 +58,7 @@ class CodeRoot:
         try:
             with boundary(DefinitionError, failure):
                 return importlib.import_module(name)
-        except DspexError as error:  # a declaration in the user's file that is wrong: which line it is in
+        except DspexError as error:  # a wrong declaration in the user's file: add its line
             place = place_of(error)
             if not place or place in error.message:
                 raise
@@ -67,16 +69,16 @@ class CodeRoot:
             ) from error
 
     def update(self, sources: Mapping[str, str]) -> None:
-        """Import the user's modules anew where one was edited since: its file, not its loaded code, is what is wanted.
+        """Import modules of this folder again if their files were edited after the import.
 
-        The modules of this folder are imported beside the loaded ones: programs that were built from those keep them.
-        Modules that this class did not import are left alone.
+        Programs built from the modules imported before keep them. Modules that this class did not
+        import are not touched.
 
         Args:
-            sources: the hash of the source that is wanted, by module name.
+            sources: the expected source hashes by module name.
 
         Raises:
-            DefinitionError: the edited code cannot be imported; what was loaded stays in use.
+            DefinitionError: the edited code cannot be imported; the loaded code stays in use.
         """
         with watch(self.folder).lock:
             stale = [name for name, expected in sources.items() if self._is_stale(name, expected)]
@@ -88,7 +90,7 @@ class CodeRoot:
             importlib.invalidate_caches()
             try:
                 for name in stale:
-                    self._import(name, " anew beside the code that is loaded; restart this process")
+                    self._import(name, " again beside the loaded code; restart this process")
             except BaseException:
                 for name in dict(local_modules(self.folder)):
                     sys.modules.pop(name, None)
@@ -96,7 +98,7 @@ class CodeRoot:
                 raise
 
     def _is_stale(self, name: str, expected: str) -> bool:
-        """Return whether a module was loaded from another text than the one wanted, which its file has now."""
+        """Return whether only the file of a module, not the loaded code, has the expected hash."""
         loaded = module_hash(name)
         if loaded is None or loaded == expected:
             return False
@@ -105,7 +107,7 @@ class CodeRoot:
         return False
 
     def _check_place(self, target: str, places: Sequence[str | None]) -> None:
-        """Refuse a target in none of whose places this folder is; without places, there is no such module."""
+        """Raise unless one of `places` is in this folder; pass if there are none."""
         root = self.folder.resolve()
         if places and not any(place and Path(place).resolve().is_relative_to(root) for place in places):
             raise DefinitionError(
@@ -121,12 +123,12 @@ def _locations(spec: ModuleSpec) -> list[str | None]:
 def code_config(
     code: type | Callable[..., Any], init: Mapping[str, Any], *, source: str | None = None
 ) -> dict[str, Any]:
-    """Return target, constructor arguments and source hash of a class or function, for a stored program.
+    """Return target, constructor arguments and source hash of a class or function, for storage.
 
     Args:
         code: the class or function.
         init: its constructor arguments.
-        source: the hash of the text that it was compiled from, where that is known.
+        source: the hash of the source that it was compiled from, if known.
 
     Raises:
         DefinitionError: the code cannot be found by import.
@@ -147,19 +149,19 @@ def function_config(function: Callable[..., Any], what: str) -> dict[str, Any]:
     """Return target and source hash of a function that belongs to a stored program.
 
     Raises:
-        DefinitionError: it cannot be found by import; the message begins with `what`.
+        DefinitionError: it cannot be found by import; the message starts with `what`.
     """
     try:
         config = code_config(function, {})
     except DefinitionError as error:
         raise DefinitionError(f"{what} cannot be stored: {error.message}") from None
     except (AttributeError, TypeError):  # a built-in function, an object that can be called
-        raise DefinitionError(f"{what} cannot be stored: {function!r} is no function with a source file") from None
+        raise DefinitionError(f"{what} cannot be stored: {function!r} is not a function with a source file") from None
     return {"target": config["target"], "source_hash": config["source_hash"]}
 
 
 def checks_config(signature: Signature) -> dict[str, Any]:
-    """Return the source hashes of the checks of a signature, for a stored program; nothing where it has none.
+    """Return the source hashes of the checks of a signature, for storage; empty without checks.
 
     Raises:
         DefinitionError: a check cannot be found by import; the message names it and its field.
@@ -172,11 +174,11 @@ def checks_config(signature: Signature) -> dict[str, Any]:
 
 
 def with_code(signature: Signature, code: CodeRoot | None = None, hashes: Mapping[str, str] | None = None) -> Signature:
-    """Return a signature whose checks can be run, those that were read from data loaded from `code`.
+    """Return a signature whose checks can run; checks read from data are loaded from `code`.
 
     Raises:
-        DefinitionError: there are such, and no `code`, or they are not there.
-        ConflictError: the source of a check is not what `hashes` say.
+        DefinitionError: a check must be loaded but `code` is missing or does not have it.
+        ConflictError: the source hash of a check differs from `hashes`.
     """
     if all(check.function is not None for _, check in signature.output_checks):
         return signature
@@ -203,10 +205,10 @@ def _load_check(check: FieldCheck, code: CodeRoot | None, field: str) -> Callabl
 
 
 def constructor_arguments(instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `made` was constructed with, by parameter name, as JSON values.
+    """Return the constructor arguments of `instance` by parameter name, as JSON values.
 
     Raises:
-        DefinitionError: an argument is no JSON value; the message names it.
+        DefinitionError: an argument is not a JSON value; the message names it.
     """
     cls = type(instance)
     bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
@@ -218,16 +220,16 @@ def _json_argument(cls: type, name: str, value: object) -> object:
         return msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError) as error:
         raise DefinitionError(
-            f"the constructor argument {name!r} of {cls.__name__} is no JSON value ({type(value).__name__}), "
+            f"the constructor argument {name!r} of {cls.__name__} is not a JSON value ({type(value).__name__}), "
             "so a stored program could not be rebuilt; pass names or settings instead"
         ) from error
 
 
 def check_source(code: type | Callable[..., Any], config: Mapping[str, Any], *, source: str | None = None) -> None:
-    """Refuse code that is not what was stored; `source` is the hash of what it was compiled from, where it is known.
+    """Raise unless the code is what was stored; `source` is the hash of its source, if known.
 
     Raises:
-        ConflictError: it was compiled from another text.
+        ConflictError: the code was compiled from a different source.
     """
     expected = config.get("source_hash")
     if (source or source_hash(code)) == expected:

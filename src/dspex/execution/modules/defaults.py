@@ -1,4 +1,4 @@
-"""What variables stand at: before they are assigned, and beside their places afterwards."""
+"""The values of variables before their assignment, and those that no slot stores after it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ from dspex.language.variables import Assignment, Space, Variable
 
 
 def with_current_default(variable: Variable, settings: Sequence[Any]) -> Variable:
-    """Return a variable with what its places are set to as its default, where they all are and agree on it.
+    """Return a variable whose default is the current value of its places, if they agree.
 
-    Where they are set to what the variable does not take, they stay so until it is assigned.
+    If the variable does not accept that value, the places keep it until the variable is assigned.
     """
     if not settings or variable.bindings or variable.compute is not None or settings[0] is None:
         return variable
@@ -24,11 +24,11 @@ def with_current_default(variable: Variable, settings: Sequence[Any]) -> Variabl
 
 
 def values_beside_slots(space: Space, assigned: Assignment) -> dict[str, Any]:
-    """Return which values have to be remembered beside the places: an inactive variable has not set its place."""
+    """Return the values that no slot stores, such as those of inactive variables."""
     active = space.complete(assigned)
     return {name: value for name, value in assigned.items() if name not in active or not is_stored_in_slot(space[name])}
 
 
 def is_stored_in_slot(variable: Variable) -> bool:
-    """Whether the place itself keeps the value, so that nothing else has to remember it."""
+    """Return whether the slot of the variable stores its value."""
     return variable.paths == (variable.name,) and variable.kind in {"text", "examples"} and not variable.options

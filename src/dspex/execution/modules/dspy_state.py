@@ -1,7 +1,7 @@
-"""The JSON state that dspy saves of its programs, in and out, for the modules that both have.
+"""Import and export of the JSON state that dspy saves.
 
-Format: `Module.save` of dspy 3.x: by predictor path (a lone `Predict` without one), with the fields by position, inputs
-before outputs.
+Format: `Module.save` of dspy 3.x, by predictor path (a single `Predict` is flat), with the fields
+by position, inputs before outputs.
 """
 
 import re
@@ -23,7 +23,7 @@ _SECRET = re.compile(r"^api_|_(key|token)$|secret|password|header|credential")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PredictorState:
-    """What a stored state says about one predictor, checked."""
+    """The validated state of one predictor."""
 
     signature: Signature
     demos: list[dict[str, Any]]
@@ -33,14 +33,14 @@ class _PredictorState:
 
 
 def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
-    """Give the predictors of `module` the instructions, descriptions, demonstrations and models of a dspy program.
+    """Load instructions, descriptions, demonstrations and models of a dspy program into `module`.
 
-    The state of a lone `Predict` is flat, as dspy saves it; that of every other module goes by predictor path. What
-    dspex has no word for (prefixes, traces, settings of the model client) is kept and written again by
-    `to_dspy_state`, so that nothing is lost on the way. A state that does not fit changes nothing.
+    The state of a single `Predict` is flat, as dspy saves it; the state of any other module is
+    keyed by predictor path. Parts without a counterpart in dspex (prefixes, traces, settings of the
+    model client) are kept and written back by `to_dspy_state`. An invalid state changes nothing.
 
     Raises:
-        DefinitionError: the paths or the numbers of fields differ, or a part is not what dspy saves there.
+        DefinitionError: the paths or the numbers of fields differ, or a part has the wrong type.
     """
     predictors = _predictors(module)
     parts = _by_path(module, state)
@@ -58,7 +58,7 @@ def from_dspy_state(module: Module, state: Mapping[str, Any]) -> None:
 
 
 def to_dspy_state(module: Module) -> dict[str, Any]:
-    """Return the state of `module` as dspy saves and loads it (flat for a lone `Predict`); no key is in it."""
+    """Return the state of `module` in the format of dspy, without API keys."""
     states = {path: _dump_state(predictor) for path, predictor in _predictors(module).items()}
     return {**(states["self"] if _is_lone(module) else states), "metadata": {"dependency_versions": {}}}
 
@@ -79,10 +79,10 @@ def _predictors(module: Module) -> dict[str, Predict]:
 
 
 def _parse_state(predictor: Predict, path: str, part: Any) -> _PredictorState:  # noqa: ANN401  # what a file holds
-    """Return the state of one predictor.
+    """Return the validated state of one predictor.
 
     Raises:
-        DefinitionError: naming the part that is not what dspy saves there.
+        DefinitionError: a part has the wrong type; the message names it.
     """
     place = f"the state of {path!r}"
     part = _expect(part, dict, place)

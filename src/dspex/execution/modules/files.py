@@ -1,4 +1,4 @@
-"""The file that a module's state is saved in: JSON, versioned."""
+"""The versioned JSON file with the state of a module."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def write_state(path: Path, *, parts: Mapping[str, Any], program: Mapping[str, Any] | None) -> None:
-    """Write the file in one step: a reader sees the old one or the new one."""
+    """Write the file atomically: a reader sees the old one or the new one."""
     data = {"format": FORMAT, "dspex": __version__, "parts": parts, "program": program}
     text = msgspec.json.format(msgspec.json.encode(data), indent=2)
     with boundary(DefinitionError, f"cannot write {str(path)!r}"):
@@ -28,13 +28,13 @@ def write_state(path: Path, *, parts: Mapping[str, Any], program: Mapping[str, A
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what `write_state` wrote: the state of `parts` and the `program`; `values` are none.
+    """Return the `parts` and the `program` that `write_state` wrote, and empty `values`.
 
-    The JSON of a program, as `Program.to_json` and `dspex optimize --out` write it, has no parts; `values` then are
-    those of its assignment, by place.
+    A file with the JSON of a program (`Program.to_json`, `dspex optimize --out`) has no parts; its
+    `values` are those of the assignment, by path.
 
     Raises:
-        DefinitionError: it is neither of these, or a later version wrote it.
+        DefinitionError: the file has neither format, or a later version of dspex wrote it.
     """
     with boundary(DefinitionError, f"cannot read {str(path)!r}"):
         data = msgspec.json.decode(path.read_bytes())

@@ -15,13 +15,14 @@ from dspex.sync import in_thread
 
 
 class FunctionModule(Module):
-    """Calls one function, async or not; its parameters are the inputs, what it returns is the outputs."""
+    """Calls one function, sync or async; its parameters are the inputs, its result the outputs."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Take the function.
 
         Raises:
-            SignatureError: a parameter or the return value has no type, or one that no field has.
+            SignatureError: a parameter or the result has no type, or a type that fields cannot
+                have.
         """
         self.function = function
         self.__source_hash__ = hash_at_definition(function)
@@ -30,7 +31,7 @@ class FunctionModule(Module):
         self.__doc__ = function.__doc__
 
     def node(self, path: str) -> Node:
-        """Return the function as data: where it is, and the hash of its source."""
+        """Return the function as data: its import path and the hash of its source."""
         return Node(id=path, kind="python", config=code_config(self.function, {}, source=self.__source_hash__))
 
     async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -48,7 +49,7 @@ class FunctionModule(Module):
         return self.signature.validate_outputs(members_by_name(result))
 
     def _is_by_name(self, result: Any) -> bool:  # noqa: ANN401
-        """Whether `{"result": ...}` was returned where no mapping can be meant."""
+        """Whether the result is `{"result": ...}` and the declared type is not a mapping."""
         if not isinstance(result, Mapping) or list(result) != ["result"]:
             return False
         type_ = self.signature.output_fields["result"].type
@@ -57,5 +58,5 @@ class FunctionModule(Module):
 
 
 def program(function: Callable[..., Any]) -> FunctionModule:
-    """Make a program of a typed function: call it, evaluate it, store it, run it as `dspex run file.py:name`."""
+    """Turn a typed function into a program, which `dspex run file.py:name` can run, too."""
     return FunctionModule(function)

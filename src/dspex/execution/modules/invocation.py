@@ -1,4 +1,4 @@
-"""How a module is called: in which context, and what is wrong with a call that cannot be meant."""
+"""Helpers for module calls: the context, errors for wrong arguments, and cancellation."""
 
 import asyncio
 import inspect
@@ -20,10 +20,10 @@ def context_of(
     contract: Callable[[], Signature],
     forward: Callable[..., Any],
 ) -> RunContext:
-    """Return the context that a call was given, or the one in force here.
+    """Return the context argument of a call, by default the current context.
 
     Raises:
-        InvalidError: inputs were given by place.
+        InvalidError: inputs were passed by position.
     """
     if context is None and not positional:
         return current()
@@ -38,11 +38,11 @@ def _positional_error(name: str, fields: Sequence[str], values: Sequence[object]
     texts = [*(shorten(value, 40) for value in values), *["..."] * (len(fields) - len(values))]
     call = ", ".join(f"{field}={text}" for field, text in zip(fields, texts, strict=False))
     count_hint = f"; it has {len(fields)} inputs, not {len(values)}" if len(values) > len(fields) else ""
-    return InvalidError(f"the inputs of {name} are given by name: write program({call}){count_hint}")
+    return InvalidError(f"pass the inputs of {name} by name: write program({call}){count_hint}")
 
 
 def call_problem(name: str, forward: Callable[..., Any], inputs: Mapping[str, Any]) -> InvalidError | None:
-    """Return what is wrong with `inputs`, where it is they that `forward` cannot be called with."""
+    """Return the error if `forward` cannot be called with `inputs`."""
     parameters = inspect.signature(forward)
     try:
         parameters.bind(**inputs)
@@ -54,7 +54,7 @@ def call_problem(name: str, forward: Callable[..., Any], inputs: Mapping[str, An
 
 
 async def cancel_and_drain(task: asyncio.Task[Prediction], events: asyncio.Queue[StreamEvent | None]) -> None:
-    """Cancel a run that nobody listens to any more, and wait until it is over; its last event needs a place."""
+    """Cancel a run without a listener and wait for its end; drain `events`, so that it can emit."""
     if task.done():
         return
     task.cancel()

@@ -1,4 +1,4 @@
-"""A language model that scores what a program answers."""
+"""A language model that scores the outputs of a program."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +18,14 @@ _JUDGE = Signature(
 
 
 class _JudgePredict(Predict):
-    """Asks the judging model. Nothing of it varies: a search would talk the judge round instead of doing better."""
+    """Calls the judging model. It has no variables: a search must not tune the judge."""
 
     def slots(self) -> Mapping[str, Slot]:
         """Return nothing."""
         return {}
 
     def takes(self, slot: str) -> bool:
-        """Return that no variable is bound here."""
+        """Return False: no variable can be bound here."""
         del slot
         return False
 
@@ -33,16 +33,16 @@ class _JudgePredict(Predict):
         """Return the settings as data.
 
         Raises:
-            DefinitionError: the model is an object, which is not data.
+            DefinitionError: the model is an object, which cannot be stored.
         """
         return self._config(path)
 
 
 class JudgedModule(Module):
-    """Runs a module and lets a model score what came out; the score is the output `judged`, the reason `because`.
+    """Runs a module and has a model score the outputs; adds the outputs `judged` and `because`.
 
-    Its variables are those of the module, named `program.<path>`; the judge itself stays as it is in a search. This is
-    what a stored judge is built as; people write `dspex.evaluation.Judge`.
+    Its variables are those of the module, named `program.<path>`; a search does not change the
+    judge. A stored judge is built as this class; users write `dspex.evaluation.Judge`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class JudgedModule(Module):
         *,
         model: Any = None,  # noqa: ANN401  # as in Predict
     ) -> None:
-        """Take the module, what to judge it by, and the judging model; the context's by default."""
+        """Take the module, the criterion, and the judging model (by default the context's)."""
         self.program = program
         self.criterion = criterion
         self.judge = _JudgePredict(_JUDGE, model=model)
@@ -61,7 +61,7 @@ class JudgedModule(Module):
         """Return the program's signature, with the score and the reason as outputs.
 
         Raises:
-            DefinitionError: the program has a field of one of these names.
+            DefinitionError: the program already has a field `judged` or `because`.
         """
         signature: Signature = self.program.contract()
         for name in ("judged", "because"):

@@ -1,4 +1,4 @@
-"""One predictor's calls to its model: the first, and those that mend a reply."""
+"""The calls of one predictor to its model: the first call, repairs and retries."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from dspex.language.records import Fallback, Message, Prediction
 from dspex.language.signatures import FieldCheck, Signature
 from dspex.telemetry import Event, FieldDelta, Status
 
-MAX_RETRIES = 2  # how often a predictor is asked again because of one condition
+MAX_RETRIES = 2  # how often a predictor is called again for one failed condition
 CHECK_FAILED = "That does not hold up: "
 
 
-class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothing that it holds knows of it
-    """The state of one call of a predictor."""
+class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part of a cycle
+    """The state of one call of a predictor, repairs and retries included."""
 
     context: RunContext
     run: TraceRecorder
@@ -34,14 +34,14 @@ class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothi
     inputs: Mapping[str, Any] | None = None
 
     async def start(self, request: Request, signature: Signature, inputs: Mapping[str, Any]) -> Request:
-        """Tell who listens that the call begins, and return the request with all objections to earlier answers."""
+        """Emit the status event, and return the request with all objections to earlier answers."""
         self.signature, self.inputs = signature, inputs
         if self.context.emit is not None:
             await self.context.emit(Status(self.span.path, "Predict", "begun"))
         return self.with_objections(request)
 
     async def send(self, request: Request) -> str:
-        """Send one request and return the text of its reply, or the arguments of its answering tool call as JSON."""
+        """Send one request; return the text of the reply, or its tool arguments as JSON."""
         context, model = self.context, self.model
         span = self.run.begin("model", model.name, parent_id=self.span.id, path=self.span.path)
         if context.records_payloads:
@@ -83,11 +83,11 @@ class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothi
         return ReplyEvents(emit, self.adapter.splitter(self.signature), path=self.span.path, attempt=self.attempt)
 
     def report_fallback(self, reason: str) -> None:
-        """Tell the observer that another call is made, and why."""
+        """Report to the observer that another call follows, and why."""
         self.context.say(Event(name="fallback", message=reason, trace_id=self.run.trace_id))
 
     def with_objections(self, request: Request) -> Request:
-        """Return the request with what was wrong with earlier answers, which `Assert` refused."""
+        """Return the request with the earlier answers that `Assert` refused, and the reasons."""
         if not self.context.objections:
             return request
         turns = [
@@ -98,7 +98,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothi
         return msgspec.structs.replace(request, messages=(*request.messages, *turns))
 
     def _as_reply(self, prediction: Prediction) -> str:
-        """Return an earlier answer as this adapter lays answers out, which is how it shows a demonstration of it."""
+        """Return an earlier answer in the layout of this adapter, as in a demonstration."""
         if self.signature is not None and self.signature.output_fields.keys() <= prediction.keys():
             demo = {**(self.inputs or {}), **prediction}
             messages = self.adapter.render(self.signature, [demo], self.inputs or {}).messages
@@ -107,18 +107,18 @@ class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothi
         return payload(prediction.to_dict())
 
     def note(self, message: str) -> None:
-        """Tell the observer of a suggestion that the outputs do not meet."""
+        """Report to the observer a suggestion that the outputs do not meet."""
         note_suggestion(self.context, message, path=self.span.path, trace_id=self.run.trace_id)
 
     def retry_after_check(self, request: Request, reply: str, *, error: CheckError) -> Request:
-        """Return the request for an answer that holds up; raise `error` after as many tries as an `Assert` has."""
+        """Return the next request after a failed check; raise `error` after `MAX_RETRIES`."""
         if self.refusals == MAX_RETRIES:
             raise error
         self.refusals += 1
         return _retry_request(request, reply, f"{CHECK_FAILED}{error.message}")
 
     def attributes(self) -> dict[str, object]:
-        """Return what the module's span says about the calls beyond the first."""
+        """Return the attributes of the module's span: fallback, repairs and retries."""
         attributes: dict[str, object] = {}
         if self.fallback is not None:
             attributes["fallback"] = self.fallback.reason
@@ -130,28 +130,28 @@ class ModelCall(msgspec.Struct, gc=False):  # one for each call under way; nothi
 
 
 def note_suggestion(context: RunContext, message: str, *, path: str, trace_id: str | None) -> None:
-    """Tell the observer of something that would be better otherwise."""
+    """Report to the observer that a suggestion was not met."""
     context.say(
         Event(name="log", message=f"suggestion not met: {message}", trace_id=trace_id, attributes={"path": path})
     )
 
 
 def _complaint(name: str, check: FieldCheck, outputs: Mapping[str, Any]) -> str | None:
-    with boundary(DefinitionError, f"the check {check.name!r} of {name!r} is at fault itself"):
+    with boundary(DefinitionError, f"the check {check.name!r} of {name!r} raised an error"):
         return check.complaint(outputs[name])
 
 
 async def complete(
     context: RunContext, model: LanguageModel, request: Request, *, field: str, attempt: int
 ) -> Response:
-    """Send one request outside of a predictor, under the same limits and with the same span.
+    """Send one request outside of a predictor, with the same limits and the same span.
 
-    The text of the reply is told, to whoever listens, as that of `field`.
+    Listeners receive the chunks of the reply as deltas of `field`.
     """
     context.check()
     run, listen = context.run, context.emit
     if run is None:
-        raise DefinitionError("a model is asked while a module runs")
+        raise DefinitionError("a model can be called only while a module runs")
     span = run.begin("model", model.name, parent_id=context.parent_id, path=context.path)
     if context.records_payloads:
         span.inputs = payload(request.messages)
@@ -172,13 +172,13 @@ async def complete(
 
 
 def enforce_checks(signature: Signature, outputs: Mapping[str, Any], note: Callable[[str], None]) -> None:
-    """Refuse `outputs` that do not hold up to the checks of `signature`.
+    """Run the checks of `signature` on `outputs`.
 
-    What was only suggested is given to `note`, once everything else holds.
+    Unmet suggestions go to `note` if all required checks pass.
 
     Raises:
-        CheckError: they do not hold up.
-        DefinitionError: a check itself is at fault.
+        CheckError: a required check fails.
+        DefinitionError: a check raises an error.
     """
     complaints = [
         (f"{name}: {complaint}", check.is_required)
@@ -192,7 +192,7 @@ def enforce_checks(signature: Signature, outputs: Mapping[str, Any], note: Calla
 
 
 def repair_request(request: Request, reply: str, *, error: AdapterError) -> Request:
-    """Return the request for a better reply than `reply`."""
+    """Return the request that shows the errors in `reply` and asks for a correction."""
     lines = "\n".join(f"- {field.path}: {field.message}" for field in error.fields)
     return _retry_request(request, reply, f"Some values do not fit:\n{lines}")
 

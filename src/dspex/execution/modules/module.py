@@ -1,4 +1,4 @@
-"""The runnable part that everything is composed of."""
+"""Module: the runnable building block of programs."""
 
 import asyncio
 import copy
@@ -33,46 +33,46 @@ _BACKEND = "_runs_on_backend"
 
 
 class Module:
-    """Subclass it, make parts in `__init__`, and write `forward` (async or not) that calls them.
+    """Base class of programs: create parts in `__init__`, call them in `forward` (sync or async).
 
-    A module is called with its inputs as keyword arguments: `module(question="...")`, or `await module.acall(...)`
-    where a loop is running. Each call is one node of a trace. Modules are safe to call from many tasks and threads at
-    once as long as `forward` leaves `self` alone.
+    Call a module with its inputs as keyword arguments: `module(question="...")`, or
+    `await module.acall(...)` inside an event loop. Each call is one node of a trace. Many tasks and
+    threads may call a module at once if `forward` does not change `self`.
 
-    `isolation = "process"` in a class lets its stored programs run in a worker process.
+    With `isolation = "process"` in the class, its stored programs run in a worker process.
     """
 
     isolation: ClassVar[Literal["inline", "process"]] = "inline"
-    __source_hash__: str | None = None  # of the text that a user's class was compiled from
+    __source_hash__: str | None = None  # hash of the source that a user's class was compiled from
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
-        """Note the source as it is now: its file may be edited while the class is in use."""
+        """Record the source hash now, because the file may be edited while the class is in use."""
         super().__init_subclass__(**kwargs)
         cls.__source_hash__ = hash_at_definition(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
-        """Note the constructor's arguments, from which a stored program is rebuilt."""
+        """Record the constructor arguments: a stored program is rebuilt from them."""
         instance = super().__new__(cls)
         instance.__dict__["_init"] = (args, kwargs)
         return instance
 
     async def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
-        """Do the work; return a `Prediction` or a mapping of outputs. To be written by subclasses."""
+        """Compute and return a `Prediction` or a mapping of outputs. Subclasses implement it."""
         raise DefinitionError(f"{type(self).__name__} has no forward method; write `async def forward(self, ...)`")
 
     def __call__(self, context: RunContext | None = None, /, *positional: Never, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Run to the end and return the prediction; the same as `await acall(...)`, for synchronous code."""
+        """Run and return the prediction: the synchronous form of `await acall(...)`."""
         if positional:
             self.context_of(context, *positional)
         return run_sync(self.acall(context, **inputs))
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Run in `context`, or in the one in force here.
+        """Run in `context`, by default the current one.
 
         Raises:
-            InvalidError: the inputs do not fit; every field is named.
+            InvalidError: the inputs are invalid; the message names every wrong field.
             ConfigurationError: no model is set.
-            ExecutionError: the work could not be done; the class says why.
+            ExecutionError: the run failed; subclasses tell the cause.
         """
         context = self.context_of(context)
         if context.is_bounded or context.is_recorded:
@@ -102,7 +102,7 @@ class Module:
         return prediction if context.memo is None else context.memo.record(self, inputs, prediction)
 
     async def run_outermost(self, context: RunContext, inputs: Mapping[str, Any]) -> Prediction:
-        """Run in a context that records the run, or that watches over its deadline and cancellation."""
+        """Run in a context that records the run, or enforce its deadline and cancellation."""
         if context.record is not None and context.is_recorded:
             return await context.record(self, context, inputs)
         return await call_guarded(context, partial(self.acall, **inputs))
@@ -112,7 +112,7 @@ class Module:
     ) -> tuple[Mapping[str, object], dict[str, object]]:
         """Run `forward` in `context`; return its outputs and the attributes of the span.
 
-        Where an `Assert` in it fails, it is run again, see `assertions.Assert`.
+        If an `Assert` fails, it runs again, see `assertions.Assert`.
         """
         memo, tries = Memo(), 0
         while True:
@@ -135,7 +135,7 @@ class Module:
             if (problem := call_problem(type(self).__name__, self.forward, inputs)) is not None:
                 raise problem from error
             raise
-        except SystemExit as error:  # out of a task it would end the loop, and with it all that runs beside this
+        except SystemExit as error:  # it would end the event loop, and all other tasks with it
             code = f"SystemExit({error.code!r})"
             raise ExecutionError(f"{type(self).__name__} asked to end the process: {code}; return or raise") from error
         if isinstance(result, Prediction):
@@ -148,19 +148,19 @@ class Module:
         )
 
     def context_of(self, context: RunContext | None, *positional: object) -> RunContext:
-        """Return what a call runs in; see `invocation.context_of`."""
+        """Return the context of a call; see `invocation.context_of`."""
         if isinstance(context, RunContext) and not positional:
             return context
         return context_of(context, positional, name=type(self).__name__, contract=self.contract, forward=self.forward)
 
     async def stream(self, context: RunContext | None = None, /, **inputs: Any) -> AsyncIterator[StreamEvent]:  # noqa: ANN401
-        """Run as `acall` does, and yield what happens meanwhile, from nested modules too; `Finished` comes last.
+        """Run like `acall` and yield the events of all modules; the last event is `Finished`.
 
-        Who takes events slowly holds the run back. Leaving the loop (with `aclose` or `contextlib.aclosing`) cancels
-        the run and its request.
+        A slow consumer slows down the run. Closing the iterator (`aclose`, `contextlib.aclosing`)
+        cancels the run and its requests.
 
         Raises:
-            DspexError: what `acall` raises, after the events before it.
+            DspexError: the error of `acall`, after the events before it.
         """
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue(maxsize=64)
         stream_context = replace(self.context_of(context), emit=events.put)
@@ -180,13 +180,13 @@ class Module:
             await cancel_and_drain(task, events)
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
-        """Yield (relative path, module) for each module in an attribute, or in lists and dicts there, to any depth."""
+        """Yield (relative path, module) for modules in attributes, or in lists and dicts there."""
         for attribute, value in vars(self).items():
             if not attribute.startswith("_"):
                 yield from _modules_in(attribute, value, ())
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
-        """Yield (path, module) for this module ("self") and all below it; a module in two places has its first path."""
+        """Yield (path, module) for this module ("self") and its descendants, each once."""
         visited: set[int] = set()
 
         def walk(path: str, module: Module) -> Iterator[tuple[str, Module]]:
@@ -203,30 +203,29 @@ class Module:
         return {id(module): path for path, module in self.named_modules()}
 
     def contract(self) -> Signature:
-        """Return the signature of the whole module: its own attribute `signature`, else the parameters of `forward`.
+        """Return the signature of the module: by default its attribute `signature`.
 
         Raises:
-            DefinitionError: neither says what the outputs are.
+            DefinitionError: the module has no signature.
         """
         declared = getattr(self, "signature", None)
         if declared is None:
             raise DefinitionError(
-                f"{type(self).__name__} says nowhere what goes in and comes out; give the class `signature = "
-                "'question -> answer'`"
+                f"{type(self).__name__} has no signature; declare `signature = 'question -> answer'` in the class"
             )
         return Signature.of(declared)
 
     def on(self, backend: str) -> Self:
-        """Return a copy whose part of a stored program runs elsewhere: on "dspy", "isolated" or "mock".
+        """Return a copy that stored programs run on a backend: "dspy", "isolated" or "mock".
 
-        `dspex run`, the server and `HybridBackend` follow it. Called directly, a module runs here.
+        `dspex run`, the server and `HybridBackend` follow it; direct calls run in this process.
         """
         module = self._deep_copy()
         module.__dict__[_BACKEND] = backend
         return module
 
     def to_program(self, name: str = "") -> Program:
-        """Return this module as data; `build` makes an equal module of it.
+        """Return this module as data; `build` turns it back into an equal module.
 
         Raises:
             DefinitionError: a constructor argument is not JSON; the message names it.
@@ -247,10 +246,11 @@ class Module:
         return [(f"{path}.{name}", slot) for path, part in self.named_modules() for name, slot in part.slots().items()]
 
     def variables(self) -> Space:
-        """Return all that may be varied in this module and below it.
+        """Return the space of all variables of this module and its descendants.
 
-        These are the variables declared in line or bound from outside (which replace those in line for the same
-        places), and every slot (instructions, demonstrations) that none of them takes.
+        These are the variables declared inline, the variables added by `with_variables` (which
+        replace inline ones with the same paths), and all other slots (instructions,
+        demonstrations).
         """
         additions: tuple[Variable | Constraint, ...] = self.__dict__.get("_added_variables", ())
         bound = [item for item in additions if isinstance(item, Variable)]
@@ -262,36 +262,37 @@ class Module:
         items = [*free, *variables]
         constraints = [item for item in additions if isinstance(item, Constraint)]
         stored_order: tuple[str, ...] = self.__dict__.get("_order", ())
-        if not stored_order:  # of what an earlier version stored, conditions are taken as they are
+        if not stored_order:  # conditions that an earlier version stored are not checked
             check_conditions({variable.name: variable for variable in items}, constraints)
         for path, part in self.named_modules():
             items = [part.with_condition(path, variable) for variable in items]
         return Space.derived(items, constraints, order=stored_order)  # a stored program keeps its content hash
 
     def own_variables(self, path: str) -> Sequence[Variable]:
-        """Return the variables that were declared in line in this module, which is at `path`."""
+        """Return the variables declared inline in this module, which is at `path`."""
         del path
         return ()
 
     def with_condition(self, path: str, variable: Variable) -> Variable:
-        """Return a variable below this module, which is at `path`, with the condition that this module puts on it."""
+        """Return a descendant's variable with the condition of this module, which is at `path`."""
         del path
         return variable
 
     def with_variables(self, *additions: Variable | Constraint) -> Self:
-        """Return a copy in which some places are variable too, and constraints hold, from outside.
+        """Return a copy with additional variables and constraints.
 
-        A variable is bound by its paths (`Float(0, 1, name="heat", paths=("draft.temperature",))`), to one place or to
-        several; one without paths is bound to the place that its name is, if it is one.
+        A variable is bound to one or more paths
+        (`Float(0, 1, name="heat", paths=("draft.temperature",))`). Without `paths`, its name is its
+        path if such a place exists.
 
         Raises:
-            VariableError: two variables have one name, or an expression reads an unknown one.
-            DefinitionError: a path leads nowhere.
+            VariableError: two variables have the same name, or an expression reads an unknown one.
+            DefinitionError: a path does not exist.
         """
         items = [self._resolve_variable(item) if isinstance(item, Variable) else item for item in additions]
         module = self._deep_copy()
         module.__dict__["_added_variables"] = (*self.__dict__.get("_added_variables", ()), *items)
-        module.variables().check_rewrites()  # `variables` raises where names or expressions do not fit together
+        module.variables().check_rewrites()  # `variables` raises if names or expressions are inconsistent
         return module
 
     def _resolve_variable(self, variable: Variable) -> Variable:
@@ -307,17 +308,17 @@ class Module:
         )
 
     def check_variable(self, variable: Variable, path: str, slot: str) -> None:
-        """Refuse a variable that offers a value which `slot`, at `path`, does not take.
+        """Raise if a variable has a value that `slot`, at `path`, does not accept.
 
         Raises:
-            VariableError: naming the variable, the path and the value.
+            VariableError: the message names the variable, the path and the value.
         """
         for value in variable.sample_values(path):
             if expected := self.unfit(slot, value):
                 raise VariableError(f"variable {variable.name or path!r}: {path!r} takes {expected}")
 
     def adopt(self, space: Space, assigned: Assignment) -> None:
-        """Take over the variables and values of a stored program; for modules under construction."""
+        """Adopt variables and values of a stored program; only for modules under construction."""
         variables = self.variables()
         additions = [variable for name, variable in space.items() if variables.get(name) != variable]
         if additions or space.constraints:
@@ -328,34 +329,34 @@ class Module:
             self.__dict__["_assigned"] = values
 
     def setting(self, slot: str) -> Any:  # noqa: ANN401  # any JSON value
-        """Return what a slot that `bind` accepts is set to; None where it is not, or is no plain value."""
+        """Return the value of a slot that `bind` accepts; None if unset or not a plain value."""
         name = self._setting_attribute(slot)
         return None if name is None else getattr(self, name)
 
     def takes(self, slot: str) -> bool:
-        """Return whether `bind` accepts this slot: one of `slots`, or `config.k` where the module has a setting `k`.
+        """Return whether `bind` accepts this slot: one of `slots`, or `config.k` for a setting `k`.
 
-        A setting is an attribute that holds a text, a number or a truth value.
+        A setting is an attribute that holds a text, a number or a boolean.
         """
         return slot in self.slots() or self._setting_attribute(slot) is not None
 
     def _setting_attribute(self, slot: str) -> str | None:
-        """Return the attribute that a slot such as `config.k` sets, if it is one."""
+        """Return the attribute behind a slot such as `config.k`, or None."""
         prefix, _, name = slot.partition(".")
         is_setting = isinstance(vars(self).get(name), str | int | float) and name != "signature" and name[0] != "_"
         return name if prefix == "config" and is_setting else None
 
     def unfit(self, slot: str, value: object) -> str:
-        """Return what `slot` takes and how to mend the value, or nothing where the value fits."""
+        """Return what `slot` accepts instead of `value`, or an empty text if the value fits."""
         name = self._setting_attribute(slot)
         if name is None:
             return ""
         kind = type(getattr(self, name))
         fits = type(value) is kind or (kind is float and type(value) is int)
-        return "" if fits else f"a value like {getattr(self, name)!r}, which it has: {kind.__name__}, not {value!r}"
+        return "" if fits else f"a value like {getattr(self, name)!r}: {kind.__name__}, not {value!r}"
 
     def _owner_path(self, path: str) -> str | None:
-        """Return the path of the deepest module that `path` leads into."""
+        """Return the path of the innermost module that contains `path`."""
         places = [place for place, _ in self.named_modules() if path.startswith(f"{place}.")]
         return max(places, key=len, default=None)
 
@@ -366,35 +367,35 @@ class Module:
         return parts[place], path[len(place) + 1 :]
 
     def assignment(self) -> dict[str, Any]:
-        """Return the values that variables have here: assigned, or set at their places."""
+        """Return the current values of variables: assigned, or set in their slots."""
         space = self.variables()
         slots = {path: slot.value for path, slot in self._all_slots() if slot.value is not None and path in space}
         return {**slots, **self.__dict__.get("_assigned", {})}
 
     def state(self) -> Mapping[str, Any]:
-        """Return what of this module itself was set or learned, as JSON values; `restore` takes it."""
+        """Return the state of this module without its descendants, as JSON; `restore` loads it."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take what `state` of a module of the same kind returned."""
+        """Load the `state` of a module of the same kind."""
 
     def save(self, path: str | Path) -> None:
-        """Write the state of this module and of all below it to a JSON file; a whole program where it can be one.
+        """Write the state of this module and its descendants to a file, if possible as a program.
 
-        No code and no key is written: what is no data (a model or adapter object) goes by its name.
+        The file has no code and no keys; objects (a model, an adapter) are saved by name.
         """
         parts = {path: state for path, part in self.named_modules() if (state := part.state())}
         try:
             program = self.to_program().to_dict()
-        except DefinitionError:  # code that no import finds: its state can be loaded into a module, all the same
+        except DefinitionError:  # its code cannot be imported; its state still loads into a module
             program = None
         write_state(Path(path), parts=parts, program=program)
 
     def load(self, path: str | Path) -> None:
-        """Take the state in a file that `save` wrote of a module of the same shape, or the values of a program's JSON.
+        """Load the state saved from a module of the same shape, or the values of a program.
 
         Raises:
-            DefinitionError: the file is no such state, is newer than this dspex, or is of another shape.
+            DefinitionError: the file is invalid, from a newer dspex, or of a different shape.
         """
         parts = dict(self.named_modules())
         saved = read_state(Path(path))
@@ -408,7 +409,7 @@ class Module:
             self.bind_path(place, value)
 
     def node(self, path: str) -> Node:
-        """Return this module and all below it as data; one that a user wrote is its class and arguments."""
+        """Return this module and its descendants as data: its class, arguments and children."""
         below = "" if path == "self" else f"{path}."
         children: dict[str, Children] = {rel: child.node(f"{below}{rel}") for rel, child in self.children()}
         args, kwargs = self.__dict__["_init"]
@@ -419,14 +420,14 @@ class Module:
         return Node(id=path, kind="python", config=config, children=children)
 
     def slots(self) -> Mapping[str, Slot]:
-        """Return what of this module itself (not of those below it) may be varied."""
+        """Return the variable slots of this module, without its descendants."""
         return {}
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401  # any JSON value
-        """Give one slot another value; only modules under construction are changed, never those that run.
+        """Set one slot; only for modules under construction, never for running ones.
 
         Raises:
-            DefinitionError: there is no such slot.
+            DefinitionError: the slot does not exist.
         """
         if (name := self._setting_attribute(slot)) is not None:
             setattr(self, name, value)
@@ -435,11 +436,11 @@ class Module:
         raise DefinitionError(f"{type(self).__name__} has no slot {slot!r}; its slots are: {slots}")
 
     def bind_path(self, path: str, value: Any) -> None:  # noqa: ANN401
-        """Give the slot at the end of `path` another value, in this module or one below it.
+        """Set the slot at `path`, in this module or a descendant.
 
         Raises:
-            VariableError: the slot does not take the value.
-            DefinitionError: the path leads nowhere.
+            VariableError: the slot does not accept the value.
+            DefinitionError: the path does not exist.
         """
         part, slot = self._resolve_path(path)
         if expected := part.unfit(slot, value):
@@ -447,19 +448,20 @@ class Module:
         part.bind(slot, value)
 
     def shared(self) -> Sequence[object]:
-        """Return what a copy of this module shares with it: values that are immutable or own resources."""
+        """Return the values that a copy shares with this module: immutable ones and resources."""
         return ()
 
     def assign(self, values: Assignment) -> Self:
-        """Return a new module with other values for some of its variables, such as `{"self.demos": [...]}`.
+        """Return a copy with new values for some of its variables, such as `{"self.demos": [...]}`.
 
         Raises:
-            VariableError: a variable is unknown, a value is not of its kind or does not fit its place, or a constraint
-                refuses the assignment; then the message says which one it would allow, if there is any.
+            VariableError: a variable is unknown, a value has the wrong kind or does not fit its
+                slot, or a constraint rejects the assignment; the message suggests an allowed one,
+                if any.
         """
         previous, space = self.__dict__.get("_assigned", {}), self.variables()
         assigned = {**previous, **space.normalize(values)}
-        # what was never assigned stays as the program has it, also where its variable has another default
+        # unassigned places keep their values, even if the default of their variable differs
         changed = (
             {name for name, value in space.complete(previous).items() if value != space[name].default}
             if previous
@@ -481,7 +483,7 @@ class Module:
 
 
 def _modules_in(path: str, value: object, above: tuple[int, ...]) -> Iterator[tuple[str, Module]]:
-    """Yield (path, module) for `value`, if it is one, or those in it; `above` are the ids of what it lies in."""
+    """Yield (path, module) for the modules in `value`; `above` are the ids of its containers."""
     if isinstance(value, Module):
         yield path, value
     elif isinstance(value, list | tuple | dict) and id(value) not in above:

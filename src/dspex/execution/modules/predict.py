@@ -1,4 +1,4 @@
-"""The module that asks a model once."""
+"""Predict: the module that calls a model once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,13 +25,13 @@ _FALLBACK = JSONAdapter()
 
 
 def _described_field(slot: str) -> str:
-    """Return the field that a slot such as `fields.answer.desc` describes, or nothing."""
+    """Return the field in a slot such as `fields.answer.desc`, or an empty text."""
     parts = slot.split(".")
     return parts[1] if len(parts) == 3 and parts[0] == "fields" and parts[2] == "desc" else ""
 
 
 def _model_string(path: str, model: LanguageModel | str) -> str:
-    """Return a model as data.
+    """Return a model as a string to store.
 
     Raises:
         DefinitionError: it is a URL with credentials, which would be stored with the program.
@@ -56,10 +56,10 @@ async def _report_outputs(
 
 
 class Predict(Module):
-    """Renders its signature, demonstrations and inputs, asks the model, and reads the reply as typed outputs.
+    """Renders signature, demonstrations and inputs, calls the model, and parses typed outputs.
 
-    A reply that can be read but whose values do not fit is sent back once with the errors. A reply that a chat layout
-    cannot be read from is asked for once more as JSON; the prediction says so in `.fallback`.
+    A reply with invalid values is sent back with the errors, once by default. A chat reply that
+    cannot be parsed is requested once more as JSON; the prediction records it in `.fallback`.
     """
 
     def __init__(
@@ -72,24 +72,25 @@ class Predict(Module):
         repairs: int = 1,
         **settings: Any,  # noqa: ANN401  # named and checked below
     ) -> None:
-        """Take the contract, and what is particular to this module.
+        """Take the signature and the settings of this module.
 
         Model, adapter and settings may be variables: `Predict(QA, temperature=Float(0, 1.5))`.
 
         Args:
             signature: class, instance or string form.
-            demos: examples to show the model, each with inputs and outputs by field name; texts, such as those of a
-                csv, are read through the signature.
-            model: a model or model string of its own; the context's by default.
-            adapter: "chat", "json", "tools" or an adapter of its own; the context's by default.
-            repairs: how often a reply that can be read but does not fit is sent back with what is wrong with it.
-            settings: temperature, max_tokens (of the reply), top_p, stop (texts that end the reply), seed.
+            demos: examples for the model, each with inputs and outputs by field name; texts, such
+                as those of a csv, are parsed by the types of the signature.
+            model: a model or model string; by default the model of the context.
+            adapter: "chat", "json", "tools" or an adapter object; by default that of the context.
+            repairs: how often a reply with invalid values is sent back with the errors.
+            settings: temperature, max_tokens (of the reply), top_p, stop (texts that end the
+                reply), seed.
 
         Raises:
-            SignatureError: the signature is declared wrongly.
-            VariableError: a variable offers what its place does not take.
-            DefinitionError: there is no such setting, it does not take the value, a demonstration has no field of the
-                signature, or the signature was read from data and has checks.
+            SignatureError: the signature is invalid.
+            VariableError: a variable has a value that its slot does not accept.
+            DefinitionError: a setting is unknown or has an invalid value, a demonstration has no
+                field of the signature, or the signature was read from data and has checks.
         """
         for name in settings:
             if name not in SETTINGS:
@@ -104,7 +105,7 @@ class Predict(Module):
         self.model: LanguageModel | str | None = own_model
         self.adapter = find_adapter(own_adapter)
         self.repairs = repairs
-        self.foreign: Mapping[str, Any] = {}  # what a state of dspy holds beyond this
+        self.foreign: Mapping[str, Any] = {}  # parts of an imported dspy state without a counterpart here
         self.settings = {name: normalize_setting(name, value) for name, value in values.items() if value is not None}
         for slot, value in {"demos": self.demos, **self.settings}.items():
             if expected := self.unfit(slot, value):
@@ -113,7 +114,7 @@ class Predict(Module):
             self.check_variable(variable, slot, slot)
 
     def with_signature(self, signature: Signature) -> "Predict":
-        """Return a predictor of another signature that has the settings, demonstrations and variables of this one."""
+        """Return a copy with another signature; settings, demonstrations and variables stay."""
         predictor = self._deep_copy()
         predictor.signature = signature
         return predictor
@@ -129,7 +130,7 @@ class Predict(Module):
         """Return this predictor as data."""
         if type(self) is not Predict:
             raise DefinitionError(
-                f"{type(self).__name__} at {path!r} extends Predict; hold a Predict in a Module instead"
+                f"{type(self).__name__} at {path!r} extends Predict; use a Predict inside a Module instead"
             )
         config = {**self._config(path), **checks_config(self.signature)}
         return Node(id=path, kind="predict", signature=self.signature, config=config)
@@ -144,7 +145,7 @@ class Predict(Module):
             if self.adapter not in ADAPTERS.values():
                 names = ", ".join(ADAPTERS)
                 raise DefinitionError(
-                    f"the adapter of {path!r} is an object of your own; name one ({names}) to store it"
+                    f"the adapter of {path!r} is a custom object; set it by name ({names}) to store it"
                 )
             config["adapter"] = self.adapter.name
         return config
@@ -154,7 +155,7 @@ class Predict(Module):
         return {"signature": self.signature.to_dict(), "demos": plain(self.demos), "config": self._config("self")}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take signature, demonstrations and settings; a model or adapter object and checks of this predictor stay."""
+        """Load signature, demonstrations and settings; model or adapter objects and checks stay."""
         stored = Signature.from_dict(state["signature"])
         current = self.signature.fields
         fields = [
@@ -164,7 +165,7 @@ class Predict(Module):
                 checks=current[name].checks if name in current else (),
             )
             for name, field in stored.fields.items()
-        ]  # types of the code know their Python classes and checks are code: a file has the names of both
+        ]  # Python classes of types and checks are code: a file has only their names
         self.signature = Signature.from_fields(stored.name, fields, stored.instructions)
         self.demos = [read_row(self.signature, demo) for demo in state["demos"]]
         config = dict(state["config"])
@@ -177,11 +178,11 @@ class Predict(Module):
         self.settings = config
 
     def slots(self) -> Mapping[str, Slot]:
-        """Return instructions (which the signature holds) and demonstrations."""
+        """Return the slots of instructions (part of the signature) and demonstrations."""
         return {"instructions": Slot("text"), "demos": Slot("examples", plain(self.demos) or None)}
 
     def bind(self, slot: str, value: Any) -> None:  # noqa: ANN401
-        """Set instructions, demonstrations, model, adapter, a setting or the description of a field."""
+        """Set instructions, demonstrations, model, adapter, a setting or a field description."""
         if slot == "demos":
             self.demos = [read_row(self.signature, demo) for demo in value]
         elif slot == "instructions":
@@ -199,7 +200,7 @@ class Predict(Module):
             super().bind(slot, value)
 
     def setting(self, slot: str) -> Any:  # noqa: ANN401
-        """Return a setting, the model's string or the adapter's name, where this predictor has its own."""
+        """Return a setting, model string or adapter name of this predictor; None if it has none."""
         if slot == "model":
             return self.model if isinstance(self.model, str) else None
         if slot == "adapter":
@@ -212,7 +213,7 @@ class Predict(Module):
         return slot in slots or _described_field(slot) in self.signature.fields
 
     def unfit(self, slot: str, value: object) -> str:
-        """Return what is wrong with a value for a slot."""
+        """Return what a slot accepts instead of `value`, or an empty text if the value fits."""
         if slot in SETTINGS or slot in {"model", "adapter"}:
             return setting_problem(slot, value)
         if slot == "demos":
@@ -229,7 +230,7 @@ class Predict(Module):
         return ""
 
     def own_variables(self, path: str) -> Sequence[Variable]:
-        """Return the variables declared in line, named by their paths unless they have names."""
+        """Return the inline variables, named by their paths unless they have names."""
         return [variable.named(f"{path}.{slot}", f"{path}.{slot}") for slot, variable in self._declared.items()]
 
     def shared(self) -> Sequence[object]:
@@ -237,17 +238,17 @@ class Predict(Module):
         return (self.signature, self.model, self.adapter)
 
     def render(self, inputs: Mapping[str, Any], context: RunContext) -> tuple[Prompt, Adapter]:
-        """Return what would be sent for `inputs`, and the adapter that lays it out; nothing is sent.
+        """Return the prompt for `inputs` and its adapter, without sending it.
 
         Raises:
-            InvalidError: the inputs do not fit.
-            ConfigurationError: no model is set (its abilities decide about the layout).
+            InvalidError: the inputs are invalid.
+            ConfigurationError: no model is set (its capabilities determine the layout).
         """
         adapter = context.adapter_for(self.adapter, context.model_for(self.model))
         return adapter.render(self.signature, self.demos, self.signature.input_validator(inputs)), adapter
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Ask the model; see `Module.acall`."""
+        """Call the model; see `Module.acall`."""
         # one function, few objects and no context variable: thousands of these run at once
         context = current() if context is None else self.context_of(context)
         if context.is_bounded or context.is_recorded:
@@ -298,7 +299,7 @@ class Predict(Module):
         values: Mapping[str, Any],
         error: AdapterError | CheckError,
     ) -> Request:
-        """Return what to ask after a reply that is no good; raise `error` where nothing is left to try."""
+        """Return the next request after an invalid reply; raise `error` if no attempt is left."""
         if isinstance(error, CheckError):
             return call.retry_after_check(request, reply, error=error)
         if error.fields and call.repairs < self.repairs:

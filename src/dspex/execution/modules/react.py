@@ -1,4 +1,4 @@
-"""An agent: thinks, calls tools, and answers."""
+"""ReAct: an agent that reasons, calls tools, and answers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,13 +29,13 @@ from dspex.language.signatures import Signature, SignatureLike
 
 
 class ReAct(Module):
-    """Works in turns: the model thinks and calls a tool, reads what it returned, and so on until it can answer.
+    """Works in turns: the model reasons, calls a tool, and reads its result, until it can answer.
 
-    A model with the capability "tools" calls natively and gives its typed answer as the last call; for all others the
-    calls are text fields, and a last question draws the answer from the whole course. What goes wrong with a tool
-    (unfit arguments, no permission, a failure, no answer in time) is what the model observes, and the run goes on.
-    The predictors and their fields have the names that dspy gives them. Source: Yao et al., "ReAct: Synergizing
-    Reasoning and Acting in Language Models", 2022.
+    A model with the capability "tools" calls tools natively, and its typed answer is the last call.
+    For other models the calls are text fields, and a final call extracts the answer from the
+    trajectory. The model observes the error of a tool (invalid arguments, no permission, failure,
+    timeout), and the run continues. The predictors and their fields are named as in dspy. Source:
+    Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models", 2022.
     """
 
     def __init__(
@@ -47,22 +47,23 @@ class ReAct(Module):
         max_tokens: int | None = None,
         max_usd: float | None = None,
         model: LanguageModel | str | None = None,
-        **settings: Any,  # noqa: ANN401  # those of Predict, but for max_tokens
+        **settings: Any,  # noqa: ANN401  # those of Predict, except max_tokens
     ) -> None:
-        """Take the contract and the tools.
+        """Take the signature and the tools.
 
         Args:
-            signature: of the whole: task in, answer out.
+            signature: inputs and outputs of the whole agent.
             tools: tools and typed functions.
-            max_turns: after so many the model has to answer from what it has found out.
-            max_tokens: after so many (of all calls inside) a `BudgetError` ends the run before the next call.
-            max_usd: the same for dollars.
-            model: a model of its own; the context's by default.
-            settings: temperature, top_p, stop and seed of each request. How long one reply may be is the setting
-                `max_tokens` of the predictors `react` and `extract.predict`.
+            max_turns: the most turns; then the model has to answer from the trajectory.
+            max_tokens: the most tokens of all calls inside; then a `BudgetError` ends the run.
+            max_usd: the most dollars, likewise.
+            model: a model or model string; by default the model of the context.
+            settings: temperature, top_p, stop and seed of each request. To limit the length of one
+                reply, set `max_tokens` of the predictors `react` and `extract.predict`.
 
         Raises:
-            DefinitionError: a setting does not take its value, a tool has the name "finish", or two have one name.
+            DefinitionError: a setting is invalid, a tool is named "finish", or two tools share a
+                name.
         """
         self.signature = Signature.of(signature)
         self.tools = tools if isinstance(tools, ToolSet) else ToolSet(tools)
@@ -75,9 +76,10 @@ class ReAct(Module):
         self.extract = ChainOfThought(self._with_trajectory(self.signature), model=model, **settings)
 
     async def forward(self, **inputs: Any) -> Prediction | Mapping[str, Any]:  # noqa: ANN401
-        """Work until there is an answer; beside the outputs, `trajectory` lists what was done for it.
+        """Run until there is an answer; the output `trajectory` lists the steps.
 
-        Each step has the thought, the tool, its arguments, the observation, the milliseconds and the error, if any.
+        Each step has the thought, the tool, its arguments, the observation, the milliseconds and
+        the error, if any.
         """
         values = self.signature.validate_inputs(inputs)
         model = current().model_for(self.react.model)
@@ -114,14 +116,14 @@ class ReAct(Module):
         return {name: answer[name] for name in self.signature.output_fields}
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the two predictors, and the modules that are tools."""
+        """Yield the predictors, and the tools that are modules."""
         yield from super().children()
         for name, tool in self.tools.items():
             if isinstance(tool.module, Module):
                 yield f"tools[{name!r}]", tool.module
 
     def shared(self) -> Sequence[object]:
-        """Return the functions, which may be bound to what cannot be copied."""
+        """Return the tool functions, which may be bound to objects that cannot be copied."""
         return [part for tool in self.tools.values() if tool.module is None for part in (tool.call, tool.policy)]
 
     def _step_signature(self) -> Signature:
@@ -145,10 +147,10 @@ class ReAct(Module):
         return signature.append(TRAJECTORY, role="input", desc="what was thought, called and observed so far")
 
     def node(self, path: str) -> Node:
-        """Return this agent as data: a tool by where its function is, or as the module that it is.
+        """Return this agent as data: tools are import paths of functions, or modules.
 
         Raises:
-            DefinitionError: a tool is neither, or import cannot find it; the message names it.
+            DefinitionError: a tool is neither, or cannot be imported; the message names it.
         """
         below = "" if path == "self" else f"{path}."
         config = {

@@ -1,4 +1,4 @@
-"""What the slots of a predictor take: model, adapter, settings of the request, instructions and demonstrations."""
+"""Validation of a predictor's model, adapter and request settings."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _WHOLE = {"max_tokens": (1, "a whole number from 1"), "seed": (0, "a whole numbe
 
 
 def setting_problem(slot: str, value: object) -> str:
-    """Return what a slot takes and how to mend the value, or nothing where the value fits; None leaves it unset."""
+    """Return what a slot accepts instead of `value`, or an empty text if it fits."""
     if value is None:
         return ""
     if slot in _RANGES:
@@ -46,7 +46,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def normalize_setting(slot: str, value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """Return a fitting value as a request takes it: 128.0 tokens as 128, and one text that ends the reply as a list."""
+    """Return a valid value as requests need it: 128.0 tokens as 128, one stop text as a list."""
     if slot in _WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)
     return [value] if slot == "stop" and isinstance(value, str) else value

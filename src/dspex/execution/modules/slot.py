@@ -8,7 +8,7 @@ from dspex.language.variables import VariableKind
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place of a module whose value may vary: its kind, and the value where it is not the declared one."""
+    """A place of a module whose value may vary: its kind, and its value if it was changed."""
 
     kind: VariableKind
     value: Any = None

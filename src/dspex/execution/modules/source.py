@@ -1,7 +1,8 @@
-"""The source of user code: which text a module that is loaded now was compiled from.
+"""Hashes of the source from which user code was compiled.
 
-A file may be edited while a process runs. What decides about a stored program is the text that was compiled, not the
-text that the file holds later; and Python's own bytecode cache, which goes by whole seconds, is not asked.
+A file may be edited while a process runs. Stored programs depend on the source that was compiled,
+not on the file as it is later. Python's bytecode cache is bypassed, because it compares file times
+in whole seconds.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class HashedLoader(SourceFileLoader):
-    """Compiles the text that a file holds at this moment, and remembers the hash of that text."""
+    """Compiles the current source of a file and records its hash."""
 
     source_hash: str | None = None
 
@@ -34,13 +35,13 @@ class HashedLoader(SourceFileLoader):
 
 
 class CodeFinder:
-    """Finds what Python's path finder finds, and loads files of the code roots with a `HashedLoader`.
+    """Finds modules like `PathFinder`, and loads files of code roots with a `HashedLoader`.
 
-    The process has at most one, in `sys.meta_path`.
+    A process has at most one, in `sys.meta_path`.
     """
 
     def __init__(self) -> None:
-        """Begin without a folder."""
+        """Start without folders."""
         self.folders: list[Path] = []
         self.lock = threading.RLock()
 
@@ -58,13 +59,13 @@ class CodeFinder:
 
 
 def is_below(path: str, folder: Path) -> bool:
-    """Return whether a file is the user's own in this folder, and not one of a package that is installed there."""
+    """Return whether a file is in this folder and not part of a package installed there."""
     file = Path(path).resolve()
     return file.is_relative_to(folder) and not _INSTALLED & {*file.relative_to(folder).parts}
 
 
 def watch(folder: Path) -> CodeFinder:
-    """Load modules of this folder with a `HashedLoader` from now on; return the finder that does."""
+    """Load modules of this folder with a `HashedLoader` from now on; return the finder."""
     finder = next((finder for finder in sys.meta_path if isinstance(finder, CodeFinder)), None)
     if finder is None:
         finder = CodeFinder()
@@ -81,14 +82,14 @@ def digest(text: bytes) -> str:
 
 
 def loaded_hash(loader: object) -> str | None:
-    """Return the hash of the text that a loader of user code compiled; None for other loaders."""
+    """Return the hash of the source that a `HashedLoader` compiled; None for other loaders."""
     return loader.source_hash if isinstance(loader, HashedLoader) else None
 
 
 def hash_at_definition(code: type | Callable[..., Any]) -> str | None:
-    """Return the hash of the source of a class or function that is being defined; None where it has no file.
+    """Return the source hash of a class or function during its definition; None without a file.
 
-    A module that somebody else imported is hashed as its file is now, while it is executed.
+    For a module with another loader, its current file is hashed.
     """
     module = sys.modules.get(code.__module__)
     if module is None:
@@ -102,7 +103,7 @@ def hash_at_definition(code: type | Callable[..., Any]) -> str | None:
 
 
 def module_hash(name: str) -> str | None:
-    """Return the hash of the text that the loaded module `name` was compiled from; None where that is not known."""
+    """Return the hash of the source of the loaded module `name`; None if it is not known."""
     module = sys.modules.get(name)
     return None if module is None else _compiled_hash(module)
 
@@ -114,7 +115,7 @@ def _compiled_hash(module: ModuleType) -> str | None:
 def source_hash(code: type | Callable[..., Any]) -> str:
     """Return the hash of the source that a class or function was compiled from.
 
-    Where that is not known, because somebody else imported it, its file is hashed as it is now.
+    If another loader imported it, its current file is hashed.
 
     Raises:
         DefinitionError: it has no source file.
@@ -124,10 +125,10 @@ def source_hash(code: type | Callable[..., Any]) -> str:
 
 
 def file_hash(code: type | Callable[..., Any]) -> str:
-    """Return the hash of the file of a class or function as it is now.
+    """Return the hash of the current source file of a class or function.
 
     Raises:
-        DefinitionError: it has no source file, or that cannot be read.
+        DefinitionError: it has no source file, or the file cannot be read.
     """
     file = inspect.getsourcefile(code)
     if file is None:
@@ -137,7 +138,10 @@ def file_hash(code: type | Callable[..., Any]) -> str:
 
 
 def local_modules(folder: Path) -> Iterator[tuple[str, ModuleType]]:
-    """Yield (name, module) for what a `HashedLoader` loaded from this folder, and for its packages without code."""
+    """Yield (name, module) for modules that a `HashedLoader` loaded from this folder.
+
+    Its namespace packages are included.
+    """
     root = folder.resolve()
     for name, module in list(sys.modules.items()):
         spec = module.__spec__ if isinstance(module, ModuleType) else None

@@ -1,4 +1,4 @@
-"""How to come to an answer, as a choice between modules."""
+"""A choice between Predict, ChainOfThought and ReAct for one signature."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,16 +17,16 @@ def strategies(
     tools: Iterable[Tool | Callable[..., Any]] | ToolSet = (),
     default: str = "Predict",
 ) -> Switch:
-    """Return a module that asks outright ("Predict"), reasons first ("ChainOfThought"), or uses tools ("ReAct").
+    """Return a switch between a direct answer, reasoning first, and tool use.
 
-    Which of them it does is the variable `<path>.self`. Written in place of a `Predict`, it makes the way of thinking
-    one more thing that a search may choose.
+    The labels are "Predict", "ChainOfThought" and "ReAct"; the choice is the variable
+    `<path>.self`. In place of a `Predict`, it lets a search choose the strategy.
 
     Args:
-        signature: the contract, or a `Predict`. The first two alternatives share its demonstrations, model,
-            adapter, settings and variables; ReAct shares its model.
-        tools: what ReAct may call; without any there is no such alternative.
-        default: the label of the alternative that is taken until another is assigned.
+        signature: a signature or a `Predict`. The first two alternatives share its demonstrations,
+            model, adapter, settings and variables; ReAct shares its model.
+        tools: the tools of ReAct; without tools, ReAct is not an alternative.
+        default: the label of the alternative used until another is assigned.
 
     Raises:
         DefinitionError: no alternative has the label `default`.

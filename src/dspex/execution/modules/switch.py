@@ -1,4 +1,4 @@
-"""One of several modules: which one is a variable like any other."""
+"""A module that runs one of several alternatives; the choice is a variable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,16 +12,17 @@ from dspex.language.variables import Choice, Variable, var
 
 
 class Switch(Module):
-    """Holds alternatives by label and runs the chosen one; the first is chosen until another is assigned.
+    """Holds alternatives by label and runs the chosen one, by default the first.
 
-    The choice is the variable `<path>.self`; the variables of an alternative are active only while it is chosen.
+    The choice is the variable `<path>.self`; the variables of an alternative are active only while
+    it is chosen.
     """
 
     def __init__(self, alternatives: Mapping[str, Module], *, chosen: str | None = None) -> None:
         """Take the alternatives.
 
         Raises:
-            DefinitionError: there is none, or none has the label `chosen`.
+            DefinitionError: there are no alternatives, or none has the label `chosen`.
         """
         if not alternatives:
             raise DefinitionError("a switch needs at least one alternative")
@@ -65,7 +66,7 @@ class Switch(Module):
                 is_chosen = var(f"{path}.self").equals(label)
                 if variable.when is None:
                     return replace(variable, when=is_chosen)
-                # one that a stored program brought back has the condition already
+                # a variable of a stored program already has the condition
                 return (
                     variable
                     if is_chosen in variable.when.parts()
@@ -79,11 +80,13 @@ class Switch(Module):
             super().bind(slot, value)
         if value not in self.alternatives:
             hint = suggest(str(value), list(self.alternatives))
-            raise DefinitionError(f"no alternative is {value!r}.{hint} There is: {', '.join(self.alternatives)}")
+            raise DefinitionError(
+                f"unknown alternative {value!r}.{hint} Alternatives are: {', '.join(self.alternatives)}"
+            )
         self.chosen = value
 
     def setting(self, slot: str) -> Any:  # noqa: ANN401
-        """Return the label that is chosen."""
+        """Return the chosen label."""
         return self.chosen if slot == "self" else super().setting(slot)
 
     def takes(self, slot: str) -> bool:
@@ -91,7 +94,7 @@ class Switch(Module):
         return slot == "self"
 
     def unfit(self, slot: str, value: object) -> str:
-        """Return what is wrong with a label."""
+        """Return the valid labels if `value` is not one of them, else an empty text."""
         if slot != "self" or value in self.alternatives:
             return ""
         hint = suggest(str(value), list(self.alternatives))
@@ -99,19 +102,19 @@ class Switch(Module):
 
 
 def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variable, or a Switch of modules
-    """Declare a choice: between values as `Choice` does, or between modules, which makes a `Switch`.
+    """Declare a choice between values (a `Choice`), or between modules (a `Switch`).
 
-    Modules are labelled by their class ("Predict", "ChainOfThought"), with a number where a class comes twice.
-    `default=` is the option that is taken until another is assigned, of modules one of them or its label; `chosen=` is
-    another word for it.
+    Modules are labelled by class ("Predict", "ChainOfThought"), with a number for repeated classes.
+    `default=` is the option used until another is assigned; for modules, the module or its label.
+    `chosen=` is a synonym.
 
     Raises:
         VariableError: an option is neither a module nor a JSON value.
-        DefinitionError: modules and values are mixed, or the default is none of the options.
+        DefinitionError: modules and values are mixed, or the default is not one of the options.
     """
     if "chosen" in more:
         if "default" in more:
-            raise DefinitionError("OneOf takes `default=` or `chosen=`, not both: they are two words for one thing")
+            raise DefinitionError("OneOf takes `default=` or `chosen=`, not both: they are synonyms")
         more["default"] = more.pop("chosen")
     are_modules = {isinstance(option, Module) for option in options}
     if True not in are_modules:
@@ -124,8 +127,8 @@ def OneOf(*options: Any, **more: Any) -> Any:  # noqa: ANN401, N802  # a Variabl
 def _switch_of(modules: Sequence[Module], default: Module | str | None = None, **unknown: object) -> Switch:
     if unknown:
         raise DefinitionError(
-            f"OneOf of modules takes `default=` and no {next(iter(unknown))!r}; constraints on the choice are "
-            "given with `with_variables`"
+            f"OneOf of modules takes `default=`, not {next(iter(unknown))!r}; add constraints on the choice with "
+            "`with_variables`"
         )
     alternatives: dict[str, Module] = {}
     for module in modules:

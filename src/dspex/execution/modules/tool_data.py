@@ -1,4 +1,4 @@
-"""The tools of an agent, as data: functions by where they are, modules as nodes of their own."""
+"""The tools of an agent as data: import paths of functions, and modules as nodes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from dspex.execution.tools import Policy, Tool
 
 
 def tool_config(tool: Tool) -> dict[str, Any]:
-    """Return one tool as data, with its name, description and policy where they are not the function's own.
+    """Return one tool as data; name, description and policy only if they are not the defaults.
 
     Raises:
         DefinitionError: its code cannot be found by import; the message names the tool.
@@ -27,16 +27,16 @@ def tool_config(tool: Tool) -> dict[str, Any]:
 
 
 def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: CodeRoot | None) -> Tool:
-    """Return the tool that `tool_config` wrote.
+    """Return the tool behind the result of `tool_config`.
 
     Args:
-        config: what it wrote.
-        modules: those of the tools that are modules, by name.
-        code: where functions are loaded from.
+        config: the result of `tool_config`.
+        modules: the tools that are modules, by name.
+        code: the folder to load functions from.
 
     Raises:
-        DefinitionError: a function is needed and there is no `code`, or it is not there.
-        ConflictError: its source has changed.
+        DefinitionError: `code` is missing, or does not have the function.
+        ConflictError: the source of the function has changed.
     """
     policy = Policy(**{name: config[name] for name in ("timeout", "retries") if name in config})
     if "permit" in config:
@@ -46,7 +46,7 @@ def tool_of(config: Mapping[str, Any], modules: Mapping[str, Module], code: Code
     if "module" in config:
         name = config["module"]
         if name not in modules:
-            raise DefinitionError(f"the tool {name!r} is a module, but the stored agent has none of this name")
+            raise DefinitionError(f"the tool {name!r} is a module, but the stored agent has no module of this name")
         return Tool.from_module(modules[name], name=name, description=config["description"], policy=policy)
     function = _function(config, code, "a tool")
     return Tool.from_function(

@@ -1,4 +1,4 @@
-"""One module many times: on many rows at once, or again until it succeeds."""
+"""Modules that wrap a module: `Parallel` runs it on many rows, `Retry` until it succeeds."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -14,22 +14,22 @@ from dspex.language.signatures import Signature
 
 
 class Parallel(Module):
-    """Runs one module on every row, several at a time: `results` in the order of the rows.
+    """Runs one module on every row, several at a time; `results` are in the order of the rows.
 
-    A row that fails has None as its result and its error in `errors`; it does not stop the others.
+    A row that fails has None in `results` and its error in `errors`; the other rows continue.
     """
 
     signature = Signature("rows: list[dict] -> results: list[any], errors: list[any]", name="Parallel")
 
     def __init__(self, module: Module, *, concurrency: int = 16) -> None:
-        """Take the module, and how many rows are under way at once."""
+        """Take the module, and how many rows run at once."""
         if concurrency < 1:
-            raise DefinitionError(f"concurrency is at least 1, not {concurrency!r}")
+            raise DefinitionError(f"concurrency must be at least 1, not {concurrency!r}")
         self.module = module
         self.concurrency = concurrency
 
     async def forward(self, **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
-        """Run them all."""
+        """Run the module on all rows."""
         rows: Sequence[Mapping[str, Any]] = self.signature.validate_inputs(inputs)["rows"]
         results: list[Prediction | None] = [None] * len(rows)
         errors: list[DspexError | None] = [None] * len(rows)
@@ -56,23 +56,23 @@ class Parallel(Module):
 
 
 class Retry(Module):
-    """Runs a module again where it fails or its answer is not accepted.
+    """Runs a module again if it fails or its answer is not accepted.
 
-    Each attempt is a new request on every model, also behind a cache or in a search: see `Rollout`.
+    Each attempt sends new requests, even behind a cache or in a search: see `Rollout`.
     """
 
     def __init__(
         self, module: Module, *, attempts: int = 3, accept: Callable[[Prediction], bool] | None = None
     ) -> None:
-        """Take the module, how often it is run at most, and what an answer has to pass."""
+        """Take the module, the most attempts, and the test of an answer."""
         if attempts < 1:
-            raise DefinitionError(f"attempts is at least 1, not {attempts!r}")
+            raise DefinitionError(f"attempts must be at least 1, not {attempts!r}")
         self.module = module
         self.attempts = attempts
         self.accept = accept
 
     def contract(self) -> Signature:
-        """Return the module's own."""
+        """Return the signature of the module."""
         return self.module.contract()
 
     async def forward(self, **inputs: Any) -> Prediction:  # noqa: ANN401
@@ -98,7 +98,7 @@ class Retry(Module):
         """Return this module as data.
 
         Raises:
-            DefinitionError: it has a function `accept`, which is no data.
+            DefinitionError: it has a function `accept`, which cannot be stored.
         """
         if self.accept is not None:
             raise DefinitionError(
