@@ -16,7 +16,7 @@ from dspex.language.signatures.grammar import parse_type
 from dspex.language.signatures.kinds import FORMATS, KINDS
 from dspex.language.signatures.rendering import type_text
 from dspex.language.signatures.signature import Signature
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, ruled_union, tagged, union
+from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, object_type, tagged, union
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -142,7 +142,9 @@ types = st.recursive(
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: make("tuple", *parts)),
         inner.map(lambda part: union(part, make("none"))),
         inner.map(
-            lambda part: ruled_union(union(part, make("none")), {"required": True}) if part.kind != "none" else part
+            lambda part: (
+                constrained_union(union(part, make("none")), {"required": True}) if part.kind != "none" else part
+            )
         ),
     ),
     max_leaves=8,

@@ -23,7 +23,7 @@ _TEXTUAL = {
 }  # fmt: skip
 _LISTS = {list, Sequence, MutableSequence}
 _DICTS = {dict, Mapping, MutableMapping}
-_MARKS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+_CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 
 
 def from_annotation(hint: Any) -> Type:  # noqa: ANN401  # an annotation is any object
@@ -32,10 +32,10 @@ def from_annotation(hint: Any) -> Type:  # noqa: ANN401  # an annotation is any 
     Raises:
         SignatureError: the annotation has no counterpart; the message lists what has.
     """
-    return Reader().read(hint)
+    return AnnotationReader().read(hint)
 
 
-class Reader:
+class AnnotationReader:
     """Reads one annotation; remembers the classes that it is inside of, so that recursive ones come to an end."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Reader:
         if origin in {Union, types.UnionType}:
             return union(*(self.read(arg) for arg in args))
         if origin is Annotated:
-            return self.constrained(args[0], args[1:])
+            return self.with_metadata(args[0], args[1:])
         if origin in _LISTS:
             return make("list", *(self.read(arg) for arg in args))
         if origin in _DICTS:
@@ -83,21 +83,21 @@ class Reader:
             return make("list", self.read(args[0]), python=hint)
         return make("tuple", *(self.read(arg) for arg in args))
 
-    def constrained(self, hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
-        """Read the constraints of `Annotated[T, Field(ge=0)]` and of the annotated-types marks inside it."""
+    def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        """Read the constraints of `Annotated[T, Field(ge=0)]` and of the annotated-types metadata inside it."""
         inner = self.read(hint)
         rules: dict[str, Any] = {}
-        # pydantic's FieldInfo keeps its marks in `metadata`
-        parts = [part for mark in marks for part in [mark, *getattr(mark, "metadata", ())]]
-        for part, name in itertools.product(parts, _MARKS):
+        # pydantic's FieldInfo keeps its metadata in `metadata`
+        parts = [part for item in metadata for part in [item, *getattr(item, "metadata", ())]]
+        for part, name in itertools.product(parts, _CONSTRAINTS):
             if (value := getattr(part, name, None)) is not None and isinstance(value, int | float | str):
                 rules[name] = value
-        tags = [tag for mark in marks if isinstance(tag := getattr(mark, "discriminator", None), str)]
-        made = with_rules(inner, rules)
-        return tagged(made, tags[0]) if tags and made.kind == "union" else made
+        tags = [tag for item in metadata if isinstance(tag := getattr(item, "discriminator", None), str)]
+        type_ = with_rules(inner, rules)
+        return tagged(type_, tags[0]) if tags and type_.kind == "union" else type_
 
     def _class(self, hint: Any) -> Type:  # noqa: ANN401
-        from dspex.language.signatures.classes import class_type, from_schema_of, is_model
+        from dspex.language.signatures.classes import class_type, is_model, type_from_schema
 
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
             return _enumeration(hint)
@@ -108,9 +108,9 @@ class Reader:
         if hasattr(hint, "__value__"):  # a `type X = ...` alias
             return self.read(hint.__value__)
         if isinstance(hint, type) or get_origin(hint) is not None:
-            made = from_schema_of(hint)
-            if made is not None:
-                return made
+            type_ = type_from_schema(hint)
+            if type_ is not None:
+                return type_
         raise SignatureError(
             f"no field type corresponds to the annotation {hint!r}; use str, int, float, bool, bytes, Literal, an "
             "Enum, list[T], dict[str, T], T | None, a union of these, Any, a pydantic model, a dataclass or a TypedDict"
@@ -123,19 +123,21 @@ def with_rules(type_: Type, rules: dict[str, Any]) -> Type:
         return type_
     if type_.kind == "union" and rules.keys() <= {"tag", "required"}:
         return make("union", type_, constraints={**dict(type_.constraints), **rules})
-    others = [arg for arg in type_.args if arg.kind != "none"]
-    if type_.kind == "union" and not type_.constraints and len(others) == 1:
+    members = [arg for arg in type_.args if arg.kind != "none"]
+    if type_.kind == "union" and not type_.constraints and len(members) == 1:
         return union(*(arg if arg.kind == "none" else with_rules(arg, rules) for arg in type_.args))
     suffix = {"list": "items", "dict": "size"}.get(type_.kind, "length")
-    named = {name.replace("length", suffix) if name.endswith("_length") else name: rules[name] for name in rules}
+    renamed = {name.replace("length", suffix) if name.endswith("_length") else name: rules[name] for name in rules}
     if type_.kind == "union":
-        return union(*type_.args, *()) if not named else make("union", *type_.args, constraints=named)
+        return union(*type_.args, *()) if not renamed else make("union", *type_.args, constraints=renamed)
     python = None
     if type_.python is not None:
         from pydantic import Field
 
-        python = Annotated[type_.python, Field(**{name: value for name, value in rules.items() if name in _MARKS})]
-    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **named}, python=python)
+        python = Annotated[
+            type_.python, Field(**{name: value for name, value in rules.items() if name in _CONSTRAINTS})
+        ]
+    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **renamed}, python=python)
 
 
 def _enumeration(hint: type[enum.Enum]) -> Type:

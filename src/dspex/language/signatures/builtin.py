@@ -31,8 +31,8 @@ SHORTHAND = {
 
 def expand(type_: Type) -> Type:
     """Return what `type_` stands for: itself where it is a basic or composite type."""
-    made = _EXPANSIONS.get(type_.kind)
-    return made(dict(type_.constraints)) if made else type_
+    expansion = _EXPANSIONS.get(type_.kind)
+    return expansion(dict(type_.constraints)) if expansion else type_
 
 
 def _optional(name: str, type_: Type) -> Member:
@@ -55,7 +55,7 @@ def _count(rules: dict[str, Any]) -> Type:
     return make("int", constraints={"ge": 0, **({"le": rules["max_tokens"]} if "max_tokens" in rules else {})})
 
 
-def _fixed(type_: Type) -> Callable[[dict[str, Any]], Type]:
+def _constant(type_: Type) -> Callable[[dict[str, Any]], Type]:
     return lambda _: type_
 
 
@@ -89,30 +89,34 @@ _TURN = _object(content.Turn, Member("role", _STR), Member("content", _ANY))
 
 _EXPANSIONS: dict[str, Callable[[dict[str, Any]], Type]] = {
     "embedding": _embedding,
-    "probability": _fixed(_UNIT),
-    "confidence_score": _fixed(_UNIT),
-    "similarity_score": _fixed(make("float", constraints={"ge": -1, "le": 1})),
+    "probability": _constant(_UNIT),
+    "confidence_score": _constant(_UNIT),
+    "similarity_score": _constant(make("float", constraints={"ge": -1, "le": 1})),
     "reasoning_chain": _chain,
     "token_count": _count,
-    "token_usage": _fixed(_USAGE),
-    "model_output": _fixed(_ANY),
-    "prompt_template": _fixed(_STR),
-    "function_call": _fixed(_CALL),
-    "tool_result": _fixed(_RESULT),
-    "Image": _fixed(
+    "token_usage": _constant(_USAGE),
+    "model_output": _constant(_ANY),
+    "prompt_template": _constant(_STR),
+    "function_call": _constant(_CALL),
+    "tool_result": _constant(_RESULT),
+    "Image": _constant(
         _object(content.Image, Member("url", _STR), _optional("media_type", _STR), _optional("detail", _STR))
     ),
-    "Audio": _fixed(_object(content.Audio, Member("url", _STR), _optional("media_type", _STR))),
-    "File": _fixed(_object(content.File, Member("url", _STR), _optional("name", _STR), _optional("media_type", _STR))),
-    "Document": _fixed(
+    "Audio": _constant(_object(content.Audio, Member("url", _STR), _optional("media_type", _STR))),
+    "File": _constant(
+        _object(content.File, Member("url", _STR), _optional("name", _STR), _optional("media_type", _STR))
+    ),
+    "Document": _constant(
         _object(content.Document, Member("text", _STR), _optional("title", _STR), _optional("source", _STR))
     ),
-    "Code": _fixed(_object(content.Code, Member("text", _STR), _optional("language", _STR))),
-    "History": _fixed(_object(content.History, Member("messages", make("list", _TURN), is_required=False, default=[]))),
-    "ToolCalls": _fixed(
+    "Code": _constant(_object(content.Code, Member("text", _STR), _optional("language", _STR))),
+    "History": _constant(
+        _object(content.History, Member("messages", make("list", _TURN), is_required=False, default=[]))
+    ),
+    "ToolCalls": _constant(
         _object(content.ToolCalls, Member("calls", make("list", _CALL), is_required=False, default=[]))
     ),
-    "Citations": _fixed(
+    "Citations": _constant(
         _object(content.Citations, Member("items", make("list", _CITATION), is_required=False, default=[]))
     ),
 }

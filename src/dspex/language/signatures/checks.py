@@ -12,13 +12,13 @@ from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import engine_pattern, pattern_states
 from dspex.language.signatures.recursion import check_recursion, has_open_reference
 from dspex.language.signatures.types import MISSING, Type
-from dspex.language.signatures.validation import check_one, is_plainly
+from dspex.language.signatures.validation import check_default, is_plain_default
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _PATTERNS = frozenset({"pattern", "step_format"})
 
 
-def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset[str]) -> tuple[Field, ...]:
+def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset[str]) -> tuple[Field, ...]:
     """Return `fields`, their defaults as JSON data, once it is sure that they can stand together.
 
     Raises:
@@ -28,24 +28,24 @@ def checked_fields(signature: str, fields: Sequence[Field], *, reserved: frozens
         raise SignatureError(
             f"signature {signature!r} has no output field; write '... -> answer' or mark a field with Output()"
         )
-    seen: set[str] = set()
-    made = []
+    names: set[str] = set()
+    result = []
     check_size(signature, fields)
     for at, field in enumerate(fields):
         _check_name(signature, field, reserved=reserved, at=at)
         for name in {field.name, field.wire_name}:
-            if name in seen:
+            if name in names:
                 raise SignatureError(
                     f"signature {signature!r} has two fields named {name!r}; rename one of them", field=at
                 )
-        seen |= {field.name, field.wire_name}
+        names |= {field.name, field.wire_name}
         _check_type(signature, field, at=at)
         if field.checks and field.role == "input":
             raise SignatureError(
                 f"signature {signature!r}: the input {field.name!r} has a check; a check is of an output", field=at
             )
-        made.append(_with_checked_default(signature, field, at=at))
-    return tuple(made)
+        result.append(_with_checked_default(signature, field, at=at))
+    return tuple(result)
 
 
 def is_legal_name(name: str, reserved: frozenset[str]) -> bool:
@@ -83,26 +83,26 @@ def check_size(signature: str, fields: Sequence[Field]) -> None:
     patterns: dict[str, int] = {}
     for at, field in enumerate(fields):
         where = f"signature {shorten(signature)}: field {shorten(field.name)}"
-        with _about(at):
+        with _with_field_index(at):
             for name in (field.name, field.alias or ""):
                 check_limit("name", len(name), where)
             for type_, depth in walk_type(field.type):
                 parts += 1
-                known = [value for name, value in type_.constraints if name in _PATTERNS]
-                states += sum(map(pattern_states, known))
-                patterns |= dict.fromkeys(known, at)
+                texts = [value for name, value in type_.constraints if name in _PATTERNS]
+                states += sum(map(pattern_states, texts))
+                patterns |= dict.fromkeys(texts, at)
                 check_limit("depth", depth, where)
                 check_limit("parts", parts, where)
                 check_limit("all_pattern_states", states, where)
                 _check_names(type_, where)
             check_recursion(field.type, where)
     for pattern, at in patterns.items():  # the engine compiles them now that all together keep the limits
-        with _about(at):
+        with _with_field_index(at):
             engine_pattern(pattern)
 
 
 @contextmanager
-def _about(at: int) -> Iterator[None]:
+def _with_field_index(at: int) -> Iterator[None]:
     """Add the place of a field to the errors of a block."""
     try:
         yield
@@ -148,10 +148,10 @@ def _check_type(signature: str, field: Field, *, at: int) -> None:
 def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int) -> None:
     for member in type_.members:
         probe = replace(field, name="default", type=member.type, default=member.default, alias=None)
-        if member.default is MISSING or is_plainly(probe) or refers_outside(member.type):
+        if member.default is MISSING or is_plain_default(probe) or refers_outside(member.type):
             continue
         try:
-            check_one(probe)
+            check_default(probe)
         except InvalidError as error:
             raise SignatureError(
                 f"signature {signature!r}: field {field.name!r}: the default of member {member.name!r} is refused by "
@@ -166,10 +166,10 @@ def refers_outside(type_: Type) -> bool:
 
 
 def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
-    if field.default is MISSING or is_plainly(field):
+    if field.default is MISSING or is_plain_default(field):
         return field
     try:
-        default = check_one(field)[1]
+        default = check_default(field)[1]
     except InvalidError as error:
         raise SignatureError(
             f"signature {signature!r}: the default of {field.name!r} is refused by its own type: "

@@ -11,7 +11,7 @@ from dspex.language.signatures.types import MISSING, Member, Type, object_type
 _DEPTH = 50
 
 
-class Reader(Protocol):
+class MemberReader(Protocol):
     """What reads the annotations of members; it remembers the classes that it is inside of, with their titles."""
 
     enclosing: list[tuple[type, str]]
@@ -20,8 +20,8 @@ class Reader(Protocol):
         """Return the type that `hint` means."""
         ...
 
-    def constrained(self, hint: Any, marks: tuple[Any, ...]) -> Type:  # noqa: ANN401
-        """Return the type that `hint` means, with the constraints that `marks` state."""
+    def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:  # noqa: ANN401
+        """Return the type that `hint` means, with the constraints that `metadata` state."""
         ...
 
 
@@ -32,10 +32,10 @@ def is_model(hint: object) -> bool:
     return hasattr(hint, "__pydantic_core_schema__") or hasattr(hint, "model_fields") or dataclasses.is_dataclass(hint)
 
 
-def class_type(hint: Any, reader: Reader) -> Type:  # noqa: ANN401
+def class_type(hint: Any, reader: MemberReader) -> Type:  # noqa: ANN401
     """Return the object type of a class, a `ref` where the class is met inside itself."""
-    for known, title in reader.enclosing:
-        if known is hint:
+    for enclosing_class, title in reader.enclosing:
+        if enclosing_class is hint:
             return Type("ref", title=title)
     if len(reader.enclosing) >= _DEPTH:
         raise SignatureError(f"{hint.__name__} is nested more than {_DEPTH} levels deep")
@@ -50,11 +50,11 @@ def class_type(hint: Any, reader: Reader) -> Type:  # noqa: ANN401
     return object_type(title, members, constraints=_extra(hint), python=hint)
 
 
-def _title(hint: type, taken: list[str]) -> str:
+def _title(hint: type, titles: list[str]) -> str:
     """Return the name of a class as a word of the grammar, different from those of the classes around it."""
     plain = "".join(char if char.isalnum() or char == "_" else "_" for char in hint.__name__)
     title, number = plain, 2
-    while title in taken:
+    while title in titles:
         title, number = f"{plain}{number}", number + 1
     return title
 
@@ -65,7 +65,7 @@ def _extra(hint: Any) -> dict[str, str]:  # noqa: ANN401
     return {"extra": extra} if extra in {"allow", "forbid"} else {}
 
 
-def _members(hint: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+def _members(hint: Any, reader: MemberReader) -> Iterator[Member]:  # noqa: ANN401
     if hasattr(hint, "model_fields"):
         return _model_members(hint, reader)
     if dataclasses.is_dataclass(hint):
@@ -73,30 +73,30 @@ def _members(hint: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
     return _typed_dict_members(hint, reader)
 
 
-def _model_members(model: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+def _model_members(model: Any, reader: MemberReader) -> Iterator[Member]:  # noqa: ANN401
     if not model.__pydantic_complete__:
         model.model_rebuild(raise_errors=False)
     for name, info in model.model_fields.items():
-        marks = (*info.metadata, info) if info.discriminator else tuple(info.metadata)
-        type_ = reader.constrained(info.annotation, marks)
+        metadata = (*info.metadata, info) if info.discriminator else tuple(info.metadata)
+        type_ = reader.with_metadata(info.annotation, metadata)
         factory = info.default_factory
-        default = _stable(factory) if factory is not None else info.default
+        default = _stable_default(factory) if factory is not None else info.default
         yield _member(_alias(info) or name, type_, info.description or "", required=info.is_required(), default=default)
 
 
-def _dataclass_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+def _dataclass_members(cls: Any, reader: MemberReader) -> Iterator[Member]:  # noqa: ANN401
     hints = _hints(cls)
     for item in dataclasses.fields(cls):
         if not item.init:
             continue
         has_factory = item.default_factory is not dataclasses.MISSING
         required = item.default is dataclasses.MISSING and not has_factory
-        default = _stable(item.default_factory) if has_factory else item.default
+        default = _stable_default(item.default_factory) if has_factory else item.default
         desc = str(item.metadata.get("description", ""))
         yield _member(item.name, reader.read(hints[item.name]), desc, required=required, default=default)
 
 
-def _typed_dict_members(cls: Any, reader: Reader) -> Iterator[Member]:  # noqa: ANN401
+def _typed_dict_members(cls: Any, reader: MemberReader) -> Iterator[Member]:  # noqa: ANN401
     for name, hint in _hints(cls).items():
         inner = get_args(hint)[0] if get_origin(hint) in {NotRequired, Required} else hint
         yield _member(name, reader.read(inner), "", required=name in cls.__required_keys__, default=MISSING)
@@ -132,7 +132,7 @@ def _member(name: str, type_: Type, desc: str, *, required: bool, default: Any) 
     return Member(name, type_, inspect.cleandoc(desc), is_required=False, default=_plain(default))
 
 
-def _stable(factory: Any) -> Any:  # noqa: ANN401
+def _stable_default(factory: Any) -> Any:  # noqa: ANN401
     """Return what a default factory makes, MISSING where it makes something else each time."""
     try:
         first, second = _plain(factory()), _plain(factory())
@@ -149,7 +149,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return to_jsonable_python(value)
 
 
-def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
+def type_from_schema(hint: Any) -> Type | None:  # noqa: ANN401
     """Return the type that pydantic's JSON Schema of `hint` describes, None where it makes none."""
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
@@ -161,9 +161,9 @@ def from_schema_of(hint: Any) -> Type | None:  # noqa: ANN401
     except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError):
         return None
     try:
-        type_ = SchemaReader(schema).whole()
+        type_ = SchemaReader(schema).root_type()
     except SignatureError:  # a pattern that only the class itself can match
-        type_ = SchemaReader(_without_patterns(schema)).whole()
+        type_ = SchemaReader(_without_patterns(schema)).root_type()
     return dataclasses.replace(type_, python=hint)
 
 
@@ -172,7 +172,7 @@ def _without_patterns(schema: Any) -> Any:  # noqa: ANN401
 
     if not isinstance(schema, dict):
         return schema
-    made = with_subschemas({key: value for key, value in schema.items() if key != "pattern"}, _without_patterns)
-    if "$defs" in made:
-        made["$defs"] = {name: _without_patterns(part) for name, part in made["$defs"].items()}
-    return made
+    result = with_subschemas({key: value for key, value in schema.items() if key != "pattern"}, _without_patterns)
+    if "$defs" in result:
+        result["$defs"] = {name: _without_patterns(part) for name, part in result["$defs"].items()}
+    return result

@@ -6,7 +6,7 @@ from typing import Any
 from dspex.errors import SignatureError
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, ruled_union
+from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, object_type
 
 FORMAT = 1
 _DEPTH = 100
@@ -108,7 +108,7 @@ def type_from_dict(data: Mapping[str, Any], depth: int = 0) -> Type:
         return object_type(_text(data.get("title", "")), members, constraints=constraints)
     if kind == "union":
         # not `union`: what was stored is flat already, and keeps its nesting
-        return ruled_union(Type("union", args), constraints)
+        return constrained_union(Type("union", args), constraints)
     return make(kind, *args, constraints=constraints)
 
 

@@ -22,12 +22,12 @@ from dspex.language.signatures.types import MISSING, Member, Type, is_typed_dict
 from dspex.language.signatures.values import (
     absent_if_null,
     binary_to_text,
-    calls_of_dspy,
     check_depth,
+    check_length,
+    check_required_keys,
+    check_unique,
     fits_schema,
-    keep_required,
-    keep_short,
-    keep_unique,
+    from_dspy_calls,
     pairs_to_dict,
     pick_atom,
     round_to,
@@ -66,11 +66,11 @@ class Compiler:
 
     def compile(self, type_: Type) -> Schema:
         """Return the core schema of one type."""
-        made = expand(type_)
-        if made is not type_:
-            return self._shorthand(type_.kind, self.compile(made))
+        expansion = expand(type_)
+        if expansion is not type_:
+            return self._shorthand(type_.kind, self.compile(expansion))
         if type_.python is not None and type_.kind != "atom" and not is_typed_dict(type_.python):
-            return self._of_class(type_)
+            return self._python_class(type_)
         method: Callable[[Type], Schema] = getattr(self, f"_{type_.kind}")
         return method(type_)
 
@@ -79,29 +79,29 @@ class Compiler:
         if member is None or self.is_strict:
             return schema
 
-        def spelled_out(value: Any) -> Any:  # noqa: ANN401
+        def expand_shorthand(value: Any) -> Any:  # noqa: ANN401
             if isinstance(value, str | list):
                 return {member: value}
-            return calls_of_dspy(value) if kind == "ToolCalls" else value
+            return from_dspy_calls(value) if kind == "ToolCalls" else value
 
-        return core_schema.no_info_before_validator_function(spelled_out, schema)
+        return core_schema.no_info_before_validator_function(expand_shorthand, schema)
 
     def _str(self, type_: Type) -> Schema:
         rules = dict(type_.constraints)
         format_ = rules.pop("format", None)
         options: dict[str, Any] = {**rules, "strict": self.is_strict, "coerce_numbers_to_str": not self.is_strict}
-        made: Schema = _matched(options) if "pattern" in rules else core_schema.str_schema(**options)
+        schema: Schema = _pattern_schema(options) if "pattern" in rules else core_schema.str_schema(**options)
         if format_ is None:
-            return made
+            return schema
         shape = core_schema.str_schema(pattern=FORMATS[format_], metadata={"format": format_})
-        named = core_schema.custom_error_schema(
+        format_schema = core_schema.custom_error_schema(
             shape, "format", custom_error_message="{said}", custom_error_context={"said": f"expected a {format_}"}
         )
-        return core_schema.chain_schema([made, named])
+        return core_schema.chain_schema([schema, format_schema])
 
     def _int(self, type_: Type) -> Schema:
-        made = self._exact_int(type_)
-        return core_schema.no_info_before_validator_function(whole_number, made) if self.is_strict else made
+        schema = self._exact_int(type_)
+        return core_schema.no_info_before_validator_function(whole_number, schema) if self.is_strict else schema
 
     def _exact_int(self, type_: Type) -> Schema:
         return core_schema.int_schema(**dict(type_.constraints), strict=self.is_strict)
@@ -109,10 +109,10 @@ class Compiler:
     def _float(self, type_: Type) -> Schema:
         rules = dict(type_.constraints)
         precision = rules.pop("precision", None)
-        made: Schema = core_schema.float_schema(**rules, allow_inf_nan=False, strict=self.is_strict)
+        schema: Schema = core_schema.float_schema(**rules, allow_inf_nan=False, strict=self.is_strict)
         if precision is not None:
-            made = core_schema.no_info_after_validator_function(round_to(precision, is_strict=self.is_strict), made)
-        return made
+            schema = core_schema.no_info_after_validator_function(round_to(precision, is_strict=self.is_strict), schema)
+        return schema
 
     def _bool(self, _: Type) -> Schema:
         return core_schema.bool_schema(strict=self.is_strict)
@@ -126,11 +126,11 @@ class Compiler:
         return core_schema.none_schema()
 
     def _binary(self, _: Type) -> Schema:
-        made = core_schema.bytes_schema(
+        schema = core_schema.bytes_schema(
             strict=True,
             serialization=core_schema.plain_serializer_function_ser_schema(binary_to_text, when_used="json"),
         )
-        return made if self.is_strict else core_schema.no_info_before_validator_function(text_to_binary, made)
+        return schema if self.is_strict else core_schema.no_info_before_validator_function(text_to_binary, schema)
 
     def _atom(self, type_: Type) -> Schema:
         values = type_.constraint("one_of")
@@ -145,16 +145,16 @@ class Compiler:
         unique = rules.pop("unique", False)
         items = self._item(self.compile(type_.args[0])) if type_.args else core_schema.any_schema()
         # strict also when coercing: the lax list iterates over any object; tuples and sets are read by their JSON form
-        made: Schema = core_schema.list_schema(items, strict=True, **rules)
-        return core_schema.no_info_after_validator_function(keep_unique, made) if unique else made
+        schema: Schema = core_schema.list_schema(items, strict=True, **rules)
+        return core_schema.no_info_after_validator_function(check_unique, schema) if unique else schema
 
     def _tuple(self, type_: Type) -> Schema:
         items = [self.compile(arg) for arg in type_.args]
-        made = core_schema.tuple_schema(items)
+        schema = core_schema.tuple_schema(items)
         if not self.is_strict:
-            return made
+            return schema
         kinds = (list, tuple)
-        return core_schema.chain_schema([core_schema.is_instance_schema(kinds, cls_repr="list"), made])
+        return core_schema.chain_schema([core_schema.is_instance_schema(kinds, cls_repr="list"), schema])
 
     def _dict(self, type_: Type) -> Schema:
         rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
@@ -164,22 +164,22 @@ class Compiler:
         )
         if values is not None:
             values = self._item(values)
-        made: Schema = core_schema.dict_schema(keys, values, strict=self.is_strict, **rules)
+        schema: Schema = core_schema.dict_schema(keys, values, strict=self.is_strict, **rules)
         if required:
-            made = core_schema.no_info_after_validator_function(keep_required(required), made)
-        return made if self.is_strict else core_schema.no_info_before_validator_function(pairs_to_dict, made)
+            schema = core_schema.no_info_after_validator_function(check_required_keys(required), schema)
+        return schema if self.is_strict else core_schema.no_info_before_validator_function(pairs_to_dict, schema)
 
     def _union(self, type_: Type) -> Schema:
         tag = type_.constraint("tag")
         parts = [arg for arg in type_.args if arg.kind != "none"]
-        made: Schema
+        schema: Schema
         if tag is not None:
-            made = self._tagged(parts, tag)
+            schema = self._tagged_union(parts, tag)
         elif len(parts) == 1:
-            made = self.compile(parts[0])
+            schema = self.compile(parts[0])
         else:
-            made = self._alternatives(parts)
-        return core_schema.nullable_schema(made) if len(parts) < len(type_.args) else made
+            schema = self._alternatives(parts)
+        return core_schema.nullable_schema(schema) if len(parts) < len(type_.args) else schema
 
     def _alternatives(self, parts: list[Type]) -> Schema:
         labels = {str(at): part for at, part in enumerate(parts)}
@@ -190,18 +190,18 @@ class Compiler:
             last = {label: schemas[label] for label, part in labels.items() if part.kind == "int"}
             schemas |= {label: self._exact_int(labels[label]) for label in last}
         if can_be_picked(parts):
-            schemas = {label: self._shared(schema) for label, schema in schemas.items()}
-        tried: list[Schema | tuple[Schema, str]] = [
+            schemas = {label: self._share(schema) for label, schema in schemas.items()}
+        ordered: list[Schema | tuple[Schema, str]] = [
             (patience.alternative(schema) if self._is_patient else schema, label)
             for label, schema in (*schemas.items(), *last.items())
         ]
-        made = core_schema.union_schema(tried)
+        whole = core_schema.union_schema(ordered)
         if not can_be_picked(parts):
-            return made
+            return whole
         choices: dict[Hashable, Schema] = {label: schemas[label] for label, part in labels.items() if part.members}
-        return core_schema.tagged_union_schema({**choices, ALL: made}, picker(labels))
+        return core_schema.tagged_union_schema({**choices, ALL: whole}, picker(labels))
 
-    def _shared(self, schema: Schema) -> Schema:
+    def _share(self, schema: Schema) -> Schema:
         """Return a reference to `schema`, for one that stands in two places."""
         if schema["type"] in {"definition-ref", "str", "int", "bool", "float", "none"}:
             return schema
@@ -210,9 +210,9 @@ class Compiler:
         return core_schema.definition_reference_schema(ref)
 
     def _item(self, schema: Schema) -> Schema:
-        return patience.item_by_item(schema) if self._is_patient else schema
+        return patience.check_items(schema) if self._is_patient else schema
 
-    def _tagged(self, parts: list[Type], tag: str) -> Schema:
+    def _tagged_union(self, parts: list[Type], tag: str) -> Schema:
         choices: dict[Hashable, Schema] = {}
         for part in parts:
             for value in tag_values(part, tag):
@@ -226,12 +226,12 @@ class Compiler:
         compiled = [(member, self._member(member)) for member in type_.members]
         self._enclosing.pop()
         is_dict = self._is_plain or is_typed_dict(type_.python)
-        made = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
+        schema = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
         if self._is_patient and self._extra(type_) == "forbid":
-            made = patience.with_few_unknown(made, len(type_.members))
+            schema = patience.limit_unknown_members(schema, len(type_.members))
         if ref not in self._referred:
-            return made
-        self._definitions[ref] = {**made, "ref": ref}
+            return schema
+        self._definitions[ref] = {**schema, "ref": ref}
         return core_schema.definition_reference_schema(ref)
 
     def _member(self, member: Member) -> Schema:
@@ -281,29 +281,31 @@ class Compiler:
                 return core_schema.definition_reference_schema(ref)
         raise SignatureError(f"there is no enclosing object {type_.title!r} to refer to")
 
-    def _of_class(self, type_: Type) -> Schema:
+    def _python_class(self, type_: Type) -> Schema:
         """The class makes the values; in strict mode the data must fit the declared type first, instances pass.
 
         So it must where bytes are inside, whatever the mode: classes read text as bytes, in our types it is base64.
         """
         has_bytes = holds_binary(type_)
         if not self.is_strict and not has_bytes:
-            made = self._hoisted(_class_schema(type_.python))
-            return patience.summed_up(made) if self._is_patient else made
+            class_schema = self._hoist(_class_schema(type_.python))
+            return patience.summarize_errors(class_schema) if self._is_patient else class_schema
         outer, self._is_plain = self._is_plain, True
         shape = self.compile(replace(type_, python=None))
         self._is_plain = outer
-        own = get_origin(type_.python) or type_.python
-        if isinstance(own, type):
+        cls = get_origin(type_.python) or type_.python
+        if isinstance(cls, type):
             shape = core_schema.no_info_wrap_validator_function(
-                lambda value, check: value if isinstance(value, own) else check(value), shape
+                lambda value, check: value if isinstance(value, cls) else check(value), shape
             )
         if self._is_plain:
             return shape
-        written = core_schema.plain_serializer_function_ser_schema(as_json, when_used="json") if has_bytes else None
-        return core_schema.chain_schema([shape, self._hoisted(_class_schema(type_.python))], serialization=written)
+        serialization = (
+            core_schema.plain_serializer_function_ser_schema(as_json, when_used="json") if has_bytes else None
+        )
+        return core_schema.chain_schema([shape, self._hoist(_class_schema(type_.python))], serialization=serialization)
 
-    def _hoisted(self, schema: Schema) -> Schema:
+    def _hoist(self, schema: Schema) -> Schema:
         """Move definitions to the outermost schema, where the engine wants each of them once."""
         while schema["type"] == "definitions":
             self._definitions |= {part["ref"]: part for part in schema["definitions"]}
@@ -324,24 +326,24 @@ def _class_schema(python: Any) -> Schema:  # noqa: ANN401
     from pydantic import BaseModel, TypeAdapter
     from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
-    made: Schema
+    schema: Schema
     try:
         if isinstance(python, type) and issubclass(python, BaseModel):
             if not python.__pydantic_complete__:
                 python.model_rebuild()
-            made = python.__pydantic_core_schema__
+            schema = python.__pydantic_core_schema__
         else:
-            made = TypeAdapter(python).core_schema
+            schema = TypeAdapter(python).core_schema
     except (PydanticUserError, PydanticUndefinedAnnotation, NameError) as error:
         raise SignatureError(f"pydantic cannot validate {python!r}: {error}") from error
-    return made
+    return schema
 
 
-def _matched(options: dict[str, Any]) -> Schema:
+def _pattern_schema(options: dict[str, Any]) -> Schema:
     """Return the schema of a text with a pattern; a text that it would be long at is refused."""
     longest = longest_match(options["pattern"])
     pattern = engine_pattern(options.pop("pattern"))
     if longest is None or longest >= options.get("max_length", longest + 1):
         return core_schema.str_schema(**options, pattern=pattern)
-    short = core_schema.no_info_after_validator_function(keep_short(longest), core_schema.str_schema(**options))
+    short = core_schema.no_info_after_validator_function(check_length(longest), core_schema.str_schema(**options))
     return core_schema.chain_schema([short, core_schema.str_schema(pattern=pattern)])

@@ -33,10 +33,10 @@ class FieldCheck:
         if self.function is None:
             raise SignatureError(f"the check {self.target!r} is code, and was not loaded")
         try:
-            found = self.function(value)
+            result = self.function(value)
         except (ValueError, AssertionError) as error:
             return self.message or str(error) or f"{type(error).__name__} in {self.name}"
-        if found is None or found:
+        if result is None or result:
             return None
         return self.message or f"it does not pass {self.name}"
 
@@ -46,7 +46,7 @@ class FieldCheck:
         return self.target.rpartition(":")[2].rpartition(".")[2]
 
 
-def field_checks(given: Conditions | None, *, is_required: bool) -> tuple[FieldCheck, ...]:
+def field_checks(checks: Conditions | None, *, is_required: bool) -> tuple[FieldCheck, ...]:
     """Return the checks behind what `Output(check=...)` takes: a function, `(function, message)`, or a list of these.
 
     Raises:
@@ -59,7 +59,7 @@ def field_checks(given: Conditions | None, *, is_required: bool) -> tuple[FieldC
             is_required=is_required,
             function=function,
         )
-        for function, message in _pairs(given)
+        for function, message in _pairs(checks)
     )
 
 
@@ -69,10 +69,10 @@ def _target(function: Condition) -> str:
     return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def _pairs(given: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # whatever the declaration holds
-    if given is None:
+def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # whatever the declaration holds
+    if checks is None:
         return
-    for item in given if isinstance(given, list) else [given]:
+    for item in checks if isinstance(checks, list) else [checks]:
         function, message = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
         if not callable(function) or not isinstance(message, str) or inspect.iscoroutinefunction(function):
             raise SignatureError(

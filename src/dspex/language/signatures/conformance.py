@@ -18,22 +18,22 @@ _NESTED = ("properties", "$defs", "patternProperties", "dependentSchemas")
 _INSIDE = ("items", "additionalProperties", "propertyNames", "not", "if", "then", "else", "contains")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 Node = dict[str, Any]
-Found = Iterator[str]
+Problems = Iterator[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class ProviderRule:
     """One documented limit: `check` takes the root schema and yields a sentence for each breach."""
 
     provider: str
     text: str
     source: str
-    check: Callable[[Node], Found]
+    check: Callable[[Node], Problems]
 
 
 def problems(provider: str, schema: Node) -> list[str]:
     """Return what is wrong with `schema` by the rules of `provider`; empty where it conforms."""
-    return [found for rule in RULES if rule.provider == provider for found in rule.check(schema)]
+    return [problem for rule in RULES if rule.provider == provider for problem in rule.check(schema)]
 
 
 def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, Node, int]]:  # noqa: ANN401
@@ -52,7 +52,7 @@ def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, No
             yield from walk(part, f"{path}/{key}/{at}", inner)
 
 
-def _root_is_object(schema: Node) -> Found:
+def _root_is_object(schema: Node) -> Problems:
     if schema.get("type") != "object" or any(key in schema for key in ("anyOf", "oneOf", "allOf")):
         yield "the root of a schema must be an object"
 
@@ -62,38 +62,38 @@ def _types(node: Node) -> list[str]:
     return kinds if isinstance(kinds, list) else [kinds]
 
 
-def _closed(schema: Node) -> Found:
+def _closed_objects(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "object" in _types(node) and node.get("additionalProperties") is not False:
             yield f"{path}: an object must have additionalProperties: false"
 
 
-def _all_required(schema: Node) -> Found:
+def _all_required(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if set(node.get("properties", ())) - set(node.get("required", ())):
             yield f"{path}: every property must be required"
 
 
-def _has_type(schema: Node) -> Found:
+def _has_type(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if not any(key in node for key in ("type", "anyOf", "$ref", "enum", "const")):
             yield f"{path}: a value of any type cannot be asked for; give it a type"
 
 
-def _only(*keywords: str) -> Callable[[Node], Found]:
-    known = frozenset(keywords)
+def _only_keywords(*keywords: str) -> Callable[[Node], Problems]:
+    supported = frozenset(keywords)
 
-    def check(schema: Node) -> Found:
+    def check(schema: Node) -> Problems:
         for path, node, _ in walk(schema):
             for key in node:
-                if key not in known:
+                if key not in supported:
                     yield f"{path}: the keyword {key!r} is not supported"
 
     return check
 
 
-def _nesting(limit: int) -> Callable[[Node], Found]:
-    def check(schema: Node) -> Found:
+def _nesting(limit: int) -> Callable[[Node], Problems]:
+    def check(schema: Node) -> Problems:
         for path, _, depth in walk(schema):
             if depth > limit:
                 yield f"{path}: nested deeper than {limit} levels"
@@ -102,7 +102,7 @@ def _nesting(limit: int) -> Callable[[Node], Found]:
     return check
 
 
-def _amounts(schema: Node) -> Found:
+def _size_limits(schema: Node) -> Problems:
     count = sum(len(node.get("properties", ())) for _, node, _ in walk(schema))
     if count > 5000:
         yield f"{count} properties, more than 5000"
@@ -118,19 +118,19 @@ def _amounts(schema: Node) -> Found:
         yield f"names and enum values have {size} characters, more than 120000"
 
 
-def _formats(*known: str) -> Callable[[Node], Found]:
-    def check(schema: Node) -> Found:
+def _formats(*formats: str) -> Callable[[Node], Problems]:
+    def check(schema: Node) -> Problems:
         for path, node, _ in walk(schema):
-            if node.get("type") == "string" and node.get("format", known[0]) not in known:
+            if node.get("type") == "string" and node.get("format", formats[0]) not in formats:
                 yield f"{path}: the format {node['format']!r} is not supported"
 
     return check
 
 
-def _keys(pattern: str) -> Callable[[Node], Found]:
+def _property_names(pattern: str) -> Callable[[Node], Problems]:
     legal = re.compile(pattern)
 
-    def check(schema: Node) -> Found:
+    def check(schema: Node) -> Problems:
         for path, node, _ in walk(schema):
             for name in node.get("properties", ()):
                 if not legal.fullmatch(name):
@@ -139,26 +139,26 @@ def _keys(pattern: str) -> Callable[[Node], Found]:
     return check
 
 
-def _texts_in_enums(schema: Node) -> Found:
+def _text_enums(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "enum" in node and not all(isinstance(value, str) for value in node["enum"]):
             yield f"{path}: an enum holds texts only"
 
 
-def _one_type(schema: Node) -> Found:
+def _one_type(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if isinstance(node.get("type"), list) or node.get("type") == "null":
             yield f"{path}: a schema has one type, and null is said as nullable"
 
 
-def _no_reference(schema: Node) -> Found:
+def _no_reference(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "$ref" in node or "$defs" in node:
             yield f"{path}: recursive types have no place in this dialect, which knows no references"
             return
 
 
-def _items_given(schema: Node) -> Found:
+def _array_items(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "array" in _types(node) and not isinstance(node.get("items"), dict):
             yield f"{path}: an array must say what its items are"
@@ -177,22 +177,22 @@ GEMINI_KEYWORDS = (
 OPENAI_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 
 
-def _rules(provider: str, *rows: tuple[str, str, Callable[[Node], Found]]) -> tuple[Rule, ...]:
-    return tuple(Rule(provider=provider, text=text, source=source, check=check) for text, source, check in rows)
+def _rules(provider: str, *rows: tuple[str, str, Callable[[Node], Problems]]) -> tuple[ProviderRule, ...]:
+    return tuple(ProviderRule(provider=provider, text=text, source=source, check=check) for text, source, check in rows)
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[ProviderRule, ...] = (
     *_rules(
         "openai",
         ("the root is an object and no anyOf", _OPENAI, _root_is_object),
-        ("every object has additionalProperties: false", _OPENAI, _closed),
+        ("every object has additionalProperties: false", _OPENAI, _closed_objects),
         ("every property is required", _OPENAI, _all_required),
         ("every value has a type", _OPENAI, _has_type),
-        ("an array says what its items are", _OPENAI, _items_given),
-        ("only the listed keywords", _OPENAI, _only(*_OPENAI_KEYWORDS)),
+        ("an array says what its items are", _OPENAI, _array_items),
+        ("only the listed keywords", _OPENAI, _only_keywords(*_OPENAI_KEYWORDS)),
         ("only the listed formats", _OPENAI, _formats(*OPENAI_FORMATS)),
         ("at most 10 levels of nesting", _OPENAI, _nesting(10)),
-        ("at most 5000 properties, 1000 enum values, 120000 characters", _OPENAI, _amounts),
+        ("at most 5000 properties, 1000 enum values, 120000 characters", _OPENAI, _size_limits),
     ),
     *_rules(
         "anthropic",
@@ -200,17 +200,17 @@ RULES: tuple[Rule, ...] = (
         (
             "property names match a pattern",
             "https://github.com/n8n-io/n8n/issues/30590",
-            _keys(r"[a-zA-Z0-9_.-]{1,64}"),
+            _property_names(r"[a-zA-Z0-9_.-]{1,64}"),
         ),
     ),
     *_rules(
         "gemini",
         ("the root is an object", _GEMINI, _root_is_object),
         ("no references", _GEMINI, _no_reference),
-        ("only the listed fields of a schema", _GEMINI, _only(*GEMINI_KEYWORDS)),
+        ("only the listed fields of a schema", _GEMINI, _only_keywords(*GEMINI_KEYWORDS)),
         ("one type, null as nullable", _GEMINI, _one_type),
-        ("enums of texts only", _GEMINI, _texts_in_enums),
-        ("an array says what its items are", _GEMINI, _items_given),
+        ("enums of texts only", _GEMINI, _text_enums),
+        ("an array says what its items are", _GEMINI, _array_items),
         ("only the formats enum and date-time of texts", _GEMINI, _formats("enum", "date-time")),
     ),
     *_rules("mcp", ("inputSchema and outputSchema are objects", _MCP, _root_is_object)),

@@ -22,7 +22,7 @@ from dspex.language.signatures.types import Type, make, union
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TypeNames:
     """How the other notations name one kind; empty where one has no name for it."""
 
     python: str
@@ -30,27 +30,27 @@ class Row:
     dspy: str
 
 
-TABLE: dict[str, Row] = {
-    "str": Row(python="str", graphql="String", dspy="str"),
-    "int": Row(python="int", graphql="Int", dspy="int"),
-    "float": Row(python="float", graphql="Float", dspy="float"),
-    "bool": Row(python="bool", graphql="Boolean", dspy="bool"),
-    "any": Row(python="Any", graphql="JSON", dspy="Any"),
-    "none": Row(python="None", graphql="", dspy="None"),
-    "binary": Row(python="bytes", graphql="", dspy="bytes"),
-    "list": Row(python="list", graphql="", dspy="list"),
-    "dict": Row(python="dict", graphql="", dspy="dict"),
-    "tuple": Row(python="tuple", graphql="", dspy="tuple"),
-    "probability": Row(python="probability", graphql="Probability", dspy=""),
-    "embedding": Row(python="embedding", graphql="Embedding", dspy=""),
-    "Image": Row(python="Image", graphql="", dspy="dspy.Image"),
-    "Audio": Row(python="Audio", graphql="", dspy="dspy.Audio"),
-    "File": Row(python="File", graphql="", dspy="dspy.File"),
-    "Document": Row(python="Document", graphql="", dspy="dspy.Document"),
-    "Code": Row(python="Code", graphql="", dspy="dspy.Code"),
-    "History": Row(python="History", graphql="", dspy="dspy.History"),
-    "ToolCalls": Row(python="ToolCalls", graphql="", dspy="dspy.ToolCalls"),
-    "Citations": Row(python="Citations", graphql="", dspy="dspy.Citations"),
+TABLE: dict[str, TypeNames] = {
+    "str": TypeNames(python="str", graphql="String", dspy="str"),
+    "int": TypeNames(python="int", graphql="Int", dspy="int"),
+    "float": TypeNames(python="float", graphql="Float", dspy="float"),
+    "bool": TypeNames(python="bool", graphql="Boolean", dspy="bool"),
+    "any": TypeNames(python="Any", graphql="JSON", dspy="Any"),
+    "none": TypeNames(python="None", graphql="", dspy="None"),
+    "binary": TypeNames(python="bytes", graphql="", dspy="bytes"),
+    "list": TypeNames(python="list", graphql="", dspy="list"),
+    "dict": TypeNames(python="dict", graphql="", dspy="dict"),
+    "tuple": TypeNames(python="tuple", graphql="", dspy="tuple"),
+    "probability": TypeNames(python="probability", graphql="Probability", dspy=""),
+    "embedding": TypeNames(python="embedding", graphql="Embedding", dspy=""),
+    "Image": TypeNames(python="Image", graphql="", dspy="dspy.Image"),
+    "Audio": TypeNames(python="Audio", graphql="", dspy="dspy.Audio"),
+    "File": TypeNames(python="File", graphql="", dspy="dspy.File"),
+    "Document": TypeNames(python="Document", graphql="", dspy="dspy.Document"),
+    "Code": TypeNames(python="Code", graphql="", dspy="dspy.Code"),
+    "History": TypeNames(python="History", graphql="", dspy="dspy.History"),
+    "ToolCalls": TypeNames(python="ToolCalls", graphql="", dspy="dspy.ToolCalls"),
+    "Citations": TypeNames(python="Citations", graphql="", dspy="dspy.Citations"),
 }
 _FROM_GRAPHQL = {row.graphql: kind for kind, row in TABLE.items() if row.graphql} | {"ID": "str"}
 _FROM_DSPY = re.compile(r"\b(?:dspy|typing|t)\.(?=\w)")
@@ -78,7 +78,7 @@ class TypeConverter:
     @staticmethod
     def from_json_schema(schema: dict[str, Any]) -> Type:
         """Read JSON Schema; raise a `SignatureError` where it says what no type can hold."""
-        return SchemaReader(schema).whole()
+        return SchemaReader(schema).root_type()
 
     @staticmethod
     def to_python(type_: Type) -> str:
@@ -119,17 +119,17 @@ def _python(type_: Type) -> str:
     rules = {name: value for name, value in type_.constraints if name not in {"one_of", "tag"}}
     match type_.kind:
         case "union":
-            made = " | ".join(_python(arg) for arg in type_.args)
+            text = " | ".join(_python(arg) for arg in type_.args)
             rules = dict(type_.constraints)
         case "atom":
-            made = f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
+            text = f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
         case "object" | "ref":
             return repr(type_text(type_, full=True))  # an object in quotes, as a forward reference is
         case kind:
             name = TABLE[kind].python if kind in TABLE else kind
-            made = f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
-    said = ", ".join(f"{name}={value!r}" for name, value in rules.items())
-    return f"Annotated[{made}, Field({said})]" if said else made
+            text = f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
+    options = ", ".join(f"{name}={value!r}" for name, value in rules.items())
+    return f"Annotated[{text}, Field({options})]" if options else text
 
 
 def _read_python(node: ast.expr) -> Type:
@@ -178,17 +178,17 @@ def _value(node: ast.expr) -> Any:  # noqa: ANN401  # any JSON value
 
 def _graphql(type_: Type) -> str:
     if type_.kind == "union":
-        others = [arg for arg in type_.args if arg.kind != "none"]
-        made = _graphql(others[0]) if len(others) == 1 else "JSON!"
-        return made.removesuffix("!") if type_.is_optional else made
+        members = [arg for arg in type_.args if arg.kind != "none"]
+        text = _graphql(members[0]) if len(members) == 1 else "JSON!"
+        return text.removesuffix("!") if type_.is_optional else text
     if type_.kind == "list" and type_.args:
         return f"[{_graphql(type_.args[0])}]!"
     if type_.kind == "atom" and all(isinstance(value, str) for value in type_.constraint("one_of")):
         return "String!"
     name = TABLE[type_.kind].graphql if type_.kind in TABLE else ""
     if not name:
-        made_of = expand(type_)
-        return "JSON!" if made_of is type_ or made_of.kind == "object" else _graphql(made_of)
+        expansion = expand(type_)
+        return "JSON!" if expansion is type_ or expansion.kind == "object" else _graphql(expansion)
     return f"{name}!"
 
 
@@ -200,36 +200,36 @@ def _read_graphql(text: str) -> Type:
     def read() -> Type:
         word = words.pop(0) if words else ""
         if word == "[":
-            made = make("list", read())
+            type_ = make("list", read())
             if not words or words.pop(0) != "]":
                 raise SignatureError(f"{text!r}: a list that never ends")
         elif word in _FROM_GRAPHQL:
-            made = make(_FROM_GRAPHQL[word])
+            type_ = make(_FROM_GRAPHQL[word])
         else:
             raise SignatureError(f"{text!r}: there is no scalar {word!r}; there are: {', '.join(_FROM_GRAPHQL)}")
         if words and words[0] == "!":
             words.pop(0)
-            return made
-        return union(made, make("none"))
+            return type_
+        return union(type_, make("none"))
 
-    made = read()
+    type_ = read()
     if words:
         raise SignatureError(f"{text!r}: something follows the type: {''.join(words)!r}")
-    return made
+    return type_
 
 
 def _dspy(type_: Type) -> str:
     match type_.kind:
         case "union":
-            others = [_dspy(arg) for arg in type_.args if arg.kind != "none"]
-            made = others[0] if len(others) == 1 else f"Union[{', '.join(others)}]"
-            return f"Optional[{made}]" if len(others) < len(type_.args) else made
+            members = [_dspy(arg) for arg in type_.args if arg.kind != "none"]
+            text = members[0] if len(members) == 1 else f"Union[{', '.join(members)}]"
+            return f"Optional[{text}]" if len(members) < len(type_.args) else text
         case "atom":
             return f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
         case "object" | "ref":
             return type_.title or "dict"
     row = TABLE.get(type_.kind)
     if row is None or not row.dspy:
-        made_of = expand(type_)
-        return type_.kind if made_of is type_ else _dspy(made_of)
+        expansion = expand(type_)
+        return type_.kind if expansion is type_ else _dspy(expansion)
     return f"{row.dspy}[{', '.join(_dspy(arg) for arg in type_.args)}]" if type_.args else row.dspy

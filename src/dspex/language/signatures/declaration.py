@@ -12,26 +12,26 @@ from dspex.language.signatures.kinds import ALIASES, KINDS
 from dspex.language.signatures.types import MISSING
 
 
-def own_fields(cls: type) -> list[Field]:
+def declared_fields(cls: type) -> list[Field]:
     """Return the fields that the body of `cls` declares, and take their defaults out of the class.
 
     Raises:
         SignatureError: a field is declared wrongly; the message names class and field.
     """
-    hints = {name: _hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()}
+    hints = {name: _resolve_hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()}
     for name, value in list(vars(cls).items()):
         if isinstance(value, Mark) and name not in hints:
             raise SignatureError(f"{cls.__name__}.{name} has no type; write `{name}: str = ...`")
-    found = []
+    fields = []
     for name, hint in hints.items():
         mark = cls.__dict__.get(name, MISSING)
         if name in cls.__dict__:
             delattr(cls, name)
-        found.append(_field(cls.__name__, name, hint=hint, mark=mark))
-    return found
+        fields.append(_field(cls.__name__, name, hint=hint, mark=mark))
+    return fields
 
 
-def _hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
+def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
     """Resolve an annotation in quotes: as Python where it is that, else as the text of a type."""
     if not isinstance(hint, str):
         return hint

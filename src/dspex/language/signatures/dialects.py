@@ -9,106 +9,114 @@ from typing import Any
 from dspex.language.signatures.conformance import GEMINI_KEYWORDS, OPENAI_FORMATS
 
 Schema = dict[str, Any]
-_OPENAI_SAID = ("minLength", "maxLength", "default", "uniqueItems", "minProperties", "maxProperties", "contentEncoding")
+_OPENAI_NOTES = (
+    "minLength",
+    "maxLength",
+    "default",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "contentEncoding",
+)
 _CHILDREN = ("items", "additionalProperties", "propertyNames")
 _LISTS = ("anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "$defs")
 
 
-def openai(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are schemas
+def openai_schema(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are schemas
     """Every property required, nothing additional, an optional one null, a mapping as a list of pairs.
 
     A property with a default other than null has to be given: the description says what it is.
     """
     if isinstance(node, bool):
         return {}
-    made = _each_child({key: value for key, value in node.items() if key not in {"title", "allOf"}}, openai)
-    said = {key: made.pop(key) for key in _OPENAI_SAID if key in made}
-    if "oneOf" in made:
-        made["anyOf"] = made.pop("oneOf")
-    if made.get("format", OPENAI_FORMATS[0]) not in OPENAI_FORMATS:
-        said["format"] = made.pop("format")
-    if "prefixItems" in made:
-        made = _flat_tuple(made, said)
-    if "properties" in made:
+    schema = _each_child({key: value for key, value in node.items() if key not in {"title", "allOf"}}, openai_schema)
+    notes = {key: schema.pop(key) for key in _OPENAI_NOTES if key in schema}
+    if "oneOf" in schema:
+        schema["anyOf"] = schema.pop("oneOf")
+    if schema.get("format", OPENAI_FORMATS[0]) not in OPENAI_FORMATS:
+        notes["format"] = schema.pop("format")
+    if "prefixItems" in schema:
+        schema = _flat_tuple(schema, notes)
+    if "properties" in schema:
         required = node.get("required", [])
-        made["properties"] = {
+        schema["properties"] = {
             name: part if name in required or _has_default(node["properties"][name]) else _nullable(part)
-            for name, part in made["properties"].items()
+            for name, part in schema["properties"].items()
         }
-        made |= {"required": list(made["properties"]), "additionalProperties": False}
-    elif made.get("type") == "object":
-        made = _pairs(made, said)
-    return _with_said(made, said)
+        schema |= {"required": list(schema["properties"]), "additionalProperties": False}
+    elif schema.get("type") == "object":
+        schema = _pairs(schema, notes)
+    return _with_notes(schema, notes)
 
 
-def gemini(node: Schema | bool) -> Schema:  # noqa: FBT001
+def gemini_schema(node: Schema | bool) -> Schema:  # noqa: FBT001
     """`nullable` instead of null, one type each, texts only in enums, no references, no closed objects."""
     if isinstance(node, bool):
         return {} if node else {"description": "(no value fits)"}
     if "$ref" in node:
         return node
-    said: dict[str, Any] = {}
-    made = _flat_types(node, said)
-    made = _flat_union(_each_child(made, gemini))
-    if "prefixItems" in made:
-        made = _flat_tuple(made, said)
-    if "properties" in made:
-        made["propertyOrdering"] = list(made["properties"])
-    if made.get("type") == "array" and not isinstance(made.get("items"), dict):
-        made["items"] = {"description": "any value"}
-    if made.get("type") == "string" and made.get("format") not in {None, "date-time", "enum"}:
-        said["format"] = made.pop("format")
-    if "enum" in made and made.get("type") != "string":
-        said["one of"] = made.pop("enum")
-    for key in made:
-        if key not in {*GEMINI_KEYWORDS, "$defs", "$ref", "allOf"} and made[key] not in (True, False, {}):
-            said[_WORDS.get(key, key)] = made[key]
-    return _with_said({key: value for key, value in made.items() if key in {*GEMINI_KEYWORDS, "$defs"}}, said)
+    notes: dict[str, Any] = {}
+    schema = _flat_types(node, notes)
+    schema = _flat_union(_each_child(schema, gemini_schema))
+    if "prefixItems" in schema:
+        schema = _flat_tuple(schema, notes)
+    if "properties" in schema:
+        schema["propertyOrdering"] = list(schema["properties"])
+    if schema.get("type") == "array" and not isinstance(schema.get("items"), dict):
+        schema["items"] = {"description": "any value"}
+    if schema.get("type") == "string" and schema.get("format") not in {None, "date-time", "enum"}:
+        notes["format"] = schema.pop("format")
+    if "enum" in schema and schema.get("type") != "string":
+        notes["one of"] = schema.pop("enum")
+    for key in schema:
+        if key not in {*GEMINI_KEYWORDS, "$defs", "$ref", "allOf"} and schema[key] not in (True, False, {}):
+            notes[_NOTE_WORDS.get(key, key)] = schema[key]
+    return _with_notes({key: value for key, value in schema.items() if key in {*GEMINI_KEYWORDS, "$defs"}}, notes)
 
 
-_WORDS = {"exclusiveMinimum": "more than", "exclusiveMaximum": "less than", "additionalProperties": "each value"}
+_NOTE_WORDS = {"exclusiveMinimum": "more than", "exclusiveMaximum": "less than", "additionalProperties": "each value"}
 
 
 def _each_child(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    made = dict(node)
+    schema = dict(node)
     for key in _CHILDREN:
-        if isinstance(made.get(key), dict):
-            made[key] = change(made[key])
+        if isinstance(schema.get(key), dict):
+            schema[key] = change(schema[key])
     for key in _LISTS:
-        if key in made:
-            made[key] = [change(part) for part in made[key]]
+        if key in schema:
+            schema[key] = [change(part) for part in schema[key]]
     for key in _MAPS:
-        if key in made:
-            made[key] = {name: change(part) for name, part in made[key].items()}
-    return made
+        if key in schema:
+            schema[key] = {name: change(part) for name, part in schema[key].items()}
+    return schema
 
 
-def _flat_tuple(made: Schema, said: dict[str, Any]) -> Schema:
+def _flat_tuple(schema: Schema, notes: dict[str, Any]) -> Schema:
     """Neither knows places of a list with types of their own: any of the types, and the order in words."""
-    places = made.pop("prefixItems")
-    said["each place in turn"] = places
+    places = schema.pop("prefixItems")
+    notes["each place in turn"] = places
     kinds = list({repr(place): place for place in places}.values())
-    return {**made, "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
+    return {**schema, "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
 
 
 def _has_default(schema: Schema | bool) -> bool:  # noqa: FBT001
     return isinstance(schema, dict) and schema.get("default") is not None
 
 
-def _pairs(made: Schema, said: dict[str, Any]) -> Schema:
+def _pairs(schema: Schema, notes: dict[str, Any]) -> Schema:
     """Write a mapping as a list of pairs, which validation reads back: strict form knows only fixed names."""
-    value = made.pop("additionalProperties", {})
-    key = {"type": "string", **made.pop("propertyNames", {})}
-    if "required" in made:
-        said["required keys"] = made.pop("required")
+    value = schema.pop("additionalProperties", {})
+    key = {"type": "string", **schema.pop("propertyNames", {})}
+    if "required" in schema:
+        notes["required keys"] = schema.pop("required")
     pair = {
         "type": "object",
         "properties": {"key": key, "value": value if isinstance(value, dict) else {}},
         "required": ["key", "value"],
         "additionalProperties": False,
     }
-    return {**made, "type": "array", "items": pair}
+    return {**schema, "type": "array", "items": pair}
 
 
 def _nullable(schema: Schema) -> Schema:
@@ -117,35 +125,35 @@ def _nullable(schema: Schema) -> Schema:
         return schema
     if kind is not None and not {"enum", "properties", "items"} & schema.keys():
         return {**schema, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
-    said = {key: schema[key] for key in ("description",) if key in schema}
-    inner = {key: value for key, value in schema.items() if key not in said}
-    return {"anyOf": [*(inner["anyOf"] if set(inner) == {"anyOf"} else [inner]), {"type": "null"}], **said}
+    outer = {key: schema[key] for key in ("description",) if key in schema}
+    inner = {key: value for key, value in schema.items() if key not in outer}
+    return {"anyOf": [*(inner["anyOf"] if set(inner) == {"anyOf"} else [inner]), {"type": "null"}], **outer}
 
 
-def _flat_types(node: Schema, said: dict[str, Any]) -> Schema:
+def _flat_types(node: Schema, notes: dict[str, Any]) -> Schema:
     """Write several types as alternatives of one type each."""
     if not isinstance(node.get("type"), list):
         return dict(node)
     outer: Schema = {key: node[key] for key in ("description", "title", "default") if key in node}
     if "enum" in node:
-        said["one of"] = node["enum"]
+        notes["one of"] = node["enum"]
     rules = {key: value for key, value in node.items() if key not in {*outer, "type", "enum"}}
     return {**outer, "anyOf": [{"type": kind, **rules} for kind in node["type"]]}
 
 
-def _flat_union(made: Schema) -> Schema:
+def _flat_union(schema: Schema) -> Schema:
     """Write null as a flag, and a union of one as that one."""
-    alternatives = made.pop("oneOf", None) or made.pop("anyOf", None)
+    alternatives = schema.pop("oneOf", None) or schema.pop("anyOf", None)
     if alternatives is None:
-        return made
+        return schema
     parts = [part for part in alternatives if part.get("type") != "null"]
     flag = {"nullable": True} if len(parts) < len(alternatives) else {}
-    return {**parts[0], **made, **flag} if len(parts) == 1 else {**made, "anyOf": parts, **flag}
+    return {**parts[0], **schema, **flag} if len(parts) == 1 else {**schema, "anyOf": parts, **flag}
 
 
-def _with_said(made: Schema, said: Mapping[str, Any]) -> Schema:
-    if not said or "$ref" in made:
-        return made
-    text = ", ".join(f"{key}: {value!r}" for key, value in said.items())
-    before = made.get("description", "")
-    return {**made, "description": f"{before} ({text})" if before else text}
+def _with_notes(schema: Schema, notes: Mapping[str, Any]) -> Schema:
+    if not notes or "$ref" in schema:
+        return schema
+    text = ", ".join(f"{key}: {value!r}" for key, value in notes.items())
+    before = schema.get("description", "")
+    return {**schema, "description": f"{before} ({text})" if before else text}

@@ -23,12 +23,12 @@ class FieldOptions(TypedDict, total=False):
     suggest: Conditions | None
 
 
-def made_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+def create_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
     """Return a new field of the type that an annotation or a text names."""
-    made = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
+    field_type = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
     return Field(
         name=name,
-        type=made,
+        type=field_type,
         role=options.get("role", "output"),
         desc=options.get("desc", ""),
         default=options.get("default", MISSING),
@@ -37,25 +37,25 @@ def made_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: 
     )
 
 
-def updated_field(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
+def update_field(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
     """Return `field` with another type, where one is given, and what `options` say."""
-    made = field.type if type_ is None else from_annotation(type_)
-    given: dict[str, Any] = {key: options[key] for key in ("role", "desc", "default", "alias") if key in options}
+    field_type = field.type if type_ is None else from_annotation(type_)
+    changes: dict[str, Any] = {key: options[key] for key in ("role", "desc", "default", "alias") if key in options}
     rules = dict(options.get("constraints", {}))
-    return replace(field, type=with_rules(made, rules), checks=_checks(options, field.checks), **given)
+    return replace(field, type=with_rules(field_type, rules), checks=_checks(options, field.checks), **changes)
 
 
-def _checks(options: FieldOptions, own: tuple[FieldCheck, ...]) -> tuple[FieldCheck, ...]:
+def _checks(options: FieldOptions, current: tuple[FieldCheck, ...]) -> tuple[FieldCheck, ...]:
     """Return the checks that `options` name; of a kind that they do not name, a field's own."""
-    made: tuple[FieldCheck, ...] = ()
+    checks: tuple[FieldCheck, ...] = ()
     for name, is_required in (("check", True), ("suggest", False)):
         if name in options:
-            made += field_checks(cast("Conditions | None", options.get(name)), is_required=is_required)
+            checks += field_checks(cast("Conditions | None", options.get(name)), is_required=is_required)
         else:
-            made += tuple(check for check in own if check.is_required is is_required)
-    return made
+            checks += tuple(check for check in current if check.is_required is is_required)
+    return checks
 
 
-def field_said(field: Field) -> str:
+def field_summary(field: Field) -> str:
     """Return a field's role and type in words."""
     return f"an {field.role} of type {type_text(field.type)}"

@@ -11,7 +11,7 @@ from dspex.language.signatures.field import Field
 from dspex.language.signatures.patterns import pattern_states
 from dspex.language.signatures.types import Type
 
-QUICK: Final = 3_000  # microseconds that checking may hold an event loop
+QUICK_MICROSECONDS: Final = 3_000  # microseconds that checking may hold an event loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> Amoun
     """Return how much there is to check in `values`, with the efforts of their fields by name."""
     count = total = 0
     for name, value in values.items():
-        effort = efforts.get(name, _PLAIN)
+        effort = efforts.get(name, _PLAIN_EFFORT)
         inside, characters = _size(value)
         count += inside
         total += inside * effort.alternatives + characters * effort.states // 3000
@@ -86,7 +86,7 @@ def efforts_of(fields: Iterable[Field]) -> dict[str, Effort]:
     return efforts
 
 
-_PLAIN: Final = Effort(alternatives=1, states=0)
+_PLAIN_EFFORT: Final = Effort(alternatives=1, states=0)
 
 
 def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value

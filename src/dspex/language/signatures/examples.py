@@ -35,16 +35,16 @@ def example(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401  # any 
     Raises:
         SignatureError: none can be made up, because of a pattern or of rules that exclude each other.
     """
-    return _Maker(()).make(type_, name, number)
+    return _ExampleBuilder(()).build(type_, name, number)
 
 
-class _Maker:
+class _ExampleBuilder:
     """Makes values inside of some objects."""
 
     def __init__(self, enclosing: tuple[Type, ...]) -> None:
         self._enclosing = enclosing
 
-    def make(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
+    def build(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
         inner = expand(type_)
         method = self._methods.get(inner.kind)
         return f"{name}-{number % 1000}" if method is None else method(self, inner, name, number)
@@ -54,39 +54,41 @@ class _Maker:
         return choices[number % len(choices)]
 
     def _union(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
-        return self.make(self._simplest(type_), name, number)
+        return self.build(self._simplest(type_), name, number)
 
     def _tuple(self, type_: Type, name: str, number: int) -> list[Any]:
-        return [self.make(arg, name, number + at) for at, arg in enumerate(type_.args)]
+        return [self.build(arg, name, number + at) for at, arg in enumerate(type_.args)]
 
     def _simplest(self, type_: Type) -> Type:
-        return next((arg for arg in type_.args if not _refers(arg)), type_.args[0])
+        return next((arg for arg in type_.args if not _has_reference(arg)), type_.args[0])
 
     def _list(self, type_: Type, name: str, number: int) -> list[Any]:
         if not type_.args:
             return []
-        count = max(0 if _refers(type_.args[0]) else 1, type_.constraint("min_items") or 0)
+        count = max(0 if _has_reference(type_.args[0]) else 1, type_.constraint("min_items") or 0)
         if type_.constraint("max_items") == 0:
             return []
-        return [self.make(type_.args[0], name, number + at) for at in range(count)]
+        return [self.build(type_.args[0], name, number + at) for at in range(count)]
 
     def _dict(self, type_: Type, name: str, number: int) -> dict[Any, Any]:
         keys = list(type_.constraint("required_keys") or ())
         key, value = type_.args or (Type("str"), Type("any"))
-        least = max(0 if _refers(value) or keys else 1, type_.constraint("min_size") or 0)
+        least = max(0 if _has_reference(value) or keys else 1, type_.constraint("min_size") or 0)
         if type_.constraint("max_size") == 0:
             return {}
         at = 0
         while len(keys) < least and at < least + len(keys) + 1000:
-            made = name if key.kind == "str" and not key.constraints and at == 0 else self.make(key, name, number + at)
-            keys += [] if made in keys else [made]
+            dict_key = (
+                name if key.kind == "str" and not key.constraints and at == 0 else self.build(key, name, number + at)
+            )
+            keys += [] if dict_key in keys else [dict_key]
             at += 1
-        return {made: self.make(value, str(made), number + at) for at, made in enumerate(keys)}
+        return {dict_key: self.build(value, str(dict_key), number + at) for at, dict_key in enumerate(keys)}
 
     def _object(self, type_: Type, _: str, number: int) -> dict[str, Any]:
-        inside = _Maker((*self._enclosing, type_))
+        maker = _ExampleBuilder((*self._enclosing, type_))
         return {
-            member.name: inside.make(member.type, member.name, number)
+            member.name: maker.build(member.type, member.name, number)
             for member in type_.members
             if member.is_required and member.default is MISSING
         }
@@ -96,7 +98,7 @@ class _Maker:
         if not places or len(places) > _DEPTH:
             raise SignatureError(f"no value of {type_.title!r} ends: each one has to hold another one")
         outer = self._enclosing[places[-1]]
-        return _Maker(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # of its own class
+        return _ExampleBuilder(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # of its own class
 
     def _any(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
         schema = type_.constraint("schema")
@@ -107,7 +109,7 @@ class _Maker:
         texts = {format_: make(number) for format_, make in _FORMATS.items()}
         return schema_example(schema, texts, name, number=number)
 
-    _methods: ClassVar[dict[str, Callable[["_Maker", Type, str, int], Any]]] = {
+    _methods: ClassVar[dict[str, Callable[["_ExampleBuilder", Type, str, int], Any]]] = {
         "any": _any,
         "atom": _atom,
         "union": _union,
@@ -125,19 +127,19 @@ class _Maker:
     }
 
 
-def _refers(type_: Type) -> bool:
-    return type_.kind == "ref" or any(_refers(arg) for arg in type_.args)
+def _has_reference(type_: Type) -> bool:
+    return type_.kind == "ref" or any(_has_reference(arg) for arg in type_.args)
 
 
 def _text(type_: Type, name: str, number: int) -> str:
     rules = dict(type_.constraints)
-    least, most = rules.get("min_length", 0), rules.get("max_length", math.inf)
+    shortest, longest = rules.get("min_length", 0), rules.get("max_length", math.inf)
     if format_ := rules.get("format"):
         return _FORMATS[format_](number)
     if pattern := rules.get("pattern"):
-        return matching_text(pattern, number, least=least, most=most)
+        return matching_text(pattern, number, min_length=shortest, max_length=longest)
     text = f"{name}-{number % 1000}"
-    return text[: len(text) if most == math.inf else int(most)].ljust(least, "x")
+    return text[: len(text) if longest == math.inf else int(longest)].ljust(shortest, "x")
 
 
 def _number(type_: Type, number: int) -> float:
@@ -154,5 +156,5 @@ def _number(type_: Type, number: int) -> float:
     first, last = math.ceil(low / step), math.floor(high / step)
     first += "gt" in rules and first * step <= low
     last -= "lt" in rules and last * step >= high
-    made = (first + number % max(1, last - first + 1)) * step
-    return int(made) if type_.kind == "int" else float(made if digits is None else round(made, digits))
+    value = (first + number % max(1, last - first + 1)) * step
+    return int(value) if type_.kind == "int" else float(value if digits is None else round(value, digits))

@@ -30,7 +30,7 @@ _DIGITS = 4000  # beyond what Python turns into a number
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedSignature:
     """A whole string signature, and the column of each field, in order, for errors that are found later."""
 
     name: str
@@ -39,7 +39,7 @@ class Parsed:
     columns: tuple[int, ...]
 
 
-def parse(text: str, types: dict[str, Type] | None = None) -> Parsed:
+def parse(text: str, types: dict[str, Type] | None = None) -> ParsedSignature:
     """Return what the string form says; `types` are further types by name.
 
     Raises:
@@ -47,25 +47,25 @@ def parse(text: str, types: dict[str, Type] | None = None) -> Parsed:
     """
     parser = _Parser(text, types)
     name, instructions = "", ""
-    is_wrapped = parser.at_wrapping()
+    is_wrapped = parser.is_parenthesized()
     if is_wrapped:
         token = parser.take() if parser.peek().text != "(" else None
         name = "" if token is None else unquote(token.text) if token.kind == "string" else token.text
         parser.expect("(", "'('")
-    fields = parser.both_sides()
+    fields = parser.all_fields()
     if is_wrapped:
         parser.expect(")", "',' or ')'")
         instructions = parser.description()
     parser.expect("end", "',' or the end")
-    return Parsed(name, instructions, fields, tuple(parser.columns))
+    return ParsedSignature(name, instructions, fields, tuple(parser.columns))
 
 
 def parse_type(text: str, types: dict[str, Type] | None = None) -> Type:
     """Return the type that `text` names, such as `list[str][min_items=1]`."""
     parser = _Parser(text, types)
-    found = parser.type()
+    type_ = parser.type()
     parser.expect("end", "the end of the type")
-    return found
+    return type_
 
 
 class _Parser:
@@ -89,30 +89,30 @@ class _Parser:
         return token
 
     def accept(self, mark: str) -> bool:
-        found = self.peek().kind == "mark" and self.peek().text == mark
-        self.at += found
-        return found
+        is_next = self.peek().kind == "mark" and self.peek().text == mark
+        self.at += is_next
+        return is_next
 
-    def expect(self, wanted: str, expected: str) -> Token:
+    def expect(self, kind: str, expected: str) -> Token:
         token = self.take()
-        if token.kind != wanted and (token.kind != "mark" or token.text != wanted):
-            fail(self.text, token.column, f"expected {expected}, but read {token.shown}")
+        if token.kind != kind and (token.kind != "mark" or token.text != kind):
+            fail(self.text, token.column, f"expected {expected}, but read {token.quoted}")
         return token
 
-    def at_wrapping(self) -> bool:
+    def is_parenthesized(self) -> bool:
         first, second = self.peek(), self.peek(1)
         return first.text == "(" or (first.kind in {"name", "string"} and second.kind == "mark" and second.text == "(")
 
-    def both_sides(self) -> tuple[Field, ...]:
+    def all_fields(self) -> tuple[Field, ...]:
         inputs = () if self.peek().kind == "arrow" else self.fields("input")
         self.expect("arrow", "',' or '->' between inputs and outputs" if inputs else "'->' between inputs and outputs")
         return (*inputs, *self.fields("output"))
 
     def fields(self, role: Role) -> tuple[Field, ...]:
-        found = [self.field(role)]
+        fields = [self.field(role)]
         while self.accept(","):
-            found.append(self.field(role))
-        return tuple(found)
+            fields.append(self.field(role))
+        return tuple(fields)
 
     def field(self, role: Role) -> Field:
         token = self.expect("name", f"the name of an {role} field")
@@ -122,10 +122,10 @@ class _Parser:
             self.take()
             alias = unquote(self.expect("string", "the alias in quotes").text)
         type_ = self.type() if self.accept(":") else make("str")
-        desc, default = self.ending()
+        desc, default = self.description_and_default()
         return Field(name=token.text, type=type_, role=role, desc=desc, default=default, alias=alias)
 
-    def ending(self) -> tuple[str, Any]:
+    def description_and_default(self) -> tuple[str, Any]:
         """Read a description and a default, in either order."""
         desc = self.description()
         default = self.value() if self.accept("=") else MISSING
@@ -134,13 +134,13 @@ class _Parser:
     def description(self) -> str:
         return unquote(self.take().text) if self.peek().kind == "string" else ""
 
-    def deeper(self) -> None:
+    def enter_level(self) -> None:
         self.depth += 1
         if self.depth > _DEPTH:
             fail(self.text, self.peek().column, f"nested deeper than {_DEPTH} levels")
 
     def type(self) -> Type:
-        self.deeper()
+        self.enter_level()
         members = [self.postfix()]
         while self.accept("|"):
             members.append(self.postfix())
@@ -148,23 +148,23 @@ class _Parser:
         return union(*members)
 
     def postfix(self) -> Type:
-        found = self.atom()
+        type_ = self.atom()
         while True:
             token = self.peek()
             if self.accept("?"):
                 while self.accept("?"):  # once is enough, and each would look through the whole type
                     pass
-                found = union(found, make("none"))
+                type_ = union(type_, make("none"))
             elif self.accept("["):
-                found = self.ruled(token, found)
+                type_ = self.constrained_type(token, type_)
             else:
-                return found
+                return type_
 
     def atom(self) -> Type:
         if self.accept("("):
-            found = self.type()
+            type_ = self.type()
             self.expect(")", "'|' or ')'")
-            return found
+            return type_
         if self.peek().text == "{" and self.peek().kind == "mark":
             return self.object("")
         token = self.expect("name", "the name of a type")
@@ -178,27 +178,27 @@ class _Parser:
         rules: dict[str, Any] = {}
         columns: dict[str, int] = {}
         if token.text not in KINDS and token.text not in ALIASES and token.text not in {"Literal", "Optional"}:
-            self.unknown(token)
+            self.fail_unknown(token)
         while self.peek().text == "[" and self.peek().kind == "mark" and (not rules or token.text in {"list", "dict"}):
             self.take()
             self.bracket(args, rules, columns)
             self.expect("]", "',' or ']'")
-        return self.made(token, columns, lambda: _built(token.text, args, rules))
+        return self.build_at(token, columns, lambda: _build_type(token.text, args, rules))
 
-    def unknown(self, token: Token) -> None:
+    def fail_unknown(self, token: Token) -> None:
         hint = suggest(token.text, list(self.types)) if self.types else ""
         near = f" ({token.text!r} is read as a type here)" if self.peek().kind == "name" else ""
         fail(self.text, token.column, unknown_type(token.text) + hint + near)
 
-    def made(self, token: Token, columns: dict[str, int], make_: Any) -> Type:  # noqa: ANN401
+    def build_at(self, token: Token, columns: dict[str, int], build: Any) -> Type:  # noqa: ANN401
         """Make a type; where it cannot be, point at the constraint or the name that is to blame."""
         try:
-            return make_()  # type: ignore[no-any-return]
+            return build()  # type: ignore[no-any-return]
         except SignatureError as error:
             at = columns.get(str(error.context.get("constraint")), token.column)
             return fail(self.text, at, error.message, context=error.context)
 
-    def ruled(self, token: Token, found: Type) -> Type:
+    def constrained_type(self, token: Token, type_: Type) -> Type:
         """Read the constraints that follow a group, an object or an optional type."""
         args: list[Any] = []
         rules: dict[str, Any] = {}
@@ -207,7 +207,7 @@ class _Parser:
         self.expect("]", "',' or ']'")
         if args:
             fail(self.text, token.column, "only name=value constraints can follow here")
-        return self.made(token, columns, lambda: _with_rules(found, rules))
+        return self.build_at(token, columns, lambda: _with_rules(type_, rules))
 
     def bracket(self, args: list[Any], rules: dict[str, Any], columns: dict[str, int]) -> None:
         while True:
@@ -227,7 +227,7 @@ class _Parser:
                 return
 
     def object(self, title: str) -> Type:
-        self.deeper()
+        self.enter_level()
         opening = self.expect("{", "'{'")
         self.enclosing.append(title)
         members: list[Member] = []
@@ -241,23 +241,23 @@ class _Parser:
                 break
         self.enclosing.pop()
         self.depth -= 1
-        return self.made(opening, {}, lambda: object_type(title, tuple(members)))
+        return self.build_at(opening, {}, lambda: object_type(title, tuple(members)))
 
-    def member(self, known: dict[str, int]) -> Member:
+    def member(self, columns: dict[str, int]) -> Member:
         token = self.take()
         if token.kind not in {"name", "string"}:
-            fail(self.text, token.column, f"expected the name of a member, but read {token.shown}")
+            fail(self.text, token.column, f"expected the name of a member, but read {token.quoted}")
         name = unquote(token.text) if token.kind == "string" else token.text
-        if name in known:
+        if name in columns:
             fail(self.text, token.column, f"there are two members named {name!r}")
         may_be_absent = self.accept("?")
         type_ = self.type() if self.accept(":") else make("str")
-        desc, default = self.ending()
+        desc, default = self.description_and_default()
         required = default is MISSING and not may_be_absent
         return Member(name, type_, desc, is_required=required, default=default)
 
     def value(self) -> Any:  # noqa: ANN401  # any JSON value
-        self.deeper()
+        self.enter_level()
         token = self.take()
         self.depth -= 1
         if token.kind == "string":
@@ -268,11 +268,11 @@ class _Parser:
             return _WORDS[token.text]
         if token.kind == "mark" and token.text in {"[", "{"}:
             self.depth += 1
-            found = self.items() if token.text == "[" else self.pairs()
+            value = self.items() if token.text == "[" else self.pairs()
             self.depth -= 1
-            return found
+            return value
         expected = 'a value ("text", a number, true, false, null, [values] or {"key": value})'
-        return fail(self.text, token.column, f"expected {expected}, but read {token.shown}")
+        return fail(self.text, token.column, f"expected {expected}, but read {token.quoted}")
 
     def number(self, token: Token) -> int | float:
         if len(token.text) > _DIGITS:
@@ -310,7 +310,7 @@ class _Value:
     value: Any
 
 
-def _built(name: str, args: list[Any], rules: dict[str, Any]) -> Type:
+def _build_type(name: str, args: list[Any], rules: dict[str, Any]) -> Type:
     if name in {"Literal", "atom"}:
         values = [_literal(arg) for arg in args]
         return make("atom", constraints={**rules, "one_of": [*values, *rules.get("one_of", ())]} if values else rules)
@@ -332,12 +332,12 @@ def _literal(arg: object) -> Any:  # noqa: ANN401
     raise SignatureError("a Literal holds values, not types: put texts in quotes, Literal['a', 'b']")
 
 
-def _with_rules(found: Type, rules: dict[str, Any]) -> Type:
-    if found.kind == "object":
-        return object_type(found.title, found.members, constraints=rules, python=found.python)
-    if found.kind == "union" and rules.keys() <= {"tag", "required"}:
-        return make("union", found, constraints={**dict(found.constraints), **rules})
-    others = tuple(arg for arg in found.args if arg.kind != "none")
-    if found.kind == "union" and len(others) == 1:
-        return union(*(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in found.args))
-    return make(found.kind, *found.args, constraints={**dict(found.constraints), **rules})
+def _with_rules(type_: Type, rules: dict[str, Any]) -> Type:
+    if type_.kind == "object":
+        return object_type(type_.title, type_.members, constraints=rules, python=type_.python)
+    if type_.kind == "union" and rules.keys() <= {"tag", "required"}:
+        return make("union", type_, constraints={**dict(type_.constraints), **rules})
+    members = tuple(arg for arg in type_.args if arg.kind != "none")
+    if type_.kind == "union" and len(members) == 1:
+        return union(*(arg if arg.kind == "none" else _with_rules(arg, rules) for arg in type_.args))
+    return make(type_.kind, *type_.args, constraints={**dict(type_.constraints), **rules})

@@ -14,10 +14,10 @@ from dspex.language.signatures.names import field_name
 from dspex.language.signatures.reading import SchemaReader
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS
 from dspex.language.signatures.schema_scalars import BeyondTypes
-from dspex.language.signatures.types import MISSING, Member, Type, make, opened, ruled_union, union
+from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, standalone_members, union
 
 _ARGUMENT = re.compile(r"^\s{0,12}\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
-WHOLE = "value"
+WHOLE_FIELD = "value"
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
 
@@ -64,44 +64,44 @@ def schema_fields(  # noqa: PLR0913  # each is a word of the caller
             reason = str(error)
         else:
             if members or is_tool:
-                return member_fields([_always_given(member) for member in members], role, reserved=reserved)
+                return member_fields([_require_null(member) for member in members], role, reserved=reserved)
     if is_tool and not field:
         raise SignatureError(
             f"the parameters of this tool cannot be fields of their own: {reason}. Take that rule out, or read them as "
             "one field with field='arguments'"
         )
-    whole = _always_given(Member(field or WHOLE, reader.whole()))
+    whole = _require_null(Member(field or WHOLE_FIELD, reader.root_type()))
     return member_fields([whole], role, reserved=reserved)
 
 
-def _always_given(member: Member) -> Member:
+def _require_null(member: Member) -> Member:
     """A field that may be null may be left out; where a schema requires the name, null has to be said."""
     if not member.is_required or not member.type.is_optional:
         return member
     if member.type.kind == "none":
         return replace(member, type=make("any", constraints={"schema": {"type": "null"}}))
-    return replace(member, type=ruled_union(member.type, {"required": True}))
+    return replace(member, type=constrained_union(member.type, {"required": True}))
 
 
 def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
     """Return members as fields; names that cannot stand are changed and kept as aliases."""
-    kept = {member.name for member in members if is_legal_name(member.name, reserved)}
-    taken = set(reserved) | kept
+    legal_names = {member.name for member in members if is_legal_name(member.name, reserved)}
+    used_names = set(reserved) | legal_names
     fields = []
     for member in members:
         name = member.name
-        if name not in kept:
-            name = field_name(member.name, taken)
+        if name not in legal_names:
+            name = field_name(member.name, used_names)
             while not is_legal_name(name, reserved):  # a keyword
                 name = f"{name}_"
-            taken.add(name)
-        type_, default = _with_absence(member)
+            used_names.add(name)
+        type_, default = _null_when_absent(member)
         alias = member.name if name != member.name else None
         fields.append(Field(name=name, type=type_, role=role, desc=member.desc, default=default, alias=alias))
     return fields
 
 
-def _with_absence(member: Member) -> tuple[Type, Any]:
+def _null_when_absent(member: Member) -> tuple[Type, Any]:
     """A field has no 'absent': one that may be left out is None then."""
     if member.is_required or member.default is not MISSING or member.type == make("any"):
         return member.type, None if not member.is_required and member.default is MISSING else member.default
@@ -115,7 +115,7 @@ def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
     one gives the single output `result`.
     """
     text = inspect.getdoc(function) or ""
-    summary, said = _docstring(text)
+    summary, descriptions = _docstring(text)
     try:
         shape = inspect.signature(function, eval_str=True)
     except (NameError, ValueError, TypeError) as error:
@@ -129,25 +129,25 @@ def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
         if parameter.annotation is inspect.Parameter.empty:
             raise SignatureError(f"{function.__name__}: parameter {parameter.name!r} has no annotation")
         default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
-        type_ = _read(function, parameter.name, parameter.annotation)
-        desc = said.get(parameter.name, "")
+        type_ = _read_annotation(function, parameter.name, parameter.annotation)
+        desc = descriptions.get(parameter.name, "")
         fields.append(Field(name=parameter.name, type=type_, role="input", desc=desc, default=default))
-    return [*fields, *_returned(function, shape.return_annotation)], summary
+    return [*fields, *_output_fields(function, shape.return_annotation)], summary
 
 
-def _read(function: Callable[..., Any], name: str, hint: Any) -> Type:  # noqa: ANN401
+def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type:  # noqa: ANN401
     try:
         return from_annotation(hint)
     except SignatureError as error:
         raise SignatureError(f"{function.__name__}: {name}: {error.message}") from None
 
 
-def _returned(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: ANN401
+def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: ANN401
     if hint is inspect.Signature.empty or hint is None:
         raise SignatureError(f"{function.__name__} says not what it returns; annotate it, as in `-> str`")
-    type_ = _read(function, "return", hint)
+    type_ = _read_annotation(function, "return", hint)
     if type_.kind == "object":
-        return member_fields(opened(type_), "output", reserved=frozenset())
+        return member_fields(standalone_members(type_), "output", reserved=frozenset())
     return [Field(name="result", type=type_, role="output")]
 
 
@@ -160,10 +160,10 @@ def is_whole_return(function: Callable[..., Any]) -> bool:
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
     """Split a Google-form docstring into what is said before `Args:` and what is said of each argument."""
     before, _, after = text.partition("\nArgs:\n")
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for line in after.split("\n"):
         if line and not line[0].isspace():
             break
         if match := _ARGUMENT.match(line):
-            said[match[1]] = match[2].strip()
-    return before.split("\nReturns:")[0].strip(), said
+            descriptions[match[1]] = match[2].strip()
+    return before.split("\nReturns:")[0].strip(), descriptions

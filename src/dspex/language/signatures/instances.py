@@ -18,7 +18,7 @@ _NOT_STRICT = frozenset({tuple, bytes, bytearray, memoryview})  # strict types r
 _LISTS = (list, tuple, set, frozenset, deque)
 
 
-def with_data(
+def with_json_values(
     values: Mapping[str, Any], error: ValueError, fields: Mapping[str, Field], *, is_strict: bool
 ) -> dict[str, Any] | None:
     """Return `values` with each field that was refused because of an instance in it as JSON-ready data.
@@ -37,7 +37,7 @@ def with_data(
             continue
         for name in {field.name, field.wire_name} & changed.keys():
             try:
-                changed[name] = data_of(changed[name], keeps_bytes=holds_binary(field.type))
+                changed[name] = to_json_data(changed[name], keeps_bytes=holds_binary(field.type))
             except (ValueError, TypeError, RecursionError):  # it has no JSON form: the first error stands
                 return None
     return changed
@@ -47,7 +47,7 @@ def _errors(error: ValidationError) -> Sequence[Any]:
     return error.errors(include_url=False, include_context=False)
 
 
-def data_of(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # any value to any JSON value
+def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # any value to any JSON value
     """Return `value` as JSON-ready data: objects by the names they go by in JSON, sets as lists, dates as texts.
 
     Args:

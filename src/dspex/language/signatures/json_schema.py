@@ -8,7 +8,7 @@ from dspex.language.signatures.field import Field
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.schema_check import with_format_patterns
 from dspex.language.signatures.schema_keywords import with_subschemas
-from dspex.language.signatures.schema_patterns import in_schema
+from dspex.language.signatures.schema_patterns import to_schema_pattern
 from dspex.language.signatures.types import MISSING, Type
 
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
@@ -21,15 +21,15 @@ _KEYWORDS = {
 Schema = dict[str, Any]
 
 
-def _renamed(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a schema, true or false
+def _rename_references(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a schema, true or false
     """Return `schema` with its references led to the new names of definitions."""
     if not isinstance(schema, dict):
         return schema
-    made = with_subschemas(schema, lambda part: _renamed(part, names))
-    if "$ref" in made:
-        name = made["$ref"].rpartition("/")[2]
-        made["$ref"] = f"#/$defs/{names.get(name, name)}"
-    return made
+    result = with_subschemas(schema, lambda part: _rename_references(part, names))
+    if "$ref" in result:
+        name = result["$ref"].rpartition("/")[2]
+        result["$ref"] = f"#/$defs/{names.get(name, name)}"
+    return result
 
 
 def fields_schema(
@@ -48,7 +48,9 @@ def fields_schema(
     schema: Schema = {"type": "object"}
     if title:
         schema["title"] = title
-    schema["properties"] = {key(field): writer.described(field.type, field.desc, field.default) for field in listed}
+    schema["properties"] = {
+        key(field): writer.property_schema(field.type, field.desc, field.default) for field in listed
+    }
     schema["required"] = [key(field) for field in listed if field.is_required]
     schema["additionalProperties"] = False
     return writer.finish(schema)
@@ -69,27 +71,27 @@ class SchemaWriter:
         self._enclosing: list[tuple[str, str]] = []
         self._referred: set[str] = set()
         self._names: set[str] = set()
-        self._adoptions: Schema = {}
+        self._adopted_definitions: Schema = {}
 
     def finish(self, schema: Schema) -> Schema:
         """Return `schema` with the definitions that it refers to."""
         return {**schema, "$defs": self._definitions} if self._definitions else schema
 
-    def described(self, type_: Type, desc: str, default: Any) -> Schema:  # noqa: ANN401  # any JSON value
+    def property_schema(self, type_: Type, desc: str, default: Any) -> Schema:  # noqa: ANN401  # any JSON value
         """Return the schema of one property."""
         schema = self.write(type_)
         if desc:
-            own = schema.get("description", "")
-            schema["description"] = desc if own in desc else f"{desc} ({own})"
+            type_desc = schema.get("description", "")
+            schema["description"] = desc if type_desc in desc else f"{desc} ({type_desc})"
         if default is not MISSING:
             schema["default"] = default
         return schema
 
     def write(self, type_: Type) -> Schema:
         """Return the schema of one type."""
-        made = expand(type_)
-        if made is not type_:
-            return self.write(made)
+        expansion = expand(type_)
+        if expansion is not type_:
+            return self.write(expansion)
         method: Callable[[Type], Schema] = getattr(self, f"_{type_.kind}")
         return method(type_)
 
@@ -99,7 +101,7 @@ class SchemaWriter:
     def _str(self, type_: Type) -> Schema:
         schema = self._rules("string", type_)
         if "pattern" in schema:
-            schema["pattern"] = in_schema(schema["pattern"])
+            schema["pattern"] = to_schema_pattern(schema["pattern"])
         if "format" in schema:
             shape = FORMATS[schema["format"]]
             if "pattern" in schema:
@@ -121,27 +123,27 @@ class SchemaWriter:
 
     def _any(self, type_: Type) -> Schema:
         schema = type_.constraint("schema")
-        return {} if schema is None else self._adopted(schema)
+        return {} if schema is None else self._adopt(schema)
 
-    def _adopted(self, schema: Schema) -> Schema:
+    def _adopt(self, schema: Schema) -> Schema:
         """Return a schema that stands alone as a part of this one, its definitions among ours."""
         definitions: Schema = with_format_patterns(schema.get("$defs", {}) and {"$defs": schema["$defs"]}).get(
             "$defs", {}
         )
         names = {name: self._definition_name(name, part) for name, part in definitions.items()}
         for name, part in definitions.items():
-            self._definitions[names[name]] = _renamed(part, names)
+            self._definitions[names[name]] = _rename_references(part, names)
         bare = {key: value for key, value in schema.items() if key != "$defs"}
-        made: Schema = _renamed(with_format_patterns(bare), names)
-        return made
+        result: Schema = _rename_references(with_format_patterns(bare), names)
+        return result
 
     def _definition_name(self, name: str, part: Any) -> str:  # noqa: ANN401
         """Return `name` where it is free or means the same already, else one beside it."""
         wish, number = name, 2
-        while name in self._names and self._adoptions.get(name) != part:
+        while name in self._names and self._adopted_definitions.get(name) != part:
             name, number = f"{wish}_{number}", number + 1
         self._names.add(name)
-        self._adoptions[name] = part
+        self._adopted_definitions[name] = part
         return name
 
     def _none(self, _: Type) -> Schema:
@@ -197,7 +199,8 @@ class SchemaWriter:
         if type_.title:
             schema["title"] = type_.title
         schema["properties"] = {
-            self._key(member.name): self.described(member.type, member.desc, member.default) for member in type_.members
+            self._key(member.name): self.property_schema(member.type, member.desc, member.default)
+            for member in type_.members
         }
         schema["required"] = [self._key(member.name) for member in type_.members if member.is_required]
         schema["additionalProperties"] = type_.constraint("extra") == "allow"

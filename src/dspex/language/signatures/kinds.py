@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Rule = Literal[
+ConstraintKind = Literal[
     "count", "size", "number", "step", "regex", "format", "choices", "flag", "names", "name", "extra", "schema"
 ]
 
@@ -18,14 +18,20 @@ class Kind:
     text: str
     group: Literal["basic", "ml", "composite", "media"]
     arity: int = 0
-    constraints: dict[str, Rule] = field(default_factory=dict)
+    constraints: dict[str, ConstraintKind] = field(default_factory=dict)
 
 
-_NUMBER: dict[str, Rule] = {"ge": "number", "gt": "number", "le": "number", "lt": "number", "multiple_of": "step"}
-_STR: dict[str, Rule] = {
+_NUMBER: dict[str, ConstraintKind] = {
+    "ge": "number",
+    "gt": "number",
+    "le": "number",
+    "lt": "number",
+    "multiple_of": "step",
+}
+_STR: dict[str, ConstraintKind] = {
     "min_length": "count", "max_length": "count", "pattern": "regex", "format": "format", "choices": "choices",
 }  # fmt: skip
-_EMBEDDING: dict[str, Rule] = {"dimensions": "size", "min_value": "number", "max_value": "number"}
+_EMBEDDING: dict[str, ConstraintKind] = {"dimensions": "size", "min_value": "number", "max_value": "number"}
 
 KINDS: dict[str, Kind] = {
     "str": Kind(text="text", group="basic", constraints=_STR),

@@ -11,27 +11,27 @@ from dspex.errors import SignatureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class SizeLimit:
     """One row of the table: what is counted, and the greatest amount that is accepted."""
 
     what: str
     most: int
 
 
-LIMITS: Final[dict[str, Limit]] = {
-    "text": Limit(what="characters in the string form of a signature or type", most=100_000),
-    "name": Limit(what="characters in the name of a field, member or object", most=200),
-    "fields": Limit(what="fields in a signature", most=1_000),
-    "members": Limit(what="members in an object", most=1_000),
-    "parts": Limit(what="types within a signature, those inside other types included", most=20_000),
-    "depth": Limit(what="levels of types inside each other", most=100),
-    "alternatives": Limit(what="alternatives in a union without a tag", most=100),
-    "choices": Limit(what="values in a choice", most=10_000),
-    "pattern": Limit(what="characters in a pattern", most=4_000),
-    "pattern_states": Limit(what="states in a compiled pattern", most=60_000),
-    "all_pattern_states": Limit(what="states in all patterns of a signature", most=120_000),
+LIMITS: Final[dict[str, SizeLimit]] = {
+    "text": SizeLimit(what="characters in the string form of a signature or type", most=100_000),
+    "name": SizeLimit(what="characters in the name of a field, member or object", most=200),
+    "fields": SizeLimit(what="fields in a signature", most=1_000),
+    "members": SizeLimit(what="members in an object", most=1_000),
+    "parts": SizeLimit(what="types within a signature, those inside other types included", most=20_000),
+    "depth": SizeLimit(what="levels of types inside each other", most=100),
+    "alternatives": SizeLimit(what="alternatives in a union without a tag", most=100),
+    "choices": SizeLimit(what="values in a choice", most=10_000),
+    "pattern": SizeLimit(what="characters in a pattern", most=4_000),
+    "pattern_states": SizeLimit(what="states in a compiled pattern", most=60_000),
+    "all_pattern_states": SizeLimit(what="states in all patterns of a signature", most=120_000),
 }
-ERRORS_SHOWN: Final = 100  # a list of a million wrong items is one mistake, not a million
+MAX_ERRORS: Final = 100  # a list of a million wrong items is one mistake, not a million
 PATTERN_WORK: Final = 300_000_000  # characters times states: a tenth of a second
 
 

@@ -22,15 +22,15 @@ def provider_name(name: str) -> str:
     """
     # an underscore that would be read as the start of an escape is escaped itself
     safe = _CONFUSING.sub("_x5F_", name)
-    made = "".join(_written(safe, at) for at in range(len(safe))) or "_x_"
-    if len(made) > NAME_LIMIT:
+    result = "".join(_escape(safe, at) for at in range(len(safe))) or "_x_"
+    if len(result) > NAME_LIMIT:
         raise SignatureError(
-            f"the name {name!r} has {len(made)} characters as providers take it, more than {NAME_LIMIT}; shorten it"
+            f"the name {name!r} has {len(result)} characters as providers take it, more than {NAME_LIMIT}; shorten it"
         )
-    return made
+    return result
 
 
-def _written(name: str, at: int) -> str:
+def _escape(name: str, at: int) -> str:
     char, following = name[at], name[at + 1 : at + 2]
     is_plain = _PLAIN.fullmatch(char) is not None and not (at == 0 and char.isdigit())
     if is_plain or (char == "-" and at > 0 and following not in {"-", "."}):
@@ -52,12 +52,12 @@ def original_name(name: str) -> str:
     return "" if name == "_x_" else _TOKEN.sub(lambda match: chr(int(match[1], 16)) if match[1] else ".", name)
 
 
-def field_name(wire: str, taken: Container[str]) -> str:
+def field_name(wire: str, used_names: Container[str]) -> str:
     """Return a legal name for a field or member that is called `wire` elsewhere, different from those `taken`."""
     word = re.sub(r"[^0-9A-Za-z_]", "_", wire).strip("_") or "field"
     if word[0].isdigit():
         word = f"field_{word}"
-    made, number = word, 2
-    while made in taken:
-        made, number = (f"{word}_", number) if made == word else (f"{word}_{number}", number + 1)
-    return made
+    name, number = word, 2
+    while name in used_names:
+        name, number = (f"{word}_", number) if name == word else (f"{word}_{number}", number + 1)
+    return name

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from pydantic_core import PydanticCustomError, ValidationError, core_schema
 
-from dspex.language.signatures.limits import ERRORS_SHOWN
+from dspex.language.signatures.limits import MAX_ERRORS
 
-ENOUGH: Final = 10 * ERRORS_SHOWN
-_LOOK: Final = 256
+ERROR_LIMIT: Final = 10 * MAX_ERRORS
+_POLL_INTERVAL: Final = 256
 Schema = core_schema.CoreSchema
 
 
@@ -34,11 +34,11 @@ class Work:
     def step(self) -> None:
         """Count one item."""
         self.steps += 1
-        if self.look is not None and self.steps % _LOOK == 0:
+        if self.look is not None and self.steps % _POLL_INTERVAL == 0:
             self.look()
 
 
-def item_by_item(schema: Schema) -> Schema:
+def check_items(schema: Schema) -> Schema:
     """Return `schema`, for the items of a list or mapping: behind enough errors the others are not looked at."""
     return core_schema.with_info_wrap_validator_function(_item, schema)
 
@@ -46,7 +46,7 @@ def item_by_item(schema: Schema) -> Schema:
 def _item(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
     work: Work = info.context
     work.step()
-    if work.errors >= ENOUGH:
+    if work.errors >= ERROR_LIMIT:
         return value  # the whole is refused already
     try:
         return check(value)
@@ -69,30 +69,30 @@ def _alternative(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
         work.errors = before
 
 
-def summed_up(schema: Schema) -> Schema:
+def summarize_errors(schema: Schema) -> Schema:
     """Return `schema`, one that is not ours: of very many errors it gives one that counts them."""
-    return core_schema.no_info_wrap_validator_function(_summed_up, schema)
+    return core_schema.no_info_wrap_validator_function(_summarize_errors, schema)
 
 
-def _summed_up(value: Any, check: Any) -> Any:  # noqa: ANN401
+def _summarize_errors(value: Any, check: Any) -> Any:  # noqa: ANN401
     try:
         return check(value)
     except ValidationError as error:
         count = error.error_count()
-        if count <= ENOUGH:
+        if count <= ERROR_LIMIT:
             raise
     raise PydanticCustomError("too_many", "{count} values inside do not fit", {"count": count})
 
 
-def with_few_unknown(schema: Schema, names: int) -> Schema:
+def limit_unknown_members(schema: Schema, most_declared: int) -> Schema:
     """Return `schema`, for an object that takes no other members than its own: very many others are one error."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
-        if isinstance(value, dict) and len(value) > names + ENOUGH:
+        if isinstance(value, dict) and len(value) > most_declared + ERROR_LIMIT:
             raise PydanticCustomError(
                 "too_many",
                 "has {count} members, where at most {names} are declared",
-                {"count": len(value), "names": names},
+                {"count": len(value), "names": most_declared},
             )
         return value
 

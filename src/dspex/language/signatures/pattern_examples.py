@@ -29,17 +29,17 @@ _CLASSES = {
 }
 
 
-def matching_text(pattern: str, number: int, *, least: int = 0, most: float = float("inf")) -> str:
-    """Return a text of `least` to `most` characters in which `pattern` is found; it depends on `number`.
+def matching_text(pattern: str, number: int, *, min_length: int = 0, max_length: float = float("inf")) -> str:
+    """Return a text of `min_length` to `max_length` characters in which `pattern` is found; it depends on `number`.
 
     Raises:
         SignatureError: none was found.
     """
     matches = _search(pattern)
-    for text in islice(_candidates(pattern, number, least), _TRIES):
-        padded = text if len(text) >= least else text.ljust(least, "x")
+    for text in islice(_candidates(pattern, number, min_length), _TRIES):
+        padded = text if len(text) >= min_length else text.ljust(min_length, "x")
         for candidate in (text, padded):
-            if least <= len(candidate) <= most and matches(candidate):
+            if min_length <= len(candidate) <= max_length and matches(candidate):
                 return candidate
     raise SignatureError(
         f"no text was found that matches the pattern {pattern!r}; give one in a script or as a default"
@@ -60,7 +60,7 @@ def _search(pattern: str) -> Callable[[str], bool]:
     return matches
 
 
-def _candidates(pattern: str, number: int, least: int) -> Iterator[str]:
+def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
     from re import _parser  # type: ignore[attr-defined]  # the only reader of patterns in the standard library
 
     try:
@@ -69,12 +69,12 @@ def _candidates(pattern: str, number: int, least: int) -> Iterator[str]:
         return
     for extra in count():
         try:
-            yield _Writer(number + extra, extra if extra < 8 else least).sequence(tree)
+            yield _TextWriter(number + extra, extra if extra < 8 else min_length).sequence(tree)
         except (NotImplementedError, RecursionError, IndexError, ZeroDivisionError):
             return
 
 
-class _Writer:
+class _TextWriter:
     """Writes one text along a parsed pattern."""
 
     def __init__(self, number: int, extra: int) -> None:
@@ -84,9 +84,9 @@ class _Writer:
         self._steps = 0
 
     def sequence(self, tree: Any) -> str:  # noqa: ANN401  # what the standard library parsed
-        return "".join(self._one(str(code), argument) for code, argument in tree)
+        return "".join(self._element(str(code), argument) for code, argument in tree)
 
-    def _one(self, code: str, argument: Any) -> str:  # noqa: ANN401
+    def _element(self, code: str, argument: Any) -> str:  # noqa: ANN401
         self._steps += 1
         if self._steps > _STEPS:
             raise NotImplementedError("too long")
@@ -101,9 +101,9 @@ class _Writer:
                 return self._pick([char for char in _CANDIDATES if char != chr(argument)])
             case "AT" | "ASSERT" | "ASSERT_NOT":
                 return ""  # whether it holds is asked of the whole text
-        return self._several(code, argument)
+        return self._compound(code, argument)
 
-    def _several(self, code: str, argument: Any) -> str:  # noqa: ANN401
+    def _compound(self, code: str, argument: Any) -> str:  # noqa: ANN401
         match code:
             case "BRANCH":
                 return self.sequence(argument[1][self._number % len(argument[1])])
@@ -126,17 +126,17 @@ class _Writer:
 
 def _members(parts: Any) -> list[str]:  # noqa: ANN401
     is_negated = bool(parts) and str(parts[0][0]) == "NEGATE"
-    allowed: list[str] = []
+    characters: list[str] = []
     for code, argument in parts[1:] if is_negated else parts:
         match str(code):
             case "LITERAL":
-                allowed.append(chr(argument))
+                characters.append(chr(argument))
             case "RANGE":
                 low, high = argument
-                allowed += [chr(place) for place in range(low, min(high, low + 64) + 1)]
+                characters += [chr(place) for place in range(low, min(high, low + 64) + 1)]
             case "CATEGORY":
-                allowed += _CLASSES[str(argument)]
+                characters += _CLASSES[str(argument)]
     if not is_negated:
-        return allowed
-    shape = re.compile("[" + "".join(re.escape(char) for char in allowed) + "]") if allowed else None
+        return characters
+    shape = re.compile("[" + "".join(re.escape(char) for char in characters) + "]") if characters else None
     return [char for char in _CANDIDATES if shape is None or not shape.match(char)]

@@ -14,7 +14,7 @@ from dspex.errors import SignatureError, shorten
 from dspex.language.signatures.limits import LIMITS, PATTERN_WORK, check_limit
 
 _parser: Any = re._parser  # type: ignore[attr-defined]  # noqa: SLF001  # the only parser of Python's own notation
-_REFUSED: Final = {
+_UNSUPPORTED: Final = {
     "ASSERT": "look-ahead or look-behind",
     "ASSERT_NOT": "negative look-ahead or look-behind",
     "GROUPREF": "a back-reference",
@@ -39,11 +39,11 @@ def check_pattern(pattern: str) -> None:
         SignatureError: it is not a regular expression, is too large, or needs an engine that goes back.
     """
     check_limit("pattern", len(pattern), "a pattern")
-    _check_linear(pattern, _tree(pattern))
+    _check_linear(pattern, _parse(pattern))
 
 
 def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
-    problem = _refusal(tree)
+    problem = _unsupported_part(tree)
     if problem:
         raise SignatureError(
             f"the pattern {shorten(pattern)} has {problem}, which cannot be matched in linear time; write it without, "
@@ -53,7 +53,7 @@ def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
 
 
 @lru_cache(maxsize=1024)
-def foreign_states(pattern: str) -> int:
+def schema_pattern_states(pattern: str) -> int:
     """Return about how many states a pattern in the dialect of JSON Schema has, checked.
 
     What Python's notation lacks is left to the engine of schemas.
@@ -63,7 +63,7 @@ def foreign_states(pattern: str) -> int:
     """
     check_limit("pattern", len(pattern), "a pattern")
     try:
-        tree = _tree(pattern)
+        tree = _parse(pattern)
     except SignatureError:
         return _FOREIGN_STATES * len(pattern)
     _check_linear(pattern, tree)
@@ -78,8 +78,8 @@ def engine_pattern(pattern: str) -> str:
         SignatureError: the engine does not know it; see `check_pattern` for the rest.
     """
     check_pattern(pattern)
-    for text in (pattern, _translation(_tree(pattern), pattern)):
-        if text is not None and _is_known(text):
+    for text in (pattern, _translation(_parse(pattern), pattern)):
+        if text is not None and _is_accepted(text):
             return text
     raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
 
@@ -87,7 +87,7 @@ def engine_pattern(pattern: str) -> str:
 @lru_cache(maxsize=1024)
 def pattern_states(pattern: str) -> int:
     """Return about how many states the automaton of `pattern` has."""
-    return _states(_tree(pattern))
+    return _states(_parse(pattern))
 
 
 def longest_match(pattern: str) -> int | None:
@@ -99,7 +99,7 @@ def longest_match(pattern: str) -> int | None:
 LONGEST_TEXT: Final = 4 * 1024 * 1024
 
 
-def _tree(pattern: str) -> Any:  # noqa: ANN401  # the parser's own tree
+def _parse(pattern: str) -> Any:  # noqa: ANN401  # the parser's own tree
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of brackets inside classes, which are texts here
@@ -108,7 +108,7 @@ def _tree(pattern: str) -> Any:  # noqa: ANN401  # the parser's own tree
         raise SignatureError(f"{shorten(pattern)} is not a regular expression: {error}") from None
 
 
-def _is_known(text: str) -> bool:
+def _is_accepted(text: str) -> bool:
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     try:
@@ -118,14 +118,16 @@ def _is_known(text: str) -> bool:
     return True
 
 
-def _refusal(tree: Any) -> str:  # noqa: ANN401
+def _unsupported_part(tree: Any) -> str:  # noqa: ANN401
     for operator, argument in tree:
-        if problem := _REFUSED.get(str(operator)) or next(filter(None, map(_refusal, _inside(operator, argument))), ""):
+        if problem := _UNSUPPORTED.get(str(operator)) or next(
+            filter(None, map(_unsupported_part, _subpatterns(operator, argument))), ""
+        ):
             return problem
     return ""
 
 
-def _inside(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
+def _subpatterns(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
     match str(operator):
         case "BRANCH":
             return argument[1]  # type: ignore[no-any-return]
@@ -139,19 +141,19 @@ def _states(tree: Any) -> int:  # noqa: ANN401
     most = LIMITS["pattern_states"].most
     total = 0
     for operator, argument in tree:
-        below = sum(map(_states, _inside(operator, argument)))
+        below = sum(map(_states, _subpatterns(operator, argument)))
         if str(operator) in {"MAX_REPEAT", "MIN_REPEAT"}:
             least, greatest = int(argument[0]), int(argument[1])
             below = max(below, 1) * max(1, least + 1 if greatest == int(_parser.MAXREPEAT) else greatest)
-        total += below + _own_states(str(operator), argument)
+        total += below + _node_states(str(operator), argument)
         if total > most:
             return total
     return total
 
 
-def _own_states(operator: str, argument: Any) -> int:  # noqa: ANN401
+def _node_states(operator: str, argument: Any) -> int:  # noqa: ANN401
     if operator == "IN":
-        return sum(_own_states(str(part), value) for part, value in argument)
+        return sum(_node_states(str(part), value) for part, value in argument)
     if operator == "CATEGORY":
         name = str(argument).removeprefix("CATEGORY_").removeprefix("NOT_")
         return _CLASSES[name][1]
@@ -162,12 +164,12 @@ def _translation(tree: Any, pattern: str) -> str | None:  # noqa: ANN401
     """Return the same pattern in the engine's notation, which differs in escapes and in brackets inside classes."""
     flags = "".join(letter for flag, letter in _FLAGS.items() if tree.state.flags & flag)
     try:
-        return (f"(?{flags})" if flags else "") + _written(tree)
+        return (f"(?{flags})" if flags else "") + _translate(tree)
     except (KeyError, RecursionError):
         return None
 
 
-def _written(tree: Any) -> str:  # noqa: ANN401
+def _translate(tree: Any) -> str:  # noqa: ANN401
     return "".join(_WRITERS[str(operator)](argument) for operator, argument in tree)
 
 
@@ -187,16 +189,16 @@ def _category(argument: Any) -> str:  # noqa: ANN401
 
 
 def _group(argument: Any) -> str:  # noqa: ANN401
-    _, added, removed, inside = argument
-    plus, minus = ("".join(letter for flag, letter in _FLAGS.items() if part & flag) for part in (added, removed))
-    return f"(?{plus}{f'-{minus}' if minus else ''}:{_written(inside)})"
+    _, flags_on, flags_off, inside = argument
+    plus, minus = ("".join(letter for flag, letter in _FLAGS.items() if part & flag) for part in (flags_on, flags_off))
+    return f"(?{plus}{f'-{minus}' if minus else ''}:{_translate(inside)})"
 
 
 def _repeat(mark: str) -> Callable[[Any], str]:
     def write(argument: Any) -> str:  # noqa: ANN401
         least, greatest, inside = argument
         most = "" if int(greatest) == int(_parser.MAXREPEAT) else int(greatest)
-        return f"(?:{_written(inside)}){{{int(least)},{most}}}{mark}"
+        return f"(?:{_translate(inside)}){{{int(least)},{most}}}{mark}"
 
     return write
 
@@ -212,7 +214,7 @@ _WRITERS: Final[dict[str, Callable[[Any], str]]] = {
     "NOT_LITERAL": lambda code: f"[^{_literal(code)}]",
     "ANY": lambda _: ".",
     "IN": _class,
-    "BRANCH": lambda argument: "(?:" + "|".join(map(_written, argument[1])) + ")",
+    "BRANCH": lambda argument: "(?:" + "|".join(map(_translate, argument[1])) + ")",
     "SUBPATTERN": _group,
     "MAX_REPEAT": _repeat(""),
     "MIN_REPEAT": _repeat("?"),

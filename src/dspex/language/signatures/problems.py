@@ -11,7 +11,7 @@ from dspex.language.signatures.alternatives import ALL
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.kinds import KINDS
-from dspex.language.signatures.limits import ERRORS_SHOWN, LIMITS
+from dspex.language.signatures.limits import LIMITS, MAX_ERRORS
 from dspex.language.signatures.types import Type
 
 _SUGGESTIONS = 10
@@ -25,7 +25,7 @@ _CONSTRAINTS = {
     "recursion_depth_exceeded": "depth",
 }  # fmt: skip
 _SIZES = {"list": ("min_items", "max_items"), "dict": ("min_size", "max_size")}
-_SAID = {
+_MESSAGES = {
     "ge": "must be at least {ge}", "gt": "must be greater than {gt}", "le": "must be at most {le}",
     "lt": "must be less than {lt}", "multiple_of": "must be a multiple of {multiple_of}",
     "min_length": "must have at least {min_length} characters",
@@ -39,7 +39,7 @@ _SAID = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Location:
     """Where one error is: its path, the type there, and the paths of the unions that led there."""
 
     path: str
@@ -48,7 +48,9 @@ class _Place:
     is_branch_itself: bool = False
 
 
-def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field], count: int | None = None) -> InvalidError:
+def invalid_error(
+    error: ValueError, what: str, *, fields: Mapping[str, Field], count: int | None = None
+) -> InvalidError:
     """Return the error that tells what `error`, raised by the engine, found; of very much, the beginning.
 
     Args:
@@ -65,22 +67,22 @@ def invalid(error: ValueError, what: str, *, fields: Mapping[str, Field], count:
     if not isinstance(error, ValidationError):
         raise error
     items = error.errors(include_url=False)
-    places = [_place(item["loc"], fields) for item in items]
+    places = [_locate(item["loc"], fields) for item in items]
     deeper = {path for place in places for path in place.unions if path != place.path}
     errors: dict[tuple[str, str], FieldError] = {}
-    left = 0
+    omitted = 0
     for at, (item, place) in enumerate(zip(items, places, strict=True)):
         if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
             continue  # another member of the union came closer, and says what is wrong inside
-        if len(errors) == ERRORS_SHOWN:
-            left = (count or len(items)) - at
+        if len(errors) == MAX_ERRORS:
+            omitted = (count or len(items)) - at
             break
         field_error = _field_error(item, place, fields, suggests=len(errors) < _SUGGESTIONS)
         errors.setdefault((field_error.path, field_error.message), field_error)
     lines = "".join(f"\n  {field_error.path}: {field_error.message}" for field_error in errors.values())
-    more = f"\n  and {left} more" if left else ""
+    more = f"\n  and {omitted} more" if omitted else ""
     return InvalidError(
-        f"{what} do not fit:{lines}{more}", errors=list(errors.values()), error_count=len(errors) + left
+        f"{what} do not fit:{lines}{more}", errors=list(errors.values()), error_count=len(errors) + omitted
     )
 
 
@@ -88,13 +90,13 @@ def _is_scalar(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _place(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Place:
+def _locate(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Location:
     """Follow `location` through the types: it names the members of unions too, people want the data's path."""
     if not location:
-        return _Place("", None)
+        return _Location("", None)
     name = str(location[0])
     field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
-    return _Walk(field.name if field else _clipped(name), field.type if field else None).to(location[1:])
+    return _Walk(field.name if field else _clip(name), field.type if field else None).to(location[1:])
 
 
 class _Walk:
@@ -107,18 +109,18 @@ class _Walk:
         self.unions: tuple[str, ...] = ()
         self.is_branch_itself = False
 
-    def to(self, location: Sequence[str | int]) -> _Place:
+    def to(self, location: Sequence[str | int]) -> _Location:
         for part in location:
             self._step(part)
-        return _Place(self.path, self.type, self.unions, self.is_branch_itself)
+        return _Location(self.path, self.type, self.unions, self.is_branch_itself)
 
     def _step(self, part: str | int) -> None:
-        type_ = self._here()
+        type_ = self._current_type()
         self.is_branch_itself = False
         if type_ is None:
             self._extend(part)
         elif type_.kind == "union":
-            self._into_union(type_, part)
+            self._enter_union(type_, part)
         elif type_.kind == "object":
             self.enclosing.append(type_)
             self._extend(part)
@@ -133,7 +135,7 @@ class _Walk:
         elif part != "[key]":  # a step inside one of the engine's own schemas, such as a function's
             self.type = None
 
-    def _here(self) -> Type | None:
+    def _current_type(self) -> Type | None:
         type_ = expand(self.type) if self.type else None
         if type_ is not None and type_.kind == "ref":
             while self.enclosing and self.enclosing[-1].title != type_.title:
@@ -143,10 +145,10 @@ class _Walk:
             parts = [arg for arg in type_.args if arg.kind != "none"]
             if len(parts) == 1:
                 self.type = parts[0]
-                return self._here()
+                return self._current_type()
         return type_
 
-    def _into_union(self, type_: Type, part: str | int) -> None:
+    def _enter_union(self, type_: Type, part: str | int) -> None:
         parts = [arg for arg in type_.args if arg.kind != "none"]
         label = str(part)
         if label == ALL:  # a step within the union: any of its members
@@ -165,36 +167,38 @@ class _Walk:
         self.is_branch_itself = True
 
     def _extend(self, part: str | int) -> None:
-        part = _clipped(part) if isinstance(part, str) else part
+        part = _clip(part) if isinstance(part, str) else part
         self.path += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).isidentifier() else f"[{part!r}]"
 
 
-def _field_error(item: Mapping[str, Any], place: _Place, fields: Mapping[str, Field], *, suggests: bool) -> FieldError:
+def _field_error(
+    item: Mapping[str, Any], place: _Location, fields: Mapping[str, Field], *, suggests: bool
+) -> FieldError:
     name = str(item["loc"][0]) if item["loc"] else ""
     field = fields.get(name) or next((field for field in fields.values() if field.alias == name), None)
-    top = field.name if field else _clipped(name)
+    field_name = field.name if field else _clip(name)
     rule, value = item["type"], item["input"]
-    expected = _expected(field.type if field and place.is_branch_itself else place.type, fields, name=top)
+    expected = _expected(field.type if field and place.is_branch_itself else place.type, fields, name=field_name)
     if rule == "missing":
         return FieldError(
-            field=top, path=place.path, value=None, message=f"required, but missing. Give {expected}",
+            field=field_name, path=place.path, value=None, message=f"required, but missing. Give {expected}",
             constraint="missing", expected=expected,
         )  # fmt: skip
     if rule == "extra_forbidden":
-        message = _unknown(item["loc"], fields, suggests=suggests)
+        message = _unknown_name(item["loc"], fields, suggests=suggests)
         return FieldError(
-            field=top, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
+            field=field_name, path=place.path, value=value, message=message, constraint=rule, expected="no such field"
         )
     if not item["loc"]:
         expected = f"a mapping with the fields {_names(fields)}"
-    constraint, message = _said(item, place, expected)
+    constraint, message = _constraint_and_message(item, place, expected)
     return FieldError(
-        field=top, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
+        field=field_name, path=place.path or "the whole", value=value, message=f"{message}, but got {brief(value)}",
         constraint=constraint, expected=expected,
     )  # fmt: skip
 
 
-def _said(item: Mapping[str, Any], place: _Place, expected: str) -> tuple[str, str]:
+def _constraint_and_message(item: Mapping[str, Any], place: _Location, expected: str) -> tuple[str, str]:
     """Return the constraint that was broken and what to say about it."""
     rule, context = item["type"], item.get("ctx", {})
     if rule in {"too_short", "too_long"}:
@@ -204,8 +208,8 @@ def _said(item: Mapping[str, Any], place: _Place, expected: str) -> tuple[str, s
         constraint = _CONSTRAINTS.get(rule, rule)
     if place.type is None and item["loc"]:  # inside a class of the user's own
         return constraint, str(item["msg"]).removeprefix("Value error, ")
-    if constraint in _SAID and not place.is_branch_itself:
-        return constraint, _SAID[constraint].format(**context)
+    if constraint in _MESSAGES and not place.is_branch_itself:
+        return constraint, _MESSAGES[constraint].format(**context)
     if constraint == "tag":
         return constraint, f"must have a member {context['discriminator']} that says which of the objects it is"
     if place.is_branch_itself or _is_type_error(rule):
@@ -217,17 +221,17 @@ def _is_type_error(rule: str) -> bool:
     return rule.endswith(("_type", "_parsing", "_from_float", "_size", "_attributes_type")) or rule == "is_instance_of"
 
 
-def _unknown(location: Sequence[str | int], fields: Mapping[str, Field], *, suggests: bool) -> str:
+def _unknown_name(location: Sequence[str | int], fields: Mapping[str, Field], *, suggests: bool) -> str:
     if len(location) == 1:
         names, what = list(fields), "field"
     else:
-        walk = _place(location[:-1], fields)
+        walk = _locate(location[:-1], fields)
         names, what = [member.name for member in expand(walk.type).members] if walk.type else [], "member"
     hint = suggest(str(location[-1]), names) if suggests else ""
     return f"unknown {what}.{hint} {what.capitalize()}s are: {_names(names)}"
 
 
-def _clipped(name: str) -> str:
+def _clip(name: str) -> str:
     return name if len(name) <= LIMITS["name"].most else f"{name[:100]}... ({len(name)} characters)"
 
 
@@ -246,7 +250,7 @@ def _expected(type_: Type | None, fields: Mapping[str, Field], *, name: str) -> 
     return f"{text} ({KINDS[type_.kind].text})"
 
 
-class _Brief(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     """`repr` with limits on depth and length, so that no value is too large or too deep to be named."""
 
     def __init__(self) -> None:
@@ -261,4 +265,4 @@ class _Brief(reprlib.Repr):
 
 def brief(value: object) -> str:
     """Return a short `repr` of any value, cut where it is long or deep."""
-    return _Brief().repr(value)
+    return _ShortRepr().repr(value)

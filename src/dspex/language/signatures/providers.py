@@ -7,7 +7,7 @@ from typing import Any
 from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.checks import walk_type
 from dspex.language.signatures.conformance import problems
-from dspex.language.signatures.dialects import gemini, openai
+from dspex.language.signatures.dialects import gemini_schema, openai_schema
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.json_schema import Schema, fields_schema
 from dspex.language.signatures.names import NAME_LIMIT, key_name, provider_name
@@ -30,9 +30,11 @@ def provider_schema(  # each is a word of the caller
     Raises:
         SignatureError: `provider` or `purpose` is unknown, or the provider's dialect cannot say what a field holds.
     """
-    for given, known, what in ((provider, PROVIDERS, "schema dialect"), (purpose, PURPOSES, "purpose")):
-        if given not in known:
-            raise SignatureError(f"there is no {what} {given!r}.{suggest(given, known)} There are: {', '.join(known)}")
+    for value, choices, what in ((provider, PROVIDERS, "schema dialect"), (purpose, PURPOSES, "purpose")):
+        if value not in choices:
+            raise SignatureError(
+                f"there is no {what} {value!r}.{suggest(value, choices)} There are: {', '.join(choices)}"
+            )
     role = "input" if purpose in {"inputs", "tool"} else "output"
     if strict and provider != "openai":
         raise SignatureError(f"only 'openai' has a strict form, not {provider!r}; leave strict out")
@@ -63,36 +65,36 @@ def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: 
     if provider == "openai" and not is_strict:
         return general, problems("generic", general)
     schema = _DIALECTS[provider](general)
-    own = [
+    inexpressible = [
         f"{field.name}: a rule of JSON Schema that strict form has no words for"
         for field in fields
         if is_strict and any(part.constraint("schema") is not None for part, _ in walk_type(field.type))
     ]
-    return schema, [*own, *problems(provider, schema)]
+    return schema, [*inexpressible, *problems(provider, schema)]
 
 
-def copied(node: Any) -> Any:  # noqa: ANN401  # any JSON value
+def copy_json(node: Any) -> Any:  # noqa: ANN401  # any JSON value
     """Return JSON data of its own, which the caller may change."""
     if isinstance(node, dict):
-        return {key: copied(value) for key, value in node.items()}
-    return [copied(item) for item in node] if isinstance(node, list) else node
+        return {key: copy_json(value) for key, value in node.items()}
+    return [copy_json(item) for item in node] if isinstance(node, list) else node
 
 
 def _tool(provider: str, name: str, instructions: str, *, schema: Schema, is_strict: bool) -> dict[str, Any]:
-    said = {"name": name, "description": instructions}
+    header = {"name": name, "description": instructions}
     match provider:
         case "openai":
-            return {"type": "function", "function": {**said, "parameters": schema, "strict": is_strict}}
+            return {"type": "function", "function": {**header, "parameters": schema, "strict": is_strict}}
         case "anthropic":
-            return {**said, "input_schema": schema}
+            return {**header, "input_schema": schema}
         case "mcp":
-            return {**said, "inputSchema": schema}
+            return {**header, "inputSchema": schema}
         case "gemini" if not schema["properties"]:
-            return said  # it takes no object without properties
-    return {**said, "parameters": schema}
+            return header  # it takes no object without properties
+    return {**header, "parameters": schema}
 
 
-def _label(name: str) -> str:
+def _schema_name(name: str) -> str:
     """Return the name of a request's schema, which nothing reads back: a long one is cut."""
     try:
         return provider_name(name)
@@ -104,7 +106,10 @@ def _label(name: str) -> str:
 def _structured(provider: str, name: str, schema: Schema, *, is_strict: bool) -> dict[str, Any]:
     match provider:
         case "openai":
-            return {"type": "json_schema", "json_schema": {"name": _label(name), "schema": schema, "strict": is_strict}}
+            return {
+                "type": "json_schema",
+                "json_schema": {"name": _schema_name(name), "schema": schema, "strict": is_strict},
+            }
         case "anthropic":
             return {"type": "json_schema", "schema": schema}
         case "gemini":
@@ -118,6 +123,6 @@ _DIALECTS: dict[str, Callable[[Schema], Schema]] = {
     "generic": lambda general: general,
     "mcp": lambda general: general,
     "anthropic": lambda general: general,
-    "openai": openai,
-    "gemini": gemini,
+    "openai": openai_schema,
+    "gemini": gemini_schema,
 }

@@ -11,10 +11,10 @@ from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.schema_alternatives import are_disjoint, common_tag
 from dspex.language.signatures.schema_document import Schema, SchemaDocument
 from dspex.language.signatures.schema_keywords import assertions
-from dspex.language.signatures.schema_merging import merged
+from dspex.language.signatures.schema_merging import merge_all_of
 from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, no_rules, number, string
-from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, opened, tagged, union
-from dspex.language.signatures.validation import check_one, is_plainly
+from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, standalone_members, tagged, union
+from dspex.language.signatures.validation import check_default, is_plain_default
 
 # type words of other languages that function descriptions are written in, and what they mean in JSON
 FOREIGN_TYPES: dict[str, str] = {
@@ -58,27 +58,27 @@ class SchemaReader:
         """
         self.document = SchemaDocument(root, foreign, resources)
         self._limit = _SPARE_PARTS + 4 * self.document.parts
-        self._open: list[tuple[str, str]] = []
+        self._open_names: list[tuple[str, str]] = []
         self._parts = 0
 
-    def whole(self) -> Type:
+    def root_type(self) -> Type:
         """Return the type of the whole document.
 
         Raises:
             SignatureError: a rule can be neither held nor checked; the message says which.
         """
-        self._parts, self._open = 0, []
+        self._parts, self._open_names = 0, []
         try:
-            return self._within_limits(self._read(self.document.root, self.document.root_name), self.document.root)
+            return self._limit_type(self._read(self.document.root, self.document.root_name), self.document.root)
         except SchemaTooLarge:
             self._parts = 0
-            return self._checked_whole()
+            return self._any_by_schema()
         except SchemaRefused as error:
             raise SignatureError(str(error)) from None
 
-    def _checked_whole(self) -> Type:
+    def _any_by_schema(self) -> Type:
         try:
-            return self.checked(self.document.root)
+            return self.any_by_schema(self.document.root)
         except SchemaRefused as error:
             raise SignatureError(str(error)) from None
 
@@ -88,12 +88,12 @@ class SchemaReader:
         Raises:
             BeyondTypes: the schema is not one of an object, or has rules for several properties together.
         """
-        root, name = self._resolved_root()
-        self._parts, self._open = 0, []
+        root, name = self._resolve_root()
+        self._parts, self._open_names = 0, []
         try:
-            type_ = self._native(root, name)
+            type_ = self._read_exactly(root, name)
         except SchemaTooLarge:
-            type_ = self._coarse(root)
+            type_ = self._object_by_schemas(root)
         except SignatureError as error:
             raise BeyondTypes(error.message) from None
         except SchemaRefused as error:
@@ -102,20 +102,22 @@ class SchemaReader:
             return ()
         if type_.kind != "object":
             raise BeyondTypes(f"it describes a value of type {type_.kind!r}, not an object with properties")
-        whole = merged(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
+        whole = merge_all_of(root, self.document.definitions) if {"$ref", "allOf"} & root.keys() else root
         properties = whole.get("properties", {})
         try:
-            members = tuple(self._limited(member, properties.get(member.name)) for member in opened(type_))
-            return members if _is_within_limits(members) else self._coarse(root).members
+            members = tuple(
+                self._limit_member(member, properties.get(member.name)) for member in standalone_members(type_)
+            )
+            return members if _is_within_limits(members) else self._object_by_schemas(root).members
         except SchemaTooLarge:
             raise BeyondTypes("its properties are too large for types") from None
 
-    def _resolved_root(self) -> tuple[Schema, str]:
+    def _resolve_root(self) -> tuple[Schema, str]:
         """Return the object that the document describes, references followed, and the name that references give it."""
         root, name = self.document.root, self.document.root_name
-        seen: set[str] = set()
-        while isinstance(root, Mapping) and assertions(root) == {"$ref"} and root["$ref"] not in seen:
-            seen.add(root["$ref"])
+        visited: set[str] = set()
+        while isinstance(root, Mapping) and assertions(root) == {"$ref"} and root["$ref"] not in visited:
+            visited.add(root["$ref"])
             name = root["$ref"].rpartition("/")[2]
             root = self.document.definitions[name]
         if not isinstance(root, Mapping):
@@ -124,21 +126,21 @@ class SchemaReader:
             return {**root, "type": "object"}, ""  # where it refers to itself, it may still be anything
         return root, name
 
-    def _limited(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
+    def _limit_member(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
         if schema is None:
             return member
-        return replace(member, type=self._within_limits(member.type, schema))
+        return replace(member, type=self._limit_type(member.type, schema))
 
-    def _within_limits(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
+    def _limit_type(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
         """Return `type_`, or the check of the schema it stands for where no signature may hold it."""
-        return type_ if _is_within_limits([Member("x", type_)]) else self.checked(schema)
+        return type_ if _is_within_limits([Member("x", type_)]) else self.any_by_schema(schema)
 
-    def _coarse(self, root: Schema) -> Type:
+    def _object_by_schemas(self, root: Schema) -> Type:
         """Return the object `root` with each property checked by its schema; where these repeat too much, give up."""
-        self._parts, self._open = 0, []
+        self._parts, self._open_names = 0, []
         try:
-            root = merged(root, self.document.definitions)
-            members = tuple(self._members(root, self.checked))
+            root = merge_all_of(root, self.document.definitions)
+            members = tuple(self._members(root, self.any_by_schema))
             check_limit("fields", len(members), "a schema")
         except (SchemaTooLarge, SignatureError):
             raise BeyondTypes("its properties share too many definitions") from None
@@ -146,9 +148,9 @@ class SchemaReader:
             raise SignatureError(str(error)) from None
         return object_type("Object", members)
 
-    def checked(self, schema: Schema | bool) -> Type:  # noqa: FBT001
+    def any_by_schema(self, schema: Schema | bool) -> Type:  # noqa: FBT001
         """Return `any`, checked by `schema` as it is written."""
-        alone = self.document.alone(schema)
+        alone = self.document.standalone(schema)
         self._count(_size(alone))
         try:
             return make("any", constraints={"schema": alone})
@@ -162,24 +164,24 @@ class SchemaReader:
 
     def _read(self, schema: Schema | bool, name: str = "") -> Type:  # noqa: FBT001
         """Return the type of `schema`, which is called `name` where references lead to it."""
-        before = list(self._open)
+        before = list(self._open_names)
         try:
-            return self._native(schema, name)
+            return self._read_exactly(schema, name)
         except (BeyondTypes, SignatureError):
-            self._open = before
-            return self.checked(schema)
+            self._open_names = before
+            return self.any_by_schema(schema)
 
-    def _native(self, schema: Schema | bool, name: str) -> Type:  # noqa: FBT001
+    def _read_exactly(self, schema: Schema | bool, name: str) -> Type:  # noqa: FBT001
         self._count(1)
         if schema is True:
             return make("any")
         if schema is False:
             raise BeyondTypes("no value fits it")
         if name:
-            self._open.append((name, ""))
+            self._open_names.append((name, ""))
         type_ = self._by_keywords(schema, assertions(schema), name)
         if name:
-            self._open.pop()
+            self._open_names.pop()
         return type_
 
     def _by_keywords(self, schema: Schema, rules: set[str], name: str) -> Type:
@@ -188,7 +190,7 @@ class SchemaReader:
         if "$ref" in rules or "allOf" in rules:
             if rules == {"$ref"}:
                 return self._reference(schema["$ref"])
-            whole = merged(schema, self.document.definitions)
+            whole = merge_all_of(schema, self.document.definitions)
             return self._by_keywords(whole, assertions(whole), name)
         if "enum" in rules or "const" in rules:
             return choice(schema, rules)
@@ -197,8 +199,8 @@ class SchemaReader:
                 return self._alternatives(schema, keyword, rules)
         kinds = schema.get("type") or self._implied_type(schema)
         if isinstance(kinds, list):
-            return union(*(self._typed(kind, schema, name) for kind in kinds))
-        return self._typed(kinds, schema, name)
+            return union(*(self._by_type(kind, schema, name) for kind in kinds))
+        return self._by_type(kinds, schema, name)
 
     def _implied_type(self, schema: Schema) -> str:
         """Return what the descriptions of functions in other languages mean where they give no type."""
@@ -207,7 +209,7 @@ class SchemaReader:
                 return kind
         raise BeyondTypes("it has rules, but no type")
 
-    def _typed(self, kind: str, schema: Schema, name: str) -> Type:
+    def _by_type(self, kind: str, schema: Schema, name: str) -> Type:
         rules = assertions(schema, kind) - {"type"}
         match kind:
             case "null":
@@ -224,8 +226,8 @@ class SchemaReader:
 
     def _reference(self, ref: str) -> Type:
         name = ref.rpartition("/")[2]
-        for known, title in reversed(self._open):
-            if known == name:
+        for open_name, title in reversed(self._open_names):
+            if open_name == name:
                 if title:
                     return Type("ref", title=title)
                 raise BeyondTypes("it refers to itself outside of an object")
@@ -237,17 +239,17 @@ class SchemaReader:
         parts = schema[keyword]
         if "type" in rules:
             shared = {"type": schema["type"]}
-            parts = [merged({"allOf": [shared, part]}, self.document.definitions) for part in parts]
-        made = union(*(self._read(part) for part in parts))
+            parts = [merge_all_of({"allOf": [shared, part]}, self.document.definitions) for part in parts]
+        type_ = union(*(self._read(part) for part in parts))
         tag = schema.get("discriminator")
         word = tag.get("propertyName") if isinstance(tag, Mapping) else None
         if keyword == "oneOf" and not word:
-            word = common_tag(made)
-        if isinstance(word, str) and made.kind == "union":
-            return tagged(made, word)
+            word = common_tag(type_)
+        if isinstance(word, str) and type_.kind == "union":
+            return tagged(type_, word)
         if keyword == "oneOf" and len(parts) > 1 and not are_disjoint(parts, self.document.definitions):
             raise BeyondTypes("the alternatives of 'oneOf' overlap")
-        return made
+        return type_
 
     def _array(self, schema: Schema, rules: set[str]) -> Type:
         items, places = schema.get("items", True), schema.get("prefixItems")
@@ -278,37 +280,37 @@ class SchemaReader:
             raise BeyondTypes("a property is required that is not declared")
         title = self._title(schema, name)
         if name:
-            self._open[-1] = (name, title)
+            self._open_names[-1] = (name, title)
         else:
-            self._open.append(("", title))
+            self._open_names.append(("", title))
         members = tuple(self._members(schema, self._read))
         if name:
-            self._open[-1] = (name, "")
+            self._open_names[-1] = (name, "")
         else:
-            self._open.pop()
+            self._open_names.pop()
         return object_type(title, members, constraints={} if extra is False else {"extra": "allow"})
 
-    def _members(self, schema: Schema, read: Callable[[Any], Type]) -> list[Member]:
+    def _members(self, schema: Schema, to_type: Callable[[Any], Type]) -> list[Member]:
         """Return the properties of an object schema, each read by `read`."""
         required = schema.get("required", [])
-        made = []
+        members = []
         for word, part in schema.get("properties", {}).items():
-            type_ = read(part)
+            type_ = to_type(part)
             desc = _description(part)
             has_default = isinstance(part, Mapping) and word not in required
             default = part.get("default", MISSING) if has_default else MISSING
             if default is not MISSING and not _fits(type_, default):
                 desc, default = f"{desc} (default: {default!r})".strip(), MISSING
-            made.append(Member(word, type_, desc, is_required=word in required, default=default))
-        return made
+            members.append(Member(word, type_, desc, is_required=word in required, default=default))
+        return members
 
     def _title(self, schema: Schema, name: str) -> str:
         wish = str(schema.get("title") or name)
         word = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in wish)
         word = f"_{word}" if word[:1].isdigit() else word
-        taken = {title for _, title in self._open}
+        titles = {title for _, title in self._open_names}
         number, title = 2, word or ("Object" if name else "")
-        while title and title in taken:
+        while title and title in titles:
             title, number = f"{word}{number}", number + 1
         return title
 
@@ -364,9 +366,9 @@ def _fits(type_: Type, default: Any) -> bool:  # noqa: ANN401
     field = Field(name="default", type=type_, role="input", default=default)
     if refers_outside(type_):
         return False
-    if is_plainly(field):
+    if is_plain_default(field):
         return True
     try:
-        return bool(check_one(field)[1] == default)
+        return bool(check_default(field)[1] == default)
     except (InvalidError, SignatureError):
         return False

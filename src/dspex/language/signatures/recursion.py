@@ -43,7 +43,7 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
     for part in union.args:
         name = part.title or part.kind
         for entry in set(_entries(part, enclosing)):
-            first = next((entries[key] for key in _same(entry, entries, enclosing)), None)
+            first = next((entries[key] for key in _equivalent_entries(entry, entries, enclosing)), None)
             if first is not None:
                 raise SignatureError(
                     f"{where}: {first} and {name} both lead back to an enclosing object through {entry!r}, and nothing "
@@ -54,13 +54,13 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
         entries |= dict.fromkeys(_entries(part, enclosing), name)
 
 
-def _same(entry: str, entries: Mapping[str, str], enclosing: Mapping[str, Type]) -> Iterator[str]:
+def _equivalent_entries(entry: str, entries: Mapping[str, str], enclosing: Mapping[str, Type]) -> Iterator[str]:
     """Yield which of `entries` are the same part of a value as `entry`."""
-    for known in entries:
-        if entry == known or (_VALUES in {entry, known} and _ITEMS not in {entry, known}):
-            yield known
-        elif {entry, known} == {_ITEMS, _VALUES} and any(map(_is_pair, enclosing.values())):
-            yield known  # a list of pairs is read as a mapping
+    for candidate in entries:
+        if entry == candidate or (_VALUES in {entry, candidate} and _ITEMS not in {entry, candidate}):
+            yield candidate
+        elif {entry, candidate} == {_ITEMS, _VALUES} and any(map(_is_pair, enclosing.values())):
+            yield candidate  # a list of pairs is read as a mapping
 
 
 def _is_pair(type_: Type) -> bool:

@@ -52,16 +52,16 @@ def _object_text(type_: Type) -> str:
 def _member_text(member: Member) -> str:
     name = member.name if _is_word(member.name) else _quoted(member.name)
     absent = "?" if not member.is_required and member.default is MISSING else ""
-    return f"{name}{absent}: {type_text(member.type, full=True)}{_ending(member.desc, member.default)}"
+    return f"{name}{absent}: {type_text(member.type, full=True)}{_description_and_default(member.desc, member.default)}"
 
 
 def _is_word(name: str) -> bool:
     return name.isidentifier() and name.isascii()
 
 
-def _ending(desc: str, default: object) -> str:
-    said = f" {_quoted(desc)}" if desc else ""
-    return said if default is MISSING else f"{said} = {value_text(default)}"
+def _description_and_default(desc: str, default: object) -> str:
+    text = f" {_quoted(desc)}" if desc else ""
+    return text if default is MISSING else f"{text} = {value_text(default)}"
 
 
 def _quoted(text: str) -> str:
@@ -87,7 +87,9 @@ def fields_text(fields: Iterable[Field], *, full: bool = True) -> str:
 
 def _field_text(field: Field, *, full: bool) -> str:
     alias = f" as {_quoted(field.alias)}" if field.alias else ""
-    return f"{field.name}{alias}: {type_text(field.type, full=full)}{_ending(field.desc, field.default)}"
+    return (
+        f"{field.name}{alias}: {type_text(field.type, full=full)}{_description_and_default(field.desc, field.default)}"
+    )
 
 
 def signature_text(name: str, fields: Iterable[Field], *, instructions: str) -> str:
@@ -98,5 +100,5 @@ def signature_text(name: str, fields: Iterable[Field], *, instructions: str) -> 
     if not name and not instructions:
         return body
     title = name if not name or _is_word(name) else _quoted(name)
-    said = f" {_quoted(instructions)}" if instructions else ""
-    return f"{title}({body}){said}"
+    ending = f" {_quoted(instructions)}" if instructions else ""
+    return f"{title}({body}){ending}"

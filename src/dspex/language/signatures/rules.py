@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dspex.errors import SignatureError, shorten, suggest
-from dspex.language.signatures.kinds import FORMATS, Rule
+from dspex.language.signatures.kinds import FORMATS, ConstraintKind
 from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.patterns import check_pattern
 
 _LARGEST_COUNT = 2**31
 
 
-def check_rule(kind: str, name: str, *, rule: Rule, value: Any) -> Any:  # noqa: ANN401  # any value in, a JSON one out
+def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any:  # noqa: ANN401  # any value in, a JSON one out
     """Return `value` as constraint `name` of `kind` holds it.
 
     Raises:
@@ -65,7 +65,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _linear(pattern: str) -> str:
+def _linear_pattern(pattern: str) -> str:
     check_pattern(pattern)
     return pattern
 
@@ -88,17 +88,17 @@ def _compiled_schema(value: Any) -> Any:  # noqa: ANN401
     from dspex.language.signatures.schema_document import SchemaDocument
 
     document = SchemaDocument(value)
-    schema = document.alone(document.root)
+    schema = document.standalone(document.root)
     schema_check(schema)
     return schema
 
 
-def _once(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def _unique(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
     check_limit("choices", len(values), "choices")
     return tuple({(type(value), value): value for value in values}.values())
 
 
-def _hint(rule: Rule, value: object) -> str:
+def _hint(rule: ConstraintKind, value: object) -> str:
     if rule == "format" and isinstance(value, str):
         return suggest(value, list(FORMATS))
     if rule == "regex" and isinstance(value, str):
@@ -106,20 +106,20 @@ def _hint(rule: Rule, value: object) -> str:
     return ""
 
 
-_RULES: dict[Rule, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None]] = {
+_RULES: dict[ConstraintKind, tuple[str, Callable[[Any], bool], Callable[[Any], Any] | None]] = {
     "count": ("a whole number, 0 or more", _is_count, None),
     "size": ("a whole number, 1 or more", lambda value: _is_count(value) and value > 0, None),
     "number": ("a finite number", _is_number, None),
     "step": ("a number greater than 0", lambda value: _is_number(value) and value > 0, None),
-    "regex": ("a regular expression", lambda value: isinstance(value, str), _linear),
+    "regex": ("a regular expression", lambda value: isinstance(value, str), _linear_pattern),
     "format": (
         f"one of {', '.join(map(repr, FORMATS))}",
         lambda value: isinstance(value, str) and value in FORMATS,
         None,
     ),
-    "choices": ("a list of texts, numbers, true, false or null", _are_choices, _once),
+    "choices": ("a list of texts, numbers, true, false or null", _are_choices, _unique),
     "flag": ("true or false", lambda value: isinstance(value, bool), None),
-    "names": ("a list of texts", _are_names, _once),
+    "names": ("a list of texts", _are_names, _unique),
     "name": ("the name of a member", lambda value: isinstance(value, str) and bool(value), None),
     "schema": ("a JSON Schema, an object", lambda value: isinstance(value, dict), _compiled_schema),
     "extra": ("'allow' or 'forbid'", lambda value: value in ("allow", "forbid"), None),

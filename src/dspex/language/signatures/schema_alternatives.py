@@ -31,7 +31,7 @@ def are_disjoint(parts: Iterable[Schema | bool], definitions: Mapping[str, Any])
     value_kinds: set[str] = set()
     for part in parts:
         schema = _target(part, definitions)
-        listed = _listed(schema)
+        listed = _listed_values(schema)
         if listed is None:
             here = _possible_kinds(schema)
             if here & (kinds | value_kinds):
@@ -56,7 +56,7 @@ def _target(schema: Schema | bool, definitions: Mapping[str, Any]) -> Schema | b
     return schema
 
 
-def _listed(schema: Schema | bool) -> list[Any] | None:  # noqa: FBT001
+def _listed_values(schema: Schema | bool) -> list[Any] | None:  # noqa: FBT001
     """Return the only values that may fit, None where they are not listed, or not plain."""
     if isinstance(schema, bool) or not {"enum", "const"} & schema.keys():
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.errors import SignatureError
 from dspex.language.signatures.kinds import FORMATS
 from dspex.language.signatures.limits import check_limit
-from dspex.language.signatures.patterns import foreign_states
+from dspex.language.signatures.patterns import schema_pattern_states
 from dspex.language.signatures.schema_keywords import subschemas, with_subschemas
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Schema = Mapping[str, Any]
 STEPS = 100_000_000  # a few seconds at the worst; usual values take a thousandth
-_EXPLAINED = 100_000
+_MAX_EXPLAINED_STEPS = 100_000
 _PATTERN_BYTES = 2 * 1024 * 1024
-_SHOWN = 3
+_MAX_FAULTS = 3
 _NOT_A_PATTERN = ' is not a "regex"'
 
 
@@ -37,7 +37,7 @@ class SchemaCheck:
             SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
         """
         self.patterns = tuple(_patterns(schema))
-        check_limit("all_pattern_states", sum(map(foreign_states, _patterns(schema))), "a schema")
+        check_limit("all_pattern_states", sum(map(schema_pattern_states, _patterns(schema))), "a schema")
         self._validator = _validator(schema)
         self._cost = _Cost(schema)
 
@@ -58,13 +58,13 @@ class SchemaCheck:
             return "contains half a surrogate pair, which is no text"
         except ValueError as error:  # a value that JSON cannot hold
             return f"is not JSON: {error!s:.200}"
-        if steps > _EXPLAINED or self._cost.is_recursive:  # only verdicts are bounded there
+        if steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive:  # only verdicts are bounded there
             return "does not fit its schema"
         texts = []
         for fault in self._validator.iter_errors(value):
             place = "".join(f"[{part!r}]" for part in fault.instance_path)
             texts.append(f"{place or 'the value'}: {fault.message:.200}")
-            if len(texts) == _SHOWN:
+            if len(texts) == _MAX_FAULTS:
                 break
         return f"does not fit its schema: {'; '.join(texts)}"
 
@@ -86,11 +86,11 @@ def schema_check(schema: Schema) -> SchemaCheck:
     Raises:
         SignatureError: as for `SchemaCheck`.
     """
-    return _compiled(json.dumps(schema))
+    return _compile(json.dumps(schema))
 
 
 @lru_cache(maxsize=256)
-def _compiled(text: str) -> SchemaCheck:
+def _compile(text: str) -> SchemaCheck:
     return SchemaCheck(json.loads(text))
 
 
@@ -98,16 +98,16 @@ def with_format_patterns(schema: Any) -> Any:  # noqa: ANN401  # a schema, true 
     """Return `schema` with what each known format means written out as a pattern, as our types hold it."""
     if not isinstance(schema, Mapping):
         return schema
-    made = with_subschemas(schema, with_format_patterns)
-    if "$defs" in made:
-        made["$defs"] = {name: with_format_patterns(part) for name, part in made["$defs"].items()}
-    shape = FORMATS.get(made.get("format", ""))
+    result = with_subschemas(schema, with_format_patterns)
+    if "$defs" in result:
+        result["$defs"] = {name: with_format_patterns(part) for name, part in result["$defs"].items()}
+    shape = FORMATS.get(result.get("format", ""))
     if shape is not None:
-        if "pattern" in made:
-            made["allOf"] = [*made.get("allOf", ()), {"pattern": shape}]
+        if "pattern" in result:
+            result["allOf"] = [*result.get("allOf", ()), {"pattern": shape}]
         else:
-            made["pattern"] = shape
-    return made
+            result["pattern"] = shape
+    return result
 
 
 def _validator(schema: Schema) -> "Draft202012Validator":
@@ -189,13 +189,13 @@ class _Cost:
 
 def _parts(value: Any) -> int:  # noqa: ANN401
     """Return how many values there are in `value`, itself included, each container counted once."""
-    count, pending, seen = 1, [value], {id(value)}
+    count, pending, visited = 1, [value], {id(value)}
     while pending:
         part = pending.pop()
         inside = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
         count += len(inside)
         for child in inside:
-            if isinstance(child, dict | list | tuple) and id(child) not in seen:
-                seen.add(id(child))
+            if isinstance(child, dict | list | tuple) and id(child) not in visited:
+                visited.add(id(child))
                 pending.append(child)
     return count

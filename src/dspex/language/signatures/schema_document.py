@@ -52,7 +52,7 @@ class SchemaDocument:
         self.foreign = foreign or {}
         self.parts = 0
         self.definitions: dict[str, Schema | bool] = {}
-        self._index = _Index(source, resources or {})
+        self._index = _ReferenceIndex(source, resources or {})
         self._names: dict[object, str] = {}
         self._pending: list[tuple[str, Any, str, str]] = []
         self._closures: dict[str, tuple[str, ...]] = {}
@@ -66,7 +66,7 @@ class SchemaDocument:
             self.definitions[name] = self.root if node is source else self._convert(node, base, pointer)
         self.root_name = self._names.get(id(source), "")
 
-    def alone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
+    def standalone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
         """Return `schema` as one that stands by itself: with the definitions that it refers to."""
         if isinstance(schema, bool):
             return {} if schema else {"not": {}}
@@ -94,19 +94,19 @@ class SchemaDocument:
         if not isinstance(node, Mapping):
             raise SignatureError(f"{pointer}: expected a schema, an object, not {node!r:.100}")
         base = _base_of(node, base)
-        made: Schema = {}
-        for name, value in _modern(node, is_old=self.is_old).items():
+        schema: Schema = {}
+        for name, value in _modernize(node, is_old=self.is_old).items():
             if name == "$dynamicRef" or (name == "$recursiveRef" and value == "#"):
-                made["$ref"] = self._dynamic(value if name == "$dynamicRef" else "#", base, pointer)
+                schema["$ref"] = self._dynamic(value if name == "$dynamicRef" else "#", base, pointer)
             elif name == "$ref":
-                made["$ref"] = self._reference(value, base, pointer)
+                schema["$ref"] = self._reference(value, base, pointer)
             elif name in ANNOTATIONS:
-                made[name] = value
+                schema[name] = value
             elif name in KEYWORDS:
-                self._add(made, name, value=value, base=base, pointer=pointer, depth=depth)
-        return _tidy(made)
+                self._add(schema, name, value=value, base=base, pointer=pointer, depth=depth)
+        return _tidy(schema)
 
-    def _add(self, made: Schema, name: str, *, value: Any, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
+    def _add(self, schema: Schema, name: str, *, value: Any, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
         """Add one keyword to `made`, its value checked."""
         place = f"{pointer}/{name}"
 
@@ -115,23 +115,23 @@ class SchemaDocument:
 
         match KEYWORDS[name].takes:
             case "schema":
-                made[name] = inner(value, place)
+                schema[name] = inner(value, place)
             case "schemas":
                 _expect(isinstance(value, list) and bool(value), place, "a list of schemas", value=value)
-                made[name] = [inner(part, f"{place}/{at}") for at, part in enumerate(value)]
+                schema[name] = [inner(part, f"{place}/{at}") for at, part in enumerate(value)]
             case "named schemas":
                 _expect(isinstance(value, Mapping), place, "an object of schemas", value=value)
-                made[name] = {str(key): inner(part, f"{place}/{key}") for key, part in value.items()}
+                schema[name] = {str(key): inner(part, f"{place}/{key}") for key, part in value.items()}
             case "types":
-                self._add_types(made, value, pointer)
+                self._add_types(schema, value, pointer)
             case "names" if self.foreign and not isinstance(value, list):
                 pass
             case takes:
                 expected, convert = _VALUES[takes]
-                made[name] = convert(value)
-                _expect(made[name] is not _WRONG, place, expected, value=value)
+                schema[name] = convert(value)
+                _expect(schema[name] is not _INVALID, place, expected, value=value)
 
-    def _add_types(self, made: Schema, value: Any, pointer: str) -> None:  # noqa: ANN401
+    def _add_types(self, schema: Schema, value: Any, pointer: str) -> None:  # noqa: ANN401
         words = value if isinstance(value, list) else [value]
         kinds = []
         for word in words:
@@ -144,7 +144,7 @@ class SchemaDocument:
                 raise SignatureError(f"{pointer}: there is no type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
             kinds.append(kind)
         _expect(bool(kinds), f"{pointer}/type", "at least one type", value=value)
-        made["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
+        schema["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
 
     def _reference(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
         _expect(isinstance(ref, str), f"{pointer}/$ref", "a text", value=ref)
@@ -174,14 +174,14 @@ class SchemaDocument:
         return name
 
 
-class _Index:
+class _ReferenceIndex:
     """What the references of one document can lead to: its resources by URI, its anchors, and places by pointer."""
 
     def __init__(self, root: Any, further: Mapping[str, Any]) -> None:  # noqa: ANN401
         self.resources: dict[str, Any] = {}
         self.anchors: dict[tuple[str, str], Any] = {}
         self.dynamic_anchors: list[str] = []
-        self._further = {uri.rstrip("#"): schema for uri, schema in further.items()}
+        self._external = {uri.rstrip("#"): schema for uri, schema in further.items()}
         self._walk(root, "")
         self.resources[""] = root
         self.has_resources = len({id(node) for node in self.resources.values()}) > 1
@@ -193,11 +193,11 @@ class _Index:
             if not isinstance(node, Mapping):
                 continue
             base = _base_of(node, base)
-            if base not in self.resources or _own_id(node):
+            if base not in self.resources or _has_resource_id(node):
                 self.resources.setdefault(base, node)
-            own = _id(node)
-            if own.startswith("#"):
-                self.anchors[base, own[1:]] = (node, base)
+            identifier = _id(node)
+            if identifier.startswith("#"):
+                self.anchors[base, identifier[1:]] = (node, base)
             for key in ("$anchor", "$dynamicAnchor"):
                 if isinstance(node.get(key), str):
                     self.anchors[base, node[key]] = (node, base)
@@ -210,9 +210,9 @@ class _Index:
         before, _, fragment = ref.partition("#")
         uri = urljoin(base, before) if before else base
         uri = uri.partition("#")[0]
-        if uri not in self.resources and uri in self._further:
-            self._walk(self._further[uri], uri)
-            self.resources.setdefault(uri, self._further[uri])
+        if uri not in self.resources and uri in self._external:
+            self._walk(self._external[uri], uri)
+            self.resources.setdefault(uri, self._external[uri])
         if uri not in self.resources:
             raise SignatureError(
                 f"{pointer}: the reference {ref!r:.200} leads out of the schema, and nothing is fetched: give what it "
@@ -261,77 +261,77 @@ def _raw_subschemas(node: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _id(node: Mapping[str, Any]) -> str:
-    own = node.get("$id", node.get("id"))
-    return own if isinstance(own, str) else ""
+    uri = node.get("$id", node.get("id"))
+    return uri if isinstance(uri, str) else ""
 
 
-def _own_id(node: Mapping[str, Any]) -> bool:
+def _has_resource_id(node: Mapping[str, Any]) -> bool:
     return bool(_id(node)) and not _id(node).startswith("#")
 
 
 def _base_of(node: Mapping[str, Any], base: str) -> str:
-    own = _id(node).partition("#")[0]
-    return urljoin(base, own) if own else base
+    uri = _id(node).partition("#")[0]
+    return urljoin(base, uri) if uri else base
 
 
-def _modern(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
+def _modernize(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
     """Return `node` with the keywords of earlier drafts in the words of 2020-12."""
-    made = dict(node)
-    if not isinstance(made.get("examples", []), list):
-        del made["examples"]
-    if "$ref" in made and is_old:  # whose other keywords mean nothing there
-        return {name: value for name, value in made.items() if name == "$ref" or name in ANNOTATIONS}
-    _modernize_lists(made)
-    _modernize_bounds(made)
-    if isinstance(made.get("dependencies"), Mapping):
-        for name, part in made["dependencies"].items():
+    schema = dict(node)
+    if not isinstance(schema.get("examples", []), list):
+        del schema["examples"]
+    if "$ref" in schema and is_old:  # whose other keywords mean nothing there
+        return {name: value for name, value in schema.items() if name == "$ref" or name in ANNOTATIONS}
+    _modernize_lists(schema)
+    _modernize_bounds(schema)
+    if isinstance(schema.get("dependencies"), Mapping):
+        for name, part in schema["dependencies"].items():
             key = "dependentRequired" if isinstance(part, list) else "dependentSchemas"
-            made[key] = {**made.get(key, {}), name: part}
+            schema[key] = {**schema.get(key, {}), name: part}
     for main, others in (("if", ("then", "else")), ("contains", ("minContains", "maxContains"))):
-        if main not in made:
+        if main not in schema:
             for name in others:
-                made.pop(name, None)
-    if made.pop("nullable", False) is True:
-        return {"anyOf": [made, {"type": "null"}], **{key: made[key] for key in ANNOTATIONS & made.keys()}}
-    return made
+                schema.pop(name, None)
+    if schema.pop("nullable", False) is True:
+        return {"anyOf": [schema, {"type": "null"}], **{key: schema[key] for key in ANNOTATIONS & schema.keys()}}
+    return schema
 
 
-def _modernize_bounds(made: dict[str, Any]) -> None:
+def _modernize_bounds(schema: dict[str, Any]) -> None:
     for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(made.get(flag), bool) and made.pop(flag) and bound in made:
-            made[flag] = made.pop(bound)
+        if isinstance(schema.get(flag), bool) and schema.pop(flag) and bound in schema:
+            schema[flag] = schema.pop(bound)
 
 
-def _modernize_lists(made: dict[str, Any]) -> None:
-    if isinstance(made.get("items"), list):
-        made["prefixItems"] = made.pop("items")
-        if "additionalItems" in made:
-            made["items"] = made["additionalItems"]
-        if not made["prefixItems"]:
-            del made["prefixItems"]
+def _modernize_lists(schema: dict[str, Any]) -> None:
+    if isinstance(schema.get("items"), list):
+        schema["prefixItems"] = schema.pop("items")
+        if "additionalItems" in schema:
+            schema["items"] = schema["additionalItems"]
+        if not schema["prefixItems"]:
+            del schema["prefixItems"]
 
 
-def _tidy(made: Schema) -> Schema:
+def _tidy(schema: Schema) -> Schema:
     """Leave out what says nothing, so that one meaning has one form, and take look-ahead out of patterns."""
-    if "pattern" in made:
-        parts = without_look_ahead(made.pop("pattern"))
-        made["pattern"] = parts.pop()["pattern"]
+    if "pattern" in schema:
+        parts = without_look_ahead(schema.pop("pattern"))
+        schema["pattern"] = parts.pop()["pattern"]
         if parts:
-            made["allOf"] = [*made.get("allOf", ()), *parts]
-    shape = FORMATS.get(made.get("format", ""))
-    if shape is not None and made.get("pattern") == shape:
-        del made["pattern"]
-    if shape is not None and {"pattern": shape} in made.get("allOf", ()):
-        made["allOf"] = [part for part in made["allOf"] if part != {"pattern": shape}]
+            schema["allOf"] = [*schema.get("allOf", ()), *parts]
+    shape = FORMATS.get(schema.get("format", ""))
+    if shape is not None and schema.get("pattern") == shape:
+        del schema["pattern"]
+    if shape is not None and {"pattern": shape} in schema.get("allOf", ()):
+        schema["allOf"] = [part for part in schema["allOf"] if part != {"pattern": shape}]
     for name, empty in (("allOf", []), ("required", []), ("uniqueItems", False), ("patternProperties", {})):
-        if name in made and made[name] == empty:
-            del made[name]
-    if made.get("propertyNames") in (True, {}):
-        del made["propertyNames"]
-    return made
+        if name in schema and schema[name] == empty:
+            del schema[name]
+    if schema.get("propertyNames") in (True, {}):
+        del schema["propertyNames"]
+    return schema
 
 
-_WRONG: Any = object()
+_INVALID: Any = object()
 
 
 def _expect(is_right: bool, place: str, expected: str, *, value: object) -> None:  # noqa: FBT001
@@ -341,34 +341,34 @@ def _expect(is_right: bool, place: str, expected: str, *, value: object) -> None
 
 def _number(value: Any) -> Any:  # noqa: ANN401
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    return value if is_number else _WRONG
+    return value if is_number else _INVALID
 
 
 def _count(value: Any) -> Any:  # noqa: ANN401
     number = _number(value)
-    is_count = number is not _WRONG and number >= 0 and number == int(number)
-    return int(number) if is_count else _WRONG
+    is_count = number is not _INVALID and number >= 0 and number == int(number)
+    return int(number) if is_count else _INVALID
 
 
 def _names(value: Any) -> Any:  # noqa: ANN401
     is_right = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return list(dict.fromkeys(value)) if is_right else _WRONG
+    return list(dict.fromkeys(value)) if is_right else _INVALID
 
 
 def _named_names(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, Mapping):
-        return _WRONG
-    made = {str(key): _names(names) for key, names in value.items()}
-    return _WRONG if any(names is _WRONG for names in made.values()) else made
+        return _INVALID
+    result = {str(key): _names(names) for key, names in value.items()}
+    return _INVALID if any(names is _INVALID for names in result.values()) else result
 
 
 _VALUES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "number": ("a finite number", _number),
     "count": ("a whole number, 0 or more", _count),
-    "text": ("a text", lambda value: value if isinstance(value, str) else _WRONG),
-    "flag": ("true or false", lambda value: value if isinstance(value, bool) else _WRONG),
+    "text": ("a text", lambda value: value if isinstance(value, str) else _INVALID),
+    "flag": ("true or false", lambda value: value if isinstance(value, bool) else _INVALID),
     "names": ("a list of texts", _names),
     "named names": ("an object of lists of texts", _named_names),
-    "values": ("a list of values", lambda value: value if isinstance(value, list) else _WRONG),
+    "values": ("a list of values", lambda value: value if isinstance(value, list) else _INVALID),
     "value": ("a value", lambda value: value),
 }

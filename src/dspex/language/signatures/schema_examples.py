@@ -10,7 +10,7 @@ from dspex.errors import SignatureError
 from dspex.language.signatures.pattern_examples import matching_text
 from dspex.language.signatures.schema_check import schema_check
 from dspex.language.signatures.schema_keywords import KEYWORDS, TYPES
-from dspex.language.signatures.schema_merging import merged
+from dspex.language.signatures.schema_merging import merge_all_of
 
 _DEPTH = 6
 _TRIES = 60
@@ -25,14 +25,14 @@ def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: 
         SignatureError: none was found.
     """
     check = schema_check(schema)
-    maker = _Maker(schema.get("$defs", {}), formats, name, number=number)
+    maker = _CandidateBuilder(schema.get("$defs", {}), formats, name, number=number)
     for value in islice(maker.values(schema, 0), _TRIES):
         if not check.problem(value):
             return value
     raise SignatureError("no value was found that fits its JSON Schema; give the field a default")
 
 
-class _Maker:
+class _CandidateBuilder:
     """Makes values that may fit, likely ones first."""
 
     def __init__(self, definitions: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> None:
@@ -48,9 +48,9 @@ class _Maker:
             schema = {}
         if {"$ref", "allOf"} & schema.keys():
             try:
-                schema = merged(dict(schema), self._definitions)
+                schema = merge_all_of(dict(schema), self._definitions)
             except SignatureError:
-                schema = self._followed(schema)
+                schema = self._resolve(schema)
         yield from schema.get("enum", ())
         yield from (schema[key] for key in ("const", "default") if key in schema)
         yield from schema.get("examples", ())
@@ -59,24 +59,24 @@ class _Maker:
         shared = {key: value for key, value in schema.items() if key not in _CHOICES}
         for parts in _alternatives(schema):
             yield from islice(self.values({"allOf": [shared, *parts]}, depth + 1), _FEW)
-        kinds = schema.get("type", self._implied(schema))
+        kinds = schema.get("type", self._implied_types(schema))
         for kind in kinds if isinstance(kinds, list) else [kinds]:
-            yield from self._typed(kind, schema, depth)
+            yield from self._of_type(kind, schema, depth)
         if depth == 0:
             yield from (None, True, 0, "", [], {}, self._text, [0], 1.5)
 
-    def _followed(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         if "$ref" in schema:
             target = self._definitions[schema["$ref"].rpartition("/")[2]]
             return target if isinstance(target, Mapping) else {}
         return {key: value for key, value in schema.items() if key != "allOf"}
 
-    def _implied(self, schema: Mapping[str, Any]) -> list[str]:
+    def _implied_types(self, schema: Mapping[str, Any]) -> list[str]:
         """Return the types that the rules of a schema without a type speak of, then all others."""
-        named = [KEYWORDS[name].kind for name in schema if name in KEYWORDS and KEYWORDS[name].kind]
-        return list(dict.fromkeys([*named, *TYPES]))
+        kinds = [KEYWORDS[name].kind for name in schema if name in KEYWORDS and KEYWORDS[name].kind]
+        return list(dict.fromkeys([*kinds, *TYPES]))
 
-    def _typed(self, kind: str, schema: Mapping[str, Any], depth: int) -> Iterator[Any]:
+    def _of_type(self, kind: str, schema: Mapping[str, Any], depth: int) -> Iterator[Any]:
         match kind:
             case "null":
                 yield None
@@ -106,7 +106,7 @@ class _Maker:
             yield self._formats[schema["format"]]
         if "pattern" in schema:
             try:
-                yield matching_text(schema["pattern"], self._number, least=least, most=most)
+                yield matching_text(schema["pattern"], self._number, min_length=least, max_length=most)
             except SignatureError:
                 return
         yield self._text[: len(self._text) if most == math.inf else int(most)].ljust(least, "x")
@@ -122,35 +122,35 @@ class _Maker:
 
     def _list(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         places = schema.get("prefixItems", [])
-        made = [self._first(part, depth) for part in places[: max(schema.get("minItems", 0), 1) if places else 0]]
+        items = [self._first(part, depth) for part in places[: max(schema.get("minItems", 0), 1) if places else 0]]
         if "contains" in schema:
-            made += [self._first(schema["contains"], depth)] * schema.get("minContains", 1)
-        while len(made) < min(schema.get("minItems", 0), 100):
-            at = len(made)
-            other = _Maker(self._definitions, self._formats, f"{self._text}{at}", number=self._number + at)
-            other._checks = self._checks  # of its own class
-            made.append(other._first(places[at] if at < len(places) else schema.get("items"), depth))
-        return made
+            items += [self._first(schema["contains"], depth)] * schema.get("minContains", 1)
+        while len(items) < min(schema.get("minItems", 0), 100):
+            at = len(items)
+            maker = _CandidateBuilder(self._definitions, self._formats, f"{self._text}{at}", number=self._number + at)
+            maker._checks = self._checks  # of its own class
+            items.append(maker._first(places[at] if at < len(places) else schema.get("items"), depth))
+        return items
 
     def _mapping(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         rest = schema.get("additionalProperties", {})
-        named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
         required, dependent = list(schema.get("required", ())), schema.get("dependentRequired", {})
-        required += [other for name in required for other in dependent.get(name, ())]
-        made = {name: self._first(named.get(name, rest), depth) for name in required}
-        more = chain(named.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000)))
+        required += [dependent_name for name in required for dependent_name in dependent.get(name, ())]
+        result = {name: self._first(properties.get(name, rest), depth) for name in required}
+        more = chain(properties.items(), self._matching(patterns), ((f"key{at}", rest) for at in range(1000)))
         for name, part in more:
-            if len(made) >= min(schema.get("minProperties", 0), 100):
+            if len(result) >= min(schema.get("minProperties", 0), 100):
                 break
-            if name not in made and part is not False:
-                made[name] = self._first(part, depth)
-        return made
+            if name not in result and part is not False:
+                result[name] = self._first(part, depth)
+        return result
 
     def _matching(self, patterns: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield names that match each pattern in turn."""
         for at, (pattern, part) in product(range(20), patterns.items()):
             with contextlib.suppress(SignatureError):
-                yield matching_text(pattern, self._number + at, least=0, most=math.inf), part
+                yield matching_text(pattern, self._number + at, min_length=0, max_length=math.inf), part
             yield f"{pattern.strip('^$')}{at}", part
 
 

@@ -97,16 +97,16 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:  # noqa: ANN401  # a function of schemas
     """Return `schema` with `change` applied to each schema directly inside it."""
-    made = dict(schema)
+    result = dict(schema)
     for name, value in schema.items():
         match KEYWORDS[name].takes if name in KEYWORDS else "":
             case "schema":
-                made[name] = change(value)
+                result[name] = change(value)
             case "schemas":
-                made[name] = [change(part) for part in value]
+                result[name] = [change(part) for part in value]
             case "named schemas":
-                made[name] = {key: change(part) for key, part in value.items()}
-    return made
+                result[name] = {key: change(part) for key, part in value.items()}
+    return result
 
 
 def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
@@ -137,12 +137,12 @@ def kinds_of(value: Any) -> set[str]:  # noqa: ANN401
     return {"array"} if isinstance(value, list) else {"object"}
 
 
-def is_equal(one: Any, two: Any) -> bool:  # noqa: ANN401
+def is_equal(first: Any, second: Any) -> bool:  # noqa: ANN401
     """Whether two JSON values are equal: numbers by value, and never equal to booleans."""
-    if isinstance(one, bool) or isinstance(two, bool):
-        return one is two
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(is_equal(a, b) for a, b in zip(one, two, strict=True))
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        return one.keys() == two.keys() and all(is_equal(one[key], two[key]) for key in one)
-    return bool(one == two)
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(is_equal(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(is_equal(first[key], second[key]) for key in first)
+    return bool(first == second)

@@ -11,7 +11,7 @@ from dspex.language.signatures.schema_keywords import ANNOTATIONS, TYPES, assert
 _LOWER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
 _HIGHER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
 # what these mean depends on the keywords beside them
-_BOUND = {
+_DEPENDENT = {
     "additionalProperties": {"properties", "patternProperties"},
     "patternProperties": {"additionalProperties"},
     "items": {"prefixItems"},
@@ -20,16 +20,16 @@ _BOUND = {
 _PARTS = 200
 
 
-def merged(schema: Schema, definitions: Mapping[str, Any]) -> Schema:
+def merge_all_of(schema: Schema, definitions: Mapping[str, Any]) -> Schema:
     """Return `schema` with the parts of `allOf`, and the target of `$ref`, written into it.
 
     Raises:
         SignatureError: the whole would mean something else than its parts, or has very many of them.
     """
-    return _merged(schema, definitions, itertools.count())
+    return _merge_parts(schema, definitions, itertools.count())
 
 
-def _merged(schema: Schema, definitions: Mapping[str, Any], counter: "itertools.count[int]") -> Schema:
+def _merge_parts(schema: Schema, definitions: Mapping[str, Any], counter: "itertools.count[int]") -> Schema:
     if next(counter) > _PARTS:  # parts that refer to each other multiply
         raise SignatureError(f"allOf of more than {_PARTS} parts")
     parts: list[Any] = [{name: value for name, value in schema.items() if name not in {"allOf", "$ref"}}]
@@ -42,20 +42,20 @@ def _merged(schema: Schema, definitions: Mapping[str, Any], counter: "itertools.
             continue
         if not isinstance(part, Mapping):
             raise SignatureError("no value fits")
-        flat = _merged(dict(part), definitions, counter) if {"allOf", "$ref"} & part.keys() else part
-        _check_bound(whole, flat)
+        flat = _merge_parts(dict(part), definitions, counter) if {"allOf", "$ref"} & part.keys() else part
+        _check_independent(whole, flat)
         for name, value in flat.items():
             _add(whole, name, value)
     return whole
 
 
-def _check_bound(whole: Schema, part: Mapping[str, Any]) -> None:
+def _check_independent(whole: Schema, part: Mapping[str, Any]) -> None:
     """Refuse to mix keywords that speak of what their neighbours left over."""
-    for mine, yours in ((whole, part), (part, whole)):
-        for name in assertions(mine):
-            if name.startswith("unevaluated") and yours:
+    for schema, neighbour in ((whole, part), (part, whole)):
+        for name in assertions(schema):
+            if name.startswith("unevaluated") and neighbour:
                 raise SignatureError(f"{name!r} depends on what stands beside it")
-            if _BOUND.get(name, set()) & yours.keys():
+            if _DEPENDENT.get(name, set()) & neighbour.keys():
                 raise SignatureError(f"{name!r} depends on what stands beside it")
 
 
@@ -72,9 +72,9 @@ def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
         raise SignatureError(f"the parts of allOf disagree about {name!r}")
 
 
-def _types(one: Any, two: Any) -> Any:  # noqa: ANN401
+def _types(left_types: Any, right_types: Any) -> Any:  # noqa: ANN401
     """Return the types that both allow."""
-    first, second = (set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (one, two))
+    first, second = (set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (left_types, right_types))
     for mine, yours in ((first, second), (second, first)):
         if "number" in mine:
             mine |= yours & {"integer"}
@@ -85,15 +85,15 @@ def _types(one: Any, two: Any) -> Any:  # noqa: ANN401
     return both[0] if len(both) == 1 else both
 
 
-def _properties(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+def _properties(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of both; one that both have must satisfy both."""
-    made = dict(one)
-    for name, part in two.items():
-        if name not in made or made[name] is True:
-            made[name] = part
-        elif made[name] != part and part is not True:
-            made[name] = {"allOf": [made[name], part]}
-    return made
+    result = dict(base)
+    for name, part in extra.items():
+        if name not in result or result[name] is True:
+            result[name] = part
+        elif result[name] != part and part is not True:
+            result[name] = {"allOf": [result[name], part]}
+    return result
 
 
 _ADDERS: dict[str, Callable[[Any, Any], Any]] = {

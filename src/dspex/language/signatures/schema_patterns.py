@@ -32,7 +32,7 @@ def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
     return [*parts, {"pattern": f"^{rest}"}]
 
 
-def in_schema(pattern: str) -> str:
+def to_schema_pattern(pattern: str) -> str:
     """Return a pattern of ours in the dialect of JSON Schema, which has other words for a few things."""
     return _OURS.sub(lambda match: _THEIRS.get(match[0], match[0]), pattern)
 

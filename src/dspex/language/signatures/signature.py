@@ -20,11 +20,11 @@ from typing import (
 
 from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.annotations import from_annotation
-from dspex.language.signatures.checks import checked_fields, default_instructions
+from dspex.language.signatures.checks import check_fields, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
 from dspex.language.signatures.conditions import FieldCheck
-from dspex.language.signatures.declaration import own_fields
-from dspex.language.signatures.editing import FieldOptions, field_said, made_field, updated_field
+from dspex.language.signatures.declaration import declared_fields
+from dspex.language.signatures.editing import FieldOptions, create_field, field_summary, update_field
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.grammar import parse
 from dspex.language.signatures.tokens import fail
@@ -38,7 +38,7 @@ R = TypeVar("R")
 SignatureLike = Union["Signature", "type[Signature]", str]
 
 
-class Check(Protocol):
+class ValidateFunction(Protocol):
     """Returns values as the types of one side of a signature say; see `Validator.__call__`."""
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
@@ -54,7 +54,7 @@ class _Operation(Generic[P, R]):
         self.__doc__ = function.__doc__
 
     def __get__(self, instance: "Signature | None", owner: "type[Signature]") -> Callable[P, R]:
-        value = instance if instance is not None else _compiled(owner)
+        value = instance if instance is not None else _declared_signature(owner)
         return self.function.__get__(value, type(value))  # type: ignore[no-any-return]
 
 
@@ -67,14 +67,18 @@ class _View(Generic[R]):
         self.__doc__ = function.__doc__
 
     def __get__(self, instance: "Signature | None", owner: "type[Signature]") -> R:
-        value = instance if instance is not None else owner.__dict__.get("__signature_value__") or _compiled(owner)
+        value = (
+            instance
+            if instance is not None
+            else owner.__dict__.get("__signature_value__") or _declared_signature(owner)
+        )
         try:
             return value.__dict__[self.name]  # type: ignore[no-any-return]
         except KeyError:
             return value.__dict__.setdefault(self.name, self.function(value))  # type: ignore[no-any-return]
 
 
-def _compiled(owner: "type[Signature]") -> "Signature":
+def _declared_signature(owner: "type[Signature]") -> "Signature":
     value = owner.__dict__.get("__signature_value__")
     if not isinstance(value, Signature):
         raise SignatureError("Signature itself has no fields: subclass it, or write Signature('question -> answer')")
@@ -82,7 +86,7 @@ def _compiled(owner: "type[Signature]") -> "Signature":
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> "Signature":
+def _parse_cached(text: str) -> "Signature":
     """Parse, and later compile, each text once: a signature is immutable and can be shared."""
     return Signature(text)
 
@@ -115,7 +119,7 @@ class Signature:
             raise SignatureError(f"expected the string form, such as 'question -> answer', not {text!r}")
         parsed = parse(text, {word: from_annotation(hint) for word, hint in (types or {}).items()})
         try:
-            self._set(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
+            self._initialize(name or parsed.name or _NAMELESS, parsed.fields, instructions or parsed.instructions)
         except SignatureError as error:
             at = error.context.get("field")
             if isinstance(at, int):
@@ -126,7 +130,7 @@ class Signature:
         super().__init_subclass__(**kwargs)
         parents = [Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__]
         fields = {field.name: field for parent in parents for field in parent.fields.values()}
-        fields |= {field.name: field for field in own_fields(cls)}
+        fields |= {field.name: field for field in declared_fields(cls)}
         inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # what was written, not the stand-in
         cls.__signature_value__ = Signature.from_fields(
             cls.__name__, fields.values(), cls.__dict__.get("__doc__") or inherited
@@ -136,40 +140,40 @@ class Signature:
     def from_fields(cls, name: str, fields: Iterable[Field], instructions: str = "") -> "Signature":
         """Return the signature with these parts, checked."""
         value = Signature.__new__(Signature)
-        value._set(name, tuple(fields), instructions)  # noqa: SLF001  # a second constructor
+        value._initialize(name, tuple(fields), instructions)  # noqa: SLF001  # a second constructor
         return value
 
     @classmethod
-    def of(cls, given: SignatureLike) -> "Signature":
+    def of(cls, signature: SignatureLike) -> "Signature":
         """Return the value behind an instance, a class or the string form."""
-        if isinstance(given, Signature):
-            return given
-        if isinstance(given, str):
-            return _parsed(given)
-        if isinstance(given, type) and issubclass(given, Signature):
-            return _compiled(given)
+        if isinstance(signature, Signature):
+            return signature
+        if isinstance(signature, str):
+            return _parse_cached(signature)
+        if isinstance(signature, type) and issubclass(signature, Signature):
+            return _declared_signature(signature)
         raise SignatureError(
-            f"expected a Signature, a subclass of it or a string such as 'question -> answer', not {given!r}"
+            f"expected a Signature, a subclass of it or a string such as 'question -> answer', not {signature!r}"
         )
 
-    def _set(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
+    def _initialize(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
         ordered = tuple(field for role in ("input", "output") for field in fields if field.role == role)
         if ordered != fields:  # an error names a field by its place in the text
-            checked_fields(name, fields, reserved=_RESERVED)
-        ordered = checked_fields(name, ordered, reserved=_RESERVED)
+            check_fields(name, fields, reserved=_RESERVED)
+        ordered = check_fields(name, ordered, reserved=_RESERVED)
         text = inspect.cleandoc(instructions)
         usual = default_instructions(ordered)
         self.__dict__["_parts"] = (name, ordered, "" if text in {usual, inspect.cleandoc(usual)} else text)
 
-    def _changed(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
+    def _replace(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
         """Return a variant; what was compiled for a side that stays the same is shared."""
-        name, own, text = self._parts
+        name, current_fields, text = self._parts
         value = Signature.from_fields(
-            name, own if fields is None else fields, text if instructions is None else instructions
+            name, current_fields if fields is None else fields, text if instructions is None else instructions
         )
         for side in ("input", "output"):
             validator: Validator = getattr(self, f"{side}_validator")
-            if validator.is_over(getattr(value, f"{side}_fields").values()):
+            if validator.validates(getattr(value, f"{side}_fields").values()):
                 value.__dict__[f"{side}_validator"] = validator
         return value
 
@@ -226,12 +230,12 @@ class Signature:
         return content_hash({key: value for key, value in self.to_dict().items() if key != "name"})
 
     @_View
-    def validate_inputs(self) -> Check:
+    def validate_inputs(self) -> ValidateFunction:
         """Return `values` as the inputs' types say; see `Validator.__call__`."""
         return self.input_validator.checker()
 
     @_View
-    def validate_outputs(self) -> Check:
+    def validate_outputs(self) -> ValidateFunction:
         """Return `values` as the outputs' types say; see `Validator.__call__`."""
         return self.output_validator.checker()
 
@@ -241,14 +245,14 @@ class Signature:
 
         `QA.typed_outputs(prediction).answer` is a `str` to it. At run time this is a plain namespace.
         """
-        value = _compiled(cls)
-        found = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
-        return cast("Self", SimpleNamespace(**found))
+        value = _declared_signature(cls)
+        outputs = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
+        return cast("Self", SimpleNamespace(**outputs))
 
     @_Operation
     def with_instructions(self, instructions: str) -> "Signature":
         """Return the signature with other instructions; with none, the sentence that names the fields."""
-        return self._changed(instructions=instructions)
+        return self._replace(instructions=instructions)
 
     @_Operation
     def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
@@ -256,30 +260,31 @@ class Signature:
 
         `options` are `role` ("output" unless said), `desc`, `default`, `alias`, `constraints`, `check` and `suggest`.
         """
-        return self._changed([*self.fields.values(), made_field(name, type_, options)])
+        return self._replace([*self.fields.values(), create_field(name, type_, options)])
 
     @_Operation
     def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with one more field, the first of its role; the arguments are those of `append`."""
-        return self._changed([made_field(name, type_, options), *self.fields.values()])
+        return self._replace([create_field(name, type_, options), *self.fields.values()])
 
     @_Operation
     def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with one more field, at `index` among those of its role (negative: from the end)."""
-        added = made_field(name, type_, options)
-        same = [field for field in self.fields.values() if field.role == added.role]
+        new_field = create_field(name, type_, options)
+        same = [field for field in self.fields.values() if field.role == new_field.role]
         if not -len(same) - 1 <= index <= len(same):
             raise SignatureError(
-                f"signature {self.name!r} has {len(same)} {added.role} fields; {name!r} cannot be inserted at {index}"
+                f"signature {self.name!r} has {len(same)} {new_field.role} fields; "
+                f"{name!r} cannot be inserted at {index}"
             )
-        same.insert(index if index >= 0 else len(same) + 1 + index, added)
-        return self._changed([*same, *(field for field in self.fields.values() if field.role != added.role)])
+        same.insert(index if index >= 0 else len(same) + 1 + index, new_field)
+        return self._replace([*same, *(field for field in self.fields.values() if field.role != new_field.role)])
 
     @_Operation
     def remove(self, name: str) -> "Signature":
         """Return the signature without one field."""
-        self._known(name)
-        return self._changed([field for field in self.fields.values() if field.name != name])
+        self._check_field(name)
+        return self._replace([field for field in self.fields.values() if field.name != name])
 
     @_Operation
     def with_field(self, name: str, type_: Any = None, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
@@ -287,14 +292,14 @@ class Signature:
 
         `default=dspex.MISSING` takes a default away.
         """
-        self._known(name)
-        changed = updated_field(self.fields[name], type_, options)
-        return self._changed([changed if field.name == name else field for field in self.fields.values()])
+        self._check_field(name)
+        changed = update_field(self.fields[name], type_, options)
+        return self._replace([changed if field.name == name else field for field in self.fields.values()])
 
     @_Operation
     def extend(self, other: SignatureLike) -> "Signature":
         """Return the signature with the fields of `other` behind its own; no name may stand in both."""
-        return self._changed([*self.fields.values(), *Signature.of(other).fields.values()])
+        return self._replace([*self.fields.values(), *Signature.of(other).fields.values()])
 
     @_Operation
     def merge(self, other: SignatureLike) -> "Signature":
@@ -302,18 +307,18 @@ class Signature:
 
         The instructions are this signature's, or those of `other` where this one has none of its own.
         """
-        theirs = Signature.of(other)
+        right = Signature.of(other)
         fields = dict(self.fields)
-        for name, field in theirs.fields.items():
-            mine = fields.setdefault(name, field)
-            if (mine.type, mine.role) != (field.type, field.role):
+        for name, field in right.fields.items():
+            existing = fields.setdefault(name, field)
+            if (existing.type, existing.role) != (field.type, field.role):
                 raise SignatureError(
-                    f"{self.name!r} and {theirs.name!r} disagree about field {name!r}: {field_said(mine)} here, "
-                    f"{field_said(field)} there; rename one, or take one out with remove({name!r})"
+                    f"{self.name!r} and {right.name!r} disagree about field {name!r}: {field_summary(existing)} here, "
+                    f"{field_summary(field)} there; rename one, or take one out with remove({name!r})"
                 )
-        return self._changed(fields.values(), self._parts[2] or theirs._parts[2])  # noqa: SLF001  # of its own class
+        return self._replace(fields.values(), self._parts[2] or right._parts[2])  # noqa: SLF001  # of its own class
 
-    def _known(self, name: str) -> None:
+    def _check_field(self, name: str) -> None:
         if name not in self.fields:
             raise SignatureError(
                 f"signature {self.name!r} has no field {name!r}.{suggest(name, list(self.fields))} "
@@ -339,7 +344,7 @@ class Signature:
         Raises:
             SignatureError: the provider has no way to say what a field holds; the message names the field and why.
         """
-        from dspex.language.signatures.providers import copied, provider_schema
+        from dspex.language.signatures.providers import copy_json, provider_schema
 
         schemas: dict[tuple[str, str, bool | None], dict[str, Any]] = self.__dict__.setdefault("_schemas", {})
         key = (provider, purpose, strict)
@@ -347,7 +352,7 @@ class Signature:
             schemas[key] = provider_schema(
                 self.name, self.instructions, self.fields, provider=provider, purpose=purpose, strict=strict
             )
-        schema: dict[str, Any] = copied(schemas[key])
+        schema: dict[str, Any] = copy_json(schemas[key])
         return schema
 
     @_Operation
@@ -415,7 +420,7 @@ class Signature:
             raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
         texts: Mapping[str, Any] = {} if isinstance(schema, bool) else schema
         tool = tool_parts(texts)
-        inner, title, said = tool or (schema, str(texts.get("title", "")), str(texts.get("description", "")))
+        inner, title, description = tool or (schema, str(texts.get("title", "")), str(texts.get("description", "")))
         side: Role = "input" if tool else role
         fields = schema_fields(
             inner,
@@ -427,9 +432,9 @@ class Signature:
             is_tool=tool is not None,
         )
         if side == "input":
-            free = "result" if all(field.wire_name != "result" for field in fields) else "result_"
-            fields.append(Field(name=free, type=from_annotation(Any), role="output"))
-        return Signature.from_fields(name or title or _NAMELESS, fields, instructions or said)
+            output_name = "result" if all(field.wire_name != "result" for field in fields) else "result_"
+            fields.append(Field(name=output_name, type=from_annotation(Any), role="output"))
+        return Signature.from_fields(name or title or _NAMELESS, fields, instructions or description)
 
     @classmethod
     def from_pydantic(
@@ -440,12 +445,12 @@ class Signature:
         Values of nested models stay instances of their classes. As inputs, they get one output `result` of any type.
         """
         from dspex.language.signatures.importing import member_fields
-        from dspex.language.signatures.types import opened
+        from dspex.language.signatures.types import standalone_members
 
         type_ = from_annotation(model)
         if type_.kind != "object":
             raise SignatureError(f"{model!r} has no fields to make a signature of")
-        fields = member_fields(opened(type_), role, reserved=_RESERVED)
+        fields = member_fields(standalone_members(type_), role, reserved=_RESERVED)
         if role == "input":
             fields.append(Field(name="result", type=from_annotation(Any), role="output"))
         text = instructions or model.__dict__.get("__doc__") or ""

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 _SPACE = re.compile(r"\s*")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_AROUND = 60
+_CONTEXT = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Token:
     column: int
 
     @property
-    def shown(self) -> str:
+    def quoted(self) -> str:
         """The word as an error quotes it."""
         return "the end" if self.kind == "end" else shorten(self.text)
 
@@ -45,11 +45,11 @@ def tokenize(text: str) -> list[Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None or match.lastgroup is None:
-            read = text[position]
-            if read in "\"'":
-                fail(text, position, f"a text that never ends; close it with {read}")
+            char = text[position]
+            if char in "\"'":
+                fail(text, position, f"a text that never ends; close it with {char}")
             fail(
-                text, position, f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read {read!r}"
+                text, position, f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read {char!r}"
             )
         tokens.append(Token(match.lastgroup, match[0], position))
         position = _SPACE.match(text, match.end()).end()  # type: ignore[union-attr]
@@ -58,21 +58,21 @@ def tokenize(text: str) -> list[Token]:
 
 def fail(text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None) -> NoReturn:
     """Raise a `SignatureError` that says `problem` and points at `column` of `text` (counted from 0)."""
-    start, end = max(0, column - _AROUND), column + _AROUND
+    start, end = max(0, column - _CONTEXT), column + _CONTEXT
     before, after = "..." if start else "", "..." if end < len(text) else ""
-    shown = "".join(char if char.isprintable() else " " for char in text[start:end])
+    excerpt = "".join(char if char.isprintable() else " " for char in text[start:end])
     raise SignatureError(
-        f"at column {column + 1}: {problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + column - start)}^",
+        f"at column {column + 1}: {problem}\n  {before}{excerpt}{after}\n  {' ' * (len(before) + column - start)}^",
         **{**(context or {}), "column": column + 1},
     )
 
 
 def unquote(text: str) -> str:
     """Return what a quoted text says. As in Python, a backslash before a letter that is no escape stays."""
-    return _ESCAPE.sub(_unescaped, text[1:-1])
+    return _ESCAPE.sub(_unescape, text[1:-1])
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     code = match[1]
     if len(code) > 1:
         return chr(int(code[1:], 16))

@@ -63,7 +63,9 @@ class Type:
 
     def __post_init__(self) -> None:
         if self.constraints:
-            object.__setattr__(self, "key", repr(self.constraints) if self.kind != "any" else _sorted(self.constraints))
+            object.__setattr__(
+                self, "key", repr(self.constraints) if self.kind != "any" else _canonical_text(self.constraints)
+            )
 
     def constraint(self, name: str) -> Any:  # noqa: ANN401  # any JSON value
         """Return the value of one constraint, None where it is not set."""
@@ -75,7 +77,7 @@ class Type:
         return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
 
 
-def _sorted(constraints: tuple[tuple[str, Any], ...]) -> str:
+def _canonical_text(constraints: tuple[tuple[str, Any], ...]) -> str:
     """Return the text of constraints that hold a schema, in which the order of names means nothing."""
     return json.dumps(constraints, sort_keys=True)
 
@@ -90,7 +92,7 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
     kind = ALIASES.get(name, name)
     if kind not in KINDS or kind == "ref":
         raise SignatureError(unknown_type(name))
-    rules = _checked(kind, constraints or {})
+    rules = _check_constraints(kind, constraints or {})
     if len(args) > KINDS[kind].arity:
         raise SignatureError(f"type {kind!r} takes at most {KINDS[kind].arity} type arguments, not {len(args)}")
     if kind == "dict" and len(args) == 1:
@@ -99,7 +101,7 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
         _check_key(args[0])
     if kind == "str" and "choices" in rules:
         kind, rules = "atom", {"one_of": rules["choices"], **{k: v for k, v in rules.items() if k != "choices"}}
-        rules = _checked("atom", rules)
+        rules = _check_constraints("atom", rules)
     if kind == "atom" and not rules:
         raise SignatureError("type 'atom' needs its values: atom[one_of=['a', 'b']] or Literal['a', 'b']")
     if kind == "atom" and None in rules["one_of"]:
@@ -108,31 +110,31 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
             union(make("atom", constraints={"one_of": others}, python=python), make("none")) if others else Type("none")
         )
     if kind == "union":
-        return ruled_union(union(*args), rules)
+        return constrained_union(union(*args), rules)
     return Type(kind, args, tuple(sorted(rules.items())), python=python)
 
 
 def unknown_type(name: str) -> str:
     """Return what to say about a type that does not exist."""
-    known = [kind for kind in KINDS if kind not in {"ref", "union", "object", "none"}]
-    return f"there is no type {name!r}.{suggest(name, [*known, *ALIASES])} Types are: {', '.join(known)}"
+    names = [kind for kind in KINDS if kind not in {"ref", "union", "object", "none"}]
+    return f"there is no type {name!r}.{suggest(name, [*names, *ALIASES])} Types are: {', '.join(names)}"
 
 
-def _checked(kind: str, constraints: Mapping[str, Any]) -> dict[str, Any]:
-    allowed = KINDS[kind].constraints
+def _check_constraints(kind: str, constraints: Mapping[str, Any]) -> dict[str, Any]:
+    rule_kinds = KINDS[kind].constraints
     rules: dict[str, Any] = {}
-    for given, value in constraints.items():
-        name = CONSTRAINT_ALIASES.get(given, given) if given not in allowed else given
-        if name not in allowed:
-            known = ", ".join(allowed) or "none"
+    for word, value in constraints.items():
+        name = CONSTRAINT_ALIASES.get(word, word) if word not in rule_kinds else word
+        if name not in rule_kinds:
+            names = ", ".join(rule_kinds) or "none"
             raise SignatureError(
-                f"type {kind!r} has no constraint {given!r}.{suggest(given, list(allowed))} "
-                f"Its constraints are: {known}",
-                constraint=given,
+                f"type {kind!r} has no constraint {word!r}.{suggest(word, list(rule_kinds))} "
+                f"Its constraints are: {names}",
+                constraint=word,
             )
         if name in rules:
-            raise SignatureError(f"constraint {name!r} is given twice", constraint=given)
-        rules[name] = check_rule(kind, name, rule=allowed[name], value=value)
+            raise SignatureError(f"constraint {name!r} is given twice", constraint=word)
+        rules[name] = check_rule(kind, name, rule=rule_kinds[name], value=value)
     check_together(kind, rules)
     # a rule that is off is no rule, so that two spellings of one type are equal
     return {name: value for name, value in rules.items() if value is not False}
@@ -157,7 +159,7 @@ def union(*members: Type) -> Type:
     return next(iter(flat)) if len(flat) == 1 else Type("union", tuple(flat))
 
 
-def ruled_union(type_: Type, rules: Mapping[str, Any]) -> Type:
+def constrained_union(type_: Type, rules: Mapping[str, Any]) -> Type:
     """Return a union with its constraints: the member that tells its objects apart, whether null must be given."""
     if "tag" in rules:
         type_ = tagged(type_, rules["tag"])
@@ -181,16 +183,16 @@ def tagged(type_: Type, tag: str) -> Type:
     parts = tuple(arg for arg in type_.args if arg.kind != "none")
     if len(parts) < len(type_.args):
         return union(tagged(Type("union", parts), tag), Type("none"))
-    seen: set[str] = set()
+    texts: set[str] = set()
     for arg in parts:
         values = tag_values(arg, tag)
-        if not values or seen & set(values):
+        if not values or texts & set(values):
             raise SignatureError(
                 f"tag={tag!r}: each object of the union needs a required member {tag!r} with texts of its own, such "
                 f"as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
                 constraint="tag",
             )
-        seen |= set(values)
+        texts |= set(values)
     return Type("union", type_.args, (("tag", tag),))
 
 
@@ -216,27 +218,27 @@ def object_type(
     python: Any = None,  # noqa: ANN401
 ) -> Type:
     """Return an object type with `members`, their names all different."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for member in members:
-        if member.name in seen:
+        if member.name in names:
             raise SignatureError(f"object {title!r} has two members named {member.name!r}", member=member.name)
-        seen.add(member.name)
-    rules = _checked("object", constraints or {})
+        names.add(member.name)
+    rules = _check_constraints("object", constraints or {})
     return Type("object", (), tuple(sorted(rules.items())), title, members, python)
 
 
-def opened(type_: Type) -> list[Member]:
+def standalone_members(type_: Type) -> list[Member]:
     """Return the members of an object that stand by themselves: where one names the object, it is put there whole."""
-    return [replace(member, type=_filled(member.type, type_)) for member in type_.members]
+    return [replace(member, type=_fill_reference(member.type, type_)) for member in type_.members]
 
 
-def _filled(type_: Type, whole: Type) -> Type:
+def _fill_reference(type_: Type, whole: Type) -> Type:
     if type_.kind == "ref" and type_.title == whole.title:
         return whole
     if type_.kind == "object" and type_.title == whole.title:  # inside it the name means this object
         return type_
-    args = tuple(_filled(arg, whole) for arg in type_.args)
-    members = tuple(replace(member, type=_filled(member.type, whole)) for member in type_.members)
+    args = tuple(_fill_reference(arg, whole) for arg in type_.args)
+    members = tuple(replace(member, type=_fill_reference(member.type, whole)) for member in type_.members)
     if args == type_.args and members == type_.members:
         return type_
     # a class whose annotations name the enclosing one resolves it by itself; a generic is made anew of its arguments

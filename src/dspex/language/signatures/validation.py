@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from dspex.language.signatures.patience import Work
 
 Mode = Literal["coerce", "strict"]
-Check = Callable[[Mapping[str, Any]], dict[str, Any]]
-_FEW = 100  # types, whose compilation takes at most a few milliseconds
+CompiledCheck = Callable[[Mapping[str, Any]], dict[str, Any]]
+_FEW_TYPES = 100  # types, whose compilation takes at most a few milliseconds
 
 
 class Validator:
@@ -35,7 +35,7 @@ class Validator:
         self.what = what
         self.compilations = 0
         self._fields = {field.name: field for field in fields}
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[str, CompiledCheck] = {}
         self._patient: dict[str, SchemaValidator] = {}
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
@@ -47,11 +47,11 @@ class Validator:
         """What is validated, in order."""
         return tuple(self._fields.values())
 
-    def is_over(self, fields: Iterable[Field]) -> bool:
+    def validates(self, fields: Iterable[Field]) -> bool:
         """Whether these very fields are what is validated."""
-        others = list(fields)
-        return len(others) == len(self._fields) and all(
-            mine is other for mine, other in zip(self._fields.values(), others, strict=True)
+        candidates = list(fields)
+        return len(candidates) == len(self._fields) and all(
+            current is candidate for current, candidate in zip(self._fields.values(), candidates, strict=True)
         )
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Validator:
             if mode in self._checks:
                 raise
         except ValueError as error:
-            return self._by_data(values, error, mode)
+            return self._retry_as_json(values, error, mode)
         self._compile(mode)
         return self(values, mode=mode)
 
@@ -81,7 +81,7 @@ class Validator:
         try:
             return check(values, context=work)  # type: ignore[no-any-return]
         except ValueError as error:
-            data = self._as_data(values, error, mode)
+            data = self._with_json_values(values, error, mode)
             if data is None:
                 raise self._invalid(error) from None
         try:
@@ -93,16 +93,18 @@ class Validator:
         """Return how much there is to check, estimated without checking."""
         from dspex.language.signatures.effort import amount_of
 
-        return amount_of(values, self._known_efforts())
+        return amount_of(values, self._field_efforts())
 
     def is_quick(self, amount: "Amount") -> bool:
         """Whether `__call__` takes at most a few milliseconds for so much: it is compiled, and there is little."""
-        from dspex.language.signatures.effort import QUICK
+        from dspex.language.signatures.effort import QUICK_MICROSECONDS
 
-        is_compiled = "coerce" in self._checks or sum(part.parts for part in self._known_efforts().values()) <= _FEW
-        return is_compiled and amount.microseconds <= QUICK
+        is_compiled = (
+            "coerce" in self._checks or sum(part.parts for part in self._field_efforts().values()) <= _FEW_TYPES
+        )
+        return is_compiled and amount.microseconds <= QUICK_MICROSECONDS
 
-    def _known_efforts(self) -> "dict[str, Effort]":
+    def _field_efforts(self) -> "dict[str, Effort]":
         from dspex.language.signatures.effort import efforts_of
 
         if self._efforts is None:
@@ -119,7 +121,7 @@ class Validator:
             try:
                 return check(values)
             except ValueError as error:
-                return self._by_data(values, error, "coerce")
+                return self._retry_as_json(values, error, "coerce")
 
         validate.__doc__ = Validator.__call__.__doc__
         return validate
@@ -135,15 +137,15 @@ class Validator:
             dict(values), mode="json", by_alias=True, warnings=False
         )
 
-    def coerced(self, given: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the fields whose values validation turned into something else, for a trace to show.
+    def coerced(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the fields whose values validation changed, for a trace to show.
 
         Args:
-            given: what was validated, by field name.
-            made: what came of it. Defaults that were filled in do not count.
+            before: the values before validation, by field name.
+            after: the validated values. Defaults that were filled in do not count.
         """
-        dumped = self.dump(made)
-        return tuple(name for name in made if name in given and not is_same_json(given[name], dumped[name]))
+        dumped = self.dump(after)
+        return tuple(name for name in after if name in before and not is_same_json(before[name], dumped[name]))
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema 2020-12 of the whole mapping, properties by field name."""
@@ -151,7 +153,7 @@ class Validator:
 
         return fields_schema(self.fields, key=lambda field: field.name)
 
-    def _compile(self, mode: Mode) -> Check:
+    def _compile(self, mode: Mode) -> CompiledCheck:
         if mode in self._checks:
             return self._checks[mode]
         if mode not in ("coerce", "strict"):
@@ -168,24 +170,24 @@ class Validator:
                 self._checks[mode] = validator.validate_python
         return self._checks[mode]
 
-    def _by_data(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any]:
+    def _retry_as_json(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any]:
         """Read the instances that were refused by their JSON form, or raise what was wrong.
 
         A type that was rebuilt from data does not know the class whose instances another one makes.
         """
-        error, count = self._shorter(values, error, mode)
-        data = self._as_data(values, error, mode)
+        error, count = self._limit_errors(values, error, mode)
+        data = self._with_json_values(values, error, mode)
         if data is None:
             raise self._invalid(error, count) from None
         try:
             return self._checks[mode](data)
         except ValueError as second:
-            raise self._invalid(*self._shorter(data, second, mode)) from None
+            raise self._invalid(*self._limit_errors(data, second, mode)) from None
 
-    def _as_data(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any] | None:
-        from dspex.language.signatures.instances import with_data
+    def _with_json_values(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any] | None:
+        from dspex.language.signatures.instances import with_json_values
 
-        return with_data(values, error, self._fields, is_strict=mode == "strict")
+        return with_json_values(values, error, self._fields, is_strict=mode == "strict")
 
     def _patient_check(self, mode: Mode) -> "SchemaValidator":
         if mode not in self._patient:
@@ -195,13 +197,13 @@ class Validator:
                 self._patient[mode] = SchemaValidator(fields_core_schema(self.fields, mode, is_patient=True))
         return self._patient[mode]
 
-    def _shorter(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
+    def _limit_errors(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
         """Return what is wrong, as far as people read it, and how much is where that is very much."""
         from pydantic_core import ValidationError
 
-        from dspex.language.signatures.patience import ENOUGH, Work
+        from dspex.language.signatures.patience import ERROR_LIMIT, Work
 
-        if isinstance(error, ValidationError) and error.error_count() > ENOUGH:
+        if isinstance(error, ValidationError) and error.error_count() > ERROR_LIMIT:
             try:
                 self._patient_check(mode).validate_python(values, context=Work())
             except ValueError as shorter:
@@ -209,17 +211,17 @@ class Validator:
         return error, None
 
     def _invalid(self, error: ValueError, count: int | None = None) -> InvalidError:
-        from dspex.language.signatures.problems import invalid
+        from dspex.language.signatures.problems import invalid_error
 
-        return invalid(error, self.what, fields=self._fields, count=count)
+        return invalid_error(error, self.what, fields=self._fields, count=count)
 
 
-def is_same_json(given: Any, dumped: Any) -> bool:  # noqa: ANN401
+def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
     """Whether `given` is written as `dumped` is, 1 and 1.0 being different."""
     from pydantic_core import PydanticSerializationError, to_json
 
     try:
-        return to_json(given, inf_nan_mode="constants") == to_json(dumped, inf_nan_mode="constants")
+        return to_json(value, inf_nan_mode="constants") == to_json(dumped, inf_nan_mode="constants")
     except (PydanticSerializationError, ValueError):
         return False
 
@@ -231,18 +233,18 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool 
     from dspex.language.signatures.compiling import Compiler
 
     compiler = Compiler(mode, is_patient=is_patient)
-    made = {}
+    members = {}
     for field in fields:
         schema = compiler.compile(field.type)
         if not field.is_required:
             schema = core_schema.with_default_schema(schema, default=_default(field))
         alias = _aliases(field) if mode == "coerce" else None
-        made[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
-    whole: CoreSchema = core_schema.typed_dict_schema(made, extra_behavior="forbid")
+        members[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
+    whole: CoreSchema = core_schema.typed_dict_schema(members, extra_behavior="forbid")
     if is_patient:
-        from dspex.language.signatures.patience import with_few_unknown
+        from dspex.language.signatures.patience import limit_unknown_members
 
-        whole = with_few_unknown(whole, len(made))
+        whole = limit_unknown_members(whole, len(members))
     return compiler.finish(whole)
 
 
@@ -250,18 +252,18 @@ def _aliases(field: Field) -> list[list[str | int]] | None:
     """Return the names under which a field is read: its alias, the one that providers take, its own."""
     if field.alias is None:
         return None
-    written = [] if len(field.alias) > NAME_LIMIT else [key_name(field.alias)]
-    return [[name] for name in dict.fromkeys([field.alias, *written, field.name])]
+    provider_names = [] if len(field.alias) > NAME_LIMIT else [key_name(field.alias)]
+    return [[name] for name in dict.fromkeys([field.alias, *provider_names, field.name])]
 
 
 def _default(field: Field) -> Any:  # noqa: ANN401
     """Return the value that stands where none is given: the default, a piece of JSON, as the type makes it."""
-    if field.default is MISSING or is_plainly(field):
+    if field.default is MISSING or is_plain_default(field):
         return None if field.default is MISSING else field.default
-    return check_one(field)[0]
+    return check_default(field)[0]
 
 
-def is_plainly(field: Field) -> bool:
+def is_plain_default(field: Field) -> bool:
     """Whether the default is so plain that its type needs no asking."""
     if field.default is None:
         return field.type.is_optional
@@ -269,7 +271,7 @@ def is_plainly(field: Field) -> bool:
     return type(field.default) is exact and not field.type.constraints and field.type.python is None
 
 
-def check_one(field: Field) -> tuple[Any, Any]:
+def check_default(field: Field) -> tuple[Any, Any]:
     """Return the default of `field` as its type makes it, and as JSON.
 
     Raises:
@@ -278,5 +280,5 @@ def check_one(field: Field) -> tuple[Any, Any]:
     from dataclasses import replace
 
     validator = Validator("the default", [replace(field, default=MISSING, alias=None)])
-    made = validator({field.name: field.default})
-    return made[field.name], validator.dump(made)[field.name]
+    result = validator({field.name: field.default})
+    return result[field.name], validator.dump(result)[field.name]

@@ -51,14 +51,14 @@ def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
 
 def _as_json(value: Any) -> Any:  # noqa: ANN401
     """Return what a wire makes of a value: itself where it is made of plain parts."""
-    pending, seen = [value], {id(value)}
+    pending, visited = [value], {id(value)}
     while pending:
         part = pending.pop()
         if type(part) not in _PLAIN:
             return to_jsonable_python(value, fallback=repr)
         for child in part.values() if type(part) is dict else part if type(part) is list else ():
-            if type(child) not in _SCALARS and id(child) not in seen:
-                seen.add(id(child))
+            if type(child) not in _SCALARS and id(child) not in visited:
+                visited.add(id(child))
                 pending.append(child)
     return value
 
@@ -68,16 +68,16 @@ def _children(part: Any) -> list[Any]:  # noqa: ANN401
     return [child for child in inside if isinstance(child, dict | list | tuple)]
 
 
-def keep_unique(values: Any) -> Any:  # noqa: ANN401
+def check_unique(values: Any) -> Any:  # noqa: ANN401
     """Refuse a list that holds one value twice, as JSON compares values."""
-    seen: dict[Any, int] = {}
+    positions: dict[Any, int] = {}
     for at, value in enumerate(values):
         key = _identity(value)
-        if key in seen:
+        if key in positions:
             raise PydanticCustomError(
-                "unique", "the values at {first} and {second} are equal", {"first": seen[key], "second": at}
+                "unique", "the values at {first} and {second} are equal", {"first": positions[key], "second": at}
             )
-        seen[key] = at
+        positions[key] = at
     return values
 
 
@@ -96,7 +96,7 @@ def _numbers(value: Any) -> Any:  # noqa: ANN401
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def keep_short(limit: int) -> Callable[[str], str]:
+def check_length(limit: int) -> Callable[[str], str]:
     """Return a check that a text is short enough for its pattern."""
 
     def check(value: str) -> str:
@@ -111,7 +111,7 @@ def keep_short(limit: int) -> Callable[[str], str]:
     return check
 
 
-def keep_required(names: Sequence[str]) -> Callable[[Any], Any]:
+def check_required_keys(names: Sequence[str]) -> Callable[[Any], Any]:
     """Return a check that a mapping has all of `names`."""
 
     def check(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -129,10 +129,10 @@ def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
     """Read `[{"key": k, "value": v}]` as a mapping: the form for providers that know only fixed names."""
     if type(value) is not list or not all(isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value):
         return value
-    made = {pair["key"]: pair["value"] for pair in value}
-    if len(made) < len(value):
+    result = {pair["key"]: pair["value"] for pair in value}
+    if len(result) < len(value):
         raise PydanticCustomError("unique", "one key is given twice")
-    return made
+    return result
 
 
 def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callable[[Any], Any]:  # noqa: ANN401
@@ -205,14 +205,14 @@ def binary_to_text(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-def calls_of_dspy(value: Any) -> Any:  # noqa: ANN401
+def from_dspy_calls(value: Any) -> Any:  # noqa: ANN401
     """Return `{"tool_calls": [{"name", "args"}]}`, as dspy writes calls of tools, the way we do; all else as it is."""
     if not isinstance(value, dict) or "calls" in value or not isinstance(value.get("tool_calls"), list):
         return value
-    return {"calls": [_call_of_dspy(call) for call in value["tool_calls"]]}
+    return {"calls": [_from_dspy_call(call) for call in value["tool_calls"]]}
 
 
-def _call_of_dspy(call: Any) -> Any:  # noqa: ANN401
+def _from_dspy_call(call: Any) -> Any:  # noqa: ANN401
     if not isinstance(call, dict) or "arguments" in call or "args" not in call:
         return call
     return {"arguments": call["args"], **{key: value for key, value in call.items() if key != "args"}}
