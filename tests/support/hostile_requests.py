@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_type_hints
 from urllib.parse import quote
 
@@ -15,34 +15,63 @@ LOOK_AHEAD = r"^(?=.)(.+)+\x01$"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of a body, built only when they are sent: all of them together would fill the memory."""
+
+    size: int
+    build: Callable[[], bytes]
+
+    def __add__(self, other: "Body | bytes") -> "Body":
+        return _joined(self, body_of(other))
+
+    def __radd__(self, other: bytes) -> "Body":
+        return _joined(body_of(other), self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attack:
     """One request; a path of "websocket" sends its body as a message there."""
 
     name: str
     path: str
-    body: bytes | None
-    headers: tuple[tuple[str, str], ...] = ()
+    content: Body | None
+
+    def body(self) -> bytes | None:
+        """Build the body."""
+        return None if self.content is None else self.content.build()[: MOST + 4096]
 
 
-def filled(begin: str, part: str, end: str, *, most: int = MOST) -> bytes:
+def body_of(value: Body | bytes) -> Body:
+    return value if isinstance(value, Body) else Body(len(value), lambda: value)
+
+
+def _joined(*parts: Body) -> Body:
+    return Body(sum(part.size for part in parts), lambda: b"".join(part.build() for part in parts))
+
+
+def filled(begin: str, part: str, end: str, *, most: int = MOST) -> Body:
     """Return a text of about `most` bytes."""
     count = (most - len(begin) - len(end)) // len(part.encode())
-    return (begin + part * count + end).encode()
+    return Body(most, lambda: (begin + part * count + end).encode())
 
 
-def listed(begin: str, part: str, end: str, *, most: int = MOST) -> bytes:
+def listed(begin: str, part: str, end: str, *, most: int = MOST) -> Body:
     """Return the same with commas between the parts."""
     count = (most - len(begin) - len(end)) // (len(part.encode()) + 1)
-    return (begin + ",".join([part] * count) + end).encode()
+    return Body(most, lambda: (begin + ",".join([part] * count) + end).encode())
 
 
-def keyed(begin: str, value: str, end: str, *, most: int = MOST, name: str = "k") -> bytes:
+def keyed(begin: str, value: str, end: str, *, most: int = MOST, name: str = "k") -> Body:
     """Return an object's text with many different keys."""
     count = (most - len(begin) - len(end)) // (len(name) + len(value) + 11)
-    return (begin + ",".join(f'"{name}{n:07}":{value}' for n in range(count)) + end).encode()
+
+    def build() -> bytes:
+        return (begin + ",".join(f'"{name}{n:07}":{value}' for n in range(count)) + end).encode()
+
+    return Body(most, build)
 
 
-VALUES: dict[str, bytes] = {
+VALUES: dict[str, Body] = {
     "objects": listed("[", "{}", "]"),
     "lists": listed("[", "[]", "]"),
     "texts": listed("[", '""', "]"),
@@ -61,14 +90,14 @@ VALUES: dict[str, bytes] = {
     "escapes": filled('"', "\\u00e9", '"'),
     "zeros": filled('"', "\\u0000", '"'),
     "halves": filled('"', "\\ud800", '"'),
-    "deep": b"[" * (MOST // 2) + b"]" * (MOST // 2),
-    "deep objects": b'{"v":' * 500_000 + b"1" + b"}" * 500_000,
-    "tree": b'{"v":{"a":' * 90 + b"1" + b"}}" * 90,
-    "wrong tree": b'{"v":{"a":' * 90 + b'"z"' + b"}}" * 90,
+    "deep": Body(MOST, lambda: b"[" * (MOST // 2) + b"]" * (MOST // 2)),
+    "deep objects": Body(3_000_000, lambda: b'{"v":' * 500_000 + b"1" + b"}" * 500_000),
+    "tree": body_of(b'{"v":{"a":' * 90 + b"1" + b"}}" * 90),
+    "wrong tree": body_of(b'{"v":{"a":' * 90 + b'"z"' + b"}}" * 90),
     "wide tree": listed("[", '{"v":{"a":{"v":"z"}}}', "]"),
-    "digits": b"1" * MOST,
-    "fraction": b"0." + b"1" * MOST,
-    "exponent": b"1e" + b"9" * 1000,
+    "digits": Body(MOST, lambda: b"1" * MOST),
+    "fraction": Body(MOST, lambda: b"0." + b"1" * MOST),
+    "exponent": body_of(b"1e" + b"9" * 1000),
     "nested lists": listed("[", "[[[[[]]]]]", "]"),
     "turns": listed('{"messages":[', '{"role":"user","content":"hello"}', "]}"),
     "empty turns": listed('{"messages":[', "{}", "]}"),
@@ -82,46 +111,50 @@ VALUES: dict[str, bytes] = {
     "padded objects": filled('["', "a", '",', most=MOST - 710_000) + listed("", "{}", "]", most=700_000),
     "padded lists": filled('["', "a", '",', most=MOST - 710_000) + listed("", "[]", "]", most=700_000),
     "padded rows": filled('[{"a":"', "a", '"},', most=MOST - 900_000) + listed("", '{"a":1}', "]", most=890_000),
-    "padded columns": b'[{"a":"' + b"a" * (MOST - 1_800_000) + b'"},' + keyed("{", "1", "}]", most=1_790_000),
+    "padded columns": filled('[{"a":"', "a", '"},', most=MOST - 1_790_000) + keyed("{", "1", "}]", most=1_790_000),
     "spaced objects": listed("[", "{}" + " " * 40, "]"),
     "spaced records": listed("[", '{"x":1}' + " " * 40, "]"),
     "spaced turns": listed('{"messages":[', '{"role":"u","content":{}}' + " " * 50, "]}"),
 }
-SIGNATURES: dict[str, str] = {
-    "look-ahead": f"question: str[pattern={json.dumps(LOOK_AHEAD)}] -> answer",
-    "recursive union": "question: N{v: (A{n: N} | B{n: N} | int)} -> answer",
-    "classes": "question: str[pattern='" + r"\\w" * 20_000 + "'] -> answer",
-    "some classes": ", ".join(rf"q{n}: str[pattern='\\w{{200}}']" for n in range(900)) + " -> answer",
-    "marks": "question: int" + "?" * 1_000_000 + " -> answer",
-    "fewer marks": "question: int" + "?" * 90_000 + " -> answer",
-    "optional pattern": "question: str[pattern='" + "a?" * 1900 + "'] -> answer",
-    "fields": ", ".join(f"a{n}" for n in range(200_000)) + " -> answer",
-    "most fields": ", ".join(f"a{n}: float = 1" for n in range(990)) + " -> answer",
-    "members": "question: {" + ", ".join(f"a{n}: {{b: float = 1}}" for n in range(990)) + "} -> answer",
-    "objects": ", ".join(f"a{n}: {{b: {{c: {{d: {{e}}}}}}}}" for n in range(900)) + " -> answer",
-    "alternatives": "question: list[" + " | ".join(f"A{n}{{a{n}: int}}" for n in range(99)) + "] -> answer",
-    "similar": "question: list[" + " | ".join(f"A{n}{{x?: int}}" for n in range(99)) + "] -> answer",
-    "name": "a" * 400_000 + " -> answer",
-    "choices": "question: Literal[" + ", ".join(f"'{n}'" for n in range(400_000)) + "] -> answer",
-    "most choices": "question: Literal[" + ", ".join(f"{n}" for n in range(9_000)) + "] -> answer",
-    "parentheses": "question: " + "(" * 1_000_000,
-    "nesting": "question: " + "{a: " * 40 + "int" + "}" * 40 + " -> answer",
-    "quotes": "question: '" + "\\" * 4_000_000,
-    "default": "question: any = " + "[" * 1_000_000,
-    "wide default": "question: any = [" + "1," * 45_000 + "1] -> answer",
-    "unknown type": "question: " + "x" * 90_000 + " -> answer",
-    "unknown constraint": "question: str[" + "x" * 90_000 + "=1] -> answer",
-    "digits": "question: int = " + "1" * 90_000 + " -> answer",
-    "spaces": " " * 4_000_000 + "question -> answer",
-    "repetitions": "question: str[pattern='((((a{100}){100}){100}){100}){100}'] -> answer",
-    "schema of alternatives": "question: any[schema="
-    + json.dumps({"items": {"anyOf": [*({"type": "object", "required": [f"a{n}"]} for n in range(900)), True]}})
-    + "] -> answer",
-    "schema of patterns": "question: any[schema="
-    + json.dumps({"anyOf": [{"items": {"pattern": f"(x|y|z){{1,9}}a{n}[a-z]*$"}} for n in range(900)]})
-    + "] -> answer",
-    "schema of a long pattern": 'question: any[schema={"pattern": "(\\\\w{1,6}){1,6}$"}] -> answer',
-    "costly": r"question: str[pattern='(\\w{1,13}){1,13}$'] -> answer",
+SIGNATURES: dict[str, Callable[[], str]] = {
+    "look-ahead": lambda: f"question: str[pattern={json.dumps(LOOK_AHEAD)}] -> answer",
+    "recursive union": lambda: "question: N{v: (A{n: N} | B{n: N} | int)} -> answer",
+    "classes": lambda: "question: str[pattern='" + r"\\w" * 20_000 + "'] -> answer",
+    "some classes": lambda: ", ".join(rf"q{n}: str[pattern='\\w{{200}}']" for n in range(900)) + " -> answer",
+    "marks": lambda: "question: int" + "?" * 1_000_000 + " -> answer",
+    "fewer marks": lambda: "question: int" + "?" * 90_000 + " -> answer",
+    "optional pattern": lambda: "question: str[pattern='" + "a?" * 1900 + "'] -> answer",
+    "fields": lambda: ", ".join(f"a{n}" for n in range(200_000)) + " -> answer",
+    "most fields": lambda: ", ".join(f"a{n}: float = 1" for n in range(990)) + " -> answer",
+    "members": lambda: "question: {" + ", ".join(f"a{n}: {{b: float = 1}}" for n in range(990)) + "} -> answer",
+    "objects": lambda: ", ".join(f"a{n}: {{b: {{c: {{d: {{e}}}}}}}}" for n in range(900)) + " -> answer",
+    "alternatives": lambda: "question: list[" + " | ".join(f"A{n}{{a{n}: int}}" for n in range(99)) + "] -> answer",
+    "similar": lambda: "question: list[" + " | ".join(f"A{n}{{x?: int}}" for n in range(99)) + "] -> answer",
+    "name": lambda: "a" * 400_000 + " -> answer",
+    "choices": lambda: "question: Literal[" + ", ".join(f"'{n}'" for n in range(400_000)) + "] -> answer",
+    "most choices": lambda: "question: Literal[" + ", ".join(f"{n}" for n in range(9_000)) + "] -> answer",
+    "parentheses": lambda: "question: " + "(" * 1_000_000,
+    "nesting": lambda: "question: " + "{a: " * 40 + "int" + "}" * 40 + " -> answer",
+    "quotes": lambda: "question: '" + "\\" * 4_000_000,
+    "default": lambda: "question: any = " + "[" * 1_000_000,
+    "wide default": lambda: "question: any = [" + "1," * 45_000 + "1] -> answer",
+    "unknown type": lambda: "question: " + "x" * 90_000 + " -> answer",
+    "unknown constraint": lambda: "question: str[" + "x" * 90_000 + "=1] -> answer",
+    "digits": lambda: "question: int = " + "1" * 90_000 + " -> answer",
+    "spaces": lambda: " " * 4_000_000 + "question -> answer",
+    "repetitions": lambda: "question: str[pattern='((((a{100}){100}){100}){100}){100}'] -> answer",
+    "schema of alternatives": lambda: (
+        "question: any[schema="
+        + json.dumps({"items": {"anyOf": [*({"type": "object", "required": [f"a{n}"]} for n in range(900)), True]}})
+        + "] -> answer"
+    ),
+    "schema of patterns": lambda: (
+        "question: any[schema="
+        + json.dumps({"anyOf": [{"items": {"pattern": f"(x|y|z){{1,9}}a{n}[a-z]*$"}} for n in range(900)]})
+        + "] -> answer"
+    ),
+    "schema of a long pattern": lambda: 'question: any[schema={"pattern": "(\\\\w{1,6}){1,6}$"}] -> answer',
+    "costly": lambda: r"question: str[pattern='(\\w{1,13}){1,13}$'] -> answer",
 }
 QUERIES: dict[str, str] = {
     "aliases": "{" + " ".join(f"a{n}: __typename" for n in range(1900)) + "}",
@@ -142,20 +175,24 @@ QUERIES: dict[str, str] = {
 }
 
 
-def rest(name: str, path: str, body: bytes) -> Attack:
-    return Attack(name, path, body[: MOST + 4096])
+def rest(name: str, path: str, body: Body) -> Attack:
+    return Attack(name, path, body)
 
 
-def _object(**parts: bytes) -> bytes:
-    return b"{" + b",".join(json.dumps(name).encode() + b":" + value for name, value in parts.items()) + b"}"
+def _object(**parts: Body | bytes) -> Body:
+    names = [json.dumps(name).encode() + b":" for name in parts]
+    values = [body_of(value) for value in parts.values()]
+
+    def build() -> bytes:
+        return b"{" + b",".join(name + value.build() for name, value in zip(names, values, strict=True)) + b"}"
+
+    return Body(sum(len(name) + value.size for name, value in zip(names, values, strict=True)), build)
 
 
-def _fitting(value: bytes, room: int = MOST) -> bytes | None:
-    return value if len(value) <= room + 2048 else None
-
-
-def text_of(value: str) -> bytes:
-    return json.dumps(value).encode()
+def text_of(value: str | Callable[[], str]) -> Body:
+    if isinstance(value, str):
+        return body_of(json.dumps(value).encode())
+    return Body(0, lambda: json.dumps(value()).encode())
 
 
 def known() -> Iterator[Attack]:
@@ -211,7 +248,7 @@ def prepared() -> Iterator[Attack]:
         rows = (
             listed('[{"question":[', part, "]}]", most=80_000)
             if name != "texts"
-            else b'[{"question":"' + b"a" * 4_000_000 + b'"}]'
+            else filled('[{"question":"', "a", '"}]', most=4_000_020)
         )
         yield rest(f"data: {name}", "/v1/actions/create_dataset", _object(name=text_of(f"data of {name}"), rows=rows))
 
@@ -249,9 +286,9 @@ def documents() -> Iterator[Attack]:
         yield from _message(f"message: {name}", _object(query=text_of(listing), variables=_object(ids=value)))
 
 
-def _message(name: str, payload: bytes) -> Iterator[Attack]:
+def _message(name: str, payload: Body) -> Iterator[Attack]:
     message = _object(type=b'"subscribe"', id=b'"1"', payload=payload)
-    if len(message) < 1_000_000:
+    if message.size < 1_000_000:
         yield Attack(name, "websocket", message)
 
 
@@ -279,7 +316,9 @@ def of_action(action: Action, rng: random.Random) -> Iterator[Attack]:
     hints = get_type_hints(action.input)
     for field in fields:
         name = rng.choice(list(VALUES))
-        parts: dict[str, bytes] = {other.name: _plain(hints[other.name]) for other in fields if _is_needed(other)}
+        parts: dict[str, Body | bytes] = {
+            other.name: _plain(hints[other.name]) for other in fields if _is_needed(other)
+        }
         parts[field.name] = VALUES[name] if rng.random() < 0.7 else text_of(rng.choice(list(SIGNATURES.values())))
         yield rest(f"{action.name}: {field.name} is {name}", f"/v1/actions/{action.name}", _object(**parts))
 
