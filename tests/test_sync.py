@@ -113,6 +113,8 @@ def test_who_interrupts_a_cell_ends_its_call():
         signal.pthread_kill(waits, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
+    # a process that was started in the background of a shell ignores SIGINT
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupting.start()
     loop = asyncio.new_event_loop()
     try:
@@ -121,6 +123,7 @@ def test_who_interrupts_a_cell_ends_its_call():
     finally:
         loop.close()
         interrupting.join()
+        signal.signal(signal.SIGINT, previous)
     assert ended.wait(10)
 
 
