@@ -108,7 +108,7 @@ def test_inputs_by_place_are_shown_by_name():
         (lambda: answer("a", "b", "c"), "it has 2 inputs, not 3"),
         (lambda: shout("hello"), r"write program\(text='hello'\)"),
         (lambda: Triage()({"id": 1}), r"write program\(ticket=\{'id': 1\}, queue=\.\.\.\)"),
-        (lambda: asyncio.run(answer.acall("hello")), "are given by name"),
+        (lambda: asyncio.run(answer.acall("hello")), "pass the inputs of .* by name"),
     ):
         with pytest.raises(InvalidError, match=call):
             wrong()

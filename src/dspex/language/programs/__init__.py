@@ -1,6 +1,6 @@
-"""A program as data: a definition and an assignment. It can be stored, hashed, sent and compared; it cannot run.
+"""Programs as data: a definition and an assignment, to store, hash, send and compare.
 
-`execution.modules` builds the runnable tree from it, and makes it from one.
+`execution.modules` builds runnable modules from programs and converts modules to programs.
 """
 
 from dspex.language.programs.node import Children, Node, with_backends

@@ -12,10 +12,11 @@ Children = Union["Node", tuple["Node", ...], Mapping[str, "Node"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A kind of module, its signature and configuration, and its children by attribute.
+    """One module: its kind, signature and configuration, and its children by attribute.
 
-    `kind` is a registered name ("predict"), or "python" with `config` = {target, init, source_hash}: a module class
-    that is rebuilt by import. `backend` says where the node runs. `id` is its path in the program.
+    `kind` is a registered name ("predict"), or "python" for a module class that is imported, with
+    `config` = {target, init, source_hash}. `backend` is where the node runs; `id` is its path in
+    the program.
     """
 
     id: str
@@ -26,14 +27,14 @@ class Node:
     children: Mapping[str, Children] = field(default_factory=dict)
 
     def walk(self) -> Iterator["Node"]:
-        """Yield this node and all below it, parents first."""
+        """Yield this node and its descendants, parents first."""
         yield self
         for child in self.children.values():
             for node in _each(child):
                 yield from node.walk()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the node as JSON-ready data; empty parts are left out."""
+        """Return the node as JSON-ready data without empty parts."""
         data: dict[str, Any] = {"id": self.id, "kind": self.kind, "backend": self.backend}
         if self.signature is not None:
             data["signature"] = self.signature.to_dict()
@@ -64,7 +65,7 @@ class Node:
 
 
 def with_backends(node: Node, backends: Mapping[str, str]) -> Node:
-    """Return `node` with the backends that `backends` names by path, here and below."""
+    """Return the tree of `node` with the backends of `backends`, a mapping by path."""
     children = {name: _child_with_backends(child, backends) for name, child in node.children.items()}
     return replace(node, backend=backends.get(node.id, node.backend), children=children)
 

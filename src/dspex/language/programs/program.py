@@ -1,4 +1,4 @@
-"""A whole program, as data."""
+"""A program as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,10 +19,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A definition (signature, tree of nodes, space of variables) and an assignment of values to its variables.
+    """A definition (signature, tree of nodes, space of variables) and an assignment.
 
-    `assignment` maps variable names to JSON values, and decides over what the definition says. Two programs with the
-    same contents have the same `content_hash`, on every machine.
+    `assignment` maps variable names to JSON values and overrides the definition. Programs with
+    equal contents have equal `content_hash`es on every machine.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Program:
     assignment: Assignment = field(default_factory=dict)
 
     def assign(self, values: Assignment) -> "Program":
-        """Return the program with other values for some variables.
+        """Return the program with new values for some variables.
 
         Raises:
-            VariableError: a variable is unknown, a value is not of its kind, or a constraint refuses the assignment;
-                then the message says which one it would allow, if there is any.
+            VariableError: a variable is unknown, a value has the wrong kind, or a constraint
+                rejects the assignment; the message suggests an allowed one, if any.
         """
         assigned = {**self.assignment, **self.space.normalize(values)}
         if self.space.constraints:
@@ -47,23 +47,24 @@ class Program:
         return replace(self, assignment=assigned)
 
     def variables(self) -> Space:
-        """Return all that may be varied in it: its space."""
+        """Return the space of its variables."""
         return self.space
 
     def by_place(self) -> dict[str, Any]:
-        """Return the assignment by the paths of places.
+        """Return the assigned values by path.
 
-        What no variable of the space is named by is the path of a place itself, and decides over the variables.
+        An assigned name that is not a variable of the space is itself a path and overrides
+        variables.
 
         Raises:
-            VariableError: a constraint refuses the assignment.
+            VariableError: a constraint rejects the assignment.
         """
         variables = {name: value for name, value in self.assignment.items() if name in self.space}
         places = {name: value for name, value in self.assignment.items() if name not in variables}
         return {**dict(self.space.bound(variables)), **places}
 
     def definition(self) -> dict[str, Any]:
-        """Return everything but the assignment as JSON-ready data."""
+        """Return everything except the assignment as JSON-ready data."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -85,7 +86,7 @@ class Program:
         """Read what `to_dict` wrote.
 
         Raises:
-            DefinitionError: `data` was not written by it, or by a later version of dspex.
+            DefinitionError: `data` has another format, or is from a later version of dspex.
         """
         try:
             definition, assignment = data["definition"], data["assignment"]
@@ -102,7 +103,7 @@ class Program:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise DefinitionError(
-                f"this is no stored program ({type(error).__name__}: {error}): {shorten(data)}"
+                f"this is not a stored program ({type(error).__name__}: {error}): {shorten(data)}"
             ) from error
 
     @classmethod
@@ -111,10 +112,10 @@ class Program:
         try:
             return cls.from_dict(msgspec.json.decode(text))
         except msgspec.DecodeError as error:
-            raise DefinitionError(f"this is no stored program: it is not JSON: {error}") from error
+            raise DefinitionError(f"this is not a stored program: it is not JSON: {error}") from error
 
     @cached_property
     def content_hash(self) -> str:
-        """BLAKE2b-256 over the canonical JSON of definition and assignment, the program's name left out."""
+        """BLAKE2b-256 over the canonical JSON of definition and assignment, without the name."""
         definition = {key: value for key, value in self.definition().items() if key != "name"}
         return content_hash({"definition": definition, "assignment": dict(self.assignment)})

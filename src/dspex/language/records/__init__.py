@@ -1,4 +1,4 @@
-"""The data that flows through every room: messages, examples, predictions, usage and traces."""
+"""The data that all rooms share: messages, examples, predictions, usage and traces."""
 
 from dspex.language.records.example import Example
 from dspex.language.records.message import Message, Role, ToolCall

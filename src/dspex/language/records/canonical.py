@@ -1,4 +1,4 @@
-"""JSON: one spelling for each value, with the hash over it that names contents, and the way it is sent."""
+"""Canonical JSON, content hashes, and JSON as bytes to send."""
 
 import hashlib
 import json
@@ -8,22 +8,22 @@ import msgspec
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON text with sorted keys, no white space and plain Unicode: equal values give equal text.
+    """Return JSON with sorted keys, no white space and plain Unicode: equal values give equal text.
 
     Raises:
         TypeError: `value` is not JSON (a class instance, a set).
-        ValueError: it holds NaN or an infinity, or contains itself.
+        ValueError: `value` has NaN or an infinity, or contains itself.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def json_bytes(value: object, *, unknown: Callable[[object], object] | None = None) -> bytes:
-    """Return JSON as it is sent: half of a surrogate pair, which a model may have written, is escaped in it.
+    """Return JSON as bytes; a lone surrogate, which a model may write, is escaped.
 
-    `unknown` gives what is written in place of a value that has no JSON form.
+    `unknown` converts values that have no JSON form.
 
     Raises:
-        TypeError: there is such a value, and no `unknown`.
+        TypeError: a value has no JSON form, and there is no `unknown`.
     """
     try:
         return msgspec.json.encode(value, enc_hook=unknown)
@@ -37,7 +37,7 @@ def content_hash(value: object) -> str:
 
 
 def list_hash(values: Iterable[object]) -> str:
-    """Return the `content_hash` of the list of `values`, of which one at a time is in memory."""
+    """Return the `content_hash` of the list of `values`, with one value in memory at a time."""
     digest = hashlib.blake2b(b"[", digest_size=32)
     for index, value in enumerate(values):
         digest.update(f"{',' if index else ''}{canonical_json(value)}".encode("utf-8", "surrogatepass"))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 
 class Example(Mapping[str, object]):
-    """A frozen mapping from field name to value, used as a demonstration and as a row to evaluate on.
+    """A frozen mapping from field name to value: a demonstration, or a row of a dataset.
 
-    Which of its fields are inputs is the signature's to say; extra fields do no harm.
+    The signature decides which fields are inputs; extra fields are ignored.
     """
 
     __slots__ = ("_values",)

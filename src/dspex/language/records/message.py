@@ -8,7 +8,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class ToolCall(msgspec.Struct, frozen=True, gc=False):
-    """A wish of a model: call the tool `name` with `arguments`. `id` ties the result to it."""
+    """A request of a model to call the tool `name`; its result has the same `id`."""
 
     id: str
     name: str
@@ -16,9 +16,10 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A role and its text, as every chat protocol knows them.
+    """A role and its text, as in every chat protocol.
 
-    An assistant's message may hold `tool_calls`; a message of the role "tool" answers the call `tool_call_id`.
+    An assistant message may have `tool_calls`; a message with the role "tool" is the result of the
+    call `tool_call_id`.
     """
 
     role: Role

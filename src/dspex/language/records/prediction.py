@@ -1,4 +1,4 @@
-"""What a module answers: typed fields, and how they came about."""
+"""The typed outputs of a module, with usage and trace."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from dspex.language.records.usage import Usage
 
 
 class Fallback(msgspec.Struct, frozen=True):
-    """A second call was made: from which adapter to which, and why."""
+    """A second call with another adapter: from `source` to `target`, and the reason."""
 
     source: str
     target: str
@@ -20,7 +20,8 @@ class Fallback(msgspec.Struct, frozen=True):
 class Prediction(Mapping[str, object]):
     """Output fields by attribute (`p.answer`) and by key (`p["answer"]`), with usage and trace.
 
-    A field that is named like an attribute of this class (`usage`, `trace`, `fallback`, `keys`, ...) is reached by key.
+    A field with the name of an attribute of this class (`usage`, `trace`, `fallback`, `keys`, ...)
+    is available by key.
     """
 
     __slots__ = ("_outputs", "_trace", "_usage", "fallback")
@@ -28,7 +29,7 @@ class Prediction(Mapping[str, object]):
     fallback: Fallback | None
 
     def __init__(self, outputs: Mapping[str, object] | None = None, /, **fields: object) -> None:
-        """Take the outputs as a mapping, as keyword arguments, or both; a prediction is never changed afterwards."""
+        """Take the outputs as a mapping, as keyword arguments, or both."""
         self._outputs: Mapping[str, object] = {**(outputs or {}), **fields}
         self._trace: Trace | Callable[[], Trace] | None = None
         self._usage: Usage | None = None
@@ -43,9 +44,9 @@ class Prediction(Mapping[str, object]):
         usage: Usage | None = None,
         fallback: Fallback | None = None,
     ) -> "Prediction":
-        """Return the prediction that a run made; its usage is that of the trace unless it is given.
+        """Return the prediction of a run; by default its usage is that of the trace.
 
-        A trace that is a function is gathered when it is first asked for.
+        If `trace` is a function, it is called on first access.
         """
         prediction = cls(outputs)
         prediction._trace, prediction._usage = trace, usage  # a second constructor
@@ -54,7 +55,7 @@ class Prediction(Mapping[str, object]):
 
     @property
     def trace(self) -> Trace:
-        """The spans of the run that made this prediction; empty for one made by hand."""
+        """The spans of the run; empty for a prediction made by hand."""
         if self._trace is None:
             return Trace()
         if not isinstance(self._trace, Trace):
@@ -63,7 +64,7 @@ class Prediction(Mapping[str, object]):
 
     @property
     def usage(self) -> Usage:
-        """Tokens, calls and money of the whole run."""
+        """Tokens, calls and cost of the whole run."""
         return self._usage if self._usage is not None else self.trace.usage
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # a field has whatever type its signature gives it

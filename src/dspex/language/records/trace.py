@@ -1,4 +1,4 @@
-"""What happened during a run: spans in a tree, finished ones only."""
+"""The trace of a run: a tree of finished spans."""
 
 from typing import Literal
 
@@ -11,10 +11,10 @@ SpanStatus = Literal["ok", "error", "cancelled"]
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One piece of work. Times are monotonic nanoseconds: only differences within one trace mean anything.
+    """One operation. Times are monotonic nanoseconds, comparable only within one trace.
 
-    `path` is the place of the module in its program (`cot.predict`, `steps[0]`); `inputs` and `outputs` are JSON text,
-    capped, and None where they were not recorded.
+    `path` is the path of the module in its program (`cot.predict`, `steps[0]`). `inputs_ref` and
+    `outputs_ref` are capped JSON text, or None if payloads were not recorded.
     """
 
     trace_id: str
@@ -34,14 +34,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration in seconds."""
         return (self.end_ns - self.start_ns) / 1e9
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
-    """The spans of one run in the order in which they ended; the root comes last.
+    """The spans of one run in the order of their ends; the root is last.
 
-    Those of modules in a worker are told together, when its part of the run has ended.
+    Spans of modules in a worker arrive together at the end of its part of the run.
     """
 
     trace_id: str = ""
@@ -49,7 +49,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def usage(self) -> Usage:
-        """The sum over all model calls of the run."""
+        """The total usage of all model calls of the run."""
         total = Usage()
         for span in self.spans:
             if span.usage is not None and span.kind == "model":

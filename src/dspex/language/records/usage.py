@@ -1,13 +1,13 @@
-"""What calls to models cost, as an additive value."""
+"""The usage of model calls: tokens, calls and cost."""
 
 import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens, calls and money. Adding two usages adds every part.
+    """Tokens, calls and cost; `+` adds every part.
 
-    `cost_usd` is None as soon as the price of any call in it is unknown: an unknown price is never zero.
-    `by_model` splits the same figures by model name, without a further split inside.
+    `cost_usd` is None if the price of any call is unknown: an unknown price never counts as zero.
+    `by_model` has the same figures by model name.
     """
 
     input_tokens: int = 0
@@ -39,7 +39,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def total_tokens(self) -> int:
-        """Input and output tokens together; cached and reasoning tokens are parts of these."""
+        """Input plus output tokens, which include cached and reasoning tokens."""
         return self.input_tokens + self.output_tokens
 
     def of_model(self, name: str) -> "Usage":
