@@ -196,7 +196,7 @@ def test_a_check_of_an_input_or_an_async_one_is_refused():
     async def later(_):
         return True
 
-    with pytest.raises(SignatureError, match="a check is of an output"):
+    with pytest.raises(SignatureError, match="only outputs can have checks"):
         Signature("q -> a").with_field("q", check=is_short)
     with pytest.raises(SignatureError, match="plain function"):
         Output(check=later)

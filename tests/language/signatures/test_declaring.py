@@ -87,17 +87,17 @@ VALUES = {
         ("question answer", 10, "expected ',' or '->'"),
         ("a: strr -> b", 4, "Did you mean 'str'?"),
         ("a: str[mn_length=3] -> b", 8, "Did you mean 'min_length'?"),
-        ("a -> b: int = 'x'", 6, "the default of 'b' is refused by its own type"),
+        ("a -> b: int = 'x'", 6, "the default of 'b' does not fit its type"),
         ("a -> b, a", 9, "two fields named 'a'"),
         ("a: list[int -> c", 13, "expected ',' or ']', but read '->'"),
-        ("a: 'b -> c", 4, "a text that never ends"),
+        ("a: 'b -> c", 4, "the string is not closed"),
         ("a -> b: str[ge=3]", 13, "type 'str' has no constraint 'ge'"),
         ("a ->", 5, "but read the end"),
         ("-> a: int[ge=5, le=2]", 17, "leave no value"),
         ("lambda -> x", 1, "give alias='lambda'"),
         ("a -> b: Person{x: in}", 19, "Did you mean 'int'?"),
-        ("a -> b: (Cat{kind: str} | Dog{kind: str})[tag='kind']", 43, "texts of its own"),
-        ("a -> b: P{x: int = 'y'}", 6, "the default of member 'x' is refused"),
+        ("a -> b: (Cat{kind: str} | Dog{kind: str})[tag='kind']", 43, "unique values"),
+        ("a -> b: P{x: int = 'y'}", 6, "the default of member 'x' does not fit"),
         ("a -> b: dict[float, int]", 9, "the keys of a dict"),
         ("a -> remove", 6, "has the name of an operation"),
         ("a -> b: atom", 9, "needs its values"),
@@ -193,11 +193,11 @@ def test_operations_return_new_signatures():
     assert str(base) == "question: str -> answer: str"
     for wrong, said in [
         (lambda: base.remove("anser"), "Did you mean 'answer'?"),
-        (lambda: base.merge("question: int -> score"), "disagree about field 'question'"),
+        (lambda: base.merge("question: int -> score"), "have different fields 'question'"),
         (lambda: base.extend("question -> score"), "two fields named 'question'"),
         (lambda: base.insert(5, "x"), "cannot be inserted at 5"),
         (lambda: base.append("append"), "give alias='append'"),
-        (lambda: base.append("x", int, default="y"), "refused by its own type"),
+        (lambda: base.append("x", int, default="y"), "does not fit its type"),
     ]:
         with pytest.raises(SignatureError, match=r"^.*") as caught:
             wrong()

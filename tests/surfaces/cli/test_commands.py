@@ -73,7 +73,7 @@ def test_a_wrong_declaration_has_the_line_of_its_file(folder: Path, capsys: pyte
     name = f"wrong_{(folder / 'link.txt').read_text()}"
     (folder / f"{name}.py").write_text('import dspex\n\nask = dspex.Predict("question -> answer: strr")\n')
     code, _, err = call(capsys, "run", f"{name}.py:ask", "question=?")
-    assert (code, "there is no type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (1, True, True)
+    assert (code, "unknown type 'strr'" in err, f"({name}.py:3 in <module>)" in err) == (1, True, True)
 
 
 def test_eval_warns_of_rows_that_expect_what_no_answer_can_be(

@@ -1,7 +1,7 @@
-"""The signature language: what goes into a program, what comes out of it, and what it is told to do.
+"""The signature language: a program's inputs, outputs and instructions.
 
-Everything else is derived from a signature: prompts, validators, schemas, rows, API types. May be imported by every
-room but `records` and `variables`.
+Prompts, validators, schemas, database rows and API types are derived from a signature. Every room
+may import this one, except `records` and `variables`.
 """
 
 from dspex.language.signatures.conditions import FieldCheck

@@ -1,4 +1,4 @@
-"""Which member of a union a value belongs to, seen from outside: by the names that it has."""
+"""Selects the member of a union that a value belongs to, by the value's keys."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -6,12 +6,15 @@ from typing import Any, Final
 from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.types import Type
 
-ALL: Final = "*"  # the label of "any of them: try"
+ALL: Final = "*"  # the label for "try every member"
 _NEVER_OBJECTS: Final = frozenset({"str", "int", "float", "bool", "atom", "none", "binary", "list", "tuple"})
 
 
 def can_be_picked(parts: list[Type]) -> bool:
-    """Whether the names in an object can tell which of `parts` it is: two or more are objects, no other takes one."""
+    """Whether the keys of an object can select one of `parts`.
+
+    Two or more parts must be objects, and no other part may accept an object.
+    """
     objects = [part for part in parts if part.kind == "object"]
     return len(objects) > 1 and all(
         part.python is None if part.kind == "object" else expand(part).kind in _NEVER_OBJECTS for part in parts
@@ -19,9 +22,10 @@ def can_be_picked(parts: list[Type]) -> bool:
 
 
 def picker(labels: Mapping[str, Type]) -> Callable[[Any], str]:
-    """Return a function from a value to the label of the only object that it can be; `ALL` where there are several.
+    """Return a function from a value to the label of the object type that it matches.
 
-    What can be none of them belongs to the one that it comes closest to, whose errors then say what is missing.
+    It returns `ALL` if several match. If none matches, it returns the closest one, whose errors
+    then report what is missing.
     """
     shapes = [
         (

@@ -1,4 +1,4 @@
-"""From Python annotations to types: what the class form and typed functions are read with."""
+"""Converts Python annotations to types, for the class form and for typed functions."""
 
 import datetime
 import decimal
@@ -27,22 +27,22 @@ _CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length
 
 
 def from_annotation(hint: Any) -> Type:  # noqa: ANN401  # an annotation is any object
-    """Return the type that `hint` means: a Python annotation, the text of a type, or a `Type` itself.
+    """Return the type for `hint`: a Python annotation, the text of a type, or a `Type` itself.
 
     Raises:
-        SignatureError: the annotation has no counterpart; the message lists what has.
+        SignatureError: no type corresponds to the annotation; the message lists the accepted ones.
     """
     return AnnotationReader().read(hint)
 
 
 class AnnotationReader:
-    """Reads one annotation; remembers the classes that it is inside of, so that recursive ones come to an end."""
+    """Reads one annotation. Tracks the enclosing classes, so that recursive classes terminate."""
 
     def __init__(self) -> None:
         self.enclosing: list[tuple[type, str]] = []
 
     def read(self, hint: Any) -> Type:  # noqa: ANN401
-        """Return the type that `hint` means."""
+        """Return the type for `hint`."""
         if isinstance(hint, Type):
             return hint
         if isinstance(hint, str):
@@ -54,7 +54,7 @@ class AnnotationReader:
                 return make(_BASIC[hint])
             if hint in _TEXTUAL:
                 return make("str", constraints={"format": _TEXTUAL[hint]}, python=hint)
-        except TypeError:  # an unhashable annotation is no basic type
+        except TypeError:  # an unhashable annotation is not a basic type
             pass
         if (origin := get_origin(hint)) is not None:
             return self._generic(hint, origin)
@@ -84,7 +84,7 @@ class AnnotationReader:
         return make("tuple", *(self.read(arg) for arg in args))
 
     def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:  # noqa: ANN401
-        """Read the constraints of `Annotated[T, Field(ge=0)]` and of the annotated-types metadata inside it."""
+        """Read the constraints of `Annotated[T, Field(ge=0)]` and of annotated-types metadata."""
         inner = self.read(hint)
         rules: dict[str, Any] = {}
         # pydantic's FieldInfo keeps its metadata in `metadata`
@@ -118,7 +118,7 @@ class AnnotationReader:
 
 
 def with_rules(type_: Type, rules: dict[str, Any]) -> Type:
-    """Return `type_` with `rules` added; those of an optional type belong to what it is when it is not None."""
+    """Return `type_` with `rules` added; an optional type gets them on its non-null type."""
     if not rules:
         return type_
     if type_.kind == "union" and rules.keys() <= {"tag", "required"}:
@@ -145,9 +145,9 @@ def _enumeration(hint: type[enum.Enum]) -> Type:
     if not values:
         raise SignatureError(f"the enumeration {hint.__name__} has no members")
     if not all(type(value) in {str, int, float, bool} for value in values):
-        # values that JSON cannot hold: the members go by their names
+        # JSON cannot represent these values
         raise SignatureError(
-            f"the enumeration {hint.__name__} has values that are no JSON ({values[0]!r}); give its members texts or "
-            "numbers as values"
+            f"the enumeration {hint.__name__} has values that JSON cannot represent ({values[0]!r}); use strings or "
+            "numbers as its values"
         )
     return make("atom", constraints={"one_of": values}, python=hint)

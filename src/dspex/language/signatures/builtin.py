@@ -1,4 +1,4 @@
-"""The ML and media types, each in terms of the basic and composite ones that it stands for."""
+"""The ML and media types, each defined by basic and composite types."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ CLASSES: dict[type, str] = {
     content.TokenUsage: "token_usage",
 }
 
-# what a bare text or list given for such a value means, when coercing
+# the member that a bare text or list is assigned to when coercing
 SHORTHAND = {
     "Image": "url", "Audio": "url", "File": "url", "Document": "text", "Code": "text", "History": "messages",
     "ToolCalls": "calls", "Citations": "items",
@@ -30,7 +30,7 @@ SHORTHAND = {
 
 
 def expand(type_: Type) -> Type:
-    """Return what `type_` stands for: itself where it is a basic or composite type."""
+    """Return the definition of an ML or media type; other types are returned unchanged."""
     expansion = _EXPANSIONS.get(type_.kind)
     return expansion(dict(type_.constraints)) if expansion else type_
 

@@ -1,4 +1,4 @@
-"""What must hold for the fields of a signature together."""
+"""Checks the fields of a signature together."""
 
 import keyword
 import re
@@ -19,10 +19,10 @@ _PATTERNS = frozenset({"pattern", "step_format"})
 
 
 def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset[str]) -> tuple[Field, ...]:
-    """Return `fields`, their defaults as JSON data, once it is sure that they can stand together.
+    """Check `fields` together and return them with their defaults as JSON data.
 
     Raises:
-        SignatureError: naming the field, and the mend; `context["field"]` is the field's place in `fields`.
+        SignatureError: names the field and the fix; `context["field"]` is its index in `fields`.
     """
     if not any(field.role == "output" for field in fields):
         raise SignatureError(
@@ -42,7 +42,7 @@ def check_fields(signature: str, fields: Sequence[Field], *, reserved: frozenset
         _check_type(signature, field, at=at)
         if field.checks and field.role == "input":
             raise SignatureError(
-                f"signature {signature!r}: the input {field.name!r} has a check; a check is of an output", field=at
+                f"signature {signature!r}: the input {field.name!r} has a check; only outputs can have checks", field=at
             )
         result.append(_with_checked_default(signature, field, at=at))
     return tuple(result)
@@ -70,14 +70,14 @@ def _check_name(signature: str, field: Field, *, reserved: frozenset[str], at: i
             field=at,
         )
     raise SignatureError(
-        f"signature {signature!r}: {name!r} is no legal field name (a Python identifier that is no keyword and "
-        f"begins with a letter); name it {name.strip('_')}_ and give alias={name!r} to keep the name for models",
+        f"signature {signature!r}: {name!r} is not a legal field name (a Python identifier that begins with a "
+        f"letter and is not a keyword); name it {name.strip('_')}_ and give alias={name!r} to keep the name for models",
         field=at,
     )
 
 
 def check_size(signature: str, fields: Sequence[Field]) -> None:
-    """Refuse more of anything than `LIMITS` allows, in all types together, before anything is done with them."""
+    """Raise if `fields`, or all their types together, exceed one of `LIMITS`."""
     check_limit("fields", len(fields), "the signature")
     parts = states = 0
     patterns: dict[str, int] = {}
@@ -96,14 +96,14 @@ def check_size(signature: str, fields: Sequence[Field]) -> None:
                 check_limit("all_pattern_states", states, where)
                 _check_names(type_, where)
             check_recursion(field.type, where)
-    for pattern, at in patterns.items():  # the engine compiles them now that all together keep the limits
+    for pattern, at in patterns.items():  # compiled only after the limits hold
         with _with_field_index(at):
             engine_pattern(pattern)
 
 
 @contextmanager
 def _with_field_index(at: int) -> Iterator[None]:
-    """Add the place of a field to the errors of a block."""
+    """Add the index of a field to the errors of a block."""
     try:
         yield
     except SignatureError as error:
@@ -119,7 +119,7 @@ def _check_names(type_: Type, where: str) -> None:
 
 
 def walk_type(type_: Type) -> Iterator[tuple[Type, int]]:
-    """Yield each type within `type_`, itself included, with its depth."""
+    """Yield `type_` and each type inside it, with its depth."""
     pending = [(type_, 0)]
     while pending:
         part, depth = pending.pop()
@@ -129,13 +129,14 @@ def walk_type(type_: Type) -> Iterator[tuple[Type, int]]:
 
 
 def _check_type(signature: str, field: Field, *, at: int) -> None:
-    """Refuse references that lead nowhere, and type data that was put together by hand."""
+    """Raise on references to objects that do not enclose them, and on wrong member defaults."""
     pending: list[tuple[Type, frozenset[str]]] = [(field.type, frozenset())]
     while pending:
         type_, enclosing = pending.pop()
         if type_.kind == "ref" and type_.title not in enclosing:
             raise SignatureError(
-                f"signature {signature!r}: field {field.name!r} refers to {type_.title!r}, which encloses nothing here",
+                f"signature {signature!r}: field {field.name!r} refers to {type_.title!r}, "
+                "which is not an enclosing object",
                 field=at,
             )
         inside = enclosing | {type_.title} if type_.kind == "object" else enclosing
@@ -154,14 +155,14 @@ def _check_member_defaults(signature: str, field: Field, type_: Type, *, at: int
             check_default(probe)
         except InvalidError as error:
             raise SignatureError(
-                f"signature {signature!r}: field {field.name!r}: the default of member {member.name!r} is refused by "
-                f"its own type: {error.fields[0].message}",
+                f"signature {signature!r}: field {field.name!r}: the default of member {member.name!r} does not fit "
+                f"its type: {error.fields[0].message}",
                 field=at,
             ) from None
 
 
 def refers_outside(type_: Type) -> bool:
-    """Whether `type_` refers to objects that enclose it, and so cannot be looked at alone."""
+    """Whether `type_` refers to objects that enclose it, so that it cannot be checked alone."""
     return has_open_reference(type_)
 
 
@@ -172,7 +173,7 @@ def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
         default = check_default(field)[1]
     except InvalidError as error:
         raise SignatureError(
-            f"signature {signature!r}: the default of {field.name!r} is refused by its own type: "
+            f"signature {signature!r}: the default of {field.name!r} does not fit its type: "
             f"{error.fields[0].path}: {error.fields[0].message}",
             field=at,
         ) from None
@@ -180,7 +181,7 @@ def _with_checked_default(signature: str, field: Field, *, at: int) -> Field:
 
 
 def default_instructions(fields: Sequence[Field]) -> str:
-    """Return a sentence that names the fields, for a signature that was given no instructions."""
+    """Return a sentence that names the fields, for a signature without instructions."""
     sides = {role: [f"`{field.wire_name}`" for field in fields if field.role == role] for role in ("input", "output")}
     if not sides["input"]:
         return f"Produce {', '.join(sides['output'])}."

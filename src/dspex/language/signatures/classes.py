@@ -1,4 +1,4 @@
-"""Object types of pydantic models, dataclasses and TypedDicts, and types of whatever else pydantic can describe."""
+"""Object types of pydantic models, dataclasses, TypedDicts and other classes known to pydantic."""
 
 import dataclasses
 import inspect
@@ -12,28 +12,28 @@ _DEPTH = 50
 
 
 class MemberReader(Protocol):
-    """What reads the annotations of members; it remembers the classes that it is inside of, with their titles."""
+    """Reads the annotations of members; `enclosing` has the classes around them and their titles."""
 
     enclosing: list[tuple[type, str]]
 
     def read(self, hint: Any) -> Type:  # noqa: ANN401
-        """Return the type that `hint` means."""
+        """Return the type for `hint`."""
         ...
 
     def with_metadata(self, hint: Any, metadata: tuple[Any, ...]) -> Type:  # noqa: ANN401
-        """Return the type that `hint` means, with the constraints that `metadata` state."""
+        """Return the type for `hint`, with the constraints of `metadata`."""
         ...
 
 
 def is_model(hint: object) -> bool:
-    """Whether `hint` is a class of pydantic models, or a dataclass."""
+    """Whether `hint` is a pydantic model class or a dataclass."""
     if not isinstance(hint, type):
         return False
     return hasattr(hint, "__pydantic_core_schema__") or hasattr(hint, "model_fields") or dataclasses.is_dataclass(hint)
 
 
 def class_type(hint: Any, reader: MemberReader) -> Type:  # noqa: ANN401
-    """Return the object type of a class, a `ref` where the class is met inside itself."""
+    """Return the object type of a class, or a `ref` if the class occurs inside itself."""
     for enclosing_class, title in reader.enclosing:
         if enclosing_class is hint:
             return Type("ref", title=title)
@@ -51,7 +51,7 @@ def class_type(hint: Any, reader: MemberReader) -> Type:  # noqa: ANN401
 
 
 def _title(hint: type, titles: list[str]) -> str:
-    """Return the name of a class as a word of the grammar, different from those of the classes around it."""
+    """Return a class's name as a word of the grammar, different from the enclosing titles."""
     plain = "".join(char if char.isalnum() or char == "_" else "_" for char in hint.__name__)
     title, number = plain, 2
     while title in titles:
@@ -103,12 +103,12 @@ def _typed_dict_members(cls: Any, reader: MemberReader) -> Iterator[Member]:  # 
 
 
 def members_by_name(value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the members of a model, a dataclass or a mapping by the names that they have in its object type."""
+    """Return the members of a model, dataclass or mapping by their names in its object type."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if item.init}
     if hasattr(type(value), "model_fields"):
         names = {name: _alias(info) or name for name, info in type(value).model_fields.items()}
-        return {names.get(name, name): part for name, part in value}  # the members that were not declared, too
+        return {names.get(name, name): part for name, part in value}  # undeclared members included
     return dict(value)
 
 
@@ -122,7 +122,7 @@ def _hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401
         return get_type_hints(cls, include_extras=True, localns={cls.__name__: cls})
     except NameError as error:
         raise SignatureError(
-            f"{cls.__name__}: the annotation {error.name!r} is not defined where the class is"
+            f"{cls.__name__}: the annotation {error.name!r} is not defined in the scope of the class"
         ) from None
 
 
@@ -133,10 +133,10 @@ def _member(name: str, type_: Type, desc: str, *, required: bool, default: Any) 
 
 
 def _stable_default(factory: Any) -> Any:  # noqa: ANN401
-    """Return what a default factory makes, MISSING where it makes something else each time."""
+    """Return what a default factory makes, or MISSING if it makes a different value each time."""
     try:
         first, second = _plain(factory()), _plain(factory())
-    except Exception:  # noqa: BLE001  # a factory that needs the other values, or anything else
+    except Exception:  # noqa: BLE001  # the factory may need the other values, or raise anything
         return MISSING
     return first if first == second else MISSING
 
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def type_from_schema(hint: Any) -> Type | None:  # noqa: ANN401
-    """Return the type that pydantic's JSON Schema of `hint` describes, None where it makes none."""
+    """Return the type of pydantic's JSON Schema for `hint`, or None if it has none."""
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
@@ -162,7 +162,7 @@ def type_from_schema(hint: Any) -> Type | None:  # noqa: ANN401
         return None
     try:
         type_ = SchemaReader(schema).root_type()
-    except SignatureError:  # a pattern that only the class itself can match
+    except SignatureError:  # a pattern that only pydantic can match
         type_ = SchemaReader(_without_patterns(schema)).root_type()
     return dataclasses.replace(type_, python=hint)
 

@@ -1,4 +1,4 @@
-"""Types and fields as JSON-ready data and back, nested models included: what rows and wires hold."""
+"""Converts types and fields to JSON data and back, nested models included."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,20 @@ _DEPTH = 100
 
 
 def fields_to_dicts(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
-    """Return fields, types included, as data; parts that are empty are left out."""
+    """Return fields and their types as data, without empty parts."""
     return [_field_to_dict(field) for field in fields.values()]
 
 
-def fields_from_dicts(data: Any) -> list[Field]:  # noqa: ANN401  # what a store or a wire held
-    """Rebuild what `fields_to_dicts` wrote.
+def fields_from_dicts(data: Any) -> list[Field]:  # noqa: ANN401  # untrusted data
+    """Rebuild fields from the output of `fields_to_dicts`.
 
     Raises:
-        SignatureError: `data` was not written by it.
+        SignatureError: `data` is not output of `fields_to_dicts`.
     """
     try:
         return [_field_from_dict(item) for item in data]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SignatureError(f"this is no stored signature: {type(error).__name__}: {error}") from error
+        raise SignatureError(f"this is not a stored signature: {type(error).__name__}: {error}") from error
 
 
 def _field_to_dict(field: Field) -> dict[str, Any]:
@@ -73,12 +73,12 @@ def _field_from_dict(data: Mapping[str, Any]) -> Field:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise SignatureError(f"this is no stored signature: expected a text, not {value!r}")
+        raise SignatureError(f"this is not a stored signature: expected a string, not {value!r}")
     return value
 
 
 def type_to_dict(type_: Type) -> dict[str, Any]:
-    """Return one type as data; parts that are empty are left out."""
+    """Return one type as data, without empty parts."""
     data: dict[str, Any] = {"kind": type_.kind}
     if type_.args:
         data["args"] = [type_to_dict(arg) for arg in type_.args]
@@ -92,10 +92,10 @@ def type_to_dict(type_: Type) -> dict[str, Any]:
 
 
 def type_from_dict(data: Mapping[str, Any], depth: int = 0) -> Type:
-    """Rebuild what `type_to_dict` wrote, checked as any declaration is.
+    """Rebuild a type from the output of `type_to_dict`, with the checks of a declaration.
 
     Raises:
-        SignatureError: `data` was not written by it.
+        SignatureError: `data` is not output of `type_to_dict`.
     """
     if depth > _DEPTH:
         raise SignatureError(f"a type nested deeper than {_DEPTH} levels")
@@ -107,7 +107,7 @@ def type_from_dict(data: Mapping[str, Any], depth: int = 0) -> Type:
         members = tuple(_member_from_dict(member, depth) for member in data["members"])
         return object_type(_text(data.get("title", "")), members, constraints=constraints)
     if kind == "union":
-        # not `union`: what was stored is flat already, and keeps its nesting
+        # not `union`: the stored type keeps its nesting
         return constrained_union(Type("union", args), constraints)
     return make(kind, *args, constraints=constraints)
 
@@ -134,7 +134,7 @@ def _member_from_dict(data: Mapping[str, Any], depth: int) -> Member:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
-    """Return `value` as JSON-ready data: models as dicts, enum members as their values, tuples as lists."""
+    """Return `value` as JSON data: models as dicts, enum members as values, tuples as lists."""
     if value is None or (isinstance(value, str | int | float | bool) and type(value) in {str, int, float, bool}):
         return value
     from pydantic_core import to_jsonable_python

@@ -1,7 +1,7 @@
-"""From types to the core schemas of pydantic's engine: one compiler for each mode.
+"""Compiles types to core schemas of pydantic-core, once for each mode.
 
-Strictness is compiled in instead of asked for at run time: the engine's own strict mode refuses a dict where an object
-of a class is wanted, while a contract between processes is about data.
+Strictness is part of the compiled schema: pydantic-core's strict mode refuses a dict for an object
+of a class, but a contract between processes is about data.
 """
 
 from dataclasses import replace
@@ -44,9 +44,9 @@ _RENAMED = {"min_items": "min_length", "max_items": "max_length", "min_size": "m
 
 
 class Compiler:
-    """Turns types into core schemas; `finish` wraps the outermost with what recursion needs.
+    """Compiles types to core schemas; `finish` adds the definitions of recursive types.
 
-    What a patient one makes is checked with a `Work` as its context; see `patience`.
+    Schemas of a patient compiler need a `Work` as validation context; see `patience`.
     """
 
     def __init__(self, mode: Mode, *, is_patient: bool = False) -> None:
@@ -59,7 +59,7 @@ class Compiler:
         self._is_plain = False
 
     def finish(self, schema: Schema) -> Schema:
-        """Return `schema` together with the definitions that were met on the way."""
+        """Return `schema` with the definitions collected so far."""
         if not self._definitions:
             return schema
         return core_schema.definitions_schema(schema, list(self._definitions.values()))
@@ -95,7 +95,7 @@ class Compiler:
             return schema
         shape = core_schema.str_schema(pattern=FORMATS[format_], metadata={"format": format_})
         format_schema = core_schema.custom_error_schema(
-            shape, "format", custom_error_message="{said}", custom_error_context={"said": f"expected a {format_}"}
+            shape, "format", custom_error_message="{problem}", custom_error_context={"problem": f"expected a {format_}"}
         )
         return core_schema.chain_schema([schema, format_schema])
 
@@ -144,7 +144,7 @@ class Compiler:
         rules = {_RENAMED.get(name, name): value for name, value in type_.constraints}
         unique = rules.pop("unique", False)
         items = self._item(self.compile(type_.args[0])) if type_.args else core_schema.any_schema()
-        # strict also when coercing: the lax list iterates over any object; tuples and sets are read by their JSON form
+        # always strict: a lax list iterates over any object; tuples and sets are read as JSON
         schema: Schema = core_schema.list_schema(items, strict=True, **rules)
         return core_schema.no_info_after_validator_function(check_unique, schema) if unique else schema
 
@@ -186,7 +186,7 @@ class Compiler:
         schemas = {label: self.compile(part) for label, part in labels.items()}
         last: dict[str, Schema] = {}
         if self.is_strict and any(part.kind == "float" for part in parts):
-            # 1.0 is a float where there is one, and a whole number only where it fits no float
+            # 1.0 is a float if the union has one that accepts it, otherwise an integer
             last = {label: schemas[label] for label, part in labels.items() if part.kind == "int"}
             schemas |= {label: self._exact_int(labels[label]) for label in last}
         if can_be_picked(parts):
@@ -202,7 +202,7 @@ class Compiler:
         return core_schema.tagged_union_schema({**choices, ALL: whole}, picker(labels))
 
     def _share(self, schema: Schema) -> Schema:
-        """Return a reference to `schema`, for one that stands in two places."""
+        """Return a reference to a schema that is used in two places."""
         if schema["type"] in {"definition-ref", "str", "int", "bool", "float", "none"}:
             return schema
         ref = f"shared:{len(self._definitions)}"
@@ -242,7 +242,7 @@ class Compiler:
         return core_schema.no_info_wrap_validator_function(absent_if_null, schema)
 
     def _aliases(self, member: Member) -> list[list[str | int]] | None:
-        """Return the names under which a member is read: when coercing, also the one that providers take."""
+        """Return the accepted names of a member: when coercing, also its name for providers."""
         if self.is_strict or len(member.name) > NAME_LIMIT or key_name(member.name) == member.name:
             return None
         return [[member.name], [key_name(member.name)]]
@@ -258,7 +258,7 @@ class Compiler:
             record_class(type_.title),
             core_schema.model_fields_schema(fields, extra_behavior=extra),
             post_init="drop_absent" if has_absent else None,
-            config={"extra_fields_behavior": extra},  # the serializer reads it here only
+            config={"extra_fields_behavior": extra},  # the serializer reads only this
         )
 
     def _plain_object(self, type_: Type, compiled: list[tuple[Member, Schema]]) -> Schema:
@@ -279,12 +279,13 @@ class Compiler:
             if title == type_.title:
                 self._referred.add(ref)
                 return core_schema.definition_reference_schema(ref)
-        raise SignatureError(f"there is no enclosing object {type_.title!r} to refer to")
+        raise SignatureError(f"{type_.title!r} does not name an enclosing object")
 
     def _python_class(self, type_: Type) -> Schema:
-        """The class makes the values; in strict mode the data must fit the declared type first, instances pass.
+        """Return a schema that validates with the user's class; its instances pass unchanged.
 
-        So it must where bytes are inside, whatever the mode: classes read text as bytes, in our types it is base64.
+        In strict mode, or if there are bytes inside, data must fit the declared type first: classes
+        decode text as UTF-8 bytes, our types as base64.
         """
         has_bytes = holds_binary(type_)
         if not self.is_strict and not has_bytes:
@@ -306,7 +307,7 @@ class Compiler:
         return core_schema.chain_schema([shape, self._hoist(_class_schema(type_.python))], serialization=serialization)
 
     def _hoist(self, schema: Schema) -> Schema:
-        """Move definitions to the outermost schema, where the engine wants each of them once."""
+        """Move definitions to the outermost schema, where pydantic-core expects them."""
         while schema["type"] == "definitions":
             self._definitions |= {part["ref"]: part for part in schema["definitions"]}
             schema = schema["schema"]
@@ -322,7 +323,7 @@ def _with_default(member: Member, schema: Schema) -> Schema:
 
 
 def _class_schema(python: Any) -> Schema:  # noqa: ANN401
-    """Return the core schema that pydantic makes of a class or annotation."""
+    """Return pydantic's core schema of a class or annotation."""
     from pydantic import BaseModel, TypeAdapter
     from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
@@ -340,7 +341,7 @@ def _class_schema(python: Any) -> Schema:  # noqa: ANN401
 
 
 def _pattern_schema(options: dict[str, Any]) -> Schema:
-    """Return the schema of a text with a pattern; a text that it would be long at is refused."""
+    """Return the schema of a text with a pattern, with a length limit if matching could be slow."""
     longest = longest_match(options["pattern"])
     pattern = engine_pattern(options.pop("pattern"))
     if longest is None or longest >= options.get("max_length", longest + 1):

@@ -1,4 +1,4 @@
-"""Conditions on the values of outputs, written as functions."""
+"""Checks of output values, written as functions."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ Conditions = Condition | tuple[Condition, str] | list[Condition | tuple[Conditio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldCheck:
-    """A function that says whether the value of an output holds up.
+    """A function that checks the value of an output.
 
-    It is code: as data it goes by its import path, `target`. `function` is None in what was read from data, until
-    somebody loads it. One that is not `is_required` is a suggestion. Equal by everything but the function itself.
+    It is stored as its import path, `target`; `function` is None after reading from data until it
+    is loaded. A check that is not `is_required` is a suggestion. Equality ignores `function`.
     """
 
     target: str
@@ -25,13 +25,13 @@ class FieldCheck:
     function: Condition | None = field(default=None, compare=False, repr=False)
 
     def complaint(self, value: object) -> str | None:
-        """Return what is wrong with `value`; None where it holds up.
+        """Return what is wrong with `value`, or None if it passes.
 
-        It does not where the function returns False (or another empty value but None), or raises `ValueError` or
-        `AssertionError`. Any other exception is a mistake in the function and goes up.
+        It fails if the function returns a false value other than None, or raises `ValueError` or
+        `AssertionError`. Any other exception is a bug in the function and propagates.
         """
         if self.function is None:
-            raise SignatureError(f"the check {self.target!r} is code, and was not loaded")
+            raise SignatureError(f"the check {self.target!r} is code that was not loaded")
         try:
             result = self.function(value)
         except (ValueError, AssertionError) as error:
@@ -42,15 +42,19 @@ class FieldCheck:
 
     @property
     def name(self) -> str:
-        """What the function is called, without its module."""
+        """The name of the function without its module."""
         return self.target.rpartition(":")[2].rpartition(".")[2]
 
 
 def field_checks(checks: Conditions | None, *, is_required: bool) -> tuple[FieldCheck, ...]:
-    """Return the checks behind what `Output(check=...)` takes: a function, `(function, message)`, or a list of these.
+    """Return the checks for `Output(check=...)`.
+
+    Args:
+        checks: a function, `(function, message)`, or a list of these.
+        is_required: whether they are checks or suggestions.
 
     Raises:
-        SignatureError: it is something else.
+        SignatureError: `checks` is something else.
     """
     return tuple(
         FieldCheck(
@@ -64,12 +68,12 @@ def field_checks(checks: Conditions | None, *, is_required: bool) -> tuple[Field
 
 
 def _target(function: Condition) -> str:
-    owner = getattr(function, "__objclass__", type(function))  # that of `str.istitle` is `str`
+    owner = getattr(function, "__objclass__", type(function))  # `str` for `str.istitle`
     module = getattr(function, "__module__", None) or owner.__module__
     return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # whatever the declaration holds
+def _pairs(checks: Any) -> Iterator[tuple[Condition, str]]:  # noqa: ANN401  # unchecked user input
     if checks is None:
         return
     for item in checks if isinstance(checks, list) else [checks]:

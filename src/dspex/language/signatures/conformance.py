@@ -1,7 +1,7 @@
-"""What each provider documents about the schemas that it takes, as rules that can be run.
+"""The schema restrictions that each provider documents, as executable rules.
 
-A rule has the page that it was read from. `problems` runs those of one provider; none are left in what
-`Signature.to_json_schema` returns.
+Each rule has the page that documents it. `problems` runs the rules of one provider; the schemas
+that `Signature.to_json_schema` returns have no problems.
 """
 
 import re
@@ -23,7 +23,7 @@ Problems = Iterator[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRule:
-    """One documented limit: `check` takes the root schema and yields a sentence for each breach."""
+    """One documented limit: `check` takes the root schema and yields a sentence per violation."""
 
     provider: str
     text: str
@@ -32,12 +32,12 @@ class ProviderRule:
 
 
 def problems(provider: str, schema: Node) -> list[str]:
-    """Return what is wrong with `schema` by the rules of `provider`; empty where it conforms."""
+    """Return how `schema` violates the rules of `provider`; empty if it conforms."""
     return [problem for rule in RULES if rule.provider == provider for problem in rule.check(schema)]
 
 
 def walk(schema: Any, path: str = "#", depth: int = 0) -> Iterator[tuple[str, Node, int]]:  # noqa: ANN401
-    """Yield each schema within `schema`: its place, itself, and how many objects it is nested in."""
+    """Yield each schema within `schema`: its path, itself, and its depth in nested objects."""
     if not isinstance(schema, dict):
         return
     yield path, schema, depth
@@ -77,7 +77,7 @@ def _all_required(schema: Node) -> Problems:
 def _has_type(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if not any(key in node for key in ("type", "anyOf", "$ref", "enum", "const")):
-            yield f"{path}: a value of any type cannot be asked for; give it a type"
+            yield f"{path}: a value of any type is not supported; give it a type"
 
 
 def _only_keywords(*keywords: str) -> Callable[[Node], Problems]:
@@ -142,26 +142,26 @@ def _property_names(pattern: str) -> Callable[[Node], Problems]:
 def _text_enums(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "enum" in node and not all(isinstance(value, str) for value in node["enum"]):
-            yield f"{path}: an enum holds texts only"
+            yield f"{path}: an enum can hold only strings"
 
 
 def _one_type(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if isinstance(node.get("type"), list) or node.get("type") == "null":
-            yield f"{path}: a schema has one type, and null is said as nullable"
+            yield f"{path}: a schema has one type; null is written as nullable"
 
 
 def _no_reference(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "$ref" in node or "$defs" in node:
-            yield f"{path}: recursive types have no place in this dialect, which knows no references"
+            yield f"{path}: recursive types are not supported, because this dialect has no references"
             return
 
 
 def _array_items(schema: Node) -> Problems:
     for path, node, _ in walk(schema):
         if "array" in _types(node) and not isinstance(node.get("items"), dict):
-            yield f"{path}: an array must say what its items are"
+            yield f"{path}: an array must declare its items"
 
 
 _OPENAI_KEYWORDS = (
@@ -184,11 +184,11 @@ def _rules(provider: str, *rows: tuple[str, str, Callable[[Node], Problems]]) ->
 RULES: tuple[ProviderRule, ...] = (
     *_rules(
         "openai",
-        ("the root is an object and no anyOf", _OPENAI, _root_is_object),
+        ("the root is an object, not anyOf", _OPENAI, _root_is_object),
         ("every object has additionalProperties: false", _OPENAI, _closed_objects),
         ("every property is required", _OPENAI, _all_required),
         ("every value has a type", _OPENAI, _has_type),
-        ("an array says what its items are", _OPENAI, _array_items),
+        ("an array declares its items", _OPENAI, _array_items),
         ("only the listed keywords", _OPENAI, _only_keywords(*_OPENAI_KEYWORDS)),
         ("only the listed formats", _OPENAI, _formats(*OPENAI_FORMATS)),
         ("at most 10 levels of nesting", _OPENAI, _nesting(10)),
@@ -209,9 +209,9 @@ RULES: tuple[ProviderRule, ...] = (
         ("no references", _GEMINI, _no_reference),
         ("only the listed fields of a schema", _GEMINI, _only_keywords(*GEMINI_KEYWORDS)),
         ("one type, null as nullable", _GEMINI, _one_type),
-        ("enums of texts only", _GEMINI, _text_enums),
-        ("an array says what its items are", _GEMINI, _array_items),
-        ("only the formats enum and date-time of texts", _GEMINI, _formats("enum", "date-time")),
+        ("enums of strings only", _GEMINI, _text_enums),
+        ("an array declares its items", _GEMINI, _array_items),
+        ("only the string formats enum and date-time", _GEMINI, _formats("enum", "date-time")),
     ),
     *_rules("mcp", ("inputSchema and outputSchema are objects", _MCP, _root_is_object)),
     *_rules("generic", ("a signature is an object", "https://json-schema.org/draft/2020-12", _root_is_object)),

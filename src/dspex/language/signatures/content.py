@@ -1,6 +1,6 @@
-"""The classes behind the media types and the structured ML types: plain frozen values, by reference, never by path.
+"""The classes of the media types and the structured ML types: plain frozen values.
 
-A picture, a recording or a file is named by a URL, which may be a `data:` URI that holds the bytes themselves.
+Images, audio and files are given by URL, never by path; a `data:` URI can hold the bytes.
 """
 
 import base64
@@ -14,7 +14,7 @@ def _data_uri(data: bytes, media_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture. `detail` is the resolution that the model should look at, where a provider knows such a choice."""
+    """An image. `detail` selects the resolution, for providers that offer the choice."""
 
     url: str
     media_type: str | None = None
@@ -22,26 +22,26 @@ class Image:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, media_type: str = "image/png") -> "Image":
-        """Return the picture that `data` encodes, held in a data URI."""
+        """Return the image with these bytes, as a data URI."""
         return cls(_data_uri(data, media_type), media_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A recording."""
+    """An audio recording."""
 
     url: str
     media_type: str | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, *, media_type: str = "audio/wav") -> "Audio":
-        """Return the recording that `data` encodes, held in a data URI."""
+        """Return the recording with these bytes, as a data URI."""
         return cls(_data_uri(data, media_type), media_type)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Any file, a PDF for instance."""
+    """Any file, for example a PDF."""
 
     url: str
     name: str | None = None
@@ -49,13 +49,13 @@ class File:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str, media_type: str = "application/octet-stream") -> "File":
-        """Return the file with these contents, held in a data URI."""
+        """Return the file with these bytes, as a data URI."""
         return cls(_data_uri(data, media_type), name, media_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to be read, with where it comes from."""
+    """A text with its title and source."""
 
     text: str
     title: str | None = None
@@ -72,7 +72,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """One call that a model asks for."""
+    """One function call that a model requests."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered to one call."""
+    """The result of one tool call."""
 
     content: Any
     name: str | None = None
@@ -91,7 +91,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens that went in and came out."""
+    """Input and output tokens."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -99,7 +99,7 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One earlier turn: who spoke, and the text or the fields that were said."""
+    """One earlier turn: the role of the speaker, and the text or fields of the message."""
 
     role: str
     content: Any
@@ -114,14 +114,14 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """The calls of functions that a model asks for together."""
+    """The function calls that a model requests together."""
 
     calls: list[FunctionCall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage and where it stands; `start` and `end` count characters of the source."""
+    """A passage and its source; `start` and `end` are character offsets in the source."""
 
     text: str
     source: str | None = None

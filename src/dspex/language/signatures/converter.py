@@ -1,8 +1,9 @@
-"""One table between the notations of types: ours, Python's, JSON Schema's, GraphQL's and dspy's.
+"""Converts types between our string form, Python, JSON Schema, GraphQL and dspy.
 
-Every notation can write every type. Reading back gives an equal type where the notation can hold it: our text and the
-Python annotation always (media and ML types by their names), JSON Schema where a type is no name of ours for a basic
-one (`probability` comes back as `float[ge=0, le=1]`), GraphQL and dspy for the types in their columns of `TABLE`.
+Every notation can write every type. Reading back gives an equal type if the notation can express
+it: our text and Python annotations always (media and ML types by their names); JSON Schema except
+for our names of basic types (`probability` becomes `float[ge=0, le=1]`); GraphQL and dspy for the
+types in their columns of `TABLE`.
 """
 
 import ast
@@ -23,7 +24,7 @@ from dspex.language.signatures.types import Type, make, union
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeNames:
-    """How the other notations name one kind; empty where one has no name for it."""
+    """The names of one kind in the other notations; empty if a notation has no name for it."""
 
     python: str
     graphql: str
@@ -58,16 +59,16 @@ _GRAPHQL = re.compile(r"[\[\]!]|\w+")
 
 
 class TypeConverter:
-    """Writes types in other notations and reads them back. It has no state; every method is a pure function."""
+    """Writes types in other notations and reads them back. Stateless; every method is pure."""
 
     @staticmethod
     def to_text(type_: Type) -> str:
-        """Return the words of the string form."""
+        """Return the string form."""
         return type_text(type_, full=True)
 
     @staticmethod
     def from_text(text: str) -> Type:
-        """Read the words of the string form."""
+        """Read the string form."""
         return parse_type(text)
 
     @staticmethod
@@ -77,12 +78,12 @@ class TypeConverter:
 
     @staticmethod
     def from_json_schema(schema: dict[str, Any]) -> Type:
-        """Read JSON Schema; raise a `SignatureError` where it says what no type can hold."""
+        """Read JSON Schema; raise `SignatureError` if no type can express it."""
         return SchemaReader(schema).root_type()
 
     @staticmethod
     def to_python(type_: Type) -> str:
-        """Return a Python annotation as text: `list[int] | None`, `Annotated[str, Field(max_length=3)]`."""
+        """Return a Python annotation as text, such as `Annotated[str, Field(max_length=3)]`."""
         return _python(type_)
 
     @staticmethod
@@ -91,12 +92,12 @@ class TypeConverter:
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise SignatureError(f"{text!r} is no Python annotation: {error}") from None
+            raise SignatureError(f"{text!r} is not a Python annotation: {error}") from None
         return _read_python(tree)
 
     @staticmethod
     def to_graphql(type_: Type) -> str:
-        """Return a GraphQL type, `!` where null is no value; what GraphQL has no type for is `JSON`."""
+        """Return a GraphQL type, with `!` if it excludes null; `JSON` if GraphQL has none."""
         return _graphql(type_)
 
     @staticmethod
@@ -106,7 +107,7 @@ class TypeConverter:
 
     @staticmethod
     def to_dspy(type_: Type) -> str:
-        """Return the type as dspy's string signatures name it; constraints, which it has no words for, are left out."""
+        """Return the type in the notation of dspy's string signatures, which omits constraints."""
         return _dspy(type_)
 
     @staticmethod
@@ -124,7 +125,7 @@ def _python(type_: Type) -> str:
         case "atom":
             text = f"Literal[{', '.join(repr(value) for value in type_.constraint('one_of'))}]"
         case "object" | "ref":
-            return repr(type_text(type_, full=True))  # an object in quotes, as a forward reference is
+            return repr(type_text(type_, full=True))  # quoted like a forward reference
         case kind:
             name = TABLE[kind].python if kind in TABLE else kind
             text = f"{name}[{', '.join(_python(arg) for arg in type_.args)}]" if type_.args else name
@@ -145,7 +146,7 @@ def _read_python(node: ast.expr) -> Type:
         case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
             parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
             return _read_generic(name, parts)
-    raise SignatureError(f"{ast.unparse(node)!r} is no type")
+    raise SignatureError(f"{ast.unparse(node)!r} is not a type")
 
 
 def _read_generic(name: str, parts: list[ast.expr]) -> Type:
@@ -156,7 +157,7 @@ def _read_generic(name: str, parts: list[ast.expr]) -> Type:
     if name == "Optional":
         return union(_read_python(parts[0]), make("none"))
     if ALIASES.get(name, name) not in KINDS:
-        raise SignatureError(f"there is no generic type {name!r}")
+        raise SignatureError(f"{name!r} is not a generic type")
     return make(name, *(_read_python(part) for part in parts))
 
 
@@ -164,7 +165,7 @@ def _annotated(inner: Type, marks: list[ast.expr]) -> Type:
     rules: dict[str, Any] = {}
     for mark in marks:
         if not isinstance(mark, ast.Call):
-            raise SignatureError(f"{ast.unparse(mark)!r} is no Field(...)")
+            raise SignatureError(f"{ast.unparse(mark)!r} is not Field(...)")
         rules |= {keyword.arg: _value(keyword.value) for keyword in mark.keywords if keyword.arg}
     return with_rules(inner, rules)
 
@@ -173,7 +174,7 @@ def _value(node: ast.expr) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise SignatureError(f"{ast.unparse(node)!r} is no plain value") from None
+        raise SignatureError(f"{ast.unparse(node)!r} is not a plain value") from None
 
 
 def _graphql(type_: Type) -> str:
@@ -195,18 +196,18 @@ def _graphql(type_: Type) -> str:
 def _read_graphql(text: str) -> Type:
     words = _GRAPHQL.findall(text)
     if "".join(words) != text.replace(" ", ""):
-        raise SignatureError(f"{text!r} is no GraphQL type")
+        raise SignatureError(f"{text!r} is not a GraphQL type")
 
     def read() -> Type:
         word = words.pop(0) if words else ""
         if word == "[":
             type_ = make("list", read())
             if not words or words.pop(0) != "]":
-                raise SignatureError(f"{text!r}: a list that never ends")
+                raise SignatureError(f"{text!r}: the list is not closed with ]")
         elif word in _FROM_GRAPHQL:
             type_ = make(_FROM_GRAPHQL[word])
         else:
-            raise SignatureError(f"{text!r}: there is no scalar {word!r}; there are: {', '.join(_FROM_GRAPHQL)}")
+            raise SignatureError(f"{text!r}: unknown scalar {word!r}; scalars are: {', '.join(_FROM_GRAPHQL)}")
         if words and words[0] == "!":
             words.pop(0)
             return type_
@@ -214,7 +215,7 @@ def _read_graphql(text: str) -> Type:
 
     type_ = read()
     if words:
-        raise SignatureError(f"{text!r}: something follows the type: {''.join(words)!r}")
+        raise SignatureError(f"{text!r}: unexpected text after the type: {''.join(words)!r}")
     return type_
 
 

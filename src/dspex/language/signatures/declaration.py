@@ -1,4 +1,4 @@
-"""From a class body to fields."""
+"""Reads the fields that a class body declares."""
 
 import inspect
 import sys
@@ -13,10 +13,10 @@ from dspex.language.signatures.types import MISSING
 
 
 def declared_fields(cls: type) -> list[Field]:
-    """Return the fields that the body of `cls` declares, and take their defaults out of the class.
+    """Return the fields that the body of `cls` declares, and remove their defaults from the class.
 
     Raises:
-        SignatureError: a field is declared wrongly; the message names class and field.
+        SignatureError: a declaration is wrong; the message names the class and the field.
     """
     hints = {name: _resolve_hint(cls, name, hint) for name, hint in inspect.get_annotations(cls).items()}
     for name, value in list(vars(cls).items()):
@@ -32,12 +32,12 @@ def declared_fields(cls: type) -> list[Field]:
 
 
 def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
-    """Resolve an annotation in quotes: as Python where it is that, else as the text of a type."""
+    """Resolve a quoted annotation: as Python if possible, otherwise as the text of a type."""
     if not isinstance(hint, str):
         return hint
 
     def probe() -> None:
-        """Carry one annotation to the resolver of the standard library."""
+        """Hold one annotation for `inspect.get_annotations` to resolve."""
 
     probe.__annotations__ = {name: hint}
     space = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -53,7 +53,7 @@ def _resolve_hint(cls: type, name: str, hint: Any) -> Any:  # noqa: ANN401
         if not missing or missing in {*KINDS, *ALIASES}:
             raise SignatureError(f"{cls.__name__}.{name}: {error.message}") from None
         raise SignatureError(
-            f"{cls.__name__}.{name}: {missing!r} is defined neither where the class is nor as a type."
+            f"{cls.__name__}.{name}: {missing!r} is neither defined in the scope of the class nor a type."
             f"{suggest(missing, [*KINDS, *ALIASES])} Define it above, at module level, or drop "
             "`from __future__ import annotations`"
         ) from None

@@ -1,6 +1,7 @@
-"""The general JSON Schema, said again in what OpenAI's strict form and Gemini's subset of OpenAPI know.
+"""Translates the general JSON Schema to OpenAI's strict form and Gemini's subset of OpenAPI.
 
-What a dialect cannot say as a rule it says in the description, where the model reads it; validation still holds it.
+A rule that a dialect cannot express moves to the description, where the model reads it; validation
+still enforces it.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +25,10 @@ _MAPS = ("properties", "$defs")
 
 
 def openai_schema(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and false are schemas
-    """Every property required, nothing additional, an optional one null, a mapping as a list of pairs.
+    """Return OpenAI's strict form: every property required, no others, mappings as lists of pairs.
 
-    A property with a default other than null has to be given: the description says what it is.
+    Optional properties become nullable. A property with a default other than null must be given; its
+    description states the default.
     """
     if isinstance(node, bool):
         return {}
@@ -51,7 +53,7 @@ def openai_schema(node: Schema | bool) -> Schema:  # noqa: FBT001  # true and fa
 
 
 def gemini_schema(node: Schema | bool) -> Schema:  # noqa: FBT001
-    """`nullable` instead of null, one type each, texts only in enums, no references, no closed objects."""
+    """Return Gemini's form: `nullable` instead of null, one type each, only strings in enums."""
     if isinstance(node, bool):
         return {} if node else {"description": "(no value fits)"}
     if "$ref" in node:
@@ -93,7 +95,7 @@ def _each_child(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
 
 
 def _flat_tuple(schema: Schema, notes: dict[str, Any]) -> Schema:
-    """Neither knows places of a list with types of their own: any of the types, and the order in words."""
+    """Write a tuple as a list of any of its types, with a note on their order."""
     places = schema.pop("prefixItems")
     notes["each place in turn"] = places
     kinds = list({repr(place): place for place in places}.values())
@@ -105,7 +107,7 @@ def _has_default(schema: Schema | bool) -> bool:  # noqa: FBT001
 
 
 def _pairs(schema: Schema, notes: dict[str, Any]) -> Schema:
-    """Write a mapping as a list of pairs, which validation reads back: strict form knows only fixed names."""
+    """Write a mapping as a list of pairs, which validation accepts: strict form has fixed names."""
     value = schema.pop("additionalProperties", {})
     key = {"type": "string", **schema.pop("propertyNames", {})}
     if "required" in schema:
@@ -142,7 +144,7 @@ def _flat_types(node: Schema, notes: dict[str, Any]) -> Schema:
 
 
 def _flat_union(schema: Schema) -> Schema:
-    """Write null as a flag, and a union of one as that one."""
+    """Write null as a flag, and a union with one member as that member."""
     alternatives = schema.pop("oneOf", None) or schema.pop("anyOf", None)
     if alternatives is None:
         return schema

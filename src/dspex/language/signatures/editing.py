@@ -1,4 +1,4 @@
-"""How operations make and change single fields."""
+"""Creates and changes single fields, for the operations of signatures."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from dspex.language.signatures.types import MISSING
 
 
 class FieldOptions(TypedDict, total=False):
-    """What may be said of a field that is added or changed, besides its name and type."""
+    """The options of a field that is added or changed, besides its name and type."""
 
     role: Role
     desc: str
@@ -24,7 +24,7 @@ class FieldOptions(TypedDict, total=False):
 
 
 def create_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
-    """Return a new field of the type that an annotation or a text names."""
+    """Return a new field; `type_` is an annotation or the text of a type."""
     field_type = with_rules(from_annotation(type_), dict(options.get("constraints", {})))
     return Field(
         name=name,
@@ -38,7 +38,7 @@ def create_field(name: str, type_: Any, options: FieldOptions) -> Field:  # noqa
 
 
 def update_field(field: Field, type_: Any, options: FieldOptions) -> Field:  # noqa: ANN401
-    """Return `field` with another type, where one is given, and what `options` say."""
+    """Return `field` with `type_`, unless it is None, and `options` applied."""
     field_type = field.type if type_ is None else from_annotation(type_)
     changes: dict[str, Any] = {key: options[key] for key in ("role", "desc", "default", "alias") if key in options}
     rules = dict(options.get("constraints", {}))
@@ -46,7 +46,7 @@ def update_field(field: Field, type_: Any, options: FieldOptions) -> Field:  # n
 
 
 def _checks(options: FieldOptions, current: tuple[FieldCheck, ...]) -> tuple[FieldCheck, ...]:
-    """Return the checks that `options` name; of a kind that they do not name, a field's own."""
+    """Return the checks in `options`, and the current ones of each kind that `options` omit."""
     checks: tuple[FieldCheck, ...] = ()
     for name, is_required in (("check", True), ("suggest", False)):
         if name in options:
@@ -57,5 +57,5 @@ def _checks(options: FieldOptions, current: tuple[FieldCheck, ...]) -> tuple[Fie
 
 
 def field_summary(field: Field) -> str:
-    """Return a field's role and type in words."""
+    """Return a phrase with a field's role and type."""
     return f"an {field.role} of type {type_text(field.type)}"

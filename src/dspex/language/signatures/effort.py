@@ -1,4 +1,4 @@
-"""How much work it is to check values, estimated before it is begun."""
+"""Estimates the cost of validating values before validation starts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from dspex.language.signatures.field import Field
 from dspex.language.signatures.patterns import pattern_states
 from dspex.language.signatures.types import Type
 
-QUICK_MICROSECONDS: Final = 3_000  # microseconds that checking may hold an event loop
+QUICK_MICROSECONDS: Final = 3_000  # how long validation may block an event loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What one value costs: the alternatives that it may be tried against, and the states of its patterns.
+    """The cost of one value: the alternatives tried for it, and the states of its patterns.
 
-    `parts` is the number of types inside the type, which is what compiling it costs.
+    `parts` is the number of types inside the type, which determines the cost of compiling it.
     """
 
     alternatives: int
@@ -27,7 +27,7 @@ class Effort:
 
 
 def effort_of(type_: Type) -> Effort:
-    """Return what one value inside a value of `type_` costs at most."""
+    """Return the maximum cost of one value inside a value of `type_`."""
     inner = expand(type_)
     parts = [effort_of(part) for part in [*inner.args, *(member.type for member in inner.members)]]
     states = max((part.states for part in parts), default=0)
@@ -44,7 +44,7 @@ def effort_of(type_: Type) -> Effort:
 
 
 def _effort_of_schema(schema: Mapping[str, Any]) -> Effort:
-    """Return the effort of a JSON Schema: a hundred steps, or two patterns and a half, take a microsecond."""
+    """Return the effort of a JSON Schema; a microsecond is 100 steps or 2.5 patterns."""
     from dspex.language.signatures.schema_check import schema_check
 
     check = schema_check(schema)
@@ -55,20 +55,20 @@ def _effort_of_schema(schema: Mapping[str, Any]) -> Effort:
 def _states_of(pattern: str) -> int:
     try:
         return pattern_states(pattern)
-    except SignatureError:  # in the notation of JSON Schema, which Python's parser does not know
+    except SignatureError:  # in the notation of JSON Schema, which Python cannot parse
         return 10 * len(pattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """How much there is to check: how many values, and about how long it takes, in microseconds."""
+    """The number of values to check, and the estimated time in microseconds."""
 
     values: int
     microseconds: int
 
 
 def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> Amount:
-    """Return how much there is to check in `values`, with the efforts of their fields by name."""
+    """Return the cost of checking `values`; `efforts` are those of the fields by name."""
     count = total = 0
     for name, value in values.items():
         effort = efforts.get(name, _PLAIN_EFFORT)
@@ -90,12 +90,12 @@ _PLAIN_EFFORT: Final = Effort(alternatives=1, states=0)
 
 
 def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
-    """Return how many values are in a JSON value, itself included."""
+    """Return the number of values in a JSON value, including itself."""
     return _size(value)[0]
 
 
 def _size(value: Any) -> tuple[int, int]:  # noqa: ANN401  # any JSON value
-    """Return how many values are in one, itself included, and the characters of their texts."""
+    """Return the number of values in `value`, including itself, and the characters in its texts."""
     if type(value) is str:
         return 1, len(value)
     if not isinstance(value, dict | list):
@@ -114,7 +114,7 @@ def _size(value: Any) -> tuple[int, int]:  # noqa: ANN401  # any JSON value
 
 
 def too_much(name: str, reason: str) -> InvalidError:
-    """Return the error of inputs that are more than one call may have."""
+    """Return the error for inputs that exceed the limit of one call."""
     message = f"this is too much for one call: {reason}"
     error = FieldError(field=name, path=name, value=None, message=message, constraint="work", expected="less")
     return InvalidError(f"{name}: {message}", errors=[error])

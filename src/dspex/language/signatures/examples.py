@@ -1,4 +1,4 @@
-"""Values made up for a type: every kind of the table has one, and the same question gives the same value."""
+"""Generates example values of types; equal arguments give equal values."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _FORMATS: dict[str, Callable[[int], str]] = {
     "uuid": lambda number: f"00000000-0000-4000-8000-{number:012x}",
     "decimal": lambda number: f"{number % 1000}.5",
 }
-_DEPTH = 3  # how often an object may hold itself where it has to
+_DEPTH = 3  # how deep an object may contain itself
 
 
 def _day(number: int) -> str:
@@ -30,16 +30,16 @@ def _day(number: int) -> str:
 
 
 def example(type_: Type, name: str, number: int) -> Any:  # noqa: ANN401  # any value of the type
-    """Return a value that coercing validation takes; it depends on `name` and `number` alone.
+    """Return a value that coercing validation accepts; it depends only on `name` and `number`.
 
     Raises:
-        SignatureError: none can be made up, because of a pattern or of rules that exclude each other.
+        SignatureError: no value was found, because of a pattern or contradictory rules.
     """
     return _ExampleBuilder(()).build(type_, name, number)
 
 
 class _ExampleBuilder:
-    """Makes values inside of some objects."""
+    """Builds values inside the objects `enclosing`."""
 
     def __init__(self, enclosing: tuple[Type, ...]) -> None:
         self._enclosing = enclosing
@@ -96,9 +96,9 @@ class _ExampleBuilder:
     def _ref(self, type_: Type, _: str, number: int) -> dict[str, Any]:
         places = [at for at, part in enumerate(self._enclosing) if part.title == type_.title]
         if not places or len(places) > _DEPTH:
-            raise SignatureError(f"no value of {type_.title!r} ends: each one has to hold another one")
+            raise SignatureError(f"{type_.title!r} has no finite value: each one must contain another")
         outer = self._enclosing[places[-1]]
-        return _ExampleBuilder(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # of its own class
+        return _ExampleBuilder(self._enclosing)._object(outer, type_.title, number)  # noqa: SLF001  # the same class
 
     def _any(self, type_: Type, name: str, number: int) -> Any:  # noqa: ANN401
         schema = type_.constraint("schema")
@@ -152,7 +152,7 @@ def _number(type_: Type, number: int) -> float:
     digits = rules.get("precision")
     step = rules.get("multiple_of", 1 if type_.kind == "int" else None if digits is None else 10.0**-digits)
     if step is None:
-        return float(low + (high - low) * (number % 98 + 1) / 99)  # between them, neither of both
+        return float(low + (high - low) * (number % 98 + 1) / 99)  # strictly between the bounds
     first, last = math.ceil(low / step), math.floor(high / step)
     first += "gt" in rules and first * step <= low
     last -= "lt" in rules and last * step >= high

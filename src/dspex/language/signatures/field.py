@@ -11,10 +11,10 @@ Role = Literal["input", "output"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """Name, type and role of a value that goes into a program or comes out of it.
+    """The name, type and role of an input or output of a program.
 
-    `alias` is the name on the wire (in prompts and schemas) where it differs from the Python name. `checks` are kept
-    by whoever predicts the value, not by validation.
+    `alias` is the name in prompts and schemas if it differs from the Python name. `checks` are
+    enforced by the module that predicts the value, not by validation.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Field:
 
     @property
     def is_required(self) -> bool:
-        """Whether a value has to be given: no default, and None is not among its values or has to be said."""
+        """Whether a value must be given: without a default, unless an absent value means null."""
         return self.default is MISSING and (not self.type.is_optional or bool(self.type.constraint("required")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What `Input(...)` and `Output(...)` leave in a class body until the class is compiled."""
+    """The result of `Input(...)` and `Output(...)` in a class body, until the class is compiled."""
 
     role: Role
     desc: str
@@ -49,12 +49,12 @@ class Mark:
 
 
 def Input(desc: str = "", *, default: Any = MISSING, alias: str | None = None, **constraints: Any) -> Any:  # noqa: ANN401, N802
-    """Mark a field of a signature class as an input; a bare annotation is one too.
+    """Mark a field of a signature class as an input; a bare annotation is also an input.
 
     Args:
-        desc: what the value means, for the model to read.
-        default: the value where none is given.
-        alias: the name that models see, where it is not the Python name.
+        desc: what the value means; the model reads it.
+        default: the value if none is given.
+        alias: the name that models see, if it differs from the Python name.
         constraints: rules of the field's type, such as `ge=0` or `max_length=200`.
     """
     return Mark(role="input", desc=desc, default=default, alias=alias, constraints=tuple(sorted(constraints.items())))
@@ -72,13 +72,13 @@ def Output(  # noqa: N802
     """Mark a field of a signature class as an output.
 
     Args:
-        desc: what the value means, for the model to read.
-        default: the value where none is given.
-        alias: the name that models see, where it is not the Python name.
-        check: a function of the value that returns whether it holds up, or raises `ValueError`; or `(function,
-            message)`, or a list of these. Where it does not, the predictor that made it is asked again with the
-            message, at most twice, as by `Assert`.
-        suggest: the same, but what does not hold up is only noted, as by `Suggest`.
+        desc: what the value means; the model reads it.
+        default: the value if none is given.
+        alias: the name that models see, if it differs from the Python name.
+        check: a function of the value that returns whether it is acceptable, or raises
+            `ValueError`; or `(function, message)`, or a list of these. If the value fails, the
+            predictor is asked again with the message, at most twice, as by `Assert`.
+        suggest: the same, but failures are only recorded, as by `Suggest`.
         constraints: rules of the field's type, such as `ge=0` or `max_length=200`.
     """
     checks = field_checks(check, is_required=True) + field_checks(suggest, is_required=False)

@@ -12,7 +12,7 @@ rules     = NAME "=" value {"," NAME "=" value}
 member    = (NAME | STRING) ["?"] ":" type [STRING] ["=" value] [STRING]   "?" after the name: may be absent
 value     = STRING | NUMBER | "true" | "false" | "null" | "[" [value {"," value}] "]" | "{" [STRING ":" value ...] "}"
 
-In the form `Node{value: int, children: list[Node]}` the name of an enclosing object stands for that object.
+In `Node{value: int, children: list[Node]}`, the name of an enclosing object refers to that object.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from dspex.language.signatures.types import MISSING, Member, Type, make, object_
 
 _WORDS: dict[str, Any] = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _DEPTH = 50
-_DIGITS = 4000  # beyond what Python turns into a number
+_DIGITS = 4000  # more than Python converts to a number
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedSignature:
-    """A whole string signature, and the column of each field, in order, for errors that are found later."""
+    """A parsed string signature, and the column of each field in order, for later errors."""
 
     name: str
     instructions: str
@@ -40,10 +40,10 @@ class ParsedSignature:
 
 
 def parse(text: str, types: dict[str, Type] | None = None) -> ParsedSignature:
-    """Return what the string form says; `types` are further types by name.
+    """Parse the string form; `types` are additional types by name.
 
     Raises:
-        SignatureError: with the column, what was read and what was expected there.
+        SignatureError: states the column, the text there, and what was expected.
     """
     parser = _Parser(text, types)
     name, instructions = "", ""
@@ -61,7 +61,7 @@ def parse(text: str, types: dict[str, Type] | None = None) -> ParsedSignature:
 
 
 def parse_type(text: str, types: dict[str, Type] | None = None) -> Type:
-    """Return the type that `text` names, such as `list[str][min_items=1]`."""
+    """Parse the text of a type, such as `list[str][min_items=1]`."""
     parser = _Parser(text, types)
     type_ = parser.type()
     parser.expect("end", "the end of the type")
@@ -69,7 +69,7 @@ def parse_type(text: str, types: dict[str, Type] | None = None) -> Type:
 
 
 class _Parser:
-    """One pass over the words of one text."""
+    """A recursive-descent parser of one text."""
 
     def __init__(self, text: str, types: dict[str, Type] | None) -> None:
         self.text = text
@@ -152,7 +152,7 @@ class _Parser:
         while True:
             token = self.peek()
             if self.accept("?"):
-                while self.accept("?"):  # once is enough, and each would look through the whole type
+                while self.accept("?"):  # repeated marks mean the same, and each would walk the whole type
                     pass
                 type_ = union(type_, make("none"))
             elif self.accept("["):
@@ -191,7 +191,7 @@ class _Parser:
         fail(self.text, token.column, unknown_type(token.text) + hint + near)
 
     def build_at(self, token: Token, columns: dict[str, int], build: Any) -> Type:  # noqa: ANN401
-        """Make a type; where it cannot be, point at the constraint or the name that is to blame."""
+        """Build a type; an error points at the wrong constraint or name."""
         try:
             return build()  # type: ignore[no-any-return]
         except SignatureError as error:
@@ -199,7 +199,7 @@ class _Parser:
             return fail(self.text, at, error.message, context=error.context)
 
     def constrained_type(self, token: Token, type_: Type) -> Type:
-        """Read the constraints that follow a group, an object or an optional type."""
+        """Read the constraints after a group, an object or an optional type."""
         args: list[Any] = []
         rules: dict[str, Any] = {}
         columns: dict[str, int] = {}
@@ -329,7 +329,7 @@ def _literal(arg: object) -> Any:  # noqa: ANN401
         return arg.value
     if isinstance(arg, Type) and arg.kind == "none":
         return None
-    raise SignatureError("a Literal holds values, not types: put texts in quotes, Literal['a', 'b']")
+    raise SignatureError("a Literal holds values, not types: quote strings, as in Literal['a', 'b']")
 
 
 def _with_rules(type_: Type, rules: dict[str, Any]) -> Type:

@@ -1,4 +1,4 @@
-"""Signatures of what was declared elsewhere: schemas, tool definitions, models, functions."""
+"""Reads fields from schemas, tool definitions, models and functions."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ _PARAMETERS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchem
 
 
 def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | None:
-    """Return the parameters' schema, name and description of a tool definition in any provider's form."""
+    """Return the parameter schema, name and description of a tool in any provider's form."""
     inner = data.get("function") if isinstance(data.get("function"), Mapping) else data
     if not isinstance(inner, Mapping) or "properties" in inner:
         return None
@@ -40,7 +40,7 @@ def tool_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str] | 
     return None
 
 
-def schema_fields(  # noqa: PLR0913  # each is a word of the caller
+def schema_fields(  # noqa: PLR0913  # each is a parameter of `Signature.from_json_schema`
     schema: Mapping[str, Any] | bool,  # noqa: FBT001  # true and false are schemas
     role: Role,
     *,
@@ -50,10 +50,12 @@ def schema_fields(  # noqa: PLR0913  # each is a word of the caller
     field: str = "",
     is_tool: bool = False,
 ) -> list[Field]:
-    """Return one field for each property of an object schema; a single one for any other, or where `field` names it.
+    """Return one field per property of an object schema, or one field for any other schema.
+
+    If `field` is given, the whole schema becomes one field of that name.
 
     Raises:
-        SignatureError: a rule can be neither held nor checked, or speaks of several parameters of a tool together.
+        SignatureError: a rule cannot be checked, or applies to several tool parameters together.
     """
     reader = SchemaReader(schema, foreign, resources)
     reason = ""
@@ -67,7 +69,7 @@ def schema_fields(  # noqa: PLR0913  # each is a word of the caller
                 return member_fields([_require_null(member) for member in members], role, reserved=reserved)
     if is_tool and not field:
         raise SignatureError(
-            f"the parameters of this tool cannot be fields of their own: {reason}. Take that rule out, or read them as "
+            f"the parameters of this tool cannot be separate fields: {reason}. Remove that rule, or read them as "
             "one field with field='arguments'"
         )
     whole = _require_null(Member(field or WHOLE_FIELD, reader.root_type()))
@@ -75,7 +77,7 @@ def schema_fields(  # noqa: PLR0913  # each is a word of the caller
 
 
 def _require_null(member: Member) -> Member:
-    """A field that may be null may be left out; where a schema requires the name, null has to be said."""
+    """Require an explicit null if a schema requires a nullable member; a field could omit it."""
     if not member.is_required or not member.type.is_optional:
         return member
     if member.type.kind == "none":
@@ -84,7 +86,7 @@ def _require_null(member: Member) -> Member:
 
 
 def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[str]) -> list[Field]:
-    """Return members as fields; names that cannot stand are changed and kept as aliases."""
+    """Return members as fields; names that are not legal are changed and kept as aliases."""
     legal_names = {member.name for member in members if is_legal_name(member.name, reserved)}
     used_names = set(reserved) | legal_names
     fields = []
@@ -102,17 +104,17 @@ def member_fields(members: Sequence[Member], role: Role, *, reserved: frozenset[
 
 
 def _null_when_absent(member: Member) -> tuple[Type, Any]:
-    """A field has no 'absent': one that may be left out is None then."""
+    """Return a member's type and default; a field cannot be absent, so absence becomes None."""
     if member.is_required or member.default is not MISSING or member.type == make("any"):
         return member.type, None if not member.is_required and member.default is MISSING else member.default
     return union(member.type, make("none")), None
 
 
 def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
-    """Return the parameters of a function as inputs, its return as outputs, and its docstring as instructions.
+    """Return a function's parameters as inputs, its return as outputs, and its docstring.
 
-    A return annotation that is a model, a dataclass or a TypedDict gives one output for each of its members; any other
-    one gives the single output `result`.
+    A return annotation that is a model, a dataclass or a TypedDict gives one output per member; any
+    other gives the single output `result`.
     """
     text = inspect.getdoc(function) or ""
     summary, descriptions = _docstring(text)
@@ -123,9 +125,7 @@ def function_parts(function: Callable[..., Any]) -> tuple[list[Field], str]:
     fields = []
     for parameter in shape.parameters.values():
         if parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-            raise SignatureError(
-                f"{function.__name__}: *{parameter.name} has no place in a signature; name its parameters"
-            )
+            raise SignatureError(f"{function.__name__}: a signature cannot have *{parameter.name}; name its parameters")
         if parameter.annotation is inspect.Parameter.empty:
             raise SignatureError(f"{function.__name__}: parameter {parameter.name!r} has no annotation")
         default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
@@ -144,7 +144,7 @@ def _read_annotation(function: Callable[..., Any], name: str, hint: Any) -> Type
 
 def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:  # noqa: ANN401
     if hint is inspect.Signature.empty or hint is None:
-        raise SignatureError(f"{function.__name__} says not what it returns; annotate it, as in `-> str`")
+        raise SignatureError(f"{function.__name__} has no return annotation; add one, as in `-> str`")
     type_ = _read_annotation(function, "return", hint)
     if type_.kind == "object":
         return member_fields(standalone_members(type_), "output", reserved=frozenset())
@@ -152,13 +152,13 @@ def _output_fields(function: Callable[..., Any], hint: Any) -> list[Field]:  # n
 
 
 def is_whole_return(function: Callable[..., Any]) -> bool:
-    """Whether what a function returns is the output `result`, and not an object whose members are the outputs."""
+    """Whether a function returns the output `result`, not an object with the outputs as members."""
     hint = inspect.signature(function, eval_str=True).return_annotation
     return from_annotation(hint).kind != "object"
 
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Split a Google-form docstring into what is said before `Args:` and what is said of each argument."""
+    """Split a Google-style docstring into its summary and the description of each argument."""
     before, _, after = text.partition("\nArgs:\n")
     descriptions: dict[str, str] = {}
     for line in after.split("\n"):

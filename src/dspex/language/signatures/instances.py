@@ -1,4 +1,4 @@
-"""Instances of classes as the data that they are written as: what a type that does not know the class reads."""
+"""Converts instances of classes to JSON data, for types that do not know the class."""
 
 import enum
 from collections import deque
@@ -14,16 +14,16 @@ from dspex.language.signatures.values import binary_to_text
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _DATA = _SCALARS | {dict, list}
-_NOT_STRICT = frozenset({tuple, bytes, bytearray, memoryview})  # strict types refuse these where they want data
+_NOT_STRICT = frozenset({tuple, bytes, bytearray, memoryview})  # strict types refuse these as data
 _LISTS = (list, tuple, set, frozenset, deque)
 
 
 def with_json_values(
     values: Mapping[str, Any], error: ValueError, fields: Mapping[str, Field], *, is_strict: bool
 ) -> dict[str, Any] | None:
-    """Return `values` with each field that was refused because of an instance in it as JSON-ready data.
+    """Return `values` with each field that failed because of an instance converted to JSON data.
 
-    None where `error` is about plain data only, so that another try would say the same.
+    Return None if `error` is only about plain data, so that a retry would fail again.
     """
     if not isinstance(error, ValidationError) or not isinstance(values, Mapping):
         return None
@@ -38,7 +38,7 @@ def with_json_values(
         for name in {field.name, field.wire_name} & changed.keys():
             try:
                 changed[name] = to_json_data(changed[name], keeps_bytes=holds_binary(field.type))
-            except (ValueError, TypeError, RecursionError):  # it has no JSON form: the first error stands
+            except (ValueError, TypeError, RecursionError):  # without a JSON form, the first error is reported
                 return None
     return changed
 
@@ -48,14 +48,14 @@ def _errors(error: ValidationError) -> Sequence[Any]:
 
 
 def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # any value to any JSON value
-    """Return `value` as JSON-ready data: objects by the names they go by in JSON, sets as lists, dates as texts.
+    """Return `value` as JSON data: objects by alias, sets as lists, dates as strings.
 
     Args:
         value: an instance, or data that holds instances at any depth.
-        keeps_bytes: leave bytes as they are. Classes write them as text each in its own way; our types as base64.
+        keeps_bytes: leave bytes as they are. Classes encode them in different ways, our types as base64.
 
     Raises:
-        ValueError: it has no JSON form, or contains itself.
+        ValueError: `value` has no JSON form, or contains itself.
     """
     if not keeps_bytes:
         return to_jsonable_python(value, by_alias=True)
@@ -63,12 +63,12 @@ def to_json_data(value: Any, *, keeps_bytes: bool) -> Any:  # noqa: ANN401  # an
 
 
 def as_json(value: Any) -> Any:  # noqa: ANN401
-    """Return an instance with bytes in it as JSON-ready data, the bytes as base64."""
+    """Return an instance as JSON data, with bytes as base64."""
     return _plain(_python_form(value), binary_to_text)
 
 
 def has_bytes(value: Any) -> bool:  # noqa: ANN401
-    """Whether an instance holds bytes, at any depth."""
+    """Whether an instance contains bytes at any depth."""
     try:
         level = [_python_form(value)]
     except ValueError:  # it contains itself
@@ -100,7 +100,7 @@ def _plain(value: Any, binary: Callable[[bytes], bytes | str]) -> Any:  # noqa: 
 
 
 def holds_binary(type_: Type) -> bool:
-    """Whether bytes are among the values of `type_`, at any depth."""
+    """Whether values of `type_` can contain bytes at any depth."""
     inner = expand(type_)
     return (
         inner.kind == "binary"

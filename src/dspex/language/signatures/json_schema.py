@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12 of types and fields: the general form, from which each provider's dialect is made."""
+"""JSON Schema 2020-12 of types and fields: the general form behind each provider's dialect."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 
 
 def _rename_references(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401  # a schema, true or false
-    """Return `schema` with its references led to the new names of definitions."""
+    """Return `schema` with its references changed to the new names of definitions."""
     if not isinstance(schema, dict):
         return schema
     result = with_subschemas(schema, lambda part: _rename_references(part, names))
@@ -39,9 +39,9 @@ def fields_schema(
     title: str = "",
     member_key: Callable[[str], str] = str,
 ) -> Schema:
-    """Return the schema of an object that has `fields`, each under the name that `key` gives it.
+    """Return the schema of an object with `fields`, each under the name that `key` returns.
 
-    `member_key` names the members of objects inside.
+    `member_key` does the same for the members of nested objects.
     """
     writer = SchemaWriter(member_key)
     listed = list(fields)
@@ -57,13 +57,13 @@ def fields_schema(
 
 
 def type_schema(type_: Type) -> Schema:
-    """Return the schema of one type, recursive objects under `$defs`."""
+    """Return the schema of one type, with recursive objects under `$defs`."""
     writer = SchemaWriter()
     return writer.finish(writer.write(type_))
 
 
 class SchemaWriter:
-    """Writes types as schemas. Objects are written where they stand; only recursive ones become `$defs`."""
+    """Writes types as schemas. Objects are written inline; only recursive ones go to `$defs`."""
 
     def __init__(self, member_key: Callable[[str], str] = str) -> None:
         self._key = member_key
@@ -126,7 +126,7 @@ class SchemaWriter:
         return {} if schema is None else self._adopt(schema)
 
     def _adopt(self, schema: Schema) -> Schema:
-        """Return a schema that stands alone as a part of this one, its definitions among ours."""
+        """Return a standalone schema as a part of this one, with its definitions moved to ours."""
         definitions: Schema = with_format_patterns(schema.get("$defs", {}) and {"$defs": schema["$defs"]}).get(
             "$defs", {}
         )
@@ -138,7 +138,7 @@ class SchemaWriter:
         return result
 
     def _definition_name(self, name: str, part: Any) -> str:  # noqa: ANN401
-        """Return `name` where it is free or means the same already, else one beside it."""
+        """Return `name` if it is free or already has this definition, otherwise a new name."""
         wish, number = name, 2
         while name in self._names and self._adopted_definitions.get(name) != part:
             name, number = f"{wish}_{number}", number + 1
@@ -185,7 +185,7 @@ class SchemaWriter:
     def _union(self, type_: Type) -> Schema:
         parts = [self.write(arg) for arg in type_.args]
         if type_.constraint("tag") is not None:
-            # the tags are disjoint, so that the first match is the only one
+            # the tags are disjoint, so at most one part matches
             return {"oneOf": parts}
         kinds = [part.get("type") for part in parts if set(part) == {"type"}]
         if len(kinds) == len(parts) and all(isinstance(kind, str) for kind in kinds):

@@ -1,4 +1,4 @@
-"""The table of types: their names, what they mean, and the constraints that each of them has.
+"""The table of types: their names, meanings and constraints.
 
 `docs/signatures.md` prints this table, and a test compares the two.
 """
@@ -13,7 +13,7 @@ ConstraintKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One row of the table. `arity` is the greatest number of type arguments, `text` what a value is, in words."""
+    """One row: `arity` is the maximum number of type arguments, `text` describes a value."""
 
     text: str
     group: Literal["basic", "ml", "composite", "media"]

@@ -1,7 +1,7 @@
-"""How large a declaration may be: one table of limits, and one error for all of them.
+"""Size limits of declarations: one table, and one error for all of them.
 
-Whoever writes a signature, a caller of an API included, meets the same limits. They keep the work of reading,
-compiling and checking within a fraction of a second.
+The same limits apply to every author of a signature, including callers of an API. They keep
+reading, compiling and checking within a fraction of a second.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dspex.errors import SignatureError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeLimit:
-    """One row of the table: what is counted, and the greatest amount that is accepted."""
+    """One row: what is counted, and the maximum."""
 
     what: str
     most: int
@@ -31,15 +31,15 @@ LIMITS: Final[dict[str, SizeLimit]] = {
     "pattern_states": SizeLimit(what="states in a compiled pattern", most=60_000),
     "all_pattern_states": SizeLimit(what="states in all patterns of a signature", most=120_000),
 }
-MAX_ERRORS: Final = 100  # a list of a million wrong items is one mistake, not a million
+MAX_ERRORS: Final = 100  # a list of a million wrong items is one mistake
 PATTERN_WORK: Final = 300_000_000  # characters times states: a tenth of a second
 
 
 def check_limit(name: str, amount: int, where: str) -> None:
-    """Raise unless `amount` keeps the limit `name`.
+    """Raise if `amount` exceeds the limit `name`.
 
     Raises:
-        SignatureError: it does not; the message begins with `where`, and `context["limit"]` is the limit's name.
+        SignatureError: the message begins with `where`; `context["limit"]` names the limit.
     """
     limit = LIMITS[name]
     if amount > limit.most:

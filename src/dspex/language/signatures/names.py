@@ -1,4 +1,4 @@
-"""Names that others refuse, written so that the original can be read back."""
+"""Escapes names that providers refuse, so that the original can be recovered."""
 
 import re
 from collections.abc import Container
@@ -13,9 +13,10 @@ NAME_LIMIT = 64
 
 
 def provider_name(name: str) -> str:
-    """Return `name` in letters, digits, `_` and `-`, beginning with a letter or `_`, as every provider takes it.
+    """Return `name` as every provider accepts it: letters, digits, `_`, `-`, no digit or `-` first.
 
-    A dot becomes `--`, any other character `_x20_` (its code point in hexadecimal); `original_name` reads it back.
+    A dot becomes `--`, any other character `_x20_` (its code point in hexadecimal); `original_name`
+    reverses it.
 
     Raises:
         SignatureError: the result has more than 64 characters.
@@ -25,7 +26,8 @@ def provider_name(name: str) -> str:
     result = "".join(_escape(safe, at) for at in range(len(safe))) or "_x_"
     if len(result) > NAME_LIMIT:
         raise SignatureError(
-            f"the name {name!r} has {len(result)} characters as providers take it, more than {NAME_LIMIT}; shorten it"
+            f"the name {name!r} has {len(result)} characters when escaped for providers, "
+            f"more than {NAME_LIMIT}; shorten it"
         )
     return result
 
@@ -39,7 +41,9 @@ def _escape(name: str, at: int) -> str:
 
 
 def key_name(name: str) -> str:
-    """Return `name` as a property that every provider takes: itself where it has only letters, digits, `_`, `.`, `-`.
+    """Return `name` as a property name that every provider accepts.
+
+    A name of up to 64 letters, digits, `_`, `.` and `-` is returned unchanged.
 
     Raises:
         SignatureError: as for `provider_name`.
@@ -48,12 +52,12 @@ def key_name(name: str) -> str:
 
 
 def original_name(name: str) -> str:
-    """Return the name that `provider_name` made this one of."""
+    """Return the name that `provider_name` escaped."""
     return "" if name == "_x_" else _TOKEN.sub(lambda match: chr(int(match[1], 16)) if match[1] else ".", name)
 
 
 def field_name(wire: str, used_names: Container[str]) -> str:
-    """Return a legal name for a field or member that is called `wire` elsewhere, different from those `taken`."""
+    """Return a legal name for a field or member called `wire`, different from `used_names`."""
     word = re.sub(r"[^0-9A-Za-z_]", "_", wire).strip("_") or "field"
     if word[0].isdigit():
         word = f"field_{word}"

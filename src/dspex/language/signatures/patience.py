@@ -1,7 +1,7 @@
-"""Checking large values: it stops at a number of errors, can be ended from outside, and lets other threads run.
+"""Validates large values with an error limit, cancellation, and a chance for other threads to run.
 
-The engine checks a whole value in one step that nothing interrupts, and keeps every error. A patient validator comes
-back to Python for each item of a list or mapping, which costs some time and gives control.
+pydantic-core validates a whole value in one uninterruptible step and keeps every error. A patient
+validator returns to Python for each item of a list or mapping, which is slower but gives control.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ Schema = core_schema.CoreSchema
 
 
 class Work:
-    """One patient check: how many errors it has met, and who may end it."""
+    """The state of one patient validation: its error count, and the hook that can cancel it."""
 
     __slots__ = ("errors", "look", "steps")
 
     def __init__(self, look: Callable[[], None] | None = None) -> None:
-        """Begin; `look` is called every few hundred items, and ends the check by raising what is no `ValueError`."""
+        """Call `look` every few hundred items; it cancels by raising anything but `ValueError`."""
         self.errors = 0
         self.steps = 0
         self.look = look
 
     def fresh(self) -> "Work":
-        """Return another check that the same one may end."""
+        """Return a new state with the same hook."""
         return Work(self.look)
 
     def step(self) -> None:
@@ -39,7 +39,7 @@ class Work:
 
 
 def check_items(schema: Schema) -> Schema:
-    """Return `schema`, for the items of a list or mapping: behind enough errors the others are not looked at."""
+    """Wrap the schema of items, so that validation stops after enough errors."""
     return core_schema.with_info_wrap_validator_function(_item, schema)
 
 
@@ -47,7 +47,7 @@ def _item(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
     work: Work = info.context
     work.step()
     if work.errors >= ERROR_LIMIT:
-        return value  # the whole is refused already
+        return value  # the whole value is already invalid
     try:
         return check(value)
     except ValidationError as error:
@@ -56,7 +56,7 @@ def _item(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
 
 
 def alternative(schema: Schema) -> Schema:
-    """Return `schema`, for a member of a union: its errors say nothing about the other members."""
+    """Wrap the schema of a union member, so that its errors do not count for other members."""
     return core_schema.with_info_wrap_validator_function(_alternative, schema)
 
 
@@ -70,7 +70,7 @@ def _alternative(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
 
 
 def summarize_errors(schema: Schema) -> Schema:
-    """Return `schema`, one that is not ours: of very many errors it gives one that counts them."""
+    """Wrap a schema of pydantic's, so that too many errors become one with their number."""
     return core_schema.no_info_wrap_validator_function(_summarize_errors, schema)
 
 
@@ -85,13 +85,13 @@ def _summarize_errors(value: Any, check: Any) -> Any:  # noqa: ANN401
 
 
 def limit_unknown_members(schema: Schema, most_declared: int) -> Schema:
-    """Return `schema`, for an object that takes no other members than its own: very many others are one error."""
+    """Wrap the schema of a closed object, so that too many unknown members become one error."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, dict) and len(value) > most_declared + ERROR_LIMIT:
             raise PydanticCustomError(
                 "too_many",
-                "has {count} members, where at most {names} are declared",
+                "has {count} members, but only {names} are declared",
                 {"count": len(value), "names": most_declared},
             )
         return value

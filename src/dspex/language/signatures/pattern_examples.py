@@ -1,4 +1,4 @@
-"""Texts that match a pattern."""
+"""Generates texts that match a pattern."""
 
 import re
 import string
@@ -30,10 +30,12 @@ _CLASSES = {
 
 
 def matching_text(pattern: str, number: int, *, min_length: int = 0, max_length: float = float("inf")) -> str:
-    """Return a text of `min_length` to `max_length` characters in which `pattern` is found; it depends on `number`.
+    """Return a text of `min_length` to `max_length` characters that matches `pattern`.
+
+    Different `number`s give different texts, as far as the pattern allows.
 
     Raises:
-        SignatureError: none was found.
+        SignatureError: no text was found.
     """
     matches = _search(pattern)
     for text in islice(_candidates(pattern, number, min_length), _TRIES):
@@ -47,7 +49,7 @@ def matching_text(pattern: str, number: int, *, min_length: int = 0, max_length:
 
 
 def _search(pattern: str) -> Callable[[str], bool]:
-    """Return whether `pattern` is found in a text, by the engine whose time is linear: callers write patterns, too."""
+    """Return a function that searches a text for `pattern` in linear time."""
     validator = SchemaValidator(core_schema.str_schema(pattern=engine_pattern(pattern), regex_engine="rust-regex"))
 
     def matches(text: str) -> bool:
@@ -61,11 +63,11 @@ def _search(pattern: str) -> Callable[[str], bool]:
 
 
 def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
-    from re import _parser  # type: ignore[attr-defined]  # the only reader of patterns in the standard library
+    from re import _parser  # type: ignore[attr-defined]  # the only parser of patterns in the standard library
 
     try:
         tree = _parser.parse(pattern)
-    except (re.error, RecursionError, OverflowError):  # of the linear engine alone
+    except (re.error, RecursionError, OverflowError):  # a pattern that only the linear-time engine knows
         return
     for extra in count():
         try:
@@ -75,15 +77,15 @@ def _candidates(pattern: str, number: int, min_length: int) -> Iterator[str]:
 
 
 class _TextWriter:
-    """Writes one text along a parsed pattern."""
+    """Writes one text that follows a parsed pattern."""
 
     def __init__(self, number: int, extra: int) -> None:
         self._number = number
-        self._extra = extra  # how often more than it has to, a part is repeated
+        self._extra = extra  # additional repetitions of each repeated part
         self._groups: dict[int | None, str] = {}
         self._steps = 0
 
-    def sequence(self, tree: Any) -> str:  # noqa: ANN401  # what the standard library parsed
+    def sequence(self, tree: Any) -> str:  # noqa: ANN401  # a parse tree of the standard library
         return "".join(self._element(str(code), argument) for code, argument in tree)
 
     def _element(self, code: str, argument: Any) -> str:  # noqa: ANN401
@@ -100,7 +102,7 @@ class _TextWriter:
             case "NOT_LITERAL":
                 return self._pick([char for char in _CANDIDATES if char != chr(argument)])
             case "AT" | "ASSERT" | "ASSERT_NOT":
-                return ""  # whether it holds is asked of the whole text
+                return ""  # checked later on the whole text
         return self._compound(code, argument)
 
     def _compound(self, code: str, argument: Any) -> str:  # noqa: ANN401

@@ -1,7 +1,7 @@
-"""Patterns that are matched in linear time, whatever the text: no look-around, no back-references.
+"""Patterns that match in linear time: without look-around and back-references.
 
-A pattern is written as Python's `re` takes it. It is matched by an automaton that never goes back, so that no text
-can make it slow; what such an automaton cannot do is refused when it is declared.
+Patterns are written for Python's `re`. They are matched by an automaton without backtracking, so
+that no text can make matching slow; unsupported constructs are refused in the declaration.
 """
 
 import re
@@ -28,15 +28,15 @@ _PLACES: Final = {
     "AT_BOUNDARY": r"\b", "AT_NON_BOUNDARY": r"\B",
 }  # fmt: skip
 _ANY_STATES: Final = 4
-_FOREIGN_STATES: Final = 20  # for each character, where the notation is not ours
+_FOREIGN_STATES: Final = 20  # per character, for a pattern that Python cannot parse
 _FLAGS: Final = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: ""}
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise unless `pattern` can be matched in linear time; the engine is not asked yet.
+    """Raise unless `pattern` can be matched in linear time, without compiling it.
 
     Raises:
-        SignatureError: it is not a regular expression, is too large, or needs an engine that goes back.
+        SignatureError: it is not a regular expression, is too large, or needs backtracking.
     """
     check_limit("pattern", len(pattern), "a pattern")
     _check_linear(pattern, _parse(pattern))
@@ -54,12 +54,12 @@ def _check_linear(pattern: str, tree: Any) -> None:  # noqa: ANN401
 
 @lru_cache(maxsize=1024)
 def schema_pattern_states(pattern: str) -> int:
-    """Return about how many states a pattern in the dialect of JSON Schema has, checked.
+    """Check a pattern in the dialect of JSON Schema and return its approximate number of states.
 
-    What Python's notation lacks is left to the engine of schemas.
+    A pattern that Python cannot parse is left to the JSON Schema validator.
 
     Raises:
-        SignatureError: it is too large, or needs an engine that goes back.
+        SignatureError: it is too large, or needs backtracking.
     """
     check_limit("pattern", len(pattern), "a pattern")
     try:
@@ -72,26 +72,28 @@ def schema_pattern_states(pattern: str) -> int:
 
 @lru_cache(maxsize=1024)
 def engine_pattern(pattern: str) -> str:
-    """Return `pattern` as the linear-time engine writes it.
+    """Return `pattern` in the notation of the linear-time engine.
 
     Raises:
-        SignatureError: the engine does not know it; see `check_pattern` for the rest.
+        SignatureError: as for `check_pattern`, or the engine does not support the pattern.
     """
     check_pattern(pattern)
     for text in (pattern, _translation(_parse(pattern), pattern)):
         if text is not None and _is_accepted(text):
             return text
-    raise SignatureError(f"the pattern {shorten(pattern)} is not known to the linear-time engine; write it more simply")
+    raise SignatureError(
+        f"the linear-time engine does not support the pattern {shorten(pattern)}; write it more simply"
+    )
 
 
 @lru_cache(maxsize=1024)
 def pattern_states(pattern: str) -> int:
-    """Return about how many states the automaton of `pattern` has."""
+    """Return the approximate number of states of the automaton of `pattern`."""
     return _states(_parse(pattern))
 
 
 def longest_match(pattern: str) -> int | None:
-    """Return how long a text may be that `pattern` is matched against; None where every text is quick enough."""
+    """Return the maximum length of texts to match, or None if every length is fast enough."""
     states = pattern_states(pattern)
     return None if states * LONGEST_TEXT <= PATTERN_WORK else PATTERN_WORK // states
 
@@ -99,10 +101,10 @@ def longest_match(pattern: str) -> int | None:
 LONGEST_TEXT: Final = 4 * 1024 * 1024
 
 
-def _parse(pattern: str) -> Any:  # noqa: ANN401  # the parser's own tree
+def _parse(pattern: str) -> Any:  # noqa: ANN401  # a parse tree of the standard library
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of brackets inside classes, which are texts here
+            warnings.simplefilter("ignore", FutureWarning)  # about brackets inside classes, which are literal here
             return _parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise SignatureError(f"{shorten(pattern)} is not a regular expression: {error}") from None
@@ -137,7 +139,7 @@ def _subpatterns(operator: Any, argument: Any) -> Sequence[Any]:  # noqa: ANN401
 
 
 def _states(tree: Any) -> int:  # noqa: ANN401
-    """Return the number of states, repetitions written out; it stops counting above the limit."""
+    """Return the number of states with expanded repetitions; stop counting above the limit."""
     most = LIMITS["pattern_states"].most
     total = 0
     for operator, argument in tree:
@@ -161,7 +163,7 @@ def _node_states(operator: str, argument: Any) -> int:  # noqa: ANN401
 
 
 def _translation(tree: Any, pattern: str) -> str | None:  # noqa: ANN401
-    """Return the same pattern in the engine's notation, which differs in escapes and in brackets inside classes."""
+    """Return the pattern in the engine's notation: other escapes, and brackets inside classes."""
     flags = "".join(letter for flag, letter in _FLAGS.items() if tree.state.flags & flag)
     try:
         return (f"(?{flags})" if flags else "") + _translate(tree)

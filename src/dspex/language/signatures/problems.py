@@ -1,4 +1,4 @@
-"""What the validation engine found wrong, said so that a person can act on it."""
+"""Turns validation errors of pydantic-core into messages that people can act on."""
 
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ _MESSAGES = {
     "min_length": "must have at least {min_length} characters",
     "max_length": "must have at most {max_length} characters",
     "pattern": "must match the pattern {pattern!r}", "one_of": "must be {expected}",
-    "finite": "must be finite: NaN and the infinities have no place in JSON",
+    "finite": "must be finite: JSON has no NaN or infinity",
     "depth": "is nested too deeply, or contains itself",
     "min_items": "must have at least {min_length} items", "max_items": "must have at most {max_length} items",
     "min_size": "must have at least {min_length} keys", "max_size": "must have at most {max_length} keys",
@@ -40,7 +40,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class _Location:
-    """Where one error is: its path, the type there, and the paths of the unions that led there."""
+    """The location of one error: its path, its type, and the paths of the enclosing unions."""
 
     path: str
     type: Type | None
@@ -51,16 +51,16 @@ class _Location:
 def invalid_error(
     error: ValueError, what: str, *, fields: Mapping[str, Field], count: int | None = None
 ) -> InvalidError:
-    """Return the error that tells what `error`, raised by the engine, found; of very much, the beginning.
+    """Return an error with the problems that pydantic-core found, up to `MAX_ERRORS`.
 
     Args:
-        error: what the engine raised.
+        error: the error of pydantic-core.
         what: the beginning of the message.
-        fields: what was validated, by name.
-        count: how many errors there are, where `error` holds only some of them.
+        fields: the validated fields, by name.
+        count: the number of errors, if `error` holds only some of them.
 
     Raises:
-        ValueError: `error` itself, where it is not the engine's.
+        ValueError: `error` itself, if it is not an error of pydantic-core.
     """
     from pydantic_core import ValidationError
 
@@ -73,7 +73,7 @@ def invalid_error(
     omitted = 0
     for at, (item, place) in enumerate(zip(items, places, strict=True)):
         if place.is_branch_itself and place.path in deeper and not _is_scalar(item["input"]):
-            continue  # another member of the union came closer, and says what is wrong inside
+            continue  # another member matched further, and reports the problem inside
         if len(errors) == MAX_ERRORS:
             omitted = (count or len(items)) - at
             break
@@ -91,7 +91,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _locate(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Location:
-    """Follow `location` through the types: it names the members of unions too, people want the data's path."""
+    """Follow `location` through the types, without the steps into union members."""
     if not location:
         return _Location("", None)
     name = str(location[0])
@@ -100,7 +100,7 @@ def _locate(location: Sequence[str | int], fields: Mapping[str, Field]) -> _Loca
 
 
 class _Walk:
-    """One walk down a type along a location."""
+    """Walks down a type along a location."""
 
     def __init__(self, path: str, type_: Type | None) -> None:
         self.path = path
@@ -132,7 +132,7 @@ class _Walk:
         elif type_.kind == "dict" and part != "[key]":
             self._extend(part)
             self.type = type_.args[1] if type_.args else None
-        elif part != "[key]":  # a step inside one of the engine's own schemas, such as a function's
+        elif part != "[key]":  # a step inside a schema of pydantic-core, such as a function's
             self.type = None
 
     def _current_type(self) -> Type | None:
@@ -151,7 +151,7 @@ class _Walk:
     def _enter_union(self, type_: Type, part: str | int) -> None:
         parts = [arg for arg in type_.args if arg.kind != "none"]
         label = str(part)
-        if label == ALL:  # a step within the union: any of its members
+        if label == ALL:  # a step to the union of all members
             return
         if type_.constraint("tag") is not None:
             from dspex.language.signatures.types import tag_values
@@ -159,7 +159,7 @@ class _Walk:
             tag = type_.constraint("tag")
             self.type = next((arg for arg in parts if label in tag_values(arg, tag)), None)
             return
-        is_ours = label.isdecimal() and int(label) < len(parts)  # the engine's own labels are names
+        is_ours = label.isdecimal() and int(label) < len(parts)  # labels of pydantic-core are names
         self.type = (
             parts[int(label)] if is_ours else next((part for part in parts if label in {part.title, part.kind}), None)
         )
@@ -199,19 +199,19 @@ def _field_error(
 
 
 def _constraint_and_message(item: Mapping[str, Any], place: _Location, expected: str) -> tuple[str, str]:
-    """Return the constraint that was broken and what to say about it."""
+    """Return the violated constraint and the message about it."""
     rule, context = item["type"], item.get("ctx", {})
     if rule in {"too_short", "too_long"}:
         sizes = _SIZES.get(expand(place.type).kind if place.type else "", ("min_items", "max_items"))
         constraint = sizes[rule == "too_long"]
     else:
         constraint = _CONSTRAINTS.get(rule, rule)
-    if place.type is None and item["loc"]:  # inside a class of the user's own
+    if place.type is None and item["loc"]:  # inside a user's class
         return constraint, str(item["msg"]).removeprefix("Value error, ")
     if constraint in _MESSAGES and not place.is_branch_itself:
         return constraint, _MESSAGES[constraint].format(**context)
     if constraint == "tag":
-        return constraint, f"must have a member {context['discriminator']} that says which of the objects it is"
+        return constraint, f"must have a member {context['discriminator']} that selects one of the objects"
     if place.is_branch_itself or _is_type_error(rule):
         return "type", f"must be {expected}"
     return constraint, str(item["msg"]).removeprefix("Value error, ")
@@ -251,18 +251,18 @@ def _expected(type_: Type | None, fields: Mapping[str, Field], *, name: str) -> 
 
 
 class _ShortRepr(reprlib.Repr):
-    """`repr` with limits on depth and length, so that no value is too large or too deep to be named."""
+    """`repr` with limits on depth and length, so that any value can be shown in an error."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother, self.maxlong = 4, 80, 80, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        if x.bit_length() > 4000:  # beyond what Python turns into digits
+        if x.bit_length() > 4000:  # more than Python converts to digits
             return f"a whole number of {x.bit_length()} bits"
         return super().repr_int(x, level)
 
 
 def brief(value: object) -> str:
-    """Return a short `repr` of any value, cut where it is long or deep."""
+    """Return the `repr` of any value, shortened if it is long or deep."""
     return _ShortRepr().repr(value)

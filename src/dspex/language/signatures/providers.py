@@ -1,4 +1,4 @@
-"""The schemas of a signature in the dialects of those who read them."""
+"""The schemas of a signature in the dialects of model providers and MCP."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ PROVIDERS = ("generic", "openai", "anthropic", "gemini", "mcp")
 PURPOSES = ("inputs", "outputs", "tool", "structured")
 
 
-def provider_schema(  # each is a word of the caller
+def provider_schema(  # the parameters of `Signature.to_json_schema`
     name: str,
     instructions: str,
     fields: Mapping[str, Field],
@@ -25,15 +25,15 @@ def provider_schema(  # each is a word of the caller
     purpose: str,
     strict: bool | None = None,
 ) -> dict[str, Any]:
-    """Return the schema of one side of a signature, or the part of a request around it.
+    """Return the schema of one side of a signature, or a request part that contains it.
 
     Raises:
-        SignatureError: `provider` or `purpose` is unknown, or the provider's dialect cannot say what a field holds.
+        SignatureError: `provider` or `purpose` is unknown, or the dialect cannot express a field.
     """
     for value, choices, what in ((provider, PROVIDERS, "schema dialect"), (purpose, PURPOSES, "purpose")):
         if value not in choices:
             raise SignatureError(
-                f"there is no {what} {value!r}.{suggest(value, choices)} There are: {', '.join(choices)}"
+                f"unknown {what} {value!r}.{suggest(value, choices)} Choices are: {', '.join(choices)}"
             )
     role = "input" if purpose in {"inputs", "tool"} else "output"
     if strict and provider != "openai":
@@ -44,10 +44,10 @@ def provider_schema(  # each is a word of the caller
     is_strict = provider == "openai" and strict is not False
     schema, faults = _dialect(provider, side, general, is_strict=is_strict)
     if faults and is_strict and strict is None and purpose in {"tool", "structured"}:
-        is_strict = False  # which the envelope says
+        is_strict = False  # the envelope contains `strict`
         schema, faults = _dialect(provider, side, general, is_strict=False)
     if faults:
-        hint = ". strict=False gives the form that is not strict" if is_strict else ""
+        hint = ". strict=False gives the non-strict form" if is_strict else ""
         raise SignatureError(
             f"signature {name!r} has no {provider} schema: {'; '.join(faults[:3])}{hint}",
             provider=provider,
@@ -61,12 +61,12 @@ def provider_schema(  # each is a word of the caller
 
 
 def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: bool) -> tuple[Schema, list[str]]:
-    """Return the schema as the provider writes it, and what is wrong with it by the provider's rules."""
+    """Return the schema in the provider's dialect, and its violations of the provider's rules."""
     if provider == "openai" and not is_strict:
         return general, problems("generic", general)
     schema = _DIALECTS[provider](general)
     inexpressible = [
-        f"{field.name}: a rule of JSON Schema that strict form has no words for"
+        f"{field.name}: strict form cannot express one of its JSON Schema rules"
         for field in fields
         if is_strict and any(part.constraint("schema") is not None for part, _ in walk_type(field.type))
     ]
@@ -74,7 +74,7 @@ def _dialect(provider: str, fields: list[Field], general: Schema, *, is_strict: 
 
 
 def copy_json(node: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """Return JSON data of its own, which the caller may change."""
+    """Return a deep copy of JSON data, which the caller may change."""
     if isinstance(node, dict):
         return {key: copy_json(value) for key, value in node.items()}
     return [copy_json(item) for item in node] if isinstance(node, list) else node
@@ -90,12 +90,12 @@ def _tool(provider: str, name: str, instructions: str, *, schema: Schema, is_str
         case "mcp":
             return {**header, "inputSchema": schema}
         case "gemini" if not schema["properties"]:
-            return header  # it takes no object without properties
+            return header  # Gemini refuses an object without properties
     return {**header, "parameters": schema}
 
 
 def _schema_name(name: str) -> str:
-    """Return the name of a request's schema, which nothing reads back: a long one is cut."""
+    """Return the name of a request's schema, shortened if necessary: nothing reads it back."""
     try:
         return provider_name(name)
     except SignatureError:

@@ -1,4 +1,4 @@
-"""From JSON Schema to types: a rule is held by a type, or by the schema itself, or refused with its reason."""
+"""Converts JSON Schema to types: a rule becomes part of a type, stays a schema, or is refused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, n
 from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, standalone_members, tagged, union
 from dspex.language.signatures.validation import check_default, is_plain_default
 
-# type words of other languages that function descriptions are written in, and what they mean in JSON
+# type names of other languages in function descriptions, and their JSON types
 FOREIGN_TYPES: dict[str, str] = {
     "dict": "object", "HashMap": "object", "Map": "object", "Hashtable": "object", "Object": "object", "map": "object",
     "float": "number", "double": "number", "Double": "number", "Float": "number", "Number": "number",
@@ -30,19 +30,19 @@ FOREIGN_TYPES: dict[str, str] = {
 _SPARE_PARTS = 2000
 
 
-class SchemaTooLarge(Exception):  # noqa: N818  # between the methods of this file, as the next one
-    """Written out as types, a schema would grow far beyond its own size."""
+class SchemaTooLarge(Exception):  # noqa: N818  # internal to this module, like the next one
+    """The types of a schema would be much larger than the schema."""
 
 
 class SchemaRefused(Exception):  # noqa: N818
-    """A rule can be neither held nor checked; the text says why."""
+    """A rule can be neither expressed nor checked; the text says why."""
 
 
 class SchemaReader:
     """Reads the schemas of one document.
 
-    What the types of signatures hold exactly becomes such a type. Anything else becomes `any[schema=...]` at the
-    smallest part that says it, with the definitions it refers to, and is checked as it is written.
+    A schema that a type expresses exactly becomes that type. Any other part, as small as possible,
+    becomes `any[schema=...]` with the definitions that it refers to, and is checked as a schema.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class SchemaReader:
         foreign: Mapping[str, str] | None = None,
         resources: Mapping[str, Any] | None = None,
     ) -> None:
-        """Read `root`, a schema; `foreign` and `resources` as for `SchemaDocument`.
+        """Read the schema `root`; `foreign` and `resources` are as for `SchemaDocument`.
 
         Raises:
-            SignatureError: it is not a schema, or too large.
+            SignatureError: `root` is not a schema, or is too large.
         """
         self.document = SchemaDocument(root, foreign, resources)
         self._limit = _SPARE_PARTS + 4 * self.document.parts
@@ -65,7 +65,7 @@ class SchemaReader:
         """Return the type of the whole document.
 
         Raises:
-            SignatureError: a rule can be neither held nor checked; the message says which.
+            SignatureError: a rule can be neither expressed nor checked; the message names it.
         """
         self._parts, self._open_names = 0, []
         try:
@@ -83,10 +83,10 @@ class SchemaReader:
             raise SignatureError(str(error)) from None
 
     def fields(self) -> tuple[Member, ...]:
-        """Return the members of an object schema, one for each property.
+        """Return the members of an object schema, one per property.
 
         Raises:
-            BeyondTypes: the schema is not one of an object, or has rules for several properties together.
+            BeyondTypes: it is not an object schema, or has rules for several properties together.
         """
         root, name = self._resolve_root()
         self._parts, self._open_names = 0, []
@@ -113,7 +113,7 @@ class SchemaReader:
             raise BeyondTypes("its properties are too large for types") from None
 
     def _resolve_root(self) -> tuple[Schema, str]:
-        """Return the object that the document describes, references followed, and the name that references give it."""
+        """Follow references to the object that the document describes; return it and its name."""
         root, name = self.document.root, self.document.root_name
         visited: set[str] = set()
         while isinstance(root, Mapping) and assertions(root) == {"$ref"} and root["$ref"] not in visited:
@@ -123,7 +123,7 @@ class SchemaReader:
         if not isinstance(root, Mapping):
             raise BeyondTypes("it does not describe an object")
         if "type" not in root and "properties" in root:
-            return {**root, "type": "object"}, ""  # where it refers to itself, it may still be anything
+            return {**root, "type": "object"}, ""  # references to it may still mean any value
         return root, name
 
     def _limit_member(self, member: Member, schema: Schema | bool | None) -> Member:  # noqa: FBT001
@@ -132,11 +132,11 @@ class SchemaReader:
         return replace(member, type=self._limit_type(member.type, schema))
 
     def _limit_type(self, type_: Type, schema: Schema | bool) -> Type:  # noqa: FBT001
-        """Return `type_`, or the check of the schema it stands for where no signature may hold it."""
+        """Return `type_`, or `any` checked by `schema` if `type_` exceeds the limits."""
         return type_ if _is_within_limits([Member("x", type_)]) else self.any_by_schema(schema)
 
     def _object_by_schemas(self, root: Schema) -> Type:
-        """Return the object `root` with each property checked by its schema; where these repeat too much, give up."""
+        """Return the object `root` with each property checked by schema; raise if it is too large."""
         self._parts, self._open_names = 0, []
         try:
             root = merge_all_of(root, self.document.definitions)
@@ -149,7 +149,7 @@ class SchemaReader:
         return object_type("Object", members)
 
     def any_by_schema(self, schema: Schema | bool) -> Type:  # noqa: FBT001
-        """Return `any`, checked by `schema` as it is written."""
+        """Return `any`, checked by `schema`."""
         alone = self.document.standalone(schema)
         self._count(_size(alone))
         try:
@@ -163,7 +163,7 @@ class SchemaReader:
             raise SchemaTooLarge
 
     def _read(self, schema: Schema | bool, name: str = "") -> Type:  # noqa: FBT001
-        """Return the type of `schema`, which is called `name` where references lead to it."""
+        """Return the type of `schema`; `name` is its name in references."""
         before = list(self._open_names)
         try:
             return self._read_exactly(schema, name)
@@ -176,7 +176,7 @@ class SchemaReader:
         if schema is True:
             return make("any")
         if schema is False:
-            raise BeyondTypes("no value fits it")
+            raise BeyondTypes("no value matches it")
         if name:
             self._open_names.append((name, ""))
         type_ = self._by_keywords(schema, assertions(schema), name)
@@ -203,7 +203,7 @@ class SchemaReader:
         return self._by_type(kinds, schema, name)
 
     def _implied_type(self, schema: Schema) -> str:
-        """Return what the descriptions of functions in other languages mean where they give no type."""
+        """Return the type that function descriptions of other languages imply without `type`."""
         for keyword, kind in (("properties", "object"), ("items", "array")):
             if self.document.foreign and keyword in schema:
                 return kind
@@ -235,7 +235,7 @@ class SchemaReader:
 
     def _alternatives(self, schema: Schema, keyword: str, rules: set[str]) -> Type:
         if rules - {keyword, "type"}:
-            raise BeyondTypes(f"other rules stand beside {keyword!r}")
+            raise BeyondTypes(f"it has other rules besides {keyword!r}")
         parts = schema[keyword]
         if "type" in rules:
             shared = {"type": schema["type"]}
@@ -275,9 +275,9 @@ class SchemaReader:
         no_rules(rules - {"properties", "required", "additionalProperties"})
         properties = schema.get("properties", {})
         if extra not in (True, False, {}):
-            raise BeyondTypes("further properties have a schema of their own")
+            raise BeyondTypes("additional properties have a schema")
         if set(schema.get("required", ())) - properties.keys():
-            raise BeyondTypes("a property is required that is not declared")
+            raise BeyondTypes("it requires a property that it does not declare")
         title = self._title(schema, name)
         if name:
             self._open_names[-1] = (name, title)
@@ -291,7 +291,7 @@ class SchemaReader:
         return object_type(title, members, constraints={} if extra is False else {"extra": "allow"})
 
     def _members(self, schema: Schema, to_type: Callable[[Any], Type]) -> list[Member]:
-        """Return the properties of an object schema, each read by `read`."""
+        """Return the properties of an object schema, with types by `to_type`."""
         required = schema.get("required", [])
         members = []
         for word, part in schema.get("properties", {}).items():
@@ -331,7 +331,7 @@ class SchemaReader:
 
 
 def _is_within_limits(members: Sequence[Member]) -> bool:
-    """Whether one signature may have all of `members`."""
+    """Whether one signature can have all of `members`."""
     names = (f"f{at}" for at in range(len(members)))
     fields = [Field(name=name, type=member.type, role="output") for name, member in zip(names, members, strict=True)]
     try:
@@ -342,7 +342,7 @@ def _is_within_limits(members: Sequence[Member]) -> bool:
 
 
 def _size(schema: Any) -> int:  # noqa: ANN401
-    """Return how many parts JSON data has."""
+    """Return the approximate number of schemas in JSON data."""
     count, pending = 0, [schema]
     while pending:
         part = pending.pop()
@@ -351,11 +351,11 @@ def _size(schema: Any) -> int:  # noqa: ANN401
             pending.extend(part.values())
         elif isinstance(part, list):
             pending.extend(part)
-    return count // 3  # as schemas are counted: most have a keyword or two
+    return count // 3  # most schemas have one or two keywords
 
 
 def _description(schema: Any) -> str:  # noqa: ANN401
-    """Return the description of a property, and of the items of a list, which have no other place."""
+    """Return the description of a property, including that of the items of a list."""
     if not isinstance(schema, Mapping):
         return ""
     text, items = str(schema.get("description", "")), _description(schema.get("items"))

@@ -1,4 +1,4 @@
-"""Values of object types that have no Python class here: a type rebuilt from data makes these."""
+"""Values of object types without a Python class, such as types rebuilt from data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +7,9 @@ from dspex.language.signatures.types import MISSING
 
 
 class Record:
-    """An object with named members, by attribute (`person.name`) and by key (`person["name"]`)."""
+    """An object with members by attribute (`person.name`) and by key (`person["name"]`)."""
 
-    # the slots are those into which the validation engine writes
+    # pydantic-core writes to these slots
     __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # any member's value
@@ -25,11 +25,11 @@ class Record:
         return len(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the members by name; values inside stay as they are."""
+        """Return the members by name; nested values are not converted."""
         return {**self.__dict__, **(getattr(self, "__pydantic_extra__", None) or {})}
 
     def drop_absent(self, _: object) -> None:
-        """Forget the members that were not given and have no default; the validation engine calls it."""
+        """Remove the members without value or default; pydantic-core calls this."""
         for name in [name for name, value in self.__dict__.items() if value is MISSING]:
             del self.__dict__[name]
 

@@ -1,7 +1,8 @@
-"""Which recursive types can be checked in linear time.
+"""Finds recursive types that cannot be validated in linear time.
 
-A value is tried against each alternative of a union in turn. Where two alternatives lead back to the union through the
-same part of the value, that part is looked at twice, and what is inside it four times: such a union needs a tag.
+A value is tried against each alternative of a union in turn. If two alternatives lead back to the
+union through the same part of the value, that part is validated twice, its parts four times, and so
+on: such a union needs a tag.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,10 @@ _PAIR = frozenset({"key", "value"})
 
 
 def check_recursion(type_: Type, where: str) -> None:
-    """Raise unless no value of `type_` can be looked at more often than it is large.
+    """Raise unless values of `type_` can be validated in linear time.
 
     Raises:
-        SignatureError: two alternatives of a union lead back to it through the same part of a value.
+        SignatureError: two alternatives of a union lead back to it through one part of a value.
     """
     pending: list[tuple[Type, Mapping[str, Type]]] = [(type_, {})]
     while pending:
@@ -31,7 +32,7 @@ def check_recursion(type_: Type, where: str) -> None:
 
 
 def has_open_reference(type_: Type, enclosing: frozenset[str] = frozenset()) -> bool:
-    """Whether `type_` refers to an object that neither is in it nor one of `enclosing`."""
+    """Whether `type_` refers to an object that is neither inside it nor in `enclosing`."""
     if type_.kind == "ref":
         return type_.title not in enclosing
     within = enclosing | {type_.title} if type_.kind == "object" else enclosing
@@ -47,7 +48,7 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
             if first is not None:
                 raise SignatureError(
                     f"{where}: {first} and {name} both lead back to an enclosing object through {entry!r}, and nothing "
-                    "tells them apart. Give each object of the union a member with a text of its own and name it: "
+                    "distinguishes them. Give each object of the union a member with a different text, and name it: "
                     "(A{kind: Literal['a'], ...} | B{kind: Literal['b'], ...})[tag='kind']",
                     constraint="tag",
                 )
@@ -55,7 +56,7 @@ def _check_union(union: Type, enclosing: Mapping[str, Type], where: str) -> None
 
 
 def _equivalent_entries(entry: str, entries: Mapping[str, str], enclosing: Mapping[str, Type]) -> Iterator[str]:
-    """Yield which of `entries` are the same part of a value as `entry`."""
+    """Yield those of `entries` that can be the same part of a value as `entry`."""
     for candidate in entries:
         if entry == candidate or (_VALUES in {entry, candidate} and _ITEMS not in {entry, candidate}):
             yield candidate

@@ -1,4 +1,4 @@
-"""Types and fields as text: what prompts show, and what the grammar reads back."""
+"""Writes types, fields and signatures in the string form, which the grammar parses."""
 
 import json
 from collections.abc import Iterable
@@ -8,9 +8,10 @@ from dspex.language.signatures.types import MISSING, Member, Type
 
 
 def type_text(type_: Type, *, full: bool = False) -> str:
-    """Return `type_` in the words of the string form: `list[str][min_items=1]`, `Literal['a', 'b']`, `int?`.
+    """Return `type_` in the string form: `list[str][min_items=1]`, `Literal['a', 'b']`, `int?`.
 
-    An object shows as its title; with `full`, with all its members too, so that the grammar reads back an equal type.
+    An object is written as its title; with `full`, with all its members, so that the text parses to
+    an equal type.
     """
     match type_.kind:
         case "union":
@@ -21,7 +22,7 @@ def type_text(type_: Type, *, full: bool = False) -> str:
             return _object_text(type_) if full else (type_.title or "object")
         case "ref":
             return type_.title
-        case "any" if not full:  # whoever shows the type to a model shows the schema beside it
+        case "any" if not full:  # prompts show its schema separately
             return "any"
     args = f"[{', '.join(type_text(arg, full=full) for arg in type_.args)}]" if type_.args else ""
     return f"{type_.kind}{args}{_rules_text(type_)}"
@@ -69,7 +70,7 @@ def _quoted(text: str) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a JSON value as the grammar writes it: texts in single quotes where that is plain."""
+    """Return a JSON value in the string form: plain texts in single quotes."""
     if isinstance(value, str):
         plain = value.isascii() and value.isprintable() and "'" not in value and "\\" not in value
         return f"'{value}'" if plain else _quoted(value)
@@ -81,7 +82,7 @@ def value_text(value: object) -> str:
 
 
 def fields_text(fields: Iterable[Field], *, full: bool = True) -> str:
-    """Return `fields` in the words of the string form, with descriptions and defaults."""
+    """Return `fields` in the string form, with descriptions and defaults."""
     return ", ".join(_field_text(field, full=full) for field in fields)
 
 
@@ -93,7 +94,7 @@ def _field_text(field: Field, *, full: bool) -> str:
 
 
 def signature_text(name: str, fields: Iterable[Field], *, instructions: str) -> str:
-    """Return the whole string form; `name` and `instructions` are empty where they are the usual ones."""
+    """Return the whole string form, without `name` and `instructions` if they are empty."""
     listed = list(fields)
     sides = [fields_text(field for field in listed if field.role == role) for role in ("input", "output")]
     body = f"{sides[0]} -> {sides[1]}".strip()

@@ -1,4 +1,4 @@
-"""What the value of a constraint has to be."""
+"""Checks the values of constraints."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ _LARGEST_COUNT = 2**31
 
 
 def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any:  # noqa: ANN401  # any value in, a JSON one out
-    """Return `value` as constraint `name` of `kind` holds it.
+    """Check and return `value` for constraint `name` of `kind`.
 
     Raises:
-        SignatureError: it is not what this constraint takes.
+        SignatureError: the constraint does not accept the value.
     """
     expected, accepts, convert = _RULES[rule]
     if kind == "int" and rule in {"number", "step"} and not isinstance(value, int):
@@ -36,7 +36,7 @@ def check_rule(kind: str, name: str, *, rule: ConstraintKind, value: Any) -> Any
 
 
 def check_together(kind: str, rules: Mapping[str, Any]) -> None:
-    """Refuse constraints that no value can satisfy together."""
+    """Raise if no value can satisfy the constraints together."""
     for low, high in _PAIRS:
         if low in rules and high in rules:
             open_ended = low == "gt" or high == "lt"
@@ -45,8 +45,9 @@ def check_together(kind: str, rules: Mapping[str, Any]) -> None:
                     f"type {kind!r}: {low}={rules[low]!r} and {high}={rules[high]!r} leave no value", constraint=high
                 )
     if kind == "atom" and len(rules) > 1:
-        other = next(name for name in rules if name != "one_of")
-        raise SignatureError(f"choices and {other} do not go together; the choices say it all", constraint=other)
+        constraint = next(name for name in rules if name != "one_of")
+        message = f"choices cannot be combined with {constraint}: the choices are already exact"
+        raise SignatureError(message, constraint=constraint)
 
 
 _PAIRS = [
@@ -83,7 +84,7 @@ def _are_names(value: object) -> bool:
 
 
 def _compiled_schema(value: Any) -> Any:  # noqa: ANN401
-    """Return a schema in the one form that is kept, compiled once to see that it can be."""
+    """Return a schema in its normalized form, after checking that it compiles."""
     from dspex.language.signatures.schema_check import schema_check
     from dspex.language.signatures.schema_document import SchemaDocument
 

@@ -1,4 +1,4 @@
-"""Whether alternatives exclude each other, so that the first match is the only one."""
+"""Checks whether alternatives exclude each other, so that at most one matches."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from dspex.language.signatures.types import Type, tag_values
 
 
 def common_tag(type_: Type) -> str | None:
-    """Return the member by whose texts the objects of a union are told apart, None where there is none."""
+    """Return the member whose texts distinguish the objects of a union, or None."""
     if type_.kind != "union" or any(arg.kind != "object" for arg in type_.args):
         return None
     for member in type_.args[0].members:
@@ -25,7 +25,7 @@ def _has_required(type_: Type, name: str) -> bool:
 
 
 def are_disjoint(parts: Iterable[Schema | bool], definitions: Mapping[str, Any]) -> bool:
-    """Whether no value fits two of the alternatives, judged by their types and listed values alone."""
+    """Whether their types and listed values show that no value matches two alternatives."""
     kinds: set[str] = set()
     values: set[tuple[str, Any]] = set()
     value_kinds: set[str] = set()
@@ -57,7 +57,7 @@ def _target(schema: Schema | bool, definitions: Mapping[str, Any]) -> Schema | b
 
 
 def _listed_values(schema: Schema | bool) -> list[Any] | None:  # noqa: FBT001
-    """Return the only values that may fit, None where they are not listed, or not plain."""
+    """Return the listed values, or None if they are not listed or not scalars."""
     if isinstance(schema, bool) or not {"enum", "const"} & schema.keys():
         return None
     values = schema["enum"] if "enum" in schema else [schema["const"]]
@@ -65,7 +65,7 @@ def _listed_values(schema: Schema | bool) -> list[Any] | None:  # noqa: FBT001
 
 
 def _possible_kinds(schema: Schema | bool) -> set[str]:  # noqa: FBT001
-    """Return the JSON types that a value of `schema` may have; a whole number counts as a number."""
+    """Return the JSON types of values of `schema`; integers count as numbers."""
     if isinstance(schema, bool):
         return set(TYPES) if schema else set()
     kinds = schema.get("type", list(TYPES))

@@ -1,7 +1,7 @@
-"""Rules of JSON Schema that no other type can hold, checked as they are written.
+"""Checks values by JSON Schema, for rules that no type expresses.
 
-The checks are those of `jsonschema-rs`, which is imported with the first such rule. Its regular expressions run in
-linear time, it fetches nothing, and what it may spend on one value is limited before it starts; see
+`jsonschema-rs` does the checks; it is imported with the first such rule. Its regular expressions
+run in linear time, it fetches nothing, and the cost of one value is limited in advance; see
 `docs/design/0011-json-schema.md`.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
 Schema = Mapping[str, Any]
-STEPS = 100_000_000  # a few seconds at the worst; usual values take a thousandth
+STEPS = 100_000_000  # a few seconds at worst; typical values take a thousandth
 _MAX_EXPLAINED_STEPS = 100_000
 _PATTERN_BYTES = 2 * 1024 * 1024
 _MAX_FAULTS = 3
@@ -28,13 +28,13 @@ _NOT_A_PATTERN = ' is not a "regex"'
 
 
 class SchemaCheck:
-    """One compiled schema. Safe to share between threads."""
+    """One compiled schema. Thread-safe."""
 
     def __init__(self, schema: Schema) -> None:
-        """Compile `schema`, which refers to its own `$defs` only.
+        """Compile `schema`, which may refer only to its `$defs`.
 
         Raises:
-            SignatureError: it is not a JSON Schema of draft 2020-12, or a pattern needs more than linear time.
+            SignatureError: it is not a JSON Schema 2020-12, or has a pattern that is not linear-time.
         """
         self.patterns = tuple(_patterns(schema))
         check_limit("all_pattern_states", sum(map(schema_pattern_states, _patterns(schema))), "a schema")
@@ -43,11 +43,11 @@ class SchemaCheck:
 
     @property
     def steps_each(self) -> int:
-        """How many steps at most one value inside a value takes."""
+        """The maximum number of steps for one value inside a value."""
         return self._cost.each
 
     def problem(self, value: Any) -> str:  # noqa: ANN401  # any JSON value
-        """Return what is wrong with `value`, in words; empty where nothing is."""
+        """Return what is wrong with `value`, or an empty text."""
         steps = self._cost.of(value)
         if steps > STEPS:
             return f"is too large for the alternatives of its schema: about {steps:,} steps, more than {STEPS:,}"
@@ -55,10 +55,10 @@ class SchemaCheck:
             if self._validator.is_valid(value):
                 return ""
         except UnicodeEncodeError:
-            return "contains half a surrogate pair, which is no text"
-        except ValueError as error:  # a value that JSON cannot hold
+            return "contains half a surrogate pair, which is not valid text"
+        except ValueError as error:  # a value that JSON cannot represent
             return f"is not JSON: {error!s:.200}"
-        if steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive:  # only verdicts are bounded there
+        if steps > _MAX_EXPLAINED_STEPS or self._cost.is_recursive:  # only the verdict has a bounded cost there
             return "does not fit its schema"
         texts = []
         for fault in self._validator.iter_errors(value):
@@ -95,7 +95,7 @@ def _compile(text: str) -> SchemaCheck:
 
 
 def with_format_patterns(schema: Any) -> Any:  # noqa: ANN401  # a schema, true or false
-    """Return `schema` with what each known format means written out as a pattern, as our types hold it."""
+    """Return `schema` with each known format written out as the pattern that our types use."""
     if not isinstance(schema, Mapping):
         return schema
     result = with_subschemas(schema, with_format_patterns)
@@ -130,16 +130,16 @@ def _validator(schema: Schema) -> "Draft202012Validator":
                 constraint="schema",
             ) from None
         place = "/".join(map(str, error.instance_path))
-        raise SignatureError(f"this is no JSON Schema: {place}: {error.message:.300}", constraint="schema") from None
+        raise SignatureError(f"this is not a JSON Schema: {place}: {error.message:.300}", constraint="schema") from None
     except (ValueError, TypeError) as error:
-        raise SignatureError(f"this is no JSON Schema: {error!s:.300}", constraint="schema") from None
+        raise SignatureError(f"this is not a JSON Schema: {error!s:.300}", constraint="schema") from None
 
 
 class _Cost:
-    """An upper bound of the parts of a schema that one part of a value may be compared with.
+    """An upper bound of the schema parts that are compared with one part of a value.
 
-    Alternatives multiply: a definition that two alternatives refer to is looked at twice. In a cycle the validator
-    remembers what it has seen, so that each definition of the cycle counts once.
+    Alternatives multiply: a definition that two alternatives refer to is checked twice. In a cycle
+    the validator caches its results, so that each definition of the cycle counts once.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -168,7 +168,7 @@ class _Cost:
             total += self._of_reference(schema["$ref"].rpartition("/")[2], depth)
         for keyword, part in subschemas(schema):
             cost = self._of_schema(part, depth + 1)
-            if keyword == "properties":  # of which a part of the value has one
+            if keyword == "properties":  # only one of them applies to a part of the value
                 deepest = max(deepest, cost)
             else:
                 total += cost
@@ -188,7 +188,7 @@ class _Cost:
 
 
 def _parts(value: Any) -> int:  # noqa: ANN401
-    """Return how many values there are in `value`, itself included, each container counted once."""
+    """Return the number of values in `value`, including itself; shared containers count once."""
     count, pending, visited = 1, [value], {id(value)}
     while pending:
         part = pending.pop()

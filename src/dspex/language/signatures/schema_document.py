@@ -1,6 +1,6 @@
-"""A JSON Schema document of any draft, in the words of draft 2020-12, each reference as `#/$defs/NAME`.
+"""Converts a JSON Schema document of any draft to draft 2020-12, with references `#/$defs/NAME`.
 
-References stay references: what is referred to is kept once, under its name. Nothing is ever fetched.
+References are kept: each target is a definition, under its name. Nothing is ever fetched.
 """
 
 import math
@@ -23,12 +23,12 @@ _REF = "#/$defs/"
 
 
 class SchemaDocument:
-    """One document: its root and its definitions, which refer to each other by name only.
+    """One document: its root and its definitions, which refer to each other only by name.
 
     Attributes:
-        root: the schema of the whole.
-        root_name: the name under which references mean the whole; empty where none does.
-        definitions: what references lead to, by name.
+        root: the root schema.
+        root_name: the name of the root in references; empty if nothing refers to it.
+        definitions: the targets of references, by name.
         parts: how many schemas the document has, each counted once.
     """
 
@@ -38,16 +38,17 @@ class SchemaDocument:
         foreign: Mapping[str, str] | None = None,
         resources: Mapping[str, Any] | None = None,
     ) -> None:
-        """Read `source`, a schema.
+        """Read the schema `source`.
 
         Args:
-            source: what was parsed from JSON.
-            foreign: type words beyond JSON Schema's, and what they mean. With them, keywords that other languages
-                write differently (`required: true`) are passed over.
-            resources: further schemas that references may lead to, by URI.
+            source: parsed JSON.
+            foreign: additional type names and their JSON types. If given, keywords in the form of
+                other languages (`required: true`) are ignored.
+            resources: additional schemas for references, by URI.
 
         Raises:
-            SignatureError: it is not a schema, refers to something outside, or is too large; the message has the place.
+            SignatureError: it is not a schema, has an unknown reference, or is too large; the message has the
+                path.
         """
         self.foreign = foreign or {}
         self.parts = 0
@@ -67,7 +68,7 @@ class SchemaDocument:
         self.root_name = self._names.get(id(source), "")
 
     def standalone(self, schema: Schema | bool) -> Schema:  # noqa: FBT001
-        """Return `schema` as one that stands by itself: with the definitions that it refers to."""
+        """Return `schema` with the definitions that it refers to."""
         if isinstance(schema, bool):
             return {} if schema else {"not": {}}
         names: dict[str, None] = {}
@@ -107,7 +108,7 @@ class SchemaDocument:
         return _tidy(schema)
 
     def _add(self, schema: Schema, name: str, *, value: Any, base: str, pointer: str, depth: int) -> None:  # noqa: ANN401
-        """Add one keyword to `made`, its value checked."""
+        """Check one keyword and add it to `schema`."""
         place = f"{pointer}/{name}"
 
         def inner(part: Any, at: str) -> Schema | bool:  # noqa: ANN401
@@ -136,32 +137,32 @@ class SchemaDocument:
         kinds = []
         for word in words:
             if not isinstance(word, str):
-                raise SignatureError(f"{pointer}: a type is a text, not {word!r:.100}")
+                raise SignatureError(f"{pointer}: a type is a string, not {word!r:.100}")
             kind = self.foreign.get(word, word)
             if kind == "any":
                 return
             if kind not in TYPES:
-                raise SignatureError(f"{pointer}: there is no type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
+                raise SignatureError(f"{pointer}: unknown type {kind!r:.100}.{suggest(kind[:50], TYPES)}")
             kinds.append(kind)
         _expect(bool(kinds), f"{pointer}/type", "at least one type", value=value)
         schema["type"] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
 
     def _reference(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
-        _expect(isinstance(ref, str), f"{pointer}/$ref", "a text", value=ref)
+        _expect(isinstance(ref, str), f"{pointer}/$ref", "a string", value=ref)
         node, inner_base, token = self._index.resolve(ref, base, pointer)
         key: object = id(node) if isinstance(node, Mapping) else (inner_base, ref)
         if key not in self._names:
             name = self._free_name(token or (str(node.get("title", "")) if isinstance(node, Mapping) else ""))
             self._names[key] = name
-            self.definitions[name] = {}  # in the order in which they are met
+            self.definitions[name] = {}  # reserves the order of first use
             self._pending.append((name, node, inner_base, ref))
         return _REF + self._names[key]
 
     def _dynamic(self, ref: Any, base: str, pointer: str) -> str:  # noqa: ANN401
-        """A dynamic reference is a plain one where there is only one anchor that it could mean."""
+        """Resolve a dynamic reference as a plain one; raise if it could mean several anchors."""
         anchor = str(ref).rpartition("#")[2]
         if anchor and self._index.dynamic_anchors.count(anchor) > 1:
-            raise SignatureError(f"{pointer}: the dynamic reference {ref!r} may lead to more than one schema")
+            raise SignatureError(f"{pointer}: the dynamic reference {ref!r} can mean more than one schema")
         if not anchor and self._index.has_resources:
             raise SignatureError(f"{pointer}: a recursive reference in a schema of several resources")
         return self._reference(ref, base, pointer)
@@ -175,7 +176,7 @@ class SchemaDocument:
 
 
 class _ReferenceIndex:
-    """What the references of one document can lead to: its resources by URI, its anchors, and places by pointer."""
+    """Resolves the references of one document: resources by URI, anchors, and JSON pointers."""
 
     def __init__(self, root: Any, further: Mapping[str, Any]) -> None:  # noqa: ANN401
         self.resources: dict[str, Any] = {}
@@ -206,7 +207,7 @@ class _ReferenceIndex:
             pending.extend((part, base) for part in _raw_subschemas(node))
 
     def resolve(self, ref: str, base: str, pointer: str) -> tuple[Any, str, str]:
-        """Return what `ref` leads to, the base of references there, and a word to name it by."""
+        """Return the target of `ref`, the base URI there, and a name for it."""
         before, _, fragment = ref.partition("#")
         uri = urljoin(base, before) if before else base
         uri = uri.partition("#")[0]
@@ -215,13 +216,13 @@ class _ReferenceIndex:
             self.resources.setdefault(uri, self._external[uri])
         if uri not in self.resources:
             raise SignatureError(
-                f"{pointer}: the reference {ref!r:.200} leads out of the schema, and nothing is fetched: give what it "
-                "refers to as resources={uri: schema}"
+                f"{pointer}: the reference {ref!r:.200} points outside the schema, and nothing is fetched: pass its "
+                "target as resources={uri: schema}"
             )
         fragment = unquote(fragment)
         if fragment and not fragment.startswith("/"):
             if (uri, fragment) not in self.anchors:
-                raise SignatureError(f"{pointer}: the reference {ref!r:.200} leads nowhere")
+                raise SignatureError(f"{pointer}: the reference {ref!r:.200} has no target")
             node, base = self.anchors[uri, fragment]
             return node, base, fragment
         node, base = self.resources[uri], uri
@@ -230,7 +231,7 @@ class _ReferenceIndex:
             try:
                 node = node[int(key)] if isinstance(node, list) else node[key]
             except (KeyError, IndexError, ValueError, TypeError):
-                raise SignatureError(f"{pointer}: the reference {ref!r:.200} leads nowhere") from None
+                raise SignatureError(f"{pointer}: the reference {ref!r:.200} has no target") from None
             if isinstance(node, Mapping) and at < len(tokens) - 1:
                 base = _base_of(node, base)
         return node, base, tokens[-1] if tokens else ""
@@ -248,7 +249,7 @@ def references(schema: Any) -> Iterator[str]:  # noqa: ANN401
 
 
 def _raw_subschemas(node: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the schemas inside a schema that nothing is known of yet."""
+    """Yield the schemas inside an unchecked schema."""
     for name, value in node.items():
         takes = "named schemas" if name in {*_CONTAINERS, "dependencies"} else None
         takes = takes or ("schema" if name == "additionalItems" else KEYWORDS[name].takes if name in KEYWORDS else "")
@@ -275,11 +276,11 @@ def _base_of(node: Mapping[str, Any], base: str) -> str:
 
 
 def _modernize(node: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
-    """Return `node` with the keywords of earlier drafts in the words of 2020-12."""
+    """Return `node` with the keywords of earlier drafts written as in 2020-12."""
     schema = dict(node)
     if not isinstance(schema.get("examples", []), list):
         del schema["examples"]
-    if "$ref" in schema and is_old:  # whose other keywords mean nothing there
+    if "$ref" in schema and is_old:  # earlier drafts ignore the other keywords
         return {name: value for name, value in schema.items() if name == "$ref" or name in ANNOTATIONS}
     _modernize_lists(schema)
     _modernize_bounds(schema)
@@ -312,7 +313,7 @@ def _modernize_lists(schema: dict[str, Any]) -> None:
 
 
 def _tidy(schema: Schema) -> Schema:
-    """Leave out what says nothing, so that one meaning has one form, and take look-ahead out of patterns."""
+    """Normalize: drop keywords without effect, and rewrite look-ahead in patterns."""
     if "pattern" in schema:
         parts = without_look_ahead(schema.pop("pattern"))
         schema["pattern"] = parts.pop()["pattern"]
@@ -336,7 +337,7 @@ _INVALID: Any = object()
 
 def _expect(is_right: bool, place: str, expected: str, *, value: object) -> None:  # noqa: FBT001
     if not is_right:
-        raise SignatureError(f"{place}: this is no JSON Schema: expected {expected}, not {value!r:.100}")
+        raise SignatureError(f"{place}: this is not a JSON Schema: expected {expected}, not {value!r:.100}")
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401
@@ -365,10 +366,10 @@ def _named_names(value: Any) -> Any:  # noqa: ANN401
 _VALUES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "number": ("a finite number", _number),
     "count": ("a whole number, 0 or more", _count),
-    "text": ("a text", lambda value: value if isinstance(value, str) else _INVALID),
+    "text": ("a string", lambda value: value if isinstance(value, str) else _INVALID),
     "flag": ("true or false", lambda value: value if isinstance(value, bool) else _INVALID),
-    "names": ("a list of texts", _names),
-    "named names": ("an object of lists of texts", _named_names),
+    "names": ("a list of strings", _names),
+    "named names": ("an object of lists of strings", _named_names),
     "values": ("a list of values", lambda value: value if isinstance(value, list) else _INVALID),
     "value": ("a value", lambda value: value),
 }

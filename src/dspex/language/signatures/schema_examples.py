@@ -1,4 +1,4 @@
-"""Values made up for a JSON Schema: tried until one fits, so that what is returned always does."""
+"""Generates example values of JSON Schemas: tries candidates until one is valid."""
 
 import contextlib
 import math
@@ -19,10 +19,10 @@ _CHECKS = 100  # of parts; each compiles a schema
 
 
 def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> Any:  # noqa: ANN401
-    """Return a value that fits `schema`; `formats` has a text of each known format.
+    """Return a value that is valid by `schema`; `formats` has a text of each known format.
 
     Raises:
-        SignatureError: none was found.
+        SignatureError: no value was found.
     """
     check = schema_check(schema)
     maker = _CandidateBuilder(schema.get("$defs", {}), formats, name, number=number)
@@ -33,7 +33,7 @@ def schema_example(schema: Mapping[str, Any], formats: Mapping[str, str], name: 
 
 
 class _CandidateBuilder:
-    """Makes values that may fit, likely ones first."""
+    """Generates values that may be valid, likely ones first."""
 
     def __init__(self, definitions: Mapping[str, Any], formats: Mapping[str, str], name: str, *, number: int) -> None:
         self._definitions = definitions
@@ -72,7 +72,7 @@ class _CandidateBuilder:
         return {key: value for key, value in schema.items() if key != "allOf"}
 
     def _implied_types(self, schema: Mapping[str, Any]) -> list[str]:
-        """Return the types that the rules of a schema without a type speak of, then all others."""
+        """Return the types that the rules of a schema apply to, then all others."""
         kinds = [KEYWORDS[name].kind for name in schema if name in KEYWORDS and KEYWORDS[name].kind]
         return list(dict.fromkeys([*kinds, *TYPES]))
 
@@ -92,7 +92,7 @@ class _CandidateBuilder:
                 yield self._mapping(schema, depth)
 
     def _first(self, schema: Any, depth: int) -> Any:  # noqa: ANN401
-        """Return the first candidate for a schema inside another; it may not fit."""
+        """Return the first valid candidate for a nested schema, or else the first candidate."""
         check = None
         if isinstance(schema, Mapping) and next(self._checks, None) is not None:
             check = schema_check({**schema, "$defs": dict(self._definitions)})
@@ -128,7 +128,7 @@ class _CandidateBuilder:
         while len(items) < min(schema.get("minItems", 0), 100):
             at = len(items)
             maker = _CandidateBuilder(self._definitions, self._formats, f"{self._text}{at}", number=self._number + at)
-            maker._checks = self._checks  # of its own class
+            maker._checks = self._checks  # the same class
             items.append(maker._first(places[at] if at < len(places) else schema.get("items"), depth))
         return items
 
@@ -155,7 +155,7 @@ class _CandidateBuilder:
 
 
 def _alternatives(schema: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Yield the parts that hold together, one list for each alternative."""
+    """Yield the schemas that apply together, one list per alternative."""
     for keyword in ("anyOf", "oneOf"):
         yield from ([part] for part in schema.get(keyword, ()))
     if "if" in schema:

@@ -1,7 +1,7 @@
-"""The table of JSON Schema's keywords: what each takes, and the JSON types that it speaks of.
+"""The table of JSON Schema's keywords: their values, and the JSON types that they apply to.
 
-Everything that reads schemas goes by this table: it says where schemas stand inside schemas, so that data (`enum`,
-`const`, `default`) is never taken for a schema.
+All code that walks schemas uses this table: it says which keywords hold schemas, so that data
+(`enum`, `const`, `default`) is never treated as a schema.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ Takes = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """One row: what the keyword takes, and which type of value it speaks of (empty: any).
+    """One row: the keyword's value, and the type of instance that it applies to (empty: any).
 
-    A value of another type satisfies it whatever it says.
+    An instance of another type always satisfies it.
     """
 
     takes: Takes
@@ -110,7 +110,7 @@ def with_subschemas(schema: Mapping[str, Any], change: Any) -> dict[str, Any]:  
 
 
 def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
-    """Return the keywords of `schema` that a value may break, with `kind` a value of that type."""
+    """Return the keywords of `schema` that a value (of type `kind`, if given) can violate."""
     kind = "number" if kind == "integer" else kind
     return {
         name
@@ -122,7 +122,7 @@ def assertions(schema: Mapping[str, Any], kind: str = "") -> set[str]:
 
 
 def kinds_of(value: Any) -> set[str]:  # noqa: ANN401
-    """Return the JSON types of a value: a whole number has two."""
+    """Return the JSON types of a value; a whole number has two."""
     match value:
         case None:
             return {"null"}

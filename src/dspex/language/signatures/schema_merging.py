@@ -1,4 +1,4 @@
-"""`allOf` as one schema, where that is the same."""
+"""Merges the parts of `allOf` to one equivalent schema."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from dspex.language.signatures.schema_keywords import ANNOTATIONS, TYPES, assert
 
 _LOWER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
 _HIGHER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
-# what these mean depends on the keywords beside them
+# the meaning of these depends on the keywords beside them
 _DEPENDENT = {
     "additionalProperties": {"properties", "patternProperties"},
     "patternProperties": {"additionalProperties"},
@@ -21,10 +21,10 @@ _PARTS = 200
 
 
 def merge_all_of(schema: Schema, definitions: Mapping[str, Any]) -> Schema:
-    """Return `schema` with the parts of `allOf`, and the target of `$ref`, written into it.
+    """Return `schema` with the parts of `allOf` and the target of `$ref` merged into it.
 
     Raises:
-        SignatureError: the whole would mean something else than its parts, or has very many of them.
+        SignatureError: the result would not be equivalent, or there are too many parts.
     """
     return _merge_parts(schema, definitions, itertools.count())
 
@@ -41,7 +41,7 @@ def _merge_parts(schema: Schema, definitions: Mapping[str, Any], counter: "itert
         if part is True:
             continue
         if not isinstance(part, Mapping):
-            raise SignatureError("no value fits")
+            raise SignatureError("no value matches")
         flat = _merge_parts(dict(part), definitions, counter) if {"allOf", "$ref"} & part.keys() else part
         _check_independent(whole, flat)
         for name, value in flat.items():
@@ -50,13 +50,13 @@ def _merge_parts(schema: Schema, definitions: Mapping[str, Any], counter: "itert
 
 
 def _check_independent(whole: Schema, part: Mapping[str, Any]) -> None:
-    """Refuse to mix keywords that speak of what their neighbours left over."""
+    """Raise if merging would change the meaning of keywords that depend on their neighbours."""
     for schema, neighbour in ((whole, part), (part, whole)):
         for name in assertions(schema):
             if name.startswith("unevaluated") and neighbour:
-                raise SignatureError(f"{name!r} depends on what stands beside it")
+                raise SignatureError(f"{name!r} depends on the keywords beside it")
             if _DEPENDENT.get(name, set()) & neighbour.keys():
-                raise SignatureError(f"{name!r} depends on what stands beside it")
+                raise SignatureError(f"{name!r} depends on the keywords beside it")
 
 
 def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
@@ -69,15 +69,15 @@ def _add(whole: Schema, name: str, value: Any) -> None:  # noqa: ANN401
     elif name in _LOWER | _HIGHER:
         whole[name] = (min if name in _LOWER else max)(whole[name], value)
     else:
-        raise SignatureError(f"the parts of allOf disagree about {name!r}")
+        raise SignatureError(f"the parts of allOf have different {name!r}")
 
 
 def _types(left_types: Any, right_types: Any) -> Any:  # noqa: ANN401
     """Return the types that both allow."""
     first, second = (set(kinds if isinstance(kinds, list) else [kinds]) for kinds in (left_types, right_types))
-    for mine, yours in ((first, second), (second, first)):
-        if "number" in mine:
-            mine |= yours & {"integer"}
+    for kinds, others in ((first, second), (second, first)):
+        if "number" in kinds:
+            kinds |= others & {"integer"}
     both = [kind for kind in TYPES if kind in first & second]
     both = [kind for kind in both if kind != "integer" or "number" not in both]
     if not both:
@@ -86,7 +86,7 @@ def _types(left_types: Any, right_types: Any) -> Any:  # noqa: ANN401
 
 
 def _properties(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties of both; one that both have must satisfy both."""
+    """Return the properties of both; a shared property must satisfy both schemas."""
     result = dict(base)
     for name, part in extra.items():
         if name not in result or result[name] is True:
@@ -99,6 +99,6 @@ def _properties(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, 
 _ADDERS: dict[str, Callable[[Any, Any], Any]] = {
     "type": _types,
     "properties": _properties,
-    "required": lambda one, two: list(dict.fromkeys([*one, *two])),
-    "uniqueItems": lambda one, two: one or two,
+    "required": lambda first, second: list(dict.fromkeys([*first, *second])),
+    "uniqueItems": lambda first, second: first or second,
 }

@@ -1,6 +1,6 @@
-"""Patterns of JSON Schema, written so that they need no look-ahead where that can be.
+"""Rewrites patterns of JSON Schema without look-ahead, if possible.
 
-`^(?!a)b` says of a text that it does not match `^a` and does match `^b`: two patterns, each matched in linear time.
+`^(?!a)b` requires that a text does not match `^a` and does match `^b`: two linear-time patterns.
 """
 
 import re
@@ -14,11 +14,11 @@ _RANGE_OF_CLASS = re.compile(r"(\\[wdsWDS])-(?!\])")
 
 
 def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
-    """Return schemas that together say of a text what `pattern` says; of another value, nothing.
+    """Return schemas that together accept the texts that match `pattern`, and any other value.
 
-    Look-ahead is taken out where it stands at the very beginning, behind `^`, and for the whole pattern.
+    Only look-ahead at the very beginning, after `^`, for the whole pattern, is rewritten.
     """
-    pattern = _RANGE_OF_CLASS.sub(r"\1\\-", pattern)  # a hyphen behind a class is itself in the dialect of JSON Schema
+    pattern = _RANGE_OF_CLASS.sub(r"\1\\-", pattern)  # JSON Schema: a hyphen after a class is literal
     rest, parts = pattern[1:], []
     while pattern.startswith("^") and (ahead := _AHEAD.match(rest)):
         end = _end_of_group(rest)
@@ -33,12 +33,12 @@ def without_look_ahead(pattern: str) -> list[dict[str, Any]]:
 
 
 def to_schema_pattern(pattern: str) -> str:
-    """Return a pattern of ours in the dialect of JSON Schema, which has other words for a few things."""
+    """Return a Python pattern in the dialect of JSON Schema."""
     return _OURS.sub(lambda match: _THEIRS.get(match[0], match[0]), pattern)
 
 
 def _end_of_group(text: str) -> int | None:
-    """Return where the group that `text` begins with ends."""
+    """Return the index of the end of the group at the start of `text`."""
     return next((at for at, depth, char in _marks(text) if char == ")" and depth == 0), None)
 
 
@@ -47,7 +47,7 @@ def _has_alternatives(text: str) -> bool:
 
 
 def _marks(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield each parenthesis and bar that is not part of a class or escaped: place, depth behind it, character."""
+    """Yield index, depth and character of each parenthesis and bar outside classes and escapes."""
     depth, in_class, at = 0, False, 0
     while at < len(text):
         char = text[at]

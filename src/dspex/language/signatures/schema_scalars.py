@@ -1,4 +1,4 @@
-"""Schemas of one type each, as types: texts, numbers, listed values, and the keys of mappings."""
+"""Converts scalar schemas to types: strings, numbers, listed values, and mapping keys."""
 
 import math
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ _NUMBERS = {
 _BASE64_WORDS = {"base64", "base64url"}
 
 
-class BeyondTypes(Exception):  # noqa: N818  # between the readers of schemas; no user sees it
-    """A schema says what no type holds; the text says what."""
+class BeyondTypes(Exception):  # noqa: N818  # internal to the schema reader
+    """No type expresses a schema exactly; the text says why."""
 
 
 def no_rules(rules: set[str]) -> dict[str, Any]:
-    """Return no constraints; raise where there are rules after all."""
+    """Return an empty dict; raise if there are rules."""
     if rules:
-        raise BeyondTypes(f"{sorted(rules)[0]!r} has no place in a type")
+        raise BeyondTypes(f"no type can express {sorted(rules)[0]!r}")
     return {}
 
 
 def choice(schema: Schema, rules: set[str]) -> Type:
-    """Return the type of listed values, those of the wrong type left out."""
+    """Return the type of listed values, without values of the wrong type."""
     if rules - {"enum", "const", "type"}:
-        raise BeyondTypes("other rules stand beside the values")
+        raise BeyondTypes("it has other rules besides its values")
     values = schema["enum"] if "enum" in schema else [schema["const"]]
     if "enum" in schema and "const" in schema:
         values = [value for value in values if is_equal(value, schema["const"])]
@@ -45,16 +45,16 @@ def choice(schema: Schema, rules: set[str]) -> Type:
 
 
 def key(names: Schema | bool) -> Type:  # noqa: FBT001
-    """Return the type of the keys of a mapping whose names fit `names`."""
+    """Return the type of mapping keys that match the schema `names`."""
     if not isinstance(names, Mapping):
-        raise BeyondTypes("no name fits")
+        raise BeyondTypes("no name matches")
     rules = assertions(names, "string") - {"type"}
     if names.get("pattern") == "^-?[0-9]+$" and rules == {"pattern"}:
         return make("int")
     if "enum" in rules:
         return choice({**names, "type": "string"}, rules)
     if "type" in names and names["type"] != "string":
-        raise BeyondTypes("names are texts")
+        raise BeyondTypes("names are strings")
     return string({key: value for key, value in names.items() if key != "contentEncoding"}, rules)
 
 
@@ -82,7 +82,7 @@ def number(kind: str, schema: Schema, rules: set[str]) -> Type:
 
 
 def _whole(name: str, value: Any) -> Any:  # noqa: ANN401
-    """Return the bound of a whole number as a whole number."""
+    """Return a bound of an integer type as an integer."""
     if isinstance(value, int):
         return value
     if name == "multiple_of" and not value.is_integer():

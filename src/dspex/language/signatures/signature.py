@@ -1,4 +1,4 @@
-"""The contract that a module fulfils: named, typed inputs and outputs, and instructions."""
+"""The contract of a module: named, typed inputs and outputs, and instructions."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -39,15 +39,15 @@ SignatureLike = Union["Signature", "type[Signature]", str]
 
 
 class ValidateFunction(Protocol):
-    """Returns values as the types of one side of a signature say; see `Validator.__call__`."""
+    """Validates the values of one side of a signature; see `Validator.__call__`."""
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
-        """Return the values, or raise an `InvalidError` that tells all that is wrong with them."""
+        """Return the validated values, or raise `InvalidError` with all their errors."""
         ...
 
 
 class _Operation(Generic[P, R]):
-    """Makes a method written for instances work on signature classes too: `QA.with_instructions("...")`."""
+    """Makes an instance method work on signature classes too: `QA.with_instructions("...")`."""
 
     def __init__(self, function: "Callable[Concatenate[Signature, P], R]") -> None:
         self.function = function
@@ -59,7 +59,7 @@ class _Operation(Generic[P, R]):
 
 
 class _View(Generic[R]):
-    """The same for values without arguments: `QA.input_fields`. Computed once for each signature."""
+    """A cached property of instances and classes, such as `QA.input_fields`."""
 
     def __init__(self, function: "Callable[[Signature], R]") -> None:
         self.function = function
@@ -87,19 +87,20 @@ def _declared_signature(owner: "type[Signature]") -> "Signature":
 
 @lru_cache(maxsize=1024)
 def _parse_cached(text: str) -> "Signature":
-    """Parse, and later compile, each text once: a signature is immutable and can be shared."""
+    """Return the shared signature for `text`, so that each text is parsed and compiled once."""
     return Signature(text)
 
 
 class Signature:
     """An immutable value: a name, fields and instructions.
 
-    Three ways to one: `Signature("question -> answer", "Answer briefly.")`, a class body (a bare annotation is an
-    input, `Output()` marks an output, the docstring is the instructions), or an operation on another signature.
-    Whatever takes a signature takes any of `Signature | type[Signature] | str`, through `Signature.of`.
+    Create one with `Signature("question -> answer", "Answer briefly.")`, with a class body (a bare
+    annotation is an input, `Output()` marks an output, the docstring is the instructions), or with
+    an operation on another signature. Parameters for signatures accept
+    `Signature | type[Signature] | str`, converted by `Signature.of`.
 
     Raises:
-        SignatureError: the declaration is wrong; the message says where, why, and what a right one looks like.
+        SignatureError: the declaration is wrong; the message says where and why, and how to fix it.
     """
 
     __signature_value__: "Signature"
@@ -107,13 +108,13 @@ class Signature:
     def __init__(
         self, text: str, instructions: str = "", *, name: str = "", types: Mapping[str, Any] | None = None
     ) -> None:
-        """Parse the string form; without instructions, a sentence that names the fields stands in.
+        """Parse the string form; the default instructions are a sentence that names the fields.
 
         Args:
-            text: the string form; `docs/signatures.md` teaches it.
-            instructions: what the model is told to do.
-            name: what the signature is called.
-            types: further types that `text` may name, each an annotation, the text of a type, or a `Type`.
+            text: the string form; see `docs/signatures.md`.
+            instructions: what the model should do.
+            name: the name of the signature.
+            types: additional types for `text` by name: an annotation, the text of a type, or a `Type`.
         """
         if not isinstance(text, str):
             raise SignatureError(f"expected the string form, such as 'question -> answer', not {text!r}")
@@ -131,21 +132,21 @@ class Signature:
         parents = [Signature.of(base) for base in cls.__bases__ if "__signature_value__" in base.__dict__]
         fields = {field.name: field for parent in parents for field in parent.fields.values()}
         fields |= {field.name: field for field in declared_fields(cls)}
-        inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # what was written, not the stand-in
+        inherited = parents[0]._parts[2] if parents else ""  # noqa: SLF001  # the declared instructions, not the default
         cls.__signature_value__ = Signature.from_fields(
             cls.__name__, fields.values(), cls.__dict__.get("__doc__") or inherited
         )
 
     @classmethod
     def from_fields(cls, name: str, fields: Iterable[Field], instructions: str = "") -> "Signature":
-        """Return the signature with these parts, checked."""
+        """Check these parts and return a signature of them."""
         value = Signature.__new__(Signature)
         value._initialize(name, tuple(fields), instructions)  # noqa: SLF001  # a second constructor
         return value
 
     @classmethod
     def of(cls, signature: SignatureLike) -> "Signature":
-        """Return the value behind an instance, a class or the string form."""
+        """Return the signature for an instance, a class or the string form."""
         if isinstance(signature, Signature):
             return signature
         if isinstance(signature, str):
@@ -158,7 +159,7 @@ class Signature:
 
     def _initialize(self, name: str, fields: tuple[Field, ...], instructions: str) -> None:
         ordered = tuple(field for role in ("input", "output") for field in fields if field.role == role)
-        if ordered != fields:  # an error names a field by its place in the text
+        if ordered != fields:  # errors give the index of a field in the text
             check_fields(name, fields, reserved=_RESERVED)
         ordered = check_fields(name, ordered, reserved=_RESERVED)
         text = inspect.cleandoc(instructions)
@@ -166,7 +167,7 @@ class Signature:
         self.__dict__["_parts"] = (name, ordered, "" if text in {usual, inspect.cleandoc(usual)} else text)
 
     def _replace(self, fields: Iterable[Field] | None = None, instructions: str | None = None) -> "Signature":
-        """Return a variant; what was compiled for a side that stays the same is shared."""
+        """Return a variant that shares the compiled validators of unchanged sides."""
         name, current_fields, text = self._parts
         value = Signature.from_fields(
             name, current_fields if fields is None else fields, text if instructions is None else instructions
@@ -184,7 +185,7 @@ class Signature:
 
     @_View
     def name(self) -> str:
-        """What the signature is called, in errors and in stores."""
+        """The name of the signature in errors and in storage."""
         return self._parts[0]
 
     @_View
@@ -194,7 +195,7 @@ class Signature:
 
     @_View
     def instructions(self) -> str:
-        """What the model is told to do."""
+        """What the model should do."""
         return self._parts[2] or default_instructions(self._parts[1])
 
     @_View
@@ -219,31 +220,32 @@ class Signature:
 
     @_View
     def output_checks(self) -> tuple[tuple[str, FieldCheck], ...]:
-        """What the values of outputs have to hold up to: (field, check) pairs."""
+        """The checks of the outputs: (field, check) pairs."""
         return tuple((name, check) for name, field in self.output_fields.items() for check in field.checks)
 
     @_View
     def content_hash(self) -> str:
-        """BLAKE2b-256 over the canonical JSON of `to_dict()`, without the name: the same contract, the same hash."""
+        """BLAKE2b-256 of the canonical JSON of `to_dict()` without the name."""
         from dspex.language.records.canonical import content_hash
 
         return content_hash({key: value for key, value in self.to_dict().items() if key != "name"})
 
     @_View
     def validate_inputs(self) -> ValidateFunction:
-        """Return `values` as the inputs' types say; see `Validator.__call__`."""
+        """Validate the inputs; see `Validator.__call__`."""
         return self.input_validator.checker()
 
     @_View
     def validate_outputs(self) -> ValidateFunction:
-        """Return `values` as the outputs' types say; see `Validator.__call__`."""
+        """Validate the outputs; see `Validator.__call__`."""
         return self.output_validator.checker()
 
     @classmethod
     def typed_outputs(cls, values: Mapping[str, Any]) -> Self:
-        """Return the outputs, coerced, as attributes that a type checker knows by the annotations of the class.
+        """Return the coerced outputs as attributes with the annotated types of the class.
 
-        `QA.typed_outputs(prediction).answer` is a `str` to it. At run time this is a plain namespace.
+        For a type checker, `QA.typed_outputs(prediction).answer` is a `str`. At run time the result
+        is a plain namespace.
         """
         value = _declared_signature(cls)
         outputs = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
@@ -251,25 +253,25 @@ class Signature:
 
     @_Operation
     def with_instructions(self, instructions: str) -> "Signature":
-        """Return the signature with other instructions; with none, the sentence that names the fields."""
+        """Return the signature with other instructions; an empty text restores the default."""
         return self._replace(instructions=instructions)
 
     @_Operation
     def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
-        """Return the signature with one more field, the last of its role. `type_` is an annotation or type text.
+        """Add a field after those of its role. `type_` is an annotation or the text of a type.
 
-        `options` are `role` ("output" unless said), `desc`, `default`, `alias`, `constraints`, `check` and `suggest`.
+        `options` are `role` (default "output"), `desc`, `default`, `alias`, `constraints`, `check` and `suggest`.
         """
         return self._replace([*self.fields.values(), create_field(name, type_, options)])
 
     @_Operation
     def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
-        """Return the signature with one more field, the first of its role; the arguments are those of `append`."""
+        """Add a field before those of its role; the arguments are those of `append`."""
         return self._replace([create_field(name, type_, options), *self.fields.values()])
 
     @_Operation
     def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
-        """Return the signature with one more field, at `index` among those of its role (negative: from the end)."""
+        """Add a field at `index` among those of its role (negative: from the end)."""
         new_field = create_field(name, type_, options)
         same = [field for field in self.fields.values() if field.role == new_field.role]
         if not -len(same) - 1 <= index <= len(same):
@@ -288,9 +290,9 @@ class Signature:
 
     @_Operation
     def with_field(self, name: str, type_: Any = None, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
-        """Return the signature with one field changed in place: its type where given, and what `options` say.
+        """Return the signature with the type and `options` of one field changed.
 
-        `default=dspex.MISSING` takes a default away.
+        `default=dspex.MISSING` removes a default.
         """
         self._check_field(name)
         changed = update_field(self.fields[name], type_, options)
@@ -298,14 +300,14 @@ class Signature:
 
     @_Operation
     def extend(self, other: SignatureLike) -> "Signature":
-        """Return the signature with the fields of `other` behind its own; no name may stand in both."""
+        """Return the signature with the fields of `other` appended; no name may occur in both."""
         return self._replace([*self.fields.values(), *Signature.of(other).fields.values()])
 
     @_Operation
     def merge(self, other: SignatureLike) -> "Signature":
-        """Return the signature with the fields of both; one that both have must have the same type and role in both.
+        """Return the signature with the fields of both; shared fields must be of equal type and role.
 
-        The instructions are this signature's, or those of `other` where this one has none of its own.
+        The instructions are those of this signature, or those of `other` if this one has none.
         """
         right = Signature.of(other)
         fields = dict(self.fields)
@@ -313,10 +315,10 @@ class Signature:
             existing = fields.setdefault(name, field)
             if (existing.type, existing.role) != (field.type, field.role):
                 raise SignatureError(
-                    f"{self.name!r} and {right.name!r} disagree about field {name!r}: {field_summary(existing)} here, "
-                    f"{field_summary(field)} there; rename one, or take one out with remove({name!r})"
+                    f"{self.name!r} and {right.name!r} have different fields {name!r}: {field_summary(existing)} here, "
+                    f"{field_summary(field)} there; rename one, or remove one with remove({name!r})"
                 )
-        return self._replace(fields.values(), self._parts[2] or right._parts[2])  # noqa: SLF001  # of its own class
+        return self._replace(fields.values(), self._parts[2] or right._parts[2])  # noqa: SLF001  # the same class
 
     def _check_field(self, name: str) -> None:
         if name not in self.fields:
@@ -329,20 +331,20 @@ class Signature:
     def to_json_schema(
         self, provider: str = "generic", *, purpose: str = "outputs", strict: bool | None = None
     ) -> dict[str, Any]:
-        """Return the schema that `provider` wants of this signature.
+        """Return the schema of this signature for `provider`.
 
         Args:
             provider: "generic" (JSON Schema 2020-12), "openai" (strict form), "anthropic", "gemini" or "mcp".
-            purpose: "inputs" or "outputs" for the bare schema of one side, properties under their wire names; "tool"
-                for the provider's whole tool definition over the inputs; "structured" for the part of a request that
-                asks for the outputs.
-            strict: for "openai" alone. True: strict form, or an error where it cannot say what a field holds (any
-                value, a free mapping). False: the form that is not strict, which says everything and binds the model
-                to nothing. By default strict form; a tool or a request falls back to the other, and its `strict` says
-                so.
+            purpose: "inputs" or "outputs" for the bare schema of one side, with properties by wire
+                name; "tool" for the provider's tool definition with the inputs as parameters;
+                "structured" for the part of a request that defines the outputs.
+            strict: only for "openai". True: strict form, or an error if it cannot express a field
+                (any value, a free mapping). False: the non-strict form, which expresses everything
+                but does not constrain the model. Default: strict form; a tool or request falls back
+                to the non-strict form and states that in its `strict`.
 
         Raises:
-            SignatureError: the provider has no way to say what a field holds; the message names the field and why.
+            SignatureError: the provider cannot express a field; the message says which and why.
         """
         from dspex.language.signatures.providers import copy_json, provider_schema
 
@@ -357,9 +359,9 @@ class Signature:
 
     @_Operation
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole signature as JSON-ready data, from which `from_dict` rebuilds an equal one with no code.
+        """Return the signature as JSON data; `from_dict` rebuilds an equal signature without code.
 
-        A check, which is code, goes by its import path; `build` loads it from the code root.
+        Checks are code; they are stored as import paths, and `build` loads them from the code root.
         """
         return {
             "format": FORMAT,
@@ -370,18 +372,22 @@ class Signature:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Signature":
-        """Read what `to_dict` wrote.
+        """Rebuild a signature from the output of `to_dict`.
 
         Raises:
-            SignatureError: it was not written by it, or by a version that knew more.
+            SignatureError: `data` is not output of `to_dict`, or of a newer version.
         """
         if not isinstance(data, Mapping) or not {"name", "fields"} <= data.keys():
-            raise SignatureError("this is no stored signature: expected an object with name, instructions and fields")
+            raise SignatureError(
+                "this is not a stored signature: expected an object with name, instructions and fields"
+            )
         if data.get("format", FORMAT) != FORMAT:
-            raise SignatureError(f"a stored signature of format {data['format']!r}; this version reads {FORMAT}")
+            raise SignatureError(
+                f"this signature is stored in format {data['format']!r}; this version reads format {FORMAT}"
+            )
         name, instructions = data["name"], data.get("instructions", "")
         if not isinstance(name, str) or not isinstance(instructions, str):
-            raise SignatureError("this is no stored signature: name and instructions are texts")
+            raise SignatureError("this is not a stored signature: name and instructions must be strings")
         return Signature.from_fields(name, fields_from_dicts(data["fields"]), instructions)
 
     @classmethod
@@ -396,23 +402,23 @@ class Signature:
         resources: Mapping[str, Any] | None = None,
         field: str = "",
     ) -> "Signature":
-        """Return a signature whose fields are the properties of an object schema, or the parameters of a tool.
+        """Return a signature with the properties of an object schema, or the parameters of a tool.
 
-        A schema of anything else, or with rules for several properties together, becomes one field, `value`. A rule
-        that no type holds is checked as it is written, by a type `any[schema=...]`.
+        Any other schema, or one with rules for several properties together, becomes one field,
+        `value`. A rule that no type expresses becomes a type `any[schema=...]`.
 
         Args:
-            schema: the schema of an object, or a tool definition as OpenAI, Anthropic, Gemini or MCP write it. The
+            schema: an object schema, or a tool definition of OpenAI, Anthropic, Gemini or MCP. The
                 parameters of a tool become inputs, with one output `result` of any type.
-            name: what the signature is called; else the tool's name, or the schema's title.
-            role: what the properties of a bare schema become. As inputs they get that same output `result`.
-            instructions: what the model is told to do; else the description.
-            foreign: type words beyond JSON Schema's and what they mean, such as `reading.FOREIGN_TYPES`.
-            resources: further schemas that references lead to, by URI; nothing is ever fetched.
-            field: read the whole as one field of this name.
+            name: the name of the signature; by default the tool's name or the schema's title.
+            role: the role of the properties of a bare schema. Inputs also get an output `result`.
+            instructions: what the model should do; by default the description.
+            foreign: additional type names and their JSON types, such as `reading.FOREIGN_TYPES`.
+            resources: additional schemas for references, by URI; nothing is ever fetched.
+            field: read the whole schema as one field of this name.
 
         Raises:
-            SignatureError: it is not a schema, refers to something outside, or has a rule that cannot be checked.
+            SignatureError: it is not a schema, or has an unknown reference or an uncheckable rule.
         """
         from dspex.language.signatures.importing import schema_fields, tool_parts
 
@@ -440,16 +446,17 @@ class Signature:
     def from_pydantic(
         cls, model: "type[BaseModel]", *, name: str = "", role: Role = "output", instructions: str = ""
     ) -> "Signature":
-        """Return a signature whose fields are those of a pydantic model (or dataclass, or TypedDict).
+        """Return a signature with the fields of a pydantic model, dataclass or TypedDict.
 
-        Values of nested models stay instances of their classes. As inputs, they get one output `result` of any type.
+        Values of nested models stay instances of their classes. With role "input", the signature
+        also gets one output `result` of any type.
         """
         from dspex.language.signatures.importing import member_fields
         from dspex.language.signatures.types import standalone_members
 
         type_ = from_annotation(model)
         if type_.kind != "object":
-            raise SignatureError(f"{model!r} has no fields to make a signature of")
+            raise SignatureError(f"{model!r} is not a class with fields")
         fields = member_fields(standalone_members(type_), role, reserved=_RESERVED)
         if role == "input":
             fields.append(Field(name="result", type=from_annotation(Any), role="output"))
@@ -458,10 +465,11 @@ class Signature:
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], *, name: str = "") -> "Signature":
-        """Return the signature of a typed function: parameters in, return out, the docstring as the instructions.
+        """Return the signature of a typed function; its docstring becomes the instructions.
 
-        A return annotation that is a model, a dataclass or a TypedDict gives one output for each member, any other the
-        single output `result`. What a Google-form docstring says of an argument describes its field.
+        A return annotation that is a model, a dataclass or a TypedDict gives one output per member,
+        any other the single output `result`. Argument descriptions in a Google-style docstring
+        become field descriptions.
         """
         from dspex.language.signatures.importing import function_parts
 
@@ -492,7 +500,7 @@ class Signature:
         return f"<Signature {self.name}: {self}>"
 
     def __str__(self) -> str:
-        """Return the string form; the grammar reads an equal signature back."""
+        """Return the string form, which parses to an equal signature."""
         from dspex.language.signatures.rendering import signature_text
 
         name, fields, instructions = self._parts

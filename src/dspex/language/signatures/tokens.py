@@ -1,4 +1,4 @@
-"""The words of the string form, and errors that point at one of them."""
+"""The tokens of the string form, and errors that point at one of them."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _CONTEXT = 60
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word: what it is, how it is written, and where."""
+    """One token: its kind, text and column."""
 
     kind: str
     text: str
@@ -29,15 +29,15 @@ class Token:
 
     @property
     def quoted(self) -> str:
-        """The word as an error quotes it."""
+        """The token as errors quote it."""
         return "the end" if self.kind == "end" else shorten(self.text)
 
 
 def tokenize(text: str) -> list[Token]:
-    """Return the words of `text`, with one of kind "end" after them, in linear time.
+    """Return the tokens of `text`, followed by one of kind "end", in linear time.
 
     Raises:
-        SignatureError: something in it is no word.
+        SignatureError: a part of `text` is not a token.
     """
     check_limit("text", len(text), "a declaration")
     tokens: list[Token] = []
@@ -47,7 +47,7 @@ def tokenize(text: str) -> list[Token]:
         if match is None or match.lastgroup is None:
             char = text[position]
             if char in "\"'":
-                fail(text, position, f"a text that never ends; close it with {char}")
+                fail(text, position, f"the string is not closed; close it with {char}")
             fail(
                 text, position, f"expected a field name, a type or one of -> : , = | ? [ ] ( ) {{ }}, but read {char!r}"
             )
@@ -57,7 +57,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def fail(text: str, column: int, problem: str, *, context: Mapping[str, object] | None = None) -> NoReturn:
-    """Raise a `SignatureError` that says `problem` and points at `column` of `text` (counted from 0)."""
+    """Raise a `SignatureError` that states `problem` and marks `column` (from 0) of `text`."""
     start, end = max(0, column - _CONTEXT), column + _CONTEXT
     before, after = "..." if start else "", "..." if end < len(text) else ""
     excerpt = "".join(char if char.isprintable() else " " for char in text[start:end])
@@ -68,7 +68,7 @@ def fail(text: str, column: int, problem: str, *, context: Mapping[str, object] 
 
 
 def unquote(text: str) -> str:
-    """Return what a quoted text says. As in Python, a backslash before a letter that is no escape stays."""
+    """Return the content of a quoted text. As in Python, unknown escapes keep their backslash."""
     return _ESCAPE.sub(_unescape, text[1:-1])
 
 

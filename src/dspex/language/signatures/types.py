@@ -1,4 +1,4 @@
-"""What a field's value may be, as data: equal types compare equal, whatever they were written as."""
+"""Types of fields as data: equal types compare equal, in whatever notation they were written."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dspex.language.signatures.rules import check_rule, check_together
 
 
 class Missing:
-    """The type of `MISSING`: there is no default (None may be one)."""
+    """The type of `MISSING`, which means no default (None can be a default)."""
 
     __slots__ = ()
 
@@ -30,9 +30,9 @@ MISSING: Final = Missing()
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A field of an object type.
+    """A member of an object type.
 
-    One that is not required and has no default may be absent from the value. A default is JSON data.
+    A member that is not required and has no default may be absent. A default is JSON data.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Member:
 class Type:
     """A kind, its arguments and its constraints.
 
-    `list`, `tuple` and `dict` hold their element types in `args`, a `union` its members in the order in which they are
-    tried; an `object` has a `title` and `members`, and a `ref` inside it names an enclosing object by `title`.
-    `python` is the user's own class where there is one: values are made as its instances, and it takes no part in
-    comparison, so that a type rebuilt from data equals the one it came from.
+    `list`, `tuple` and `dict` have their element types in `args`, a `union` its members in the order
+    in which they are tried. An `object` has a `title` and `members`; a `ref` inside it names an
+    enclosing object by `title`. `python` is the user's class, if there is one: validation creates
+    its instances. It is not compared, so that a type rebuilt from data equals the original.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Type:
     title: str = ""
     members: tuple[Member, ...] = ()
     python: Any = field(default=None, compare=False, repr=False)
-    # constraints are compared by their text: to Python 1, 1.0 and True are equal, to a contract they are not
+    # constraints compare by text: in Python 1, 1.0 and True are equal, in a contract they differ
     key: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,26 +68,26 @@ class Type:
             )
 
     def constraint(self, name: str) -> Any:  # noqa: ANN401  # any JSON value
-        """Return the value of one constraint, None where it is not set."""
+        """Return the value of one constraint, or None if it is not set."""
         return dict(self.constraints).get(name)
 
     @property
     def is_optional(self) -> bool:
-        """Whether None is among its values."""
+        """Whether None is one of its values."""
         return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
 
 
 def _canonical_text(constraints: tuple[tuple[str, Any], ...]) -> str:
-    """Return the text of constraints that hold a schema, in which the order of names means nothing."""
+    """Return the text of constraints with a schema, independent of the order of keys."""
     return json.dumps(constraints, sort_keys=True)
 
 
 def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, python: Any = None) -> Type:  # noqa: ANN401
-    """Return the type of one registered kind, checked.
+    """Check and return a type of one registered kind.
 
     Raises:
-        SignatureError: the kind, the number of its arguments or one of its constraints does not exist, or a constraint
-            has a value that it cannot have. `context["constraint"]` names the constraint at fault.
+        SignatureError: the kind is unknown, it has too many arguments, or a constraint is unknown or
+            has a wrong value. `context["constraint"]` names that constraint.
     """
     kind = ALIASES.get(name, name)
     if kind not in KINDS or kind == "ref":
@@ -96,7 +96,7 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
     if len(args) > KINDS[kind].arity:
         raise SignatureError(f"type {kind!r} takes at most {KINDS[kind].arity} type arguments, not {len(args)}")
     if kind == "dict" and len(args) == 1:
-        raise SignatureError("type 'dict' takes two type arguments, of its keys and of its values: dict[str, int]")
+        raise SignatureError("type 'dict' takes two type arguments, for keys and values: dict[str, int]")
     if kind == "dict" and args:
         _check_key(args[0])
     if kind == "str" and "choices" in rules:
@@ -115,9 +115,9 @@ def make(name: str, *args: Type, constraints: Mapping[str, Any] | None = None, p
 
 
 def unknown_type(name: str) -> str:
-    """Return what to say about a type that does not exist."""
+    """Return the message about an unknown type."""
     names = [kind for kind in KINDS if kind not in {"ref", "union", "object", "none"}]
-    return f"there is no type {name!r}.{suggest(name, [*names, *ALIASES])} Types are: {', '.join(names)}"
+    return f"unknown type {name!r}.{suggest(name, [*names, *ALIASES])} Types are: {', '.join(names)}"
 
 
 def _check_constraints(kind: str, constraints: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _check_constraints(kind: str, constraints: Mapping[str, Any]) -> dict[str, A
             raise SignatureError(f"constraint {name!r} is given twice", constraint=word)
         rules[name] = check_rule(kind, name, rule=rule_kinds[name], value=value)
     check_together(kind, rules)
-    # a rule that is off is no rule, so that two spellings of one type are equal
+    # a constraint that is off is dropped, so that equal types compare equal
     return {name: value for name, value in rules.items() if value is not False}
 
 
@@ -145,11 +145,11 @@ def _check_key(key: Type) -> None:
         key.kind == "atom" and all(isinstance(value, str) for value in key.constraint("one_of"))
     )
     if not is_text and not (key.kind == "int" and not key.constraints):
-        raise SignatureError("the keys of a dict are str (with or without constraints), int, or a choice of texts")
+        raise SignatureError("the keys of a dict are str (with or without constraints), int, or a choice of strings")
 
 
 def union(*members: Type) -> Type:
-    """Return the union of `members`, flattened, without repetition, in order."""
+    """Return the union of `members`: flat, in order, without duplicates."""
     flat: dict[Type, None] = {}
     for member in members:
         parts = member.args if member.kind == "union" and not member.constraints else (member,)
@@ -160,7 +160,7 @@ def union(*members: Type) -> Type:
 
 
 def constrained_union(type_: Type, rules: Mapping[str, Any]) -> Type:
-    """Return a union with its constraints: the member that tells its objects apart, whether null must be given."""
+    """Return a union with its constraints: the tag of its objects, and whether null is explicit."""
     if "tag" in rules:
         type_ = tagged(type_, rules["tag"])
     if not rules.get("required"):
@@ -173,10 +173,11 @@ def constrained_union(type_: Type, rules: Mapping[str, Any]) -> Type:
 
 
 def tagged(type_: Type, tag: str) -> Type:
-    """Return the union of objects whose member `tag` tells them apart.
+    """Return the union of objects that the member `tag` distinguishes.
 
     Raises:
-        SignatureError: a member of the union is no object, or its tag is missing, no choice of texts, or not its own.
+        SignatureError: a member of the union is not an object, or its tag is missing, is not a choice of
+            strings, or is not unique.
     """
     if type_.kind != "union":
         raise SignatureError(f"tag={tag!r} needs a union of at least two objects", constraint="tag")
@@ -188,7 +189,7 @@ def tagged(type_: Type, tag: str) -> Type:
         values = tag_values(arg, tag)
         if not values or texts & set(values):
             raise SignatureError(
-                f"tag={tag!r}: each object of the union needs a required member {tag!r} with texts of its own, such "
+                f"tag={tag!r}: each object of the union needs a required member {tag!r} with unique values, such "
                 f"as {tag}: Literal['cat']; {arg.title or arg.kind!r} has none",
                 constraint="tag",
             )
@@ -197,7 +198,7 @@ def tagged(type_: Type, tag: str) -> Type:
 
 
 def tag_values(type_: Type, tag: str) -> tuple[str, ...]:
-    """Return the texts that member `tag` of an object may have, none where it is no choice of texts."""
+    """Return the values of member `tag` of an object, or none if it is not a choice of strings."""
     for member in type_.members:
         if member.name == tag and member.type.kind == "atom" and type_.kind == "object":
             values = member.type.constraint("one_of")
@@ -217,7 +218,7 @@ def object_type(
     constraints: Mapping[str, Any] | None = None,
     python: Any = None,  # noqa: ANN401
 ) -> Type:
-    """Return an object type with `members`, their names all different."""
+    """Return an object type with `members`, whose names must be unique."""
     names: set[str] = set()
     for member in members:
         if member.name in names:
@@ -228,18 +229,18 @@ def object_type(
 
 
 def standalone_members(type_: Type) -> list[Member]:
-    """Return the members of an object that stand by themselves: where one names the object, it is put there whole."""
+    """Return the members of an object with each reference to it replaced by the whole object."""
     return [replace(member, type=_fill_reference(member.type, type_)) for member in type_.members]
 
 
 def _fill_reference(type_: Type, whole: Type) -> Type:
     if type_.kind == "ref" and type_.title == whole.title:
         return whole
-    if type_.kind == "object" and type_.title == whole.title:  # inside it the name means this object
+    if type_.kind == "object" and type_.title == whole.title:  # the name means this object inside
         return type_
     args = tuple(_fill_reference(arg, whole) for arg in type_.args)
     members = tuple(replace(member, type=_fill_reference(member.type, whole)) for member in type_.members)
     if args == type_.args and members == type_.members:
         return type_
-    # a class whose annotations name the enclosing one resolves it by itself; a generic is made anew of its arguments
+    # a class resolves its annotations itself; a generic type is rebuilt from its arguments
     return replace(type_, args=args, members=members, python=type_.python if type_.kind == "object" else None)

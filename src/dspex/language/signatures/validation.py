@@ -1,4 +1,4 @@
-"""Values against fields: one compiled validator for each side of a signature, all errors at once."""
+"""Validates values: one compiled validator per side of a signature, which collects all errors."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 Mode = Literal["coerce", "strict"]
 CompiledCheck = Callable[[Mapping[str, Any]], dict[str, Any]]
-_FEW_TYPES = 100  # types, whose compilation takes at most a few milliseconds
+_FEW_TYPES = 100  # types; compiling them takes at most a few milliseconds
 
 
 class Validator:
-    """Checks a mapping against fields. Each mode is compiled once, when first used; safe to share between threads.
+    """Validates a mapping by fields. Each mode is compiled on first use. Thread-safe.
 
-    `compilations` counts them.
+    `compilations` counts the compilations.
     """
 
     __slots__ = (
@@ -31,7 +31,7 @@ class Validator:
     )  # fmt: skip
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
-        """Remember `fields`; `what` ("the inputs of 'QA'") begins every error."""
+        """Validate `fields`; `what` ("the inputs of 'QA'") begins every error message."""
         self.what = what
         self.compilations = 0
         self._fields = {field.name: field for field in fields}
@@ -44,26 +44,26 @@ class Validator:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What is validated, in order."""
+        """The validated fields, in order."""
         return tuple(self._fields.values())
 
     def validates(self, fields: Iterable[Field]) -> bool:
-        """Whether these very fields are what is validated."""
+        """Whether exactly these field objects are validated."""
         candidates = list(fields)
         return len(candidates) == len(self._fields) and all(
             current is candidate for current, candidate in zip(self._fields.values(), candidates, strict=True)
         )
 
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
-        """Return the values as their types say, defaults filled in.
+        """Return the validated values, with defaults filled in.
 
         Args:
-            values: by field name (coercing also takes a field's alias).
-            mode: "coerce" turns "42" into 42, 1 into 1.0 and "true" into True; "strict" does none of this. Either
-                takes an instance of any class by its JSON form, where the type does not know the class.
+            values: by field name (coercing also accepts a field's alias).
+            mode: "coerce" turns "42" into 42, 1 into 1.0 and "true" into True; "strict" does not.
+                Both read an instance of a class that the type does not know by its JSON form.
 
         Raises:
-            InvalidError: every field that does not fit, is missing or unknown, with its path.
+            InvalidError: lists every field that is wrong, missing or unknown, with its path.
         """
         try:
             return self._checks[mode](values)
@@ -76,7 +76,7 @@ class Validator:
         return self(values, mode=mode)
 
     def patiently(self, values: Mapping[str, Any], work: "Work", *, mode: Mode = "coerce") -> dict[str, Any]:
-        """Return the same as `__call__`, for much plain data: other threads run meanwhile, and `work` can end it."""
+        """Do the same as `__call__` for large data; other threads can run, and `work` can cancel."""
         check = self._patient_check(mode).validate_python
         try:
             return check(values, context=work)  # type: ignore[no-any-return]
@@ -90,13 +90,13 @@ class Validator:
             raise self._invalid(error) from None
 
     def amount(self, values: Mapping[str, Any]) -> "Amount":
-        """Return how much there is to check, estimated without checking."""
+        """Return the estimated cost of checking `values`."""
         from dspex.language.signatures.effort import amount_of
 
         return amount_of(values, self._field_efforts())
 
     def is_quick(self, amount: "Amount") -> bool:
-        """Whether `__call__` takes at most a few milliseconds for so much: it is compiled, and there is little."""
+        """Whether `__call__` takes at most a few milliseconds for `amount`, with compilation."""
         from dspex.language.signatures.effort import QUICK_MICROSECONDS
 
         is_compiled = (
@@ -112,7 +112,7 @@ class Validator:
         return self._efforts
 
     def checker(self) -> Callable[..., dict[str, Any]]:
-        """Return `__call__` as a plain function around the engine's own, for the hottest path."""
+        """Return `__call__` as a plain function around pydantic-core, for the hottest path."""
         check, full = self._compile("coerce"), self.__call__
 
         def validate(values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Validator:
         return validate
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return validated values as JSON-ready ones, by field name."""
+        """Return validated values as JSON data, by field name."""
         if self._serializer is None:
             from pydantic_core import SchemaSerializer
 
@@ -148,7 +148,7 @@ class Validator:
         return tuple(name for name in after if name in before and not is_same_json(before[name], dumped[name]))
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema 2020-12 of the whole mapping, properties by field name."""
+        """Return the JSON Schema 2020-12 of the mapping, with properties by field name."""
         from dspex.language.signatures.json_schema import fields_schema
 
         return fields_schema(self.fields, key=lambda field: field.name)
@@ -160,7 +160,7 @@ class Validator:
             raise InvalidError(f"a mode is 'coerce' or 'strict', not {mode!r}")
         from pydantic_core import SchemaValidator
 
-        with self._compiling:  # taken at first calls only: a thread that comes second finds the result
+        with self._compiling:  # only first calls take the lock
             if mode not in self._checks:
                 schema = fields_core_schema(self.fields, mode)
                 validator = SchemaValidator(schema)
@@ -171,9 +171,9 @@ class Validator:
         return self._checks[mode]
 
     def _retry_as_json(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> dict[str, Any]:
-        """Read the instances that were refused by their JSON form, or raise what was wrong.
+        """Retry with refused instances as JSON data, or raise the error.
 
-        A type that was rebuilt from data does not know the class whose instances another one makes.
+        A type that was rebuilt from data does not know the classes of the original type.
         """
         error, count = self._limit_errors(values, error, mode)
         data = self._with_json_values(values, error, mode)
@@ -198,7 +198,7 @@ class Validator:
         return self._patient[mode]
 
     def _limit_errors(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
-        """Return what is wrong, as far as people read it, and how much is where that is very much."""
+        """Return the error; if it has too many problems, a shorter one and their number."""
         from pydantic_core import ValidationError
 
         from dspex.language.signatures.patience import ERROR_LIMIT, Work
@@ -217,7 +217,7 @@ class Validator:
 
 
 def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
-    """Whether `given` is written as `dumped` is, 1 and 1.0 being different."""
+    """Whether `value` has the same JSON text as `dumped`; 1 and 1.0 differ."""
     from pydantic_core import PydanticSerializationError, to_json
 
     try:
@@ -227,7 +227,7 @@ def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
 
 
 def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool = False) -> "CoreSchema":
-    """Return the core schema of a mapping that has exactly `fields`. Any field name is legal in it."""
+    """Return the core schema of a mapping with exactly `fields`, with any field names."""
     from pydantic_core import core_schema
 
     from dspex.language.signatures.compiling import Compiler
@@ -249,7 +249,7 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool 
 
 
 def _aliases(field: Field) -> list[list[str | int]] | None:
-    """Return the names under which a field is read: its alias, the one that providers take, its own."""
+    """Return the accepted names of a field: its alias, its name for providers, its name."""
     if field.alias is None:
         return None
     provider_names = [] if len(field.alias) > NAME_LIMIT else [key_name(field.alias)]
@@ -257,14 +257,14 @@ def _aliases(field: Field) -> list[list[str | int]] | None:
 
 
 def _default(field: Field) -> Any:  # noqa: ANN401
-    """Return the value that stands where none is given: the default, a piece of JSON, as the type makes it."""
+    """Return the default, which is JSON data, as a validated value, or None."""
     if field.default is MISSING or is_plain_default(field):
         return None if field.default is MISSING else field.default
     return check_default(field)[0]
 
 
 def is_plain_default(field: Field) -> bool:
-    """Whether the default is so plain that its type needs no asking."""
+    """Whether the default is a scalar that needs no validation."""
     if field.default is None:
         return field.type.is_optional
     exact = {"str": str, "int": int, "bool": bool}.get(field.type.kind)
@@ -272,10 +272,10 @@ def is_plain_default(field: Field) -> bool:
 
 
 def check_default(field: Field) -> tuple[Any, Any]:
-    """Return the default of `field` as its type makes it, and as JSON.
+    """Return the default of `field` as a validated value, and as JSON data.
 
     Raises:
-        InvalidError: the type refuses it.
+        InvalidError: the default does not fit the type.
     """
     from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The checks that the validation engine does not know: small functions over single values."""
+"""Validation functions for single values that pydantic-core does not provide."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ from pydantic_core import PydanticCustomError, PydanticOmit, to_jsonable_python
 
 DEPTH_LIMIT = 200
 _SCALARS = (str, int, float, bool, type(None))
-_EXACT = 2.0**53  # beyond, a float no longer stands for one whole number
+_EXACT = 2.0**53  # larger floats do not represent exactly one integer
 _PLAIN = (*_SCALARS, dict, list)
 
 
 def check_depth(value: Any) -> Any:  # noqa: ANN401  # `any` takes any value
-    """Refuse containers nested deeper than `DEPTH_LIMIT`: nothing could write them as JSON."""
+    """Raise if containers are nested deeper than `DEPTH_LIMIT`, too deep to write as JSON."""
     if is_too_deep(value):
         raise PydanticCustomError("depth", "nested deeper than {limit} levels", {"limit": DEPTH_LIMIT})
     return value
@@ -28,13 +28,13 @@ def is_too_deep(value: Any) -> bool:  # noqa: ANN401
     for _ in range(DEPTH_LIMIT):
         if not level:
             return False
-        # by identity, so that shared and circular parts are walked once
+        # by identity, so that shared and circular parts are visited once
         level = list({id(child): child for part in level for child in _children(part)}.values())
     return True
 
 
 def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Return a check that a value, as JSON, fits `schema`."""
+    """Return a function that raises unless a value, as JSON, is valid by `schema`."""
     from dspex.language.signatures.schema_check import schema_check
 
     compiled = schema_check(schema)
@@ -50,7 +50,7 @@ def fits_schema(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
 
 
 def _as_json(value: Any) -> Any:  # noqa: ANN401
-    """Return what a wire makes of a value: itself where it is made of plain parts."""
+    """Return a value as JSON data; plain data is returned as it is."""
     pending, visited = [value], {id(value)}
     while pending:
         part = pending.pop()
@@ -69,7 +69,7 @@ def _children(part: Any) -> list[Any]:  # noqa: ANN401
 
 
 def check_unique(values: Any) -> Any:  # noqa: ANN401
-    """Refuse a list that holds one value twice, as JSON compares values."""
+    """Raise if a list holds two values that are equal as JSON."""
     positions: dict[Any, int] = {}
     for at, value in enumerate(values):
         key = _identity(value)
@@ -88,7 +88,7 @@ def _identity(value: Any) -> Any:  # noqa: ANN401
 
 
 def _numbers(value: Any) -> Any:  # noqa: ANN401
-    """Write 1.0 as 1 at any depth: to JSON they are one number."""
+    """Return `value` with 1.0 as 1 at any depth: in JSON they are equal."""
     if isinstance(value, dict):
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -97,13 +97,13 @@ def _numbers(value: Any) -> Any:  # noqa: ANN401
 
 
 def check_length(limit: int) -> Callable[[str], str]:
-    """Return a check that a text is short enough for its pattern."""
+    """Return a function that raises if a text is too long for its pattern."""
 
     def check(value: str) -> str:
         if len(value) > limit:
             raise PydanticCustomError(
                 "pattern_length",
-                "has {length} characters, more than the {limit} that its pattern is matched against",
+                "has {length} characters, more than the limit of {limit} for its pattern",
                 {"length": len(value), "limit": limit},
             )
         return value
@@ -112,7 +112,7 @@ def check_length(limit: int) -> Callable[[str], str]:
 
 
 def check_required_keys(names: Sequence[str]) -> Callable[[Any], Any]:
-    """Return a check that a mapping has all of `names`."""
+    """Return a function that raises unless a mapping has all of `names`."""
 
     def check(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
         missing = [name for name in names if name not in value]
@@ -126,7 +126,7 @@ def check_required_keys(names: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
-    """Read `[{"key": k, "value": v}]` as a mapping: the form for providers that know only fixed names."""
+    """Read `[{"key": k, "value": v}]` as a mapping; providers with fixed names use this form."""
     if type(value) is not list or not all(isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value):
         return value
     result = {pair["key"]: pair["value"] for pair in value}
@@ -136,13 +136,13 @@ def pairs_to_dict(value: Any) -> Any:  # noqa: ANN401
 
 
 def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callable[[Any], Any]:  # noqa: ANN401
-    """Return a check that a value is one of `values`; with an enumeration, the result is its member."""
+    """Return a function that selects one of `values`, or the member of the enumeration `python`."""
     members = list(python) if python is not None else []
     results = {
         _identity(value): members[at] if members else value for at, value in enumerate(values) if value is not None
     }
     texts = {} if is_strict else {str(value): result for (_, value), result in results.items()}
-    if python is not None and not is_strict:  # the values come first: they are what other processes know
+    if python is not None and not is_strict:  # values take precedence: other processes send them
         texts = {**python.__members__, **texts}
     expected = " or ".join(repr(value) for value in values)
 
@@ -163,19 +163,19 @@ def pick_atom(values: Sequence[Any], *, python: Any, is_strict: bool) -> Callabl
 
 
 def absent_if_null(value: Any, check: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-    """Leave out a member that may be absent and is null: so strict form says that it is."""
+    """Omit an optional member that is null: strict form writes absence as null."""
     if value is None:
         raise PydanticOmit
     return check(value)
 
 
 def whole_number(value: Any) -> Any:  # noqa: ANN401
-    """Return 1 for 1.0: JSON has one kind of number, in which they are equal."""
+    """Return 1 for 1.0: in JSON they are the same number."""
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
 
 
 def round_to(precision: int, *, is_strict: bool) -> Callable[[float], float]:
-    """Return a function that rounds to `precision` decimals, or, if strict, refuses a number that has more."""
+    """Return a function that rounds to `precision` decimals or, if strict, raises on more."""
 
     def check(value: float) -> float:
         rounded = round(value, precision)
@@ -192,12 +192,12 @@ def text_to_binary(value: Any) -> Any:  # noqa: ANN401
         return bytes(value)
     if not isinstance(value, str):
         return value
-    for alphabet in (None, b"-_"):  # that of URLs, too
+    for alphabet in (None, b"-_"):  # standard and URL-safe
         try:
             return base64.b64decode(value, altchars=alphabet, validate=True)
         except (binascii.Error, ValueError):
             continue
-    raise PydanticCustomError("base64", "this text is no base64")
+    raise PydanticCustomError("base64", "this text is not base64")
 
 
 def binary_to_text(value: bytes) -> str:
@@ -206,7 +206,7 @@ def binary_to_text(value: bytes) -> str:
 
 
 def from_dspy_calls(value: Any) -> Any:  # noqa: ANN401
-    """Return `{"tool_calls": [{"name", "args"}]}`, as dspy writes calls of tools, the way we do; all else as it is."""
+    """Convert dspy's `{"tool_calls": [{"name", "args"}]}` to our form; keep other values."""
     if not isinstance(value, dict) or "calls" in value or not isinstance(value.get("tool_calls"), list):
         return value
     return {"calls": [_from_dspy_call(call) for call in value["tool_calls"]]}
