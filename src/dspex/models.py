@@ -8,7 +8,8 @@ from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.budget import Budget
 from dspex.execution.clients.budgeted import Budgeted
 from dspex.execution.clients.caching import Caching
-from dspex.execution.clients.falling_back import Fallback
+from dspex.execution.clients.cassette import Recording
+from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.gemini import GeminiModel
 from dspex.execution.clients.language_model import (
     Capability,
@@ -21,7 +22,6 @@ from dspex.execution.clients.language_model import (
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.local import GEMMA_TERMS, LocalModel, packaged_model
 from dspex.execution.clients.openai import OpenAIModel
-from dspex.execution.clients.recording import Recording
 from dspex.execution.clients.responses import ResponsesModel
 from dspex.execution.clients.retrying import Retrying
 

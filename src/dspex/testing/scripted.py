@@ -1,10 +1,10 @@
-"""A language model that says what it was told to say."""
+"""A language model with scripted answers."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 
 from dspex.execution.clients import Capability, Emit, Request, Response
-from dspex.execution.clients.language_model import told
+from dspex.execution.clients.language_model import streamed_text
 from dspex.language.records import ToolCall, Usage
 
 Reply = str | Response | ToolCall | Exception | Callable[[Request], "str | Response | ToolCall | Exception"]
@@ -58,7 +58,7 @@ class ScriptedModel:
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer with the next reply in pieces."""
         response = await self.complete(request)
-        text = told(request, response)
+        text = streamed_text(request, response)
         for start in range(0, len(text), self._piece):
             await emit(text[start : start + self._piece])
         return response

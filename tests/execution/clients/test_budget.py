@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import dspex
 from dspex.errors import BudgetError, ModelError, ModelTimeoutError, ModelUnavailableError, RateLimitedError
 from dspex.execution.clients import Budget, Budgeted, Request, Response, Retrying
-from dspex.execution.clients.budget import Amount
+from dspex.execution.clients.budget import Spend
 from dspex.execution.clients.budgeted import ask_within
-from dspex.execution.clients.falling_back import Fallback
+from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.prices import Price
 from dspex.language.records import Message, Usage
 from dspex.sync import run
@@ -297,14 +297,14 @@ def test_what_is_kept_for_later_is_not_waited_for_and_may_be_had_afterwards():
     budget, model = Budget(calls=5, tokens=10_000), ScriptedModel("x")
 
     async def main():
-        budget.keep(Amount(calls=4))
+        budget.keep(Spend(calls=4))
         await ask_within(budget, model, asked())
-        with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or kept"):
+        with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or reserved"):
             await ask_within(budget, model, asked())
-        budget.keep(Amount(tokens=9_990))
+        budget.keep(Spend(tokens=9_990))
         with pytest.raises(BudgetError, match="tokens"):
             await ask_within(budget, model, asked())
-        budget.keep(Amount())
+        budget.keep(Spend())
         await ask_within(budget, model, asked())
 
     run(main())

@@ -12,11 +12,11 @@ from dspex.execution.clients import Budget, OpenAIModel, Request, Response, ask_
 from dspex.execution.clients.address import ServerAddress, without_credentials
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.caching import Caching
-from dspex.execution.clients.falling_back import Fallback
+from dspex.execution.clients.cassette import Recording
+from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.identity import ModelIdentity, identify
-from dspex.execution.clients.keys import key_by_name, request_key
 from dspex.execution.clients.local import LocalModel
-from dspex.execution.clients.recording import Recording
+from dspex.execution.clients.request_keys import key_by_name, request_key
 from dspex.execution.clients.retrying import Retrying
 from dspex.execution.context import RunContext
 from dspex.language.records import Message, Usage
@@ -158,7 +158,7 @@ def test_credentials_are_taken_out_where_a_url_is_read(url, shown, secrets):
     address = ServerAddress.of(url)
     assert address.base_url == shown
     assert secrets <= set(address.secrets)
-    assert not any(secret in text for secret in secrets for text in (repr(address), address.shown("x")))
+    assert not any(secret in text for secret in secrets for text in (repr(address), address.public_url("x")))
     assert without_credentials(f"{url}#name") == f"{shown}#name"
 
 

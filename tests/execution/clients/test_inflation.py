@@ -136,15 +136,15 @@ BAD = (-1, -(10**21), 10**21)
 @pytest.mark.parametrize("count", BAD)
 def test_a_count_that_can_be_none_is_ignored_with_a_record(count):
     for given, made in (((count,), (1,)), ((1,), (count,)), ((1, count), (1,)), ((5, count), (1,))):
-        usage, ignored = usage_of(FREE, given=given, made=made)
+        usage, ignored = usage_of(FREE, input_counts=given, output_counts=made)
         assert usage == Usage(calls=1, cost_usd=None)
         assert ignored is not None
     for more in ({"cached": count}, {"reasoning": count}, {"cached": 11}):
-        usage, ignored = usage_of(FREE, given=(10,), made=(1,), **more)
+        usage, ignored = usage_of(FREE, input_counts=(10,), output_counts=(1,), **more)
         assert (usage.input_tokens, usage.cached_tokens, usage.reasoning_tokens) == (10, 0, 0)
         assert usage.cost_usd == pytest.approx(11e-6)
         assert ignored is not None
-    assert usage_of(FREE, given=(10,), made=(1,), cached=10)[1] is None
+    assert usage_of(FREE, input_counts=(10,), output_counts=(1,), cached=10)[1] is None
 
 
 @pytest.mark.bridge
@@ -182,7 +182,7 @@ def test_every_client_refuses_such_counts(go, kind, body):
 
     response, budget = go(main())
     assert response.usage == Usage(calls=1, cost_usd=None)
-    assert response.about()["ignored_usage"] == response.ignored
+    assert response.span_attributes()["ignored_usage"] == response.ignored
     assert budget.lost.tokens > 0  # booked with all that it may have used
 
 

@@ -193,7 +193,7 @@ def test_a_stream_that_ends_early_or_fails_says_so(go, provider):
             async def emit(_piece):
                 pass
 
-            with pytest.raises(ModelUnavailableError, match="before the reply was whole"):
+            with pytest.raises(ModelUnavailableError, match="before the reply was complete"):
                 await model.stream(ASKED, emit)
             with pytest.raises(ModelUnavailableError, match="on fire"):
                 await model.stream(ASKED, emit)

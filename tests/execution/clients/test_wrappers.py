@@ -14,11 +14,11 @@ from dspex.errors import (
 )
 from dspex.execution.clients import Budget, Budgeted, LanguageModel, Request, Response
 from dspex.execution.clients.caching import Caching
-from dspex.execution.clients.falling_back import Fallback
-from dspex.execution.clients.keys import request_key
+from dspex.execution.clients.cassette import Recording
+from dspex.execution.clients.fallback import Fallback
 from dspex.execution.clients.limiting import Limiting
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.recording import Recording
+from dspex.execution.clients.request_keys import request_key
 from dspex.execution.clients.rollout import Rollout
 from dspex.language.records import Message, Usage
 from dspex.testing import FakeClock, ScriptedModel
@@ -328,7 +328,7 @@ def test_what_was_recorded_is_replayed_in_order_without_asking(go, tmp_path):
             await live.complete(asked(text))
         replayed = Recording(ScriptedModel(ModelError("asked")), path, mode="replay")
         found = [(await replayed.complete(asked(text))).text for text in ("a", "a", "a", "b")]
-        with pytest.raises(ModelError, match="holds no answer"):
+        with pytest.raises(ModelError, match="has no answer"):
             await replayed.complete(asked("new"))
         return found
 
@@ -336,7 +336,7 @@ def test_what_was_recorded_is_replayed_in_order_without_asking(go, tmp_path):
     with pytest.raises(ConfigurationError, match="record it first"):
         Recording(ScriptedModel("x"), tmp_path / "none", mode="replay")
     path.write_text("not json\n")
-    with pytest.raises(ConfigurationError, match="no recording"):
+    with pytest.raises(ConfigurationError, match="not a recording"):
         Recording(ScriptedModel("x"), path)
 
 

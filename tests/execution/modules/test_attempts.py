@@ -10,7 +10,7 @@ from dspex.errors import ExecutionError
 from dspex.execution.backends import IsolatedBackend
 from dspex.execution.clients import Budget, Request
 from dspex.execution.clients.caching import Caching
-from dspex.execution.clients.recording import Recording
+from dspex.execution.clients.cassette import Recording
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Predict, ReAct, Retry
 from dspex.language.records import Message, ToolCall

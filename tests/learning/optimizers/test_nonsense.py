@@ -100,7 +100,7 @@ def test_an_objective_that_has_no_price_ends_the_search_after_the_first_rows():
 
 @pytest.mark.parametrize("limit", [{"usd": -1}, {"calls": -1}, {"tokens": math.nan}, {"seconds": "60"}])
 def test_a_limit_of_a_budget_is_a_number_from_0(limit):
-    with pytest.raises(DefinitionError, match=f"budget in {next(iter(limit))} is a number from 0"):
+    with pytest.raises(DefinitionError, match=f"budget in {next(iter(limit))} must be a number of at least 0"):
         Budget(**limit)
 
 

@@ -13,8 +13,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rendered call: the messages and the shape that the reply should have.
 
     `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description and
-    parameters of a tool whose arguments are the reply) are wishes: the caller drops those that its
-    model does not support.
+    parameters of a tool whose arguments are the reply) are wishes: the caller drops what its model
+    does not support.
     """
 
     messages: tuple[Message, ...]

@@ -83,8 +83,8 @@ def _without_wrapping(text: str) -> str:
     return text.strip()
 
 
-def _is_same(left: object, right: object) -> bool:
-    return type(left) is type(right) and left == right
+def _is_same(first: object, second: object) -> bool:
+    return type(first) is type(second) and first == second
 
 
 def _json(text: str) -> Any:  # noqa: ANN401

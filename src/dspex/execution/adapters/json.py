@@ -1,4 +1,4 @@
-"""The reply as one JSON object: for models that follow schemas, and as fallback of the chat layout."""
+"""The reply as one JSON object: for models that follow schemas, and as the fallback layout."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

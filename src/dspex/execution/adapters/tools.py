@@ -1,4 +1,4 @@
-"""The reply as a native tool call: for models that call tools more reliably than they keep a layout."""
+"""The reply as a native tool call: for models that call tools better than they follow a layout."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

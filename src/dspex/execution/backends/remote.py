@@ -207,7 +207,7 @@ class Answerer:
             raise
         span.end(
             usage=response.usage.of_model(response.label),
-            attributes=response.about(),
+            attributes=response.span_attributes(),
             outputs=payload(response.text) if self.context.records_payloads else None,
         )
         return response

@@ -1,4 +1,4 @@
-"""Addresses of model servers, with their credentials taken out where the URL is read."""
+"""Addresses of model servers; credentials are separated from the URL when it is parsed."""
 
 import base64
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 from dspex.errors import ConfigurationError
 
 PLAIN_PARAMETERS: Final = frozenset({"api-version", "api_version", "version"})
-"""Parameters of a query that are shown; any other may be a key."""
+"""Query parameters that may be shown; any other may be a key."""
 _PORTS: Final = {"http": 80, "https": 443}
 _HIDDEN: Final = "(secret)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """Where a model server is, and how to be let in there.
+    """The address of a model server, and the credentials for it.
 
-    `base_url` is what may be shown, stored and compared: no name, no password, no parameter that may be a key. `user`,
-    `password` and `parameters` go into requests and nowhere else.
+    `base_url` may be shown, stored and compared: it has no user, no password, and no parameter that may
+    be a key. `user`, `password` and `parameters` are used for requests only.
     """
 
     base_url: str
@@ -29,10 +29,11 @@ class ServerAddress:
 
     @classmethod
     def of(cls, url: str) -> "ServerAddress":
-        """Read an address.
+        """Parse a URL.
 
         Raises:
-            ConfigurationError: it is malformed; the message does not repeat it, for it may hold a password.
+            ConfigurationError: the URL is malformed; the message omits it, because it may hold a
+                password.
         """
         try:
             parts = urlsplit(url)
@@ -54,7 +55,7 @@ class ServerAddress:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return the headers that name and password are sent in."""
+        """Return the headers that carry user and password."""
         if not (self.user or self.password):
             return {}
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
@@ -62,29 +63,29 @@ class ServerAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Return every text that nobody may see."""
+        """Return every text that must not be shown."""
         values = [self.password, *(value for _, value in self.parameters)]
         if not self.password and self.user:
-            values.append(self.user)  # a key in the place of the name
+            values.append(self.user)  # a key in place of the user name
         tokens = [header.removeprefix("Basic ") for header in self.headers.values()]
         return tuple(text for value in (*values, *tokens) if value for text in {value, quote(value, safe="")})
 
     @property
     def has_secrets(self) -> bool:
-        """Whether there is something to hide."""
+        """Whether the address has credentials."""
         return bool(self.user or self.password or self.parameters)
 
     def url(self, path: str) -> str:
-        """Return the URL to post to, for what is below the address; it holds the parameters that may be keys."""
-        return self._below(path, urlencode(self.parameters))
+        """Return the URL of `path` below the address for requests, with the secret parameters."""
+        return self._join(path, urlencode(self.parameters))
 
-    def shown(self, path: str) -> str:
-        """Return the same URL as errors and logs may show it."""
-        return self._below(path, "")
+    def public_url(self, path: str) -> str:
+        """Return the same URL without secrets, for errors and logs."""
+        return self._join(path, "")
 
-    def _below(self, path: str, more: str) -> str:
-        parts, (place, _, own) = urlsplit(self.base_url), path.partition("?")
-        query = "&".join(part for part in (own, parts.query, more) if part)
+    def _join(self, path: str, extra_query: str) -> str:
+        parts, (place, _, path_query) = urlsplit(self.base_url), path.partition("?")
+        query = "&".join(part for part in (path_query, parts.query, extra_query) if part)
         return urlunsplit((parts.scheme, parts.netloc, f"{parts.path}/{place}", query, ""))
 
 
@@ -94,7 +95,7 @@ def is_url(text: str) -> bool:
 
 
 def credentials_of(text: str) -> tuple[str, ...]:
-    """Return the secret texts in a model string."""
+    """Return the secrets in a model string."""
     if not is_url(text):
         return ()
     try:
@@ -104,7 +105,7 @@ def credentials_of(text: str) -> tuple[str, ...]:
 
 
 def host_of(text: str) -> str:
-    """Return the host of a model string that is a URL, with the port where it is not the usual one of its scheme."""
+    """Return the host of a model string that is a URL, with any port that is not the default."""
     try:
         return urlsplit(ServerAddress.of(text.partition("#")[0]).base_url).netloc
     except ConfigurationError:
@@ -112,7 +113,7 @@ def host_of(text: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Return a model string as it may be shown and stored."""
+    """Return a model string without credentials, to be shown and stored."""
     if not is_url(text):
         return text
     base, mark, name = text.partition("#")

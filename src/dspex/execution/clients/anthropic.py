@@ -1,4 +1,4 @@
-"""Models of Anthropic, by the Messages API.
+"""Models of Anthropic, through the Messages API.
 
 Protocol: the public API reference, "Messages" (version 2023-06-01).
 """
@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from dspex.execution.clients.address import ServerAddress
-from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
-from dspex.execution.clients.identity import served
+from dspex.execution.clients.chunk_forwarder import ChunkForwarder
+from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
 
@@ -38,7 +38,7 @@ class _Reply(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class _End(msgspec.Struct):
+class _Delta(msgspec.Struct):
     type: str = ""
     text: str = ""
     partial_json: str = ""
@@ -50,7 +50,7 @@ class _Event(msgspec.Struct):
     index: int = 0
     message: _Reply | None = None
     content_block: _Block | None = None
-    delta: _End | None = None
+    delta: _Delta | None = None
     usage: _Usage | None = None
     error: Any = None
 
@@ -60,7 +60,10 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class AnthropicModel:
-    """One model of Anthropic. It follows no schema by force: the chat layout suits it, or the adapter "tools"."""
+    """One model of Anthropic.
+
+    It does not enforce schemas: use the chat layout or the adapter "tools".
+    """
 
     def __init__(
         self,
@@ -71,15 +74,15 @@ class AnthropicModel:
         max_tokens: int = 4096,
         transport: Transport | None = None,
     ) -> None:
-        """Take the model's name; `max_tokens` is the limit of a reply where a request sets none (the API wants one)."""
+        """Take the model's name, and the reply limit for requests without one (the API requires it)."""
         address = ServerAddress.of(base_url)
         self.name = f"anthropic/{model}"
-        self.identity = served(model, address, name=self.name)
+        self.identity = server_identity(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset({"tools", "streaming"})
         self._model = model
         self.reply_limit = max_tokens
         headers = {"anthropic-version": "2023-06-01", **({"x-api-key": api_key} if api_key else {})}
-        self._endpoint = Endpoint(self.name, address, "messages", headers=headers, transport=transport)
+        self._endpoint = ModelEndpoint(self.name, address, "messages", headers=headers, transport=transport)
         self._price = self.identity.price
 
     def __repr__(self) -> str:
@@ -87,20 +90,20 @@ class AnthropicModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._whole(self._endpoint.checked(await self._endpoint.post(self._body(request))))
+        return self._read_response(self._endpoint.check(await self._endpoint.post(self._body(request))))
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
-        telling = Telling(request, emit)
-        gathered = _Gathered(self._endpoint, telling)
-        whole = await self._endpoint.events({**self._body(request), "stream": True}, gathered.take)
-        return await telling.end(self._response(gathered.reply()) if whole is None else self._whole(whole))
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
+        forwarder = ChunkForwarder(request, emit)
+        buffer = _StreamBuffer(self._endpoint, forwarder)
+        body = await self._endpoint.events({**self._body(request), "stream": True}, buffer.take)
+        return await forwarder.end(self._response(buffer.reply()) if body is None else self._read_response(body))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._endpoint.aclose()
 
-    def _whole(self, body: bytes) -> Response:
+    def _read_response(self, body: bytes) -> Response:
         return self._response(self._endpoint.read(_decode, body))
 
     def _response(self, reply: _Reply) -> Response:
@@ -115,10 +118,12 @@ class AnthropicModel:
             tool_calls=tuple(ToolCall(b.id, b.name, b.input) for b in reply.content if b.type == "tool_use"),
         )
 
-    def _usage(self, found: _Usage) -> tuple[Usage, str | None]:
-        cached = found.cache_read_input_tokens or 0  # the API counts these apart from its input tokens
-        given = (found.input_tokens or 0, cached, found.cache_creation_input_tokens or 0)
-        return usage_of(self._price, given=given, made=(found.output_tokens or 0,), cached=cached)
+    def _usage(self, counts: _Usage) -> tuple[Usage, str | None]:
+        cached = counts.cache_read_input_tokens or 0  # not included in the input tokens of the API
+        input_counts = (counts.input_tokens or 0, cached, counts.cache_creation_input_tokens or 0)
+        return usage_of(
+            self._price, input_counts=input_counts, output_counts=(counts.output_tokens or 0,), cached=cached
+        )
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -138,13 +143,13 @@ class AnthropicModel:
                 {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
                 for tool in request.tools
             ]
-            words = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
-            body["tool_choice"] = words.get(request.tool_choice, {"type": "tool", "name": request.tool_choice})
+            choices = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
+            body["tool_choice"] = choices.get(request.tool_choice, {"type": "tool", "name": request.tool_choice})
         return body
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """Return the turns; results of tools are the user's, and turns of one role in a row are one."""
+    """Return the turns: tool results become user turns, and adjacent turns of one role are merged."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
@@ -168,48 +173,48 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     return [*text, *calls]
 
 
-class _Gathered:
-    """The events of one stream, put together."""
+class _StreamBuffer:
+    """Collects the events of one stream into a reply."""
 
-    def __init__(self, endpoint: Endpoint, telling: Telling) -> None:
+    def __init__(self, endpoint: ModelEndpoint, forwarder: ChunkForwarder) -> None:
         self._endpoint = endpoint
-        self._telling = telling
+        self._forwarder = forwarder
         self._blocks: dict[int, _Block] = {}
         self._json: dict[int, str] = {}
         self._usage = _Usage()
         self._stop_reason: str | None = None
-        self._is_whole = False
+        self._is_complete = False
 
     async def take(self, data: bytes) -> None:
-        """Take one event in, and tell its text."""
+        """Take one event, and forward its text."""
         event = self._endpoint.read(_decode_event, data)
         if event.type == "error":
-            raise self._endpoint.failed(event.error)
+            raise self._endpoint.stream_error(event.error)
         if event.type == "message_start" and event.message is not None:
             self._usage = event.message.usage or self._usage
         elif event.type == "content_block_start" and event.content_block is not None:
             self._blocks[event.index] = event.content_block
         elif event.type == "content_block_delta" and event.delta is not None:
-            await self._more(event.index, event.delta)
+            await self._add_delta(event.index, event.delta)
         elif event.type == "message_delta" and event.delta is not None:
             self._stop_reason = event.delta.stop_reason
             if event.usage is not None:
                 self._usage.output_tokens = event.usage.output_tokens
-        self._is_whole = self._is_whole or event.type == "message_stop"
+        self._is_complete = self._is_complete or event.type == "message_stop"
 
-    async def _more(self, index: int, delta: _End) -> None:
+    async def _add_delta(self, index: int, delta: _Delta) -> None:
         block = self._blocks.setdefault(index, _Block(type="text"))
         if delta.type == "input_json_delta":
             self._json[index] = self._json.get(index, "") + delta.partial_json
-            await self._telling.arguments(delta.partial_json, index)
+            await self._forwarder.arguments(delta.partial_json, index)
         elif delta.text:
             block.text += delta.text
-            await self._telling.text(delta.text)
+            await self._forwarder.text(delta.text)
 
     def reply(self) -> _Reply:
-        """Return the whole reply; a stream without an end is an error."""
-        if not self._is_whole:
-            raise self._endpoint.cut_off()
+        """Return the complete reply; raise if the stream ended early."""
+        if not self._is_complete:
+            raise self._endpoint.truncated_error()
         for index, text in self._json.items():
             self._blocks[index].input = arguments_of(text)
         blocks = [self._blocks[index] for index in sorted(self._blocks)]

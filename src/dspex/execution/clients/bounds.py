@@ -1,50 +1,50 @@
-"""How many tokens a prompt has at most, before the provider has counted them."""
+"""Upper bounds on the tokens of a prompt, before the provider has counted them."""
 
 from collections import OrderedDict
 
 import msgspec
 
-from dspex.execution.clients.keys import key_by_name
 from dspex.execution.clients.language_model import Request
+from dspex.execution.clients.request_keys import key_by_name
 from dspex.language.records import Message
 
-_PER_REQUEST = 64  # what chat templates put around a conversation, a system prompt of their own included
+_PER_REQUEST = 64  # what chat templates add to a conversation, including a default system prompt
 _PER_MESSAGE = 16
 _FOR_TOOLS = 512  # what providers tell their models about tools in general
 _PREFIXES = 4096
 
 
 class PromptBounds:
-    """Upper bounds on the tokens of prompts, which become tight where prompts begin alike.
+    """Upper bounds on the tokens of prompts; they get tight for prompts that share a prefix.
 
-    A byte-level tokenizer makes at most one token of a byte of UTF-8. Where a prompt was counted by the provider that
-    has all messages but the last one in common, its count and the bytes of the new last message are a bound too.
-    Not safe for use from several threads.
+    A byte-level tokenizer makes at most one token of each byte of UTF-8. If the provider has counted a
+    prompt with the same messages but the last, that count plus the bytes of the last message is also a
+    bound. Not safe for use from several threads.
     """
 
     def __init__(self) -> None:
-        """Know nothing yet."""
-        self._counted: OrderedDict[str, int] = OrderedDict()
+        """Start without any counts."""
+        self._counts: OrderedDict[str, int] = OrderedDict()
         self._excess: dict[str, int] = {}
 
     def of(self, model: str, request: Request) -> int:
-        """Return how many tokens the prompt of `request` to `model`, by its label, has at most."""
+        """Return an upper bound on the prompt tokens of `request` to the model with this label."""
         bound = self._by_bytes(request) + self._excess.get(model, 0)
         if len(request.messages) < 2:
             return bound
-        counted = self._counted.get(_prefix(model, request))
-        return bound if counted is None else min(bound, counted + _size(request.messages[-1]))
+        count = self._counts.get(_prefix(model, request))
+        return bound if count is None else min(bound, count + _size(request.messages[-1]))
 
     def learn(self, model: str, request: Request, *, tokens: int) -> None:
-        """Take note of what the provider counted."""
-        if (more := tokens - self._by_bytes(request)) > self._excess.get(model, 0):
-            self._excess[model] = more
+        """Record the provider's count."""
+        if (excess := tokens - self._by_bytes(request)) > self._excess.get(model, 0):
+            self._excess[model] = excess
         if len(request.messages) < 2 or tokens < 1:
             return
         key = _prefix(model, request)
-        self._counted[key] = min(tokens, self._counted.pop(key, tokens))
-        if len(self._counted) > _PREFIXES:
-            self._counted.popitem(last=False)
+        self._counts[key] = min(tokens, self._counts.pop(key, tokens))
+        if len(self._counts) > _PREFIXES:
+            self._counts.popitem(last=False)
 
     def _by_bytes(self, request: Request) -> int:
         size = _PER_REQUEST + sum(map(_size, request.messages))

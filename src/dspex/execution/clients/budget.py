@@ -1,4 +1,4 @@
-"""The ledger of a budget: what is spent, what may have been, and what calls under way may still use."""
+"""A budget: what is spent, what may have been spent, and what calls in progress may still use."""
 
 import asyncio
 import math
@@ -17,35 +17,35 @@ from dspex.execution.clients.language_model import Request, Response
 from dspex.execution.clients.prices import Price
 from dspex.language.records import Usage
 
-REPLY = 4096  # the limit of a reply where neither request nor model says one
-_UNBILLED = frozenset({500, 503, 529})  # of the answers from 500 on, those that no gateway gives in another's place
+DEFAULT_REPLY_LIMIT = 4096  # tokens, if neither the request nor the model has a limit
+_UNBILLED = frozenset({500, 503, 529})  # statuses from 500 on that gateways do not substitute
 
 
-class Amount(msgspec.Struct, frozen=True):
-    """Calls, and the tokens, dollars and seconds that they use at most."""
+class Spend(msgspec.Struct, frozen=True):
+    """Calls, and the most tokens, dollars and seconds that they use."""
 
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
     seconds: float = 0.0
 
-    def __add__(self, other: "Amount") -> "Amount":
+    def __add__(self, amount: "Spend") -> "Spend":
         """Return the sum."""
-        return Amount(
-            self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd, self.seconds + other.seconds
+        return Spend(
+            self.calls + amount.calls, self.tokens + amount.tokens, self.usd + amount.usd, self.seconds + amount.seconds
         )
 
 
 @dataclass(slots=True, kw_only=True)
 class Reservation:
-    """What a call under way may use; `reply` is the limit of its reply, None where no limit is needed.
+    """What a call in progress may use; `reply` is the limit of its reply, None if it needs none.
 
-    `is_squeezed` says that the budget leaves less for the reply than the call would have got otherwise.
+    `is_squeezed` says that the budget allows a shorter reply than the call would otherwise get.
     """
 
     model: ModelIdentity
     request: Request
-    began: float
+    start: float
     tokens: int = 0
     usd: float = 0.0
     reply: int | None = None
@@ -53,30 +53,31 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
-    """How many tokens of reply one limit allows: beside the calls under way, and alone."""
+class _Headroom:
+    """The reply tokens that one limit allows: now, and when no call is in progress."""
 
     limit: str
-    now: float
-    alone: float
+    available: float
+    remaining: float
 
 
 class Budget:
-    """What may be spent in all: US dollars, tokens, calls and seconds; shared by whoever is given it, on any thread.
+    """Limits on US dollars, tokens, calls and seconds in total; may be shared, across threads too.
 
-    Guaranteed, whatever is under way at once: no call is sent after which dollars, tokens or calls could pass their
-    limits. Every attempt is a call, those that fail and those of `Retrying` and `Fallback` too. What a call may use is
-    the bytes of its prompt (no tokenizer makes more tokens of it) and the limit of its reply: its own `max_tokens`,
-    else the model's known limit, else `max_tokens` is set to 4096, or to less where less is left. A call that would
-    fit but for calls under way waits for them. A failed call that may have been answered, by a timeout say, is booked
-    with all that it might have used, and so is an answer without counts of tokens.
+    Guaranteed, for any number of concurrent calls: no call is sent that could exceed the limits on
+    dollars, tokens or calls. Every attempt is a call, including failed ones and those of `Retrying` and
+    `Fallback`. A call may use the bytes of its prompt (no tokenizer makes more tokens of it) and the limit
+    of its reply: its own `max_tokens`, else the model's known limit, else `max_tokens` is set to 4096, or
+    to what remains. A call that only concurrent calls keep from fitting waits for them. A failed call
+    that may have been answered (after a timeout, for example) is booked with all that it might have used,
+    and so is an answer without token counts.
 
-    Not guaranteed: the limits hold as far as the model keeps to `max_tokens`, the provider counts and charges as its
-    price list says, and nothing of the account is used elsewhere. A wrapper that asks several times within one call
-    has to say so (`lost` and `another`).
+    Not guaranteed: the limits hold if the model respects `max_tokens`, the provider counts and charges by
+    its price list, and nothing else uses the account. A wrapper that asks several times within one call
+    has to report it (`lost` and `another`).
 
-    Seconds run from the first call on; when they are over, calls under way are cancelled. No call is begun that would
-    have to be quicker than every one before it.
+    Seconds count from the first call. When they are over, calls in progress are cancelled. No call is
+    started that would have to be faster than every earlier one.
     """
 
     def __init__(  # limits and collaborators, all named
@@ -89,16 +90,17 @@ class Budget:
         price: Callable[[str], Price | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Take the limits; None is no limit.
+        """Take the limits; None means unlimited.
 
-        `price` returns what a model costs by its label (see `ModelIdentity`); public price lists say so by default.
+        `price` returns the price of a model by its label (see `ModelIdentity`); the default is the public
+        price lists.
 
         Raises:
-            DefinitionError: a limit is no number, or below 0.
+            DefinitionError: a limit is not a number, or below 0.
         """
         for name, limit in {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}.items():
             if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
-                raise DefinitionError(f"the limit of a budget in {name} is a number from 0, not {limit!r}")
+                raise DefinitionError(f"the limit of a budget in {name} must be a number of at least 0, not {limit!r}")
         self.usd = usd
         self.tokens = tokens
         self.calls = calls
@@ -107,30 +109,30 @@ class Budget:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._spent = Usage()
-        self._lost = Amount()
-        self._kept = Amount()
+        self._lost = Spend()
+        self._withheld = Spend()
         self._dollars = 0.0
-        self._counted: dict[int, tuple[object, int]] = {}
+        self._entry_counts: dict[int, tuple[object, int]] = {}
         self._open: dict[int, Reservation] = {}
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._bounds = PromptBounds()
-        self._longest: dict[str, int] = {}
-        self._quickest: dict[str, float] = {}
-        self._began: float | None = None
-        self._rested: float | None = None
+        self._longest_reply: dict[str, int] = {}
+        self._quickest_call: dict[str, float] = {}
+        self._start: float | None = None
+        self._paused_at: float | None = None
 
     @property
     def spent(self) -> Usage:
-        """What is known to have been used so far; a failed call is a call."""
+        """The known usage so far; failed calls are counted."""
         return self._spent
 
     @property
-    def lost(self) -> Amount:
-        """The failed calls among these, and what they may have used besides; counted against the limits too."""
+    def lost(self) -> Spend:
+        """The failed calls among these, and what they may have used; counts against the limits."""
         return self._lost
 
-    def book(self, usage: Usage | None = None, lost: Amount | None = None) -> None:
-        """Count what was used elsewhere, in an earlier life of the same work."""
+    def book(self, usage: Usage | None = None, lost: Spend | None = None) -> None:
+        """Add usage from elsewhere, such as an earlier run of the same work."""
         with self._lock:
             if usage is not None:
                 self._add(usage, 0.0 if usage.cost_usd is None else usage.cost_usd)
@@ -138,192 +140,203 @@ class Budget:
                 self._lose(lost)
 
     def counted(self, source: object) -> int:
-        """Return how many entries of a record of spending are counted here; see `count`."""
-        return self._counted.get(id(source), (source, 0))[1]
+        """Return how many entries of a spending record are already booked here; see `count`."""
+        return self._entry_counts.get(id(source), (source, 0))[1]
 
     def count(self, source: object, entries: int) -> None:
-        """Note that so many entries of a record are counted here, so that whoever reads it again books no more."""
-        self._counted[id(source)] = source, entries  # it is held, so that its id stays its own
+        """Remember how many entries of a record are booked here, so that no one books them again."""
+        self._entry_counts[id(source)] = source, entries  # keep the object alive, so that its id stays unique
 
-    def keep(self, amount: Amount) -> None:
-        """Keep so much back for later, in place of what was kept so far; nobody waits for it."""
+    def keep(self, amount: Spend) -> None:
+        """Withhold `amount` for later use, replacing the earlier amount; no call waits for it."""
         with self._lock:
-            self._kept = amount
+            self._withheld = amount
             self._wake_all()
 
     def begin(self, elapsed: float = 0.0) -> None:
-        """Let the seconds run from now on, if they do not yet; so many are over already. After a rest they go on."""
-        if self._began is None:
-            self._began = self.now() - elapsed
-        elif self._rested is not None:
-            self._began += self.now() - self._rested
-        self._rested = None
+        """Start the clock with `elapsed` seconds, or resume it after `rest`; otherwise do nothing."""
+        if self._start is None:
+            self._start = self.now() - elapsed
+        elif self._paused_at is not None:
+            self._start += self.now() - self._paused_at
+        self._paused_at = None
 
     def rest(self) -> None:
-        """Let no seconds count until the next call, or until `begin`: the work is done, and may be taken up again."""
-        if self._began is not None and self._rested is None:
-            self._rested = self.now()
+        """Pause the clock until the next call or `begin`."""
+        if self._start is not None and self._paused_at is None:
+            self._paused_at = self.now()
 
     def defer(self, seconds: float) -> None:
-        """Let so many seconds not count."""
-        if self._began is not None:
-            self._began += seconds
+        """Exclude `seconds` from the elapsed time."""
+        if self._start is not None:
+            self._start += seconds
 
     @property
     def elapsed(self) -> float:
-        """The seconds that count so far."""
-        if self._began is None:
+        """The seconds counted so far."""
+        if self._start is None:
             return 0.0
-        return (self.now() if self._rested is None else self._rested) - self._began
+        return (self.now() if self._paused_at is None else self._paused_at) - self._start
 
     def left_seconds(self) -> float | None:
-        """Return the seconds that are left, below 0 where they are over, None where there is no limit."""
-        return None if self.seconds is None else self.seconds - self.elapsed - self._kept.seconds
+        """Return the remaining seconds (negative once they are over), None if unlimited."""
+        return None if self.seconds is None else self.seconds - self.elapsed - self._withheld.seconds
 
     def time_is_up(self) -> BudgetError:
-        """Return the error for a call that the time does not suffice for."""
+        """Return the error for a call that there is no time for."""
         return BudgetError(f"the budget of {self.seconds:g} seconds is used up", limit="seconds")
 
     async def admit(self, request: Request, model: ModelIdentity | str, *, reply: int | None = None) -> Reservation:
-        """Set aside what `request` may use, after waiting for calls under way where need be.
+        """Reserve what `request` may use; if necessary, wait for calls in progress.
 
-        Hand the answer to `settle`, `fail` or `release`, exactly one of them. `reply` is the model's own limit of a
-        reply, where it is known.
+        Pass the reservation to exactly one of `settle`, `fail` or `release`. `reply` is the model's own
+        reply limit, if known.
 
         Raises:
-            BudgetError: it would pass a limit, or there is one in dollars and the price of `model` is unknown.
+            BudgetError: the call could exceed a limit, or the limit is in dollars and the price of
+                `model` is unknown.
         """
         self.begin()
         identity = identify(model)
         while True:
             with self._lock:
-                wanted = self._wanted(request, identity, reply=reply)
-                if wanted is not None:
-                    self._open[id(wanted)] = wanted
-                    return wanted
+                reservation = self._try_reserve(request, identity, reply=reply)
+                if reservation is not None:
+                    self._open[id(reservation)] = reservation
+                    return reservation
                 turn = asyncio.get_running_loop().create_future()
-                self._waiting.append((asyncio.get_running_loop(), turn))
+                self._waiters.append((asyncio.get_running_loop(), turn))
             try:
                 async with asyncio.timeout(self.left_seconds()):
                     await turn
             except TimeoutError:
                 raise self.time_is_up() from None
 
-    def settle(self, held: Reservation, response: Response) -> None:
-        """Book what a call has used."""
+    def settle(self, reservation: Reservation, response: Response) -> None:
+        """Book the usage of a completed call."""
         usage = response.usage
         with self._lock:
-            self._close(held)
+            self._close(reservation)
             if usage.calls and not usage.total_tokens:
                 self._spent += usage
-                self._lose(Amount(0, held.tokens, held.usd))
+                self._lose(Spend(0, reservation.tokens, reservation.usd))
                 return
             dollars = usage.cost_usd
             if dollars is None:
-                price = None if self.usd is None else self._known_price(held.model)
+                price = None if self.usd is None else self._known_price(reservation.model)
                 dollars = 0.0 if price is None else price.cost(usage.input_tokens, usage.output_tokens)
             self._add(usage, dollars)
             if usage.calls:
-                self._learn(held, usage)
+                self._learn(reservation, usage)
 
-    def fail(self, held: Reservation, error: BaseException) -> Amount:
-        """Book a call that had no answer, and return what was booked."""
+    def fail(self, reservation: Reservation, error: BaseException) -> Spend:
+        """Book a call without an answer, and return the booked amount."""
         if isinstance(error, BudgetError | DefinitionError | UnavailableError):
-            found = Amount()  # it was not sent
+            amount = Spend()  # it was not sent
         elif _is_unbilled(error):
-            found = Amount(1)
+            amount = Spend(1)
         else:
-            found = Amount(1, held.tokens, held.usd)
+            amount = Spend(1, reservation.tokens, reservation.usd)
         with self._lock:
-            self._close(held)
-            self._lose(found)
-        return found
+            self._close(reservation)
+            self._lose(amount)
+        return amount
 
-    def release(self, held: Reservation) -> None:
-        """Set aside no longer what `held` might have used: the call was not made."""
+    def release(self, reservation: Reservation) -> None:
+        """Cancel the reservation of a call that was not made."""
         with self._lock:
-            self._close(held)
+            self._close(reservation)
 
-    def _learn(self, held: Reservation, usage: Usage) -> None:
-        model, seconds = held.model.label, self.now() - held.began
-        self._quickest[model] = min(seconds, self._quickest.get(model, seconds))
-        self._longest[model] = max(usage.output_tokens, self._longest.get(model, 1))
-        if held.reply is not None and usage.calls == 1:
-            self._bounds.learn(model, held.request, tokens=usage.input_tokens)
+    def _learn(self, reservation: Reservation, usage: Usage) -> None:
+        model, seconds = reservation.model.label, self.now() - reservation.start
+        self._quickest_call[model] = min(seconds, self._quickest_call.get(model, seconds))
+        self._longest_reply[model] = max(usage.output_tokens, self._longest_reply.get(model, 1))
+        if reservation.reply is not None and usage.calls == 1:
+            self._bounds.learn(model, reservation.request, tokens=usage.input_tokens)
 
     def _add(self, usage: Usage, dollars: float) -> None:
         self._spent += usage
         self._dollars += dollars
 
-    def _lose(self, lost: Amount) -> None:
+    def _lose(self, lost: Spend) -> None:
         self._lost += lost
         if lost.calls:
             self._spent += Usage(calls=lost.calls)
 
-    def _close(self, held: Reservation) -> None:
-        del self._open[id(held)]
+    def _close(self, reservation: Reservation) -> None:
+        del self._open[id(reservation)]
         self._wake_all()
 
     def _wake_all(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for loop, turn in waiting:
+        waiters, self._waiters = self._waiters, deque()
+        for loop, turn in waiters:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, turn)
 
-    def _wanted(self, request: Request, model: ModelIdentity, *, reply: int | None) -> Reservation | None:
-        """Return what the call may use; None where it has to wait."""
-        left = self.left_seconds()
-        if left is not None and left <= self._quickest.get(model.label, 0.0):
+    def _try_reserve(self, request: Request, model: ModelIdentity, *, reply: int | None) -> Reservation | None:
+        """Return a reservation for the call, None if it has to wait."""
+        remaining = self.left_seconds()
+        if remaining is not None and remaining <= self._quickest_call.get(model.label, 0.0):
             raise self.time_is_up()
         is_waiting = False
         if self.calls is not None:
-            used = self._spent.calls + self._kept.calls
+            used = self._spent.calls + self._withheld.calls
             if used + 1 > self.calls:
-                self._refuse("calls", self.calls, used=used, wanted=1)
+                self._refuse("calls", self.calls, used=used, amount=1)
             is_waiting = used + len(self._open) + 1 > self.calls
-        made = Reservation(model=model, request=request, began=self.now())
+        reservation = Reservation(model=model, request=request, start=self.now())
         if self.tokens is not None or self.usd is not None:
-            is_waiting = not self._set_aside(made, known=reply) or is_waiting
-        return None if is_waiting else made
+            is_waiting = not self._allocate(reservation, model_limit=reply) or is_waiting
+        return None if is_waiting else reservation
 
-    def _set_aside(self, made: Reservation, *, known: int | None) -> bool:
-        """Fill in tokens, dollars and the limit of the reply; say whether they are there now."""
-        request, model = made.request, made.model.label
-        given = self._bounds.of(model, request)
-        price = self._price_of(made.model) if self.usd is not None else None
-        rooms = self._rooms(given, price)
-        usual = request.max_tokens or known or REPLY
-        least = request.max_tokens or min(usual, self._longest.get(model, 1))
-        for room in rooms:
-            if room.alone < least:
-                self._refuse_reply(room.limit, given, least=least, price=price)
-        now = min(room.now for room in rooms)
-        if now < usual and self._open:
+    def _allocate(self, reservation: Reservation, *, model_limit: int | None) -> bool:
+        """Fill in tokens, dollars and reply limit; return whether they are available now."""
+        request, model = reservation.request, reservation.model.label
+        prompt_tokens = self._bounds.of(model, request)
+        price = self._price_of(reservation.model) if self.usd is not None else None
+        headrooms = self._headrooms(prompt_tokens, price)
+        target = request.max_tokens or model_limit or DEFAULT_REPLY_LIMIT
+        minimum = request.max_tokens or min(target, self._longest_reply.get(model, 1))
+        for headroom in headrooms:
+            if headroom.remaining < minimum:
+                self._refuse_reply(headroom.limit, prompt_tokens, minimum=minimum, price=price)
+        available = min(headroom.available for headroom in headrooms)
+        if available < target and self._open:
             return False
-        made.reply, made.is_squeezed = int(min(usual, now)), now < usual
-        made.tokens = given + made.reply
-        made.usd = 0.0 if price is None else price.cost(given, made.reply)
+        reservation.reply, reservation.is_squeezed = int(min(target, available)), available < target
+        reservation.tokens = prompt_tokens + reservation.reply
+        reservation.usd = 0.0 if price is None else price.cost(prompt_tokens, reservation.reply)
         return True
 
-    def _rooms(self, given: int, price: Price | None) -> list[_Room]:
-        rooms: list[_Room] = []
+    def _headrooms(self, prompt_tokens: int, price: Price | None) -> list[_Headroom]:
+        headrooms: list[_Headroom] = []
         if self.tokens is not None:
-            alone = self.tokens - self._used_tokens - given
-            rooms.append(_Room("tokens", alone - sum(held.tokens for held in self._open.values()), alone))
+            remaining = self.tokens - self._used_tokens - prompt_tokens
+            headrooms.append(
+                _Headroom(
+                    "tokens", remaining - sum(reservation.tokens for reservation in self._open.values()), remaining
+                )
+            )
         if self.usd is not None and price is not None:
-            money = self.usd - self._used_usd - price.cost(given, 0)
-            held = sum(held.usd for held in self._open.values())
-            each = (price.cost(given, 1_000_000) - price.cost(given, 0)) / 1e6
-            rooms.append(_Room("usd", _fitting(money - held, each), _fitting(money, each)))
-        return rooms
+            money = self.usd - self._used_usd - price.cost(prompt_tokens, 0)
+            reserved = sum(reservation.usd for reservation in self._open.values())
+            price_per_token = (price.cost(prompt_tokens, 1_000_000) - price.cost(prompt_tokens, 0)) / 1e6
+            headrooms.append(
+                _Headroom(
+                    "usd",
+                    _affordable_tokens(money - reserved, price_per_token),
+                    _affordable_tokens(money, price_per_token),
+                )
+            )
+        return headrooms
 
     @property
     def _used_tokens(self) -> int:
-        return self._spent.total_tokens + self._lost.tokens + self._kept.tokens
+        return self._spent.total_tokens + self._lost.tokens + self._withheld.tokens
 
     @property
     def _used_usd(self) -> float:
-        return self._dollars + self._lost.usd + self._kept.usd
+        return self._dollars + self._lost.usd + self._withheld.usd
 
     def _known_price(self, model: ModelIdentity) -> Price | None:
         return model.price if self._price is None else self._price(model.label)
@@ -331,22 +344,22 @@ class Budget:
     def _price_of(self, model: ModelIdentity) -> Price:
         price = self._known_price(model)
         if price is None:
-            said = f"the price of {model.label!r} is unknown, so a budget in dollars cannot be kept"
-            raise BudgetError(f"{said}; limit tokens or calls", limit="usd")
+            message = f"the price of {model.label!r} is unknown, so a budget in dollars cannot be enforced"
+            raise BudgetError(f"{message}; limit tokens or calls", limit="usd")
         return price
 
-    def _refuse_reply(self, limit: str, given: int, *, least: int, price: Price | None) -> None:
+    def _refuse_reply(self, limit: str, prompt_tokens: int, *, minimum: int, price: Price | None) -> None:
         if limit == "tokens" or price is None:
-            self._refuse(limit, self.tokens or 0, used=self._used_tokens, wanted=given + least)
+            self._refuse(limit, self.tokens or 0, used=self._used_tokens, amount=prompt_tokens + minimum)
         else:
-            wanted = price.cost(given, least)
-            self._refuse(limit, self.usd or 0.0, used=self._used_usd, wanted=wanted)
+            amount = price.cost(prompt_tokens, minimum)
+            self._refuse(limit, self.usd or 0.0, used=self._used_usd, amount=amount)
 
-    def _refuse(self, what: str, limit: float, *, used: float, wanted: float) -> None:
+    def _refuse(self, unit: str, limit: float, *, used: float, amount: float) -> None:
         raise BudgetError(
-            f"the budget of {limit:g} {what} does not allow this call: {used:g} are spent or kept, and it may use "
-            f"{wanted:g}",
-            limit=what,
+            f"the budget of {limit:g} {unit} does not allow this call: {used:g} are spent or reserved, and it may use "
+            f"{amount:g}",
+            limit=unit,
         )
 
     def now(self) -> float:
@@ -354,18 +367,18 @@ class Budget:
         return self._clock.monotonic_ns() / 1e9
 
 
-def _fitting(money: float, each: float) -> float:
-    """Return how many tokens `money` pays."""
+def _affordable_tokens(money: float, price_per_token: float) -> float:
+    """Return how many tokens `money` pays for."""
     if money < 0:
         return -1
-    return math.inf if each <= 0 else math.floor(money / each)
+    return math.inf if price_per_token <= 0 else math.floor(money / price_per_token)
 
 
 def _is_unbilled(error: BaseException) -> bool:
-    """Return whether an error says that nothing was computed: refused before the work, or never sent."""
+    """Return whether the error shows that nothing was computed: rejected early, or never sent."""
     if isinstance(error, RateLimitedError | ContextTooLongError):
         return True
-    context = getattr(error, "context", {})  # any exception may come
+    context = getattr(error, "context", {})  # any exception is possible
     status = context.get("status")
     if context.get("is_sent") is False:
         return True

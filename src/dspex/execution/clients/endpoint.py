@@ -1,4 +1,4 @@
-"""What all providers' clients share: posting to one URL, and telling failures apart."""
+"""Shared by all provider clients: post to one URL, and classify failures."""
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,19 +23,19 @@ from dspex.language.records.canonical import json_bytes
 
 T = TypeVar("T")
 Counts = tuple[int, ...]
-LARGEST = 1_000_000_000  # tokens of one call; more is no count
+LARGEST = 1_000_000_000  # tokens of one call; a larger number is not a plausible count
 LONGEST = 86_400.0  # seconds that a server may ask to wait
 _KEYED = {"authorization", "x-api-key", "x-goog-api-key"}
-_SECRET = 16  # characters; what is shorter, such as "none" for a server of one's own, is no secret
-_SHORT = 4  # the same for credentials in a URL, which are there because they are some
-_UNQUOTED = "(what it said is not shown: the server is none of this one's)"
-_SILENT = "(it did not say why)"
-_MOST = 2000  # characters of what a server says about an error
+_SECRET = 16  # characters; a shorter key, such as "none" for a local server, is not a secret
+_SHORT = 4  # the same for credentials in a URL
+_NOT_QUOTED = "(its message is hidden, because a workspace chose that server)"
+_SILENT = "(it gave no reason)"
+_MAX_QUOTE = 2000  # characters of a server's error message
 _TOO_LONG = ("context length", "context window", "prompt is too long", "maximum number of tokens", "context_length")
 
 
-class Endpoint:
-    """What is posted to at a server, with the name of the model behind it; `url` is shown, without credentials."""
+class ModelEndpoint:
+    """One URL of a model server; `url` is without credentials and may be shown."""
 
     def __init__(
         self,
@@ -46,47 +46,47 @@ class Endpoint:
         headers: Mapping[str, str],
         transport: Transport | None = None,
     ) -> None:
-        """Take where to post.
+        """Take the URL and headers to post with.
 
-        Error messages quote what a provider answers, and of any other server what has the form of an error of a model
-        (it may be any service of a network), unless the transport says that nothing of it may be shown.
+        Error messages quote what a provider answers. Of any other server (which may be any service in the
+        network) they quote only what looks like a model error, and nothing if the transport forbids it.
 
-        `headers` and `address` may hold keys: these go nowhere else, also where the other side repeats them.
-        Credentials in the address take the place of a bearer token.
+        `headers` and `address` may hold keys: these are removed from replies that repeat them.
+        Credentials in the address replace a bearer token.
         """
         self.name = name
-        self.url = address.shown(path)
+        self.url = address.public_url(path)
         provider = provider_at(address.base_url)
         self._is_provider = provider is not None
         self._address = address
         self._target = address.url(path)
         self._headers = {"content-type": "application/json", **headers, **address.headers}
-        given = [value.removeprefix("Bearer ") for name, value in headers.items() if name in _KEYED]
-        keys = {key for key in given if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
+        tokens = [value.removeprefix("Bearer ") for name, value in headers.items() if name in _KEYED]
+        keys = {key for key in tokens if len(key) >= _SECRET} | {key for key in address.secrets if len(key) >= _SHORT}
         self._keys = [key.encode() for key in sorted(keys, key=len, reverse=True)]
         self._transport = transport or Transport()
         self._quotes_errors = self._transport.quotes_errors or (self._is_provider and provider not in SELF_HOSTED)
 
     def post(self, body: Mapping[str, Any]) -> Awaitable[Answer]:
-        """Send one request; `checked` tells a good answer from a bad one."""
+        """Send one request; pass the answer to `check`."""
         return self._transport.post(self._target, json_bytes(body), self._headers)
 
-    def checked(self, answer: Answer) -> bytes:
-        """Return the body of a good answer.
+    def check(self, answer: Answer) -> bytes:
+        """Return the body of a successful answer.
 
         Raises:
-            ModelError: it is none; the class says what happened.
+            ModelError: the answer is an error; the class says what happened.
         """
         if answer.status != 200:
             self._fail(answer)
-        return self._keyless(answer.body)
+        return self._without_keys(answer.body)
 
     async def events(
         self, body: Mapping[str, Any], take: Callable[[bytes], Awaitable[None]], *, path: str | None = None
     ) -> bytes | None:
-        """Give the data of each event to `take`; return the body of a good answer that is no stream.
+        """Pass the data of each event to `take`; return the body if the answer is not a stream.
 
-        `path` is where streams are posted to, if not where everything else is.
+        `path` is the path of streams, if it differs from that of other requests.
 
         Raises:
             ModelError: the class says what happened.
@@ -95,54 +95,58 @@ class Endpoint:
         answer = await self._transport.events(target, json_bytes(body), headers=self._headers, take=take)
         if answer is not None and answer.status != 200:
             self._fail(answer)
-        return None if answer is None else self._keyless(answer.body)
+        return None if answer is None else self._without_keys(answer.body)
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._transport.aclose()
 
     def read(self, decode: Callable[[bytes], T], body: bytes) -> T:
-        """Return what a body, or the data of an event, says.
+        """Decode a body, or the data of an event.
 
         Raises:
-            ModelError: it is no reply of a model.
+            ModelError: it is not a model reply.
         """
         try:
             return decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self.unreadable(error, body) from error
+            raise self.unreadable_error(error, body) from error
 
-    def unreadable(self, error: Exception, body: bytes) -> ModelError:
-        """Return the error for an answer that is none."""
-        start = f"; the body begins {shorten(self._keyless(body)[:120])}" if self._is_provider else ""
+    def unreadable_error(self, error: Exception, body: bytes) -> ModelError:
+        """Return the error for an answer that is not a model reply."""
+        start = f"; the body begins {shorten(self._without_keys(body)[:120])}" if self._is_provider else ""
         return ModelError(
-            f"{self.url} answered with something that is no reply of a model: {error}, in {len(body)} bytes{start}. "
+            f"{self.url} answered with something that is not a model reply: {error}, in {len(body)} bytes{start}. "
             "Check that the URL ends in the API version (such as /v1)"
         )
 
-    def cut_off(self) -> ModelError:
-        """Return the error for a stream that ended before its end."""
-        return ModelUnavailableError(f"{self.url} ended its stream before the reply was whole")
+    def truncated_error(self) -> ModelError:
+        """Return the error for a stream that ended early."""
+        return ModelUnavailableError(f"{self.url} ended its stream before the reply was complete")
 
-    def failed(self, said: object) -> ModelError:
-        """Return the error that a stream carries as one of its events."""
-        message = said.get("message") if isinstance(said, Mapping) else said
+    def stream_error(self, error: object) -> ModelError:
+        """Return the error for an error event of a stream."""
+        message = error.get("message") if isinstance(error, Mapping) else error
         if not isinstance(message, str):
-            message = str(said)[:_MOST] if self._is_provider else _SILENT
-        text = self._keyless(message[:_MOST].encode(errors="replace")).decode() if self._quotes_errors else _UNQUOTED
+            message = str(error)[:_MAX_QUOTE] if self._is_provider else _SILENT
+        text = (
+            self._without_keys(message[:_MAX_QUOTE].encode(errors="replace")).decode()
+            if self._quotes_errors
+            else _NOT_QUOTED
+        )
         return ModelUnavailableError(f"{self.name} at {self.url} failed in the middle of its reply: {text}")
 
-    def _keyless(self, body: bytes) -> bytes:
+    def _without_keys(self, body: bytes) -> bytes:
         for key in self._keys:
             if key in body:
                 body = body.replace(key, b"(secret)")
         return body
 
     def _fail(self, answer: Answer) -> NoReturn:
-        code, said = _error_of(self._keyless(answer.body), quotes_all=self._is_provider)
-        text = said if self._quotes_errors else _UNQUOTED
+        code, reason = _error_of(self._without_keys(answer.body), quotes_all=self._is_provider)
+        text = reason if self._quotes_errors else _NOT_QUOTED
         message = f"{self.name} at {self.url} answered {answer.status}: {text}"
-        is_long = answer.status in {400, 413, 422} and any(words in said.lower() for words in _TOO_LONG)
+        is_long = answer.status in {400, 413, 422} and any(words in reason.lower() for words in _TOO_LONG)
         if code == "context_length_exceeded" or is_long:
             raise ContextTooLongError(message)
         if answer.status == 429:
@@ -155,36 +159,36 @@ class Endpoint:
 
 
 def usage_of(
-    price: Price | None, *, given: Counts, made: Counts, cached: int = 0, reasoning: int = 0
+    price: Price | None, *, input_counts: Counts, output_counts: Counts, cached: int = 0, reasoning: int = 0
 ) -> tuple[Usage, str | None]:
-    """Return the usage of one call, and which counts of the server were ignored because they can be none.
+    """Return the usage of one call, and a text with the implausible counts that were ignored.
 
-    The cost is None where the price is unknown, and where input or output was ignored: then both are 0, which budgets
-    take for an answer without counts.
+    The cost is None if the price is unknown, or if the input or output counts were ignored: then both
+    are 0, which budgets treat as an answer without counts.
 
     Args:
-        price: of the model.
-        given: tokens of the prompt, in parts where the server counts them so.
-        made: tokens of the reply, in the same way.
-        cached: how many of the first came from a cache.
-        reasoning: how many of the second are reasoning.
+        price: the price of the model.
+        input_counts: tokens of the prompt, in the parts that the server counts.
+        output_counts: tokens of the reply, in the parts that the server counts.
+        cached: how many input tokens came from a cache.
+        reasoning: how many output tokens are reasoning.
     """
-    if _are_counts(given) and _are_counts(made):
-        inside, outside = sum(given), sum(made)
-        if 0 <= cached <= inside and 0 <= reasoning <= LARGEST:
-            cost = None if price is None else price.cost(inside, outside, cached_tokens=cached)
+    if _are_counts(input_counts) and _are_counts(output_counts):
+        input_tokens, output_tokens = sum(input_counts), sum(output_counts)
+        if 0 <= cached <= input_tokens and 0 <= reasoning <= LARGEST:
+            cost = None if price is None else price.cost(input_tokens, output_tokens, cached_tokens=cached)
             usage = Usage(
-                input_tokens=inside,
-                output_tokens=outside,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
                 cached_tokens=cached,
                 reasoning_tokens=reasoning,
                 calls=1,
                 cost_usd=cost,
             )
             return usage, None
-        usage, _ = usage_of(price, given=given, made=made)
+        usage, _ = usage_of(price, input_counts=input_counts, output_counts=output_counts)
         return usage, f"cached {shorten(cached, 40)}, reasoning {shorten(reasoning, 40)}"
-    return Usage(calls=1, cost_usd=None), f"input {shorten(given, 80)}, output {shorten(made, 80)}"
+    return Usage(calls=1, cost_usd=None), f"input {shorten(input_counts, 80)}, output {shorten(output_counts, 80)}"
 
 
 def _are_counts(parts: Counts) -> bool:
@@ -192,37 +196,37 @@ def _are_counts(parts: Counts) -> bool:
 
 
 def arguments_of(text: str | None) -> dict[str, Any]:
-    """Return the arguments of a tool call that come as JSON text; text that is no object is kept under `""`.
+    """Parse the JSON arguments of a tool call; text that is not an object is returned under `""`.
 
-    The tool's own validation then says what is wrong with it, and the model gets to read that.
+    The tool's validation then reports the error to the model.
     """
     try:
-        found = msgspec.json.decode(text or "{}")
+        arguments = msgspec.json.decode(text or "{}")
     except msgspec.DecodeError:
         return {"": text}
-    return found if isinstance(found, dict) else {"": text}
+    return arguments if isinstance(arguments, dict) else {"": text}
 
 
 def _error_of(body: bytes, *, quotes_all: bool) -> tuple[str, str]:
-    """Return (code, message) of an error body; of one without the form of an error the beginning, or its size."""
+    """Return (code, message) of an error body; for any other body its beginning or its size."""
     try:
-        found = msgspec.json.decode(body)
-        found = found[0] if isinstance(found, list) else found
-        error = found.get("error", found)
+        content = msgspec.json.decode(body)
+        content = content[0] if isinstance(content, list) else content
+        error = content.get("error", content)
         code = str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
         message = error.get("message") if isinstance(error, dict) else error
         if isinstance(message, str) and message:
-            return code, message[:_MOST]
+            return code, message[:_MAX_QUOTE]
         if quotes_all:
-            return code, str(error)[:_MOST]
+            return code, str(error)[:_MAX_QUOTE]
     except (msgspec.DecodeError, AttributeError, UnicodeDecodeError, IndexError):
         if quotes_all:
             return "", shorten(body[:200].decode(errors="replace"))
-    return "", f"{len(body)} bytes that are no error of a model"
+    return "", f"{len(body)} bytes that are not a model error"
 
 
 def _seconds(text: str | None) -> float | None:
-    """Read Retry-After in its form of seconds; the form of a date is not used by model providers."""
+    """Parse Retry-After in seconds; model providers do not use the date form."""
     try:
         seconds = 0.0 if text is None else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Models of Google, by the Gemini API.
+"""Models of Google, through the Gemini API.
 
 Protocol: the public API reference, "generateContent" and "streamGenerateContent" (v1beta).
 """
@@ -9,10 +9,10 @@ import msgspec
 
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
-from dspex.execution.clients.endpoint import Endpoint, usage_of
-from dspex.execution.clients.identity import served
+from dspex.execution.clients.chunk_forwarder import ChunkForwarder
+from dspex.execution.clients.endpoint import ModelEndpoint, usage_of
+from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
 
@@ -44,14 +44,14 @@ class _Usage(msgspec.Struct, rename="camel"):
     cached_content_token_count: int = 0
 
 
-class _Blocked(msgspec.Struct, rename="camel"):
+class _PromptFeedback(msgspec.Struct, rename="camel"):
     block_reason: str | None = None
 
 
 class _Reply(msgspec.Struct, rename="camel"):
     candidates: list[_Candidate] = []
     usage_metadata: _Usage | None = None
-    prompt_feedback: _Blocked | None = None
+    prompt_feedback: _PromptFeedback | None = None
     error: Any = None
 
 
@@ -59,7 +59,7 @@ _decode = msgspec.json.Decoder(_Reply).decode
 
 
 class GeminiModel:
-    """One model of Google. The key goes into a header and not into the URL, where logs would keep it."""
+    """One model of Google. The key goes into a header, not into the URL, which logs would keep."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class GeminiModel:
         """Take the model's name."""
         address = ServerAddress.of(base_url)
         self.name = f"gemini/{model}"
-        self.identity = served(model, address, name=self.name)
+        self.identity = server_identity(model, address, name=self.name)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
         self._model = model
         self._path = f"models/{model}"
         headers = {"x-goog-api-key": api_key} if api_key else {}
-        self._endpoint = Endpoint(
+        self._endpoint = ModelEndpoint(
             self.name, address, f"{self._path}:generateContent", headers=headers, transport=transport
         )
         self._price = self.identity.price
@@ -89,32 +89,32 @@ class GeminiModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        body = self._endpoint.checked(await self._endpoint.post(self._body(request)))
+        body = self._endpoint.check(await self._endpoint.post(self._body(request)))
         return self._response([self._read(body)], body)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
         chunks: list[_Reply] = []
-        telling = Telling(request, emit)
+        forwarder = ChunkForwarder(request, emit)
 
         async def take(data: bytes) -> None:
             chunk = self._read(data)
             if chunk.error is not None:
-                raise self._endpoint.failed(chunk.error)
+                raise self._endpoint.stream_error(chunk.error)
             chunks.append(chunk)
-            await telling.text(_text(chunk))
-            for part in _made(chunk):
+            await forwarder.text(_text(chunk))
+            for part in _candidate_parts(chunk):
                 if part.function_call is not None:
-                    await telling.values(part.function_call.args)
+                    await forwarder.values(part.function_call.args)
 
         path = f"{self._path}:streamGenerateContent?alt=sse"
-        whole = await self._endpoint.events(self._body(request), take, path=path)
-        if whole is not None:
-            return await telling.end(self._response([self._read(whole)], whole))
-        ended = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
-        if not ended and not any(chunk.prompt_feedback for chunk in chunks):
-            raise self._endpoint.cut_off()
-        return await telling.end(self._response(chunks, b""))
+        body = await self._endpoint.events(self._body(request), take, path=path)
+        if body is not None:
+            return await forwarder.end(self._response([self._read(body)], body))
+        is_finished = any(candidate.finish_reason for chunk in chunks for candidate in chunk.candidates[:1])
+        if not is_finished and not any(chunk.prompt_feedback for chunk in chunks):
+            raise self._endpoint.truncated_error()
+        return await forwarder.end(self._response(chunks, b""))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -124,20 +124,20 @@ class GeminiModel:
         return self._endpoint.read(_decode, body)
 
     def _response(self, chunks: list[_Reply], body: bytes) -> Response:
-        firsts = [chunk.candidates[0] for chunk in chunks if chunk.candidates]
-        if not firsts:
-            blocked = next((c.prompt_feedback.block_reason for c in chunks if c.prompt_feedback), None)
-            if blocked:
-                raise RefusedError(f"{self.name} refuses the prompt: {blocked}")
-            raise self._endpoint.unreadable(ValueError("it has no candidates"), body)
-        parts = [part for first in firsts for part in (first.content.parts if first.content else ())]
-        found = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage())
+        candidates = [chunk.candidates[0] for chunk in chunks if chunk.candidates]
+        if not candidates:
+            block_reason = next((c.prompt_feedback.block_reason for c in chunks if c.prompt_feedback), None)
+            if block_reason:
+                raise RefusedError(f"{self.name} refuses the prompt: {block_reason}")
+            raise self._endpoint.unreadable_error(ValueError("it has no candidates"), body)
+        parts = [part for candidate in candidates for part in (candidate.content.parts if candidate.content else ())]
+        counts = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), _Usage())
         usage, ignored = usage_of(
             self._price,
-            given=(found.prompt_token_count,),
-            made=(found.candidates_token_count, found.thoughts_token_count),
-            cached=found.cached_content_token_count,
-            reasoning=found.thoughts_token_count,
+            input_counts=(counts.prompt_token_count,),
+            output_counts=(counts.candidates_token_count, counts.thoughts_token_count),
+            cached=counts.cached_content_token_count,
+            reasoning=counts.thoughts_token_count,
         )
         return Response(
             text="".join(_text(chunk) for chunk in chunks),
@@ -145,7 +145,9 @@ class GeminiModel:
             ignored=ignored,
             model=self.name,
             identity=self.identity,
-            finish_reason=next((first.finish_reason for first in reversed(firsts) if first.finish_reason), None),
+            finish_reason=next(
+                (candidate.finish_reason for candidate in reversed(candidates) if candidate.finish_reason), None
+            ),
             tool_calls=tuple(
                 ToolCall(f"call_{n}", part.function_call.name, part.function_call.args or {})
                 for n, part in enumerate(parts)
@@ -168,23 +170,23 @@ class GeminiModel:
                     ]
                 }
             ]
-            words = {"auto": {"mode": "AUTO"}, "required": {"mode": "ANY"}, "none": {"mode": "NONE"}}
-            named = {"mode": "ANY", "allowedFunctionNames": [request.tool_choice]}
-            body["toolConfig"] = {"functionCallingConfig": words.get(request.tool_choice, named)}
+            choices = {"auto": {"mode": "AUTO"}, "required": {"mode": "ANY"}, "none": {"mode": "NONE"}}
+            choice = {"mode": "ANY", "allowedFunctionNames": [request.tool_choice]}
+            body["toolConfig"] = {"functionCallingConfig": choices.get(request.tool_choice, choice)}
         return body
 
 
 def _text(chunk: _Reply) -> str:
-    return "".join(part.text for part in _made(chunk) if not part.thought)
+    return "".join(part.text for part in _candidate_parts(chunk) if not part.thought)
 
 
-def _made(chunk: _Reply) -> list[_Part]:
+def _candidate_parts(chunk: _Reply) -> list[_Part]:
     content = chunk.candidates[0].content if chunk.candidates else None
     return content.parts if content is not None else []
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    found = {
+    settings = {
         "temperature": request.temperature,
         "maxOutputTokens": request.max_tokens,
         "topP": request.top_p,
@@ -193,7 +195,7 @@ def _settings(request: Request) -> dict[str, Any]:
         "responseJsonSchema": request.response_schema,
         "responseMimeType": "application/json" if request.response_schema or request.json_mode else None,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

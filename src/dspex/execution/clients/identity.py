@@ -1,4 +1,4 @@
-"""Which model it is: what caches, recordings, journals, usage and prices go by."""
+"""The identity of a model: the key for caches, recordings, journals, usage and prices."""
 
 from typing import Final, Protocol, cast
 
@@ -8,17 +8,17 @@ from dspex.execution.clients.address import ServerAddress
 from dspex.execution.clients.prices import Price, price_of
 from dspex.execution.clients.providers import PROVIDERS, is_provider_at, provider_at
 
-CUSTOM: Final = "custom"  # a model class of the user's own
+CUSTOM: Final = "custom"  # a custom model class
 LOCAL: Final = "local"
-COMPATIBLE: Final = "openai-compatible"  # a server that speaks OpenAI's protocol and is no known provider
+COMPATIBLE: Final = "openai-compatible"  # any other server with OpenAI's protocol
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A model, whatever it is called on screen.
+    """Which model it is, independent of its display name.
 
-    `provider` is one of `PROVIDERS`, "local", "openai-compatible" or "custom"; `base_url` is the address of its server
-    without credentials, a file URL for a model file, and empty where there is neither; `name` is what the server calls
-    it; `revision` tells apart what is served under one name at different times, where that is known.
+    `provider` is one of `PROVIDERS`, "local", "openai-compatible" or "custom". `base_url` is the address
+    of the server without credentials, a file URL for a model file, or empty. `name` is the server's name
+    for the model. `revision` distinguishes versions that are served under one name, if known.
     """
 
     provider: str
@@ -28,7 +28,7 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @property
     def label(self) -> str:
-        """Return one text for people that no other model has: usage is booked under it.
+        """Return a unique text for people; usage is booked under it.
 
         It has the form of a model string: "openai/gpt-4o-mini", "http://host/v1#name", "/models/x.gguf".
         """
@@ -44,9 +44,9 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @property
     def price(self) -> Price | None:
-        """Return what a call costs by public price lists, None where nobody knows.
+        """Return the price by public price lists, None if unknown.
 
-        A model of the user's own may be named like one that is in the lists; a server at an unknown address may not.
+        A custom model class is looked up by its name, a server at an unknown address is not.
         """
         if self.provider == CUSTOM:
             return price_of(self.name)
@@ -57,36 +57,38 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Identified(Protocol):
-    """A model that says which one it is; one that does not, or says None, is known by its name."""
+    """A model with an identity; without one, or with None, its name identifies it."""
 
     name: str
     identity: ModelIdentity | None
 
 
 def identify(model: object) -> ModelIdentity:
-    """Return the identity of a model; one without goes by its name, and so does a text."""
+    """Return the identity of a model or a name; a model without one is identified by its name."""
     if isinstance(model, ModelIdentity):
         return model
     if isinstance(model, str):
         return ModelIdentity(provider=CUSTOM, name=model)
-    try:  # to ask a protocol of attributes takes longer than all the rest of a call
+    try:  # faster than isinstance of a Protocol, which would dominate a call
         identity = cast("Identified", model).identity
     except AttributeError:
         identity = None
     return identity or ModelIdentity(provider=CUSTOM, name=cast("Identified", model).name)
 
 
-def served(model: str, address: ServerAddress, *, name: str | None = None, revision: str = "") -> ModelIdentity:
-    """Return the identity of what a server calls `model`.
+def server_identity(
+    model: str, address: ServerAddress, *, name: str | None = None, revision: str = ""
+) -> ModelIdentity:
+    """Return the identity of a model at a server.
 
     Args:
         model: the name in the request body.
-        address: of the server.
-        name: what the user calls it; "openai/gpt-4o-mini" says that it is a provider's model behind another address.
-        revision: tells versions of it apart.
+        address: the server.
+        name: the display name; "openai/gpt-4o-mini" is a provider's model behind another address.
+        revision: distinguishes versions of the model.
     """
     provider = provider_at(address.base_url)
-    called, _, rest = (name or "").partition("/")
-    if provider is None and rest and called in PROVIDERS:
-        provider, model = called, rest
+    prefix, _, model_name = (name or "").partition("/")
+    if provider is None and model_name and prefix in PROVIDERS:
+        provider, model = prefix, model_name
     return ModelIdentity(provider=provider or COMPATIBLE, base_url=address.base_url, name=model, revision=revision)

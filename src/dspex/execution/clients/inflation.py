@@ -1,4 +1,4 @@
-"""Compressed bodies of answers, decoded step by step: what comes out is counted, not what went in."""
+"""Decode compressed response bodies step by step, so that a limit can count the decoded bytes."""
 
 import zlib
 from collections.abc import Iterator
@@ -7,33 +7,33 @@ from typing import Final
 from dspex.errors import ModelError
 
 ACCEPTED: Final = "gzip, deflate"
-_STEP: Final = 1024 * 1024  # decoded bytes at a time; between two steps the loop may do something else
+_STEP: Final = 1024 * 1024  # decoded bytes at a time; between steps the event loop may run other tasks
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PLAIN: Final = frozenset({"", "identity"})
 
 
 class Inflator:
-    """Decodes one body, wherever it is torn, at most `_STEP` bytes at a time. `name` is that of the server."""
+    """Decodes one body from chunks of any size, at most `_STEP` bytes at a time."""
 
     __slots__ = ("_decoder", "_encoding", "_name")
 
     def __init__(self, encoding: str, name: str) -> None:
-        """Take the content encoding as the server says it.
+        """Take the content encoding, and the name of the server for errors.
 
         Raises:
-            ModelError: it was not offered, and is not known.
+            ModelError: the encoding is not supported.
         """
         self._encoding = encoding.strip().lower()
         self._name = name
         if self._encoding not in {"gzip", "x-gzip", "deflate"}:
-            raise ModelError(f"{name} answered in the encoding {encoding[:40]!r}; it was offered: {ACCEPTED}")
+            raise ModelError(f"{name} answered in the encoding {encoding[:40]!r}; supported are: {ACCEPTED}")
         self._decoder: zlib._Decompress | None = None
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """Yield what `part` decodes to.
+        """Yield the decoded bytes of `part`.
 
         Raises:
-            ModelError: it is not what the encoding says.
+            ModelError: the bytes are not in this encoding.
         """
         while part:
             decoder = self._decoder or self._begin(part)
@@ -57,5 +57,5 @@ class Inflator:
 
 
 def is_plain(encoding: str) -> bool:
-    """Return whether a body comes as it is."""
+    """Return whether the encoding leaves a body unchanged."""
     return encoding.strip().lower() in _PLAIN

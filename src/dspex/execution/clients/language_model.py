@@ -1,4 +1,4 @@
-"""The seam between dspex and whatever answers: one asynchronous call from a frozen request to a frozen response."""
+"""The protocol of language models: one async call from a frozen request to a frozen response."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol, cast
@@ -14,7 +14,7 @@ _WORDS = frozenset({"auto", "required", "none"})
 
 
 class ToolSpec(msgspec.Struct, frozen=True, gc=False):
-    """A tool as a model is told of it: `parameters` is the JSON Schema of its arguments."""
+    """The specification of a tool for a model; `parameters` is the JSON Schema of its arguments."""
 
     name: str
     description: str
@@ -22,11 +22,12 @@ class ToolSpec(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What a model is asked. None means: the model's own default.
+    """A request to a model. None means the model's default.
 
-    `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for any JSON
-    object. `tools` may be called in the reply; `tool_choice` is "auto", "required", "none" or the name of one.
-    `rollout` sets a request apart from the same one before: no provider is sent it, but caches and journals know it.
+    `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for
+    any JSON object. `tools` may be called in the reply; `tool_choice` is "auto", "required", "none" or the
+    name of a tool. `rollout` distinguishes repetitions of the same request for caches and journals;
+    providers do not receive it.
     """
 
     messages: tuple[Message, ...]
@@ -48,12 +49,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a model answered. `finish_reason` is the provider's word ("stop", "length", ...).
+    """The response of a model. `finish_reason` is the provider's word ("stop", "length", ...).
 
-    `model` is its name for people, `identity` says which one it was, where the model knows that itself. `ignored` names
-    the counts of tokens that the server gave and that can be none; `usage` is without them.
-    `seconds` is how long the model itself took, without waiting for a turn or for another attempt; an answer that is
-    given again says how long it took the first time. None where nobody has measured it.
+    `model` is the display name; `identity` is None if the model does not know its own. `ignored` describes
+    implausible token counts of the server, which `usage` omits. `seconds` is how long the model itself
+    took, without queueing or other attempts; a cached response keeps its original duration. None if it
+    was not measured.
     """
 
     text: str
@@ -67,15 +68,15 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def label(self) -> str:
-        """What usage is booked under; see `ModelIdentity.label`."""
+        """The label under which usage is booked; see `ModelIdentity.label`."""
         return self.model if self.identity is None else self.identity.label
 
-    def taking(self, seconds: float) -> "Response":
-        """Return the response with how long it took, where nobody closer to the model has said so."""
+    def with_seconds(self, seconds: float) -> "Response":
+        """Return the response with its duration, unless an inner wrapper has already set it."""
         return self if self.seconds is not None else msgspec.structs.replace(self, seconds=seconds)
 
-    def about(self) -> dict[str, object]:
-        """Return what a span says about the response: the reason of its end, and its seconds where they are known."""
+    def span_attributes(self) -> dict[str, object]:
+        """Return the span attributes: finish reason, duration and ignored usage, if known."""
         attributes: dict[str, object] = {"finish_reason": self.finish_reason}
         if self.seconds is not None:
             attributes["seconds"] = self.seconds
@@ -87,10 +88,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LanguageModel(Protocol):
     """Answers requests; safe to share between tasks, threads and event loops.
 
-    `name` is for people. A model may have an `identity` (`ModelIdentity`), which caches, recordings, journals, usage
-    and prices go by; they go by the name of one that has none. `capabilities` are asked before a request uses them:
-    "response_schema" (follows a JSON Schema), "json_mode", "constrained_decoding" (cannot produce anything but the
-    schema), "seed", "tools" (answers with tool calls), "streaming" (it is a `StreamingModel` too).
+    `name` is for people. A model may have an `identity` (`ModelIdentity`), which is the key for caches,
+    recordings, journals, usage and prices; otherwise its name is. Callers check `capabilities` before a
+    request uses them: "response_schema" (follows a JSON Schema), "json_mode", "constrained_decoding"
+    (cannot produce anything but the schema), "seed", "tools" (answers with tool calls), "streaming" (is
+    also a `StreamingModel`).
     """
 
     name: str
@@ -105,40 +107,41 @@ class LanguageModel(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Free what the model holds on the running loop; it may be used again afterwards."""
+        """Free the model's resources on the running loop; it may be used again afterwards."""
         ...
 
 
 class StreamingModel(LanguageModel, Protocol):
-    """A model that tells the text of its reply as it comes; it declares the capability "streaming"."""
+    """A model that streams its replies; it declares the capability "streaming"."""
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request`, giving each piece of text to `emit` in order, and return the whole response.
+        """Answer `request`, passing each chunk to `emit` in order, and return the whole response.
 
-        A slow `emit` holds the model back. The pieces together are what `told` returns: the text, or the arguments of
-        the tool that had to be called. Cancelling stops the request. After the first piece nothing is tried again.
+        A slow `emit` slows the model down. The chunks together are what `streamed_text` returns: the text,
+        or the arguments of the forced tool. Cancelling stops the request. After the first chunk nothing is
+        retried.
         """
         ...
 
 
 async def ask(model: LanguageModel, request: Request, emit: Emit | None) -> Response:
-    """Answer `request` by `model`, in pieces where somebody listens; a model that cannot stream gives one piece."""
+    """Answer `request` by `model`; with `emit` in chunks, or one chunk if it cannot stream."""
     if emit is None:
         return await model.complete(request)
     if "streaming" in model.capabilities:
         return await cast("StreamingModel", model).stream(request, emit)
-    return await retold(request, await model.complete(request), emit)
+    return await emit_whole(request, await model.complete(request), emit)
 
 
-async def retold(request: Request, response: Response, emit: Emit | None) -> Response:
-    """Give all of a response to who listens, in one piece, and return it."""
-    if emit is not None and (text := told(request, response)):
+async def emit_whole(request: Request, response: Response, emit: Emit | None) -> Response:
+    """Emit a whole response as one chunk, and return it."""
+    if emit is not None and (text := streamed_text(request, response)):
         await emit(text)
     return response
 
 
-def told(request: Request, response: Response) -> str:
-    """Return all that who listens to a reply hears: its text, or the arguments, as JSON, of the tool it had to call."""
+def streamed_text(request: Request, response: Response) -> str:
+    """Return what streaming emits in total: the text, or the JSON arguments of the forced tool."""
     if request.forces_a_tool and response.tool_calls:
         return msgspec.json.encode(response.tool_calls[0].arguments).decode()
     return response.text

@@ -1,4 +1,4 @@
-"""No more requests than a provider allows: by the minute, and at a time."""
+"""Limit requests and tokens per minute, and concurrency."""
 
 import asyncio
 import threading
@@ -9,16 +9,16 @@ from dspex.errors import RateLimitedError
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
 from dspex.execution.clients.wrapper import Wrapper
 
-_BURST = 6.0  # a bucket holds this many seconds' worth, so that no minute passes its limit by more than a tenth
+_BURST = 6.0  # seconds' worth in a bucket, so that no minute exceeds its limit by more than a tenth
 
 _EARLY = 0.001  # a timer may wake this many seconds before its time
 
 
 class Limiting(Wrapper):
-    """Wraps a model: requests wait their turn, first come, first served.
+    """Wraps a model; requests wait their turn, first come, first served.
 
-    Concurrency begins at `concurrency`, is halved when the provider says that it is too much (429), and grows by one
-    for each round of successes, up to `concurrency` again. A `Retry-After` holds back all requests that wait here.
+    Concurrency starts at `concurrency`, is halved when the provider answers 429, and grows by one for
+    each round of successes, up to `concurrency`. A `Retry-After` delays all waiting requests.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Limiting(Wrapper):
         concurrency: int = 64,
         clock: Clock | None = None,
     ) -> None:
-        """Take the limits; None is no limit. Tokens are estimated before a call and corrected after it."""
+        """Take the limits (None: unlimited); tokens are estimated before a call, then corrected."""
         super().__init__(model)
         self._clock = clock or SystemClock()
         self._requests = None if requests_per_minute is None else _Rate(requests_per_minute)
@@ -40,23 +40,23 @@ class Limiting(Wrapper):
 
     @property
     def concurrency(self) -> int:
-        """How many requests may be under way now."""
+        """How many requests may be in progress now."""
         return self._slots.limit
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
-        """Answer `request` when its turn has come."""
+        """Wait for a turn, then answer `request`."""
         await self._slots.take()
         try:
             estimate = sum(len(message.content) for message in request.messages) / 4 + (request.max_tokens or 0)
-            await self._turn(estimate)
-            began = self._now()
+            await self._wait_turn(estimate)
+            start = self._now()
             try:
-                response = (await ask(self.model, request, emit)).taking(self._now() - began)
+                response = (await ask(self.model, request, emit)).with_seconds(self._now() - start)
             except RateLimitedError as error:
                 self._slots.shrink()
-                asked = error.context.get("retry_after")
-                if isinstance(asked, int | float):
-                    self._resume_at = max(self._resume_at, self._now() + asked)
+                retry_after = error.context.get("retry_after")
+                if isinstance(retry_after, int | float):
+                    self._resume_at = max(self._resume_at, self._now() + retry_after)
                 raise
             self._slots.grow()
             if self._tokens is not None:
@@ -65,16 +65,16 @@ class Limiting(Wrapper):
         finally:
             self._slots.give_back()
 
-    async def _turn(self, tokens: float) -> None:
+    async def _wait_turn(self, tokens: float) -> None:
         now = self._now()
         due = now
         if self._requests is not None:
             due = max(due, now + self._requests.reserve(1, now))
         if self._tokens is not None:
             due = max(due, now + self._tokens.reserve(tokens, now))
-        # a Retry-After may come while this waits
-        while (left := max(due, self._resume_at) - self._now()) > _EARLY:
-            await self._clock.sleep(left)
+        # a Retry-After may arrive in the meantime
+        while (remaining := max(due, self._resume_at) - self._now()) > _EARLY:
+            await self._clock.sleep(remaining)
 
     def _now(self) -> float:
         return self._clock.monotonic_ns() / 1e9
@@ -89,7 +89,7 @@ class _Rate:
         self._lock = threading.Lock()
 
     def reserve(self, amount: float, now: float) -> float:
-        """Take `amount` out and return how many seconds to wait before it may be used."""
+        """Take `amount` and return how many seconds to wait before using it."""
         with self._lock:
             begin = max(self._full_at, now)
             burst = max(_BURST, 1 / self._second)  # one request always fits
@@ -97,20 +97,20 @@ class _Rate:
             return max(0.0, begin - now - burst + min(amount / self._second, burst))
 
     def correct(self, amount: float) -> None:
-        """Take `amount` more out, or put it back where it is negative."""
+        """Take `amount` more; a negative amount is returned to the bucket."""
         with self._lock:
             self._full_at += amount / self._second
 
 
 class _Slots:
-    """A semaphore whose size moves, for waiters on any event loop."""
+    """A semaphore of variable size, for waiters on any event loop."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._limit = float(most)
-        self._taken = 0
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._limit = float(size)
+        self._in_use = 0
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     @property
     def limit(self) -> int:
@@ -119,30 +119,30 @@ class _Slots:
     async def take(self) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._taken < self.limit and not self._waiting:
-                self._taken += 1
+            if self._in_use < self.limit and not self._waiters:
+                self._in_use += 1
                 return
             turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append((loop, turn))
+            self._waiters.append((loop, turn))
         try:
             await turn
         except asyncio.CancelledError:
             with self._lock:
-                is_waiting = (loop, turn) in self._waiting
+                is_waiting = (loop, turn) in self._waiters
                 if is_waiting:
-                    self._waiting.remove((loop, turn))
+                    self._waiters.remove((loop, turn))
             if not is_waiting:
                 self.give_back()
             raise
 
     def give_back(self) -> None:
         with self._lock:
-            self._taken -= 1
-            while self._waiting and self._taken < self.limit:
-                loop, turn = self._waiting.popleft()
+            self._in_use -= 1
+            while self._waiters and self._in_use < self.limit:
+                loop, turn = self._waiters.popleft()
                 if loop.is_closed():
                     continue
-                self._taken += 1
+                self._in_use += 1
                 loop.call_soon_threadsafe(_wake, turn)
 
     def shrink(self) -> None:
@@ -151,7 +151,7 @@ class _Slots:
 
     def grow(self) -> None:
         with self._lock:
-            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+            self._limit = min(float(self._size), self._limit + 1 / self._limit)
 
 
 def _wake(turn: "asyncio.Future[None]") -> None:

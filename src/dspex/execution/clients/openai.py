@@ -1,4 +1,4 @@
-"""Models behind the OpenAI chat-completions protocol: OpenAI itself, vLLM, Ollama, llama.cpp and many more.
+"""Models with the OpenAI chat-completions protocol: OpenAI, vLLM, Ollama, llama.cpp and many more.
 
 Protocol: the public API reference of OpenAI, "Create chat completion".
 """
@@ -10,11 +10,11 @@ import msgspec
 
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
-from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
-from dspex.execution.clients.identity import served
+from dspex.execution.clients.chunk_forwarder import ChunkForwarder
+from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
 from dspex.execution.clients.prices import Price
-from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall, Usage
 
@@ -77,7 +77,7 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class OpenAIModel:
-    """One model at one endpoint. The key goes into a header and nowhere else."""
+    """One model at one endpoint. The key is sent in a header and used nowhere else."""
 
     def __init__(
         self,
@@ -89,27 +89,28 @@ class OpenAIModel:
         transport: Transport | None = None,
         revision: str = "",
     ) -> None:
-        """Take what the endpoint calls the model.
+        """Take the model's name and address.
 
         Args:
             model: the name in the request body.
-            base_url: up to and including the version, without `/chat/completions`; credentials in it are kept apart.
+            base_url: up to and including the version, without `/chat/completions`; credentials in it are
+                kept secret.
             api_key: sent as a bearer token; None sends no credentials.
-            name: what it is called on screen; one such as "openai/gpt-4o-mini" says whose model it is, and so its
-                price. The model's name by default.
-            transport: connections to share; its own by default.
-            revision: tells apart what is served under one name at different times.
+            name: the display name, by default the model's name; one such as "openai/gpt-4o-mini" names
+                the provider, and so the price.
+            transport: shared connections; by default the model opens its own.
+            revision: distinguishes versions that are served under one name.
         """
         address = ServerAddress.of(base_url)
         self.name = name or model
-        self.identity = served(model, address, name=name, revision=revision)
+        self.identity = server_identity(model, address, name=name, revision=revision)
         self.capabilities: frozenset[Capability] = frozenset(
             {"response_schema", "json_mode", "seed", "tools", "streaming"}
         )
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = Endpoint(self.name, address, "chat/completions", headers=headers, transport=transport)
-        # OpenAI's newer models refuse the old name of the limit, others do not know the new one
+        self._endpoint = ModelEndpoint(self.name, address, "chat/completions", headers=headers, transport=transport)
+        # newer models of OpenAI refuse the old name of the limit, other servers do not know the new one
         self._limit = (
             "max_completion_tokens" if address.base_url.startswith("https://api.openai.com/") else "max_tokens"
         )
@@ -121,27 +122,27 @@ class OpenAIModel:
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
         answer = await self._endpoint.post(self._body(request))
-        return self._whole(self._endpoint.checked(answer))
+        return self._read_response(self._endpoint.check(answer))
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
-        telling = Telling(request, emit)
-        gathered = _Gathered(self._endpoint, telling)
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
+        forwarder = ChunkForwarder(request, emit)
+        buffer = _StreamBuffer(self._endpoint, forwarder)
         body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
-        whole = await self._endpoint.events(body, gathered.take)
-        if whole is not None:
-            return await telling.end(self._whole(whole))
-        made = self._response(gathered.message(), gathered.usage, finish_reason=gathered.finish_reason)
-        return await telling.end(made)
+        reply = await self._endpoint.events(body, buffer.take)
+        if reply is not None:
+            return await forwarder.end(self._read_response(reply))
+        response = self._response(buffer.message(), buffer.usage, finish_reason=buffer.finish_reason)
+        return await forwarder.end(response)
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._endpoint.aclose()
 
-    def _whole(self, body: bytes) -> Response:
+    def _read_response(self, body: bytes) -> Response:
         reply = self._endpoint.read(_decode, body)
         if not reply.choices:
-            raise self._endpoint.unreadable(ValueError("it has no choices"), body)
+            raise self._endpoint.unreadable_error(ValueError("it has no choices"), body)
         choice = reply.choices[0]
         return self._response(choice.message, reply.usage, finish_reason=choice.finish_reason)
 
@@ -156,10 +157,10 @@ class OpenAIModel:
             if message.tool_calls
             else ()
         )
-        used, ignored = _usage(self._price, usage or _Usage())
+        token_usage, ignored = _usage(self._price, usage or _Usage())
         return Response(
             text=message.content or "",
-            usage=used,
+            usage=token_usage,
             ignored=ignored,
             model=self.name,
             identity=self.identity,
@@ -191,10 +192,10 @@ class OpenAIModel:
 
 
 def _with_calls(messages: Sequence[Message]) -> list[object]:
-    made: list[object] = []
+    turns: list[object] = []
     for message in messages:
         if not message.tool_calls:
-            made.append(message)
+            turns.append(message)
             continue
         calls = [
             {
@@ -204,41 +205,41 @@ def _with_calls(messages: Sequence[Message]) -> list[object]:
             }
             for call in message.tool_calls
         ]
-        made.append({"role": message.role, "content": message.content or None, "tool_calls": calls})
-    return made
+        turns.append({"role": message.role, "content": message.content or None, "tool_calls": calls})
+    return turns
 
 
-def _usage(price: Price | None, found: _Usage) -> tuple[Usage, str | None]:
-    inside, outside = found.prompt_tokens_details, found.completion_tokens_details
+def _usage(price: Price | None, counts: _Usage) -> tuple[Usage, str | None]:
+    input_details, output_details = counts.prompt_tokens_details, counts.completion_tokens_details
     return usage_of(
         price,
-        given=(found.prompt_tokens,),
-        made=(found.completion_tokens,),
-        cached=(inside.cached_tokens or 0) if inside else 0,
-        reasoning=(outside.reasoning_tokens or 0) if outside else 0,
+        input_counts=(counts.prompt_tokens,),
+        output_counts=(counts.completion_tokens,),
+        cached=(input_details.cached_tokens or 0) if input_details else 0,
+        reasoning=(output_details.reasoning_tokens or 0) if output_details else 0,
     )
 
 
-class _Gathered:
-    """The chunks of one stream, put together."""
+class _StreamBuffer:
+    """Collects the chunks of one stream into a message."""
 
-    def __init__(self, endpoint: Endpoint, telling: Telling) -> None:
+    def __init__(self, endpoint: ModelEndpoint, forwarder: ChunkForwarder) -> None:
         self.usage: _Usage | None = None
         self.finish_reason: str | None = None
         self._endpoint = endpoint
-        self._telling = telling
+        self._forwarder = forwarder
         self._text: list[str] = []
         self._refusal = ""
         self._calls: dict[int, _Call] = {}
 
     async def take(self, data: bytes) -> None:
-        """Take one event in, and tell its text."""
+        """Take one event, and forward its text."""
         if data == b"[DONE]":
             self.finish_reason = self.finish_reason or "stop"
             return
         chunk = self._endpoint.read(_decode_chunk, data)
         if chunk.error is not None:
-            raise self._endpoint.failed(chunk.error)
+            raise self._endpoint.stream_error(chunk.error)
         self.usage = chunk.usage or self.usage
         for step in chunk.choices[:1]:
             self.finish_reason = step.finish_reason or self.finish_reason
@@ -248,18 +249,18 @@ class _Gathered:
     async def _add(self, delta: _Message) -> None:
         self._refusal += delta.refusal or ""
         for call in delta.tool_calls or ():
-            held = self._calls.setdefault(call.index, _Call(function=_Function(arguments="")))
-            held.id = held.id or call.id
-            held.function.name = held.function.name or call.function.name
-            held.function.arguments = f"{held.function.arguments}{call.function.arguments or ''}"
-            await self._telling.arguments(call.function.arguments, call.index)
+            target = self._calls.setdefault(call.index, _Call(function=_Function(arguments="")))
+            target.id = target.id or call.id
+            target.function.name = target.function.name or call.function.name
+            target.function.arguments = f"{target.function.arguments}{call.function.arguments or ''}"
+            await self._forwarder.arguments(call.function.arguments, call.index)
         if delta.content:
             self._text.append(delta.content)
-            await self._telling.text(delta.content)
+            await self._forwarder.text(delta.content)
 
     def message(self) -> _Message:
-        """Return the whole message; a stream without an end is an error."""
+        """Return the complete message; raise if the stream ended early."""
         if self.finish_reason is None:
-            raise self._endpoint.cut_off()
+            raise self._endpoint.truncated_error()
         calls = [self._calls[index] for index in sorted(self._calls)]
         return _Message("".join(self._text) or None, self._refusal or None, calls or None)

@@ -1,4 +1,4 @@
-"""What calls cost: a snapshot of public price lists, looked up once for each model."""
+"""Prices of models: a snapshot of public price lists."""
 
 import re
 from functools import lru_cache
@@ -12,7 +12,7 @@ _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 
 
 class Price(msgspec.Struct, frozen=True):
-    """US dollars for a million tokens, as (from this many input tokens, price) tiers in rising order."""
+    """US dollars per million tokens, as ascending tiers of (minimum input tokens, price)."""
 
     input: Tiers
     output: Tiers
@@ -40,13 +40,13 @@ def _table() -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def price_of(model: str) -> Price | None:
-    """Return the price of `model` ("openai/gpt-4o-mini"; a trailing date may be left out), None where it is unknown."""
+    """Return the price of `model` ("openai/gpt-4o-mini", any date suffix optional), or None."""
     name = model.lower()
     row = _table().get(name) or _table().get(_DATE.sub("", name))
     if row is None:
         return None
-    given, out, cached = (_tiers(part) for part in row)
-    return Price(given or ((0, 0.0),), out or ((0, 0.0),), cached or given or ((0, 0.0),))
+    input_tiers, output_tiers, cached_tiers = (_tiers(part) for part in row)
+    return Price(input_tiers or ((0, 0.0),), output_tiers or ((0, 0.0),), cached_tiers or input_tiers or ((0, 0.0),))
 
 
 def _tiers(part: Any) -> Tiers:  # noqa: ANN401  # a number, a list of tiers or null

@@ -1,8 +1,8 @@
-"""The providers that model strings name, each with its address and the variable that holds its key."""
+"""The providers that model strings name, with their addresses and key variables."""
 
 from typing import Final
 
-# provider -> (base URL, the environment variable with its key or None); an OpenAI-compatible API but for the last two
+# provider -> (base URL, environment variable of its key or None); OpenAI-compatible except the last two
 PROVIDERS: Final[dict[str, tuple[str, str | None]]] = {
     "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
@@ -27,10 +27,10 @@ def self_hosted_url(text: str) -> str | None:
 
 
 def provider_at(base_url: str) -> str | None:
-    """Return the provider whose own address `base_url` is, None for any other server."""
+    """Return the provider with the address `base_url`, None for any other server."""
     return next((name for name, (address, _) in PROVIDERS.items() if address == base_url), None)
 
 
 def is_provider_at(provider: str, base_url: str) -> bool:
-    """Return whether `base_url` is the provider's own address."""
+    """Return whether `base_url` is the address of the provider."""
     return provider in PROVIDERS and PROVIDERS[provider][0] == base_url

@@ -1,4 +1,4 @@
-"""Models behind the OpenAI Responses protocol.
+"""Models with the OpenAI Responses protocol.
 
 Protocol: the public API reference of OpenAI, "Responses".
 """
@@ -9,10 +9,10 @@ import msgspec
 
 from dspex.errors import RefusedError
 from dspex.execution.clients.address import ServerAddress
-from dspex.execution.clients.endpoint import Endpoint, arguments_of, usage_of
-from dspex.execution.clients.identity import served
+from dspex.execution.clients.chunk_forwarder import ChunkForwarder
+from dspex.execution.clients.endpoint import ModelEndpoint, arguments_of, usage_of
+from dspex.execution.clients.identity import server_identity
 from dspex.execution.clients.language_model import Capability, Emit, Request, Response
-from dspex.execution.clients.telling import Telling
 from dspex.execution.clients.transport import Transport
 from dspex.language.records import Message, ToolCall
 
@@ -66,7 +66,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class ResponsesModel:
-    """One model at one endpoint of the Responses protocol. Nothing is stored at the provider."""
+    """One model at one endpoint of the Responses protocol. The provider stores nothing."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class ResponsesModel:
         transport: Transport | None = None,
         revision: str = "",
     ) -> None:
-        """Take what the endpoint calls the model; the other arguments are those of `OpenAIModel`."""
+        """Take the model's name and address; the arguments are those of `OpenAIModel`."""
         address = ServerAddress.of(base_url)
         self.name = name or model
-        self.identity = served(model, address, name=name, revision=revision)
+        self.identity = server_identity(model, address, name=name, revision=revision)
         self.capabilities: frozenset[Capability] = frozenset({"response_schema", "json_mode", "tools", "streaming"})
         self._model = model
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = Endpoint(self.name, address, "responses", headers=headers, transport=transport)
+        self._endpoint = ModelEndpoint(self.name, address, "responses", headers=headers, transport=transport)
         self._price = self.identity.price
 
     def __repr__(self) -> str:
@@ -93,56 +93,56 @@ class ResponsesModel:
 
     async def complete(self, request: Request) -> Response:
         """Answer `request` with one POST; see `LanguageModel.complete`."""
-        return self._whole(self._endpoint.checked(await self._endpoint.post(self._body(request))))
+        return self._read_response(self._endpoint.check(await self._endpoint.post(self._body(request))))
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
-        found: list[_Reply] = []
-        telling = Telling(request, emit)
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
+        replies: list[_Reply] = []
+        forwarder = ChunkForwarder(request, emit)
 
         async def take(data: bytes) -> None:
             if data == b"[DONE]":
                 return
             event = self._endpoint.read(_decode_event, data)
             if event.type == "response.output_text.delta" and isinstance(event.delta, str):
-                await telling.text(event.delta)
+                await forwarder.text(event.delta)
             elif event.type == "response.function_call_arguments.delta" and isinstance(event.delta, str):
-                await telling.arguments(event.delta, event.output_index)
+                await forwarder.arguments(event.delta, event.output_index)
             elif event.type in {"response.completed", "response.incomplete"} and event.response is not None:
-                found.append(event.response)
+                replies.append(event.response)
             elif event.type in {"response.failed", "error"}:
-                raise self._endpoint.failed(event.response.error if event.response else event.message)
+                raise self._endpoint.stream_error(event.response.error if event.response else event.message)
 
-        whole = await self._endpoint.events({**self._body(request), "stream": True}, take)
-        if whole is not None:
-            return await telling.end(self._whole(whole))
-        if not found:
-            raise self._endpoint.cut_off()
-        return await telling.end(self._response(found[-1]))
+        body = await self._endpoint.events({**self._body(request), "stream": True}, take)
+        if body is not None:
+            return await forwarder.end(self._read_response(body))
+        if not replies:
+            raise self._endpoint.truncated_error()
+        return await forwarder.end(self._response(replies[-1]))
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
         await self._endpoint.aclose()
 
-    def _whole(self, body: bytes) -> Response:
+    def _read_response(self, body: bytes) -> Response:
         return self._response(self._endpoint.read(_decode, body))
 
     def _response(self, reply: _Reply) -> Response:
         if reply.error is not None:
-            raise self._endpoint.failed(reply.error)
+            raise self._endpoint.stream_error(reply.error)
         parts = [part for item in reply.output if item.type == "message" for part in item.content or ()]
         refusals = [part.refusal for part in parts if part.type == "refusal"]
         calls = [item for item in reply.output if item.type == "function_call"]
         text = "".join(part.text for part in parts if part.type == "output_text")
         if refusals and not text:
             raise RefusedError(f"{self.name} refuses: {refusals[0]}")
-        used = reply.usage or _Usage()
+        counts = reply.usage or _Usage()
         usage, ignored = usage_of(
             self._price,
-            given=(used.input_tokens,),
-            made=(used.output_tokens,),
-            cached=used.input_tokens_details.cached_tokens if used.input_tokens_details else 0,
-            reasoning=used.output_tokens_details.reasoning_tokens if used.output_tokens_details else 0,
+            input_counts=(counts.input_tokens,),
+            output_counts=(counts.output_tokens,),
+            cached=counts.input_tokens_details.cached_tokens if counts.input_tokens_details else 0,
+            reasoning=counts.output_tokens_details.reasoning_tokens if counts.output_tokens_details else 0,
         )
         return Response(
             text=text,

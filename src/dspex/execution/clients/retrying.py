@@ -1,4 +1,4 @@
-"""Try again, later and not all at once."""
+"""Retry failed requests after a random wait."""
 
 import random
 
@@ -6,13 +6,13 @@ from dspex.clock import Clock, SystemClock
 from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
-from dspex.execution.clients.wrapper import Told, Wrapper
+from dspex.execution.clients.wrapper import StreamedReply, Wrapper
 
 
 class Retrying(Wrapper):
-    """Wraps a model: retryable errors are tried again after a random wait that doubles in reach (full jitter).
+    """Wraps a model; retries retryable errors with exponential backoff and full jitter.
 
-    A `Retry-After` of the provider is waited for, up to `longest` seconds; where it asks for more, the error goes up.
+    A `Retry-After` of up to `longest` seconds is respected; if it is longer, the error is raised.
     Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
 
@@ -35,15 +35,15 @@ class Retrying(Wrapper):
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
-        """Answer `request`, or raise the last error; once a piece was told, nothing is tried again."""
-        attempt, told = 1, None if emit is None else Told(emit)
+        """Answer `request`, or raise the last error; after the first chunk nothing is retried."""
+        attempt, stream = 1, None if emit is None else StreamedReply(emit)
         while True:
-            began = self._clock.monotonic_ns()
+            start = self._clock.monotonic_ns()
             try:
-                response = await ask(self.model, request, told)
-                return response.taking((self._clock.monotonic_ns() - began) / 1e9)
+                response = await ask(self.model, request, stream)
+                return response.with_seconds((self._clock.monotonic_ns() - start) / 1e9)
             except ModelError as error:
-                wait = None if told is not None and told.any else self._wait(error, attempt)
+                wait = None if stream is not None and stream.has_chunks else self._wait(error, attempt)
                 if wait is None:
                     raise
                 lost(error)
@@ -52,11 +52,11 @@ class Retrying(Wrapper):
             await another(request, self.model)
 
     def _wait(self, error: ModelError, attempt: int) -> float | None:
-        """Return how long to wait before the next attempt, None where there is to be none."""
+        """Return the seconds before the next attempt, None to give up."""
         if not error.is_retryable or attempt == self._attempts:
             return None
         jitter = self._rng.uniform(0.0, min(self._longest, self._first * 2 ** (attempt - 1)))
-        asked = error.context.get("retry_after")
-        if isinstance(asked, int | float):
-            return None if asked > self._longest else asked + jitter
+        retry_after = error.context.get("retry_after")
+        if isinstance(retry_after, int | float):
+            return None if retry_after > self._longest else retry_after + jitter
         return jitter

@@ -1,4 +1,4 @@
-"""HTTP with one pooled session for each event loop, and errors of ours instead of the library's."""
+"""HTTP with one pooled session per event loop; translates library errors into ours."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from dspex.errors import DspexError, InternalError, ModelTimeoutError, ModelUnavailableError
 from dspex.execution.clients.address import ServerAddress
+from dspex.execution.clients.deadlines import CallDeadlines
 from dspex.execution.clients.inflation import ACCEPTED, Inflator, is_plain
-from dspex.execution.clients.overtime import Overtime
 
 if TYPE_CHECKING:
     import aiohttp
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers (looked up without regard to case) and whole body of one HTTP answer."""
+    """Status, headers (case-insensitive) and whole body of one HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -26,7 +26,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds to connect, seconds of silence and seconds in all that end a call; the greatest body in bytes."""
+    """Limits in seconds (to connect, between reads, in total) and on the body in bytes."""
 
     connect: float = 10.0
     read: float = 120.0
@@ -35,67 +35,67 @@ class Limits:
 
 
 class Transport:
-    """Posts bytes and returns the answer. Sessions live as long as their loop and are closed with it."""
+    """Posts bytes and returns the response. Sessions are closed with their event loop."""
 
     def __init__(self, limits: Limits | None = None, *, quotes_errors: bool = True) -> None:
-        """Take limits; no connection is made before the first call.
+        """Take limits; the first call opens a connection.
 
-        `quotes_errors` says whether error messages may quote servers that are no known providers.
+        `quotes_errors` says whether error messages may quote servers that are not known providers.
         """
         self.limits = limits or Limits()
         self.quotes_errors = quotes_errors
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = WeakKeyDictionary()
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSession] = WeakKeyDictionary()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one request.
 
         Raises:
-            ModelTimeoutError: no connection, or no byte, within the limits.
-            ModelUnavailableError: refused, reset, cut off, or an answer over the limit.
+            ModelTimeoutError: connecting, reading or the whole call took longer than the limits.
+            ModelUnavailableError: the connection failed, or the response exceeds the limit.
         """
-        held = self._sessions.get(asyncio.get_running_loop())
-        held = held if held is not None and not held.session.closed else await self._begin()
-        task = held.overtime.begin()
+        session = self._sessions.get(asyncio.get_running_loop())
+        session = session if session is not None and not session.http.closed else await self._open_session()
+        task = session.deadlines.begin()
         try:
-            async with await held.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await session.http.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 length = response.content_length
                 is_small = length is not None and length <= self.limits.body
                 is_whole = is_small and "content-encoding" not in response.headers
                 content = await response.read() if is_whole else await self._read(response)
                 return Answer(response.status, response.headers, content)
         except (Exception, asyncio.CancelledError) as error:
-            meant = self._meant(error, url, is_over=held.overtime.is_over(task))
-            if meant is error:
+            translated = self._translate(error, url, is_over=session.deadlines.is_over(task))
+            if translated is error:
                 raise
-            raise meant from error
+            raise translated from error
         finally:
-            held.overtime.end(task)
+            session.deadlines.end(task)
 
     async def events(
         self, url: str, body: bytes, *, headers: Mapping[str, str], take: Callable[[bytes], Awaitable[None]]
     ) -> Answer | None:
-        """Send one request and give the data of each server-sent event to `take`, as they come.
+        """Send one request and pass the data of each server-sent event to `take`.
 
-        Returns the answer instead where it is no stream of events (an error, or a server that does not stream).
+        Returns the response instead if it is not an event stream (an error, or no streaming support).
 
         Raises:
             ModelTimeoutError: see `post`.
             ModelUnavailableError: see `post`.
         """
-        held = await self._begin()
-        task = held.overtime.begin()
+        session = await self._open_session()
+        task = session.deadlines.begin()
         try:
-            async with await held.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await session.http.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return Answer(response.status, response.headers, await self._read(response))
                 await self._split(response, take)
         except (Exception, asyncio.CancelledError) as error:
-            meant = self._meant(error, url, is_over=held.overtime.is_over(task))
-            if meant is error:
+            translated = self._translate(error, url, is_over=session.deadlines.is_over(task))
+            if translated is error:
                 raise
-            raise meant from error
+            raise translated from error
         finally:
-            held.overtime.end(task)
+            session.deadlines.end(task)
         return None
 
     async def _split(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
@@ -108,7 +108,7 @@ class Transport:
         await self._decoded(response, cut)
 
     async def _decoded(self, response: "aiohttp.ClientResponse", take: Callable[[bytes], Awaitable[None]]) -> None:
-        """Give the body to `take` piece by piece, decoded; the limit is one of decoded bytes."""
+        """Pass the decoded body to `take` in chunks; the limit applies to the decoded bytes."""
         encoding, url = response.headers.get("content-encoding", ""), str(response.url)
         size = received = 0
         inflator = None if is_plain(encoding) else Inflator(encoding, ServerAddress.of(url).base_url)
@@ -120,10 +120,10 @@ class Transport:
                 self._check(size, url)
                 await take(content)
                 if inflator is not None:
-                    await asyncio.sleep(0)  # a small part may be much: others get their turn
+                    await asyncio.sleep(0)  # a small part may decode to a lot: let other tasks run
 
-    def _meant(self, error: BaseException, url: str, *, is_over: bool) -> BaseException:
-        """Return what an exception means: one of the HTTP library, or the end of a call that `is_over` its time."""
+    def _translate(self, error: BaseException, url: str, *, is_over: bool) -> BaseException:
+        """Translate an exception of the HTTP library, or of a call that `is_over` its time."""
         import aiohttp
 
         url = ServerAddress.of(url).base_url
@@ -140,7 +140,7 @@ class Transport:
             is_sent = not isinstance(error, aiohttp.ClientConnectorError)
             message = f"cannot reach {url}: {detail}. Is the server running, and the URL right?"
             return ModelUnavailableError(message, is_sent=is_sent)
-        return InternalError(f"the request to {url} failed in a way that was not foreseen: {error!r}")
+        return InternalError(f"the request to {url} failed unexpectedly: {error!r}")
 
     def _check(self, size: int, url: str) -> None:
         if size > self.limits.body:
@@ -158,26 +158,26 @@ class Transport:
         await self._decoded(response, add)
         return bytes(body)
 
-    async def _begin(self) -> "_Held":
+    async def _open_session(self) -> "_LoopSession":
         loop = asyncio.get_running_loop()
-        held = self._sessions.get(loop)
-        if held is None or held.session.closed:
-            held = self._sessions[loop] = _Held(self.limits)
-            await anext(held.life)
-        return held
+        session = self._sessions.get(loop)
+        if session is None or session.http.closed:
+            session = self._sessions[loop] = _LoopSession(self.limits)
+            await anext(session.lifetime)
+        return session
 
     async def aclose(self) -> None:
         """Close the running loop's session."""
-        held = self._sessions.pop(asyncio.get_running_loop(), None)
-        if held is not None:
-            await held.life.aclose()
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.lifetime.aclose()
 
 
 class SharedTransport(Transport):
-    """Connections of many models, which come and go: they end with `end`, and not with one of the models."""
+    """A transport that many models share; `end` closes it, closing a model does not."""
 
     async def aclose(self) -> None:
-        """Do nothing: other models have calls under way."""
+        """Do nothing: other models may have calls in progress."""
 
     async def end(self) -> None:
         """Close the running loop's session."""
@@ -185,7 +185,7 @@ class SharedTransport(Transport):
 
 
 def _detail(error: Exception) -> str:
-    """Return what happened, without what the library repeats of the URL or of bytes that are no HTTP."""
+    """Describe the error without the parts of the URL or response that the library quotes."""
     import aiohttp
 
     if isinstance(error, aiohttp.InvalidURL):
@@ -195,35 +195,35 @@ def _detail(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-class _Held:
-    """A session and the generator that closes it: loops end their generators before they close (PEP 525)."""
+class _LoopSession:
+    """A session and the generator that closes it: loops close their generators first (PEP 525)."""
 
     def __init__(self, limits: Limits) -> None:
         import aiohttp
 
-        self.overtime = Overtime(limits.total)
+        self.deadlines = CallDeadlines(limits.total)
         timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_read=limits.read)
-        self.session = aiohttp.ClientSession(
+        self.http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=timeout,
-            auto_decompress=False,  # it would be without a limit
+            auto_decompress=False,  # it has no limit
             headers={"accept-encoding": ACCEPTED},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self.life = self._live()
+        self.lifetime = self._live()
 
     async def _live(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            self.overtime.close()
-            await self.session.close()
+            self.deadlines.close()
+            await self.http.close()
 
 
 class EventSplitter:
-    """Cuts a byte stream into the data of server-sent events, wherever the stream is torn.
+    """Splits a byte stream, in chunks of any size, into the data of server-sent events.
 
-    Format: WHATWG HTML, "Server-sent events"; fields other than `data` are of no use here and dropped.
+    Format: WHATWG HTML, "Server-sent events"; fields other than `data` are ignored.
     """
 
     __slots__ = ("_data", "_rest")
@@ -235,16 +235,16 @@ class EventSplitter:
     def feed(self, part: bytes) -> list[bytes]:
         """Return the data of each event that `part` completes."""
         if b"\n" not in part:
-            self._rest.append(part)  # joined once: a long line is torn into thousands
+            self._rest.append(part)  # joined only once: a long line may have thousands of parts
             return []
         *lines, rest = b"".join((*self._rest, part)).split(b"\n")
         self._rest = [rest]
-        found = []
+        events = []
         for raw in lines:
             line = raw.removesuffix(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif not line and self._data:
-                found.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
                 self._data = []
-        return found
+        return events

@@ -1,4 +1,4 @@
-"""A model around another one."""
+"""The base class of models that wrap another model."""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +7,7 @@ from dspex.execution.clients.language_model import Emit, LanguageModel, Request,
 
 
 class Wrapper(ABC):
-    """Has the name and the abilities of the model that it wraps; what it adds is how a request is answered."""
+    """Has the name and capabilities of the wrapped model; subclasses define how to answer."""
 
     def __init__(self, model: LanguageModel) -> None:
         """Take the model."""
@@ -21,32 +21,32 @@ class Wrapper(ABC):
 
     @abstractmethod
     async def answer(self, request: Request, emit: Emit | None) -> Response:
-        """Answer `request`, piece by piece where somebody listens."""
+        """Answer `request`; with `emit`, in chunks."""
 
     async def complete(self, request: Request) -> Response:
         """Answer `request`; see `LanguageModel.complete`."""
         return await self.answer(request, None)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer `request` piece by piece; see `StreamingModel.stream`."""
+        """Answer `request` in chunks; see `StreamingModel.stream`."""
         return await self.answer(request, emit)
 
     async def aclose(self) -> None:
-        """Free what the wrapped model holds."""
+        """Close the wrapped model."""
         await self.model.aclose()
 
 
-class Told:
-    """Passes pieces on and knows whether there was one: then no other attempt may begin anew."""
+class StreamedReply:
+    """Forwards chunks and records whether there was one: after that no retry is allowed."""
 
-    __slots__ = ("_emit", "any")
+    __slots__ = ("_emit", "has_chunks")
 
     def __init__(self, emit: Emit) -> None:
-        """Take who listens."""
-        self.any = False
+        """Take the listener."""
+        self.has_chunks = False
         self._emit = emit
 
     async def __call__(self, text: str) -> None:
-        """Pass one piece on."""
-        self.any = True
+        """Forward one chunk."""
+        self.has_chunks = True
         await self._emit(text)

@@ -57,7 +57,7 @@ class ModelCall(msgspec.Struct, gc=False):  # one per call in flight, never part
         text = response.text if not response.tool_calls else _arguments(response)
         span.end(
             usage=response.usage.of_model(response.label),
-            attributes=response.about(),
+            attributes=response.span_attributes(),
             outputs=payload(text) if context.records_payloads else None,
         )
         return text
@@ -167,7 +167,7 @@ async def complete(
         span.end(error=error)
         raise
     text = payload(response) if context.records_payloads else None
-    span.end(usage=response.usage.of_model(response.label), attributes=response.about(), outputs=text)
+    span.end(usage=response.usage.of_model(response.label), attributes=response.span_attributes(), outputs=text)
     return response
 
 

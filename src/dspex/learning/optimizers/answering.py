@@ -12,7 +12,7 @@ import msgspec
 from dspex import errors
 from dspex.errors import BudgetError, ConflictError, ModelError
 from dspex.execution.clients import Budget, LanguageModel, Request, Response, ask_within
-from dspex.execution.clients.budget import Amount
+from dspex.execution.clients.budget import Spend
 from dspex.execution.clients.identity import CUSTOM, ModelIdentity, identify
 from dspex.language.records import ToolCall, Usage
 from dspex.language.records.canonical import content_hash
@@ -80,7 +80,7 @@ class Answers:
             answers = self._known if "identity" in entry else self._by_name
             answers[entry["key"]] = entry
         usage = msgspec.convert(entry["usage"], Usage) if "usage" in entry else Usage()
-        lost = msgspec.convert(entry["lost"], Amount) if "lost" in entry else Amount()
+        lost = msgspec.convert(entry["lost"], Spend) if "lost" in entry else Spend()
         self._book(usage, lost)
         self._entries += 1
         if self._entries > self._counted:
@@ -110,7 +110,7 @@ class Answers:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    def _book(self, usage: Usage, lost: Amount) -> None:
+    def _book(self, usage: Usage, lost: Spend) -> None:
         self.spent += usage
         self.spent += Usage(calls=lost.calls)
 
@@ -156,7 +156,7 @@ class Answers:
         await self._ready()
         if self.control.is_cancelled or self.halted is not None:
             raise HaltError("the search has ended")
-        lost: list[Amount] = []
+        lost: list[Spend] = []
         entry: dict[str, Any] = {"kind": "answer", "key": key, "model": model.name}
         entry["identity"] = msgspec.to_builtins(identify(model))
         try:
@@ -184,9 +184,9 @@ class Answers:
         await self._journal.append(entry)
         self._entries += 1
 
-    def _costs(self, usage: Usage | None, lost: Sequence[Amount]) -> dict[str, Any]:
+    def _costs(self, usage: Usage | None, lost: Sequence[Spend]) -> dict[str, Any]:
         """Book what a call has cost, and return what is to be written down of it."""
-        gone = sum(lost, Amount())
+        gone = sum(lost, Spend())
         self._book(usage or Usage(), gone)
         self.made += gone.calls + (0 if usage is None else 1)
         found: dict[str, Any] = {"at": round(self.budget.elapsed, 3)}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from dspex.execution.clients import Budget
-from dspex.execution.clients.budget import Amount
+from dspex.execution.clients.budget import Spend
 from dspex.learning.optimizers.proposer import Trial
 
 MARGIN = 1.15  # held-out rows may be slightly longer than the rows behind the estimate
@@ -30,7 +30,7 @@ class Reserve:
         self._budget = budget
         self._rows = rows
         self._most = most
-        self._held: Amount | None = None
+        self._held: Spend | None = None
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Reserve what the comparison is expected to cost, from `trials` (the unchanged program first)."""
@@ -38,7 +38,7 @@ class Reserve:
         if not rates or not self._rows:
             return
         calls, tokens, usd, seconds = (self._rows * (column[0] + max(column)) for column in zip(*rates, strict=True))
-        amount = Amount(
+        amount = Spend(
             calls=math.ceil(calls * (1.0 if calls.is_integer() else MARGIN)),
             tokens=math.ceil(tokens * MARGIN),
             usd=usd * MARGIN,
@@ -58,7 +58,7 @@ class Reserve:
     def release(self) -> None:
         """Release the reserved amount."""
         if self._held is not None:
-            self._budget.keep(Amount())
+            self._budget.keep(Spend())
             self._held = None
 
     def __str__(self) -> str:

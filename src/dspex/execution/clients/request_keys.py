@@ -1,4 +1,4 @@
-"""The name of a request's contents: what caches and recordings go by."""
+"""Keys of requests, for caches and recordings."""
 
 import msgspec
 
@@ -8,10 +8,10 @@ from dspex.language.records.canonical import content_hash
 
 
 def request_key(model: ModelIdentity, request: Request) -> str:
-    """Return a hash that is the same for equal requests to one model, in every process."""
+    """Return a hash of model and request that is stable across processes."""
     return content_hash({"model": msgspec.to_builtins(model), "request": msgspec.to_builtins(request)})
 
 
 def key_by_name(name: str, request: Request) -> str:
-    """Return the key of a request as it was before models had an identity; old recordings go by it."""
+    """Return the key of older recordings, which have the model's name and no identity."""
     return content_hash({"model": name, "request": msgspec.to_builtins(request)})

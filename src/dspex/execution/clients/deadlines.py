@@ -1,19 +1,19 @@
-"""A limit on how long each of thousands of calls may take, with one timer for all of them."""
+"""A time limit for each of thousands of calls, with a single timer."""
 
 import asyncio
 
 
-class Overtime:
-    """Cancels tasks whose call takes longer than so many seconds; owned by one event loop.
+class CallDeadlines:
+    """Cancels tasks whose call takes too long; owned by one event loop.
 
-    The limits are alike, so calls fall due in the order in which they began, and a dict of floats is all there is to
-    keep. A timer for each call would be six objects that the garbage collector has to look at as long as it lasts.
+    All limits are equal, so calls become due in the order in which they began, and a dict of floats is
+    enough. A timer for each call would be six more objects for the garbage collector to scan.
     """
 
     __slots__ = ("_due", "_late", "_loop", "_seconds", "_timer")
 
     def __init__(self, seconds: float) -> None:
-        """Take the limit; the running loop is the one."""
+        """Take the limit in seconds; belongs to the running loop."""
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._due: dict[asyncio.Task[object], float] = {}
@@ -21,7 +21,7 @@ class Overtime:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> "asyncio.Task[object] | None":
-        """Watch the current task until `end`; None where it is watched already, under the earlier limit."""
+        """Watch the current task until `end`; return None if it is already watched."""
         task = asyncio.current_task(self._loop)
         if task is None or task in self._due:
             return None
@@ -31,17 +31,17 @@ class Overtime:
         return task
 
     def is_over(self, task: "asyncio.Task[object] | None") -> bool:
-        """Whether the error that reached `task` says only that it is late; its cancellation is then taken back."""
+        """Whether `task` was cancelled only for being late; if so, undo the cancellation."""
         return task is not None and task in self._late and task.uncancel() == 0
 
     def end(self, task: "asyncio.Task[object] | None") -> None:
-        """Watch `task` no longer."""
+        """Stop watching `task`."""
         if task is not None:
             self._due.pop(task, None)
             self._late.discard(task)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching all tasks."""
         if self._timer is not None:
             self._timer.cancel()
         self._due.clear()

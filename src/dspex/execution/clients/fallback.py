@@ -1,4 +1,4 @@
-"""Another model where one fails."""
+"""Ask the next model when one fails."""
 
 from itertools import pairwise
 
@@ -8,17 +8,17 @@ from dspex.errors import ModelError
 from dspex.execution.clients.budgeted import another, lost
 from dspex.execution.clients.identity import ModelIdentity, identify
 from dspex.execution.clients.language_model import Emit, LanguageModel, Request, Response, ask
-from dspex.execution.clients.wrapper import Told
+from dspex.execution.clients.wrapper import StreamedReply
 
 
 class Fallback:
-    """Wraps several models: the first that answers does. `Response.model` says which one it was.
+    """Wraps several models and asks them in order until one answers; `Response.model` names it.
 
-    What only some of them can do is not asked of any: the capabilities are those that all have.
+    The capabilities are those that all models share.
     """
 
     def __init__(self, first: LanguageModel, *others: LanguageModel) -> None:
-        """Take the models in the order in which they are asked."""
+        """Take the models in the order in which to ask them."""
         self.models = (first, *others)
         self.name = first.name
         self.identity = _identity(first, *others)
@@ -28,32 +28,34 @@ class Fallback:
         return f"Fallback({', '.join(map(repr, self.models))})"
 
     async def complete(self, request: Request) -> Response:
-        """Answer `request` by the first model that can; raise the last one's error."""
+        """Answer `request` by the first model that succeeds; raise the last model's error."""
         return await self._answer(request, None)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer piece by piece; once a piece was told, the next model is not asked."""
+        """Answer in chunks; after the first chunk no other model is asked."""
         return await self._answer(request, emit)
 
     async def aclose(self) -> None:
-        """Free what the models hold."""
+        """Close all models."""
         for model in self.models:
             await model.aclose()
 
     async def _answer(self, request: Request, emit: Emit | None) -> Response:
-        told = None if emit is None else Told(emit)
-        for model, following in pairwise(self.models):
+        stream = None if emit is None else StreamedReply(emit)
+        for model, next_model in pairwise(self.models):
             try:
-                return await ask(model, request, told)
+                return await ask(model, request, stream)
             except ModelError as error:
-                if told is not None and told.any:
+                if stream is not None and stream.has_chunks:
                     raise
                 lost(error)
-            await another(request, following)
+            await another(request, next_model)
         return await ask(self.models[-1], request, emit)
 
 
 def _identity(first: LanguageModel, *others: LanguageModel) -> ModelIdentity:
-    """Return the first model's identity, told apart by who answers in its place."""
-    one, rest = identify(first), [identify(model).label for model in others]
-    return msgspec.structs.replace(one, revision=" or ".join(part for part in (one.revision, *rest) if part))
+    """Return the first model's identity, with the other models in its revision."""
+    identity, labels = identify(first), [identify(model).label for model in others]
+    return msgspec.structs.replace(
+        identity, revision=" or ".join(part for part in (identity.revision, *labels) if part)
+    )
