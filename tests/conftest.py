@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 # Tests of these open databases, one after the other: they belong to the layer "full".
 FULL = (
     *("surfaces/api", "operations", "bootstrap/test_own_resource.py", "surfaces/test_pytest_plugin.py"),
-    *("surfaces/cli/test_commands.py", "surfaces/cli/test_data.py", "test_recording.py"),
+    *("surfaces/cli/test_commands.py", "surfaces/cli/test_data.py", "bootstrap/test_open_store.py"),
 )
 # A job and an execution on the mock backend stay fast; what they are made of is tried without waiting for all the rest.
 FAST = ("test_an_evaluation_on_the_mock_backend_is_a_job", "test_a_program_is_created_ready_and_executed_on_a_model")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dspex.bootstrap import checked_settings, open_services
-from dspex.bootstrap.logs import Unrepeated, set_up_logs
+from dspex.bootstrap.logs import RepeatFilter, set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import CreateProgram, ExecuteProgram
@@ -121,7 +121,7 @@ def test_lines_are_json_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_same_warning_is_told_once_in_a_while_and_everything_else_each_time() -> None:
-    told = Unrepeated(seconds=10)
+    told = RepeatFilter(seconds=10)
 
     def tell(level: int, moment: float, message: str = "away") -> bool:
         record = logging.LogRecord("dspex.jobs", level, "file", 1, "%s", (message,), None)

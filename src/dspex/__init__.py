@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dspex import optimizers as optimizers
     from dspex import tools as tools
     from dspex import variables as variables
-    from dspex.bootstrap.recording import open as open
+    from dspex.bootstrap.open_store import open as open
     from dspex.errors import DspexError as DspexError
     from dspex.execution.clients import Budget as Budget
     from dspex.execution.clients import OpenAIModel as OpenAIModel
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from dspex.telemetry import Finished as Finished
 
 _HOMES = {
-    "dspex.bootstrap.recording": ("open",),
+    "dspex.bootstrap.open_store": ("open",),
     "dspex.errors": ("DspexError",),
     "dspex.execution.clients": (
         "Budget",

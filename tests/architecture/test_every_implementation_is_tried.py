@@ -18,9 +18,9 @@ SUITES = {
 }
 EXEMPT = {
     "AsyncParentEngine": "implements a protocol of dspy whose methods have these names",
-    "KeylessModel": "answers nothing: it says which key was revoked",
+    "MissingKeyModel": "answers nothing: it says which key was revoked",
     "NoModel": "answers nothing: it says how to set a model",
-    "_Capturing": "answers nothing: it keeps the request to be shown",
+    "_CapturingModel": "answers nothing: it keeps the request to be shown",
 }
 TOOLS = {"from_function", "from_module"}
 

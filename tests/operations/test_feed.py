@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from dspex.bootstrap import Services, new_id, open_services
-from dspex.bootstrap.opening import database_of, prepare
+from dspex.bootstrap.database import database_of, prepare
 from dspex.clock import SystemClock
 from dspex.errors import InvalidError, StorageError
 from dspex.operations.resources import Insert, Query

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from dspex.bootstrap import open_services
-from dspex.bootstrap.models import Unlocated
+from dspex.bootstrap.models import HiddenAddressModel
 from dspex.errors import DspexError, ForbiddenError, InvalidError
 from dspex.execution.clients import LanguageModel, Request
 from dspex.execution.clients.providers import PROVIDERS
@@ -216,4 +216,4 @@ class TestUnlocated(LanguageModelContract):
     """The model of the settings for other workspaces behaves like any model."""
 
     def make(self) -> LanguageModel:
-        return Unlocated(ScriptedModel("Paris", capabilities=["streaming"]))
+        return HiddenAddressModel(ScriptedModel("Paris", capabilities=["streaming"]))

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from dspex.bootstrap import Services, new_id, open_services
 from dspex.bootstrap.jobs import handlers_of
-from dspex.bootstrap.models import REMEMBERED, KeyedModels
+from dspex.bootstrap.models import MAX_CACHED, KeyedModels
 from dspex.clock import SystemClock
 from dspex.execution.clients import Request
 from dspex.execution.clients.providers import PROVIDERS
@@ -196,9 +196,9 @@ def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
         resolver = ModelResolver(Settings())
         keyed = KeyedModels(Empty(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
         given = RunContext(models=resolver)
-        for number in range(REMEMBERED + 20):
-            await keyed.surroundings(f"tenant-{number}", given)
-        assert len(keyed._known) == REMEMBERED
+        for number in range(MAX_CACHED + 20):
+            await keyed.context_for(f"tenant-{number}", given)
+        assert len(keyed._known) == MAX_CACHED
         await keyed.aclose()
 
     finish(work())
@@ -215,16 +215,16 @@ def test_workspaces_with_models_of_their_own_hold_nothing_once_they_are_forgotte
             resolver = ModelResolver(settings)
             keyed = KeyedModels(Keys(), Vault(bytes), resolver=resolver, clock=SystemClock(), say=print)  # type: ignore[arg-type]
             given, forgotten = RunContext(models=resolver), []
-            for number in range(REMEMBERED + 20):
-                models = (await keyed.surroundings(f"tenant-{number}", given)).models
+            for number in range(MAX_CACHED + 20):
+                models = (await keyed.context_for(f"tenant-{number}", given)).models
                 assert models is not None
                 model = models(f"{server.url}#m")
-                if number in {0, REMEMBERED + 19}:
+                if number in {0, MAX_CACHED + 19}:
                     await model.complete(Request(messages=(Message("user", "?"),)))
                 forgotten.append(weakref.ref(model))
                 del models, model
             gc.collect()
-            assert sum(reference() is not None for reference in forgotten) == REMEMBERED
+            assert sum(reference() is not None for reference in forgotten) == MAX_CACHED
             assert len(keyed._transport._sessions) == 1
             await keyed.aclose()
             assert len(keyed._transport._sessions) == 0

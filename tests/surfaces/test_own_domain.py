@@ -67,7 +67,7 @@ def test_a_configuration_that_names_no_domain_is_refused_by_name(
     (folder / "dspex.toml").write_text('domain = "tickets:TICKET"\n')
     for arguments in (["do"], ["list", "tickets"]):
         code, out = call(capsys, *arguments)
-        assert (code, "the domain 'tickets:TICKET' has to be made by" in out) == (1, True), out
+        assert (code, "the domain 'tickets:TICKET' must be the result of" in out) == (1, True), out
 
 
 def test_the_server_shows_what_the_command_line_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

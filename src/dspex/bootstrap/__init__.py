@@ -1,16 +1,15 @@
-"""The composition root: from settings to services. Nothing else constructs storage; only surfaces import it."""
+"""The composition root: services from settings. Only it constructs storage; only surfaces import it."""
 
 from dspex.bootstrap.backends import WORKERS, dspy_bridge, open_backends
-from dspex.bootstrap.checking import checked_settings
-from dspex.bootstrap.jobs import attended, run_job_process, run_worker
-from dspex.bootstrap.opening import DATABASE, database_of, domain_of, examine_database, migrate_database
+from dspex.bootstrap.checks import checked_settings
+from dspex.bootstrap.database import DATABASE, database_of, domain_of, examine_database, migrate_database
+from dspex.bootstrap.jobs import run_job_process, run_worker, watch_jobs
 from dspex.bootstrap.services import Services, new_id, open_services
 
 __all__ = [
     "DATABASE",
     "WORKERS",
     "Services",
-    "attended",
     "checked_settings",
     "database_of",
     "domain_of",
@@ -22,4 +21,5 @@ __all__ = [
     "open_services",
     "run_job_process",
     "run_worker",
+    "watch_jobs",
 ]

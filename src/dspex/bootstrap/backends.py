@@ -1,4 +1,4 @@
-"""The backends of a process: made from the settings, started when they are needed, ended in order."""
+"""The backends of a process: created from the settings, started on demand, closed in order."""
 
 import importlib.util
 import sys
@@ -34,43 +34,44 @@ WORKERS = "workers"
 async def open_backends(
     settings: Settings, *, code: CodeRoot | None = None, observer: Observer | None = None, serves: bool = False
 ) -> AsyncIterator[Backends]:
-    """Give the backends by name: native, mock, isolated, dspy and hybrid. Owned by the running loop.
+    """Yield the backends by name: native, mock, isolated, dspy and hybrid. Owned by the running loop.
 
-    Nothing is started or imported for a backend before a program runs on it. At the end the workers end: first those
-    of dspy, then those of native code. While there are any, the state folder tells of them (see `read_statuses`).
+    Nothing is started or imported for a backend before a program runs on it. At the end the
+    workers of dspy are stopped first, then the isolated ones. Meanwhile the state folder lists
+    them (see `read_statuses`).
 
     Args:
-        settings: which interpreter, how many workers, and what decides where nobody asked.
-        code: where code programs come from.
-        observer: hears of workers.
-        serves: whether this process lives on to serve others: it tells of itself before it has any worker, and keeps a
+        settings: interpreter, numbers of workers, and the default backend.
+        code: the root of code programs.
+        observer: receives the events of workers.
+        serves: whether this process is a server: it is listed before it has workers, and keeps a
             warm spare in each pool.
     """
     publisher = StatusPublisher(settings.state_dir / WORKERS, what="serve" if serves else "run")
-    heard = Heard(observer or Silent(), publisher)
+    publishing = PublishingObserver(observer or Silent(), publisher)
     isolated = LazyBackend(
         "isolated",
         frozenset({"isolation"} if code is None else {"isolation", "code_programs"}),
-        partial(_isolated, settings, code=code, observer=heard, spares=int(serves)),
+        partial(_isolated, settings, code=code, observer=publishing, spares=int(serves)),
     )
     dspy = LazyBackend(
         "dspy",
         frozenset({"code_programs", "streaming", "isolation", "optimizing"}),
-        partial(_dspy, settings, code=code, observer=heard, spares=int(serves)),
+        partial(_dspy, settings, code=code, observer=publishing, spares=int(serves)),
     )
-    publisher.pools = lambda: [found for found in (isolated.stats(), dspy.stats()) if found is not None]
+    publisher.pools = lambda: [stats for stats in (isolated.stats(), dspy.stats()) if stats is not None]
     backends: dict[str, Backend] = {
         "native": NativeBackend(code=code),
         "isolated": isolated,
         "dspy": dspy,
-        "mock": MockBackend(kept_calls=0),  # inputs are the callers', and a server runs for ever
+        "mock": MockBackend(kept_calls=0),  # inputs are private, and a server runs forever
     }
     backends["hybrid"] = HybridBackend(dict(backends), code=code)
     policy = Policy(
         test_mode=settings.test_mode,
         backend=settings.backend,
         isolates_code=settings.isolation == "process",
-        missing=lambda name: _missing(settings) if name == dspy.name and dspy.stats() is None else None,
+        missing=lambda name: _missing_dspy(settings) if name == dspy.name and dspy.stats() is None else None,
     )
     async with publisher, AsyncExitStack() as stack:
         if serves:
@@ -81,31 +82,31 @@ async def open_backends(
 
 
 async def dspy_bridge(backends: Backends) -> "DspyBackend":
-    """Return the bridge to dspy with its workers, which are started where there are none yet.
+    """Return the bridge to dspy; its workers are started if they do not run yet.
 
     Raises:
-        InvalidError: dspy is not installed; the message says what to do.
+        InvalidError: dspy is not installed; the message shows how to install it.
         WorkerStartError: no worker could be started.
     """
     backends.check("dspy")
     lazy = backends["dspy"]
     if not isinstance(lazy, LazyBackend):
-        raise InternalError(f"the backend 'dspy' is {type(lazy).__name__}, not what `open_backends` made")
-    started: DspyBackend = await lazy.started()
-    return started
+        raise InternalError(f"the backend 'dspy' is {type(lazy).__name__}, not the one of `open_backends`")
+    bridge: DspyBackend = await lazy.started()
+    return bridge
 
 
-class Heard:
-    """Tells the publisher that a worker has changed, and passes everything on."""
+class PublishingObserver:
+    """Notifies the publisher when a worker changes, and forwards everything to another observer."""
 
     def __init__(self, observer: Observer, publisher: StatusPublisher) -> None:
-        """Take who else listens."""
+        """Take the observer to forward to, and the publisher."""
         self.on_span = observer.on_span
         self._observer = observer
         self._publisher = publisher
 
     def on_event(self, event: Event) -> None:
-        """Pass an event on."""
+        """Forward an event."""
         if event.name == "worker":
             self._publisher.changed()
         self._observer.on_event(event)
@@ -132,8 +133,8 @@ def _memory(settings: Settings) -> int | None:
     return settings.worker_memory_mb << 20 or None
 
 
-def _missing(settings: Settings) -> str | None:
-    """Say what has to be installed for dspy; an interpreter that was named is asked when its worker starts."""
+def _missing_dspy(settings: Settings) -> str | None:
+    """Return how to install dspy if it is missing; a configured interpreter is checked by its worker."""
     if settings.dspy_interpreter is None and importlib.util.find_spec("dspy") is None:
         return (
             "needs the package dspy, which is not installed: pip install 'dspex[dspy]' (dspy 3.4 brings litellm "

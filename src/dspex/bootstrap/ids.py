@@ -1,4 +1,4 @@
-"""Ids whose order is that of creation, also where the clock is set back."""
+"""IdGenerator in the order of creation, even if the clock is set back."""
 
 import threading
 from collections.abc import Callable
@@ -9,15 +9,15 @@ import uuid_utils.compat
 from dspex.operations.resources import DOMAIN, Query, Store
 
 
-class Ids:
-    """Gives UUIDs of version 7, each greater than all before; safe to use from several threads.
+class IdGenerator:
+    """Generates UUIDs of version 7, each greater than all before; thread-safe.
 
-    An id tells the time to the millisecond as long as the clock goes forward. While it does not, ids count on from the
-    greatest one: pages and cursors rest on their order, and nothing rests on their time.
+    An id contains the time in milliseconds while the clock goes forward. Otherwise ids count up
+    from the greatest one: pages and cursors depend on their order, nothing on their time.
     """
 
     def __init__(self, *, after: UUID | None = None, source: Callable[[], UUID] = uuid_utils.compat.uuid7) -> None:
-        """Take the id that all others have to be greater than."""
+        """Take the id that all new ones must exceed."""
         self._last = 0 if after is None else after.int
         self._source = source
         self._lock = threading.Lock()
@@ -25,20 +25,20 @@ class Ids:
     def __call__(self) -> UUID:
         """Return the next id."""
         with self._lock:
-            made = self._source()
-            number = made.int
+            new_id = self._source()
+            number = new_id.int
             if number <= self._last:
-                number = self._last + 1  # in the 62 bits at the end, which begin at random
-                made = UUID(int=number)
+                number = self._last + 1  # in the last 62 bits, which are random
+                new_id = UUID(int=number)
             self._last = number
-        return made
+        return new_id
 
 
-async def ids_after(store: Store) -> Ids:
-    """Return ids that are greater than those of the newest rows in `store`.
+async def ids_after(store: Store) -> IdGenerator:
+    """Return a generator whose ids are greater than those of the newest rows in `store`.
 
     Raises:
         StorageError: the database cannot be read.
     """
     newest = [await store.select(DOMAIN[name], Query(limit=1)) for name in ("event", "execution", "audit_entry")]
-    return Ids(after=max((rows[0].id for rows in newest if rows), default=None))
+    return IdGenerator(after=max((rows[0].id for rows in newest if rows), default=None))

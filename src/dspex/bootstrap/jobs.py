@@ -1,4 +1,4 @@
-"""Jobs put together: the worker that runs them, and what looks after them in a server."""
+"""Jobs: the worker that runs them, and their supervision in a server."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ from dspex.settings import Settings, environment_of
 
 
 def handlers_of(services: Services, *, code: CodeRoot | None = None) -> Mapping[str, Handler]:
-    """Return what does the work of jobs, by queue."""
+    """Return the handlers of jobs by queue."""
 
     def open_journal(resource: str, job_id: UUID, turn: int) -> Journal:
         return SQLJournal(services.data, job_id, resource=resource, turn=turn)
@@ -57,9 +57,9 @@ async def run_worker(
     say: Callable[[str], None],
     ends_idle: bool = False,
 ) -> None:
-    """Take jobs until `stopping` is set, and run each in a process of its own; what is unfinished then is handed back.
+    """Run jobs, each in a separate process, until `stopping` is set; then return unfinished ones.
 
-    With `ends_idle` it ends, too, when every job has ended.
+    With `ends_idle` it also returns when all jobs have ended.
 
     Raises:
         ConfigurationError: DBOS is missing, or a setting is wrong.
@@ -77,7 +77,7 @@ async def run_worker(
             clock=floor.clock,
             new_id=new_id,
             policy=job_policy(settings),
-            code=lambda: _code_now(code),
+            code=lambda: _code_revision(code),
         )
         await Worker(config, say=say, ends_idle=ends_idle).serve(stopping)
 
@@ -85,7 +85,7 @@ async def run_worker(
 async def run_job_process(
     settings: Settings, *, code: CodeRoot | None, channel: socket.socket, say: Callable[[str], None]
 ) -> None:
-    """Run what the worker at the other end of `channel` orders, one job at a time, until it closes it.
+    """Run the jobs that the worker at the other end of `channel` sends, one at a time, until it closes.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -102,20 +102,20 @@ async def run_job_process(
                 clock=floor.clock,
                 new_id=new_id,
                 worker=worker,
-                code=lambda: _code_now(code),
+                code=lambda: _code_revision(code),
             )
             return Runner(rows, handlers=handlers, policy=policy)
 
         await JobChild(make_runner, beat=policy.beat).serve(channel)
 
 
-def _code_now(code: CodeRoot | None) -> tuple[str, str]:
+def _code_revision(code: CodeRoot | None) -> tuple[str, str]:
     return ("", "") if code is None else (code.name, revision_of(code))
 
 
 @asynccontextmanager
-async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[None]:
-    """Look after the jobs of a server inside the block; with `is_embedded`, by a worker process of its own."""
+async def watch_jobs(services: Services, *, is_embedded: bool) -> AsyncIterator[None]:
+    """Supervise the jobs of a server inside the block; `is_embedded` adds a worker process."""
     floor, policy = services.operations.floor, job_policy(services.settings)
     sweeper = Sweeper(floor.store, policy=policy, clock=floor.clock, new_id=floor.new_id)
     survey = Survey(floor.store, policy=policy, clock=floor.clock)
@@ -129,9 +129,10 @@ async def attended(services: Services, *, is_embedded: bool) -> AsyncIterator[No
 
 
 def worker_command(settings: Settings) -> list[str]:
-    """Return how a worker with these settings is started.
+    """Return the command that starts a worker with these settings.
 
-    Everybody on this machine can read a command line: what may hold a secret is in the environment (`environment_of`).
+    Every user of the machine can read command lines, so settings that may contain secrets are in
+    the environment (`environment_of`).
     """
     command = [sys.executable, "-m", "dspex", "worker", "--state-dir", str(Path(settings.state_dir))]
     for name in ("adapter", "isolation"):

@@ -1,4 +1,4 @@
-"""The server's own key, and the provider keys that are stored as secrets."""
+"""The key of the server, and provider keys that are stored as secrets."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ FILE = "server.key"
 
 
 def vault_of(settings: Settings) -> Vault:
-    """Return the vault of this server; its key is read, or made, at the first use."""
+    """Return the vault of this server; its key is read or created at the first use."""
     return Vault(lambda: _server_key(settings))
 
 
@@ -27,37 +27,37 @@ def _server_key(settings: Settings) -> bytes:
     try:
         if not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make(file)
+            _create_key(file)
         return file.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot read the server key {str(file)!r}: {error}; or set DSPEX_SECRET_KEY") from error
 
 
-def _make(file: Path) -> None:
-    """Write a new key for this user alone; of two processes that do so at once, both end up with the first one's."""
-    fresh = file.with_name(f"{FILE}.{secrets.token_hex(4)}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _create_key(file: Path) -> None:
+    """Write a new key that only this user can read; of two concurrent processes, the first one wins."""
+    new_file = file.with_name(f"{FILE}.{secrets.token_hex(4)}")
+    handle = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(secrets.token_hex(32))
-        os.link(fresh, file)
+        os.link(new_file, file)
     except FileExistsError:
         return
     finally:
-        fresh.unlink()
+        new_file.unlink()
 
 
 async def stored_keys(store: Store, vault: Vault, *, workspace: str, say: Callable[[str], None]) -> dict[str, Secret]:
-    """Return the secrets of a workspace by name; one that cannot be read is said, and left out."""
+    """Return the secrets of a workspace by name; unreadable ones are reported to `say` and left out."""
     where = {"workspace": workspace, "status": "active"}
-    found: dict[str, Secret] = {}
+    keys: dict[str, Secret] = {}
     for row in await store.select(SECRET, Query(where=where, limit=1000)):
         try:
             if row.reference is not None:
-                found[row.name] = referred(row.reference)
+                keys[row.name] = referred(row.reference)
             elif row.ciphertext is not None:
-                found[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
+                keys[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
         except (StorageError, ConfigurationError) as error:
             place = "" if workspace == DEFAULT_WORKSPACE else f" of the workspace {workspace!r}"
             say(f"the secret {row.name!r}{place} cannot be used: {error.message}")
-    return found
+    return keys

@@ -1,4 +1,4 @@
-"""What a process says of itself while it runs: lines of text or of JSON on standard error, without secrets."""
+"""Logging to standard error, as text or JSON lines, without secrets."""
 
 import json
 import logging
@@ -10,87 +10,89 @@ from datetime import UTC, datetime
 from dspex.execution.clients.address import credentials_of
 from dspex.settings import Secret, Settings
 
-SHOWN = ("execution_id", "program", "actor", "status", "duration_ms", "code", "job_id", "worker")
-"""What a line tells beside its message, where the code that logs gives it (`extra=`)."""
+FIELDS = ("execution_id", "program", "actor", "status", "duration_ms", "code", "job_id", "worker")
+"""Fields of a line beside its message, from `extra=`."""
 _HANDLER = "dspex"
-_REMEMBERED = 256
+_MAX_MESSAGES = 256
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Let the loggers of dspex and of its server write as the settings say; calling it again replaces that."""
+    """Configure the loggers of dspex and its server from the settings; a second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(_HANDLER)
-    lines = JSONLines() if settings.log_format == "json" else TextLines()
-    handler.setFormatter(Secretless(lines, [secret.reveal() for secret in _secrets(settings)]))
-    handler.addFilter(Unrepeated())
+    lines = JSONFormatter() if settings.log_format == "json" else TextFormatter()
+    handler.setFormatter(RedactingFormatter(lines, [secret.reveal() for secret in _secrets(settings)]))
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
-    root.handlers = [*(known for known in root.handlers if known.get_name() != _HANDLER), handler]
+    root.handlers = [*(other for other in root.handlers if other.get_name() != _HANDLER), handler]
     logging.getLogger("dspex").setLevel(settings.log_level.upper())
 
 
 def _secrets(settings: Settings) -> list[Secret]:
-    found = [*settings.keys.values(), settings.secret_key, settings.database_url, settings.model_url]
+    secrets = [*settings.keys.values(), settings.secret_key, settings.database_url, settings.model_url]
     texts = () if settings.model_url is None else credentials_of(settings.model_url.reveal())
-    return [*(secret for secret in found if secret is not None), *map(Secret, texts)]
+    return [*(secret for secret in secrets if secret is not None), *map(Secret, texts)]
 
 
-class Unrepeated(logging.Filter):
-    """Lets the same warning through once in ten seconds: what is tried again and again is not told each time."""
+class RepeatFilter(logging.Filter):
+    """Passes the same warning at most once in ten seconds, so that retries do not fill the log."""
 
     def __init__(self, seconds: float = 10.0) -> None:
-        """Begin with nothing said."""
+        """Start without messages."""
         super().__init__()
         self._seconds = seconds
-        self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._times: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is told."""
+        """Return whether to log the record."""
         if record.levelno != logging.WARNING:
             return True
         key = (record.name, record.getMessage())
-        last = self._said.get(key)
+        last = self._times.get(key)
         if last is not None and record.created - last < self._seconds:
             return False
-        self._said[key] = record.created
-        self._said.move_to_end(key)
-        while len(self._said) > _REMEMBERED:
-            self._said.popitem(last=False)
+        self._times[key] = record.created
+        self._times.move_to_end(key)
+        while len(self._times) > _MAX_MESSAGES:
+            self._times.popitem(last=False)
         return True
 
 
-class Secretless(logging.Formatter):
-    """Replaces every secret of the settings in what another formatter makes, tracebacks included."""
+class RedactingFormatter(logging.Formatter):
+    """Replaces every secret of the settings in the output of another formatter, tracebacks included."""
 
     def __init__(self, lines: logging.Formatter, secrets: Iterable[str]) -> None:
-        """Take the other formatter, and the texts that may not be shown."""
+        """Take the other formatter, and the texts to hide."""
         super().__init__()
         self._lines = lines
-        spelled = {spelling for secret in secrets if secret for spelling in (secret, json.dumps(secret)[1:-1])}
-        self._secrets = sorted(spelled, key=len, reverse=True)
+        spellings = {spelling for secret in secrets if secret for spelling in (secret, json.dumps(secret)[1:-1])}
+        self._secrets = sorted(spellings, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the clean text."""
+        """Return the line without secrets."""
         text = self._lines.format(record)
         for secret in self._secrets:
             text = text.replace(secret, "(secret)")
         return text
 
 
-class TextLines(logging.Formatter):
-    """One line for people: time, level, logger, message and what belongs to it."""
+class TextFormatter(logging.Formatter):
+    """One line for people: time, level, logger, message and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and the traceback of an error below it."""
-        told = " ".join(f"{name}={getattr(record, name)}" for name in SHOWN if getattr(record, name, None) is not None)
+        """Return the line, followed by the traceback of an error."""
+        details = " ".join(
+            f"{name}={getattr(record, name)}" for name in FIELDS if getattr(record, name, None) is not None
+        )
         line = f"{_time(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
-        return "\n".join(filter(None, [f"{line} {told}".rstrip(), self._traceback(record)]))
+        return "\n".join(filter(None, [f"{line} {details}".rstrip(), self._traceback(record)]))
 
     def _traceback(self, record: logging.LogRecord) -> str:
         return self.formatException(record.exc_info) if record.exc_info else ""
 
 
-class JSONLines(TextLines):
-    """One JSON object a line, for programs."""
+class JSONFormatter(TextFormatter):
+    """One JSON object per line, for programs."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -99,7 +101,7 @@ class JSONLines(TextLines):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name in SHOWN if (value := getattr(record, name, None)) is not None},
+            **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
         }
         if traceback := self._traceback(record):
             line["traceback"] = traceback

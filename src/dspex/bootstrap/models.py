@@ -1,4 +1,4 @@
-"""Models under the keys of who runs: those of the server, and those that a workspace has of its own."""
+"""Models with the API keys of the server or of a workspace."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,20 +23,21 @@ from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 
 FRESH_NS: Final = 1_000_000_000
-REMEMBERED: Final = 256
+MAX_CACHED: Final = 256
 
 
 def hosts_of(settings: Settings) -> frozenset[str]:
-    """Return the hosts at which every workspace may name models by URL."""
+    """Return the hosts where every workspace may use models by URL."""
     return frozenset(name.strip().lower() for name in settings.model_hosts.split(",") if name.strip())
 
 
 @dataclass(slots=True)
 class WorkspaceModels:
-    """Turns model strings into models for one workspace: under its own key where it has one, else the server's models.
+    """Resolves model strings for a workspace: with its own key if it has one, else with the server's.
 
-    A server that a program names by URL is not sent the server's key: it may be anybody's. It is reached only where the
-    settings allow its host, and so is a self-hosted one (`ollama/NAME`); files are the operator's.
+    A model that a program names by URL never gets the server's key, because anyone may run that
+    URL. Only hosts that the settings allow are called, also for self-hosted models
+    (`ollama/NAME`); model files belong to the operator.
     """
 
     server: ModelResolver
@@ -50,31 +51,31 @@ class WorkspaceModels:
         """
         name = key_of(text)
         is_restricted = is_restricted_model(text)
-        is_chosen = is_restricted and text != self.server.settings.model
-        if is_chosen and not is_allowed(text, hosts_of(self.server.settings)):
+        is_custom = is_restricted and text != self.server.settings.model
+        if is_custom and not is_allowed(text, hosts_of(self.server.settings)):
             raise ConfigurationError(f"the model {without_credentials(text)!r} {NOT_ALLOWED}")
-        if is_chosen or (name is not None and name in self.own.settings.keys):
+        if is_custom or (name is not None and name in self.own.settings.keys):
             return self.own(text)
         model = self.server(text)
-        return Unlocated(model) if is_restricted else model
+        return HiddenAddressModel(model) if is_restricted else model
 
 
-class Unlocated(Wrapper):
-    """The model of the settings, as other workspaces see it: their traces do not tell at which address it is."""
+class HiddenAddressModel(Wrapper):
+    """The model of the settings for other workspaces; their traces do not contain its address."""
 
     async def answer(self, request: Request, emit: Emit | None) -> Response:
-        """Answer `request` under the model's name alone."""
+        """Answer `request` without the model's identity."""
         return msgspec.structs.replace(await ask(self.model, request, emit), identity=None)
 
 
 @dataclass(slots=True)
-class _Known:
+class _CachedModels:
     models: WorkspaceModels
     read_ns: int
 
 
-class KeylessModel:
-    """Stands where a model's key was revoked: only a program that asks it fails."""
+class MissingKeyModel:
+    """Replaces a model whose key was revoked: only programs that call it fail."""
 
     capabilities: frozenset[Capability] = frozenset()
 
@@ -83,73 +84,75 @@ class KeylessModel:
         self._error = error
 
     async def complete(self, request: Request) -> Response:
-        """Say which key is missing."""
+        """Raise the error that names the missing key."""
         raise ConfigurationError(self._error.message)
 
     async def aclose(self) -> None:
-        """Hold nothing."""
+        """Do nothing: no connection is open."""
 
 
-def _resolved(models: Callable[[str], LanguageModel], text: str) -> LanguageModel:
+def _resolve_or_fail_later(models: Callable[[str], LanguageModel], text: str) -> LanguageModel:
     try:
         return models(text)
     except ConfigurationError as error:
-        return KeylessModel(without_credentials(text), error)
+        return MissingKeyModel(without_credentials(text), error)
 
 
 class KeyedModels:
-    """Gives each run the models of its workspace. Owned by one event loop.
+    """Provides each run with the models of its workspace. Owned by one event loop.
 
-    Secrets are read when something runs, at most once a second for a workspace, so that a rotated or revoked one is in
-    effect a second later. A call under way ends under the key that it began with. While the database is away, the keys
-    that were read last hold.
+    Secrets are read when something runs, at most once a second per workspace, so a rotated or
+    revoked key takes effect within a second. Running calls keep their key. While the database is
+    away, the last known keys stay valid.
     """
 
     def __init__(
         self, store: Store, vault: Vault, *, resolver: ModelResolver, clock: Clock, say: Callable[[str], None]
     ) -> None:
-        """Take the collaborators; the settings of `resolver` hold the keys of the environment, which come first."""
+        """Take the collaborators; keys in the settings of `resolver` override stored ones."""
         self._store = store
         self._vault = vault
         self._resolver = resolver
         self._settings: Settings = resolver.settings
         self._clock = clock
         self._say = say
-        self._said: set[str] = set()
-        self._first: LanguageModel | None = None
+        self._messages: set[str] = set()
+        self._default_model: LanguageModel | None = None
         self._read_ns = 0
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._transport = SharedTransport(quotes_errors=False)  # of all workspaces: one that is forgotten holds nothing
+        self._cache: OrderedDict[str, _CachedModels] = OrderedDict()
+        self._transport = SharedTransport(
+            quotes_errors=False
+        )  # for all workspaces, so that evicted models hold no connections
 
     async def start(self) -> LanguageModel | None:
-        """Read the server's own secrets, and return the model of the settings.
+        """Read the secrets of the server, and return the model of the settings.
 
         Raises:
-            ConfigurationError: it is wrong, or needs a key that is nowhere.
+            ConfigurationError: the model is invalid, or its key is missing.
         """
         await self._refresh_server()
-        self._first = None if self._settings.model is None else self._resolver(self._settings.model)
-        return self._first
+        self._default_model = None if self._settings.model is None else self._resolver(self._settings.model)
+        return self._default_model
 
-    async def surroundings(self, workspace: str, given: RunContext) -> RunContext:
-        """Return the context for a run in a workspace: `given`, with the models that the workspace has now.
+    async def context_for(self, workspace: str, context: RunContext) -> RunContext:
+        """Return `context` with the current models of the workspace.
 
         Raises:
-            StorageError: the secrets of the workspace were never read, and cannot be now.
+            StorageError: the secrets of the workspace cannot be read for the first time.
         """
         await self._refresh_server()
         models: Callable[[str], LanguageModel] = self._resolver
         if workspace != DEFAULT_WORKSPACE:
-            models = await self._of(workspace)
-        model = given.model
-        if model is not None and model is self._first and self._settings.model is not None:
-            model = _resolved(models, self._settings.model)
-        if model is given.model and models is given.models:
-            return given
-        return replace(given, model=model, models=models)
+            models = await self._workspace_models(workspace)
+        model = context.model
+        if model is not None and model is self._default_model and self._settings.model is not None:
+            model = _resolve_or_fail_later(models, self._settings.model)
+        if model is context.model and models is context.models:
+            return context
+        return replace(context, model=model, models=models)
 
     async def aclose(self) -> None:
-        """Free what the models hold."""
+        """Close the connections of all models."""
         await self._resolver.aclose()
         await self._transport.end()
 
@@ -159,42 +162,42 @@ class KeyedModels:
             return
         is_first, self._read_ns = not self._read_ns, now
         try:
-            found = await self._read(DEFAULT_WORKSPACE)
+            keys = await self._read(DEFAULT_WORKSPACE)
         except StorageError:
             if is_first:
                 raise
             return
-        self._resolver.rekey({**found, **self._settings.keys})
+        self._resolver.rekey({**keys, **self._settings.keys})
 
-    async def _of(self, workspace: str) -> WorkspaceModels:
+    async def _workspace_models(self, workspace: str) -> WorkspaceModels:
         now = self._clock.monotonic_ns()
-        known = self._known.get(workspace)
-        if known is not None:
-            self._known.move_to_end(workspace)
-            if now - known.read_ns < FRESH_NS:
-                return known.models
-            known.read_ns = now
+        cached = self._cache.get(workspace)
+        if cached is not None:
+            self._cache.move_to_end(workspace)
+            if now - cached.read_ns < FRESH_NS:
+                return cached.models
+            cached.read_ns = now
         try:
-            found = await self._read(workspace)
+            keys = await self._read(workspace)
         except StorageError:
-            if known is None:
+            if cached is None:
                 raise
-            return known.models
-        known = self._known.get(workspace) or self._remembered(workspace, now)
-        known.models.own.rekey(found)
-        return known.models
+            return cached.models
+        cached = self._cache.get(workspace) or self._add_workspace(workspace, now)
+        cached.models.own.rekey(keys)
+        return cached.models
 
-    def _remembered(self, workspace: str, now: int) -> _Known:
-        own = ModelResolver(replace(self._settings, keys={}, model_url=None), transport=self._transport)
-        known = self._known[workspace] = _Known(WorkspaceModels(self._resolver, own), now)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return known
+    def _add_workspace(self, workspace: str, now: int) -> _CachedModels:
+        workspace_models = ModelResolver(replace(self._settings, keys={}, model_url=None), transport=self._transport)
+        cached = self._cache[workspace] = _CachedModels(WorkspaceModels(self._resolver, workspace_models), now)
+        while len(self._cache) > MAX_CACHED:
+            self._cache.popitem(last=False)
+        return cached
 
     async def _read(self, workspace: str) -> dict[str, Secret]:
         return await stored_keys(self._store, self._vault, workspace=workspace, say=self._say_once)
 
     def _say_once(self, text: str) -> None:
-        if text not in self._said and len(self._said) < REMEMBERED:
-            self._said.add(text)
+        if text not in self._messages and len(self._messages) < MAX_CACHED:
+            self._messages.add(text)
             self._say(text)

@@ -1,4 +1,4 @@
-"""The state folder for its owner alone: it holds inputs, outputs and keys."""
+"""Access to the state folder for its owner only: it contains inputs, outputs and keys."""
 
 import contextlib
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from dspex.errors import StorageError
 
 NAME = ".dspex"
-_OURS = ("dspex.sqlite3", "server.key")
-_FOLDERS = ("workers",)
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OWN_FILES = ("dspex.sqlite3", "server.key")
+_OWN_FOLDERS = ("workers",)
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def private_folder(folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the state folder, which only its owner can read: it is made so, or made so again, and `say` is told.
+    """Return the state folder; it is created, or restricted to its owner, and `say` reports it.
 
-    A folder that holds other things too keeps its mode; what dspex has in it does not.
+    A folder that also contains other files keeps its mode; the files of dspex in it do not.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     if not folder.is_dir():
         try:
@@ -33,8 +33,8 @@ def private_folder(folder: Path, say: Callable[[str], None]) -> Path:
         return folder
     is_changed = False
     try:
-        for path in _ours(folder):
-            is_changed |= _close(path)
+        for path in _own_paths(folder):
+            is_changed |= _restrict(path)
     except OSError:
         say(f"{folder}/ can be read by others, and is not yours to change: chmod -R go= {folder}")
     else:
@@ -44,10 +44,10 @@ def private_folder(folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def private_file(file: Path) -> Path:
-    """Return a file that only its owner can read, where it is made here; what SQLite puts beside it has its mode.
+    """Return the file, created with access for its owner only; files of SQLite beside it follow.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     try:
         if not file.exists():
@@ -57,23 +57,23 @@ def private_file(file: Path) -> Path:
     return file
 
 
-def _close(path: Path) -> bool:
-    """Let only the owner use a file; return whether others could. One that is gone meanwhile is none."""
+def _restrict(path: Path) -> bool:
+    """Remove the access of others to a file; return whether they had it. A missing file is ignored."""
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & _OTHERS:
-            path.chmod(mode & ~_OTHERS)
+        if mode & _GROUP_AND_OTHERS:
+            path.chmod(mode & ~_GROUP_AND_OTHERS)
             return True
     return False
 
 
-def _ours(folder: Path) -> Iterator[Path]:
-    """Yield what of the state folder is dspex's own: its files, and itself where it holds nothing else."""
+def _own_paths(folder: Path) -> Iterator[Path]:
+    """Yield the files of dspex in the state folder, and the folder if it has no other files."""
     if os.name != "posix":
         return
     is_alone = True
     for path in folder.iterdir():
-        if path.name.startswith(_OURS) or path.name in _FOLDERS:
+        if path.name.startswith(_OWN_FILES) or path.name in _OWN_FOLDERS:
             yield path
         else:
             is_alone = False

@@ -1,4 +1,4 @@
-"""Whether requests should be sent to this server: asked by anybody, as often as they like."""
+"""Whether this server is ready for requests; cheap enough for any number of callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,71 +9,71 @@ from dspex.errors import ConflictError, DspexError, StorageError
 from dspex.operations.resources.executing import Executor
 from dspex.operations.storage import HEAD, Database, revision
 
-EVERY_NS: Final = 1_000_000_000
-WITHIN_S: Final = 5.0
+INTERVAL_NS: Final = 1_000_000_000
+TIMEOUT_S: Final = 5.0
 
 
 class Readiness:
     """Finds the reasons not to send requests here. Owned by one event loop.
 
-    It reads the schema, and reports the last write if it failed. At most once a second it writes the row of this
-    process, and looks whether what is stored can be read from where it lies.
+    It reads the schema and reports a failed last write. At most once a second it writes the row of
+    this process and checks that the stored data can be read.
     """
 
     def __init__(
         self, database: Database, executor: Executor, *, prove: Callable[[], Awaitable[object]], clock: Clock
     ) -> None:
-        """Take the collaborators; `prove` writes something small."""
+        """Take the collaborators; `prove` writes a small row."""
         self._database = database
         self._executor = executor
         self._prove = prove
         self._clock = clock
-        self._trial: asyncio.Task[str | None] | None = None
-        self._began_ns = 0
+        self._write_check: asyncio.Task[str | None] | None = None
+        self._checked_ns = 0
 
     async def problems(self) -> list[str]:
-        """Return what is wrong; whoever asks needs no key, so that no message says where the database is."""
+        """Return the problems; callers need no key, so no message contains the database's location."""
         if self._executor.runs.is_draining:
             return ["this server is being stopped"]
         try:
-            async with asyncio.timeout(WITHIN_S):
-                found = await revision(self._database)
-                tried = await asyncio.shield(self._tried())
+            async with asyncio.timeout(TIMEOUT_S):
+                schema = await revision(self._database)
+                problem = await asyncio.shield(self._shared_check())
         except StorageError as failure:
-            return [_public(failure)]
+            return [_public_message(failure)]
         except TimeoutError:
-            return [f"the database does not answer within {WITHIN_S:g} s"]
-        if found != HEAD:
-            return [f"the database has schema {found}, this server reads {HEAD}"]
-        if tried is not None:
-            return [tried]
+            return [f"the database does not answer within {TIMEOUT_S:g} s"]
+        if schema != HEAD:
+            return [f"the database has schema {schema}, this server reads {HEAD}"]
+        if problem is not None:
+            return [problem]
         error = self._database.writes.last_error
-        return [] if error is None else [_public(error)]
+        return [] if error is None else [_public_message(error)]
 
     async def aclose(self) -> None:
-        """End what is under way."""
-        if self._trial is not None:
-            self._trial.cancel()
-            await asyncio.wait({self._trial})
+        """Cancel the running check."""
+        if self._write_check is not None:
+            self._write_check.cancel()
+            await asyncio.wait({self._write_check})
 
-    def _tried(self) -> "asyncio.Task[str | None]":
-        """Return the trial of the last second, or a new one: all who ask meanwhile share it."""
+    def _shared_check(self) -> "asyncio.Task[str | None]":
+        """Return the check of the last second, or a new one; concurrent callers share it."""
         now_ns = self._clock.monotonic_ns()
-        if self._trial is None or (self._trial.done() and now_ns - self._began_ns >= EVERY_NS):
-            self._began_ns = now_ns
-            self._trial = asyncio.get_running_loop().create_task(self._try(), name="dspex readiness")
-        return self._trial
+        if self._write_check is None or (self._write_check.done() and now_ns - self._checked_ns >= INTERVAL_NS):
+            self._checked_ns = now_ns
+            self._write_check = asyncio.get_running_loop().create_task(self._check_write(), name="dspex readiness")
+        return self._write_check
 
-    async def _try(self) -> str | None:
+    async def _check_write(self) -> str | None:
         try:
             await self._database.driver.check()
             await self._prove()
-        except ConflictError:  # another wrote the same row: it can be written
+        except ConflictError:  # another process wrote the row, so it can be written
             return None
         except StorageError as error:
-            return _public(error)
+            return _public_message(error)
         return None
 
 
-def _public(error: DspexError) -> str:
+def _public_message(error: DspexError) -> str:
     return str(error.context.get("public", error.message))

@@ -1,4 +1,4 @@
-"""The services that every surface uses, and their life."""
+"""The services that every surface uses."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,12 +8,12 @@ from uuid import UUID
 import uuid_utils.compat
 
 from dspex.bootstrap.backends import open_backends
+from dspex.bootstrap.database import database_of, domain_of, prepare
 from dspex.bootstrap.ids import ids_after
-from dspex.bootstrap.keeping import at_work, limits_of, retention_of
 from dspex.bootstrap.keys import vault_of
 from dspex.bootstrap.models import KeyedModels, hosts_of
-from dspex.bootstrap.opening import database_of, domain_of, prepare
 from dspex.bootstrap.readiness import Readiness
+from dspex.bootstrap.retention import limits_of, retention_of, run_maintenance
 from dspex.clock import Clock, SystemClock
 from dspex.execution.backends import Backends
 from dspex.execution.clients import LanguageModel
@@ -37,8 +37,8 @@ from dspex.telemetry import Observer, Silent
 class Services:
     """Everything that a surface needs, ready to use.
 
-    `data` is the database, and `database` says where it is, without its password. `examine` gives the reasons not to
-    send requests here. `retention` deletes what is too old.
+    `data` is the database and `database` its location, without the password. `examine` returns the
+    reasons not to send requests here. `retention` deletes old executions.
     """
 
     settings: Settings
@@ -62,21 +62,21 @@ async def open_services(
     clock: Clock | None = None,
     serves: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open the database (see `prepare`; a new folder is announced by `say`), and close it at the end.
+    """Open the services (see `prepare` for the database), and close them at the end.
 
     Args:
-        settings: what was set from outside.
-        code: where code programs come from; without it they are refused.
-        observer: hears of every span and event.
-        say: takes messages for people.
-        clock: the time.
-        serves: whether this process lives on to serve others; `dspex workers` then shows it before it has workers.
+        settings: the settings of this process.
+        code: the root of code programs; without it they are refused.
+        observer: receives every span and event.
+        say: receives messages for people, such as that a folder was created.
+        clock: the source of time.
+        serves: whether this process is a server; `dspex workers` then lists it before it has workers.
 
     Raises:
         StorageError: the database cannot be used, or has another schema.
         ConfigurationError: the model or adapter of the settings is wrong.
     """
-    time = clock or SystemClock()
+    clock = clock or SystemClock()
     resolver = ModelResolver(settings)
     database = database_of(settings, say=say)
     async with AsyncExitStack() as stack:
@@ -87,42 +87,42 @@ async def open_services(
         store = AnnouncingStore(SQLStore(database, domain), wakes)
         ids = await ids_after(store)
         vault = vault_of(settings)
-        keyed = KeyedModels(store, vault, resolver=resolver, clock=time, say=say)
-        stack.push_async_callback(keyed.aclose)
-        context = _context(settings, resolver, model=await keyed.start(), observer=observer, clock=time)
+        models = KeyedModels(store, vault, resolver=resolver, clock=clock, say=say)
+        stack.push_async_callback(models.aclose)
+        context = _context(settings, resolver, model=await models.start(), observer=observer, clock=clock)
         backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
-        figures, limits = SQLFigures(database, domain), limits_of(settings, code, store, clock=time)
-        executor = Executor(store, backends=backends, context=context, clock=time, new_id=ids, limits=limits)
-        executor.surroundings, executor.most = keyed.surroundings, MostWork() if serves else None
+        figures, limits = SQLFigures(database, domain), limits_of(settings, code, store, clock=clock)
+        executor = Executor(store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits)
+        executor.surroundings, executor.most = models.context_for, MostWork() if serves else None
         stack.callback(executor.heavy.close)
-        retention = retention_of(settings, store, figures, clock=time)
-        work = at_work(store, executor, retention if serves else None, context=context, database=database)
-        ready = await stack.enter_async_context(work)
+        retention = retention_of(settings, store, figures, clock=clock)
+        work = run_maintenance(store, executor, retention if serves else None, context=context, database=database)
+        readiness = await stack.enter_async_context(work)
         floor = Floor(
             store=store,
             executor=executor,
             backends=backends,
-            clock=time,
+            clock=clock,
             new_id=ids,
             feed=StoredFeed(SQLEventLog(database), wakes, new_id=ids),
             figures=figures,
             code=code,
-            jobs=QueuedJobs(store, policy=job_policy(settings), clock=time, new_id=ids),
+            jobs=QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=ids),
             vault=vault,
             metrics=settings.metrics,
             model_hosts=hosts_of(settings),
         )
-        yield _services(floor, settings=settings, context=context, database=database, retention=retention, ready=ready)
+        yield _services(floor, readiness, settings=settings, context=context, database=database, retention=retention)
 
 
 def _services(
     floor: Floor,
+    readiness: Readiness,
     *,
     settings: Settings,
     context: RunContext,
     database: Database,
     retention: Retention,
-    ready: Readiness,
 ) -> Services:
     operations = Operations(floor)
     return Services(
@@ -133,7 +133,7 @@ def _services(
         database=database.shown,
         data=database,
         keys=KeyRing(floor.store, operations.vault, clock=floor.clock),
-        examine=ready.problems,
+        examine=readiness.problems,
         retention=retention,
     )
 
@@ -157,7 +157,7 @@ def _context(
 
 
 def job_policy(settings: Settings) -> JobPolicy:
-    """Return how jobs are run under these settings."""
+    """Return the job policy of these settings."""
     limits = {"evaluation": settings.evaluation_limit, "optimization": settings.optimization_limit}
     return JobPolicy(
         concurrency=settings.job_concurrency,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from dspex.bootstrap.ids import Ids, ids_after
+from dspex.bootstrap.ids import IdGenerator, ids_after
 from dspex.errors import DspexError, StorageError
 from dspex.operations.resources import DOMAIN, Insert, Query, Update
 from dspex.operations.storage import Database, SQLStore
@@ -143,7 +143,7 @@ def test_a_closed_database_takes_no_writes_and_keeps_those_it_took(url: str) -> 
 
 def test_ids_keep_their_order_where_the_clock_is_set_back() -> None:
     times = iter([UUID(int=5 << 80), UUID(int=3 << 80), UUID(int=3 << 80), UUID(int=6 << 80)])
-    ids = Ids(source=lambda: next(times))
+    ids = IdGenerator(source=lambda: next(times))
     made = [ids() for _ in range(4)]
     assert made == sorted(set(made))
     assert made[-1] == UUID(int=6 << 80)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from dspex.bootstrap import new_id
-from dspex.bootstrap.opening import database_of
+from dspex.bootstrap.database import database_of
 from dspex.errors import ConflictError, DspexError, InternalError
 from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
 from dspex.operations.resources.resource import _COMPARISONS, AttributeKind, Embedding, Probability, Row

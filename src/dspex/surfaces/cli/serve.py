@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from dspex.bootstrap import Services, attended, domain_of, open_services
-from dspex.bootstrap.keeping import GRACE
+from dspex.bootstrap import Services, domain_of, open_services, watch_jobs
 from dspex.bootstrap.logs import set_up_logs
+from dspex.bootstrap.retention import GRACE
 from dspex.errors import ConfigurationError, DspexError
 from dspex.operations.resources.running import Runs
 from dspex.settings import Settings
@@ -86,7 +86,7 @@ def serve_command(*, as_json: bool, **flags: Any) -> int:  # noqa: ANN401  # one
                 raise
             _announce(url, services.database, as_json=as_json)
             is_embedded = services.data.is_sqlite if worker is None else worker
-            async with attended(services, is_embedded=is_embedded):
+            async with watch_jobs(services, is_embedded=is_embedded):
                 drains.append(Drain(services.operations.floor.executor.runs, settings.drain_seconds))
                 yield services
         if drains[0].has_abandoned:

@@ -1,4 +1,4 @@
-"""Which database the settings mean, and what has to be true of it before it is used."""
+"""The database of the settings: opening, preparing, migrating and examining it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,13 @@ def _silent(_text: str) -> None:
 
 
 def database_of(settings: Settings, *, say: Callable[[str], None] = _silent) -> Database:
-    """Return the database that the settings name; the folder of an embedded one is made, and announced by `say`.
+    """Return the database of the settings; the folder of an embedded one is created and announced.
 
-    Only their owner can read an embedded database and its folder, also those that an earlier dspex made.
+    An embedded database and its folder are made readable by their owner only.
 
     Raises:
-        StorageError: the folder cannot be made.
-        ConfigurationError: the URL is none, or its driver is not installed.
+        StorageError: the folder cannot be created.
+        ConfigurationError: the URL is invalid, or its driver is not installed.
     """
     if settings.database_url is not None:
         return Database(settings.database_url.reveal())
@@ -32,33 +32,32 @@ def database_of(settings: Settings, *, say: Callable[[str], None] = _silent) -> 
 
 
 def domain_of(settings: Settings, code: CodeRoot | None) -> Domain:
-    """Return the domain that the settings name ("pkg.mod:NAME" in the code root), or the built-in one.
+    """Return the domain of the settings ("pkg.mod:NAME" in the code root), or the built-in one.
 
     Raises:
-        ConfigurationError: there is no code root, or what is named there is no domain with all built-in resources.
+        ConfigurationError: this process has no code root, or the value is not an extended DOMAIN.
         DefinitionError: it cannot be imported.
     """
     if settings.domain is None:
         return DOMAIN
     if code is None:
         raise ConfigurationError(f"the domain {settings.domain!r} needs a code root to be imported from")
-    found = code.load(settings.domain)
-    if not isinstance(found, Domain) or not DOMAIN.items() <= found.items():
+    domain = code.load(settings.domain)
+    if not isinstance(domain, Domain) or not DOMAIN.items() <= domain.items():
         raise ConfigurationError(
-            f"the domain {settings.domain!r} has to be made by DOMAIN.extended(...), but it is {shorten(found)}"
+            f"the domain {settings.domain!r} must be the result of DOMAIN.extended(...), but it is {shorten(domain)}"
         )
-    return found
+    return domain
 
 
 async def prepare(database: Database, *, domain: Domain = DOMAIN, say: Callable[[str], None] = _silent) -> None:
-    """Bring an embedded database to the current schema; of another one, make sure that it has it.
+    """Migrate an embedded database to the current schema; check the schema of any other.
 
-    The tables of a domain's own resources are made, or compared, in either.
-
-    A database that several servers use is changed by nobody but the person who runs `dspex migrate`.
+    The tables of custom resources are created or compared in both. A database that several
+    servers may share changes only by `dspex migrate`.
 
     Raises:
-        SchemaError: the schema is another one; the message says what to do.
+        SchemaError: the schema is not the current one; the message says what to do.
         StorageError: the database cannot be used.
     """
     if database.is_sqlite:
@@ -71,10 +70,10 @@ async def prepare(database: Database, *, domain: Domain = DOMAIN, say: Callable[
 async def migrate_database(
     settings: Settings, *, to: str = HEAD, say: Callable[[str], None] = _silent
 ) -> tuple[str, str | None, str | None]:
-    """Bring the database of the settings to schema `to`; return where it is, its schema before, and its schema now.
+    """Migrate the database of the settings to schema `to`; return its location, old and new schema.
 
     Raises:
-        ConfigurationError: there is no such schema.
+        ConfigurationError: the schema is unknown.
         StorageError: the database cannot be used.
     """
     database = database_of(settings, say=say)
@@ -87,26 +86,26 @@ async def migrate_database(
 
 
 async def examine_database(settings: Settings) -> tuple[str, str]:
-    """Return one line on the database of the settings, and what has to be done before it can be used ("": nothing).
+    """Return a line on the database of the settings, and what to do before it can be used, or "".
 
-    The line tells its schema and how many executions it holds. Nothing is made: an embedded database that is not there
-    yet is said to be so.
+    The line shows the schema and the number of executions. Nothing is created, not even a missing
+    embedded database.
 
     Raises:
         StorageError: it cannot be read.
     """
     file = Path(settings.state_dir) / DATABASE
     if settings.database_url is None and not file.exists():
-        return f"{file} does not exist yet; it is made when it is first needed", ""
+        return f"{file} does not exist yet; it is created at the first use", ""
     database = database_of(settings)
     try:
-        found = await revision(database)
-        if found == HEAD:
+        schema = await revision(database)
+        if schema == HEAD:
             count = await SQLStore(database).count(DOMAIN["execution"], {})
-            return f"{database.shown}: schema {found} (current), {count} executions", ""
-        line = f"{database.shown}: schema {found or 'none'}, this dspex reads {HEAD}"
-        if found is not None and found > HEAD:
-            return line, "update dspex: a later one wrote this database"
-        return (f"{line}; the next use brings it there", "") if database.is_sqlite else (line, "run `dspex migrate`")
+            return f"{database.shown}: schema {schema} (current), {count} executions", ""
+        line = f"{database.shown}: schema {schema or 'none'}, this dspex reads {HEAD}"
+        if schema is not None and schema > HEAD:
+            return line, "update dspex: a later version wrote this database"
+        return (f"{line}; the next use migrates it", "") if database.is_sqlite else (line, "run `dspex migrate`")
     finally:
         await database.aclose()

@@ -1,4 +1,4 @@
-"""`dspex.open`: programs that are run as a library, recorded as the command line and the server record them."""
+"""`dspex.open`: record programs that run as a library, as the command line and the server do."""
 
 import asyncio
 import contextlib
@@ -23,23 +23,24 @@ from dspex.sync import on_loop, run
 from dspex.telemetry import Event, Observer
 
 
-def open(folder: str | Path = ".dspex") -> "Recording":  # `dspex.open`
-    """Return a store for a `with` block (or `async with`): each program that is run inside is an execution in it.
+def open(folder: str | Path = ".dspex") -> "OpenStore":  # `dspex.open`
+    """Return a store for a `with` or `async with` block that records the programs run inside.
 
-    It is the database that the command line and the server have in the same folder. In `with`, programs are called
-    synchronously, in this thread; inside a coroutine, write `async with` and await them. The store of an `async with`
-    is that of the whole process until it is closed: it also records what runs in other tasks and threads, such as the
-    requests of a web application whose lifespan opened it. Where several are open, the one around a program records it.
+    It uses the same database as the command line and the server in that folder. In `with`, call
+    programs synchronously in this thread; inside a coroutine, write `async with` and await them.
+    The store of an `async with` applies to the whole process until it is closed: it also records
+    other tasks and threads, such as the requests of a web application whose lifespan opened it. Of
+    several open stores, the innermost one around a program records it.
 
-    Models, budgets and observers are those of the caller, and every part of a program runs in this process. A program
-    whose code no import finds cannot be recorded, and says so.
+    Models, budgets and observers are those of the caller, and every part of a program runs in this
+    process. A program whose code cannot be imported raises an error, because it cannot be recorded.
     """
-    return Recording(Path(folder))
+    return OpenStore(Path(folder))
 
 
 @dataclass(slots=True)
 class _Call:
-    """One call of a live module, and what came of it."""
+    """A call of a live module, with its result or error."""
 
     module: Module
     context: RunContext
@@ -50,19 +51,19 @@ class _Call:
 _call: ContextVar[_Call | None] = ContextVar("dspex_recorded_call", default=None)
 
 
-class Recording:
-    """An open store. `operations` are all reads and actions on it; they belong to the loop that opened it."""
+class OpenStore:
+    """An open store. `operations` are its reads and actions, owned by the loop that opened it."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the state folder; nothing is opened yet."""
+        """Take the state folder without opening it."""
         self._folder = folder
         self._code = CodeRoot(Path().resolve())
         self._stack: AsyncExitStack | None = None
-        self._entered = ExitStack()
+        self._contexts = ExitStack()
         self._operations: Operations | None = None
-        self._outer: Recording | None = None
-        self._is_in_force = False
-        self._saving = asyncio.Lock()
+        self._outer: OpenStore | None = None
+        self._is_active = False
+        self._save_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -87,45 +88,45 @@ class Recording:
 
     def __enter__(self) -> Self:
         run(self._open())
-        self._entered.enter_context(use_context(replace(current(), record=self)))
+        self._contexts.enter_context(use_context(replace(current(), record=self)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered.close()
+        self._contexts.close()
         run(self._close())
 
     async def __aenter__(self) -> Self:
         await self._open()
-        self._entered.enter_context(use_context(replace(current(), record=self)))
-        self._is_in_force = True
-        update_default(self._in_front)
+        self._contexts.enter_context(use_context(replace(current(), record=self)))
+        self._is_active = True
+        update_default(self._activate)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_in_force = False
-        update_default(self._taken_away)
+        self._is_active = False
+        update_default(self._deactivate)
         with contextlib.suppress(ValueError):  # closed in another context than opened, as fixtures of tests are
-            self._entered.close()
+            self._contexts.close()
         await self._close()
 
-    def _in_front(self, default: RunContext) -> RunContext:
-        """Return the default of the process with this store: tasks that others start know no context of ours."""
-        self._outer = default.record if isinstance(default.record, Recording) else None
+    def _activate(self, default: RunContext) -> RunContext:
+        """Return the process default with this store, for tasks that do not inherit our context."""
+        self._outer = default.record if isinstance(default.record, OpenStore) else None
         return replace(default, record=self)
 
-    def _taken_away(self, default: RunContext) -> RunContext:
-        """Return the default of the process as it was before, or as another store has made it since."""
+    def _deactivate(self, default: RunContext) -> RunContext:
+        """Return the process default without this store, unless another store has replaced it."""
         if default.record is not self:
             return default
         return replace(default, record=None if self._outer is None else self._outer.nearest_open())
 
-    def nearest_open(self) -> "Recording | None":
-        """Return this store, or where it is closed the one that was in force before it, if any is open."""
-        if self._is_in_force:
+    def nearest_open(self) -> "OpenStore | None":
+        """Return this store, or if it is closed the nearest outer one that is open, if any."""
+        if self._is_active:
             return self
         return None if self._outer is None else self._outer.nearest_open()
 
@@ -137,9 +138,9 @@ class Recording:
         settings = replace(read_settings(), state_dir=self._folder, model=None, test_mode=False)
         self._stack = AsyncExitStack()
         services = await self._stack.enter_async_context(open_services(settings, code=self._code))
-        live = _Live()
-        floor, kept = services.operations.floor, services.operations.floor.executor
-        self._operations = Operations(replace(floor, executor=kept.on(Backends({"native": live}))))
+        backend = _LiveBackend()
+        floor, executor = services.operations.floor, services.operations.floor.executor
+        self._operations = Operations(replace(floor, executor=executor.on(Backends({"native": backend}))))
         self._loop = asyncio.get_running_loop()
 
     async def _close(self) -> None:
@@ -148,10 +149,10 @@ class Recording:
         self._stack = self._operations = self._loop = None
 
     async def __call__(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
-        """Run `module` once in its own context, recorded; what it raises is raised here.
+        """Run `module` once in its own context and record it; its errors are raised here.
 
         Raises:
-            ConfigurationError: the store is closed, or belongs to an event loop that cannot be reached from here.
+            ConfigurationError: the store is closed, or its event loop cannot be reached from here.
         """
         if self._loop is None:
             raise ConfigurationError("the store of `dspex.open` that this was called in is closed")
@@ -169,35 +170,37 @@ class Recording:
         call = _Call(module, replace(context, record=None))
         token = _call.set(call)
         try:
-            record = await self._saved(module.to_program())
-            ended = await self.operations.execute_record(record, dict(inputs), backend="native")  # all parts run here
+            record = await self._save(module.to_program())
+            execution = await self.operations.execute_record(
+                record, dict(inputs), backend="native"
+            )  # all parts run here
         finally:
             _call.reset(token)
         if call.error is not None:
             raise call.error
-        if call.prediction is None or ended.status != "completed":
-            said = (ended.error or {}).get("message", f"the execution is {ended.status}")
-            raise ExecutionError(str(said), execution_id=str(ended.id))
+        if call.prediction is None or execution.status != "completed":
+            message = (execution.error or {}).get("message", f"the execution is {execution.status}")
+            raise ExecutionError(str(message), execution_id=str(execution.id))
         return call.prediction
 
-    async def _saved(self, program: Program) -> ProgramRecord:
-        async with self._saving:
+    async def _save(self, program: Program) -> ProgramRecord:
+        async with self._save_lock:
             return await self.operations.save_program(program)
 
 
-class _Live(NativeBackend):
-    """Runs the module of the call itself, with whatever live models and tools it holds, in its caller's context."""
+class _LiveBackend(NativeBackend):
+    """Runs the live module of the call, with its models and tools, in the caller's context."""
 
     async def create_program(self, program: Program) -> Any:  # noqa: ANN401  # a handle
-        """Take the program as it is: its module is there already."""
+        """Return the hash of the program; its module exists already."""
         return program.content_hash
 
     async def execute_program(self, handle: Any, inputs: Mapping[str, Any], context: RunContext) -> Prediction:  # noqa: ANN401
         """Call the module; see `Backend.execute_program`."""
         call = _call.get()
         if call is None:
-            raise ConfigurationError(f"nothing here runs the stored program {handle!r}: call its module")
-        inner = replace(call.context, observer=_Both(call.context.observer, context.observer))
+            raise ConfigurationError(f"this store does not run the stored program {handle!r}: call its module")
+        inner = replace(call.context, observer=_ObserverPair(call.context.observer, context.observer))
         try:
             call.prediction = await call.module.acall(inner, **inputs)
         except Exception as error:
@@ -206,8 +209,8 @@ class _Live(NativeBackend):
         return call.prediction
 
 
-class _Both:
-    """Tells two observers."""
+class _ObserverPair:
+    """Forwards to two observers."""
 
     __slots__ = ("_first", "_second")
 
@@ -216,11 +219,11 @@ class _Both:
         self._second = second
 
     def on_span(self, span: Span) -> None:
-        """Pass a span on."""
+        """Forward a span."""
         self._first.on_span(span)
         self._second.on_span(span)
 
     def on_event(self, event: Event) -> None:
-        """Pass an event on."""
+        """Forward an event."""
         self._first.on_event(event)
         self._second.on_event(event)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import dspex
-from dspex.bootstrap.recording import Recording
+from dspex.bootstrap.open_store import OpenStore
 from dspex.errors import ConfigurationError, InvalidError, ModelUnavailableError
 from dspex.execution.context import current
 from dspex.operations.resources import DOMAIN, Query
@@ -112,7 +112,7 @@ def test_a_store_that_a_lifespan_opened_records_every_request() -> None:
 def test_of_several_stores_the_one_around_a_program_records_it() -> None:
     program = dspex.Predict("question -> answer", model=ScriptedModel("[[ ## answer ## ]]\nyes"))
 
-    async def questions(store: Recording) -> list[str]:
+    async def questions(store: OpenStore) -> list[str]:
         return [row.inputs["question"] for row in await store.operations.list(DOMAIN["execution"], Query())]
 
     async def inside(folder: str, opened: asyncio.Barrier) -> list[str]:
