@@ -44,6 +44,7 @@ class _Call:
 
     module: Module
     context: RunContext
+    inputs: Mapping[str, object]
     prediction: Prediction | None = None
     error: BaseException | None = None
 
@@ -167,7 +168,7 @@ class OpenStore:
     async def _record(self, module: object, context: RunContext, inputs: Mapping[str, object]) -> Prediction:
         if not isinstance(module, Module):
             raise InternalError(f"{type(module).__name__} is not a module, so it cannot be recorded")
-        call = _Call(module, replace(context, record=None))
+        call = _Call(module, replace(context, record=None), inputs)
         token = _call.set(call)
         try:
             record = await self._save(module.to_program())
@@ -202,7 +203,7 @@ class _LiveBackend(NativeBackend):
             raise ConfigurationError(f"this store does not run the stored program {handle!r}: call its module")
         inner = replace(call.context, observer=_ObserverPair(call.context.observer, context.observer))
         try:
-            call.prediction = await call.module.acall(inner, **inputs)
+            call.prediction = await call.module.acall(inner, **call.inputs)  # as they came: a record changes no run
         except Exception as error:
             call.error = error
             raise

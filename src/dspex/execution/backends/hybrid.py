@@ -11,6 +11,7 @@ from dspex.execution.backends.backend import Backend, BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
+from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Node, Program
 from dspex.language.records import Prediction
 from dspex.language.signatures import Signature
@@ -85,7 +86,8 @@ class HybridBackend:
         """Run the tree; see `Backend.execute_program`."""
         mark = _owner.set(asyncio.get_running_loop())
         try:
-            return await self._modules.get(handle).acall(context, **inputs)
+            module = self._modules.get(handle)
+            return await module.acall(context, **await with_instances(module, inputs))
         finally:
             _owner.reset(mark)
 

@@ -7,6 +7,7 @@ from dspex.execution.backends.backend import BackendCapability, Handle
 from dspex.execution.backends.held import Held
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
+from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
 from dspex.language.records import Prediction
 
@@ -30,7 +31,8 @@ class NativeBackend:
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Call the root module; see `Backend.execute_program`."""
-        return await self._modules.get(handle).acall(context, **inputs)
+        module = self._modules.get(handle)
+        return await module.acall(context, **await with_instances(module, inputs))
 
     async def delete_program(self, handle: Handle) -> None:
         """Forget the modules of one program."""

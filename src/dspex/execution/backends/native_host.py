@@ -17,6 +17,7 @@ from dspex.execution.backends.remote import not_finite
 from dspex.execution.clients import Capability, Request, Response
 from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, find_adapter
 from dspex.execution.modules import CodeRoot, Module, Predict, build
+from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
 from dspex.language.records import Span, SpanKind
 from dspex.language.signatures.codec import plain
@@ -165,7 +166,7 @@ def _plain(module: Module, values: Mapping[str, object]) -> dict[str, Any]:
 
 
 async def _acall(module: Module, context: RunContext, inputs: dict[str, Any]) -> Any:  # noqa: ANN401
-    return await module.acall(context, **inputs)
+    return await module.acall(context, **await with_instances(module, inputs))
 
 
 def _fields(module: Module) -> Fields:

@@ -76,6 +76,12 @@ class Type:
         """Whether None is one of its values."""
         return self.kind == "none" or (self.kind == "union" and any(arg.is_optional for arg in self.args))
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether it makes instances of a class of the user's own, at any depth."""
+        parts = (*self.args, *(member.type for member in self.members))
+        return self.python is not None or any(part.has_classes for part in parts)
+
 
 def _canonical_text(constraints: tuple[tuple[str, Any], ...]) -> str:
     """Return the text of constraints with a schema, independent of the order of keys."""

@@ -27,7 +27,8 @@ class Validator:
     """
 
     __slots__ = (
-        "_checks", "_compiling", "_core", "_efforts", "_fields", "_patient", "_serializer", "compilations", "what",
+        "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes", "_patient", "_serializer",
+        "compilations", "what",
     )  # fmt: skip
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
@@ -40,12 +41,20 @@ class Validator:
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
         self._efforts: dict[str, Effort] | None = None
+        self._has_classes: bool | None = None
         self._serializer: SchemaSerializer | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """The validated fields, in order."""
         return tuple(self._fields.values())
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether some values are made as instances of the user's own classes."""
+        if self._has_classes is None:
+            self._has_classes = any(field.type.has_classes for field in self.fields)
+        return self._has_classes
 
     def validates(self, fields: Iterable[Field]) -> bool:
         """Whether exactly these field objects are validated."""

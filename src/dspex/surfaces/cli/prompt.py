@@ -11,6 +11,7 @@ from dspex.errors import ConfigurationError, NotFoundError
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.context import RunContext, find_adapter
 from dspex.execution.modules import build
+from dspex.execution.modules.instances import with_instances
 from dspex.language.programs import Program
 from dspex.session import ModelResolver
 from dspex.settings import Settings
@@ -94,7 +95,8 @@ async def _capture_request(target: str, values: tuple[str, ...], *, file: Path |
     )
     inputs = parse_inputs(values, program.signature, file=file)
     try:
-        await build(program, code=root).acall(context, **inputs)
+        module = build(program, code=root)
+        await module.acall(context, **await with_instances(module, inputs))
     except _RequestCapturedError as captured:
         return captured.request
     raise NotFoundError(f"{target} answered without calling a model")
