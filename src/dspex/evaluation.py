@@ -1,18 +1,18 @@
 """Evaluation: datasets, metrics, judges, reports, intervals and comparisons.
 
 `evaluate(program, dataset, metric)` returns a `Report` with one row per example; `await aevaluate(...)` does so in
-async code. `compare(before, after)` is a paired test of two reports on the same dataset.
+async code. `compare(after, before)` is a paired test of two reports on the same dataset.
 """
 
 from dspex.learning.evaluation.backed import Backed
-from dspex.learning.evaluation.comparing import Comparison, Majority, compare, majority_class
+from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.judge import Judge, judged
-from dspex.learning.evaluation.matching import contains, f1
 from dspex.learning.evaluation.metric import Metric, exact_match
 from dspex.learning.evaluation.report import Report, Row, constant
 from dspex.learning.evaluation.statistics import Interval, bootstrap, wilson
+from dspex.learning.evaluation.text_metrics import contains, f1
 
 __all__ = [
     "Backed",

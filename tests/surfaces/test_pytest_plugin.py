@@ -3,7 +3,7 @@
 import pytest
 
 # what is imported in an inner run only is forgotten after it, so all of it is imported here
-from dspex.learning.evaluation.writing import to_text
+from dspex.learning.evaluation.export import to_text
 from dspex.learning.optimizers.goal import Goal
 from dspex.learning.optimizers.limits import parse_limit
 from dspex.session import context

@@ -115,7 +115,7 @@ def _name(test: str, taken: Mapping[str, object]) -> str:
 
 
 def _said(report: "Report", broken: Sequence[str]) -> str:
-    from dspex.learning.evaluation.writing import to_text
+    from dspex.learning.evaluation.export import to_text
 
     worst = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))[:WORST]
     lines = [f"this does not hold: {', '.join(broken)}", to_text({report.dataset: report})]
@@ -139,7 +139,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.config.stash.get(_REPORTS, {})
     if not reports:
         return
-    from dspex.learning.evaluation.writing import to_text
+    from dspex.learning.evaluation.export import to_text
 
     terminalreporter.section("dspex evaluations")
     terminalreporter.write_line(to_text(reports))

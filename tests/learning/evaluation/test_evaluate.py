@@ -85,7 +85,7 @@ def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
             lambda example, prediction: _raised(ModelError("the judge is on fire")),
             "raised: ModelError: the judge is on",
         ),
-        (lambda example, prediction: dspex.Predict("a -> b")(a="1").b, r"a metric waits for nothing.*Judge"),
+        (lambda example, prediction: dspex.Predict("a -> b")(a="1").b, r"a metric cannot await.*Judge"),
     ],
 )
 def test_broken_metric_ends_the_evaluation_with_a_clear_error(rulebook, metric, said):

@@ -11,7 +11,7 @@ import pytest
 
 import dspex
 from dspex.errors import DefinitionError
-from dspex.learning.evaluation.writing import to_csv, to_html, to_text
+from dspex.learning.evaluation.export import to_csv, to_html, to_text
 from dspex.learning.optimizers import Candidate, Trial
 from dspex.learning.optimizers.export import to_csv as sheet
 from dspex.learning.optimizers.export import to_html as page

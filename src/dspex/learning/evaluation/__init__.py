@@ -1,7 +1,10 @@
-"""How good a program is: data, metrics, reports, intervals and paired tests. Imported by optimizers and above."""
+"""Evaluation of programs: datasets, metrics, reports, intervals and paired tests.
+
+Imported by optimizers and everything above them.
+"""
 
 from dspex.learning.evaluation.backed import Backed
-from dspex.learning.evaluation.comparing import Comparison, Majority, compare, majority_class
+from dspex.learning.evaluation.comparison import Comparison, Majority, compare, majority_class
 from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.evaluate import aevaluate, evaluate
 from dspex.learning.evaluation.metric import Metric, exact_match

@@ -1,4 +1,4 @@
-"""Programs on another backend, evaluated and optimized like modules."""
+"""Evaluate and optimize programs of other backends like modules."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,15 +18,15 @@ _OF_PREDICTORS = (".instructions", ".demos")
 
 
 class Backed(Module):
-    """Runs a program on a backend, such as a dspy program on the bridge; the program itself stays as it was written.
+    """Runs a program on a backend, such as a dspy program on the bridge, without changing it.
 
-    The backend is the caller's to start and to end. `variables` are what the program's space says: of a dspy program
-    the instructions and demonstrations of its predictors, by their paths. `with_variables` binds further ones to
-    `places`. `temperature`, where it is set, is that of all predictors, in place of their own.
+    The caller starts and closes the backend. `variables` is the space of the program: for a dspy
+    program, the instructions and demonstrations of its predictors by path. `with_variables` binds
+    more variables to `places`. `temperature`, if set, overrides that of all predictors.
     """
 
     def __init__(self, program: Program, backend: Backend) -> None:
-        """Take the program and where it runs."""
+        """Take the program and its backend."""
         self._program = program
         self._backend = backend
         self.temperature: float | None = None
@@ -49,7 +49,7 @@ class Backed(Module):
         return self._program.space
 
     def places(self) -> tuple[str, ...]:
-        """Return the paths that a variable may be bound to: slots of the program, model and settings of predictors."""
+        """Return the paths for variables: slots, and models and settings of predictors."""
         declared = [path for variable in self._program.space.values() for path in variable.paths]
         predictors = self._predictors()
         settings = [f"{place}.{slot}" for place in predictors for slot in ("model", *SETTINGS)]
@@ -58,7 +58,7 @@ class Backed(Module):
         return tuple(dict.fromkeys([*declared, *settings]))
 
     def unfit(self, slot: str, value: object) -> str:
-        """Return what a place takes, or nothing where the value fits; a predictor's settings are those of `Predict`."""
+        """Return what a place accepts instead of `value`, or an empty text if it fits."""
         return setting_problem(slot.rpartition(".")[2], value)
 
     def _predictors(self) -> list[str]:
@@ -83,11 +83,11 @@ class Backed(Module):
         return replace(self._program, space=Space.derived([*unbound, every], space.constraints), assignment=assignment)
 
     def assign(self, values: Assignment) -> Self:
-        """Return the program with other values for some variables, on the same backend.
+        """Return the program with new values for some variables, on the same backend.
 
         Raises:
-            VariableError: a variable is unknown, its value is not of its kind or does not fit a place that it sets,
-                or a constraint refuses the assignment.
+            VariableError: a variable is unknown, a value has the wrong kind or does not fit its
+                place, or a constraint rejects the assignment.
         """
         program = self._program.assign(values)
         declared = {name: value for name, value in program.assignment.items() if name in program.space}
@@ -101,10 +101,10 @@ class Backed(Module):
         return type(self)(program, self._backend)
 
     def with_variables(self, *added: Variable | Constraint) -> Self:
-        """Return the program with variables bound from outside; they replace those that set the same places.
+        """Return the program with more variables, which replace variables of the same places.
 
         Raises:
-            DefinitionError: a variable is bound to a place that the program does not have.
+            DefinitionError: a variable is bound to a place that does not exist.
         """
         space = self._program.space
         places, owners = self.places(), {path: name for name, variable in space.items() for path in variable.paths}

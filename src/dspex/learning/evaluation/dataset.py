@@ -14,12 +14,12 @@ from dspex.language.records import Example
 from dspex.language.records.canonical import content_hash, list_hash
 from dspex.language.signatures import Signature, SignatureLike
 from dspex.learning.evaluation.plain import plain
-from dspex.learning.evaluation.reading import read_rows
+from dspex.learning.evaluation.row_files import read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Sequence[Example]):
-    """A frozen sequence of examples. Two datasets with the same rows in the same order have the same `checksum`."""
+    """A frozen sequence of examples; equal rows in equal order have the same `checksum`."""
 
     examples: tuple[Example, ...]
     name: str = field(default="dataset", compare=False)
@@ -29,17 +29,17 @@ class Dataset(Sequence[Example]):
         """Read a `.csv`, `.jsonl` or `.json` file (UTF-8, with or without a byte order mark).
 
         Raises:
-            DefinitionError: naming the file, the line and how to mend it.
+            DefinitionError: the message names the file, the line and the fix.
         """
         path = Path(path)
         return cls(examples=tuple(Example(row) for row in read_rows(path)), name=path.stem)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, name: str = "dataset") -> "Dataset":
-        """Take rows as mappings from field name to value.
+        """Create a dataset from mappings of field names to values.
 
         Raises:
-            DefinitionError: there are no rows, or a row is not a mapping.
+            DefinitionError: `rows` is empty, or a row is not a mapping.
         """
         items = list(rows)
         for number, row in enumerate(items):
@@ -69,12 +69,12 @@ class Dataset(Sequence[Example]):
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """The fields that any row has, in the order of their first appearance."""
+        """The fields of all rows, in order of first appearance."""
         return tuple(dict.fromkeys(name for example in self.examples for name in example))
 
     @cached_property
     def checksum(self) -> str:
-        """BLAKE2b-256 over the rows in order, as JSON; the name does not count.
+        """BLAKE2b-256 over the rows as JSON, without the name.
 
         Raises:
             DefinitionError: a value has no JSON form.
@@ -89,7 +89,7 @@ class Dataset(Sequence[Example]):
             except ValueError as error:
                 raise DefinitionError(
                     f"row {number} of {self.name!r}: the value of {name!r} has no JSON form ({error}), so the rows "
-                    "cannot be told from others; give text, numbers, lists, mappings, models or media"
+                    "have no checksum; use text, numbers, lists, mappings, models or media"
                 ) from error
         return values
 
@@ -97,7 +97,7 @@ class Dataset(Sequence[Example]):
         """Return one field of all rows, in order.
 
         Raises:
-            DefinitionError: a row does not have it.
+            DefinitionError: a row lacks the field.
         """
         for number, example in enumerate(self.examples):
             if name not in example:
@@ -108,18 +108,19 @@ class Dataset(Sequence[Example]):
         return [example[name] for example in self.examples]
 
     def typed(self, signature: SignatureLike) -> "Dataset":
-        """Return the rows as `signature` reads them: "true" in a `bool` field is True, "[1, 2]" in a list the list.
+        """Return the rows with texts parsed by the types of `signature`, such as "true" as True.
 
-        A text that is not a value of its field stays unchanged, and so do fields that the signature does not have.
+        Texts that are not valid for their field and fields that are not in the signature stay
+        unchanged.
         """
         contract = Signature.of(signature)
         return Dataset(examples=tuple(Example(read_row(contract, row)) for row in self.examples), name=self.name)
 
     def where(self, /, **values: object) -> "Dataset":
-        """Return the rows that have all these values: `data.where(split="train")`.
+        """Return the rows with all these values: `data.where(split="train")`.
 
         Raises:
-            DefinitionError: no row has, or there is no such field.
+            DefinitionError: no row matches, or a field does not exist.
         """
         columns = {name: self.column(name) for name in values}
         indexes = [n for n in range(len(self)) if all(columns[name][n] == value for name, value in values.items())]
@@ -132,32 +133,32 @@ class Dataset(Sequence[Example]):
         return self.pick(indexes, name=f"{self.name}[{label}]")
 
     def pick(self, indexes: Iterable[int], *, name: str | None = None) -> "Dataset":
-        """Return the rows at `indexes`, in the order given."""
+        """Return the rows at `indexes`, in that order."""
         return Dataset(examples=tuple(self.examples[index] for index in indexes), name=name or self.name)
 
     def sample(self, count: int, *, seed: int) -> "Dataset":
-        """Return `count` rows drawn without replacement; the same seed draws the same rows.
+        """Return `count` random rows without replacement; the same seed draws the same rows.
 
         Raises:
-            DefinitionError: there are fewer rows.
+            DefinitionError: the dataset has fewer rows.
         """
         if not 0 < count <= len(self):
             raise DefinitionError(f"cannot sample {count} of the {len(self)} rows of {self.name!r}")
         return self.pick(_rng(seed).sample(range(len(self)), count))
 
     def split(self, *sizes: float, seed: int, stratify: str | None = None) -> "tuple[Dataset, ...]":
-        """Return disjoint parts drawn at random, followed by the part with the rest.
+        """Return disjoint random parts, followed by a part with the remaining rows.
 
-        There are as many parts as `sizes`, and one more unless they name everything (0.8 and 0.2, or counts that add up
-        to all rows). Where the sizes name everything the last of them takes what rounding leaves.
+        There is no remaining part if `sizes` cover all rows (0.8 and 0.2, or counts that add up);
+        then the last part also gets the rows left by rounding.
 
         Args:
             sizes: a fraction (0.5, below 1) or a count (20) for each part.
             seed: the same seed draws the same parts.
-            stratify: a field whose values shall be as frequent in each part as in the whole.
+            stratify: a field whose values have the same frequency in every part.
 
         Raises:
-            DefinitionError: a part would be empty, that with the rest too, or the parts are larger than the whole.
+            DefinitionError: a part would be empty, or the parts exceed the dataset.
         """
         counts = self._counts(sizes)
         order = self._shuffled(seed, stratify)
@@ -168,16 +169,16 @@ class Dataset(Sequence[Example]):
         return tuple(parts)
 
     def _counts(self, sizes: Sequence[float]) -> list[int]:
-        """Return how many rows each part has, that with the rest included."""
+        """Return the number of rows of each part, including the remaining part."""
         counts = [self._count(size) for size in sizes]
         requested = sum(size * len(self) if size < 1 else size for size in sizes)
-        names_all = bool(sizes) and abs(requested - len(self)) < 1e-6 * len(self)
-        if names_all:
+        is_complete = bool(sizes) and abs(requested - len(self)) < 1e-6 * len(self)
+        if is_complete:
             counts[-1] = len(self) - sum(counts[:-1])
         rest = len(self) - sum(counts)
-        if requested > len(self) * (1 + 1e-6) or rest < 0 or (names_all and counts[-1] < 1):
+        if requested > len(self) * (1 + 1e-6) or rest < 0 or (is_complete and counts[-1] < 1):
             raise DefinitionError(f"parts of {counts} rows do not fit into the {len(self)} rows of {self.name!r}")
-        if not rest and not names_all:
+        if not rest and not is_complete:
             raise DefinitionError(
                 f"parts of {', '.join(map(repr, sizes))} leave no row of the {len(self)} of {self.name!r} for the last "
                 "part; make them smaller, or name all parts, such as split(0.8, 0.2)"
@@ -197,7 +198,7 @@ class Dataset(Sequence[Example]):
         )
 
     def _shuffled(self, seed: int, stratify: str | None) -> list[int]:
-        """Return the indexes in random order; stratified, each beginning of it has about the shares of the whole."""
+        """Return shuffled indexes; if stratified, each prefix has about the overall frequencies."""
         rng = _rng(seed)
         order = list(range(len(self)))
         rng.shuffle(order)
@@ -207,15 +208,18 @@ class Dataset(Sequence[Example]):
         groups: dict[str, list[int]] = {}
         for index in order:
             groups.setdefault(str(column[index]), []).append(index)
-        placed = [(rank + rng.random()) / len(group) for group in groups.values() for rank in range(len(group))]
+        positions = [(rank + rng.random()) / len(group) for group in groups.values() for rank in range(len(group))]
         members = [index for group in groups.values() for index in group]
-        return [index for _, index in sorted(zip(placed, members, strict=True))]
+        return [index for _, index in sorted(zip(positions, members, strict=True))]
 
     def duplicates(self, other: "Dataset", *, fields: Sequence[str] = ()) -> list[tuple[int, int]]:
-        """Return (row here, row there) for each row of `other` that is here too: a leak, where one is the test set.
+        """Return (index here, index in `other`) of each row of `other` that is also here.
 
-        Text is compared without regard to case and white space. Args: `fields` are compared; all common ones by
-        default.
+        Text is compared without case and white space.
+
+        Args:
+            other: the dataset to look up here.
+            fields: the fields to compare; by default all common ones.
         """
         compared = list(fields) or [name for name in self.fields if name in other.fields]
         first: dict[str, int] = {}
@@ -233,7 +237,7 @@ def check_rows(rows: object, what: str = "the rows") -> None:
     """
     if not isinstance(rows, Dataset):
         raise DefinitionError(
-            f"{what} are given as a Dataset, not as {type(rows).__name__}; make one with Dataset.from_rows(rows)"
+            f"{what} must be a Dataset, not {type(rows).__name__}; create one with Dataset.from_rows(rows)"
         )
     _ = rows.checksum
 

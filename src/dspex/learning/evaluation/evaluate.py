@@ -1,4 +1,4 @@
-"""Score a program on every example."""
+"""Score a program on every example of a dataset."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -19,7 +19,7 @@ from dspex.sync import run
 Metrics = Metric | Mapping[str, Metric]
 
 
-async def aevaluate(  # noqa: PLR0913  # how to run, by name
+async def aevaluate(  # noqa: PLR0913  # options are keyword-only
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
@@ -31,23 +31,25 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
 ) -> Report:
     """Score `program` on every example and return one row each, in dataset order.
 
-    Rows are read through the signature of the program: the text "true" of a csv is True in a `bool` field.
-    A failing example becomes a row with `error` set and no score. It neither stops its siblings nor counts as zero;
-    `Report.mean` is over scored rows and says how many.
+    Texts are parsed by the types of the signature: "true" from a csv is True in a `bool` field. An
+    example that fails becomes a row with `error` set and no score. It neither stops the others nor
+    counts as zero; `Report.mean` is over scored rows only.
 
     Args:
-        program: what to score.
-        dataset: what to score it on.
-        metric: a metric, or several by name of which the first is the main one.
-        context: the surroundings of all runs; those in force here by default.
-        concurrency: how many examples are under way at once; 1 for exact times on a model that answers one at a time.
-        repeats: how often each example is run; each time with another seed, where the model takes one. There is a row
-            for each run, and intervals are over examples, because runs of one example are not independent.
-        on_row: told of each row as it is finished, so in no particular order.
+        program: the program to score.
+        dataset: the examples.
+        metric: a metric, or several by name; the first one is the main metric.
+        context: the context of all runs; by default the current one.
+        concurrency: how many examples run at once; use 1 to measure times on a model that answers
+            one request at a time.
+        repeats: the runs of each example, each with another seed if the model accepts one. Each run
+            has its row; intervals are over examples, because runs of one example are not
+            independent.
+        on_row: called with each finished row, in order of completion.
 
     Raises:
-        DefinitionError: the dataset has no rows or lacks an input of the program, or `metric` raises or reads a field
-            that `program` does not produce.
+        DefinitionError: the dataset is empty or lacks an input of the program, or `metric` raises
+            or reads a field that `program` does not produce.
     """
     module = module_of(program)
     surroundings = without_run(context or current())
@@ -66,7 +68,7 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
             if on_row is not None:
                 on_row(row)
 
-    await _together([worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))])
+    await _run_workers([worker(work) for _ in range(min(_at_least_one(concurrency, "concurrency"), count))])
     return Report(
         rows=tuple(row for row in rows if row is not None),
         metrics=tuple(scoring.metrics),
@@ -77,7 +79,7 @@ async def aevaluate(  # noqa: PLR0913  # how to run, by name
     )
 
 
-def evaluate(  # noqa: PLR0913  # how to run, by name
+def evaluate(  # noqa: PLR0913  # options are keyword-only
     program: Module | Program,
     dataset: Dataset,
     metric: Metrics,
@@ -87,13 +89,11 @@ def evaluate(  # noqa: PLR0913  # how to run, by name
     repeats: int = 1,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
-    """Score `program` on every example; the synchronous twin of `aevaluate`, for scripts and notebooks.
-
-    It takes what `aevaluate` takes.
+    """Score `program` on every example; the synchronous form of `aevaluate`.
 
     Raises:
-        DefinitionError: as `aevaluate` does.
-        ConfigurationError: called on an event loop of dspex, where `await aevaluate(...)` is needed.
+        DefinitionError: as for `aevaluate`.
+        ConfigurationError: called on an event loop of dspex; use `await aevaluate(...)`.
     """
     return run(
         aevaluate(
@@ -108,7 +108,7 @@ def evaluate(  # noqa: PLR0913  # how to run, by name
     )
 
 
-async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
+async def _run_workers(workers: list[Coroutine[Any, Any, None]]) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             for worker in workers:
@@ -118,26 +118,27 @@ async def _together(workers: list[Coroutine[Any, Any, None]]) -> None:
 
 
 def _is_cancelled() -> bool:
-    """Whether this task is to end; a cancellation that leaks out of a module's own work says nothing of it."""
+    """Return whether this task is being cancelled, as opposed to a task inside a module."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _at_least_one(value: int, name: str) -> int:
     if not isinstance(value, int) or value < 1:
-        raise DefinitionError(f"{name} is a whole number and at least 1, not {value!r}")
+        raise DefinitionError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
 
 
 def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
-    """Return one metric or several by their names.
+    """Return one or more metrics by name.
 
     Raises:
-        DefinitionError: there are no metrics, or one is not a function of an example and a prediction.
+        DefinitionError: the mapping is empty, or a metric is not a function of example and
+            prediction.
     """
     metrics = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
     if not metrics:
-        raise DefinitionError("no metric was given; pass a function such as dspex.exact_match")
+        raise DefinitionError("there is no metric; pass a function such as dspex.exact_match")
     for name, function in metrics.items():
         check_metric(name, function)
     return metrics
@@ -171,7 +172,7 @@ class _Scoring:
             prediction = await self.module.acall(context, **inputs)
         except DefinitionError:
             raise  # a wrong declaration fails every row
-        except (Exception, asyncio.CancelledError) as error:  # whatever a user's module raises is this row's result
+        except (Exception, asyncio.CancelledError) as error:  # any error of a user's module is the result of its row
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             seconds = (clock.monotonic_ns() - started) / 1e9

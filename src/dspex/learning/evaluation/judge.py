@@ -1,4 +1,4 @@
-"""A language model as a metric: `Judge` is a step of the program, `judged` reads its score."""
+"""A language model as a metric: `Judge` adds a score to the outputs, and `judged` reads it."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from dspex.language.records import Prediction
 
 
 class Judge(JudgedModule):
-    """Runs a program and lets a model score what came out; the score is the output `judged`, the reason `because`.
+    """Runs a program and has a model score the outputs; adds the outputs `judged` and `because`.
 
-    Metrics are synchronous, so the judging is a step of the program: `evaluate(Judge(program, "is polite"), rows,
-    judged)`. A judge whose reply cannot be read makes a failed row, not a zero. Its variables are those of the program,
-    named `program.<path>`; the judge itself stays as it is in a search. It is stored like any program.
+    Metrics are synchronous, so the judge is a step of the program: `evaluate(Judge(program, "is
+    polite"), rows, judged)`. If the reply of the judge cannot be parsed, the row fails and does not
+    count as zero. Its variables are those of the program, named `program.<path>`; a search does not
+    change the judge. It is stored like any program.
     """
 
     def __init__(
@@ -23,11 +24,11 @@ class Judge(JudgedModule):
         *,
         model: Any = None,  # noqa: ANN401  # as in Predict
     ) -> None:
-        """Take the program, what to judge it by, and the judging model; the context's by default."""
+        """Take the program, the criterion, and the judging model (by default the context's)."""
         super().__init__(module_of(program), criterion, model=model)
 
 
 def judged(example: object, prediction: Prediction) -> float:
-    """Return the score that a `Judge` gave."""
+    """Return the score of a `Judge`."""
     del example
     return float(prediction["judged"])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How long a run takes, whoever answered its calls and however long they waited for their turn."""
+"""The duration of a run, corrected for caches, queues and retries."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ _Call = tuple[int, int, float]
 
 
 def run_seconds(trace: Trace, wall: float) -> float:
-    """Return the seconds of a run: the time outside of model calls plus the time that the models took.
+    """Return the seconds of a run: the time outside of model calls plus the time of the models.
 
-    A call that says how long the model took (see `Response.seconds`) counts with that, so neither a wait for a turn, a
-    pause or another attempt nor a quick answer from a cache changes the figure. Of calls side by side, the longest
-    chain of calls one after the other counts. Where no call says anything, it is `wall`.
+    A call counts with the time that the model took (`Response.seconds`), so queues, pauses, retries
+    and caches do not change the result. Of concurrent calls, the longest chain of consecutive calls
+    counts. If no call reports its time, the result is `wall`.
     """
     calls = [
         (span.start_ns, span.end_ns, float(seconds))
@@ -24,7 +24,7 @@ def run_seconds(trace: Trace, wall: float) -> float:
 
 
 def _covered(calls: Sequence[_Call]) -> float:
-    """Return how many seconds at least one call was under way."""
+    """Return for how many seconds at least one call was in flight."""
     total, reach = 0, min(start for start, _, _ in calls)
     for start, end, _ in sorted(calls):
         total += max(0, end - max(start, reach))
@@ -33,10 +33,10 @@ def _covered(calls: Sequence[_Call]) -> float:
 
 
 def _longest_chain(calls: Sequence[_Call]) -> float:
-    """Return the greatest sum of seconds over calls of which each began after the end of the one before."""
-    ends, best = list[int](), [0.0]
+    """Return the largest total seconds of a chain of calls that do not overlap."""
+    ends, longest = list[int](), [0.0]
     for start, end, seconds in sorted(calls, key=lambda call: call[1]):
-        reached = best[bisect_right(ends, start)]
+        length = longest[bisect_right(ends, start)]
         ends.append(end)
-        best.append(max(best[-1], reached + seconds))
-    return best[-1]
+        longest.append(max(longest[-1], length + seconds))
+    return longest[-1]

@@ -1,4 +1,4 @@
-"""What is better: a function from a row and a prediction to a number."""
+"""Metrics: functions from an example and a prediction to a score."""
 
 import inspect
 import math
@@ -11,16 +11,16 @@ from dspex.errors import ConfigurationError, DefinitionError, describe, shorten
 from dspex.language.records import Example, Prediction
 from dspex.learning.evaluation.plain import plain
 
-_ASKS = (
-    "a metric waits for nothing: let what has to wait, such as asking a model, be a step of the program, as "
+_SYNC_ONLY = (
+    "a metric cannot await: make asynchronous work, such as a model call, a step of the program, as "
     "`dspex.learning.evaluation.judge.Judge` does"
 )
 
 
 class Metric(Protocol):
-    """A plain synchronous function; more is better, True is 1. It runs inline, so it does not wait for anything.
+    """A synchronous function; more is better, True is 1. It runs inline and must not block.
 
-    Whatever it raises ends the evaluation as a `DefinitionError`: a broken metric is never a low score.
+    Its errors end the evaluation with a `DefinitionError`: a broken metric is never a low score.
     """
 
     def __call__(self, example: Example, prediction: Prediction, /) -> float:
@@ -29,13 +29,13 @@ class Metric(Protocol):
 
 
 def exact_match(example: Example, prediction: Prediction) -> float:
-    """Return 1 where every field that both sides have is the same, else 0.
+    """Return 1 if all common fields are equal, else 0.
 
-    Text is compared without the white space around it; a number or truth value may be written as text on either side,
-    as it is in a csv, and a model, a member of an enum or another typed value as the JSON that it is of.
+    Surrounding white space is ignored. Numbers and booleans may be text on either side, as in a
+    csv; models, enum members and other typed values are compared as JSON.
 
     Raises:
-        DefinitionError: they have no field in common.
+        DefinitionError: example and prediction have no common field.
     """
     common = [name for name in prediction if name in example]
     if not common:
@@ -49,18 +49,18 @@ def exact_match(example: Example, prediction: Prediction) -> float:
 def _same(expected: object, actual: object) -> bool:
     try:
         expected_value, actual_value = plain(expected), plain(actual)
-    except ValueError:  # of a class that has no JSON form
+    except ValueError:  # the class has no JSON form
         return bool(expected == actual)
     if isinstance(expected_value, str) and isinstance(actual_value, str):
         return expected_value.strip() == actual_value.strip()
     if isinstance(expected_value, str):
-        return bool(_read(expected_value) == actual_value)
+        return bool(_parse(expected_value) == actual_value)
     if isinstance(actual_value, str) and isinstance(expected_value, bool | int | float):
-        return bool(_read(actual_value) == expected_value)
+        return bool(_parse(actual_value) == expected_value)
     return bool(expected_value == actual_value)
 
 
-def _read(text: str) -> object:
+def _parse(text: str) -> object:
     try:
         return msgspec.json.decode(text.strip().lower() if text.strip().lower() in {"true", "false"} else text)
     except msgspec.DecodeError:
@@ -68,7 +68,7 @@ def _read(text: str) -> object:
 
 
 def metric_name(metric: Metric) -> str:
-    """Return what reports call `metric`: its own name, or that of its class."""
+    """Return the name of `metric` in reports: its own name, or that of its class."""
     return str(getattr(metric, "__name__", type(metric).__name__))
 
 
@@ -76,7 +76,7 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
     """Return the score as a finite float.
 
     Raises:
-        DefinitionError: the metric raised, read a field that is not there, or returned no number.
+        DefinitionError: the metric raised, read a missing field, or did not return a number.
     """
     name = metric_name(metric)
     try:
@@ -87,17 +87,17 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
             f"{_names(prediction)}, and the example has {_names(example)}"
         ) from error
     except (Exception, SystemExit) as error:
-        if type(error) is DefinitionError:  # it says what is wrong itself, as `exact_match` does
+        if type(error) is DefinitionError:  # its message is clear, as in `exact_match`
             raise
-        asks = f"; {_ASKS}" if isinstance(error, ConfigurationError) else ""
-        raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{asks}") from error
+        hint = f"; {_SYNC_ONLY}" if isinstance(error, ConfigurationError) else ""
+        raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{hint}") from error
     if (score := _finite(value)) is not None:
         return score
     raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")
 
 
 def _finite(value: object) -> float | None:
-    """Return a number of any kind (one of NumPy, a fraction) as a float; None if it is not a finite number."""
+    """Return any number (NumPy, Fraction) as a float; None if it is not a finite number."""
     if not isinstance(value, SupportsFloat):
         return None
     try:
@@ -108,19 +108,19 @@ def _finite(value: object) -> float | None:
 
 
 def check_metric(name: str, metric: object) -> None:
-    """Check that `metric` is a synchronous function, before anything is spent.
+    """Check that `metric` is a synchronous function, before the first run.
 
     Raises:
         DefinitionError: it is not a function, or it is asynchronous.
     """
     if not callable(metric):
         raise DefinitionError(
-            f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, prediction), and "
-            "several are given by name: {'right': right, 'brief': brief}"
+            f"the metric {name!r} is {shorten(metric)}, not a function; a metric takes (example, prediction); pass "
+            "several by name: {'right': right, 'brief': brief}"
         )
     call = metric if inspect.isroutine(metric) else getattr(metric, "__call__", None)  # noqa: B004  # of an object
     if inspect.iscoroutinefunction(inspect.unwrap(metric)) or inspect.iscoroutinefunction(call):
-        raise DefinitionError(f"the metric {name!r} is async, and metrics run inline; {_ASKS}")
+        raise DefinitionError(f"the metric {name!r} is async, and metrics run inline; {_SYNC_ONLY}")
 
 
 def _names(values: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Values of rows as JSON: what names their contents, and what compares them whatever their class."""
+"""Values of rows as JSON, to hash and compare them independent of their classes."""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
-    """Return a value as JSON: models and media as objects, arrays and sets as lists, bytes as base64, NaN as text.
+    """Return a value as JSON; JSON values are returned unchanged.
 
-    What JSON holds already stays as it is.
+    Models and media become objects, arrays and sets lists, bytes base64, and NaN text.
 
     Raises:
-        ValueError: it has no JSON form; so has a part of it.
+        ValueError: the value or a part of it has no JSON form.
     """
     if type(value) in _PLAIN:
         return value
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # any value to any JSON value
 
 
 def _foreign(value: Any) -> Any:  # noqa: ANN401
-    """Return an array or a number of NumPy as lists and numbers."""
-    if callable(listed := getattr(value, "tolist", None)):
-        return listed()
+    """Return a NumPy array or number as lists and numbers."""
+    if callable(to_list := getattr(value, "tolist", None)):
+        return to_list()
     raise ValueError(f"{type(value).__name__} has no JSON form")

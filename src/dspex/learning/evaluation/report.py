@@ -1,4 +1,4 @@
-"""What an evaluation found: one row for each example, and figures over them."""
+"""The result of an evaluation: one row per run, and figures over the rows."""
 
 import html
 import math
@@ -18,11 +18,11 @@ from dspex.learning.evaluation.statistics import Interval, mean_interval, percen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One run of an example and what became of it: outputs and scores by metric, or an error.
+    """One run of an example: outputs and scores by metric, or an error.
 
-    `index` is the place in the dataset, `repeat` counts the runs of one example from 0. `seconds` is the time
-    of the whole program on this example, see `run_seconds`: a call counts with what the model itself took, also where
-    the answer came out of a cache or had to wait for its turn.
+    `index` is the position in the dataset; `repeat` counts the runs of one example from 0.
+    `seconds` is the duration of the program, see `run_seconds`: model calls count with the time
+    that the model took, even if the answer came from a cache or had to wait.
     """
 
     index: int
@@ -37,11 +37,11 @@ class Row:
 
     @property
     def score(self) -> float | None:
-        """The score of the first metric; None where the example failed."""
+        """The score of the first metric; None if the example failed."""
         return next(iter(self.scores.values()), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as JSON-ready data, its usage without the split by model."""
+        """Return the row as JSON-ready data; usage without the split by model."""
         return {
             "index": self.index,
             "repeat": self.repeat,
@@ -56,7 +56,7 @@ class Row:
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
-    """Return calls, tokens and money as JSON-ready data."""
+    """Return calls, tokens and cost as JSON-ready data."""
     return {
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
@@ -67,10 +67,10 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The rows in dataset order. All figures are over the scored rows and of the first metric unless one is named.
+    """The rows in dataset order, and figures over the scored rows, by default of the first metric.
 
-    Where examples were run several times, means are those of the examples' own means, and intervals say how far another
-    choice of examples would move them.
+    If examples ran several times, means are over the means of the examples, and intervals describe
+    the variation between examples.
     """
 
     rows: tuple[Row, ...]
@@ -82,17 +82,17 @@ class Report:
 
     @property
     def repeats(self) -> int:
-        """How often each example was run."""
+        """The number of runs of each example."""
         return 1 + max((row.repeat for row in self.rows), default=0)
 
     @cached_property
     def scored(self) -> int:
-        """How many rows have a score."""
+        """The number of rows with a score."""
         return sum(row.score is not None for row in self.rows)
 
     @property
     def failed(self) -> int:
-        """How many rows have an error instead."""
+        """The number of rows with an error."""
         return len(self.rows) - self.scored
 
     def scores(self, metric: str | None = None) -> list[float]:
@@ -108,7 +108,7 @@ class Report:
         return [row.scores[name] for row in self.rows if name in row.scores]
 
     def by_example(self, metric: str | None = None) -> dict[int, float]:
-        """Return the mean score of each example that has one, by its place in the dataset.
+        """Return the mean score of each scored example, by its position in the dataset.
 
         Raises:
             DefinitionError: the report has no such metric.
@@ -125,44 +125,44 @@ class Report:
 
     @property
     def mean(self) -> float:
-        """The mean score over the scored rows; NaN where there is none."""
+        """The mean score over the scored rows; NaN without scored rows."""
         return self.mean_of(None)
 
     def mean_of(self, metric: str | None) -> float:
-        """Return the mean of one metric over the scored rows; NaN where there is none."""
+        """Return the mean of one metric over the scored rows; NaN without scored rows."""
         means = self.by_example(metric)
         return fmean(means.values()) if means else math.nan
 
     def interval(self, metric: str | None = None, *, confidence: float = 0.95) -> Interval:
-        """Return an interval for the mean: Wilson's for scores of 0 and 1, else a seeded bootstrap over examples."""
+        """Return an interval of the mean: Wilson's for 0 and 1 scores, else a seeded bootstrap."""
         return mean_interval(list(self.by_example(metric).values()), confidence=confidence, seed=self.seed)
 
     def unsteadiness(self, metric: str | None = None) -> float:
-        """Return the standard deviation of the score between runs of one example; NaN where none was run twice."""
-        several = [variance(scores) for scores in self._runs(metric).values() if len(scores) > 1]
-        return math.sqrt(fmean(several)) if several else math.nan
+        """Return the standard deviation between runs of one example; NaN without repeated runs."""
+        variances = [variance(scores) for scores in self._runs(metric).values() if len(scores) > 1]
+        return math.sqrt(fmean(variances)) if variances else math.nan
 
     @cached_property
     def usage(self) -> Usage:
-        """The sum over all rows."""
+        """The total usage of all rows."""
         return sum((row.usage for row in self.rows), Usage())
 
     def seconds_at(self, share: float) -> float:
-        """Return the time within which `share` (0 to 1) of the examples were answered; NaN where there is none."""
+        """Return the quantile `share` (0 to 1) of the seconds of successful rows, or NaN."""
         return percentile([row.seconds for row in self.rows if row.error is None], share)
 
     @property
     def p50(self) -> float:
-        """The median time of an answered example in seconds."""
+        """The median seconds of successful rows."""
         return self.seconds_at(0.5)
 
     @property
     def p95(self) -> float:
-        """The time in seconds within which 95% of the answered examples came back."""
+        """The 95th percentile of the seconds of successful rows."""
         return self.seconds_at(0.95)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return figures and rows as JSON-ready data; a figure that does not exist is None."""
+        """Return figures and rows as JSON-ready data; undefined figures are None."""
         figures = {}
         for name in self.metrics:
             interval = self.interval(name)
@@ -182,7 +182,7 @@ class Report:
         }
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return the HTML table for notebooks."""
         times = (f"{self.p50:.2f}", f"{self.p95:.2f}")
         cells: list[tuple[object, ...]] = [("metric", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s")]
         for name in self.metrics:
@@ -200,7 +200,7 @@ class Report:
 
 
 def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) -> Report:
-    """Return the report of a program that answers `outputs` to everything: what any other has to beat."""
+    """Return the report of a program that always answers `outputs`: the baseline to beat."""
     from dspex.language.records import Prediction
 
     answer, name = Prediction(outputs), metric_name(metric)
@@ -212,7 +212,7 @@ def constant(dataset: Dataset, outputs: Mapping[str, object], metric: Metric) ->
 
 
 def _readable(values: Mapping[str, object] | None) -> dict[str, Any] | None:
-    """Return values as JSON, what has no such form as text."""
+    """Return values as JSON; values without a JSON form as text."""
     if values is None:
         return None
     readable: dict[str, Any] = {}

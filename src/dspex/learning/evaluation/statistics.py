@@ -1,4 +1,4 @@
-"""Intervals and tests, in plain Python: enough for thousands of rows."""
+"""Confidence intervals and tests in pure Python, fast enough for thousands of rows."""
 
 import math
 import random
@@ -15,7 +15,7 @@ EXACT_PAIRS = 14
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """From `low` to `high`, both included; NaN if there were no measurements."""
+    """The closed interval from `low` to `high`; NaN without measurements."""
 
     low: float
     high: float
@@ -25,13 +25,15 @@ class Interval:
 
 
 def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval for a share (E. B. Wilson, JASA 22, 1927); right for few rows and for 0 and 1.
+    """Return Wilson's score interval for a proportion (E. B. Wilson, JASA 22, 1927).
+
+    It is valid for few rows and for proportions of 0 and 1.
 
     Raises:
-        DefinitionError: there are more successes than there can be, or `confidence` is not between 0 and 1.
+        DefinitionError: `successes` is not from 0 to `total`, or `confidence` not between 0 and 1.
     """
     if not 0 <= successes <= total:
-        raise DefinitionError(f"there are from 0 to {total} successes in {total}, not {successes!r}")
+        raise DefinitionError(f"successes must be from 0 to {total}, not {successes!r}")
     _check_confidence(confidence)
     if total == 0:
         return Interval(math.nan, math.nan)
@@ -39,7 +41,7 @@ def wilson(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
     share, scale = successes / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    low = centre - reach if successes else 0.0  # exactly, whatever rounding makes of the formula
+    low = centre - reach if successes else 0.0  # exact, despite rounding in the formula
     high = centre + reach if successes < total else 1.0
     return Interval(low, high)
 
@@ -51,9 +53,9 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the percentile interval of `statistic` over resampled `values` (B. Efron, 1979); seeded.
+    """Return the seeded percentile bootstrap interval of `statistic` (B. Efron, 1979).
 
-    Of few values (below some 20) it is too narrow, of a single one it has no width.
+    It is too narrow for few values (below about 20) and has no width for a single one.
 
     Raises:
         DefinitionError: `confidence` is not between 0 and 1.
@@ -68,18 +70,18 @@ def bootstrap(
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise DefinitionError(f"confidence is a share between 0 and 1, such as 0.95, not {confidence!r}")
+        raise DefinitionError(f"confidence must be between 0 and 1, such as 0.95, not {confidence!r}")
 
 
 def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Return an interval for the mean: Wilson's where all scores are 0 or 1, the bootstrap's otherwise."""
+    """Return an interval of the mean: Wilson's if all scores are 0 or 1, else a bootstrap."""
     if all(score in {0.0, 1.0} for score in scores):
         return wilson(round(sum(scores)), len(scores), confidence=confidence)
     return bootstrap(scores, confidence=confidence, seed=seed)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` (0 to 1) of `values` lie, interpolated; NaN where there is none."""
+    """Return the quantile `share` (0 to 1) of `values`, interpolated; NaN without values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -90,16 +92,17 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Return the exact two-sided p-value that `better` and `worse` discordant pairs come from a fair coin."""
+    """Return the exact two-sided p-value of McNemar's test for discordant pairs."""
     total = better + worse
     tail = float(sum(math.comb(total, k) for k in range(min(better, worse) + 1)) / 2**total)
     return min(1.0, 2 * tail)
 
 
 def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Return the two-sided p-value of a permutation test on paired differences (R. A. Fisher, 1935).
+    """Return the two-sided p-value of a paired permutation test (R. A. Fisher, 1935).
 
-    Exact up to 14 pairs that differ; beyond, from 10,000 seeded permutations, the observed one counted among them.
+    It is exact up to 14 pairs that differ; above, it uses 10,000 seeded permutations plus the
+    observed one.
     """
     nonzero = [difference for difference in differences if difference]
     observed = abs(math.fsum(nonzero)) - 1e-10 * math.fsum(

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from dspex.learning.evaluation.writing import safe
+from dspex.learning.evaluation.export import safe
 from dspex.learning.optimizers.search import Outcome
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from dspex.bootstrap import Services
-from dspex.learning.evaluation.reading import read_rows
+from dspex.learning.evaluation.row_files import read_rows
 from dspex.operations.resources import DOMAIN, Action, Operations
 from dspex.operations.resources.dataset import DatasetRecord
 from dspex.operations.resources.datasets import dataset_of

@@ -13,9 +13,9 @@ from dspex.errors import DefinitionError, InvalidError, StorageError, boundary
 from dspex.execution.modules import CodeRoot
 from dspex.language.signatures import Signature
 from dspex.learning.evaluation import Dataset, Metric, Report, aevaluate
+from dspex.learning.evaluation.export import to_csv, to_html
 from dspex.learning.evaluation.metric import metric_name
 from dspex.learning.evaluation.metrics import METRICS
-from dspex.learning.evaluation.writing import to_csv, to_html
 from dspex.operations.resources import RecordedModule
 from dspex.surfaces.cli.options import run_options, settings_of, warn, with_services
 from dspex.surfaces.cli.output import say, show_json, table

@@ -1,4 +1,4 @@
-"""Is one program better than another on the same rows?"""
+"""Paired comparison of two programs on the same rows."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,14 +11,15 @@ from dspex.learning.evaluation.dataset import Dataset
 from dspex.learning.evaluation.report import Report
 from dspex.learning.evaluation.statistics import Interval, bootstrap, mcnemar, sign_flip
 
-LEAST_SHOWN = 0.01
+SMALL_DIFFERENCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The mean difference of a figure on the rows that both programs have, with its interval and p-value.
+    """The mean difference of a score on the common rows, with its interval and p-value.
 
-    `left_out` rows failed on one side or both and are not compared. `alpha` is what the p-value has to be below.
+    `left_out` rows failed for either program and are not compared. The difference is significant if
+    the p-value is below `alpha`.
     """
 
     difference: float
@@ -31,17 +32,17 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether the whole interval lies above zero and the paired test is significant; one alone is not enough."""
+        """Whether the whole interval is above zero and the paired test is significant."""
         return self.interval.low > 0 and self.p_value < self.alpha
 
     @property
     def because(self) -> str:
-        """In a few words, what speaks for a significant improvement or against it."""
+        """The reason why the improvement is significant or not, in a few words."""
         if self.is_better:
             return f"the interval is above 0 and p is below {self.alpha:g}"
-        lacks = [] if self.interval.low > 0 else ["the interval is not above 0"]
-        lacks += [] if self.p_value < self.alpha else [f"p is not below {self.alpha:g}"]
-        return " and ".join(lacks)
+        reasons = [] if self.interval.low > 0 else ["the interval is not above 0"]
+        reasons += [] if self.p_value < self.alpha else [f"p is not below {self.alpha:g}"]
+        return " and ".join(reasons)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready data."""
@@ -59,79 +60,87 @@ class Comparison:
     def __str__(self) -> str:
         left_out = f", {self.left_out} failed rows left out" if self.left_out else ""
         how = f"{self.test}, {self.pairs} pairs{left_out}"
-        return f"{_signed(self.difference, self.interval)}, p = {self.p_value:.2g} ({how})"
+        return f"{_with_interval(self.difference, self.interval)}, p = {self.p_value:.2g} ({how})"
 
 
-def compare(  # how to compare, by name
-    one: Report,
-    other: Report,
+def compare(  # options are keyword-only
+    report: Report,
+    baseline: Report,
     *,
     metric: str | None = None,
     confidence: float = 0.95,
     alpha: float = 0.05,
     seed: int = 0,
 ) -> Comparison:
-    """Compare `one` with `other` row by row; a positive difference speaks for `one`.
+    """Compare `report` with `baseline` row by row; a positive difference favors `report`.
 
-    The interval is the bootstrap's over pairs; the test is McNemar's exact one where all scores are 0 or 1, and a
-    permutation test otherwise. Examples that failed on either side are left out, `pairs` says how many remain and
-    `left_out` how many do not; one that was run several times counts once, with its mean.
+    The interval is a bootstrap over pairs. The test is McNemar's exact test if all scores are 0 or
+    1, otherwise a permutation test. Examples that failed in either report are left out
+    (`left_out`); `pairs` remain. An example that ran several times counts once, with its mean.
 
     Raises:
-        DefinitionError: the reports are over different rows, or no row was answered on both sides.
+        DefinitionError: the reports are on different rows, or no row has a score in both.
     """
-    if one.checksum != other.checksum:
+    if report.checksum != baseline.checksum:
         raise DefinitionError(
-            f"the reports are over different data ({one.dataset!r} and {other.dataset!r}); evaluate both programs on "
-            "the same dataset"
+            f"the reports are on different data ({report.dataset!r} and {baseline.dataset!r}); evaluate both programs "
+            "on the same dataset"
         )
-    name = metric or one.metrics[0]
+    name = metric or report.metrics[0]
     return compare_values(
-        one.by_example(name),
-        other.by_example(name),
-        of=len({row.index for row in one.rows}),
+        report.by_example(name),
+        baseline.by_example(name),
+        of=len({row.index for row in report.rows}),
         confidence=confidence,
         alpha=alpha,
         seed=seed,
     )
 
 
-def compare_values(  # how to compare, by name
-    one: Mapping[int, float],
-    other: Mapping[int, float],
+def compare_values(  # options are keyword-only
+    scores: Mapping[int, float],
+    baseline: Mapping[int, float],
     *,
     of: int,
     confidence: float = 0.95,
     alpha: float = 0.05,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two figures by row, of `of` rows in all; more is better; see `compare`.
+    """Compare two scores by row, where more is better; see `compare`.
+
+    Args:
+        scores: the scores by row index.
+        baseline: the scores to compare with, by row index.
+        of: the number of rows, failed ones included.
+        confidence: of the interval.
+        alpha: the significance level.
+        seed: of the bootstrap and the permutations.
 
     Raises:
-        DefinitionError: no row has both, or `alpha` is not a probability.
+        DefinitionError: no row has both scores, or `alpha` is not between 0 and 1.
     """
     if not 0 < alpha < 1:
         raise DefinitionError(f"alpha is a probability between 0 and 1, such as 0.05, not {alpha!r}")
-    both = [(one[index], other[index]) for index in one if index in other]
-    if not both:
-        raise DefinitionError("the two reports have no row that was answered on both sides, so nothing to compare")
-    differences = [mine - theirs for mine, theirs in both]
-    is_binary = all(score in {0.0, 1.0} for pair in both for score in pair)
+    pairs = [(scores[index], baseline[index]) for index in scores if index in baseline]
+    if not pairs:
+        raise DefinitionError("no row has a score in both reports, so there is nothing to compare")
+    differences = [score - reference for score, reference in pairs]
+    is_binary = all(score in {0.0, 1.0} for pair in pairs for score in pair)
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     return Comparison(
         difference=fmean(differences),
         interval=bootstrap(differences, confidence=confidence, seed=seed),
         p_value=mcnemar(better, worse) if is_binary else sign_flip(differences, seed=seed),
         test="mcnemar" if is_binary else "permutation",
-        pairs=len(both),
+        pairs=len(pairs),
         alpha=alpha,
-        left_out=of - len(both),
+        left_out=of - len(pairs),
     )
 
 
-def _signed(difference: float, interval: Interval) -> str:
-    """Return a difference and its interval; small ones, such as dollars for a row, with enough digits."""
-    if difference and abs(difference) < LEAST_SHOWN:
+def _with_interval(difference: float, interval: Interval) -> str:
+    """Return a difference and its interval, small values (dollars per row) with more digits."""
+    if difference and abs(difference) < SMALL_DIFFERENCE:
         return f"{difference:+.2g} [{interval.low:.2g}, {interval.high:.2g}]"
     return f"{difference:+.2f} {interval}"
 
@@ -145,7 +154,7 @@ class Majority:
 
 
 def majority_class(dataset: Dataset, field: str) -> Majority:
-    """Return the most frequent value of `field`; among equals the one that comes first.
+    """Return the most frequent value of `field`; of equally frequent ones the first.
 
     Raises:
         DefinitionError: a row does not have the field.

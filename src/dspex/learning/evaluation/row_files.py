@@ -1,4 +1,4 @@
-"""Files with rows: csv, jsonl and json."""
+"""Read rows from csv, jsonl and json files."""
 
 import csv
 import io
@@ -18,10 +18,10 @@ _NAMES = 20
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a `.csv`, `.jsonl` or `.json` file; values of a csv are text.
+    """Return the rows of a `.csv`, `.jsonl` or `.json` file; csv values are text.
 
     Raises:
-        DefinitionError: naming the file, the line and how to mend it.
+        DefinitionError: the message names the file, the line and the fix.
     """
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
     reader = readers.get(path.suffix.lower())
@@ -39,16 +39,16 @@ def file_bytes(path: Path) -> bytes:
     """Return the contents of a regular file that fits into memory.
 
     Raises:
-        DefinitionError: there is none, it is a device or a pipe, which may never end, or it is too large.
+        DefinitionError: the file does not exist, is too large, or is not a regular file.
     """
     try:
-        about = path.stat()
-        if stat.S_ISDIR(about.st_mode):
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise DefinitionError(f"{path}: this is a folder; give a file in it")
-        if not stat.S_ISREG(about.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise DefinitionError(f"{path}: this is a device or a pipe, which may never end; save it as a file first")
-        if about.st_size > _MOST_BYTES:
-            raise DefinitionError(f"{path}: {about.st_size} bytes are more than the {_MOST_BYTES} allowed; split it")
+        if status.st_size > _MOST_BYTES:
+            raise DefinitionError(f"{path}: {status.st_size} bytes are more than the {_MOST_BYTES} allowed; split it")
         return path.read_bytes()
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such file") from None
@@ -80,7 +80,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             if len(row) != len(header):
                 raise DefinitionError(
                     f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns "
-                    f"({_listed(header)}); put a value with a comma into double quotes"
+                    f"({_join_names(header)}); put a value with a comma into double quotes"
                 )
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
@@ -96,31 +96,31 @@ def _header(path: Path, row: list[str]) -> list[str]:
         raise DefinitionError(
             f"{path}, line 1: column {names.index('') + 1} has no name; the first line names the columns"
         )
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise DefinitionError(f"{path}, line 1: two columns are named {twice[0]!r}; rename one of them")
+    if duplicates := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise DefinitionError(f"{path}, line 1: two columns are named {duplicates[0]!r}; rename one of them")
     return names
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
+def _join_names(names: list[str]) -> str:
+    suffix = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + suffix
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield _object(_decoded(line, f"{path}, line {number}"), f"{path}, line {number}")
+            yield _object(_decode(line, f"{path}, line {number}"), f"{path}, line {number}")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    data = _decoded(text, str(path))
+    data = _decode(text, str(path))
     if not isinstance(data, list):
         raise DefinitionError(f"{path}: expected a list of objects, one for each row, but it is {_kind(data)}")
     for number, item in enumerate(data):
         yield _object(item, f"{path}, item {number}")
 
 
-def _decoded(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
+def _decode(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:

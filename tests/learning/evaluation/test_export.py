@@ -7,7 +7,7 @@ import pytest
 
 import dspex
 from dspex.learning.evaluation import constant
-from dspex.learning.evaluation.writing import safe, to_csv, to_html
+from dspex.learning.evaluation.export import safe, to_csv, to_html
 
 
 def _report(*rows):

@@ -1,4 +1,4 @@
-"""Reports for people and spreadsheets: a table of text, CSV and HTML without any outside file."""
+"""Reports as text tables, CSV and self-contained HTML."""
 
 import csv
 import html
@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 
 from dspex.learning.evaluation.report import Report, Row
 
-_OWN = ("index", "repeat", "error", "seconds")
+_REPORT_COLUMNS = ("index", "repeat", "error", "seconds")
 _HIDDEN = "".join(map(chr, range(0x21))) + "\x7f\u00a0\ufeff"
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def to_text(reports: Mapping[str, Report]) -> str:
-    """Return a table with one line for each report: mean, interval, rows, times and cost."""
+    """Return a table with one line per report: mean, interval, rows, times and cost."""
     head = ("", "mean", "95% interval", "scored", "failed", "p50 s", "p95 s", "cost")
-    lines = [head, *(_line(name, report) for name, report in reports.items())]
+    lines = [head, *(_text_line(name, report) for name, report in reports.items())]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(_padded(line, widths)) for line in lines)
+    return "\n".join("  ".join(_pad(line, widths)) for line in lines)
 
 
-def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+def _pad(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     first, *rest = zip(line, widths, strict=True)
     return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
 
 
-def _line(name: str, report: Report) -> tuple[str, ...]:
+def _text_line(name: str, report: Report) -> tuple[str, ...]:
     cost = report.usage.cost_usd
     return (
         name,
@@ -40,33 +40,33 @@ def _line(name: str, report: Report) -> tuple[str, ...]:
 
 
 def to_csv(report: Report) -> str:
-    """Return one line for each row: the example, the outputs (`out.<field>`), scores (`score.<metric>`) and the error.
+    """Return one line per row: example, outputs (`out.<field>`), scores (`score.<metric>`), error.
 
-    A field of the data whose name is one of the report's own columns is written as `data.<field>`. A value or a name
-    that a spreadsheet would take for a formula gets a quote in front.
+    A data field with the name of a report column is written as `data.<field>`. Values and names
+    that a spreadsheet would take for a formula are prefixed with a quote.
     """
-    rows, columns = _flat(report)
+    rows, columns = _flatten(report)
     lines: list[list[object]] = [[*columns], *([row.get(name, "") for name in columns] for row in rows)]
     return "".join(_csv_line([safe(cell) for cell in line]) for line in lines)
 
 
 def _csv_line(cells: Sequence[object]) -> str:
     target = io.StringIO()
-    csv.writer(target, lineterminator="\r\n").writerow(cells)  # only so is a cell with a bare \r in it quoted
+    csv.writer(target, lineterminator="\r\n").writerow(cells)  # the \r makes the writer quote cells with a bare \r
     return target.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _flat(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str, object]], list[str]]:
-    """Return rows by column, and the columns in order."""
-    names = _names(report)
-    rows = [_cells_of(row, names) for row in ordered or report.rows]
+def _flatten(report: Report, ordered: Sequence[Row] = ()) -> tuple[list[dict[str, object]], list[str]]:
+    """Return the rows as mappings by column, and the columns in order."""
+    names = _column_names(report)
+    rows = [_row_cells(row, names) for row in ordered or report.rows]
     return rows, list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _names(report: Report) -> dict[str, str]:
-    """Return the column of each field of the data: its name, or another where the report has a column of that name."""
+def _column_names(report: Report) -> dict[str, str]:
+    """Return the column name of each data field, renamed if it clashes with a report column."""
     fields = list(dict.fromkeys(name for row in report.rows for name in row.example))
-    columns = {*_OWN, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
+    columns = {*_REPORT_COLUMNS, *(f"out.{name}" for row in report.rows for name in row.outputs or {})}
     columns |= {f"score.{name}" for row in report.rows for name in row.scores}
     names = {name: name for name in fields if name not in columns}
     columns |= names.keys()
@@ -80,7 +80,7 @@ def _names(report: Report) -> dict[str, str]:
     return names
 
 
-def _cells_of(row: Row, names: Mapping[str, str]) -> dict[str, object]:
+def _row_cells(row: Row, names: Mapping[str, str]) -> dict[str, object]:
     return {
         "index": row.index,
         **({"repeat": row.repeat} if row.repeat else {}),
@@ -93,9 +93,9 @@ def _cells_of(row: Row, names: Mapping[str, str]) -> dict[str, object]:
 
 
 def safe(value: object) -> object:
-    """Return a value for a cell: text that a spreadsheet would take for a formula gets a quote in front.
+    """Return a safe cell value: text that a spreadsheet would take for a formula gets a quote.
 
-    White space and control characters at the beginning do not hide a formula.
+    Formulas behind leading white space or control characters are recognized, too.
     """
     if value is None or isinstance(value, int | float):
         return value
@@ -105,11 +105,11 @@ def safe(value: object) -> object:
 
 
 def to_html(report: Report, title: str = "Evaluation") -> str:
-    """Return a self-contained page with the figures and all rows, failures first, then the lowest scores."""
+    """Return a self-contained page with figures and rows, failures first, then by score."""
     ordered = sorted(report.rows, key=lambda row: (row.error is None, row.score or 0.0, row.index))
-    rows, columns = _flat(report, ordered)
+    rows, columns = _flatten(report, ordered)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{_cells(row, columns)}</tr>" for row in rows)
+    body = "".join(f"<tr>{_html_cells(row, columns)}</tr>" for row in rows)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}"
@@ -119,5 +119,5 @@ def to_html(report: Report, title: str = "Evaluation") -> str:
     )
 
 
-def _cells(row: Mapping[str, object], columns: Sequence[str]) -> str:
+def _html_cells(row: Mapping[str, object], columns: Sequence[str]) -> str:
     return "".join(f"<td>{html.escape(str(row.get(name, '')))}</td>" for name in columns)

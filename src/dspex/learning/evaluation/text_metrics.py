@@ -1,4 +1,4 @@
-"""Metrics on text that need not be the same to the letter."""
+"""Metrics for text that need not match exactly."""
 
 import re
 from collections import Counter
@@ -10,21 +10,22 @@ _WORD = re.compile(r"\w+")
 
 
 def contains(example: Example, prediction: Prediction) -> float:
-    """Return 1 where every field that both sides have holds the expected text somewhere, whatever its case.
+    """Return 1 if every common field contains the expected text, ignoring case; else 0.
 
     Raises:
-        DefinitionError: they have no field in common.
+        DefinitionError: example and prediction have no common field.
     """
     return float(all(_text(example[name]) in _text(prediction[name]) for name in _common(example, prediction)))
 
 
 def f1(example: Example, prediction: Prediction) -> float:
-    """Return the mean over the common fields of the F1 of their words, whatever their order, case and punctuation.
+    """Return the mean word F1 of the common fields, ignoring order, case and punctuation.
 
-    Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text" (2016), articles included.
+    After Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text" (2016),
+    but articles count.
 
     Raises:
-        DefinitionError: they have no field in common.
+        DefinitionError: example and prediction have no common field.
     """
     common = _common(example, prediction)
     return sum(_f1(_text(example[name]), _text(prediction[name])) for name in common) / len(common)
