@@ -158,7 +158,7 @@ def test_a_calculation_of_what_there_is_not_is_refused(tickets: Any) -> None:
 
     with pytest.raises(DefinitionError, match="has an attribute 'title'"):
         replace(tickets.TICKET, calculations=(Calculation(of=("title",), compute=title),))
-    with pytest.raises(DefinitionError, match="is of 'tilte': no attribute"):
+    with pytest.raises(DefinitionError, match="reads 'tilte', which is not an attribute"):
         replace(tickets.TICKET, calculations=(Calculation(of=("tilte",), compute=tickets.hours_open),))
 
 
@@ -228,7 +228,7 @@ def test_a_resource_with_a_taken_name_or_a_reference_to_nothing_is_refused(ticke
         title_contains: str
 
     for entity, name in ((Sorted, "sort"), (Filtered, "title_contains")):
-        with pytest.raises(DefinitionError, match=rf"lists take ticket\.{name} for something else"):
+        with pytest.raises(DefinitionError, match=rf"the name ticket\.{name} is reserved"):
             DOMAIN.extended(dataclasses.replace(tickets.TICKET, entity=entity))
     lost = dataclasses.replace(tickets.TICKET, name="lost", plural="losts", references={"execution_id": "nobody"})
     with pytest.raises(DefinitionError, match=r"lost\.execution_id refers to 'nobody'"):

@@ -392,7 +392,9 @@ def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
             assert done == ["fine", "fine"]
 
     finish(work())
-    assert [record.levelname for record in caplog.records if "housekeeping failed" in record.message] == ["ERROR"] * 2
+    assert [record.levelname for record in caplog.records if "maintenance task failed" in record.message] == [
+        "ERROR"
+    ] * 2
 
 
 def test_a_process_that_is_stopped_lets_runs_end_and_refuses_new_ones(settings: Settings) -> None:

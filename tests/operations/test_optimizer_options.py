@@ -26,7 +26,7 @@ def test_no_caller_reaches_files_threads_models_or_metrics_of_dspys_optimizers(o
         problem = option_problem(optimizer, {name: "/somewhere"}, part=part, on_dspy=True)
         assert problem is not None
         assert problem.name == name
-        assert f"takes no {part} {name!r} from callers. It takes: " in problem.message
+        assert f"does not accept {part} {name!r} from callers. It accepts: " in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""What dspex keeps: resources with states, the actions on them, and the ports that storage fills.
+"""The stored resources with their states, the actions on them, and the ports that storage implements.
 
-One description of each resource; tables, API types and documentation are derived from it.
+Each resource is described once; tables, API types and documentation are derived from it.
 """
 
 from dspex.operations.resources.access import LOCAL, Actor

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Actors and their scopes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,8 @@ DEFAULT_WORKSPACE = "default"
 class Actor:
     """Somebody who acts in one workspace. `admin` includes every other scope.
 
-    Only who works on the machine itself `names_code`: what an API's caller names is never imported.
+    `names_code` is true only for users of the machine itself: code named by an API caller is never
+    imported.
     """
 
     name: str
@@ -29,10 +30,10 @@ class Actor:
         return scope in self.scopes or "admin" in self.scopes
 
     def require(self, scope: Scope, operation: str) -> None:
-        """Return where this actor has `scope`.
+        """Raise unless the actor has `scope`.
 
         Raises:
-            ForbiddenError: it has not; the message names the scope and what it was needed for.
+            ForbiddenError: the message names the missing scope and the operation that needs it.
         """
         if not self.may(scope):
             scopes = ", ".join(sorted(self.scopes)) or "none"
@@ -41,4 +42,4 @@ class Actor:
 
 LOCAL = Actor(name="local", names_code=True)
 GUEST = Actor(name="local")
-"""The caller of an API that asks for no keys."""
+"""The caller of an API that does not require keys."""

@@ -1,4 +1,4 @@
-"""What an action is: one row of the table from which every surface is derived."""
+"""The declaration of an action; every surface is derived from the table of these."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from dspex.operations.resources.resource import Resource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing that can be done: `run` takes `Operations` and an `input`, and gives back a row of `resource`.
+    """One action: `run` takes `Operations` and an `input`, and returns a row of `resource`.
 
-    Only actors with `scope` whom all `policies` admit may do it, and it changes only rows that these cover. What `run`
-    writes through the operations' store stands in the audit trail.
-    Where it gives back something else than a row, `result` is its dataclass: of rows and plain values.
+    It requires `scope` and the admission of all `policies`, and changes only rows that the policies
+    cover. Whatever `run` writes through the store of the operations is recorded in the audit trail.
+    If it returns something other than a row, `result` is the dataclass: of rows and plain values.
     """
 
     name: str
@@ -29,6 +29,6 @@ class Action:
 
     @property
     def terms(self) -> str:
-        """Who may do this, in one sentence."""
+        """Who may perform this action, in one sentence."""
         names = [policy.name for policy in self.policies if policy is not OWN_WORKSPACE]
         return f"Needs the scope {self.scope}{''.join(f'; for {name}' for name in names)}."

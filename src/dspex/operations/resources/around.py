@@ -1,4 +1,4 @@
-"""Stores around stores."""
+"""The base class of stores that wrap another store."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,10 +10,10 @@ E = TypeVar("E")
 
 
 class StoreAround:
-    """A store whose reads are those of the one behind it; a subclass says what a write does."""
+    """A store that passes reads to the wrapped store; a subclass implements `write`."""
 
     def __init__(self, store: Store) -> None:
-        """Take the store behind it."""
+        """Take the store to wrap."""
         self._store = store
 
     def resource_of(self, entity: object) -> Resource[Any]:

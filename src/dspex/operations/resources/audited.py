@@ -1,4 +1,4 @@
-"""Writes that leave a trail."""
+"""A store that checks policies and quotas and writes the audit trail."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ _UNTOLD = {"created_at", "updated_at"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Who does what: `name` is the action's, `policies` say which rows it may change."""
+    """The actor and the action of a write; `policies` limit the rows that it may change."""
 
     actor: Actor
     name: str
@@ -32,7 +32,7 @@ class Act:
 
 
 class AuditedStore(StoreAround):
-    """A store for one act: it changes what the act may, and writes an audit entry with each change that needs one."""
+    """A store for one act: it checks the policies of the act and writes audit entries with the changes."""
 
     def __init__(  # the collaborators of every write
         self,
@@ -44,7 +44,7 @@ class AuditedStore(StoreAround):
         on_write: Callable[[Sequence[Change]], None] = lambda _changes: None,
         quotas: Quotas | None = None,
     ) -> None:
-        """Take the store behind it, and who does what; `written` hears of what was committed."""
+        """Take the store to wrap and the act; `on_write` is called with committed changes."""
         super().__init__(store)
         self._quotas = quotas
         self._written = on_write
@@ -56,8 +56,8 @@ class AuditedStore(StoreAround):
         """Make all changes and their audit entries in one transaction; see `Store.write`.
 
         Raises:
-            ForbiddenError: a policy of the action does not let this actor change a row; nothing is written.
-            QuotaError: the workspace has stored as much as it may.
+            ForbiddenError: a policy forbids the actor to change a row; nothing is written.
+            QuotaError: the workspace has used up its quota.
         """
         entries = [entry for change in changes if (entry := await self._entry(change)) is not None]
         if self._quotas is None:
@@ -93,7 +93,7 @@ class AuditedStore(StoreAround):
         )
 
     def _sizes(self, changes: Sequence[Change]) -> Counter[str]:
-        """Return how many bytes are added for each workspace that counts."""
+        """Return the number of bytes that the changes add to each workspace's quota."""
         sizes: Counter[str] = Counter()
         for change in changes:
             if isinstance(change, Insert) and (resource := self._store.resource_of(change.entity)).is_counted:
@@ -124,7 +124,7 @@ class AuditedStore(StoreAround):
 
 
 def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as JSON; of what is hidden, only that it was there, and of what is long, how long it was."""
+    """Return values as JSON, with placeholders for hidden values and the size of long ones."""
     visible = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
     return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in visible.items()}
 

@@ -1,4 +1,4 @@
-"""Data sets as they are stored."""
+"""Stored data sets."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,7 +8,10 @@ from dspex.operations.resources.resource import Resource, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRecord(Row):
-    """One immutable version of a data set. `checksum` is over its rows, `schema` names their fields and types."""
+    """One immutable version of a data set.
+
+    `checksum` covers the rows; `schema` lists their fields and types.
+    """
 
     name: str
     version: int

@@ -1,4 +1,4 @@
-"""What can be done to data sets."""
+"""The actions on data sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ _PROBLEMS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateDataset:
-    """Store rows, each an object from field to value, as a data set, or as the next version of the one of this name.
+    """Store rows, each an object from field to value, as a new version of a data set.
 
-    The same rows as in the newest version make no new one.
+    If the rows equal those of the newest version, that version is returned.
     """
 
     name: str
@@ -41,7 +41,7 @@ class CreateDataset:
 class DatasetFromExecutions:
     """Store the inputs and outputs of a program's executions, newest first, as a data set.
 
-    Executions whose inputs are not stored are left out.
+    Executions whose inputs are not stored are skipped.
     """
 
     name: str
@@ -54,7 +54,10 @@ class DatasetFromExecutions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidateDataset:
-    """Say which rows of a data set fit a program, or a signature in its string form. Outputs may be missing."""
+    """Check which rows of a data set fit a program, or a signature in its string form.
+
+    Outputs may be missing.
+    """
 
     dataset_id: UUID | None = None
     dataset: str | None = None
@@ -75,7 +78,7 @@ class SampleDataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetValidity:
-    """Whether a data set fits. `problems` holds the first fifty: the row's number and its field error."""
+    """Whether a data set fits. `problems` holds the first fifty: the row number and the field error."""
 
     dataset: DatasetRecord
     valid_rows: int
@@ -85,7 +88,7 @@ class DatasetValidity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSample:
-    """Rows of a data set, and their numbers in it."""
+    """Rows of a data set and their row numbers."""
 
     dataset: DatasetRecord
     rows: list[Any]
@@ -96,7 +99,7 @@ async def create_dataset(operations: Operations, request: CreateDataset, *, sour
     """Store rows; see `CreateDataset`.
 
     Raises:
-        InvalidError: the name is empty, or the rows are no rows.
+        InvalidError: the name is empty, or the rows are not a list of objects.
     """
     if not request.name.strip():
         raise invalid("name", request.name, "a name with at least one visible character")
@@ -138,15 +141,17 @@ async def create_dataset(operations: Operations, request: CreateDataset, *, sour
     try:
         await operations.store.write(Insert(record))
     except ConflictError as error:
-        raise ConflictError(f"somebody else stored a version of {request.name!r} at this moment; try again") from error
+        raise ConflictError(
+            f"another client stored a version of {request.name!r} at the same time; try again"
+        ) from error
     return record
 
 
 async def dataset_from_executions(operations: Operations, request: DatasetFromExecutions) -> DatasetRecord:
-    """Store what a program was asked and answered; see `DatasetFromExecutions`.
+    """Store the inputs and outputs of a program's executions; see `DatasetFromExecutions`.
 
     Raises:
-        InvalidError: no execution is left, or a value is out of range.
+        InvalidError: no execution qualifies, or a value is out of range.
     """
     program = await operations.program(request.program_id, request.program)
     if request.status not in ENDED:
@@ -174,8 +179,8 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
     """Check every row; see `ValidateDataset`.
 
     Raises:
-        InvalidError: not exactly one of program and signature is given, or the signature is none.
-        NotFoundError: there is no such data set or program.
+        InvalidError: not exactly one of program and signature is given, or the signature is invalid.
+        NotFoundError: the data set or the program does not exist.
     """
     data = await dataset_of(operations, request.dataset_id, request.dataset)
     signature = await _signature(operations, request)
@@ -200,12 +205,12 @@ async def sample_dataset(operations: Operations, request: SampleDataset) -> Data
     """Draw rows; see `SampleDataset`.
 
     Raises:
-        InvalidError: there are fewer rows.
-        NotFoundError: there is no such data set.
+        InvalidError: the data set has fewer rows.
+        NotFoundError: the data set does not exist.
     """
     data = await dataset_of(operations, request.dataset_id, request.dataset)
     if not 0 < request.count <= data.row_count:
-        raise invalid("count", request.count, f"a number from 1 to {data.row_count}, which is how many rows there are")
+        raise invalid("count", request.count, f"a number from 1 to {data.row_count}, the number of rows")
     row_numbers = Dataset.from_rows([{"number": number} for number in range(data.row_count)])
     numbers = [int(str(row["number"])) for row in row_numbers.sample(request.count, seed=request.seed)]
     return DatasetSample(dataset=data, rows=[data.rows[number] for number in numbers], numbers=numbers)
@@ -216,7 +221,7 @@ async def dataset_of(operations: Operations, dataset_id: UUID | None, name: str 
 
     Raises:
         InvalidError: neither or both are given.
-        NotFoundError: there is none.
+        NotFoundError: the data set does not exist.
     """
     if (dataset_id is None) == (name is None):
         raise InvalidError("give either the data set's id or its name")
@@ -240,7 +245,7 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
         raise invalid("signature", text, f"a signature ({error.message})") from error
 
 
-def _unfit(  # a row and what it may cost
+def _unfit(  # a row and the limits of checking it
     signature: Signature, row: Mapping[str, Any], *, work: Work, most: MostWork | None
 ) -> list[FieldError]:
     errors: list[FieldError] = []
@@ -265,7 +270,7 @@ def _unfit(  # a row and what it may cost
 
 
 def _schema(rows: Sequence[Mapping[str, Any]], work: Work) -> dict[str, Any]:
-    """Return the fields with the types of their values, and in how many rows they are."""
+    """Return each field with the types of its values and the number of rows that have it."""
     fields: dict[str, Any] = {}
     for row in rows:
         work.step()
@@ -293,7 +298,7 @@ DATASET_ACTIONS: tuple[Action, ...] = (
         input=DatasetFromExecutions,
         scope="write",
         run=dataset_from_executions,
-        description="Store what a program was asked and answered as a data set.",
+        description="Store the inputs and outputs of a program's executions as a data set.",
     ),
     Action(
         name="validate_dataset",
@@ -302,7 +307,7 @@ DATASET_ACTIONS: tuple[Action, ...] = (
         scope="read",
         run=validate_dataset,
         result=DatasetValidity,
-        description="Say which rows of a data set fit a program or a signature.",
+        description="Check which rows of a data set fit a program or a signature.",
     ),
     Action(
         name="sample_dataset",
@@ -311,6 +316,6 @@ DATASET_ACTIONS: tuple[Action, ...] = (
         scope="read",
         run=sample_dataset,
         result=DatasetSample,
-        description="Draw rows of a data set.",
+        description="Draw random rows of a data set.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The list of all resources, and of what can be done to them."""
+"""The list of all resources and actions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from dspex.operations.resources.usage import WORKSPACE_USAGE
 
 
 class Domain(Mapping[str, Resource[Any]]):
-    """Resources by name, in an order in which no resource refers to a later one, and the table of all actions.
+    """All resources by name and all actions. No resource refers to a later one.
 
     Tables, API types, routes and documentation are derived from it.
     """
@@ -51,8 +51,8 @@ class Domain(Mapping[str, Resource[Any]]):
         """Return this domain with more resources and actions.
 
         Raises:
-            DefinitionError: a name is taken, also by lists and their filters, or a resource refers to one that is
-                neither here nor before it.
+            DefinitionError: a name is taken or reserved for lists and their filters, or a resource refers
+                to a resource that is not defined before it.
         """
         names = {*self, *(resource.plural for resource in self.values()), *(action.name for action in self.actions)}
         for new_name in (*(resource.name for resource in resources), *(action.name for action in actions)):
@@ -64,12 +64,12 @@ class Domain(Mapping[str, Resource[Any]]):
             resource_names.add(resource.name)
             if attribute_name := resource.misnamed:
                 raise DefinitionError(
-                    f"lists take {resource.name}.{attribute_name} for something else; choose another name"
+                    f"the name {resource.name}.{attribute_name} is reserved for lists and filters; choose another name"
                 )
             for name, target in {**resource.references, **resource.pointers}.items():
                 if target not in resource_names:
                     raise DefinitionError(
-                        f"{resource.name}.{name} refers to {target!r}, which is no resource before it"
+                        f"{resource.name}.{name} refers to {target!r}, which is not a resource defined before it"
                     )
         return Domain(*self.values(), *resources, actions=(*self.actions, *actions))
 

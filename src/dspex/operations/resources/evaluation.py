@@ -1,4 +1,4 @@
-"""Evaluations: a program version on a data set, as a job."""
+"""Stored evaluations: jobs that score a program version on a data set."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +10,11 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecord(Row):
-    """One evaluation. `waiting` says why a queued one does not run; `rows` are results in the order of the data set.
+    """One evaluation. `rows` are the results in the order of the data set.
 
-    `turn` counts how often the job was queued: who writes for an earlier turn is refused. `worker` is the one that has
-    it, or had it last. A queued job with `retry_at` waits until then. `attempts` counts starts since it was asked for.
+    `waiting` is the reason why a queued job does not run yet. `turn` counts how often the job was
+    queued; writes for an earlier turn are rejected. `worker` is the current or last worker. A queued
+    job with `retry_at` waits until then. `attempts` counts starts since the last request.
     """
 
     program_id: UUID

@@ -1,4 +1,4 @@
-"""One execution from end to end: load, validate, record, run, validate, record."""
+"""The executor: load, validate, record, run, validate, record."""
 
 import asyncio
 import copy
@@ -48,25 +48,25 @@ PLAIN = Asked()
 WAIT = 30.0
 _LOOK = 0.1
 Surroundings = Callable[[str, RunContext], Awaitable[RunContext]]
-"""Returns the context for a run in a workspace, given the one of this process."""
+"""Returns the context for a run in a workspace, derived from the context of this process."""
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageLimits:
-    """What of executions is stored, and how much of it; without `quotas` nothing is counted."""
+    """How executions are stored and how much may be stored; without `quotas` nothing is counted."""
 
     keeping: Keeping = field(default_factory=Keeping)
     quotas: Quotas | None = None
 
 
 class Executor:
-    """Runs stored programs. Each call leaves exactly one execution behind, whatever happens in it.
+    """Runs stored programs. Each call stores exactly one execution, whatever happens.
 
-    An execution is two transactions: running, and ended. `runs` are those under way in this process.
+    An execution takes two transactions: start and end. `runs` are the active runs in this process.
     """
 
-    def __init__(  # the collaborators of everything that runs
+    def __init__(  # all collaborators of a run
         self,
         store: Store,
         *,
@@ -76,7 +76,7 @@ class Executor:
         new_id: Callable[[], UUID],
         limits: StorageLimits | None = None,
     ) -> None:
-        """Take the collaborators; `context` holds the model for programs that name none."""
+        """Take the collaborators; `context` holds the default model."""
         limits = limits or StorageLimits()
         self.quotas = limits.quotas
         self._store = store
@@ -91,29 +91,31 @@ class Executor:
         self.remembered = Remembered(store, backends=backends, clock=clock)
 
     def on(self, backends: Backends) -> "Executor":
-        """Return the same executor over other backends: its runs are ended with those of this one."""
+        """Return a copy with other backends; both share their runs and end them together."""
         executor = copy.copy(self)
-        executor.remembered = Remembered(self._store, backends=backends, clock=self._clock)  # a second constructor
+        executor.remembered = Remembered(
+            self._store, backends=backends, clock=self._clock
+        )  # the copy needs its own cache
         return executor
 
     async def version_of(self, program: ProgramRecord) -> ProgramVersionRecord:
         """Return the current version of `program`.
 
         Raises:
-            NotFoundError: it has none yet.
+            NotFoundError: the program does not have a version yet.
         """
         return await self.remembered.version(program)
 
     async def value_of(self, program: ProgramRecord) -> Program:
-        """Return the current version of `program` as the value that runs; versions never change, so they are kept."""
+        """Return the current version of `program` as a runnable value; versions are immutable and cached."""
         return await self.remembered.value(program)
 
     async def program_of(self, workspace: str, key: UUID | str) -> ProgramRecord | None:
-        """Return a program by id or name, as it was at most half a second ago."""
+        """Return a program by id or name; the record may be up to half a second old."""
         return await self.remembered.program(workspace, key)
 
     def written(self, changes: Sequence[Change]) -> None:
-        """Hear of what was changed in this process."""
+        """Update the cache after changes that were written by this process."""
         self.remembered.written(changes)
 
     async def execute(
@@ -156,7 +158,7 @@ class Executor:
             self.runs.end(run)
 
     async def _checked_beside(self, validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Return the same as `_checked`, found out beside the loop."""
+        """Return the result of `_checked`, computed in a thread."""
 
         def check(work: Work) -> tuple[dict[str, Any], Any]:
             validated = validator.patiently(values, work)
@@ -165,7 +167,7 @@ class Executor:
         return await self.heavy.run(check)
 
     async def _admit(self, workspace: str, options: Asked) -> None:
-        """Refuse what a quota does not allow; a call whose execution is stored already stores nothing more."""
+        """Check the quota; a call whose execution is already stored passes, because it stores nothing."""
         if self.quotas is None:
             return
         try:
@@ -176,7 +178,7 @@ class Executor:
                 raise
 
     def _charge(self, workspace: str, changes: Sequence[Change]) -> None:
-        """Count what was stored of an execution: itself when it is new, and what may be large of it."""
+        """Charge the quota with the stored size of an execution, and with the execution if it is new."""
         if self.quotas is None:
             return
         change = changes[0]
@@ -187,22 +189,22 @@ class Executor:
             self.quotas.charge(workspace, size=sum(size_of(change.values.get(name)) for name in LONG))
 
     async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
-        """Record an execution as cancelled and stop it, here at once, in another process within a second.
+        """Record an execution as cancelled and stop it: here at once, in another process within a second.
 
         Raises:
-            ConflictError: it has ended.
+            ConflictError: the execution has ended.
         """
         await self._store.write(*self.recorder.stopped(record, "cancelled", actor=actor))
         self.runs.stop(record.id, "cancel")
 
     async def give_up(self, execution_id: UUID) -> None:
-        """Record an execution as interrupted that runs on, but for which nobody waits any more."""
+        """Record an execution as interrupted although it still runs, because nobody waits for it."""
         record = await self._store.get(EXECUTION, id=execution_id)
         if record is not None and record.status not in ENDED:
             await self._store.write(*self.recorder.stopped(record, "interrupted", actor=None))
 
     async def watch(self) -> None:
-        """Stop what runs here and was cancelled or given up elsewhere; called twice a second."""
+        """Stop local runs that another process cancelled or gave up; called twice a second."""
         ids = self.runs.older_than(_LOOK)
         for start in range(0, len(ids), 200):
             where = {"id": tuple(ids[start : start + 200]), "status": ("cancelled", "interrupted")}
@@ -210,11 +212,11 @@ class Executor:
                 self.runs.stop(key, "cancel")
 
     async def statuses(self, where: Mapping[str, Any]) -> Mapping[UUID, str]:
-        """Return the status of each execution that equals `where`."""
+        """Return the status of each execution that matches `where`."""
         rows = await self._store.select(EXECUTION, Query(where=where, limit=200))
         return {row.id: row.status for row in rows}
 
-    async def _refused(  # what is known of a call whose inputs do not fit
+    async def _refused(  # all parts of the failed record
         self,
         program: ProgramRecord,
         inputs: Mapping[str, Any],
@@ -224,7 +226,7 @@ class Executor:
         error: InvalidError,
         columns: Mapping[str, Any],
     ) -> ExecutionRecord:
-        """Record a call whose inputs do not fit, and raise what is wrong with them."""
+        """Record a call with invalid inputs as a failed execution and raise the error."""
         record = self.recorder.opened(program, json_ready(inputs), options, stages=stages.told("failed"), **columns)
         failed_record = replace(record, **self.recorder.timed(record, status="failed", error=error.to_dict()))
         record, is_duplicate = await self._open(program, failed_record, options)
@@ -235,9 +237,9 @@ class Executor:
     async def _open(
         self, program: ProgramRecord, record: ExecutionRecord, options: Asked
     ) -> tuple[ExecutionRecord, bool]:
-        """Record the beginning; or return the execution that an earlier call with the same key made, and that it did.
+        """Record the start. Return the execution and whether an earlier call with the same key made it.
 
-        One that was interrupted is repeated: the new execution takes over its key, and says what it repeats.
+        If the earlier execution was interrupted, the new one takes over its key and refers to it.
         """
         key_release: tuple[Change, ...] = ()
         while True:
@@ -271,11 +273,11 @@ class Executor:
         return await self._store.get(EXECUTION, **key)
 
     async def _repeated(self, original: ExecutionRecord, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
-        """Return what the first call made of it, once it has ended."""
+        """Wait for the execution of the first call with this key and return it."""
         if original.inputs_hash != record.inputs_hash:
             raise ConflictError(
                 f"the idempotency key {original.idempotency_key!r} belongs to an execution with other inputs; "
-                "take another key",
+                "use another key",
                 execution_id=str(original.id),
             )
         result = await self.ended(original, seconds=seconds)
@@ -286,7 +288,7 @@ class Executor:
         return result
 
     async def ended(self, record: ExecutionRecord, *, seconds: float) -> ExecutionRecord:
-        """Return an execution once it has ended, or as it is after `seconds`."""
+        """Wait at most `seconds` for an execution to end, and return its current record."""
         until = self._clock.monotonic_ns() + int(seconds * 1e9)
         while record.status not in ENDED and self._clock.monotonic_ns() < until:
             run = self.runs.get(record.id)
@@ -299,10 +301,10 @@ class Executor:
         return record
 
     async def stored(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Return an execution as it stands in the database.
+        """Return the current record of an execution.
 
         Raises:
-            NotFoundError: it is gone.
+            NotFoundError: the execution was deleted.
         """
         current = await self._store.get(EXECUTION, id=record.id)
         if current is None:
@@ -310,7 +312,7 @@ class Executor:
         return current
 
     async def close(self, record: ExecutionRecord, values: Mapping[str, Any]) -> ExecutionRecord:
-        """Record the end, through a short absence of the database; where it was ended from outside, that stays."""
+        """Record the end, retrying if the database is unavailable; an end recorded by another writer wins."""
         changes = self.recorder.closing(record, values)
         for pause in (*_PAUSES, None):
             try:
@@ -327,7 +329,7 @@ class Executor:
         return replace(record, **values)
 
     async def context_of(self, run: Run, workspace: str, seconds: float | None) -> RunContext:
-        """Return the context of a run: its deadline is its own, or an earlier one of the execution it is a part of."""
+        """Return the context of a run; the deadline of a parent execution applies if it is earlier."""
         context = await self.surroundings(workspace, self._context)
         if seconds is not None:
             context = context.within(seconds)
@@ -339,7 +341,7 @@ class Executor:
 
 
 def _checked(validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Return values as their types say, and as JSON data."""
+    """Return the validated values, and the same as JSON data."""
     validated = validator(values)
     return validated, validator.dump(validated)
 
@@ -349,7 +351,7 @@ async def _as_it_is(_workspace: str, context: RunContext) -> RunContext:
 
 
 class _Shown(str):
-    """A value as it was shown once, which is shown the same again."""
+    """A stored `repr`; its own `repr` is the same text."""
 
     __slots__ = ()
 
@@ -358,7 +360,7 @@ class _Shown(str):
 
 
 class _Work:
-    """One recorded execution at work."""
+    """One run of a recorded execution."""
 
     __slots__ = ("_choice", "_executor", "_opened", "_run", "_spans", "_stages")
 
@@ -373,7 +375,7 @@ class _Work:
         self._spans: list[Span] = []
 
     async def done(self, inputs: Mapping[str, Any], seconds: float | None) -> ExecutionRecord:
-        """Run it, record how it ended, and return that."""
+        """Run the program, record the end, and return the record."""
         prediction: Prediction | None = None
         values: dict[str, Any] = {"queue_ms": self._stages.waited_ms()}
         try:
@@ -424,7 +426,7 @@ class _Work:
         return {**values, "stages": stages.told()}
 
     async def _cancelled(self, values: dict[str, Any]) -> ExecutionRecord:
-        """Record who ended it: an action (its row says so already), the end of this process, or the caller's task."""
+        """Record a cancellation by an action (already recorded), by shutdown, or by the caller's task."""
         is_ours = self._run.took_over()
         if is_ours and self._run.reason == "cancel":
             return await self._executor.stored(self._opened)
@@ -455,11 +457,11 @@ def _tell(record: ExecutionRecord, program: str) -> None:
         "duration_ms": round(record.duration_ms or 0.0, 3),
         "code": None if record.error is None else record.error["code"],
     }
-    _log.info("execution ended", extra=fields)  # no message of an error: it may hold inputs
+    _log.info("execution ended", extra=fields)  # without the error message, which may contain inputs
 
 
 class _Heard:
-    """Keeps the spans of a run, also of one that fails, and passes everything on."""
+    """Collects the spans of a run, even if it fails, and forwards all events and spans."""
 
     __slots__ = ("_observer", "_spans", "on_event")
 
@@ -469,7 +471,7 @@ class _Heard:
         self.on_event: Callable[[Event], None] = observer.on_event
 
     def on_span(self, span: Span) -> None:
-        """Keep a span."""
+        """Collect and forward a span."""
         self._spans.append(span)
         self._observer.on_span(span)
 

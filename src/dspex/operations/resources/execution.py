@@ -1,4 +1,4 @@
-"""Executions as they are stored."""
+"""Stored executions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,13 +13,14 @@ ExecutionStatus = Literal["pending", "running", "completed", "failed", "cancelle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRecord(Row):
-    """One run of a program version. `duration_ms` is the time of the run, `cost_usd` None where a price is unknown.
+    """One run of a program version. `cost_usd` is None if a price is unknown.
 
-    `stages` says how far it came and how long each took (definition, input validation, backend execution, output
-    validation, serialization). `owner` is the process that runs it: where that is gone, the execution is interrupted.
-    Two executions with one `idempotency_key` cannot be; `inputs_hash` tells whether a second call asks for the same.
-    `parent_id` is the execution that it is a part of, `retry_of` the one that it repeats. `payloads` says whether
-    inputs, outputs and trace stand here as they were, redacted, or (the inputs) not at all.
+    `stages` lists the stages with status and time: definition, input validation, backend execution,
+    output validation, serialization. `owner` is the process that runs it; if that process dies, the
+    execution becomes interrupted. An `idempotency_key` is unique; `inputs_hash` shows whether a second
+    call with the same key has the same inputs. `parent_id` is the enclosing execution, `retry_of` the
+    repeated one. `payloads` says whether inputs, outputs and trace are stored as they were, redacted,
+    or (inputs only) not stored.
     """
 
     program_id: UUID
@@ -48,14 +49,14 @@ class ExecutionRecord(Row):
 
 
 def total_tokens(row: ExecutionRecord) -> int | None:
-    """The tokens of all its model calls, in and out; none before it has ended."""
+    """Input and output tokens of all model calls; null until the execution ends."""
     if row.usage is None:
         return None
     return int(row.usage.get("input_tokens") or 0) + int(row.usage.get("output_tokens") or 0)
 
 
 def elapsed_ms(row: ExecutionRecord) -> float | None:
-    """The time from its call to its end, with what it waited; none before it has ended."""
+    """The time from call to end, including waiting; null until the execution ends."""
     if row.finished_at is None:
         return None
     return (row.finished_at - row.created_at).total_seconds() * 1000
@@ -81,5 +82,5 @@ EXECUTION = Resource(
         Calculation(of=("usage",), compute=total_tokens),
         Calculation(of=("created_at", "finished_at"), compute=elapsed_ms),
     ),
-    is_audited=False,  # the executor writes one entry of its own
+    is_audited=False,  # the executor writes the audit entry itself
 )

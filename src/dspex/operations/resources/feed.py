@@ -1,4 +1,4 @@
-"""Events as they are committed: told at once within this process, found by looking in the others."""
+"""The feed of committed events: woken at once in this process, polled across processes."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -16,15 +16,15 @@ POLL = 0.2
 
 
 class AnnouncingStore(StoreAround):
-    """A store that wakes followers as soon as events are committed through it."""
+    """A store that wakes followers when it commits events."""
 
     def __init__(self, store: Store, wakes: Wakes) -> None:
-        """Take the store behind it, and who waits."""
+        """Take the store to wrap and the waiting followers."""
         super().__init__(store)
         self._wakes = wakes
 
     async def write(self, *changes: Change) -> None:
-        """Make all changes in one transaction, then wake who follows their events; see `Store.write`."""
+        """Make all changes in one transaction, then wake the followers of their events; see `Store.write`."""
         await self._store.write(*changes)
         for change in changes:
             if type(change) is Insert and type(change.entity) is EventRecord:
@@ -34,8 +34,8 @@ class AnnouncingStore(StoreAround):
 class StoredFeed:
     """Follows the events of a log. Owned by one event loop.
 
-    One poller looks for new events, however many follow, and hands them out; it rests while nobody follows. Who joins,
-    and who is too slow for the queue of what was handed out, reads from the log by itself until it has caught up.
+    One poller reads new events for all followers; it is idle while there are none. A follower that just
+    joined, or whose queue overflowed, reads the log by itself until it has caught up.
     """
 
     def __init__(self, log: EventLog, wakes: Wakes, *, new_id: Callable[[], UUID], poll: float = POLL) -> None:
@@ -48,7 +48,7 @@ class StoredFeed:
     def follow(
         self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
     ) -> AsyncIterator[Told]:
-        """Give each event once; see `Feed.follow`. Without a cursor, what is committed after this call is given."""
+        """Yield each event once; see `Feed.follow`. Without a cursor, start with the next committed event."""
         cursor = self._new_id() if after is None else _cursor(after)
         return self._follow(Wanted(workspace, topic, program_id), cursor, is_new=after is None)
 
@@ -61,7 +61,7 @@ class StoredFeed:
             aclosing(self._all(follower, start)) as events,
         ):
             async for place, event in events:
-                # Without a place to go by, what is old is told by its id; what nobody could see yet is news.
+                # A cursor without a position is compared by id; events not visible at the start are new.
                 if isinstance(cursor, UUID) and event.id <= cursor and (not is_new or sight.saw(place.position)):
                     continue
                 await self._turns.take()
@@ -79,7 +79,7 @@ class StoredFeed:
         return Place(min(sight.until, sight.until if first is None else first) - 1, LAST)
 
     async def _all(self, follower: Follower, place: Place) -> AsyncGenerator[tuple[Place, EventRecord], None]:
-        """Give all events behind a place: those in the log, then those that the poller hands out."""
+        """Yield all events after `place`: first from the log, then from the poller."""
         while True:
             follower.restart()
             is_whole = False
@@ -99,4 +99,4 @@ def _cursor(text: str) -> Place | UUID:
     try:
         return Place(int(position), UUID(key)) if dot else UUID(key)
     except (ValueError, AttributeError, TypeError):
-        raise InvalidError(f"after: {text!r} is no cursor; take one that an update came with") from None
+        raise InvalidError(f"after: {text!r} is not a cursor; use the cursor of a received update") from None

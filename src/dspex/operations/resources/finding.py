@@ -1,4 +1,4 @@
-"""From what a caller writes to a list's `Query`: filters, orders and cursors by their names and texts."""
+"""Parses the filters, sort orders and cursors of list requests into a `Query`."""
 
 import base64
 import dataclasses
@@ -15,7 +15,7 @@ from dspex.operations.resources.resource import Attribute, Comparison, Filter, R
 
 MAX_PAGE = 200
 MAX_MEMBERS = 100
-_LARGEST = 2**31 - 1  # what both databases keep in an integer
+_LARGEST = 2**31 - 1  # the largest integer of both databases
 _AN_ID = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
 _TYPES: dict[str, Any] = {
     "text": str,
@@ -28,12 +28,12 @@ _A_TIME = "a time with its zone, such as 2030-01-31T12:00:00Z"
 
 
 def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50) -> Query:
-    """Return the page that names and texts ask for: `first`, `after`, `sort` ("-cost_usd"), and filters by name.
+    """Return the query for text parameters: `first`, `after`, `sort` ("-cost_usd"), and filters by name.
 
-    A filter whose name ends in `_in` may be given several times, any other name once.
+    A filter whose name ends in `_in` may be repeated; any other parameter is given once.
 
     Raises:
-        InvalidError: a name is unknown, or a value impossible; the name is told.
+        InvalidError: a name is unknown, or its value is invalid; the message has the name.
     """
     texts: dict[str, str] = {}
     members: dict[str, list[str]] = {}
@@ -44,7 +44,7 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
         if name in resource.filters and resource.filters[name].comparison == "in":
             members.setdefault(name, []).append(text)
         elif name in texts:
-            _refuse(name, text, "it is given twice", "one value")
+            _refuse(name, text, "the parameter is given twice", "one value")
         else:
             texts[name] = text
     limit = _page_size(texts.pop("first")) if "first" in texts else first
@@ -60,10 +60,11 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
 
 
 def where_of(resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[str, Any]) -> dict[str, Any]:
-    """Return what `Query.where` says for values by the names of filters.
+    """Return `Query.where` for filter values by filter name.
 
     Raises:
-        InvalidError: a filter is unknown, or its value cannot be one of the attribute's; the filter is named.
+        InvalidError: a filter is unknown, or its value is not valid for the attribute; the message has
+            the filter.
     """
     where: dict[str, list[tuple[Comparison, Any]]] = {}
     for name, value in dict(values).items():
@@ -80,24 +81,24 @@ def _shortest(comparisons: list[tuple[Comparison, Any]]) -> Any:  # noqa: ANN401
 
 
 def sort_of(resource: Resource[Any], text: str) -> Sort:
-    """Return the order that an attribute's name means; a minus before it turns it round.
+    """Parse a sort order: an attribute name, with a leading minus for descending order.
 
     Raises:
-        InvalidError: there is no such attribute, or it cannot be sorted by; it is named.
+        InvalidError: the attribute does not exist or is not sortable.
     """
     name = text.removeprefix("-")
     if name not in resource.sortable:
         sortable = list(resource.sortable)
         plural = resource.plural.replace("_", " ")
         message = (
-            f"{plural} are not sorted by {shorten(name)}.{suggest(name, sortable)} They are by: {', '.join(sortable)}"
+            f"{plural} cannot be sorted by {shorten(name)}.{suggest(name, sortable)} Use one of: {', '.join(sortable)}"
         )
-        _refuse("sort", text, message, f"one of: {', '.join(sortable)}; a minus before it: the greatest first")
+        _refuse("sort", text, message, f"one of: {', '.join(sortable)}; a leading minus sorts in descending order")
     return Sort(name, is_descending=text.startswith("-"))
 
 
 def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of any resource
-    """Return the cursor of a row: its id, or with it the value that the row is sorted by."""
+    """Return the cursor of a row: its id, plus the value of the sort attribute if there is one."""
     if sort is None:
         return str(row.id)
     value = getattr(row, sort.attribute)
@@ -107,10 +108,10 @@ def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of a
 
 
 def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
-    """Return `query` from behind a cursor of the same order on.
+    """Return `query` continued after a cursor of the same sort order.
 
     Raises:
-        InvalidError: it is none, or one of another order.
+        InvalidError: it is not a cursor, or it belongs to another sort order.
     """
     if query.sort is None:
         return dataclasses.replace(query, after=id_from(cursor, "after"))
@@ -120,10 +121,15 @@ def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
         after = UUID(key)
         value = _remembered(resource.sortable[query.sort.attribute], value)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        _refuse("after", cursor, f"{shorten(cursor)} is no cursor of this order", "a cursor of a page in this order")
+        _refuse(
+            "after", cursor, f"{shorten(cursor)} is not a cursor of this sort order", "a cursor of a page in this order"
+        )
     if order_name != _named(query.sort):
         _refuse(
-            "after", cursor, f"the cursor is one of the order {shorten(order_name)}", f"one of {_named(query.sort)!r}"
+            "after",
+            cursor,
+            f"the cursor belongs to the sort order {shorten(order_name)}",
+            f"one of {_named(query.sort)!r}",
         )
     return dataclasses.replace(query, after=after, after_value=value)
 
@@ -132,33 +138,33 @@ def _named(sort: Sort) -> str:
     return f"-{sort.attribute}" if sort.is_descending else sort.attribute
 
 
-def _remembered(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value to one of an attribute
-    """Return a value out of a cursor; an error says that nobody got such a cursor."""
+def _remembered(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value
+    """Return the sort value in a cursor; raise if the server cannot have issued it."""
     if value is None and attribute.is_nullable:
         return None
     if attribute.kind == "time":
         return _in_utc(datetime.fromisoformat(value))
     if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (attribute.kind == "flag"):
-        raise TypeError(f"{attribute.name} is no {attribute.kind}")
+        raise TypeError(f"{attribute.name} is not a valid {attribute.kind}")
     if attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError(f"{attribute.name} is too large")
     if attribute.kind == "text" and "\0" in value:
-        raise ValueError(f"{attribute.name} holds what is not stored")
+        raise ValueError(f"{attribute.name} contains a character that cannot be stored")
     if attribute.kind == "text":
-        value.encode()  # half of a surrogate pair is no text that was stored
+        value.encode()  # an unpaired surrogate cannot have been stored
     return float(value) if attribute.kind in {"number", "probability"} else value
 
 
 def id_from(text: str, name: str) -> UUID:
-    """Return the id in `text`.
+    """Parse an id.
 
     Raises:
-        InvalidError: it is none.
+        InvalidError: `text` is not an id.
     """
     try:
         return UUID(text)
     except (ValueError, AttributeError, TypeError):
-        _refuse(name, text, f"{shorten(text)} is no id", _AN_ID)
+        _refuse(name, text, f"{shorten(text)} is not an id", _AN_ID)
 
 
 def _page_size(text: str) -> int:
@@ -183,12 +189,15 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "number": (float, "a number"),
     "probability": (float, "a number"),
     "flag": (lambda text: {"true": True, "false": False}[text], "true or false"),
-    "time": (lambda text: datetime.fromisoformat(text.replace(" ", "+")), _A_TIME),  # a plus of a query string
+    "time": (
+        lambda text: datetime.fromisoformat(text.replace(" ", "+")),
+        _A_TIME,
+    ),  # a query string decodes plus as a space
 }
 
 
 def _checked(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
-    """Return a value as the store takes it, where every database can compare with it."""
+    """Return a value for the store, checked so that every database can compare with it."""
     if list_filter.comparison == "in":
         if len(value) > MAX_MEMBERS:
             _refuse(list_filter.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")

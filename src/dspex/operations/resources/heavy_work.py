@@ -1,4 +1,4 @@
-"""Work that computes for long: it is done beside the event loop, and ends with whoever waits for it."""
+"""Threads for long computations, which stop when the caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from dspex.language.signatures.effort import Amount, too_much
 from dspex.language.signatures.patience import Work
 
 T = TypeVar("T")
-THREADS: Final = 2  # more would only make the loop wait longer for the interpreter's lock
+THREADS: Final = 2  # more threads would only delay the event loop at the interpreter lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MostWork:
-    """The most inputs that one execution may have on a server, whose callers share it."""
+    """The limits on the inputs of one execution, on a server that callers share."""
 
     values: int = 100_000
     microseconds: int = 100_000
 
     def check(self, amount: Amount) -> None:
-        """Raise unless inputs are within it.
+        """Raise unless the inputs are within the limits.
 
         Raises:
-            InvalidError: they are not; it says why.
+            InvalidError: a limit is exceeded; the message has the limit.
         """
         if amount.values > self.values:
             raise too_much("inputs", f"they hold {amount.values} values, more than the {self.values} allowed")
@@ -32,19 +32,19 @@ class MostWork:
             raise too_much("inputs", "to try them against all alternatives and patterns of their types takes too long")
 
 
-class _Abandoned(Exception):  # noqa: N818  # nobody waits for the result any more
+class _Abandoned(Exception):  # noqa: N818  # the caller was cancelled
     pass
 
 
 class HeavyWork:
-    """A few threads for what could hold an event loop. Used from one loop; they end with `close`."""
+    """A few threads for work that would block the event loop. Owned by one event loop; call `close`."""
 
     def __init__(self) -> None:
-        """Begin without a thread: each is started when it is first needed."""
+        """Start without threads; they are created on demand."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dspex-heavy")
 
     async def run(self, function: Callable[[Work], T]) -> T:
-        """Return what `function` returns; where the caller is cancelled, its `Work` ends it at the next look."""
+        """Run `function` in a thread; if the caller is cancelled, it stops at its next `Work` check."""
         is_abandoned = False
 
         def look() -> None:
@@ -58,5 +58,5 @@ class HeavyWork:
             raise
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Stop accepting work."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What a process does beside its work: notice cancellations, show that it lives, find what dead processes left."""
+"""Periodic maintenance: notice cancellations, send heartbeats, find executions of dead processes."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger("dspex.executions")
 
 @dataclass(slots=True)
 class _Chore:
-    """Something done every so many seconds."""
+    """A task that runs every `every` seconds."""
 
     every: float
     work: Callable[[], Awaitable[object]]
@@ -34,11 +34,11 @@ class _Chore:
 
 
 class Housekeeper:
-    """Lives beside an executor in `async with`; `tick` does what is due. Owned by one event loop.
+    """Runs periodic tasks next to an executor, in `async with`. Owned by one event loop.
 
-    An execution whose process is gone becomes interrupted. On this host, a process is asked for by its number and
-    start; one of another host is gone when its heartbeat stood still for `DEAD_AFTER` seconds of our own clock, so the
-    clocks of hosts need not agree.
+    An execution whose process died becomes interrupted. A process on this host is looked up by pid and
+    start time. A process on another host counts as dead when its heartbeat has not changed for
+    `DEAD_AFTER` seconds of the local clock, so host clocks need not agree.
     """
 
     def __init__(self, store: Store, executor: Executor, *, clock: Clock, observer: Observer) -> None:
@@ -53,7 +53,7 @@ class Housekeeper:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, every: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Do `work` too, at the first tick and then every so many seconds."""
+        """Also run `work`, at the first tick and then every `every` seconds."""
         self._chores.append(_Chore(every, work))
 
     async def __aenter__(self) -> Self:
@@ -70,13 +70,13 @@ class Housekeeper:
                 self._task.result()
 
     async def _keep(self) -> None:
-        """Tick until cancelled, and never in the middle of a chore: a driver loses its connection in a query."""
+        """Tick until cancelled, but never in the middle of a task: a cancelled query loses its connection."""
         while True:
             await unbroken(self.tick())
             await self._clock.sleep(WATCH)
 
     async def tick(self) -> None:
-        """Do what is due. No chore that fails is a reason to stop: it is done again when it is next due."""
+        """Run all due tasks. A task that fails is retried when it is next due."""
         for chore in self._chores:
             now = self._clock.monotonic_ns()
             if chore.due <= now:
@@ -84,27 +84,29 @@ class Housekeeper:
                 try:
                     await chore.work()
                 except StorageError as error:
-                    self._observer.on_event(Event(name="log", message=f"housekeeping waits: {error.message}"))
-                except Exception:  # noqa: BLE001  # the others (cancellations, heartbeats) have to go on
-                    _log.exception("a part of housekeeping failed; it is tried again in %g s", chore.every)
+                    self._observer.on_event(
+                        Event(name="log", message=f"maintenance is waiting for the database: {error.message}")
+                    )
+                except Exception:  # noqa: BLE001  # the other tasks (cancellations, heartbeats) must continue
+                    _log.exception("a maintenance task failed; retrying in %g s", chore.every)
 
     async def beat(self) -> None:
-        """Show that this process lives, once it has executions that others may ask about."""
+        """Send a heartbeat if this process runs executions."""
         if len(self._executor.runs):
             await self.prove()
 
     async def prove(self) -> None:
-        """Write the row of this process.
+        """Write the heartbeat row of this process.
 
         Raises:
-            StorageError: nothing can be written.
+            StorageError: the database cannot be written.
         """
         key = id_of(self._executor.owner)
         try:
             if self._has_row:
                 await self._store.write(Update(resource=PROCESS, id=key, increments={"beats": 1}))
                 return
-        except NotFoundError:  # retention took it for one of a dead process
+        except NotFoundError:  # retention deleted it as the row of a dead process
             self._has_row = False
         now = self._clock.now()
         owner = self._executor.owner
@@ -113,7 +115,7 @@ class Housekeeper:
         self._has_row = True
 
     async def sweep(self) -> int:
-        """Mark executions as interrupted that nobody runs any more; return how many."""
+        """Mark executions of dead processes as interrupted; return how many."""
         query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
         rows = [row for row in await self._store.select(EXECUTION, query) if row.id not in self._executor.runs]
         is_gone = {owner: await self._is_gone(owner) for owner in {row.owner for row in rows if row.owner is not None}}
@@ -124,13 +126,13 @@ class Housekeeper:
     async def _interrupt(self, row: ExecutionRecord) -> bool:
         try:
             await self._store.write(*self._executor.recorder.stopped(row, "interrupted", actor=None))
-        except ConflictError:  # it ended meanwhile
+        except ConflictError:  # it has ended meanwhile
             return False
         return True
 
     async def _is_gone(self, owner: str) -> bool:
         if owner == self._executor.owner:
-            return True  # asked only about executions that are not among our runs
+            return True  # only called for executions that are not among our runs
         alive = is_alive(owner)
         if alive is not None:
             return not alive

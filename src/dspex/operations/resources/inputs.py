@@ -1,4 +1,4 @@
-"""What actions take, as values that every surface makes in its own way."""
+"""The inputs of actions on programs and executions; every surface creates these values."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,12 +13,13 @@ LONGEST = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateProgram:
-    """Make a program of one module.
+    """Create a program of one module.
 
-    `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module` is predict,
-    chain_of_thought or program_of_thought (the last on the backend dspy only). `configuration` holds settings of
-    the module (temperature, max_tokens, model, adapter) and may hold "instructions", "demos", and "isolation":
-    "process" to run it in a worker. It ends ready; a `draft` runs only after `initialize_program`.
+    `signature` is a string form ("question -> answer: str") or the name of a stored signature; `module`
+    is predict, chain_of_thought or program_of_thought (only on the backend dspy). `configuration` holds
+    settings of the module (temperature, max_tokens, model, adapter) and may hold "instructions",
+    "demos", and "isolation": "process" to run it in a worker. The program is ready at once; a `draft`
+    can run only after `initialize_program`.
     """
 
     name: str
@@ -32,7 +33,7 @@ class CreateProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingOf:
-    """The vector of one input field."""
+    """The vector for one input field."""
 
     field: str
     value: Embedding
@@ -42,11 +43,11 @@ class EmbeddingOf:
 class ExecuteProgram:
     """Run the current version of a program, named by id or by name, on inputs by field name.
 
-    `embeddings` are inputs that are vectors, beside the others; a field stands in one of the two places.
-    `backend` says where this one run takes place, whatever the program's record says. After `timeout` seconds the run
-    is ended and has failed with the code "deadline". Two calls with one `idempotency_key` are one execution: the second
-    waits for the first (for `timeout`, or half a minute) and gets it, as running where it has not ended by then; with
-    other inputs it is refused.
+    `embeddings` are the inputs that are vectors; a field appears either there or in `inputs`. `backend`
+    overrides the backend of the program for this run. After `timeout` seconds the run fails with the
+    code "deadline". Two calls with the same `idempotency_key` are one execution: the second call waits
+    for the first (for `timeout`, or 30 seconds) and returns its execution, which may still be running;
+    with other inputs it is rejected.
     """
 
     inputs: dict[str, Any]
@@ -60,7 +61,7 @@ class ExecuteProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionOf:
-    """Names an execution."""
+    """A reference to an execution."""
 
     execution_id: UUID
 
@@ -75,10 +76,10 @@ class RetryExecution:
 
 
 def check_call(request: ExecuteProgram | RetryExecution) -> None:
-    """Refuse a deadline or a key that can be none.
+    """Check the timeout and the idempotency key.
 
     Raises:
-        InvalidError: naming the field.
+        InvalidError: the message has the field.
     """
     if request.timeout is not None and not 0 < request.timeout <= LONGEST:
         raise invalid("timeout", request.timeout, f"a number of seconds, more than 0 and at most {LONGEST}")
@@ -90,14 +91,14 @@ def inputs_of(request: ExecuteProgram) -> dict[str, Any]:
     """Return all inputs of a call by field name.
 
     Raises:
-        InvalidError: an embedding is none, or its field has another value too; the field is named.
+        InvalidError: an embedding is invalid, or its field is also in `inputs`; the message has the field.
     """
     if not request.embeddings:
         return request.inputs
     inputs = dict(request.inputs)
     for embedding in request.embeddings:
         if embedding.field in inputs:
-            raise invalid(embedding.field, embedding.value, "the only value of this field: it is given twice")
+            raise invalid(embedding.field, embedding.value, "the only value of this field, which is given twice")
         if not 1 <= len(embedding.value) <= LONGEST_EMBEDDING or not all(map(math.isfinite, embedding.value)):
             raise invalid(embedding.field, embedding.value, f"a vector of 1 to {LONGEST_EMBEDDING} finite numbers")
         inputs[embedding.field] = embedding.value
@@ -105,7 +106,7 @@ def inputs_of(request: ExecuteProgram) -> dict[str, Any]:
 
 
 def invalid(field: str, value: object, expected: str) -> InvalidError:
-    """Return the error of one field of an input."""
+    """Return an error for one field of an input."""
     message = f"{shorten(value)} is not {expected}"
     error = FieldError(field=field, path=field, value=value, message=message, constraint="input", expected=expected)
     return InvalidError(f"{field}: {message}", errors=[error])

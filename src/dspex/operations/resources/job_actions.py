@@ -1,4 +1,4 @@
-"""What can be done to jobs: create and enqueue, cancel, pause, resume."""
+"""The actions on jobs: create and enqueue, cancel, pause, resume."""
 
 import dataclasses
 import math
@@ -56,7 +56,7 @@ _BUDGET: Mapping[str, type | tuple[type, ...]] = {
 
 
 async def create_evaluation(operations: Operations, request: CreateEvaluation) -> EvaluationRecord:
-    """Write a queued evaluation and tell the engine; see `CreateEvaluation`."""
+    """Create and enqueue an evaluation; see `CreateEvaluation`."""
     engine = _engine(operations)
     _check_settings("configuration", request.configuration, _EVALUATION_SETTINGS)
     program, version, value = await _program(operations, request)
@@ -77,7 +77,7 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
 
 
 async def create_optimization(operations: Operations, request: CreateOptimization) -> OptimizationJobRecord:
-    """Write a queued optimization and tell the engine; see `CreateOptimization`."""
+    """Create and enqueue an optimization; see `CreateOptimization`."""
     engine = _engine(operations)
     if request.optimizer not in OPTIMIZERS:
         hint = suggest(request.optimizer, OPTIMIZERS)
@@ -144,7 +144,7 @@ async def _written(operations: Operations, resource: Resource[J], job: J, *, eng
 
 def _engine(operations: Operations) -> JobEngine:
     if operations.floor.jobs is None:
-        raise ConfigurationError("this process keeps no jobs; use the server, or the command line")
+        raise ConfigurationError("this process does not run jobs; use the server or the command line")
     return operations.floor.jobs
 
 
@@ -174,10 +174,10 @@ async def known_metrics(operations: Operations, request: KnownMetrics) -> Metric
 
 
 def _metrics(names: list[Any] | None, operations: Operations) -> list[Any]:
-    """Return metrics as they are stored: what the settings name, with its place in the code root."""
+    """Return metrics as they are stored: metrics of the settings with their target in the code root."""
     registered, code = operations.floor.metrics, operations.floor.code
     if names is not None and not isinstance(names, list):
-        raise _invalid("metrics", names, f"{names!r} is no list of names", "a list")
+        raise _invalid("metrics", names, f"{names!r} is not a list of names", "a list")
     metrics = names or ["exact_match"]
     result = []
     for number, metric in enumerate(metrics):
@@ -186,7 +186,7 @@ def _metrics(names: list[Any] | None, operations: Operations) -> list[Any]:
         if target is None and isinstance(metric, str) and metric not in METRICS:
             available = [*METRICS, *sorted(registered)]
             if ":" in metric and not operations.actor.names_code:
-                problem = f"{metric!r} names code, which callers of an API cannot. Metrics are: {', '.join(available)}"
+                problem = f"{metric!r} names code, which API callers may not do. Metrics are: {', '.join(available)}"
             elif ":" not in metric:
                 problem = (
                     f"there is no metric {metric!r}.{suggest(metric, available)} Metrics are: {', '.join(available)}"
@@ -198,7 +198,7 @@ def _metrics(names: list[Any] | None, operations: Operations) -> list[Any]:
 
 
 def _check_goal(settings: Mapping[str, Any], metrics: list[Any]) -> None:
-    """Refuse an objective, limits or level of significance that make no sense, before anything runs."""
+    """Check the objective, the limits and the significance level before anything runs."""
     from dspex.learning.optimizers.search import Search
 
     limits = settings.get("subject_to") or []
@@ -232,7 +232,7 @@ def _check_settings(field: str, settings: Mapping[str, Any], types: Mapping[str,
 
 
 def _check_options(request: CreateOptimization) -> None:
-    """Refuse options that callers may not give; where the job runs, they are checked against what runs there."""
+    """Check that callers may give these options; the worker checks them again for its backend."""
     parts: tuple[Part, ...] = ("options", "compile")
     for part in parts:
         problem = caller_problem(request.optimizer, request.configuration.get(part, {}), part=part)
@@ -250,9 +250,9 @@ def _invalid(field: str, value: object, message: str, expected: str, *, path: st
 
 def _moves(resource: Resource[Any], noun: str) -> tuple[Action, ...]:
     what = {
-        "cancel": "Cancel it; the worker that runs it stops within a second.",
-        "pause": "Pause it; the worker that runs it stops within a second, and nothing that was answered is lost.",
-        "resume": "Queue a paused or failed one again; it goes on where it was.",
+        "cancel": "Cancel the job; its worker stops within a second.",
+        "pause": "Pause the job; its worker stops within a second, and no model reply is lost.",
+        "resume": "Queue a paused or failed job again; it continues where it stopped.",
     }
     return tuple(
         Action(
@@ -274,7 +274,7 @@ JOB_ACTIONS: tuple[Action, ...] = (
         input=KnownMetrics,
         scope="read",
         run=known_metrics,
-        description="The metrics that jobs can be asked for by name.",
+        description="The metrics that jobs can use by name.",
         result=MetricNames,
     ),
     Action(

@@ -1,4 +1,4 @@
-"""What the actions on jobs take."""
+"""The inputs of actions on jobs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +9,10 @@ from uuid import UUID
 class CreateEvaluation:
     """Score the current version of a program on a data set (the newest of its name), as a job.
 
-    `metrics` are names: exact_match, contains, f1, judged, or one of the server's settings (see `known_metrics`);
-    on the machine itself also "module:function" in the code root. The first one is the main one, and where none is
-    given it is exact_match. `configuration` may hold "concurrency" (8) and "limit" (only so
-    many rows).
+    `metrics` are names: exact_match, contains, f1, judged, or a metric of the server's settings (see
+    `known_metrics`); on the machine itself also "module:function" in the code root. The first metric is
+    the main one; the default is exact_match. `configuration` may hold "concurrency" (8) and "limit"
+    (the maximum number of rows).
     """
 
     program_id: UUID | None = None
@@ -28,12 +28,13 @@ class CreateOptimization:
     """Search for a better version of a program, as a job; a better one becomes the current version.
 
     `optimizer` is LabeledFewShot, BootstrapFewShot, RandomSearch, MIPROv2 or Joint. `configuration` may hold
-    "concurrency" (8), "rows" (score each candidate on so many), "seed" (0), "holdout" (the share of rows, 0.3, that
-    both versions are compared on at the end; 0 for none), "maximize" (a figure such as "f1" or "-usd"; the first
-    metric), "subject_to" (limits such as ["exact_match>=0.9", "p95<2s"]), "alpha" (0.05, of the paired test),
-    "on_error" (the score of a failed row; the worst), "insist" (take the winner without a significant improvement
-    too), "options" for the optimizer, and "compile" for the search of one of dspy's. `budget` may hold "usd", "tokens",
-    "calls" and "seconds" (of work, not of waiting in the queue).
+    "concurrency" (8), "rows" (how many rows to score each candidate on), "seed" (0), "holdout" (0.3, the
+    share of rows for the final comparison of both versions; 0 for none), "maximize" (a figure such as
+    "f1" or "-usd"; default: the first metric), "subject_to" (limits such as ["exact_match>=0.9",
+    "p95<2s"]), "alpha" (0.05, of the paired test), "on_error" (the score of a failed row; default: the
+    worst), "insist" (accept the winner even without a significant improvement), "options" for the
+    optimizer, and "compile" for an optimizer of dspy. `budget` may hold "usd", "tokens", "calls" and
+    "seconds" (of work; time in the queue does not count).
     """
 
     program_id: UUID | None = None
@@ -48,7 +49,7 @@ class CreateOptimization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownMetrics:
-    """Ask for the names of metrics: the built-in ones, and those that the server's settings register."""
+    """List metric names: the built-in metrics and those registered in the server's settings."""
 
     starts_with: str = ""
 

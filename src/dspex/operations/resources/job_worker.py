@@ -1,4 +1,4 @@
-"""Processes that run jobs."""
+"""Stored worker processes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,9 +8,10 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWorkerRecord(Row):
-    """One life of a worker process. `beats` grows as long as it lives; one that others saw stand still is dead.
+    """One worker process. `beats` counts heartbeats; a worker whose count stops growing is dead.
 
-    `code` is the code root that it imports from, `revision` a hash of the code in it; both are empty without one.
+    `code` is the code root that it imports from, `revision` a hash of the code in it; both are empty
+    without a code root.
     """
 
     host: str

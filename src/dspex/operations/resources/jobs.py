@@ -1,4 +1,4 @@
-"""What all kinds of jobs have in common: their queues, their events, and what a worker needs to run one."""
+"""What all kinds of jobs share: queues, events, and the requirements on workers."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from dspex.operations.resources.trail import EventRecord
 
 Job = EvaluationRecord | OptimizationJobRecord
 QUEUES: Mapping[str, Resource[Any]] = {"evaluation": EVALUATION, "optimization": OPTIMIZATION_JOB}
-"""The queue of each kind of job; its name is the topic of the job's events too."""
+"""The queue of each kind of job; its name is also the topic of the job's events."""
 METRICS = tuple(BUILT_IN)
 OPTIMIZERS = ("LabeledFewShot", "BootstrapFewShot", "RandomSearch", "MIPROv2", "Joint")
 _SKIPPED = {"__pycache__", "node_modules"}
@@ -31,7 +31,7 @@ def queue_of(resource: Resource[Any]) -> str:
 
 
 def told(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None) -> Insert:
-    """Return the event that says how `job` stands: its status, progress, reason to wait, and what a person reads."""
+    """Return the event with the state of `job`: status, progress, reason to wait, and a message."""
     payload = {
         "status": job.status,
         "progress": job.progress,
@@ -55,7 +55,7 @@ def told(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message:
 
 
 def needs_of(program: Program, metrics: Sequence[Any], code: CodeRoot | None) -> dict[str, Any]:
-    """Return the code root and revision that a worker must have; nothing where all is data."""
+    """Return the code root and revision that a worker must have; empty if the job needs no code."""
     is_code = any(node.kind in {"python", "dspy"} for node in program.root.walk())
     if code is None or not (is_code or any(":" in str(metric) for metric in metrics)):
         return {}
@@ -63,7 +63,7 @@ def needs_of(program: Program, metrics: Sequence[Any], code: CodeRoot | None) ->
 
 
 def revision_of(code: CodeRoot) -> str:
-    """Return a hash over all Python files of a code root, without hidden folders and virtual environments."""
+    """Return a hash of all Python files in a code root, except hidden folders and environments."""
     digest = hashlib.blake2b(digest_size=8)
     for file in _sources(code.folder):
         digest.update(str(file.relative_to(code.folder)).encode())
@@ -84,24 +84,24 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def target_of(metric: str) -> str:
-    """Return what a stored metric is: the name of a built-in one, or "module:function"; it may follow "name="."""
+    """Return the target of a stored metric, without its "name=": a built-in name or "module:function"."""
     return metric.rpartition("=")[2]
 
 
 def check_metric(name: object, code: CodeRoot | None) -> str | None:
-    """Return what is wrong with the name of a metric, None where nothing is. Nothing is imported."""
+    """Return what is wrong with the name of a metric, or None. Nothing is imported."""
     if not isinstance(name, str):
-        return f"a metric is named by text, not by {name!r}"
+        return f"a metric name is a text, not {name!r}"
     if name in METRICS:
         return None
     module, colon, function = name.partition(":")
     if not colon:
         return f"there is no metric {name!r}.{suggest(name, METRICS)} Metrics are: {', '.join(METRICS)}"
     if code is None:
-        return f"{name!r} names code, and this process was started on no code root"
+        return f"{name!r} names code, but this process has no code root; start it with one"
     parts = module.split(".")
     if not function.isidentifier() or not all(part.isidentifier() for part in parts):
-        return f"{name!r} is no 'module:function'"
+        return f"{name!r} is not of the form 'module:function'"
     place = code.folder.joinpath(*parts)
     files = (place.with_suffix(".py"), place / "__init__.py")
     if not any(file.is_file() and file.resolve().is_relative_to(code.folder.resolve()) for file in files):

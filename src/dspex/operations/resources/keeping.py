@@ -1,4 +1,4 @@
-"""What of inputs, outputs and traces is stored: all, redacted, or nothing of the inputs."""
+"""Redaction: how inputs, outputs and traces are stored."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,16 +8,16 @@ from dspex.operations.resources.program import ProgramRecord
 
 Place = Literal["inputs", "outputs", "error", "trace"]
 Redact = Callable[[Place, Any], Any]
-"""Takes where a JSON value is about to be stored and the value, and returns what is stored instead.
+"""Takes the place where a JSON value will be stored and the value; returns the value to store.
 
-Of a trace, it is given the texts of prompts, replies and errors one by one.
+For a trace, it is called for each text of prompts, replies and errors.
 """
 HIDDEN = "(redacted)"
 _PAYLOADS = ("inputs_ref", "outputs_ref", "error")
 
 
 def by_patterns(patterns: Sequence[str]) -> Redact:
-    """Return what replaces every match of any pattern, in every text inside a value, by "(redacted)"."""
+    """Return a hook that replaces every match of a pattern, in all texts of a value, by "(redacted)"."""
     compiled = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
     def clean(value: Any) -> Any:  # noqa: ANN401  # any JSON value
@@ -31,15 +31,15 @@ def by_patterns(patterns: Sequence[str]) -> Redact:
 
 
 class Keeping:
-    """Decides for each program what is stored of its executions."""
+    """Decides how the executions of each program are stored."""
 
     def __init__(self, *, stores_inputs: bool = True, redact: Redact | None = None) -> None:
-        """Take what holds for programs that say nothing else, and what every stored value passes through."""
+        """Take the default for programs without a setting, and the redaction hook."""
         self._stores_inputs = stores_inputs
         self._redact = redact
 
     def stores_inputs(self, program: ProgramRecord) -> bool:
-        """Return whether inputs of `program` are stored: its own `store_inputs`, else the setting."""
+        """Return whether inputs of `program` are stored: its `store_inputs`, or the default."""
         return bool(program.configuration.get("store_inputs", self._stores_inputs))
 
     def payloads(self, program: ProgramRecord) -> Literal["stored", "redacted", "withheld"]:
@@ -49,7 +49,7 @@ class Keeping:
         return "stored" if self._redact is None else "redacted"
 
     def kept(self, payloads: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns of an execution as they are stored."""
+        """Return the columns of an execution as they will be stored."""
         columns = dict(values)
         if payloads == "withheld":
             columns |= {
@@ -73,10 +73,10 @@ def _redacted(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
 
 
 def _passed(redact: Redact, place: Place, value: Any) -> Any:  # noqa: ANN401
-    """Never let a value through that a failing hook has not seen to its end."""
+    """Call the redaction hook; if it fails, withhold the value."""
     try:
         return redact(place, value)
-    except Exception as error:  # noqa: BLE001  # code of a user, whose fault must neither fail nor expose the execution
+    except Exception as error:  # noqa: BLE001  # user code: its failure must neither fail the execution nor expose its data
         message = f"(withheld: the redaction hook failed: {type(error).__name__})"
         return message if isinstance(value, str) else {"(withheld)": message}
 
@@ -90,6 +90,6 @@ def _without_inputs(name: str, value: Any) -> Any:  # noqa: ANN401
     fields = [{**field, "value": HIDDEN, "message": f"expected {field['expected']}"} for field in value["fields"]]
     return {
         **value,
-        "message": f"{value['code']} (what it says may hold inputs, which are not stored)",
+        "message": f"{value['code']} (the message may contain inputs, which are not stored)",
         "fields": fields,
     }

@@ -1,4 +1,4 @@
-"""Who holds which API key: checked against the store, remembered for a moment."""
+"""Checks API keys against the store, with a short cache."""
 
 from collections import OrderedDict
 from contextlib import suppress
@@ -22,7 +22,7 @@ REMEMBERED: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who was let in by a key, and what the key allows: calls a minute, calls at once (None: as the server says)."""
+    """The actor of an API key and the limits of the key (None: the server's default)."""
 
     actor: Actor
     key_id: UUID
@@ -41,12 +41,13 @@ class _Seen:
 class KeyRing:
     """Checks API keys.
 
-    A key is read from the store at most once a second, so that a revoked, rotated or expired key ends everywhere within
-    a second. When keys were used is kept in memory and written by `flush`: a request costs no write.
+    A key is cached for at most one second, so a revoked, rotated or expired key stops working everywhere
+    within a second. The last use of each key is kept in memory and written by `flush`, so that requests
+    do not cost a write.
     """
 
     def __init__(self, store: Store, vault: Vault, *, clock: Clock) -> None:
-        """Take the store behind all actors."""
+        """Take the store of all workspaces."""
         self._store = store
         self._vault = vault
         self._clock = clock
@@ -54,7 +55,7 @@ class KeyRing:
         self._used: dict[UUID, datetime] = {}
 
     async def holder(self, text: str) -> Holder | None:
-        """Return who holds this key; None where it is no key, revoked, expired, or its workspace is archived.
+        """Return the holder of a key; None if it is invalid, revoked or expired, or its workspace archived.
 
         Raises:
             StorageError: the database cannot be read.
@@ -74,18 +75,18 @@ class KeyRing:
         return entry.holder
 
     async def exists(self) -> bool:
-        """Return whether any active key is stored."""
+        """Return whether an active key exists."""
         return await self._store.count(API_KEY, {"status": "active"}) > 0
 
     async def flush(self) -> None:
-        """Write when each key was last used; what cannot be written now is kept for the next time.
+        """Write the last use of each key; keep what cannot be written for the next call.
 
         Raises:
             StorageError: the database cannot be written.
         """
         for key_id, moment in list(self._used.items()):
             change = Update(resource=API_KEY, id=key_id, values={"last_used_at": moment})
-            with suppress(NotFoundError):  # another database was put in the place of this one
+            with suppress(NotFoundError):  # the database was replaced by another one
                 await self._store.write(change)
             if self._used.get(key_id) == moment:
                 del self._used[key_id]
@@ -93,7 +94,7 @@ class KeyRing:
     async def _read(self, key_id: UUID, text: str) -> _Seen | None:
         read_ns = self._clock.monotonic_ns()
         record = await self._store.get(API_KEY, id=key_id)
-        # What does not match is not remembered: guesses about a key do not push its holder out.
+        # Mismatches are not cached: guessed keys must not evict real holders.
         if record is None or not self._vault.matches(text, record.hash):
             return None
         is_open = record.status == "active" and await self._is_open(record.workspace)

@@ -1,4 +1,4 @@
-"""What a program may be called, and what values its settings may have."""
+"""Validates the names and settings of programs."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,20 +11,20 @@ _NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]([^/\x00-\x1f\x7f]{0,198}[^\s/\x0
 
 
 def check_name(name: str) -> None:
-    """Do nothing where a program may have this name: it is a part of the paths by which it is called.
+    """Validate a program name, which is part of URL paths.
 
     Raises:
-        InvalidError: it may not.
+        InvalidError: the name is not allowed.
     """
     if not _NAME.fullmatch(name) or name in {".", ".."} or not name.isprintable():
         raise _invalid("name", name, "1 to 200 visible characters without a slash and without spaces around them")
 
 
 def check_values(module: str, settings: Mapping[str, Any]) -> None:
-    """Do nothing where the values of a program's settings can be meant; of names that it does not know, others tell.
+    """Validate the values of known settings; unknown names are checked elsewhere.
 
     Raises:
-        InvalidError: every value that cannot, each with its path.
+        InvalidError: lists every invalid value with its path.
     """
     errors = []
     for name, value in settings.items():
@@ -36,7 +36,7 @@ def check_values(module: str, settings: Mapping[str, Any]) -> None:
         if problem:
             errors.append(_field(f"configuration.{name}", value, problem))
     if errors:
-        raise InvalidError(f"the configuration of this {module} does not fit:\n  " + _lines(errors), errors=errors)
+        raise InvalidError(f"the configuration of this {module} is invalid:\n  " + _lines(errors), errors=errors)
 
 
 def _lines(errors: list[FieldError]) -> str:

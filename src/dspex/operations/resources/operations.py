@@ -1,4 +1,4 @@
-"""Everything that can be asked of the stored resources, by one actor."""
+"""All actions and reads of one actor."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -48,11 +48,11 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What the operations of all actors stand on.
+    """The dependencies of all operations.
 
-    `jobs` is None where this process can start no jobs, `code` where it was started on no code root. `metrics` are the
-    functions in the code root ("module:function") that callers of an API may name, by the names that they have there;
-    `model_hosts` are the hosts at which all of them may name models by URL.
+    `jobs` is None if this process cannot start jobs, `code` if it was started without a code root.
+    `metrics` maps the metric names that API callers may use to functions in the code root
+    ("module:function"). `model_hosts` are the hosts whose models all API callers may name by URL.
     """
 
     store: Store
@@ -70,14 +70,14 @@ class Floor:
 
 
 class Operations:
-    """All actions and reads of one actor, in one workspace, for every surface."""
+    """All actions and reads of one actor in one workspace, for every surface."""
 
     def __init__(
         self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write", policies: tuple[Policy, ...] = ()
     ) -> None:
-        """Take what they stand on and who acts.
+        """Take the dependencies and the actor.
 
-        `action` is the name that the audit trail gets, `policies` say which rows may be changed.
+        `action` is the name in the audit trail; `policies` limit the rows that may be changed.
         """
         self.floor = floor
         self.actor = actor
@@ -101,27 +101,27 @@ class Operations:
         )
 
     def as_actor(self, actor: Actor) -> "Operations":
-        """Return the same for another actor."""
+        """Return the operations of another actor."""
         return Operations(self.floor, actor=actor)
 
     @property
     def vault(self) -> Vault:
-        """What hashes keys and encrypts secrets.
+        """The vault, which hashes keys and encrypts secrets.
 
         Raises:
-            ConfigurationError: these operations have none.
+            ConfigurationError: no vault is configured.
         """
         if self.floor.vault is None:
-            raise ConfigurationError("these operations stand on no vault: keys and secrets need one")
+            raise ConfigurationError("no vault is configured; keys and secrets need one")
         return self.floor.vault
 
     async def perform(self, action: Action, request: Any) -> Any:  # noqa: ANN401  # an input of the action, a row
-        """Carry out an action if this actor may; what it writes is audited under its name.
+        """Run an action if the actor may; its writes are audited under its name.
 
         Raises:
-            ForbiddenError: the actor lacks the action's scope, a policy of the action keeps it out or a row away from
-                it, or it may not choose where the action reaches (see `check_reach`).
-            ActionError: what the action itself refuses.
+            ForbiddenError: the actor lacks the scope of the action, a policy rejects the actor or a row, or
+                the actor may not choose an address in the request (see `check_reach`).
+            ActionError: the action itself fails.
         """
         self.actor.require(action.scope, action.name)
         for policy in action.policies:
@@ -134,35 +134,36 @@ class Operations:
         """Create a program; see `CreateProgram`.
 
         Raises:
-            InvalidError: name, signature, module, backend or configuration is wrong; all that are wrong are named.
+            InvalidError: name, signature, module, backend or configuration is invalid; all problems are
+                listed.
             ConflictError: a program of this name exists.
         """
         return await self._programs.create(request, workspace=self.workspace)
 
     async def save_program(self, program: Program, *, backend: str = "native") -> ProgramRecord:
-        """Store `program` under its name: a new program, a new version, or nothing new where its contents are known."""
+        """Store `program` under its name as a new program or version, unless its content is stored already."""
         return await self._programs.save(program, workspace=self.workspace, backend=backend)
 
     async def save_signature(
         self, signature: SignatureLike, *, source: str = "class", status: SignatureStatus = "active"
     ) -> SignatureRecord:
-        """Store a signature under its name: new, a new version, or the one that is known already."""
+        """Store a signature under its name, as a new version unless its content is stored already."""
         return await self._programs.save_signature(signature, workspace=self.workspace, source=source, status=status)
 
     async def save_signature_class(self, target: str, *, is_draft: bool = False) -> SignatureRecord:
-        """Store the signature behind "pkg.mod:Name" in the code root, as a new version where its name is known.
+        """Import and store the signature "pkg.mod:Name" of the code root, as a new version if its name exists.
 
-        It imports code: it is for people at the command line, and no action of the domain.
+        It imports code, so it is for the command line only and is not an action of the domain.
 
         Raises:
-            ForbiddenError: a caller of the API asks.
-            ConfigurationError: this process has no code root.
-            DefinitionError: it cannot be imported, or is no signature.
+            ForbiddenError: the caller uses the API.
+            ConfigurationError: this process does not have a code root.
+            DefinitionError: the target cannot be imported or is not a signature.
         """
         if self.actor.key_id is not None:
             raise ForbiddenError("signatures are imported from code at the command line only")
         if self.floor.code is None:
-            raise ConfigurationError("a signature class needs a code root to be imported from")
+            raise ConfigurationError("importing a signature class needs a code root; start this process with one")
         value = self.floor.code.load(target)
         if not isinstance(value, Signature) and not (isinstance(value, type) and issubclass(value, Signature)):
             raise DefinitionError(f"{target!r} is {type(value).__name__}, not a Signature class; name such a class")
@@ -172,9 +173,9 @@ class Operations:
         """Run a program once; see `ExecuteProgram`. A failed run is returned as a failed execution.
 
         Raises:
-            NotFoundError: there is no such program.
+            NotFoundError: the program does not exist.
             ConflictError: the program is not ready.
-            InvalidError: the inputs do not fit; the failed execution is stored, and its id in the error's context.
+            InvalidError: the inputs are invalid; the error has the id of the stored, failed execution.
         """
         check_call(request)
         inputs = inputs_of(request)
@@ -195,14 +196,14 @@ class Operations:
     async def execute_record(
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
     ) -> ExecutionRecord:
-        """Run the version that `program` names as its current one; see `execute_program`."""
+        """Run the current version of `program`; see `execute_program`."""
         return await self._executor.execute(program, inputs, Asked(actor=self.actor.name, backend=backend))
 
     async def cancel_execution(self, request: ExecutionOf) -> ExecutionRecord:
-        """End an execution that runs, here or in another process; there it stops within a second.
+        """Cancel a running execution, here at once or in another process within a second.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the execution does not exist.
             ConflictError: it has ended.
         """
         record = await self.execution(request.execution_id)
@@ -211,20 +212,20 @@ class Operations:
         return await self.execution(request.execution_id)
 
     async def retry_execution(self, request: RetryExecution) -> ExecutionRecord:
-        """Run the same inputs on the same version again, as a new execution that says what it repeats.
+        """Run the same inputs on the same version again, as a new execution that refers to the old one.
 
         Raises:
-            NotFoundError: there is none.
-            ConflictError: it has not ended or was completed, or its inputs are not stored as they were.
+            NotFoundError: the execution does not exist.
+            ConflictError: it has not ended or was completed, or its inputs are redacted or not stored.
         """
         original = await self.execution(request.execution_id)
         if original.status not in {"failed", "cancelled", "interrupted"}:
             raise ConflictError(
-                f"the execution is {original.status}: only failed, cancelled and interrupted ones are retried"
+                f"the execution is {original.status}: only failed, cancelled and interrupted executions can be retried"
             )
         if original.payloads != "stored":
             raise ConflictError(
-                f"the inputs of this execution are {original.payloads}: execute the program with them anew"
+                f"the inputs of this execution are {original.payloads}: execute the program with the inputs instead"
             )
         check_call(request)
         program = dataclasses.replace(
@@ -245,7 +246,7 @@ class Operations:
 
         Raises:
             InvalidError: neither or both are given.
-            NotFoundError: there is none.
+            NotFoundError: the program does not exist.
         """
         if (program_id is None) == (name is None):
             raise InvalidError("give either the program's id or its name")
@@ -260,14 +261,14 @@ class Operations:
         return await self._executor.version_of(program)
 
     async def program_value(self, program: ProgramRecord) -> Program:
-        """Return `program` as the value that runs."""
+        """Return the current version of `program` as a runnable value."""
         return await self._executor.value_of(program)
 
     async def signature(self, name: str) -> SignatureRecord:
         """Return the newest version of a signature.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the signature does not exist.
         """
         rows = await self.store.select(SIGNATURE, Query(where={"workspace": self.workspace, "name": name}, limit=1))
         if not rows:
@@ -278,7 +279,7 @@ class Operations:
         """Return one execution.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the execution does not exist.
         """
         return await self.row(EXECUTION, execution_id)
 
@@ -286,7 +287,7 @@ class Operations:
         """Return one row of this workspace, of any resource.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the row does not exist.
         """
         row = await self.store.get(resource, workspace=self.workspace, id=key)
         if row is None:
@@ -294,15 +295,15 @@ class Operations:
         return row
 
     def new_row(self) -> dict[str, Any]:
-        """Return what every new row has: an id, this workspace and the time."""
+        """Return the common columns of a new row: an id, this workspace and the time."""
         now = self.floor.clock.now()
         return {"id": self.floor.new_id(), "workspace": self.workspace, "created_at": now, "updated_at": now}
 
     async def count(self, resource: Resource[Any], where: dict[str, Any]) -> int:
-        """Return how many rows of `resource` in this workspace equal `where`.
+        """Return how many rows of `resource` in this workspace match `where`.
 
         Raises:
-            ForbiddenError: the actor may not read it.
+            ForbiddenError: the actor may not read the resource.
         """
         return await self.store.count(resource, self._readable(resource, where))
 
@@ -310,13 +311,13 @@ class Operations:
         """Return rows of `resource` in this workspace.
 
         Raises:
-            ForbiddenError: the actor may not read it.
-            InvalidError: it is not sorted by what the query names.
+            ForbiddenError: the actor may not read the resource.
+            InvalidError: the resource cannot be sorted by the attribute of the query.
         """
         return await self.store.select(resource, self._own(resource, query))
 
     async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
-        """Return the first rows of `resource` in this workspace that are together no larger than `most`; see `list`."""
+        """Return the first rows of `resource` with at most `most` bytes in total; see `list`."""
         return await self.store.page(resource, self._own(resource, query), most=most)
 
     def _own(self, resource: Resource[Any], query: Query) -> Query:
@@ -326,11 +327,11 @@ class Operations:
         return dataclasses.replace(query, where=where)
 
     def may_read(self, resource: Resource[Any]) -> bool:
-        """Return whether this actor may read rows of a resource."""
+        """Return whether this actor may read a resource."""
         return self.actor.may(resource.reading) and all(policy.admits(self.actor) for policy in resource.policies)
 
     def _readable(self, resource: Resource[Any], where: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `where` narrowed to what this actor may read of a resource."""
+        """Return `where` narrowed to the rows of a resource that this actor may read."""
         operation = f"reading {resource.plural}"
         self.actor.require(resource.reading, operation)
         readable_where = dict(where)

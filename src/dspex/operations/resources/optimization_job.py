@@ -1,4 +1,4 @@
-"""Optimizations of a program, as jobs."""
+"""Stored optimizations: jobs that search for a better version of a program."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +11,11 @@ from dspex.operations.resources.resource import Resource, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizationJobRecord(Row):
-    """One optimization. Its trials stand in its journal; `best` and `progress` are what a watcher sees.
+    """One optimization. `best` and `progress` show its state; all trials are in its journal.
 
-    `program_version_id` is the version that it starts from. `needs` is the code root and revision that a worker has to
-    have. `result_version_id` is the program version that it made, None where nothing significantly better was found.
-    `turn`, `worker`, `retry_at` and `attempts` are those of an evaluation.
+    `program_version_id` is the version that it starts from. `needs` is the code root and revision that a
+    worker must have. `result_version_id` is the new program version, or None if no significantly better
+    one was found. `turn`, `worker`, `retry_at` and `attempts` are as in an evaluation.
     """
 
     program_id: UUID

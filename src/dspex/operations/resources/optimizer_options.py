@@ -1,7 +1,7 @@
-"""What callers may say to an optimizer: by name, each option with its type and bounds. Nothing else is passed on.
+"""The optimizer options that API callers may set, each with its type and bounds; all others are rejected.
 
-An optimizer of dspy takes more than that: folders to write to, threads, other models, functions. Those are the
-operator's, who calls `DspyBackend.optimize_program` from Python.
+The optimizers of dspy have more options: output folders, threads, other models, functions. Only an
+operator can set those, by calling `DspyBackend.optimize_program` from Python.
 """
 
 import math
@@ -16,7 +16,7 @@ Part = Literal["options", "compile"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What one option takes, in words, and whether a value is that."""
+    """The accepted values of one option, in words and as a check."""
 
     words: str
     fits: Callable[[object], bool]
@@ -24,7 +24,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionProblem:
-    """What is wrong with one option: its name, its value, the fault, and what would be accepted."""
+    """A rejected option: its name and value, the reason, and the accepted values."""
 
     name: str
     value: object
@@ -187,7 +187,7 @@ DSPY_COMPILE: Table = {
 
 
 def option_problem(optimizer: str, options: Mapping[str, Any], *, part: Part, on_dspy: bool) -> OptionProblem | None:
-    """Return what is wrong with the first option that is not allowed, None where all are."""
+    """Return the first option that is not allowed, or None."""
     if part == "options":
         available = (DSPY if on_dspy else NATIVE).get(optimizer, {})
     else:
@@ -196,17 +196,17 @@ def option_problem(optimizer: str, options: Mapping[str, Any], *, part: Part, on
     expected = "; ".join(f"{name}: {option.words}" for name, option in available.items()) or "nothing"
     for name, value in options.items():
         if name not in available:
-            message = f"{where}{optimizer} takes no {part} {name!r} from callers. It takes: {expected}"
+            message = f"{where}{optimizer} does not accept {part} {name!r} from callers. It accepts: {expected}"
             return OptionProblem(name=str(name), value=value, message=message, expected=expected)
         if not available[name].fits(value):
             words = available[name].words
-            message = f"{shorten(value)} is not {words}. {where}{optimizer} takes: {expected}"
+            message = f"{shorten(value)} is not {words}. {where}{optimizer} accepts: {expected}"
             return OptionProblem(name=name, value=value, message=message, expected=words)
     return None
 
 
 def caller_problem(optimizer: str, options: Mapping[str, Any], *, part: Part) -> OptionProblem | None:
-    """Return what is wrong with options of an optimizer wherever it will run: natively, or on dspy."""
+    """Return an option that neither the native nor the dspy optimizer of this name accepts, or None."""
     problems = [option_problem(optimizer, options, part=part, on_dspy=on_dspy) for on_dspy in (False, True)]
     rejections = [problem for problem in problems if problem is not None]
     if len(rejections) < len(problems):

@@ -1,4 +1,4 @@
-"""Which process runs an execution, and whether it still lives."""
+"""Identifies the process that runs an execution and checks whether it is alive."""
 
 import os
 import socket
@@ -9,13 +9,13 @@ from dspex.execution.workers.orphans import is_running, start_time
 
 
 def owner_of_this_process(new_id: Callable[[], UUID]) -> str:
-    """Return "host:pid:start:id", which no other life of any process has; `id` tells executors of one process apart."""
+    """Return "host:pid:start:id", unique to this process; `id` distinguishes its executors."""
     pid = os.getpid()
     return f"{host()}:{pid}:{start_time(pid) or 0}:{new_id().hex}"
 
 
 def host() -> str:
-    """Return this machine's name; where containers share one, with what tells their processes apart."""
+    """Return the host name with the pid namespace, because containers may share a host name."""
     try:
         return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
@@ -23,11 +23,11 @@ def host() -> str:
 
 
 def is_alive(owner: str) -> bool | None:
-    """Return whether a process of this host still runs, None for one of another host."""
+    """Return whether a process of this host still runs, or None for a process of another host."""
     owner_host, pid, start, _ = owner.rsplit(":", 3)
     return is_running(int(pid), int(start)) if owner_host == host() else None
 
 
 def id_of(owner: str) -> UUID:
-    """Return the id of an owner."""
+    """Return the id in an owner string."""
     return UUID(hex=owner.rsplit(":", 1)[1])

@@ -1,4 +1,4 @@
-"""For whom something is: rules with names, which resources and actions declare."""
+"""Named access rules, declared by resources and actions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +22,12 @@ def _any_change(_actor: Actor, _row: Any) -> bool:  # noqa: ANN401  # a row of a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One rule. Its name completes "this is for ...": "admins of the workspace 'default'", "who opened the ticket".
+    """One rule. Its name completes "this is for ...": "admins of the workspace 'default'".
 
-    `admits` judges the actor. `rows` gives what a row has to equal for this actor (a tuple: one of its members): of a
-    resource, only such rows are read, in pages and counts too; of an action, only such rows are added or changed.
-    `changes` judges the actor and a row as it is before its change (a new row: as it is added), for actions only.
+    `admits` checks the actor. `rows` returns the values that a row must have for this actor (a tuple:
+    one of its members): reads, pages and counts of a resource include only such rows, and an action may
+    add or change only such rows. `changes` checks the actor and the row before its change (for a new
+    row: the row to add); it applies to actions only.
     """
 
     name: str
@@ -35,19 +36,19 @@ class Policy:
     changes: Callable[[Actor, Any], bool] = _any_change
 
     def require(self, actor: Actor, operation: str) -> None:
-        """Return where this actor is admitted.
+        """Raise unless this actor is admitted.
 
         Raises:
-            ForbiddenError: it is not.
+            ForbiddenError: the actor is not admitted.
         """
         if not self.admits(actor):
             raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
 
     def require_row(self, actor: Actor, operation: str, row: object) -> None:
-        """Return where this actor may add or change `row`.
+        """Raise unless this actor may add or change `row`.
 
         Raises:
-            ForbiddenError: it may not.
+            ForbiddenError: the actor may not.
         """
         for name, expected in self.rows(actor).items():
             value = getattr(row, name, expected)

@@ -1,4 +1,4 @@
-"""One look for the events that many follow: what is found is handed out to each of them."""
+"""Polls the event log once for all followers."""
 
 import asyncio
 from collections import deque
@@ -16,30 +16,30 @@ from dspex.sync import unbroken
 PAGE: Final = 200
 QUEUE: Final = 256
 LAST: Final = UUID(int=(1 << 128) - 1)
-_SOON = 0.01  # where events wait for a transaction under way; such a wait doubles up to the usual one
+_SOON = 0.01  # seconds to wait while a transaction is open; doubles up to the normal interval
 _Key = tuple[str, str]
 
 
 class Wakes:
-    """Who waits for events in this process. Safe to use from any thread."""
+    """The tasks in this process that wait for events. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Start empty."""
         self._waiting: dict[_Key, dict[asyncio.Event, asyncio.AbstractEventLoop]] = {}
 
     def add(self, key: _Key, wake: asyncio.Event) -> None:
-        """Set an event of the running loop whenever a workspace's topic has something new."""
+        """Register an event of the running loop, set whenever the topic has a new event."""
         self._waiting.setdefault(key, {})[wake] = asyncio.get_running_loop()
 
     def remove(self, key: _Key, wake: asyncio.Event) -> None:
-        """Forget one."""
+        """Unregister an event."""
         waiting = self._waiting.get(key, {})
         waiting.pop(wake, None)
         if not waiting:
             self._waiting.pop(key, None)
 
     def wake(self, workspace: str, topic: str) -> None:
-        """Wake all that wait for a topic."""
+        """Wake all waiters of a topic."""
         for wake, loop in tuple(self._waiting.get((workspace, topic), {}).items()):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake.set)
@@ -50,7 +50,7 @@ class Wakes:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events somebody follows."""
+    """Selects the events of one follower."""
 
     workspace: str
     topic: str
@@ -58,19 +58,20 @@ class Wanted:
 
     @cached_property
     def where(self) -> dict[str, Any]:
-        """The same for the log."""
+        """The filter for the event log."""
         where: dict[str, Any] = {"workspace": self.workspace, "topic": self.topic}
         return where if self.program_id is None else {**where, "program_id": self.program_id}
 
 
 class Follower:
-    """The events that were handed out to one who follows and has not taken them yet: at most `size`.
+    """A bounded queue of events for one follower.
 
-    Where there are more, it is behind: it is handed nothing more until it has read the log and calls `restart`.
+    When the queue is full, the follower is behind: it gets no more events until it has read the log and
+    calls `restart`.
     """
 
     def __init__(self, event_filter: Wanted, *, size: int = QUEUE) -> None:
-        """Take what is followed."""
+        """Take the filter of the events."""
         self.wanted = event_filter
         self._size = size
         self._queue: deque[tuple[Place, EventRecord]] = deque()
@@ -79,11 +80,11 @@ class Follower:
         self._error: Exception | None = None
 
     def restart(self) -> None:
-        """Take what is handed out from now on."""
+        """Accept events again."""
         self._is_behind = False
 
     def offer(self, place: Place, event: EventRecord) -> None:
-        """Hand out one event; never waits."""
+        """Queue one event if it matches; never waits."""
         if self._is_behind or self.wanted.program_id not in {None, event.program_id}:
             return
         if len(self._queue) < self._size:
@@ -93,12 +94,12 @@ class Follower:
         self._changed.set()
 
     def fail(self, error: Exception) -> None:
-        """Let it know that nothing is handed out any more."""
+        """Report that the poller has failed."""
         self._error = error
         self._changed.set()
 
     async def next(self) -> tuple[Place, EventRecord] | None:
-        """Return the next event, None where there are more than were handed out."""
+        """Wait for the next event; return None if the follower is behind."""
         while not self._queue:
             if self._is_behind:
                 return None
@@ -110,7 +111,7 @@ class Follower:
 
 
 class Poller:
-    """Looks for new events every `poll` seconds, and at once when it is woken, while anybody follows."""
+    """Reads new events every `poll` seconds and on wake-ups, while there are followers."""
 
     def __init__(self, log: EventLog, wakes: Wakes, *, poll: float) -> None:
         """Take the collaborators."""
@@ -124,9 +125,9 @@ class Poller:
 
     @asynccontextmanager
     async def joined(self, follower: Follower, place: Place) -> AsyncIterator[None]:
-        """Hand out to a follower inside the block all that comes behind `place`, a recent one, or behind a later one.
+        """Deliver new events to a follower inside the block, starting at `place` or later.
 
-        What the log shows after the block was entered, and what is handed out, are together all events.
+        The log as read inside the block and the delivered events together contain all events.
         """
         key = (follower.wanted.workspace, follower.wanted.topic)
         if key not in self._followers:
@@ -165,7 +166,7 @@ class Poller:
                 if look.is_whole:
                     pause = min(2 * pause, self._poll) if look.is_waiting else _SOON
                     await self._rest(pause if look.is_waiting else self._poll)
-        except Exception as error:  # noqa: BLE001  # it is given to all who follow
+        except Exception as error:  # noqa: BLE001  # reported to all followers
             self._task = None
             for follower in [member for group in self._followers.values() for member in group]:
                 follower.fail(error)

@@ -1,4 +1,4 @@
-"""What actions need of a database, and nothing more."""
+"""The interfaces that actions need from a database."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add this row."""
+    """Add a row."""
 
     entity: Any
 
@@ -22,8 +22,7 @@ class Insert:
 class Update:
     """Change one row: `values` replace, `increments` are added in the database.
 
-    Where `statuses` are given, the row has to be in one of them, and it has to equal `expected`; otherwise nothing of
-    the whole write happens.
+    The row must be in one of `statuses`, if given, and match `expected`; otherwise the whole write fails.
     """
 
     resource: Resource[Any]
@@ -39,17 +38,17 @@ Change = Insert | Update
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a value in `where` has to be beside equal: all comparisons hold.
+    """Comparisons for a value in `where`; all of them must hold.
 
-    "in" has a tuple beside it, "is_null" a bool. "after" and "before" leave the moment itself out, "gte" and "lte" do
-    not. Texts are compared letter by letter, and case counts. A NULL is in no range.
+    "in" takes a tuple, "is_null" a bool. "after" and "before" exclude the moment itself; "gte" and "lte"
+    include their bound. Text comparison is case-sensitive. A NULL is outside every range.
     """
 
     comparisons: tuple[tuple[Comparison, Any], ...]
 
 
 def both(first: Any, second: Any) -> Match:  # noqa: ANN401  # what `where` takes
-    """Return what a value has to be that fits both."""
+    """Return a match that requires both conditions."""
     return Match((*_comparisons(first), *_comparisons(second)))
 
 
@@ -61,10 +60,10 @@ def _comparisons(value: Any) -> tuple[tuple[Comparison, Any], ...]:  # noqa: ANN
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """By which attribute rows are sorted.
+    """The attribute to sort rows by.
 
-    Texts are in the order of their code points. Of equal ones, the older comes first (`is_descending`: the newer). Rows
-    without a value come last either way.
+    Texts are sorted by code points. Equal rows are sorted by age, oldest first (`is_descending`: newest
+    first). Rows without a value always come last.
     """
 
     attribute: str
@@ -73,11 +72,11 @@ class Sort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Rows that equal `where`, newest first (`oldest_first` turns it round), beyond the row `after`, at most `limit`.
+    """Selects at most `limit` rows that match `where`, newest first or `oldest_first`, after the row `after`.
 
-    A value in `where` that is a tuple matches any of its members, a `Match` what it says. With `sort`, rows are in that
-    order, and `after_value` is what the attribute was in the row `after`: the row may have changed or gone. Nullable
-    attributes named in `without` are not read: they are None in every row.
+    A tuple in `where` matches any of its members, a `Match` by its comparisons. With `sort`, rows are in
+    that order, and `after_value` is the sort value of the row `after`, which may have been changed or
+    deleted since. Nullable attributes in `without` are not read: they are None in every row.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -91,7 +90,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[E]):
-    """Rows, whether there are more behind them, and how long their texts and JSON values are together."""
+    """Rows, whether more follow, and the total size of their texts and JSON values."""
 
     rows: Sequence[E]
     has_more: bool
@@ -99,10 +98,10 @@ class Page(Generic[E]):
 
 
 class Store(Protocol):
-    """Rows behind a database; safe to use from many tasks of one loop.
+    """Stored rows; safe to use from many tasks of one event loop.
 
-    Every method may raise `StorageError` (the database is locked, read-only, full or gone), and `InvalidError` where a
-    value is one that it cannot keep or compare with.
+    Every method may raise `StorageError` (the database is locked, read-only, full or unavailable), and
+    `InvalidError` for a value that it cannot store or compare.
     """
 
     def resource_of(self, entity: object) -> Resource[Any]:
@@ -110,40 +109,41 @@ class Store(Protocol):
         ...
 
     async def get(self, resource: Resource[E], **key: Any) -> E | None:  # noqa: ANN401
-        """Return the row whose attributes equal `key`, or None. `key` is the id or a unique group."""
+        """Return the row with this `key` or None. `key` is the id or a unique group of attributes."""
         ...
 
     async def select(self, resource: Resource[E], query: Query) -> Sequence[E]:
-        """Return the rows that `query` describes."""
+        """Return the rows that `query` selects."""
         ...
 
     async def page(self, resource: Resource[E], query: Query, *, most: int) -> Page[E]:
-        """Return the first of the rows that `query` describes: as many as are at most about `most` bytes, or one.
+        """Return the first rows that `query` selects: up to about `most` bytes, but at least one row.
 
-        No more than that is ever held in memory, however large the rows behind them are.
+        It never holds more than that in memory, however large the following rows are.
         """
         ...
 
     async def count(self, resource: Resource[Any], where: Mapping[str, Any]) -> int:
-        """Return how many rows `where` describes; see `Query`."""
+        """Return how many rows match `where`; see `Query`."""
         ...
 
     async def write(self, *changes: Change) -> None:
-        """Make all changes or none; returns when they are committed.
+        """Make all changes or none; return when they are committed.
 
         Raises:
-            ConflictError: a unique group exists already, or a row is not as an update needs it.
-            NotFoundError: an update names no row.
+            ConflictError: a unique group exists already, or a row is not in the state that an update
+                requires.
+            NotFoundError: the row of an update does not exist.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One figure over rows: how many, or the sum, mean, greatest value or percentile of an attribute.
+    """One figure over rows: the count, or the sum, mean, maximum or percentile of an attribute.
 
-    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it do not count. `where`
-    narrows the rows of this one figure.
+    `of` is an attribute, or a member of a JSON attribute ("usage.input_tokens"); rows without it are
+    ignored. `where` narrows the rows of this figure.
     """
 
     kind: Literal["count", "sum", "mean", "max", "p50", "p95"]
@@ -152,7 +152,7 @@ class Measure:
 
 
 class Figures(Protocol):
-    """What a database computes over many rows, and what it forgets.
+    """Aggregation and deletion of many rows in the database.
 
     Every method may raise `StorageError`.
     """
@@ -160,7 +160,7 @@ class Figures(Protocol):
     async def aggregate(
         self, resource: Resource[Any], where: Mapping[str, Any], measures: Mapping[str, Measure]
     ) -> dict[str, Any]:
-        """Return each figure over the rows that equal `where`, None for one that no row has (a count is 0)."""
+        """Return each figure over the rows that match `where`; None if no row has a value (a count is 0)."""
         ...
 
     async def prune(
@@ -172,16 +172,17 @@ class Figures(Protocol):
         keep: int | None,
         sized: tuple[str, ...] = (),
     ) -> "Pruned":
-        """Delete the rows that equal `where` and are older than `before`, or not among the newest `keep`.
+        """Delete the rows that match `where` and are older than `before`, or not among the newest `keep`.
 
-        A row stays to which a row of another resource refers (`Resource.references`). Done in portions that leave the
-        database to others in between; returns how many were deleted, and how many bytes their `sized` attributes had.
+        Rows that another resource refers to (`Resource.references`) stay. Deletes in batches so that
+        other clients can use the database in between. Returns the number of deleted rows and the bytes
+        of their `sized` attributes.
         """
         ...
 
 
 class Pruned(NamedTuple):
-    """Rows that are gone."""
+    """The number of deleted rows and their bytes."""
 
     rows: int
     size: int
@@ -189,7 +190,7 @@ class Pruned(NamedTuple):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where an event stands in the order in which events become certain; as text it is a cursor."""
+    """The place of an event in commit order; as text, it is a cursor."""
 
     position: int
     id: UUID
@@ -200,7 +201,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Which positions of events a moment could see: all before `until`, none from `before` on, no `running` one."""
+    """A snapshot of visible positions: all before `until`, none from `before` on, none in `running`."""
 
     until: int
     before: int
@@ -213,10 +214,10 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look found, in order: no event will ever come to stand between or before these.
+    """The events of one read, in order; no event will ever be inserted between or before them.
 
-    `reached` is where the next look has to begin. `is_whole` is False where there is more already, `is_waiting` True
-    where there are events that a transaction under way may still be put before.
+    `reached` is where the next read must start. `is_whole` is False if more events are available now.
+    `is_waiting` is True if later events exist that an open transaction may still precede.
     """
 
     events: Sequence[tuple[Place, EventRecord]]
@@ -226,31 +227,31 @@ class Look:
 
 
 class EventLog(Protocol):
-    """All events in one order, in which each has its place for good once it is given.
+    """All events in one order; the place of an event never changes once it is assigned.
 
     Every method may raise `StorageError`.
     """
 
     async def read(self, after: Place, where: Mapping[str, Any], *, limit: int) -> Look:
-        """Return the events behind a place that equal `where`."""
+        """Return the events after a place that match `where`."""
         ...
 
     async def sight(self) -> Sight:
-        """Return what is visible now."""
+        """Return the positions that are visible now."""
         ...
 
     async def first(self, after: UUID, where: Mapping[str, Any]) -> int | None:
-        """Return the first position at which an event stands whose id is greater than `after`."""
+        """Return the first position of an event whose id is greater than `after`."""
         ...
 
     async def place(self, event_id: UUID) -> Place | None:
-        """Return where an event stands, None where there is none."""
+        """Return the place of an event, or None if it does not exist."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event that a feed gives, and the cursor behind which it goes on."""
+    """An event of a feed and the cursor to continue after it."""
 
     event: EventRecord
     cursor: str
@@ -262,25 +263,25 @@ class Feed(Protocol):
     def follow(
         self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
     ) -> AsyncIterator[Told]:
-        """Give each event of a topic once, from the one behind the cursor `after` on (None: from now on), without end.
+        """Yield each event of a topic once, after the cursor `after` (None: from now on), without end.
 
-        The id of an event is a cursor, too; of any other id, it is the events with a greater one.
+        The id of an event is also a cursor; any other id selects the events with greater ids.
 
         Raises:
-            InvalidError: `after` is no cursor, or one of another database.
+            InvalidError: `after` is not a cursor, or it comes from another database.
             StorageError: the database cannot be read.
         """
         ...
 
 
 class JobEngine(Protocol):
-    """Runs durable jobs: rows with a state machine (an evaluation, an optimization) whose work is a handler elsewhere.
+    """Runs durable jobs: rows with a state machine (evaluations, optimizations) and a handler elsewhere.
 
-    The row is the job: it is written as queued first, by the caller, and the engine moves it on from there.
+    The row is the job: the caller writes it as queued, and the engine advances it from there.
     """
 
     async def enqueue(self, resource: Resource[Any], job_id: UUID) -> None:
-        """Take note of a queued row; taking note twice is once. A row that nobody noted is found by the engine itself.
+        """Enqueue a queued row; idempotent. The engine also discovers rows that were not enqueued.
 
         Raises:
             StorageError: the database cannot be written.
@@ -288,5 +289,5 @@ class JobEngine(Protocol):
         ...
 
     async def stop(self, resource: Resource[Any], job_id: UUID) -> None:
-        """Make the worker that runs the job stop within a second; its row is paused or cancelled already."""
+        """Stop the worker of a job within a second; the row is already paused or cancelled."""
         ...

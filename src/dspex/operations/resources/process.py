@@ -1,4 +1,4 @@
-"""Processes that run executions, as others see them."""
+"""Stored heartbeats of processes that run executions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dspex.operations.resources.resource import Resource, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord(Row):
-    """One life of an executor. `beats` grows as long as it lives; for other hosts, one that stands still is gone."""
+    """One executor. `beats` counts heartbeats; other hosts treat it as dead when the count stops."""
 
     owner: str
     beats: int = 0

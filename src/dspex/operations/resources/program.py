@@ -1,4 +1,4 @@
-"""Programs and their versions as they are stored."""
+"""Stored programs and their versions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ ProgramStatus = Literal["draft", "initializing", "ready", "error", "archived"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramRecord(Row):
-    """A program that people know by name; what it is stands in its current version."""
+    """A named program; its definition is in its current version."""
 
     name: str
     status: ProgramStatus
@@ -28,7 +28,7 @@ class ProgramRecord(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramVersionRecord(Row):
-    """One immutable content of a program."""
+    """One immutable version of a program."""
 
     program_id: UUID
     number: int

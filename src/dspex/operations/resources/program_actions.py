@@ -1,4 +1,4 @@
-"""What can be done to programs, their versions and their signatures, beside making and executing them."""
+"""The actions on programs, versions and signatures, other than creating and executing programs."""
 
 import dataclasses
 import types
@@ -25,7 +25,7 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramRef:
-    """Names a program by id or by name."""
+    """A reference to a program by id or by name."""
 
     program_id: UUID | None = None
     name: str | None = None
@@ -33,10 +33,10 @@ class ProgramRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureProgram:
-    """Set what is stored of a program's executions; what is not given stays as it is.
+    """Set how a program's executions are stored; omitted settings stay as they are.
 
-    `store_inputs` false leaves inputs out of them. They are deleted when they are older than `keep_days`, or not among
-    the newest `keep_count`; 0 keeps them.
+    With `store_inputs` false, inputs are not stored. Executions are deleted when they are older than
+    `keep_days`, or not among the newest `keep_count`; 0 keeps them.
     """
 
     program_id: UUID | None = None
@@ -48,7 +48,7 @@ class ConfigureProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivateVersion:
-    """Make a version of a program the one that runs."""
+    """Make a version of a program the current one."""
 
     program_id: UUID | None = None
     name: str | None = None
@@ -67,7 +67,10 @@ class DiffVersions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSignature:
-    """Store a signature in its string form ("question -> answer: str"), as a new version where its name is known."""
+    """Store a signature in its string form, "question -> answer: str".
+
+    If the name exists, this becomes its next version.
+    """
 
     signature: str
     name: str | None = None
@@ -77,17 +80,17 @@ class CreateSignature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureRef:
-    """Names one version of a signature."""
+    """A reference to one version of a signature."""
 
     signature_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramMetrics:
-    """Figures over all stored executions of a program. Times are those of completed ones.
+    """Figures over all stored executions of a program. Times cover completed executions only.
 
-    `success_rate` is of those that were completed or failed. `cost_usd` is the sum of the known prices, None where none
-    is known.
+    `success_rate` covers completed and failed executions. `cost_usd` is the sum of the known prices, or
+    null if no price is known.
     """
 
     program: ProgramRecord
@@ -108,7 +111,7 @@ class ProgramMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionDiff:
-    """Where two versions differ: each change is a path, and the values before and after (null: not there)."""
+    """The differences of two versions: each has a path and the values before and after (null: absent)."""
 
     first: ProgramVersionRecord
     second: ProgramVersionRecord
@@ -116,19 +119,19 @@ class VersionDiff:
 
 
 async def archive_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
-    """Take a program out of use; its versions and executions stay.
+    """Archive a program; its versions and executions stay.
 
     Raises:
-        ConflictError: it is not ready.
+        ConflictError: the program is not ready.
     """
     return await _step(operations, await operations.program(request.program_id, request.name), "archive")
 
 
 async def initialize_program(operations: Operations, request: ProgramRef) -> ProgramRecord:
-    """Make a draft or broken program ready by building it; one that cannot be built is in error, and says why.
+    """Build a draft or broken program; afterwards it is ready, or in the state error with the reason.
 
     Raises:
-        ConflictError: it is in another state.
+        ConflictError: the program is in another state.
     """
     draft = await operations.program(request.program_id, request.name)
     program = await _step(operations, draft, "initialize", error=None)
@@ -141,14 +144,14 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
 
 
 async def configure_program(operations: Operations, request: ConfigureProgram) -> ProgramRecord:
-    """Set what is stored of executions; see `ConfigureProgram`. Of two that do so at once, nothing is lost."""
+    """Set how executions are stored; see `ConfigureProgram`. Concurrent calls do not lose settings."""
     names = ("store_inputs", "keep_days", "keep_count")
     values = kept_of({name: value for name in names if (value := getattr(request, name)) is not None}, prefix="")
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
         program = await operations.program(request.program_id, request.name)
-        expected = {"updated_at": program.updated_at}  # executions do not change it, everything else does
+        expected = {"updated_at": program.updated_at}  # unlike other changes, executions do not touch it
         try:
             return await _changed(
                 operations, program, expected=expected, configuration={**program.configuration, **values}
@@ -164,7 +167,7 @@ async def program_metrics(operations: Operations, request: ProgramRef) -> Progra
     program = await operations.program(request.program_id, request.name)
     figures = operations.floor.figures
     if figures is None:
-        raise InternalError("these operations stand on no figures")
+        raise InternalError("these operations cannot aggregate; `Floor.figures` is not set")
     where = {"status": "completed"}
     measures = {
         "total": Measure(kind="count"),
@@ -195,7 +198,7 @@ async def activate_version(operations: Operations, request: ActivateVersion) -> 
     """Make a version the current one.
 
     Raises:
-        NotFoundError: there is no version of this number.
+        NotFoundError: the version does not exist.
     """
     program = await operations.program(request.program_id, request.name)
     version = await _version(operations, program, request.number)
@@ -206,7 +209,7 @@ async def diff_versions(operations: Operations, request: DiffVersions) -> Versio
     """Compare two versions; see `VersionDiff`.
 
     Raises:
-        NotFoundError: there is no version of one of these numbers.
+        NotFoundError: one of the versions does not exist.
     """
     program = await operations.program(request.program_id, request.name)
     first, second = [await _version(operations, program, number) for number in (request.first, request.second)]
@@ -218,7 +221,7 @@ async def create_signature(operations: Operations, request: CreateSignature) -> 
     """Store a signature; see `CreateSignature`.
 
     Raises:
-        InvalidError: it is none; the message says where and why.
+        InvalidError: the text is not a signature; the message says where and why.
     """
     try:
         signature = await operations.floor.executor.heavy.run(
@@ -230,19 +233,19 @@ async def create_signature(operations: Operations, request: CreateSignature) -> 
 
 
 async def activate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
-    """Put a draft in use.
+    """Activate a draft.
 
     Raises:
-        ConflictError: it is no draft.
+        ConflictError: the signature is not a draft.
     """
     return await _signature_step(operations, request, "activate")
 
 
 async def deprecate_signature(operations: Operations, request: SignatureRef) -> SignatureRecord:
-    """Take a signature out of use for new programs; those that have it keep it.
+    """Deprecate a signature for new programs; existing programs keep it.
 
     Raises:
-        ConflictError: it is not active.
+        ConflictError: the signature is not active.
     """
     return await _signature_step(operations, request, "deprecate")
 
@@ -287,7 +290,7 @@ async def _version(operations: Operations, program: ProgramRecord, number: int) 
 
 
 def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # JSON values
-    """Yield the differences of two JSON values, as deep as objects go, and through lists of one length."""
+    """Yield the differences of two JSON values, through nested objects and lists of equal length."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted({*before, *after}):
             below = f"{path}.{name}" if path else name
@@ -308,7 +311,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=ProgramRef,
         run=archive_program,
         scope="write",
-        description="Take a program out of use; what it did stays.",
+        description="Archive a program; its versions and executions stay.",
     ),
     Action(
         name="initialize_program",
@@ -316,7 +319,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=ProgramRef,
         run=initialize_program,
         scope="write",
-        description="Make a draft or broken program ready by building it.",
+        description="Build a draft or broken program so that it becomes ready.",
     ),
     Action(
         name="configure_program",
@@ -324,7 +327,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=ConfigureProgram,
         run=configure_program,
         scope="write",
-        description="Set what is stored of a program's executions, and for how long.",
+        description="Set how a program's executions are stored, and for how long.",
     ),
     Action(
         name="program_metrics",
@@ -341,7 +344,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=ActivateVersion,
         run=activate_version,
         scope="write",
-        description="Make a version of a program the one that runs.",
+        description="Make a version of a program the current one.",
     ),
     Action(
         name="diff_versions",
@@ -366,7 +369,7 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=SignatureRef,
         run=activate_signature,
         scope="write",
-        description="Put a draft in use.",
+        description="Activate a draft of a signature.",
     ),
     Action(
         name="deprecate_signature",
@@ -374,6 +377,6 @@ PROGRAM_ACTIONS: tuple[Action, ...] = (
         input=SignatureRef,
         run=deprecate_signature,
         scope="write",
-        description="Take a signature out of use for new programs.",
+        description="Deprecate a signature for new programs.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Programs and signatures come into the store."""
+"""Creates and stores programs and signatures."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ from dspex.operations.resources.reach import check_definition
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 
 T = TypeVar("T")
-_TRIES = (False, False, False, False, True)  # whether it is the last one
+_TRIES = (False, False, False, False, True)  # True for the last try
 KEPT = ("store_inputs", "keep_days", "keep_count")
 TOOL_MODULE = "react"
 MODULES = ("predict", "chain_of_thought", TOOL_MODULE, "program_of_thought")
@@ -38,7 +38,7 @@ _BY_VALUE = tuple(module for module in MODULES if module != TOOL_MODULE)
 
 
 async def _settled(work: Callable[[], Awaitable[T]]) -> T:
-    """Return what comes of `work`, which looks anew where somebody else has stored the same name at this moment."""
+    """Return the result of `work`, retrying if another client stored the same name at the same time."""
     for is_last in _TRIES:
         try:
             return await work()
@@ -49,12 +49,12 @@ async def _settled(work: Callable[[], Awaitable[T]]) -> T:
 
 
 class Programs:
-    """Creates and versions programs. Equal contents are stored once: saving them again changes nothing."""
+    """Creates and versions programs. Equal content is stored once: saving it again changes nothing."""
 
-    def __init__(  # the collaborators of all that is stored
+    def __init__(  # all collaborators
         self, store: Store, *, clock: Clock, new_id: Callable[[], UUID], backends: Backends, heavy: HeavyWork
     ) -> None:
-        """Take the collaborators; `backends` are those that a program may name."""
+        """Take the collaborators; a program may name any of `backends`."""
         self._heavy = heavy
         self._store = store
         self._clock = clock
@@ -66,7 +66,7 @@ class Programs:
         problems = _Problems()
         with problems.collected():
             check_name(request.name)
-        signature = Signature("input -> output", name="Unknown")  # for the checks of the rest where it is wrong
+        signature = Signature("input -> output", name="Unknown")  # a stand-in, so that the other checks can run
         with problems.collected():
             signature = await self._signature_of(request, workspace)
         with problems.collected():
@@ -81,7 +81,7 @@ class Programs:
         with problems.collected():
             check_values(request.module, settings)
         for name in (*KEPT, *problems.within("configuration.")):
-            settings.pop(name, None)  # what is told already is not told again by what is built
+            settings.pop(name, None)  # do not report the same problems again when building
         program = None
         with problems.collected():
             program = await self._heavy.run(lambda _: _built(request, signature, settings, backend=backend))
@@ -100,7 +100,7 @@ class Programs:
                     storage_settings=storage_settings,
                     is_draft=request.draft,
                 )
-            except ConflictError:  # somebody else made it, or its signature, at this moment
+            except ConflictError:  # another client created it or its signature at the same time
                 if is_last:
                     raise
         raise ConflictError(f"a program named {request.name!r} exists already; choose another name, or execute it")
@@ -153,7 +153,7 @@ class Programs:
 
         return await _settled(saved)
 
-    async def _insert(  # all that a new program is
+    async def _insert(  # all parts of a new program
         self,
         program: Program,
         *,
@@ -212,7 +212,7 @@ class Programs:
         )
 
     async def _version_of(self, record: ProgramRecord, **where: Any) -> ProgramVersionRecord | None:  # noqa: ANN401
-        """Return the newest version of a program that matches `where`."""
+        """Return the newest version of a program that matches `where`, or None."""
         query = Query(where={"program_id": record.id, **where}, limit=1)
         rows = await self._store.select(PROGRAM_VERSION, query)
         return rows[0] if rows else None
@@ -235,7 +235,7 @@ class Programs:
     async def _signature_record(
         self, signature: Signature, *, workspace: str, source: str, status: SignatureStatus = "active"
     ) -> tuple[SignatureRecord, Insert | None]:
-        """Return the stored signature, and the change that adds it where it is new."""
+        """Return the signature record, and the change that adds it if it is new."""
         newest = await self._store.select(
             SIGNATURE, Query(where={"workspace": workspace, "name": signature.name}, limit=1)
         )
@@ -262,9 +262,11 @@ class Programs:
 
 
 def _check_module(module: str) -> None:
-    """Refuse a module that cannot be made of values alone."""
+    """Raise if the module cannot be created from data alone."""
     if module == TOOL_MODULE:
-        reason = "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store it by dspex run"
+        reason = (
+            "needs tools, which are code: write dspex.ReAct(signature, [tool]) in a file and store it with dspex run"
+        )
         raise _invalid("module", module, f"{module} {reason} file.py:name", f"one of: {', '.join(_BY_VALUE)}")
     _check(module in MODULES, "module", module, f"one of: {', '.join(_BY_VALUE)}")
 
@@ -274,20 +276,20 @@ def _program(module: str, signature: Signature, settings: dict[str, Any], *, nam
     if module in builders:
         return builders[module](signature, **settings).to_program(name)
     if unknown := settings.keys() - {"max_iters"}:
-        raise DefinitionError(f"program_of_thought has no setting {min(unknown)!r}; it has: max_iters")
+        raise DefinitionError(f"program_of_thought does not have a setting {min(unknown)!r}; it has: max_iters")
     root = Node(id="self", kind=module, signature=signature, backend="dspy", config=settings)
     return Program(name=name, signature=signature, root=root)
 
 
 def _built(request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
-    """Return the program of checked parts, None where its module is none (which is said elsewhere)."""
+    """Return the program built from checked parts, or None if its module is invalid (reported already)."""
     instructions = settings.pop("instructions", request.instructions)
     if instructions is not None and not isinstance(instructions, str):
-        raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is no text", "a text")
+        raise _invalid("configuration.instructions", instructions, f"{shorten(instructions)} is not a text", "a text")
     if request.module not in MODULES or request.module == TOOL_MODULE:
         return None
     if request.module == "program_of_thought":
-        _check(backend == "dspy", "module", request.module, "a module of this backend; choose the backend 'dspy'")
+        _check(backend == "dspy", "module", request.module, "a module of this backend; use the backend 'dspy'")
     try:
         final_signature = signature.with_instructions(instructions) if instructions else signature
         return _program(request.module, final_signature, settings, name=request.name)
@@ -296,7 +298,7 @@ def _built(request: CreateProgram, signature: Signature, settings: dict[str, Any
 
 
 class _Problems:
-    """Field errors of several checks, raised as one."""
+    """Collects the field errors of several checks and raises them as one error."""
 
     def __init__(self) -> None:
         self._found: list[FieldError] = []
@@ -319,16 +321,16 @@ class _Problems:
 
 
 def _isolated(isolation: object, backend: str) -> str:
-    """Return the backend of a program that says how it is isolated."""
+    """Return the backend for an isolation setting."""
     _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
     return "isolated" if isolation == "process" and backend == "native" else backend
 
 
 def kept_of(settings: Mapping[str, Any], *, prefix: str = "configuration.") -> dict[str, Any]:
-    """Return what of a configuration says what is stored of executions and for how long, checked.
+    """Return the validated storage settings (`KEPT`) of a configuration.
 
     Raises:
-        InvalidError: values are not of their kind; each is named, its path begins with `within`.
+        InvalidError: lists every invalid value; each path starts with `prefix`.
     """
     storage_settings, problems = {name: settings[name] for name in KEPT if name in settings}, _Problems()
     for name, value in storage_settings.items():

@@ -1,4 +1,4 @@
-"""How much a workspace may store, and what keeps it to that."""
+"""Storage quotas of workspaces."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _NEAR_FRESH_NS: Final = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How many executions and how many MiB of JSON a workspace may have stored; 0 is no limit."""
+    """The number of executions and MiB of JSON that a workspace may store; 0 means unlimited."""
 
     executions: int = 0
     mib: int = 0
@@ -28,7 +28,7 @@ class Quota:
 
 @dataclass(slots=True)
 class _Balance:
-    """What this process knows of one workspace: read at `read_ns`, and moved on by what it wrote since."""
+    """The usage of one workspace as read at `read_ns`, plus what this process wrote since."""
 
     quota: Quota
     executions: float
@@ -48,15 +48,15 @@ class _Balance:
 
 
 class Quotas:
-    """Counts what workspaces store, and refuses more than they may.
+    """Counts what workspaces store and enforces their quotas.
 
-    The counters are rows. A process adds up what it writes, moves them on and looks at them once a second, and twenty
-    times a second close to a limit: servers on one database pass a limit by what the others write in between. A process
-    that is killed takes with it what it counted in its last second.
+    The counters are database rows. A process accumulates its writes and synchronizes with the counters
+    once a second, or twenty times a second near a limit. Servers on one database can therefore exceed a
+    limit by what the others write in between, and a killed process loses the counts of its last second.
     """
 
     def __init__(self, store: Store, *, clock: Clock, default: Quota | None = None) -> None:
-        """Take the store, and the quota of workspaces that have none of their own."""
+        """Take the store and the default quota of workspaces."""
         self._store = store
         self._clock = clock
         self._default = default or Quota()
@@ -64,10 +64,10 @@ class Quotas:
         self._pending: dict[str, tuple[int, int]] = {}
 
     async def admit(self, workspace: str, *, executes: bool = True) -> None:
-        """Return if a workspace may store more; with `executes`, an execution too.
+        """Raise unless a workspace may store more, including an execution if `executes`.
 
         Raises:
-            QuotaError: it may not; `limit` names the limit.
+            QuotaError: a limit is reached; `limit` names it.
             StorageError: the database cannot be read.
         """
         balance = self._balances.get(workspace)
@@ -80,7 +80,7 @@ class Quotas:
             raise _exceeded(workspace, "quota_executions", f"{balance.executions:.0f} of {quota.executions} executions")
 
     def charge(self, workspace: str, *, executions: int = 0, size: int = 0) -> None:
-        """Count what was written; the counters in the database follow within a second."""
+        """Count a write; the counters in the database follow within a second."""
         count, total = self._pending.get(workspace, (0, 0))
         self._pending[workspace] = (count + executions, total + size)
         balance = self._balances.get(workspace)
@@ -89,10 +89,10 @@ class Quotas:
             balance.stored_bytes += size
 
     async def flush(self) -> None:
-        """Move the counters in the database on.
+        """Write the pending counts to the database.
 
         Raises:
-            StorageError: the database cannot be written; what was counted is kept for the next time.
+            StorageError: the database cannot be written; the counts are kept for the next call.
         """
         for workspace in list(self._pending):
             await self._flush(workspace)
@@ -142,13 +142,13 @@ class Quotas:
         row = WorkspaceUsageRecord(id=usage_id(workspace), workspace=workspace, created_at=now, updated_at=now)
         try:
             await self._store.write(Insert(row))
-        except ConflictError:  # another process was first
+        except ConflictError:  # another process added it first
             return await self._store.get(WORKSPACE_USAGE, id=row.id) or row
         return row
 
 
 def counted(workspace: str, *, executions: int = 0, size: int = 0) -> Update:
-    """Return the change that moves the counters of a workspace on, or back."""
+    """Return the change that increments (or decrements) the counters of a workspace."""
     increments = {"executions": executions, "stored_bytes": size}
     return Update(resource=WORKSPACE_USAGE, id=usage_id(workspace), increments=increments)
 

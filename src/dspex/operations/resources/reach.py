@@ -1,4 +1,4 @@
-"""What the holder of a key may make the server reach."""
+"""Restricts the addresses and files that API callers can make the server use."""
 
 from collections.abc import Mapping
 
@@ -8,27 +8,28 @@ from dspex.execution.clients.providers import self_hosted_url
 from dspex.language.programs import Program
 from dspex.operations.resources.access import DEFAULT_WORKSPACE, Actor
 
-_PROSE = {"demos", "instructions"}  # what a model reads, and nobody resolves
+_PROSE = {"demos", "instructions"}  # texts for the model, never resolved as addresses
 
 
 NOT_ALLOWED = (
     "is named by URL or path, or is the server's own Ollama (ollama/NAME): only admins of the workspace 'default' "
-    "may choose it. Every workspace may choose models of providers and servers at the hosts that the setting "
-    "`model_hosts` allows (DSPEX_MODEL_HOSTS)"
+    "may choose it. Every workspace may choose models of providers, and of servers at the hosts in the setting "
+    "`model_hosts` (DSPEX_MODEL_HOSTS)"
 )
 
 
 def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset()) -> None:
-    """Raise unless every address and file that an action's configuration names may be chosen by this actor.
+    """Raise unless the actor may choose every address and file in the configuration of a request.
 
-    A model by URL is sent the key of its workspace and can be anything in the server's network, a model by path is a
-    file of the server, `ollama/NAME` is a server of the operator: through an API only admins of the workspace `default`
-    choose these, and everybody a server at one of `hosts`. Models of public providers are for everybody. Credentials in
-    a URL are refused for all: they would be stored, shown and audited.
+    A model by URL receives the key of its workspace and can be anything in the server's network; a model
+    by path is a file of the server; `ollama/NAME` is a server of the operator. API callers may choose
+    these only as admins of the workspace `default`, except for servers at one of `hosts`. Models of
+    public providers are open to everybody. Credentials in a URL are always rejected, because they would
+    be stored, shown and audited.
 
     Raises:
-        ForbiddenError: it names one that it may not; the setting is told.
-        InvalidError: a URL holds credentials.
+        ForbiddenError: the actor may not choose an address; the message has the setting.
+        InvalidError: a URL contains credentials.
     """
     is_free = actor.key_id is None or (actor.may("admin") and actor.workspace == DEFAULT_WORKSPACE)
     for name, value in _texts(getattr(request, "configuration", None)):
@@ -39,24 +40,24 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
-    """Return whether everybody may choose the server that a model string names by URL or as self-hosted."""
+    """Return whether `hosts` allow the server of a model string (a URL or a self-hosted model)."""
     url = text if is_url(text) else self_hosted_url(text)
     return url is not None and host_of(url) in hosts
 
 
 def is_restricted_model(text: str) -> bool:
-    """Return whether a model string names a server by URL, a self-hosted server or a file of the server."""
+    """Return whether a model string names a URL, a self-hosted server or a file of the server."""
     return is_url(text) or text.endswith(".gguf") or self_hosted_url(text) is not None
 
 
 def check_credentials(place: str, text: str) -> None:
-    """Raise where a model string that is to be stored at `place` holds credentials.
+    """Raise if a model string to be stored at `place` contains credentials.
 
-    In other places than those of models, a URL with a password, or with parameters and the name of a model, is taken
-    for one: it may be an option of a variable.
+    Outside of model settings, a URL with a password or with a model name is treated as a model string,
+    because it may be an option of a variable.
 
     Raises:
-        InvalidError: it does; the message has the string without them.
+        InvalidError: the text contains credentials; the message has the text without them.
     """
     is_model = place.endswith(".model") or "#" in text or "@" in text.partition("://")[2].partition("/")[0]
     if is_model and credentials_of(text):
@@ -67,10 +68,10 @@ def check_credentials(place: str, text: str) -> None:
 
 
 def check_definition(program: Program) -> None:
-    """Raise where a program that is to be stored names a model by a URL with credentials.
+    """Raise if a program to be stored names a model by a URL with credentials.
 
     Raises:
-        InvalidError: it does; the place is told.
+        InvalidError: the message has the place of the URL.
     """
     for name, value in _texts({"definition": program.definition(), "assignment": dict(program.assignment)}):
         check_credentials(name, value)

@@ -1,4 +1,4 @@
-"""A stored program as a module: whatever calls it, each call is an execution in the database."""
+"""A stored program as a module; every call is recorded as an execution."""
 
 import asyncio
 import dataclasses
@@ -20,13 +20,13 @@ from dspex.operations.resources.program import ProgramRecord
 
 
 class RecordedModule(Module):
-    """Runs a program through `Operations`: evaluate or optimize it like any module, and find every call in the store.
+    """Runs a program through `Operations`, so that evaluations and optimizations record every call.
 
     The version is stored at the first call; a variant made by `assign` is a version of the same program.
     """
 
     def __init__(self, operations: Operations, program: Program, *, backend: str | None = None) -> None:
-        """Take the services and the program, and where it runs if that is asked for; nothing is stored yet."""
+        """Take the operations, the program and optionally a backend; nothing is stored yet."""
         self._operations = operations
         self._program = program
         self._backend = backend
@@ -51,11 +51,11 @@ class RecordedModule(Module):
         return type(self)(self._operations, self._program.assign(values), backend=self._backend)
 
     async def acall(self, context: RunContext | None = None, /, **inputs: Any) -> Prediction:  # noqa: ANN401
-        """Execute the program once; the services' own context decides over `context`.
+        """Execute the program once, in the context of the operations; `context` is ignored.
 
         Raises:
-            InvalidError: the inputs do not fit.
-            ExecutionError: the execution failed; its id is in the error's context.
+            InvalidError: the inputs are invalid.
+            ExecutionError: the execution failed; the error has its id.
         """
         del context
         record = await self._operations.execute_record(await self.stored(), inputs, backend=self._backend)
@@ -65,7 +65,7 @@ class RecordedModule(Module):
         return prediction_of(record, self._program)
 
     async def stored(self) -> ProgramRecord:
-        """Return the stored program at this version, storing it where it is new."""
+        """Return the stored program at this version, storing it first if it is new."""
         async with self._lock:
             if self._record is None:
                 self._record = await self._operations.save_program(self._program)
@@ -73,7 +73,7 @@ class RecordedModule(Module):
 
 
 def prediction_of(record: ExecutionRecord, program: Program) -> Prediction:
-    """Return what a completed execution answered, as typed values, with its usage and trace."""
+    """Return the typed outputs of a completed execution, with usage and trace."""
     outputs = checked_outputs(program, record.outputs or {})
     trace = msgspec.convert(record.trace or {"trace_id": ""}, Trace)
     return Prediction.of_run(outputs, trace, usage=msgspec.convert(record.usage or {}, Usage))

@@ -1,4 +1,4 @@
-"""The rows that one execution leaves behind: itself, its events, its audit entry."""
+"""The rows of one execution: the execution, its events and its audit entry."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from dspex.operations.resources.trail import AuditEntry, EventRecord
 
 TOPIC = "execution"
 LONG = ("inputs", "outputs", "error", "trace")
-"""The attributes of an execution that may be large, and count."""
+"""The attributes of an execution that may be large and count against the quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a caller wants of one execution beside its inputs, and who the caller is. `timeout` is in seconds."""
+    """The options of one execution and its caller. `timeout` is in seconds."""
 
     actor: str = "local"
     action: str = "execute_program"
@@ -37,7 +37,7 @@ class Asked:
 
 
 class Recorder:
-    """Makes the rows. `owner` is the process that runs what is recorded here."""
+    """Builds the rows. `owner` is the process that runs the executions."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Recorder:
         options: Asked,
         **values: Any,  # noqa: ANN401
     ) -> ExecutionRecord:
-        """Return a running execution, with its inputs as they are."""
+        """Return a new running execution; its inputs are not redacted yet."""
         now = self._clock.now()
         return ExecutionRecord(
             id=self._new_id(),
@@ -82,7 +82,7 @@ class Recorder:
         )
 
     def opening(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
-        """Return the changes that record the beginning, if the program is still ready then."""
+        """Return the changes that record the start; they require that the program is ready."""
         counter_update = Update(
             resource=PROGRAM,
             id=program.id,
@@ -98,7 +98,7 @@ class Recorder:
         )
 
     def freeing(self, record: ExecutionRecord) -> Update:
-        """Return the change that takes the idempotency key from an interrupted execution; only one call can."""
+        """Return the change that removes the key of an interrupted execution; only one call succeeds."""
         return Update(
             resource=EXECUTION,
             id=record.id,
@@ -108,13 +108,13 @@ class Recorder:
         )
 
     def closing(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
-        """Return the changes that record the end, if the execution is still running then."""
+        """Return the changes that record the end; they require that the execution is running."""
         columns = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)
         change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
         return change, self._event(record, values)
 
     def stopped(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
-        """Return the changes that end an execution from outside: cancelled by `actor`, or interrupted."""
+        """Return the changes that end a running execution as cancelled by `actor`, or as interrupted."""
         values = self.timed(
             record, status=EXECUTION.step("cancel" if status == "cancelled" else "interrupt", record.status)
         )
@@ -127,7 +127,7 @@ class Recorder:
         )
 
     def timed(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Return the columns of an end now."""
+        """Return the columns of an execution that ends now."""
         now = self._clock.now()
         return {"updated_at": now, "finished_at": now, "duration_ms": _milliseconds(record, now), **values}
 
@@ -180,7 +180,7 @@ INTERRUPTED = DspexError("the process that ran this execution is gone; retry it"
 
 
 def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any] | None:
-    """Return the trace as JSON values: that of the prediction, else what was heard before the failure."""
+    """Return the trace as JSON: from the prediction, or from the spans before the failure."""
     trace = Trace(spans[0].trace_id, tuple(spans)) if prediction is None and spans else None
     if prediction is not None:
         trace = prediction.trace
@@ -190,12 +190,12 @@ def trace_of(prediction: Prediction | None, spans: list[Span]) -> dict[str, Any]
 
 
 def hash_of(program: ProgramRecord, inputs: Mapping[str, Any]) -> str:
-    """Return what tells two calls with one idempotency key apart."""
+    """Return a hash to compare the inputs of two calls with the same idempotency key."""
     return content_hash({"program": str(program.id), "inputs": json_ready(inputs)})
 
 
 def json_ready(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return inputs that were not validated as far as they can be stored."""
+    """Return unvalidated inputs as JSON; values that are not JSON become short texts."""
     try:
         data: dict[str, Any] = plain(dict(inputs))
     except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Programs and what they are made of, kept in memory between executions."""
+"""A cache of programs, versions and backend choices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class _Known:
 
 
 class Remembered:
-    """Looks programs up. A record is at most half a second old; a version never changes, so its value stays.
+    """Looks up programs with a cache. Records are at most half a second old; versions are immutable.
 
-    What this process itself changes is looked up anew at once (`written`). Nothing is decided by an old record alone:
-    the write that records an execution asks the database whether the program is still ready.
+    Changes by this process invalidate the cache at once (`written`). A stale record is harmless: the
+    write that records an execution requires that the program is still ready.
     """
 
     def __init__(self, store: Store, *, backends: Backends, clock: Clock) -> None:
-        """Take the collaborators; nothing is known yet."""
+        """Take the collaborators; the cache starts empty."""
         self._store = store
         self._backends = backends
         self._clock = clock
@@ -39,13 +39,13 @@ class Remembered:
         self._choices: dict[tuple[UUID, str, str | None], Choice] = {}
 
     def written(self, changes: Sequence[Change]) -> None:
-        """Forget the programs that were just changed in more than their counters."""
+        """Invalidate the programs that were changed in more than their counters."""
         for change in changes:
             if type(change) is Update and change.resource is PROGRAM and not change.increments:
                 self.forget(change.id)
 
     def forget(self, program_id: UUID) -> None:
-        """Look a program up anew at the next call."""
+        """Invalidate one program."""
         for key in [key for key, entry in self._programs.items() if entry.record.id == program_id]:
             del self._programs[key]
 
@@ -64,10 +64,10 @@ class Remembered:
         return record
 
     async def version(self, program: ProgramRecord) -> ProgramVersionRecord:
-        """Return the version that `program` names as its current one.
+        """Return the current version of `program`.
 
         Raises:
-            NotFoundError: it has none yet.
+            NotFoundError: the program does not have a version yet.
         """
         row = await self._store.get(PROGRAM_VERSION, id=program.current_version_id)
         if row is None:
@@ -75,7 +75,7 @@ class Remembered:
         return row
 
     async def value(self, program: ProgramRecord) -> Program:
-        """Return that version as the value that runs."""
+        """Return the current version of `program` as a runnable value."""
         key = program.current_version_id
         if key is None or key not in self._values:
             version = await self.version(program)
@@ -88,10 +88,10 @@ class Remembered:
         return self._values[key]
 
     async def choice(self, program: ProgramRecord, backend: str | None) -> Choice:
-        """Return where it runs.
+        """Return the backend for `program`, or the one named `backend`.
 
         Raises:
-            InvalidError: the backend is not here, or cannot run this program.
+            InvalidError: the backend is not available, or cannot run this program.
         """
         value = await self.value(program)
         if program.current_version_id is None:

@@ -1,4 +1,4 @@
-"""The description of one resource, from which its table, its API type and its documentation follow."""
+"""The declaration of a resource; its table, API types and documentation are derived from it."""
 
 import dataclasses
 import types
@@ -20,7 +20,7 @@ AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "js
 Probability = NewType("Probability", float)
 """A number from 0 to 1."""
 Embedding = NewType("Embedding", list[float])
-"""A vector: finite numbers, as many as the field that it is for says."""
+"""A vector of finite numbers; its length is that of the field."""
 LONGEST_EMBEDDING: Final = 65_536
 Comparison = Literal["eq", "in", "gte", "lte", "after", "before", "contains", "starts_with", "is_null"]
 _COMPARISONS: dict[AttributeKind, tuple[Comparison, ...]] = {
@@ -50,7 +50,7 @@ _KINDS: dict[Any, AttributeKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What every row has. `workspace` is the tenant; `lock_version` counts the changes."""
+    """The common columns. `workspace` is the tenant; `lock_version` counts the changes."""
 
     id: UUID
     workspace: str
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One value of a resource. `choices` are all values of an enumerated text, such as a status."""
+    """One attribute of a resource. `choices` are the values of an enumerated text, such as a status."""
 
     name: str
     kind: AttributeKind
@@ -71,7 +71,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One way to narrow a list, by the name that every surface gives it: `cost_usd_gte`, `status_in`, `name`."""
+    """A filter of a list, by its name on every surface: `cost_usd_gte`, `status_in`, `name`."""
 
     name: str
     attribute: Attribute
@@ -80,7 +80,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A named step between states: the action is refused in any other state than these."""
+    """A state transition; it is only allowed from the states in `sources`."""
 
     sources: tuple[str, ...]
     target: str
@@ -88,11 +88,11 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True)
 class Calculation:
-    """A value of a row that is computed when it is shown, and stored nowhere: lists are not narrowed or sorted by it.
+    """A value of a row that is computed on output and not stored: lists cannot filter or sort by it.
 
-    `compute` takes the row; its return annotation is the type, the first paragraph of its docstring the description,
-    its name that of the value. Of the row it reads the attributes `of` and no others: what nobody asked for may not
-    have been read.
+    `compute` takes the row. Its name is the name of the value, its return annotation the type, and the
+    first paragraph of its docstring the description. It may read only the attributes in `of`, because
+    others may not have been loaded.
     """
 
     of: tuple[str, ...]
@@ -100,26 +100,27 @@ class Calculation:
 
     @cached_property
     def attribute(self) -> Attribute:
-        """The name and type, as those of an attribute."""
+        """The name and type as an attribute."""
         return _attribute(self.compute.__name__, typing.get_type_hints(self.compute)["return"])
 
     @property
     def description(self) -> str:
-        """What it is, in a sentence."""
+        """The description, in one sentence."""
         return " ".join((self.compute.__doc__ or "").split("\n\n")[0].split())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource(Generic[E]):
-    """An entity class, and what is true of all its rows.
+    """An entity class and the rules for all its rows.
 
-    Attributes are the dataclass fields of `entity`; the field `status`, where there is one, is its state. `references`
-    maps attributes to the resources that they point to; `pointers` does so without a foreign key, where two resources
-    point to each other. `unique` lists the groups of attributes that no two rows share. `hidden` attributes are shown
-    nowhere: not in an API, not in the audit trail. Lists are not sorted by `unsorted` attributes, which may be long.
-    `calculations` are shown beside the attributes. Reading takes the scope `reading`, and all `policies` narrow it. The
-    audit trail holds every change of a resource that `is_audited`; one that `is_internal` has a table and no API. What
-    actions add to one that `is_counted` counts against the quota of its workspace.
+    Attributes are the dataclass fields of `entity`; the field `status`, if present, is the state.
+    `references` maps attributes to the resources that they refer to; `pointers` does the same without a
+    foreign key, for resources that refer to each other. `unique` lists groups of attributes that no two
+    rows share. `hidden` attributes never appear in an API or in the audit trail. Lists cannot be sorted
+    by `unsorted` attributes, which may be long. `calculations` are shown beside the attributes. Reading
+    requires the scope `reading`, and `policies` narrow the rows. Every change of a resource that
+    `is_audited` is recorded in the audit trail. A resource that `is_internal` has a table but no API. The
+    rows that actions add to a resource that `is_counted` count against the quota of the workspace.
     """
 
     name: str
@@ -143,15 +144,17 @@ class Resource(Generic[E]):
         """Check the calculations.
 
         Raises:
-            DefinitionError: one reads what is no attribute, or has the name of one.
+            DefinitionError: a calculation reads an unknown attribute, or has the name of an attribute.
         """
         names = {entity_field.name for entity_field in dataclasses.fields(typing.cast("Any", self.entity))}
         for calculation in self.calculations:
             name = calculation.compute.__name__
             if name in names:
-                raise DefinitionError(f"{self.name} has an attribute {name!r}: name the calculation otherwise")
+                raise DefinitionError(f"{self.name} has an attribute {name!r}; choose another name for the calculation")
             if unknown := set(calculation.of) - names:
-                raise DefinitionError(f"the calculation {name!r} of {self.name} is of {min(unknown)!r}: no attribute")
+                raise DefinitionError(
+                    f"the calculation {name!r} of {self.name} reads {min(unknown)!r}, which is not an attribute"
+                )
 
     @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -164,17 +167,17 @@ class Resource(Generic[E]):
 
     @cached_property
     def shown(self) -> tuple[Attribute, ...]:
-        """The attributes that surfaces show."""
+        """The attributes without the hidden ones."""
         return tuple(attribute for attribute in self.attributes if attribute.name not in self.hidden)
 
     @cached_property
     def visible(self) -> tuple[Attribute, ...]:
-        """All that surfaces show of a row: the shown attributes, then the calculations."""
+        """The shown attributes, then the calculations."""
         return (*self.shown, *(calculation.attribute for calculation in self.calculations))
 
     @cached_property
     def values_of(self) -> Callable[[Any], dict[str, Any]]:
-        """What gives all that surfaces show of a row, by name."""
+        """A function that returns the shown attributes and calculations of a row by name."""
         names = tuple(attribute.name for attribute in self.shown)
         get, computed = (
             attrgetter(*names),
@@ -191,13 +194,13 @@ class Resource(Generic[E]):
 
     @cached_property
     def filters(self) -> Mapping[str, Filter]:
-        """All ways to narrow a list of rows, by name; they follow from the kinds of the shown attributes."""
+        """All list filters by name, derived from the kinds of the shown attributes."""
         attributes = (attribute for attribute in self.shown if attribute.name != "id")
         return {list_filter.name: list_filter for attribute in attributes for list_filter in _filters(attribute)}
 
     @property
     def misnamed(self) -> str | None:
-        """An attribute whose name is that of an argument of lists, or of a filter of another attribute."""
+        """An attribute whose name clashes with a list argument or with the filter of another attribute."""
         filter_names = {
             list_filter.name
             for attribute in self.shown
@@ -209,15 +212,15 @@ class Resource(Generic[E]):
 
     @cached_property
     def sortable(self) -> Mapping[str, Attribute]:
-        """The attributes by which lists are sorted."""
+        """The attributes that lists can be sorted by."""
         attributes = (attribute for attribute in self.shown if attribute.kind not in {"uuid", "json", "embedding"})
         return {attribute.name: attribute for attribute in attributes if attribute.name not in self.unsorted}
 
     def step(self, action: str, status: str) -> str:
-        """Return the state after `action` in state `status`.
+        """Return the state after `action` in the state `status`.
 
         Raises:
-            ConflictError: the action is not possible in this state.
+            ConflictError: the action is not allowed in this state.
         """
         transition = self.transitions[action]
         if status not in transition.sources:
@@ -235,7 +238,7 @@ def _filters(attribute: Attribute) -> list[Filter]:
     ]
 
 
-def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # an annotation is any object
+def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # any annotation
     is_nullable = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
@@ -244,5 +247,5 @@ def _attribute(name: str, hint: Any) -> Attribute:  # noqa: ANN401  # an annotat
         return Attribute(name, "text", is_nullable, typing.get_args(hint))
     kind = _KINDS.get(typing.get_origin(hint) or hint)
     if kind is None:
-        raise InternalError(f"no kind of attribute corresponds to {name}: {hint!r}")
+        raise InternalError(f"attribute {name} has the unsupported type {hint!r}")
     return Attribute(name, kind, is_nullable)

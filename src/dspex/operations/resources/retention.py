@@ -1,4 +1,4 @@
-"""How long executions are kept."""
+"""Deletes old executions."""
 
 from contextlib import suppress
 from typing import Any
@@ -23,15 +23,15 @@ _PROCESS_DAYS = 7
 
 
 class Retention:
-    """Deletes executions that are older than so many days, or beyond so many of a program, with their events.
+    """Deletes executions by age or by count per program, with their events.
 
-    A program's own `keep_days` and `keep_count` decide over those of its workspace, and these over the settings; 0
-    keeps everything. Nothing is deleted that runs, to which a row of another resource refers, or that belongs to a
-    program with a job that has not ended. The audit trail stays.
+    `keep_days` and `keep_count` of a program take precedence over those of its workspace, and these over
+    the settings; 0 keeps everything. It never deletes running executions, rows that another resource
+    refers to, or executions of a program with an unfinished job. The audit trail stays.
     """
 
     def __init__(self, store: Store, figures: Figures, *, clock: Clock, days: int = 0, count: int = 0) -> None:
-        """Take the collaborators, and what holds where neither a program nor its workspace says anything else."""
+        """Take the collaborators and the default limits."""
         self._store = store
         self._figures = figures
         self._clock = clock
@@ -39,7 +39,7 @@ class Retention:
         self._count = count
 
     async def tick(self) -> int:
-        """Delete what is due, of all workspaces; return how many executions that were."""
+        """Delete expired executions in all workspaces; return how many."""
         total, after = 0, None
         tenants = await self._workspaces()
         while True:
@@ -78,7 +78,7 @@ class Retention:
         deleted, size = await self._figures.prune(EXECUTION, where, before=before, keep=count or None, sized=LONG)
         rows = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
         if deleted:
-            with suppress(NotFoundError):  # nothing was counted there yet
+            with suppress(NotFoundError):  # the workspace does not have counters yet
                 await self._store.write(counted(program.workspace, executions=-deleted, size=-size))
             event_where = {"program_id": program.id, "topic": TOPIC}
             oldest = rows[0].id if rows else self._cut(0)
@@ -90,6 +90,6 @@ class Retention:
         return any([await self._store.count(job, where) for job in (EVALUATION, OPTIMIZATION_JOB)])
 
     def _cut(self, days: int) -> UUID:
-        """Return the id that was the next one so many days ago; ids begin with the year 1970."""
+        """Return the smallest id of the moment `days` ago; ids start with a timestamp."""
         moment = self._clock.now().timestamp() - days * 86_400.0
         return UUID(int=int(max(0.0, moment) * 1000) << 80)

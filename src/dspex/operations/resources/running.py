@@ -1,4 +1,4 @@
-"""The executions that run in this process: cancelled from outside, refused while it is being stopped."""
+"""The active executions of this process: cancellation, draining and shutdown."""
 
 import asyncio
 import logging
@@ -16,15 +16,15 @@ Reason = Literal["cancel", "interrupt"]
 
 
 class Run:
-    """One execution under way, in the task that runs it. `deadline` is in monotonic nanoseconds."""
+    """One active execution and its task. `deadline` is in monotonic nanoseconds."""
 
     __slots__ = ("_cancelling", "_finished", "_task", "began", "deadline", "id", "is_stoppable", "reason")
 
     def __init__(self, execution_id: UUID, *, began: int) -> None:
-        """Begin in the running task."""
+        """Bind the run to the current task."""
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("an execution runs in a task")
+            raise RuntimeError("an execution must run in an asyncio task")
         self.id = execution_id
         self.began = began
         self.deadline: int | None = None
@@ -35,7 +35,7 @@ class Run:
         self._finished: asyncio.Event | None = None
 
     def stop(self, reason: Reason) -> None:
-        """End the work; what has ended already stays. Safe to call from any thread."""
+        """Cancel the run unless it has ended. Safe to call from any thread."""
         if self.reason is None:
             self.reason = reason
             self._task.get_loop().call_soon_threadsafe(self._cancel)
@@ -45,28 +45,28 @@ class Run:
             self._task.cancel()
 
     def check(self) -> None:
-        """Refuse to begin with what was stopped before."""
+        """Raise if the run was stopped before it started."""
         if self.reason is not None:
             self._task.cancel()
             raise asyncio.CancelledError
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether anybody has cancelled the task; otherwise what runs in it has raised `CancelledError` by itself."""
+        """Whether the task was cancelled; otherwise the program raised `CancelledError` itself."""
         return self.reason is not None or self._task.cancelling() > self._cancelling
 
     def took_over(self) -> bool:
-        """Return whether the cancellation that just arrived was ours alone; the task then goes on."""
+        """Return whether the cancellation came only from `stop`; if so, undo it so that the task goes on."""
         return self.reason is not None and self._task.uncancel() <= self._cancelling
 
     async def finished(self) -> None:
-        """Wait until it has ended and is recorded; only for tasks of its own loop."""
+        """Wait until the run has ended and is recorded; only for tasks of the same event loop."""
         if self._finished is None:
             self._finished = asyncio.Event()
         await self._finished.wait()
 
     def finish(self) -> None:
-        """Tell who waits."""
+        """Wake the waiting tasks."""
         if self._finished is not None:
             self._finished.set()
 
@@ -75,13 +75,13 @@ _current: ContextVar[Run | None] = ContextVar("dspex_execution", default=None)
 
 
 def parent() -> Run | None:
-    """Return the execution that this code is a part of."""
+    """Return the run of the enclosing execution, or None."""
     return _current.get()
 
 
 @contextmanager
 def inside(run: Run) -> Iterator[None]:
-    """Make executions in the block children of `run`."""
+    """Make executions inside the block children of `run`."""
     token = _current.set(run)
     try:
         yield
@@ -90,18 +90,18 @@ def inside(run: Run) -> Iterator[None]:
 
 
 class Runs:
-    """All runs of one executor."""
+    """The active runs of one executor."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin with none."""
+        """Start empty."""
         self._clock = clock
         self._runs: dict[UUID, Run] = {}
         self._idle: asyncio.Event | None = None
         self.is_draining = False
         self.abandoned: list[UUID] = []
-        """What swallowed its cancellation until the end of this process: nobody waits for it any more."""
+        """Executions that ignored their cancellation until shutdown; nothing waits for them any more."""
         self.is_over = asyncio.Event()
-        """Set when this process is about to stop listening: streams that have no end of their own end then."""
+        """Set when this process is about to stop listening, so that endless streams end."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -110,53 +110,55 @@ class Runs:
         return execution_id in self._runs
 
     def get(self, execution_id: UUID) -> Run | None:
-        """Return one run."""
+        """Return a run or None."""
         return self._runs.get(execution_id)
 
     def admit(self) -> None:
-        """Refuse new work while this process is being stopped; parts of what runs are still let in.
+        """Reject new executions during shutdown, except children of active runs.
 
         Raises:
-            UnavailableError: it is.
+            UnavailableError: this process is shutting down.
         """
         if self.is_draining and parent() is None:
-            raise UnavailableError("this process is being stopped and takes no new executions; call again in a moment")
+            raise UnavailableError(
+                "this process is shutting down and does not accept new executions; call again in a moment"
+            )
 
     def begin(self, execution_id: UUID) -> Run:
-        """Return the run of the current task."""
+        """Start a run in the current task."""
         run = self._runs[execution_id] = Run(execution_id, began=self._clock.monotonic_ns())
         return run
 
     def end(self, run: Run) -> None:
-        """Forget one."""
+        """Remove a run and wake its waiters."""
         self._runs.pop(run.id, None)
         run.finish()
         if not self._runs and self._idle is not None:
             self._idle.set()
 
     def stop(self, execution_id: UUID, reason: Reason) -> bool:
-        """Stop one; returns whether it runs here."""
+        """Stop an execution; return whether it runs here."""
         run = self._runs.get(execution_id)
         if run is not None:
             run.stop(reason)
         return run is not None
 
     def older_than(self, seconds: float) -> list[UUID]:
-        """Return the ids of what has run for so long."""
+        """Return the ids of runs that started at least `seconds` ago."""
         before = self._clock.monotonic_ns() - int(seconds * 1e9)
         return [run.id for run in self._runs.values() if run.began <= before]
 
     def interrupt(self) -> int:
-        """Interrupt everything that runs; return how much that is."""
+        """Interrupt all runs; return how many."""
         runs = list(self._runs.values())
         for run in runs:
             run.stop("interrupt")
         return len(runs)
 
     async def drain(self, grace: float) -> int:
-        """Take nothing new, let what runs end within `grace` seconds, interrupt the rest; return how many were.
+        """Reject new runs, wait `grace` seconds for active ones, interrupt the rest; return how many.
 
-        What has not ended `grace` seconds after that is abandoned.
+        Runs that have not ended another `grace` seconds later are abandoned.
         """
         self.is_draining = True
         if not await self._emptied(grace):
@@ -170,7 +172,7 @@ class Runs:
         self.abandoned += self._runs
         self._runs.clear()
         names = ", ".join(map(str, self.abandoned))
-        _log.error("executions that swallow their cancellation are abandoned: %s", names)
+        _log.error("abandoning executions that ignore their cancellation: %s", names)
 
     async def _emptied(self, seconds: float) -> bool:
         self._idle = asyncio.Event()

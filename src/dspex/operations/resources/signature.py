@@ -1,4 +1,4 @@
-"""Signatures as they are stored."""
+"""Stored signatures."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +10,7 @@ SignatureStatus = Literal["draft", "active", "deprecated"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureRecord(Row):
-    """A stored signature; `definition` is what `Signature.to_dict` gives."""
+    """A stored signature; `definition` is the output of `Signature.to_dict`."""
 
     name: str
     version: int

@@ -13,7 +13,7 @@ STORED_ACTIONS: tuple[Action, ...] = (
         input=CreateProgram,
         scope="write",
         run=Operations.create_program,
-        description="Create a program of one module; it ends ready unless a draft is asked for.",
+        description="Create a program of one module; it is ready at once unless it is a draft.",
     ),
     Action(
         name="execute_program",
@@ -21,7 +21,7 @@ STORED_ACTIONS: tuple[Action, ...] = (
         input=ExecuteProgram,
         scope="execute",
         run=Operations.execute_program,
-        description="Run a program once; the execution is stored, also when it fails.",
+        description="Run a program once; the execution is stored even if it fails.",
     ),
     Action(
         name="cancel_execution",
@@ -29,7 +29,7 @@ STORED_ACTIONS: tuple[Action, ...] = (
         input=ExecutionOf,
         scope="execute",
         run=Operations.cancel_execution,
-        description="End an execution that runs, in whichever process.",
+        description="Cancel a running execution, in any process.",
     ),
     Action(
         name="retry_execution",

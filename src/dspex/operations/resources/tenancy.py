@@ -1,4 +1,4 @@
-"""Workspaces, and the keys and secrets in them."""
+"""Stored workspaces, API keys and secrets."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +9,12 @@ from dspex.operations.resources.resource import Resource, Row, Transition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRecord(Row):
-    """A tenant. Its own `workspace` is its name.
+    """A tenant. Its `workspace` is its own name.
 
-    Its executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None: as the server's
-    settings say); what a program says itself decides over both. It may have `quota_executions` stored, and `quota_mib`
-    of JSON in all (0: no limit; None: as the settings say).
+    Executions are kept for `keep_days`, and the newest `keep_count` of each program (0: all; None: the
+    server's settings); the settings of a program take precedence. The workspace may store
+    `quota_executions` executions and `quota_mib` of JSON in total (0: unlimited; None: the server's
+    settings).
     """
 
     name: str
@@ -26,7 +27,7 @@ class WorkspaceRecord(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeyRecord(Row):
-    """A key of an API caller: what it may do, until when, and how often. Only a hash of it is stored."""
+    """An API key with its scopes, limits and expiry. Only a hash of the key is stored."""
 
     name: str
     status: Literal["active", "revoked"] = "active"
@@ -39,7 +40,7 @@ class ApiKeyRecord(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRecord(Row):
-    """A secret by reference ("env:NAME", "file:/path") or encrypted; its text is never shown."""
+    """A secret, by reference ("env:NAME", "file:/path") or encrypted; its text is never shown."""
 
     name: str
     status: Literal["active", "revoked"] = "active"

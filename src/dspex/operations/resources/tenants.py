@@ -25,39 +25,40 @@ from dspex.operations.resources.tenancy import (
 )
 
 R = TypeVar("R", bound=Row)
-_MOST = 1_000_000_000  # days or executions: what a column of the database holds
+_MOST = 1_000_000_000  # days or executions: fits into a database column
 _LIMITS = ("keep_days", "keep_count", "quota_executions", "quota_mib")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateWorkspace:
-    """Make a workspace: a tenant whose rows no other one sees. Only an admin of the workspace "default" can."""
+    """Create a workspace: an isolated tenant. Only admins of the workspace "default" can."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveWorkspace:
-    """Close a workspace: its keys stop working, its rows stay. Only an admin of the workspace "default" can."""
+    """Archive a workspace: its keys stop working, its rows stay. Only admins of "default" can."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReopenWorkspace:
-    """Open an archived workspace again, with its rows and keys. Only an admin of the workspace "default" can."""
+    """Reopen an archived workspace with its rows and keys. Only admins of "default" can."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureWorkspace:
-    """Set how much a workspace may store, and for how long. Only an admin of the workspace "default" can.
+    """Set how much a workspace may store, and for how long. Only admins of "default" can.
 
-    Executions are deleted when they are older than `keep_days`, or not among the newest `keep_count` of their program;
-    what a program says itself decides over both. At most `quota_executions` and `quota_mib` of JSON may be stored. 0 is
-    no limit, -1 goes back to the settings of the server, which hold for the workspace "default".
+    Executions are deleted when they are older than `keep_days`, or not among the newest `keep_count` of
+    their program; the settings of a program take precedence. At most `quota_executions` executions and
+    `quota_mib` of JSON may be stored. 0 means unlimited; -1 restores the settings of the server, which
+    always apply to the workspace "default".
     """
 
     name: str
@@ -69,10 +70,10 @@ class ConfigureWorkspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateApiKey:
-    """Make a key; its text is in the answer and never shown again.
+    """Create an API key; its text is only in this reply and never shown again.
 
-    `scopes` are of: read, execute, write, admin (which includes the others). Limits that are not given are those of the
-    server. Only an admin of the workspace "default" can name another `workspace`.
+    `scopes` are any of read, execute, write, admin (which includes the others). Omitted limits are those
+    of the server. Only admins of the workspace "default" can name another `workspace`.
     """
 
     name: str
@@ -87,7 +88,7 @@ class CreateApiKey:
 class RotateApiKey:
     """Replace the text of the key with this name; the old text stops working within a second.
 
-    Only an admin of the workspace "default" can name another `workspace`.
+    Only admins of the workspace "default" can name another `workspace`.
     """
 
     name: str
@@ -96,9 +97,9 @@ class RotateApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeApiKey:
-    """End the key with this name; it stops working within a second, and forever.
+    """Revoke the key with this name for good; it stops working within a second.
 
-    Only an admin of the workspace "default" can name another `workspace`.
+    Only admins of the workspace "default" can name another `workspace`.
     """
 
     name: str
@@ -107,7 +108,7 @@ class RevokeApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedKey:
-    """A key whose text is shown this once."""
+    """A new key; its text is shown only once."""
 
     api_key: ApiKeyRecord
     key: str = field(repr=False)
@@ -115,10 +116,10 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSecret:
-    """Keep a secret: its `text`, which is encrypted, or a `reference` to where it is.
+    """Store a secret: its `text`, which is encrypted, or a `reference` to it.
 
-    A reference is "env:NAME" or "file:/path", read where it is used; only an admin of the workspace "default" can give
-    one, because it names something of the server.
+    A reference is "env:NAME" or "file:/path", read when the secret is used. Only admins of the workspace
+    "default" can use references, because they name resources of the server.
     """
 
     name: str
@@ -137,16 +138,16 @@ class RotateSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeSecret:
-    """End the secret with this name; its encrypted text is forgotten."""
+    """Revoke the secret with this name; its encrypted text is deleted."""
 
     name: str
 
 
 async def create_workspace(operations: Operations, request: CreateWorkspace) -> WorkspaceRecord:
-    """See `CreateWorkspace`."""
+    """Create a workspace; see `CreateWorkspace`."""
     _check_name(request.name)
     if request.name == DEFAULT_WORKSPACE:
-        raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is always there")
+        raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} always exists")
     existing = await operations.store.get(WORKSPACE, name=request.name)
     if existing is not None and existing.status == "archived":
         remedy = "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
@@ -156,7 +157,7 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
 
 
 async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -> WorkspaceRecord:
-    """See `ArchiveWorkspace`."""
+    """Archive a workspace; see `ArchiveWorkspace`."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
@@ -164,7 +165,7 @@ async def archive_workspace(operations: Operations, request: ArchiveWorkspace) -
 
 
 async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> WorkspaceRecord:
-    """See `ReopenWorkspace`."""
+    """Reopen a workspace; see `ReopenWorkspace`."""
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
@@ -172,7 +173,7 @@ async def reopen_workspace(operations: Operations, request: ReopenWorkspace) -> 
 
 
 async def configure_workspace(operations: Operations, request: ConfigureWorkspace) -> WorkspaceRecord:
-    """See `ConfigureWorkspace`."""
+    """Configure a workspace; see `ConfigureWorkspace`."""
     values: dict[str, Any] = {}
     for name in _LIMITS:
         value = getattr(request, name)
@@ -183,7 +184,7 @@ async def configure_workspace(operations: Operations, request: ConfigureWorkspac
     if not values:
         raise InvalidError(f"give at least one of {', '.join(_LIMITS)}")
     if request.name == DEFAULT_WORKSPACE:
-        raise ConflictError(f"the settings of the server say what holds for the workspace {DEFAULT_WORKSPACE!r}")
+        raise ConflictError(f"the workspace {DEFAULT_WORKSPACE!r} is configured by the settings of the server")
     workspace = await operations.store.get(WORKSPACE, name=request.name)
     if workspace is None:
         raise NotFoundError(f"there is no workspace {request.name!r}")
@@ -193,7 +194,7 @@ async def configure_workspace(operations: Operations, request: ConfigureWorkspac
 
 
 async def create_api_key(operations: Operations, request: CreateApiKey) -> IssuedKey:
-    """See `CreateApiKey`."""
+    """Create an API key; see `CreateApiKey`."""
     _check_name(request.name)
     workspace = await _workspace(operations, request.workspace)
     if not request.scopes:
@@ -208,7 +209,7 @@ async def create_api_key(operations: Operations, request: CreateApiKey) -> Issue
     if request.expires_at is not None and request.expires_at.tzinfo is None:
         raise _invalid("expires_at", str(request.expires_at), "a time with a zone, such as 2030-01-01T00:00:00Z")
     if request.expires_at is not None and request.expires_at <= operations.floor.clock.now():
-        raise _invalid("expires_at", str(request.expires_at), "a time that is still to come")
+        raise _invalid("expires_at", str(request.expires_at), "a time in the future")
     row = _row(operations, workspace)
     text, key_hash = operations.vault.new_key(row["id"])
     record = ApiKeyRecord(
@@ -223,22 +224,24 @@ async def create_api_key(operations: Operations, request: CreateApiKey) -> Issue
 
 
 async def rotate_api_key(operations: Operations, request: RotateApiKey) -> IssuedKey:
-    """See `RotateApiKey`."""
+    """Replace the text of an API key; see `RotateApiKey`."""
     record = await _key(operations, request)
     text, key_hash = operations.vault.new_key(record.id)
-    before = {"hash": record.hash}  # of two who rotate at once, one is told: nobody gets a text that does not work
+    before = {
+        "hash": record.hash
+    }  # of two concurrent rotations one fails, so that no caller gets a key that does not work
     return IssuedKey(
         api_key=await _step(operations, API_KEY, record, "rotate", expected=before, hash=key_hash), key=text
     )
 
 
 async def revoke_api_key(operations: Operations, request: RevokeApiKey) -> ApiKeyRecord:
-    """See `RevokeApiKey`."""
+    """Revoke an API key; see `RevokeApiKey`."""
     return await _step(operations, API_KEY, await _key(operations, request), "revoke")
 
 
 async def create_secret(operations: Operations, request: CreateSecret) -> SecretRecord:
-    """See `CreateSecret`."""
+    """Store a secret; see `CreateSecret`."""
     _check_name(request.name)
     values: dict[str, Any] = {**_row(operations, operations.workspace), **_held(operations, request)}
     record = SecretRecord(name=request.name, **values)
@@ -246,13 +249,13 @@ async def create_secret(operations: Operations, request: CreateSecret) -> Secret
 
 
 async def rotate_secret(operations: Operations, request: RotateSecret) -> SecretRecord:
-    """See `RotateSecret`."""
+    """Replace a secret; see `RotateSecret`."""
     record = await _secret(operations, request.name)
     return await _step(operations, SECRET, record, "rotate", **_held(operations, request))
 
 
 async def revoke_secret(operations: Operations, request: RevokeSecret) -> SecretRecord:
-    """See `RevokeSecret`."""
+    """Revoke a secret; see `RevokeSecret`."""
     record = await _secret(operations, request.name)
     return await _step(operations, SECRET, record, "revoke", ciphertext=None, reference=None)
 
@@ -278,7 +281,7 @@ async def _workspace(operations: Operations, name: str | None) -> str:
     _require_operator(operations, "a key for another workspace")
     record = await operations.store.get(WORKSPACE, name=name)
     if record is None or record.status != "active":
-        raise NotFoundError(f"there is no active workspace {name!r}; `dspex workspaces create {name}` makes one")
+        raise NotFoundError(f"there is no active workspace {name!r}; `dspex workspaces create {name}` creates it")
     return name
 
 
@@ -300,7 +303,7 @@ async def _add(operations: Operations, record: N) -> N:
         await operations.store.write(Insert(record))
     except ConflictError:
         what = operations.store.resource_of(record).name.replace("_", " ")
-        message = f"there is a {what} named {record.name!r} already, maybe one that has ended; choose another name"
+        message = f"there is a {what} named {record.name!r} already, possibly revoked or archived; choose another name"
         raise _taken("name", record.name, message) from None
     return record
 
@@ -313,7 +316,7 @@ def _taken(name: str, value: object, message: str) -> ConflictError:
 
 
 async def _key(operations: Operations, request: RotateApiKey | RevokeApiKey) -> ApiKeyRecord:
-    """Return the key that is named, of an archived workspace too."""
+    """Return the key of the request, even if its workspace is archived."""
     workspace = request.workspace or operations.workspace
     if workspace != operations.workspace:
         _require_operator(operations, "a key of another workspace")

@@ -1,4 +1,4 @@
-"""What has happened: events that people follow, and the audit trail of who did what."""
+"""Stored events and audit entries."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,10 @@ from dspex.operations.resources.resource import Resource, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord(Row):
-    """Something that happened to `subject_id`; `topic` is "execution", "optimization" or "evaluation".
+    """An event about `subject_id`; `topic` is "execution", "optimization" or "evaluation".
 
-    Events are appended in the transaction of the change that they tell of. In which order they became certain, the
-    database knows; see `EventLog`.
+    Events are appended in the transaction of the change that they report. The database knows their
+    commit order; see `EventLog`.
     """
 
     topic: str
@@ -23,7 +23,7 @@ class EventRecord(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry(Row):
-    """One change: who made it, by which action, on which row, and its attributes before and after."""
+    """One audited change: its actor, action and row, and the attributes before and after."""
 
     actor: str
     action: str

@@ -1,4 +1,4 @@
-"""Turns on an event loop: many who have something to do leave room for others between them."""
+"""Limits how many tasks of one kind run in each round of the event loop."""
 
 import asyncio
 from collections import deque
@@ -8,21 +8,21 @@ AT_ONCE: Final = 10
 
 
 class Turns:
-    """Lets so many go on in each round of the loop, in the order in which they came. Owned by one event loop.
+    """Lets `at_once` tasks continue per round of the loop, in FIFO order. Owned by one event loop.
 
-    A thousand followers of one event would otherwise all run in the same round, and an execution, which needs a dozen
-    rounds, would wait for all of them each time.
+    Otherwise a thousand followers of one event would all run in the same round, and an execution, which
+    needs a dozen rounds, would wait for all of them every time.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        """Begin with nobody."""
+        """Start without waiting tasks."""
         self._at_once = at_once
         self._left = at_once
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_running = False
 
     async def take(self) -> None:
-        """Return when it is the caller's turn."""
+        """Wait for the caller's turn."""
         loop = asyncio.get_running_loop()
         if not self._is_running:
             self._is_running = True
@@ -39,7 +39,7 @@ class Turns:
         self._left = self._at_once
         while self._waiting and self._left:
             turn = self._waiting.popleft()
-            if not turn.done():  # who left does not take a turn
+            if not turn.done():  # skip cancelled tasks
                 turn.set_result(None)
                 self._left -= 1
         self._is_running = bool(self._waiting)

@@ -1,4 +1,4 @@
-"""What each workspace has stored: counted with what is written, so that a quota costs no look at the rows."""
+"""Usage counters of workspaces, so that checking a quota does not scan rows."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +14,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceUsageRecord(Row):
-    """How many executions a workspace has stored, and how many bytes of JSON.
+    """The number of executions and the bytes of JSON that a workspace has stored.
 
-    These are inputs, outputs, errors and traces, rows of data sets, and definitions. What retention deletes is no
-    longer counted; events and the audit trail never are.
+    The bytes cover inputs, outputs, errors, traces, rows of data sets, and definitions. Retention
+    decreases the counters; events and the audit trail are not counted.
     """
 
     executions: int = 0
@@ -34,12 +34,12 @@ WORKSPACE_USAGE = Resource(
 
 
 def usage_id(workspace: str) -> UUID:
-    """Return the id of the row of a workspace: it follows from the name, so that nobody has to look for it."""
+    """Return the id of the usage row of a workspace, derived from its name."""
     return uuid5(_NAMESPACE, workspace)
 
 
 def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
-    """Return how many bytes a value takes as JSON, 0 where it has no JSON form: the database refuses it then."""
+    """Return the size of a value as JSON; 0 if it has no JSON form, which the database rejects."""
     if value is None:
         return 0
     try:

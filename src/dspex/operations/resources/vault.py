@@ -1,4 +1,4 @@
-"""What only the server's own key can do: check API keys and read encrypted secrets."""
+"""Hashes API keys and encrypts secrets with the server key."""
 
 import hashlib
 import hmac
@@ -17,13 +17,13 @@ _NONCE = 12
 
 
 class Vault:
-    """Hashes API keys and seals secrets under one key, which is asked for at the first use and never shown.
+    """Hashes API keys and encrypts secrets with one key, which is loaded at the first use and never shown.
 
-    All servers on one database need the same key; a hash and a sealed text name the key that made them.
+    All servers on one database need the same key; hashes and ciphertexts name the key that made them.
     """
 
     def __init__(self, key: Callable[[], bytes]) -> None:
-        """Take where the key comes from: at least 32 bytes."""
+        """Take a function that returns the key: at least 32 bytes."""
         self._source = key
 
     @cached_property
@@ -37,7 +37,7 @@ class Vault:
 
     @cached_property
     def mark(self) -> str:
-        """Which key this is, without telling what it is."""
+        """A fingerprint of the key."""
         return self._derived(b"mark").hex()[:8]
 
     def _derived(self, purpose: bytes) -> bytes:
@@ -48,7 +48,7 @@ class Vault:
         return self._derived(b"api keys")
 
     def new_key(self, key_id: UUID) -> tuple[str, str]:
-        """Return a fresh API key for the row `key_id`, and the hash that is kept of it."""
+        """Return a new API key for the row `key_id`, and its hash to store."""
         text = f"{PREFIX}_{key_id.hex}_{secrets.token_urlsafe(32)}"
         return text, self.hash(text)
 
@@ -57,20 +57,20 @@ class Vault:
         return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hashing, digest_size=32).hexdigest()}"
 
     def matches(self, text: str, expected: str) -> bool:
-        """Return whether `kept` is the hash of `text`; takes the same time wherever they differ."""
+        """Return whether `expected` is the hash of `text`; compares in constant time."""
         return hmac.compare_digest(self.hash(text), expected)
 
     def seal(self, text: str, *, label: str) -> str:
-        """Return `text` encrypted (AES-256-GCM) and bound to `label`: under another label it cannot be opened."""
+        """Return `text` encrypted (AES-256-GCM) and bound to `label`, which is required to decrypt it."""
         nonce = secrets.token_bytes(_NONCE)
         ciphertext = self._cipher.encrypt(nonce, text.encode(), label.encode())
         return f"{self.mark}:{urlsafe_b64encode(nonce + ciphertext).decode()}"
 
     def open(self, ciphertext: str, *, label: str) -> str:
-        """Return what `seal` was given.
+        """Decrypt the output of `seal`.
 
         Raises:
-            StorageError: it was sealed with another server key or label, or was changed since.
+            StorageError: it was encrypted with another server key or label, or it was modified.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -81,7 +81,7 @@ class Vault:
             data = urlsafe_b64decode(body)
             return str(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], label.encode()), "utf-8")
         except (InvalidTag, ValueError) as error:
-            raise StorageError(f"the secret {label!r} was changed since it was encrypted; set it again") from error
+            raise StorageError(f"the secret {label!r} was modified after it was encrypted; set it again") from error
 
     @cached_property
     def _cipher(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  # imported on demand
@@ -93,7 +93,7 @@ class Vault:
 
 
 def key_id_of(text: str) -> UUID | None:
-    """Return the id in an API key, None where the text is none."""
+    """Return the id in an API key, or None if the text is not an API key."""
     parts = text.split("_", 2)
     if len(parts) != 3 or parts[0] != PREFIX or len(parts[1]) != 32 or len(text) > 128:
         return None
