@@ -37,18 +37,18 @@ def _answer(hint: Any, reply: str, adapter: Adapter = _CHAT) -> Any:
 
 
 @given(_VALUES)
-def test_a_value_is_read_back_from_how_it_is_shown(values: list[Any]) -> None:
+def test_a_formatted_value_is_read_back(values: list[Any]) -> None:
     type_ = Type("atom", constraints=(("one_of", tuple(values)),))
     choices = Choices(type_)
     for value in values:
-        for found in (choices.read(f"\n{choices.format(value)}\n\n"), _answer(type_, choices.format(value))):
-            assert (type(found), found) == (type(value), value)
-        found = _answer(type_, json.dumps(value), _JSON)
-        assert (type(found), found) == (type(value), value)
+        for read_value in (choices.read(f"\n{choices.format(value)}\n\n"), _answer(type_, choices.format(value))):
+            assert (type(read_value), read_value) == (type(value), value)
+        read_value = _answer(type_, json.dumps(value), _JSON)
+        assert (type(read_value), read_value) == (type(value), value)
 
 
 @given(_VALUES)
-def test_a_text_can_be_answered_as_it_is_unless_it_is_the_json_of_another_one(values: list[Any]) -> None:
+def test_plain_text_is_read_back_unless_it_is_the_json_of_another_value(values: list[Any]) -> None:
     texts = [value for value in values if isinstance(value, str) and value == value.strip() and value]
     for text in texts:
         if _decoded(text) not in texts:
@@ -88,7 +88,7 @@ def _decoded(text: str) -> object:
         (Color, "g", Color.GREEN),
     ],
 )
-def test_a_choice_is_read_as_what_it_is(hint: Any, reply: str, value: Any) -> None:
+def test_a_choice_is_read_as_its_value(hint: Any, reply: str, value: Any) -> None:
     found = _answer(hint, reply)
     assert (type(found), found) == (type(value), value)
 
@@ -127,12 +127,12 @@ def test_a_whole_reply_that_is_one_object_in_a_list_is_read() -> None:
 
 
 @pytest.mark.parametrize("reply", ["c", "", "3", "null"])
-def test_what_is_no_choice_is_refused(reply: str) -> None:
+def test_a_value_that_is_not_a_choice_is_refused(reply: str) -> None:
     with pytest.raises(AdapterError, match="must be"):
         _answer(Literal[1, "a"], reply)
 
 
-def test_none_where_a_text_is_wanted_is_refused() -> None:
+def test_none_for_a_text_field_is_refused() -> None:
     with pytest.raises(AdapterError):
         _answer(str, "null", _JSON)
 

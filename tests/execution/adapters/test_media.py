@@ -74,7 +74,7 @@ def test_an_input_with_media_is_refused_before_anything_is_sent(declared, value,
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize(("declared", "value"), TEXTS)
-def test_what_is_text_is_sent(declared, value, adapter):
+def test_text_is_sent(declared, value, adapter):
     replies = {"chat": "[[ ## y ## ]]\nyes"}
     model = ScriptedModel(replies.get(adapter, '{"y": "yes"}'))
     assert dspex.Predict(f"{declared} -> y: str", adapter=adapter)(RunContext(model=model), x=value).y == "yes"
@@ -82,7 +82,7 @@ def test_what_is_text_is_sent(declared, value, adapter):
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("picture", [PICTURE, JSON])
-def test_a_demonstration_with_media_is_refused_as_an_instance_and_as_it_was_stored(picture, adapter):
+def test_a_demonstration_with_media_is_refused_as_instance_and_as_json(picture, adapter):
     model = ScriptedModel("never asked")
     demos = {
         "q: str, x: Image? -> y: str": {"q": "q", "x": picture, "y": "y"},
@@ -136,7 +136,7 @@ def test_a_picture_that_a_tool_returns_is_an_error_that_the_model_reads():
     assert observation.startswith("error: the result holds media (Image)")
 
 
-def test_a_value_inside_itself_ends():
+def test_a_recursive_value_terminates():
     loop: list = []
     loop.append(loop)
     assert first_media(loop, "x") is None

@@ -75,7 +75,7 @@ def agent() -> ScriptedModel:
 
 
 @pytest.mark.parametrize("name", ["chat", "json", "tools", "agent"])
-def test_a_program_gives_the_same_prompt_bytes_as_ever(name):
+def test_prompts_are_unchanged(name):
     model = agent() if name == "agent" else predicted(name)
     found = msgspec.json.format(msgspec.json.encode(model.requests), indent=1) + b"\n"
     file = FOLDER / f"{name}.json"

@@ -5,7 +5,7 @@ from dspex import Signature
 from dspex.execution.adapters.signature_cache import SignatureCache
 
 
-def test_threads_that_meet_at_the_first_call_of_a_signature_compile_it_once():
+def test_concurrent_first_calls_compile_a_signature_once():
     together, compiled = threading.Barrier(8), []
 
     def slowly(signature: Signature) -> object:

@@ -65,19 +65,19 @@ WRITERS = [(ChatAdapter(), as_chat), (JSONAdapter(), json.dumps)]
 
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
-def test_nested_models_lists_and_choices_come_back_as_their_types(adapter, write):
+def test_nested_models_lists_and_choices_are_parsed_to_their_types(adapter, write):
     outputs = adapter.parse(Signature.of(Extract), write(VALUES))
     assert outputs["person"] == Person(name="Ada", age=36, address=Address(city="London"))
     assert (outputs["tags"], outputs["mood"], outputs["note"]) == (["x", "y"], "glad", "ok")
 
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
-def test_a_missing_optional_output_is_filled(adapter, write):
+def test_a_missing_optional_output_is_none(adapter, write):
     assert adapter.parse(Signature.of(Extract), write({k: v for k, v in VALUES.items() if k != "note"}))["note"] is None
 
 
 @pytest.mark.parametrize(("adapter", "write"), WRITERS, ids=["chat", "json"])
-def test_everything_wrong_with_a_reply_is_reported_at_once(adapter, write):
+def test_all_errors_of_a_reply_are_reported_at_once(adapter, write):
     reply = write({"person": {"name": "Ada", "address": {}}, "tags": ["x"], "mood": "angry"})
     with pytest.raises(AdapterError) as caught:
         adapter.parse(Signature.of(Extract), reply)
@@ -114,7 +114,7 @@ def test_replies_use_wire_names(adapter, write):
         ("n: any", "plain", "plain"),
     ],
 )
-def test_text_means_what_the_type_says(adapter, write, declared, value, meant):
+def test_text_is_parsed_by_the_type(adapter, write, declared, value, meant):
     outputs = adapter.parse(Signature(f"q -> {declared}, w"), write({"n": value, "w": "w"}))
     assert outputs["n"] == meant
     assert type(outputs["n"]) is type(meant)
@@ -130,7 +130,7 @@ def test_text_before_the_first_header_and_unknown_headers_are_ignored():
     assert ChatAdapter().parse(Signature("q -> a"), reply) == {"a": "one"}
 
 
-def test_a_reply_without_any_header_says_which_are_expected():
+def test_a_reply_without_headers_is_an_error_that_names_them():
     with pytest.raises(AdapterError, match=r"none of the headers \[\[ ## a ## ]]"):
         ChatAdapter().parse(Signature("q -> a"), "forty-two")
 
@@ -146,21 +146,21 @@ def test_a_reply_without_any_header_says_which_are_expected():
         '{"a": "one", "b": "2", "unknown": [1]}',
     ],
 )
-def test_json_is_found_and_mended(reply):
+def test_json_is_extracted_and_repaired(reply):
     assert JSONAdapter().parse(Signature("q -> a, b: int"), reply) == {"a": "one", "b": 2}
 
 
 @pytest.mark.parametrize("reply", ["", "no", "[1, 2]", '"text"', "{" * 5000, '{"a": }'])
-def test_what_is_no_object_is_an_adapter_error(reply):
+def test_a_reply_without_an_object_is_an_adapter_error(reply):
     with pytest.raises(AdapterError):
         JSONAdapter().parse(Signature("q -> a, b: int"), reply)
 
 
-def test_a_list_written_as_text_inside_json_is_understood():
+def test_a_list_as_text_inside_json_is_parsed():
     assert JSONAdapter().parse(Signature("q -> a: list[int]"), '{"a": "[1, 2]"}') == {"a": [1, 2]}
 
 
-def test_the_chat_prompt_is_the_same_bytes_as_ever():
+def test_the_chat_prompt_is_unchanged():
     prompt = ChatAdapter().render(
         Signature("question, hint: str? -> answer, n: int", "Answer."),
         [{"question": "1+1?", "answer": "two", "n": 2}, {"question": "0?", "hint": "none", "answer": "zero", "n": 0}],
@@ -191,7 +191,7 @@ def test_the_chat_prompt_is_the_same_bytes_as_ever():
     ]
 
 
-def test_the_json_prompt_is_the_same_bytes_as_ever_and_ends_with_the_bare_input():
+def test_the_json_prompt_is_unchanged_and_ends_with_the_input():
     prompt = JSONAdapter().render(
         Signature("question -> answer, n: int", "Answer."),
         [{"question": "1+1?", "answer": "two", "n": 2}],

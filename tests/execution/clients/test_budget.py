@@ -22,7 +22,7 @@ from dspex.testing import FakeClock, ScriptedModel
 PRICE = Price(((0, 1.0),), ((0, 4.0),), ((0, 0.1),))
 
 
-def asked(text="hi", **more):
+def make_request(text="hi", **more):
     return Request(messages=(Message("system", "Answer."), Message("user", text)), **more)
 
 
@@ -43,21 +43,21 @@ class Costly:
         for _ in range(self.rng.randrange(4)):
             await asyncio.sleep(0)
         size = sum(len(message.content.encode()) for message in request.messages)
-        given = self.rng.randint(size // 5, size) if self.failing else size
-        made = min(self.rng.randrange(self.wordy), request.max_tokens or 10**9)
+        input_tokens = self.rng.randint(size // 5, size) if self.failing else size
+        output_tokens = min(self.rng.randrange(self.wordy), request.max_tokens or 10**9)
         if self.rng.random() < self.failing:
             error = self.rng.choice([ModelTimeoutError, RateLimitedError, ModelUnavailableError])
             if error is not RateLimitedError:
-                self._use(given, made)  # answered, but the answer did not come
+                self._use(input_tokens, output_tokens)  # answered, but the answer did not come
             raise error("no answer", retry_after=0.0)
-        cost = self._use(given, made)
-        reason = "length" if made == request.max_tokens else "stop"
-        usage = Usage(input_tokens=given, output_tokens=made, calls=1, cost_usd=cost)
+        cost = self._use(input_tokens, output_tokens)
+        reason = "length" if output_tokens == request.max_tokens else "stop"
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, calls=1, cost_usd=cost)
         return Response(text="x", usage=usage, model=self.name, finish_reason=reason)
 
-    def _use(self, given, made):
-        cost = PRICE.cost(given, made)
-        self.tokens += given + made
+    def _use(self, input_tokens, output_tokens):
+        cost = PRICE.cost(input_tokens, output_tokens)
+        self.tokens += input_tokens + output_tokens
         self.usd += cost
         return cost
 
@@ -80,7 +80,7 @@ AWAY = st.sampled_from([0.0, 0.3, 0.9])
 
 @settings(max_examples=80, deadline=None)
 @given(limits=LIMITS, calls=CALLS, seed=st.integers(0, 99), failing=AWAY, wordy=st.sampled_from([5, 300, 9000]))
-def test_no_limit_is_ever_passed(limits, calls, seed, failing, wordy):
+def test_no_limit_is_ever_exceeded(limits, calls, seed, failing, wordy):
     costly = Costly(seed, failing=failing, wordy=wordy)
     at_once = 1 + seed % 9
     budget = Budget(**limits, price=lambda _: PRICE)
@@ -93,17 +93,17 @@ def test_no_limit_is_ever_passed(limits, calls, seed, failing, wordy):
 
         async def one(text, limit):
             async with gate:
-                return await ask_within(budget, model, asked(text, max_tokens=limit))
+                return await ask_within(budget, model, make_request(text, max_tokens=limit))
 
         return await asyncio.gather(*(one(*call) for call in calls), return_exceptions=True)
 
     results = run(main())
-    assert all(isinstance(found, Response | BudgetError | ModelError) for found in results)
+    assert all(isinstance(result, Response | BudgetError | ModelError) for result in results)
     assert budget.spent.calls == costly.calls <= limits.get("calls", 10**9)
     assert costly.tokens <= limits.get("tokens", 10**9)
     assert costly.usd <= limits.get("usd", 10**9) * (1 + 1e-9)
     if not limits:
-        assert not any(isinstance(found, BudgetError) for found in results)
+        assert not any(isinstance(result, BudgetError) for result in results)
 
 
 @pytest.mark.parametrize("limits", [{"tokens": 20_000}, {"usd": 0.02}])
@@ -116,7 +116,7 @@ def test_most_of_a_budget_is_used_before_it_ends(limits):
 
         async def one(n):
             async with gate:
-                return await ask_within(budget, costly, asked(f"{n} " + "word " * 40))
+                return await ask_within(budget, costly, make_request(f"{n} " + "word " * 40))
 
         return await asyncio.gather(*(one(n) for n in range(400)), return_exceptions=True)
 
@@ -127,7 +127,7 @@ def test_most_of_a_budget_is_used_before_it_ends(limits):
     assert 0.95 * limit < used <= limit
 
 
-def test_every_attempt_of_retries_and_fallbacks_is_a_call_and_none_is_made_beyond_the_limit():
+def test_every_attempt_of_retries_and_fallbacks_counts_as_a_call():
     down = ScriptedModel(ModelUnavailableError("down", status=500), name="a")
     clock = FakeClock(jumps=True)
     model = Fallback(
@@ -135,58 +135,58 @@ def test_every_attempt_of_retries_and_fallbacks_is_a_call_and_none_is_made_beyon
     )
     budget = Budget(calls=6)
     with pytest.raises(BudgetError, match="6 calls"):
-        run(ask_within(budget, model, asked()))
+        run(ask_within(budget, model, make_request()))
     assert len(down.requests) + len(model.models[1].model.requests) == budget.spent.calls == budget.lost.calls == 6
 
 
-def test_a_refused_request_costs_a_call_and_no_tokens_and_a_lost_answer_all_that_it_may_have_used():
+def test_a_refused_request_costs_no_tokens_and_a_lost_answer_costs_its_reservation():
     budget = Budget(tokens=10_000)
     model = ScriptedModel(ModelUnavailableError("no", status=500), ModelTimeoutError("silent"), "fine")
 
     async def main():
         for _ in range(2):
             with pytest.raises(ModelError):
-                await ask_within(budget, model, asked(max_tokens=700))
-        await ask_within(budget, model, asked(max_tokens=700))
+                await ask_within(budget, model, make_request(max_tokens=700))
+        await ask_within(budget, model, make_request(max_tokens=700))
 
     run(main())
     assert budget.spent.calls == 3
     assert (budget.lost.calls, budget.spent.total_tokens < 10, 700 < budget.lost.tokens < 1000) == (2, True, True)
 
 
-def test_a_reply_that_the_budget_cuts_off_is_no_answer():
+def test_a_reply_that_the_budget_truncates_is_an_error():
     costly = Costly(0, wordy=5000)
     with pytest.raises(BudgetError, match="needed more"):
-        run(ask_within(Budget(tokens=400), costly, asked()))
+        run(ask_within(Budget(tokens=400), costly, make_request()))
     assert costly.tokens <= 400
 
 
-def test_a_request_without_a_limit_gets_one_only_where_tokens_or_dollars_are_limited():
+def test_a_request_gets_a_reply_limit_only_if_tokens_or_dollars_are_limited():
     model = ScriptedModel("x")
-    run(ask_within(Budget(calls=5), model, asked()))
-    run(ask_within(Budget(tokens=50_000), model, asked()))
-    run(ask_within(Budget(tokens=50_000), model, asked(max_tokens=9)))
+    run(ask_within(Budget(calls=5), model, make_request()))
+    run(ask_within(Budget(tokens=50_000), model, make_request()))
+    run(ask_within(Budget(tokens=50_000), model, make_request(max_tokens=9)))
     model.reply_limit = 512  # a model that is known to end there needs none
-    run(ask_within(Budget(tokens=50_000), Retrying(model), asked()))
+    run(ask_within(Budget(tokens=50_000), Retrying(model), make_request()))
     assert [request.max_tokens for request in model.requests] == [None, 4096, 9, None]
 
 
-def test_an_answer_without_counts_is_booked_with_all_that_it_may_have_used():
+def test_an_answer_without_token_counts_is_booked_with_its_reservation():
     uncounted = ScriptedModel(Response(text="x", usage=Usage(calls=1), model="m"))
     budget = Budget(tokens=3000)
 
     async def main():
         for _ in range(2):
-            await ask_within(budget, uncounted, asked(max_tokens=1000))
+            await ask_within(budget, uncounted, make_request(max_tokens=1000))
         with pytest.raises(BudgetError):
-            await ask_within(budget, uncounted, asked(max_tokens=1000))
+            await ask_within(budget, uncounted, make_request(max_tokens=1000))
 
     run(main())
     assert budget.spent.calls == 2
     assert 2000 < budget.lost.tokens <= 3000
 
 
-def test_an_unknown_cost_does_not_forget_what_was_spent_before():
+def test_an_unknown_cost_keeps_the_earlier_cost():
     budget = Budget(usd=1.0, price=lambda _: PRICE)
     usage = Usage(input_tokens=10, output_tokens=5, calls=1, cost_usd=None)
     model = ScriptedModel(Response(text="x", usage=usage, model="m"))
@@ -194,32 +194,32 @@ def test_an_unknown_cost_does_not_forget_what_was_spent_before():
 
     async def main():
         while True:
-            await ask_within(budget, model, asked(max_tokens=10))
+            await ask_within(budget, model, make_request(max_tokens=10))
 
     with pytest.raises(BudgetError, match="1 usd"):
         run(main())
     assert len(model.requests) < 5
 
 
-def test_one_budget_around_itself_counts_a_call_once_and_does_not_wait_for_itself():
+def test_a_budget_nested_in_itself_counts_a_call_once_and_does_not_deadlock():
     budget, model = Budget(calls=2), ScriptedModel("x")
     nested = Budgeted(Budgeted(model, budget), budget)
 
     async def main():
-        await nested.complete(asked())
-        await nested.complete(asked())
+        await nested.complete(make_request())
+        await nested.complete(make_request())
         with pytest.raises(BudgetError):
-            await nested.complete(asked())
+            await nested.complete(make_request())
 
     run(main())
     assert len(model.requests) == budget.spent.calls == 2
 
 
-def test_the_bound_of_a_prompt_becomes_tight_once_one_that_begins_alike_was_counted():
+def test_prompt_bounds_are_tight_after_a_prompt_with_the_same_prefix():
     class Counted(Costly):
         async def complete(self, request):
-            given = sum(len(message.content) // 4 + 4 for message in request.messages)
-            usage = Usage(input_tokens=given, output_tokens=5, calls=1)
+            input_tokens = sum(len(message.content) // 4 + 4 for message in request.messages)
+            usage = Usage(input_tokens=input_tokens, output_tokens=5, calls=1)
             return Response(text="x", usage=usage, model=self.name)
 
     budget = Budget(tokens=10**6)
@@ -238,7 +238,7 @@ def test_the_bound_of_a_prompt_becomes_tight_once_one_that_begins_alike_was_coun
     assert 2130 < after < 2200
 
 
-def test_time_that_is_up_cancels_what_is_under_way_and_begins_nothing_more():
+def test_time_running_out_cancels_calls_in_progress_and_refuses_new_ones():
     never = asyncio.Event
 
     class Slow(Costly):
@@ -255,16 +255,18 @@ def test_time_that_is_up_cancels_what_is_under_way_and_begins_nothing_more():
     model, budget = Slow(0), Budget(seconds=0.05)
 
     async def main():
-        return await asyncio.gather(*(ask_within(budget, model, asked()) for _ in range(3)), return_exceptions=True)
+        return await asyncio.gather(
+            *(ask_within(budget, model, make_request()) for _ in range(3)), return_exceptions=True
+        )
 
     results = run(main())
     assert [error.context["limit"] for error in results] == ["seconds"] * 3
     assert model.cancelled == model.calls == budget.spent.calls == 3
     with pytest.raises(BudgetError, match="seconds is used up"):
-        run(ask_within(budget, ScriptedModel("x"), asked()))
+        run(ask_within(budget, ScriptedModel("x"), make_request()))
 
 
-def test_no_call_is_begun_that_would_have_to_be_quicker_than_all_before_it():
+def test_no_call_is_started_that_would_have_to_be_faster_than_every_earlier_one():
     clock = FakeClock()
     budget = Budget(seconds=25, clock=clock)
 
@@ -276,10 +278,10 @@ def test_no_call_is_begun_that_would_have_to_be_quicker_than_all_before_it():
     model = Steady(0)
 
     async def main():
-        await ask_within(budget, model, asked())
-        await ask_within(budget, model, asked())
+        await ask_within(budget, model, make_request())
+        await ask_within(budget, model, make_request())
         with pytest.raises(BudgetError, match="25 seconds"):
-            await ask_within(budget, model, asked())
+            await ask_within(budget, model, make_request())
 
     run(main())
     assert model.calls == 2
@@ -293,19 +295,19 @@ def test_a_budget_of_a_context_holds_for_retries_inside():
     assert len(down.requests) == 2
 
 
-def test_what_is_kept_for_later_is_not_waited_for_and_may_be_had_afterwards():
+def test_calls_do_not_wait_for_the_withheld_amount():
     budget, model = Budget(calls=5, tokens=10_000), ScriptedModel("x")
 
     async def main():
         budget.keep(Spend(calls=4))
-        await ask_within(budget, model, asked())
+        await ask_within(budget, model, make_request())
         with pytest.raises(BudgetError, match=r"5 calls .* 5 are spent or reserved"):
-            await ask_within(budget, model, asked())
+            await ask_within(budget, model, make_request())
         budget.keep(Spend(tokens=9_990))
         with pytest.raises(BudgetError, match="tokens"):
-            await ask_within(budget, model, asked())
+            await ask_within(budget, model, make_request())
         budget.keep(Spend())
-        await ask_within(budget, model, asked())
+        await ask_within(budget, model, make_request())
 
     run(main())
     assert len(model.requests) == 2

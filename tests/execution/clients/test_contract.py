@@ -59,19 +59,19 @@ class TestParent(LanguageModelContract):
         return ParentModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]}, {})
 
 
-def test_the_answers_of_a_search_keep_tool_calls_over_its_lives(go):
+def test_the_answers_of_a_search_keep_tool_calls_across_restarts(go):
     call = ToolCall("c", "add", {"a": 1})
 
     async def main():
-        journal, asked = MemoryJournal(), Request(messages=(Message("user", "u"),))
-        found = []
+        journal, request = MemoryJournal(), Request(messages=(Message("user", "u"),))
+        calls = []
         for script in (call, "nobody is asked again"):
             answers = Answers(journal, budget=Budget(), control=Control(), concurrency=1)
             for entry in await journal.entries():
                 answers.remember(entry)
             model = AnsweredModel(ScriptedModel(script, capabilities=["tools", "streaming"]), answers)
-            found.append((await model.complete(asked)).tool_calls)
-        return found, model.capabilities
+            calls.append((await model.complete(request)).tool_calls)
+        return calls, model.capabilities
 
     assert go(main()) == ([(call,)] * 2, {"tools"})
 

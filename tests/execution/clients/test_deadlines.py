@@ -18,21 +18,21 @@ async def limited(deadlines: CallDeadlines, work) -> str:
     return "done"
 
 
-def test_what_takes_too_long_is_ended_and_nothing_else(go):
+def test_only_calls_that_take_too_long_are_cancelled(go):
     async def main():
         deadlines, gate = CallDeadlines(0.05), asyncio.Event()
         first = [asyncio.create_task(limited(deadlines, asyncio.Event().wait())) for _ in range(3)]
         quick = asyncio.create_task(limited(deadlines, asyncio.sleep(0)))
-        found = await asyncio.gather(quick, *first)
+        results = await asyncio.gather(quick, *first)
         later = asyncio.create_task(limited(deadlines, gate.wait()))
         await asyncio.sleep(0)
         gate.set()
-        return [*found, await later]
+        return [*results, await later]
 
     assert go(main()) == ["done", "late", "late", "late", "done"]
 
 
-def test_a_caller_that_cancels_is_heard_even_when_the_call_is_late(go):
+def test_cancelling_works_even_if_the_call_is_late(go):
     async def main():
         deadlines = CallDeadlines(0.0)
         task = asyncio.create_task(limited(deadlines, asyncio.Event().wait()))

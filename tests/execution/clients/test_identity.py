@@ -24,7 +24,7 @@ from dspex.session import ModelResolver
 from dspex.settings import Settings
 from dspex.testing import LoopbackServer, ScriptedModel, http_answer
 
-ASKED = Request(messages=(Message("user", "hi"),))
+REQUEST = Request(messages=(Message("user", "hi"),))
 
 
 class Served(ScriptedModel):
@@ -57,52 +57,52 @@ def test_the_label_of_a_model_reads_like_its_model_string(model, label):
     assert identify(model).label == label
 
 
-def test_prices_go_by_who_serves_a_model_and_not_by_what_it_is_called():
+def test_prices_depend_on_the_server_and_not_on_the_display_name():
     assert OpenAIModel("gpt-4o-mini").identity.price is not None
     assert OpenAIModel("x", base_url="http://proxy/v1", name="openai/gpt-4o-mini").identity.price is not None
     assert OpenAIModel("openai/gpt-4o-mini", base_url="http://host/v1").identity.price is None
     assert OpenAIModel("openai/gpt-4o-mini", base_url="https://openrouter.ai/api/v1").identity.price is not None
 
 
-def test_a_budget_in_dollars_does_not_take_a_strange_server_for_a_provider(go):
+def test_a_budget_in_dollars_does_not_mistake_an_unknown_server_for_a_provider(go):
     async def main():
         model = OpenAIModel("openai/gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
         with pytest.raises(BudgetError, match=re.escape("http://127.0.0.1:1/v1#openai/gpt-4o-mini")):
-            await ask_within(Budget(usd=1.0), model, ASKED)
+            await ask_within(Budget(usd=1.0), model, REQUEST)
 
     go(main())
 
 
-def test_one_cache_file_answers_each_server_with_its_own(go, tmp_path):
+def test_one_cache_file_keeps_servers_apart(go, tmp_path):
     async def main():
         one, other = Served("http://a/v1", "from a"), Served("http://b/v1", "from b")
         for model, text in ((one, "from a"), (other, "from b"), (one, "from a"), (other, "from b")):
             cached = Caching(model, tmp_path / "cache.db")
-            assert (await cached.complete(ASKED)).text == text
+            assert (await cached.complete(REQUEST)).text == text
             await cached.aclose()
         assert (len(one.requests), len(other.requests)) == (1, 1)
 
     go(main())
 
 
-def test_who_stands_in_where_a_model_fails_makes_it_another_model(go, tmp_path):
+def test_a_fallback_model_changes_the_identity(go, tmp_path):
     async def main():
         first, second = Served("http://a/v1", "a"), Served("http://b/v1", "b")
         keys = {
-            request_key(identify(model), ASKED) for model in (first, Fallback(first, second), Fallback(second, first))
+            request_key(identify(model), REQUEST) for model in (first, Fallback(first, second), Fallback(second, first))
         }
         assert len(keys) == 3
 
     go(main())
 
 
-def test_one_cassette_replays_each_server_with_its_own(go, tmp_path):
+def test_one_cassette_keeps_servers_apart(go, tmp_path):
     async def main():
         file = tmp_path / "replies.jsonl"
         for url in ("http://a/v1", "http://b/v1"):
-            await Recording(Served(url, f"from {url}"), file, mode="record").complete(ASKED)
+            await Recording(Served(url, f"from {url}"), file, mode="record").complete(REQUEST)
         for url in ("http://b/v1", "http://a/v1"):
-            assert (await Recording(Served(url, "new"), file, mode="replay").complete(ASKED)).text == f"from {url}"
+            assert (await Recording(Served(url, "new"), file, mode="replay").complete(REQUEST)).text == f"from {url}"
 
     go(main())
 
@@ -111,14 +111,14 @@ def test_a_cassette_written_before_models_had_an_identity_answers_by_the_name(go
     async def main():
         file = tmp_path / "old.jsonl"
         reply = {"text": "old", "usage": msgspec.to_builtins(Usage(calls=1)), "model": "m", "finish_reason": "stop"}
-        line = {"key": key_by_name("m", ASKED), "request": msgspec.to_builtins(ASKED), "response": reply}
+        line = {"key": key_by_name("m", REQUEST), "request": msgspec.to_builtins(REQUEST), "response": reply}
         file.write_text(json.dumps(line) + "\n")
-        assert (await Recording(Served("http://a/v1", "new"), file, mode="replay").complete(ASKED)).text == "old"
+        assert (await Recording(Served("http://a/v1", "new"), file, mode="replay").complete(REQUEST)).text == "old"
 
     go(main())
 
 
-def test_usage_is_booked_apart_for_two_servers_with_one_name():
+def test_usage_of_two_servers_with_one_name_is_booked_separately():
     class Both(dspex.Module):
         def __init__(self):
             self.first = dspex.Predict("q -> a", model=Served("http://a/v1", "[[ ## a ## ]]\nx"))
@@ -135,7 +135,7 @@ def test_usage_is_booked_apart_for_two_servers_with_one_name():
     }
 
 
-def test_a_response_of_the_version_before_can_be_read():
+def test_a_response_of_the_previous_version_can_be_read():
     old = {"text": "x", "usage": {"calls": 1}, "model": "m", "finish_reason": None, "tool_calls": [], "seconds": None}
     assert msgspec.convert(old, Response).label == "m"
 
@@ -146,7 +146,7 @@ def test_a_model_string_keeps_its_display_name():
 
 
 @pytest.mark.parametrize(
-    ("url", "shown", "secrets"),
+    ("url", "base_url", "secrets"),
     [
         ("https://user:k3y-1@Host/v1", "https://host/v1", {"k3y-1"}),
         ("https://k3y-1@host:8443/v1/", "https://host:8443/v1", {"k3y-1"}),
@@ -154,12 +154,12 @@ def test_a_model_string_keeps_its_display_name():
         ("https://u:p%40ss-1@[::1]:9/v1", "https://[::1]:9/v1", {"p@ss-1", "p%40ss-1"}),
     ],
 )
-def test_credentials_are_taken_out_where_a_url_is_read(url, shown, secrets):
+def test_credentials_are_removed_when_a_url_is_parsed(url, base_url, secrets):
     address = ServerAddress.of(url)
-    assert address.base_url == shown
+    assert address.base_url == base_url
     assert secrets <= set(address.secrets)
     assert not any(secret in text for secret in secrets for text in (repr(address), address.public_url("x")))
-    assert without_credentials(f"{url}#name") == f"{shown}#name"
+    assert without_credentials(f"{url}#name") == f"{base_url}#name"
 
 
 def test_a_malformed_url_is_refused_without_repeating_it():
@@ -169,18 +169,18 @@ def test_a_malformed_url_is_refused_without_repeating_it():
     assert "hidden" not in without_credentials("http://me:hidden@host:port/v1#m")
 
 
-def test_a_service_that_is_no_http_is_quoted_nowhere_either(go):
+def test_errors_do_not_quote_a_service_that_is_not_http(go):
     async def main():
         async with LoopbackServer(b"SSH-2.0-intranet-secret\r\n\r\n") as server:
             model = OpenAIModel("m", base_url=f"http://me:hidden-1@{server.url.split('/')[2]}/v1?token=hidden-2")
             with pytest.raises(ModelError) as caught:
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             await model.aclose()
             return f"{caught.value.message} {model!r}"
 
-    told = go(main())
-    assert "intranet" not in told
-    assert "hidden" not in told
+    message = go(main())
+    assert "intranet" not in message
+    assert "hidden" not in message
 
 
 def test_a_predictor_with_credentials_in_its_url_runs_and_cannot_be_stored(go):

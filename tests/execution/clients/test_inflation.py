@@ -21,7 +21,7 @@ from dspex.execution.modules import Predict
 from dspex.language.records import Message, Usage
 from dspex.testing import LoopbackServer, http_answer
 
-ASKED = Request(messages=(Message("user", "hi"),))
+REQUEST = Request(messages=(Message("user", "hi"),))
 REPLY = json.dumps({"choices": [{"message": {"content": "hello"}}]}).encode()
 EVENT = b'data: {"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}\n\n'
 BARE = zlib.compressobj(wbits=-15)
@@ -47,7 +47,7 @@ def test_a_compressed_answer_is_read(go, answer):
     async def main():
         async with LoopbackServer(answer) as server:
             model = OpenAIModel("m", base_url=server.url)
-            text = (await model.complete(ASKED)).text
+            text = (await model.complete(REQUEST)).text
             await model.aclose()
             return text, server.asked[0].headers["accept-encoding"]
 
@@ -63,7 +63,7 @@ def test_a_compressed_stream_is_read(go):
             async def emit(piece):
                 pieces.append(piece)
 
-            await model.stream(ASKED, emit)
+            await model.stream(REQUEST, emit)
             await model.aclose()
             return pieces
 
@@ -74,7 +74,7 @@ def test_a_compressed_stream_is_read(go):
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_grows_without_end_is_ended_at_the_limit_and_takes_no_memory(go, status, kind, encoding):
+def test_a_decompression_bomb_stops_at_the_limit_and_takes_no_memory(go, status, kind, encoding):
     bomb = (gzip.compress if encoding == "gzip" else zlib.compress)(b"a" * (256 * 1024 * 1024))
 
     async def main():
@@ -86,7 +86,7 @@ def test_what_grows_without_end_is_ended_at_the_limit_and_takes_no_memory(go, st
 
             tracemalloc.start()
             try:
-                for call in (model.complete(ASKED), model.stream(ASKED, emit)):
+                for call in (model.complete(REQUEST), model.stream(REQUEST, emit)):
                     with pytest.raises(ModelUnavailableError, match="longer than 2097152 bytes"):
                         await call
                 _, peak = tracemalloc.get_traced_memory()
@@ -103,18 +103,18 @@ def test_what_grows_without_end_is_ended_at_the_limit_and_takes_no_memory(go, st
     ("answer", "message"),
     [(packed(REPLY, "br"), "in the encoding 'br'"), (packed(REPLY, "gzip"), "not gzip")],
 )
-def test_an_encoding_that_is_none_is_an_error_of_the_model(go, answer, message):
+def test_an_unsupported_or_wrong_encoding_is_a_model_error(go, answer, message):
     async def main():
         async with LoopbackServer(answer) as server:
             model = OpenAIModel("m", base_url=server.url)
             with pytest.raises(ModelError, match=message):
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             await model.aclose()
 
     go(main())
 
 
-def test_a_body_decodes_alike_wherever_it_is_torn():
+def test_a_body_decodes_the_same_from_chunks_of_any_size():
     body = gzip.compress(REPLY) + gzip.compress(b" ")
     for size in (1, 2, 7, len(body)):
         inflator = Inflator("gzip", "a server")
@@ -122,7 +122,7 @@ def test_a_body_decodes_alike_wherever_it_is_torn():
         assert b"".join(content for part in parts for content in inflator.feed(part)) == REPLY + b" "
 
 
-def test_an_event_torn_into_thousands_of_parts_is_joined_once():
+def test_an_event_in_thousands_of_chunks_is_joined_once():
     splitter = EventSplitter()
     assert not [data for _ in range(20_000) for data in splitter.feed(b"data: x" if _ == 0 else b"y" * 1000)]
     (data,) = splitter.feed(b"\n\n")
@@ -134,9 +134,9 @@ BAD = (-1, -(10**21), 10**21)
 
 
 @pytest.mark.parametrize("count", BAD)
-def test_a_count_that_can_be_none_is_ignored_with_a_record(count):
-    for given, made in (((count,), (1,)), ((1,), (count,)), ((1, count), (1,)), ((5, count), (1,))):
-        usage, ignored = usage_of(FREE, input_counts=given, output_counts=made)
+def test_an_implausible_count_is_ignored_and_reported(count):
+    for input_counts, output_counts in (((count,), (1,)), ((1,), (count,)), ((1, count), (1,)), ((5, count), (1,))):
+        usage, ignored = usage_of(FREE, input_counts=input_counts, output_counts=output_counts)
         assert usage == Usage(calls=1, cost_usd=None)
         assert ignored is not None
     for more in ({"cached": count}, {"reasoning": count}, {"cached": 11}):
@@ -172,11 +172,11 @@ def test_a_count_that_can_be_none_is_ignored_with_a_record(count):
         ),
     ],
 )
-def test_every_client_refuses_such_counts(go, kind, body):
+def test_every_client_ignores_implausible_counts(go, kind, body):
     async def main():
         async with LoopbackServer(http_answer(body)) as server:
             model, budget = kind("m", base_url=server.url), Budget(tokens=100_000)
-            response = await ask_within(budget, model, ASKED)
+            response = await ask_within(budget, model, REQUEST)
             await model.aclose()
             return response, budget
 
@@ -203,13 +203,13 @@ def test_the_span_of_a_call_says_what_was_ignored(go):
 
 @pytest.mark.bridge
 @pytest.mark.parametrize(("text", "seconds"), [("1e400", None), ("nan", None), ("1e9", 86_400.0), ("-3", 0.0)])
-def test_a_wait_that_a_server_asks_for_is_a_number_within_reason(go, text, seconds):
+def test_retry_after_is_a_finite_number_of_at_most_a_day(go, text, seconds):
     async def main():
         answer = http_answer({"error": {"message": "slow down"}}, status=429, headers={"retry-after": text})
         async with LoopbackServer(answer) as server:
             model = OpenAIModel("m", base_url=server.url)
             with pytest.raises(ModelError) as caught:
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             await model.aclose()
             return caught.value.context["retry_after"]
 

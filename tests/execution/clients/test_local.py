@@ -40,7 +40,7 @@ class TestLocal(LanguageModelContract):
         return self.model
 
 
-def test_a_schema_is_kept_to_even_by_a_base_model(model):
+def test_even_a_base_model_follows_a_schema(model):
     schema = dspex.Signature("message -> team: Literal['cards', 'payments']").to_json_schema("openai")
     request = Request(messages=(Message("user", "My card is gone"),), response_schema=schema, max_tokens=40)
     response = finish(model.complete(request))  # busy cores make a small model slow
@@ -82,12 +82,12 @@ def test_a_stream_that_is_cancelled_stops_the_computation(model, go):
     assert go(main()).usage.output_tokens <= 1
 
 
-def test_what_does_not_fit_the_context_says_so(model, go):
+def test_a_prompt_longer_than_the_context_is_an_error(model, go):
     with pytest.raises(ContextTooLongError):
         go(model.complete(Request(messages=(Message("user", "word " * 5000),))))
 
 
-def test_a_missing_file_and_a_file_that_is_no_model_are_clear(tmp_path, go):
+def test_a_missing_or_invalid_model_file_is_a_clear_error(tmp_path, go):
     with pytest.raises(ConfigurationError, match="no model file"):
         go(LocalModel(tmp_path / "none.gguf").load())
     broken = tmp_path / "broken.gguf"

@@ -25,7 +25,7 @@ from dspex.testing import FakeClock, LoopbackServer, http_answer
 
 pytestmark = pytest.mark.bridge
 
-ASKED = Request(messages=(Message("user", "hi"),))
+REQUEST = Request(messages=(Message("user", "hi"),))
 REPLY = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
     "usage": {
@@ -59,22 +59,22 @@ def test_a_password_in_the_url_is_sent_and_never_shown(go):
         async with LoopbackServer(http_answer({"error": {"message": "no" * 9000}}, status=500), GOOD) as server:
             client = OpenAIModel("m", base_url=f"{server.url.replace('://', '://me:hidden@')}/v1")
             with pytest.raises(ModelUnavailableError) as refused:
-                await client.complete(ASKED)
-            assert (await client.complete(ASKED)).text == "hello"
+                await client.complete(REQUEST)
+            assert (await client.complete(REQUEST)).text == "hello"
             sent = server.asked[0].headers["authorization"]
         with pytest.raises(ModelUnavailableError) as away:
-            await client.complete(ASKED)
+            await client.complete(REQUEST)
         await client.aclose()
         return sent, [refused.value.message, away.value.message, repr(client)]
 
-    sent, said = go(main())
+    sent, messages = go(main())
     assert sent.startswith("Basic ")
-    assert not any("hidden" in text or "me:" in text for text in said)
-    assert all("127.0.0.1" in text for text in said)
-    assert len(said[0]) < 2200
+    assert not any("hidden" in text or "me:" in text for text in messages)
+    assert all("127.0.0.1" in text for text in messages)
+    assert len(messages[0]) < 2200
 
 
-def test_half_of_a_surrogate_pair_out_of_one_reply_goes_into_the_next_request(go):
+def test_half_a_surrogate_pair_of_a_reply_can_be_sent_in_the_next_request(go):
     async def main():
         async with LoopbackServer(http_answer({"choices": [{"message": {"content": '{"a": "x\\ud83d"}'}}]})) as server:
             client = model(server)
@@ -90,7 +90,7 @@ def test_half_of_a_surrogate_pair_out_of_one_reply_goes_into_the_next_request(go
     assert "x\\ud83d" in spans[0].inputs_ref
 
 
-def test_a_request_says_everything_and_the_reply_is_read_with_usage_and_cost(go):
+def test_a_request_has_all_settings_and_the_reply_has_usage_and_cost(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
             client = model(server, api_key="sk-1", name="openai/gpt-4o-mini")
@@ -106,11 +106,11 @@ def test_a_request_says_everything_and_the_reply_is_read_with_usage_and_cost(go)
             await client.aclose()
             return response, server.asked[0], repr(client)
 
-    response, asked, shown = go(main())
-    assert asked.path == "/v1/chat/completions"
-    assert asked.headers["authorization"] == "Bearer sk-1"
-    assert "sk-1" not in shown
-    assert asked.json() == {
+    response, http_request, text = go(main())
+    assert http_request.path == "/v1/chat/completions"
+    assert http_request.headers["authorization"] == "Bearer sk-1"
+    assert "sk-1" not in text
+    assert http_request.json() == {
         "model": "m",
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
         "temperature": 0.5,
@@ -132,7 +132,7 @@ def test_an_unknown_price_is_none(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
             client = model(server)
-            response = await client.complete(ASKED)
+            response = await client.complete(REQUEST)
             await client.aclose()
             return response.usage.cost_usd
 
@@ -184,14 +184,14 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_has_its_error_and_the_next_call_works(go, fault):
-    script, kind, said = FAULTS[fault]
+    script, kind, message = FAULTS[fault]
 
     async def main():
         async with LoopbackServer(script, GOOD) as server:
             client = model(server, Limits(body=4096))
-            with pytest.raises(kind, match=said) as caught:
-                await client.complete(ASKED)
-            response = await client.complete(ASKED)
+            with pytest.raises(kind, match=message) as caught:
+                await client.complete(REQUEST)
+            response = await client.complete(REQUEST)
             await client.aclose()
             await server.until_open(0)
             return type(caught.value), response.text
@@ -207,22 +207,22 @@ def test_a_silent_server_is_a_timeout_and_its_connection_is_closed(go, before):
         async with LoopbackServer((before, asyncio.Event()), GOOD) as server:
             client = model(server, Limits(read=0.05))
             with pytest.raises(ModelTimeoutError):
-                await client.complete(ASKED)
+                await client.complete(REQUEST)
             await server.until_open(0)
-            text = (await client.complete(ASKED)).text
+            text = (await client.complete(REQUEST)).text
             await client.aclose()
             return text
 
     assert go(main()) == "hello"
 
 
-def test_nobody_listening_is_unavailable_and_names_the_url(go):
+def test_a_closed_port_is_unavailable_and_the_error_names_the_url(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
             url = server.url
         client = OpenAIModel("m", base_url=url)
         with pytest.raises(ModelUnavailableError, match=url):
-            await client.complete(ASKED)
+            await client.complete(REQUEST)
         await client.aclose()
 
     go(main())
@@ -232,39 +232,39 @@ def test_a_cancelled_caller_frees_the_connection(go):
     async def main():
         async with LoopbackServer((asyncio.Event(),), GOOD) as server:
             client = model(server)
-            task = asyncio.create_task(client.complete(ASKED))
+            task = asyncio.create_task(client.complete(REQUEST))
             await server.until_asked(1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             await server.until_open(0)
-            text = (await client.complete(ASKED)).text
+            text = (await client.complete(REQUEST)).text
             await client.aclose()
             return text
 
     assert go(main()) == "hello"
 
 
-def test_connections_are_kept_and_used_again(go):
+def test_connections_are_reused(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
             client = model(server)
             for _ in range(5):
-                await client.complete(ASKED)
+                await client.complete(REQUEST)
             await client.aclose()
             return server.accepted
 
     assert go(main()) == 1
 
 
-def test_retry_waits_as_the_provider_asks_and_then_succeeds(go):
+def test_retrying_respects_retry_after_and_then_succeeds(go):
     busy = http_answer({"error": "busy"}, status=429, headers={"Retry-After": "7"})
     clock = FakeClock(jumps=True)
 
     async def main():
         async with LoopbackServer(busy, ("drop",), GOOD) as server:
             client = Retrying(model(server), clock=clock)
-            text = (await client.complete(ASKED)).text
+            text = (await client.complete(REQUEST)).text
             await client.aclose()
             return text
 
@@ -274,7 +274,7 @@ def test_retry_waits_as_the_provider_asks_and_then_succeeds(go):
     assert 0 <= second <= 1
 
 
-def test_a_stream_tells_its_pieces_and_returns_the_whole(go):
+def test_a_stream_emits_its_chunks_and_returns_the_whole_reply(go):
     last = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     usage = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
     torn = delta(content="lo ü")
@@ -287,21 +287,21 @@ def test_a_stream_tells_its_pieces_and_returns_the_whole(go):
             async def emit(piece):
                 pieces.append(piece)
 
-            response = await client.stream(ASKED, emit)
-            asked = server.asked[0].json()
-            await client.complete(ASKED)
+            response = await client.stream(REQUEST, emit)
+            body = server.asked[0].json()
+            await client.complete(REQUEST)
             await client.aclose()
-            return response, pieces, asked, server.accepted
+            return response, pieces, body, server.accepted
 
-    response, pieces, asked, accepted = go(main())
-    assert asked["stream"] is True
+    response, pieces, body, accepted = go(main())
+    assert body["stream"] is True
     assert pieces == ["Hel", "lo ü"]
     assert (response.text, response.finish_reason, response.usage.input_tokens) == ("Hello ü", "stop", 5)
     assert accepted == 1
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "said"),
+    ("script", "kind", "message"),
     [
         ((SSE_HEAD + delta(content="He"), "drop"), ModelUnavailableError, "reach"),
         ((SSE_HEAD + delta(content="He") + b"0\r\n\r\n",), ModelUnavailableError, "before the reply was complete"),
@@ -321,7 +321,7 @@ def test_a_stream_tells_its_pieces_and_returns_the_whole(go):
     ],
     ids=["dropped", "truncated", "error event", "garbage", "invalid UTF-8", "endless", "429"],
 )
-def test_each_fault_of_a_stream_has_its_error(go, script, kind, said):
+def test_each_fault_of_a_stream_has_its_error(go, script, kind, message):
     async def main():
         async with LoopbackServer(script, GOOD) as server:
             client = model(server, Limits(body=4096))
@@ -329,16 +329,16 @@ def test_each_fault_of_a_stream_has_its_error(go, script, kind, said):
             async def emit(_piece):
                 pass
 
-            with pytest.raises(kind, match=said):
-                await client.stream(ASKED, emit)
-            await client.complete(ASKED)
+            with pytest.raises(kind, match=message):
+                await client.stream(REQUEST, emit)
+            await client.complete(REQUEST)
             await client.aclose()
             await server.until_open(0)
 
     go(main())
 
 
-def test_a_server_that_does_not_stream_is_heard_whole(go):
+def test_a_server_that_does_not_stream_is_emitted_as_one_chunk(go):
     async def main():
         async with LoopbackServer(GOOD) as server:
             client, pieces = model(server), []
@@ -346,14 +346,14 @@ def test_a_server_that_does_not_stream_is_heard_whole(go):
             async def emit(piece):
                 pieces.append(piece)
 
-            response = await client.stream(ASKED, emit)
+            response = await client.stream(REQUEST, emit)
             await client.aclose()
             return pieces, response.text
 
     assert go(main()) == (["hello"], "hello")
 
 
-def test_tool_calls_go_both_ways_whole_and_streamed(go):
+def test_tool_calls_are_sent_and_received_whole_and_streamed(go):
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     whole = http_answer(
         {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
@@ -381,13 +381,13 @@ def test_tool_calls_go_both_ways_whole_and_streamed(go):
             async def emit(_piece):
                 raise AssertionError("there is no text")
 
-            made = (await client.complete(request)).tool_calls, (await client.stream(request, emit)).tool_calls
+            replies = (await client.complete(request)).tool_calls, (await client.stream(request, emit)).tool_calls
             await client.aclose()
-            return made, server.asked[0].json()
+            return replies, server.asked[0].json()
 
-    (first, second), asked = go(main())
+    (first, second), body = go(main())
     assert first == second == (ToolCall("c1", "add", {"a": 1}),)
-    assert asked["messages"][1:] == [
+    assert body["messages"][1:] == [
         {
             "role": "assistant",
             "content": None,
@@ -395,10 +395,10 @@ def test_tool_calls_go_both_ways_whole_and_streamed(go):
         },
         {"role": "tool", "content": "0", "tool_call_id": "c0"},
     ]
-    assert asked["tools"] == [
+    assert body["tools"] == [
         {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}}}
     ]
-    assert asked["tool_choice"] == "required"
+    assert body["tool_choice"] == "required"
 
 
 def test_the_tools_adapter_streams_its_fields_from_the_arguments_of_the_call(go):
@@ -414,14 +414,14 @@ def test_the_tools_adapter_streams_its_fields_from_the_arguments_of_the_call(go)
         async with LoopbackServer(script) as server:
             client = model(server)
             stream = Predict("q -> a, n: int", adapter="tools").stream(RunContext(model=client), q="q")
-            found = [found async for found in stream]
+            events = [events async for events in stream]
             await client.aclose()
-            return found
+            return events
 
-    found = go(main())
-    assert [one.text for one in found if isinstance(one, FieldDelta)] == ["Pa", "ris"]
-    assert [one.outputs for one in found if isinstance(one, Partial)][-1] == {"a": "Paris", "n": 3}
-    assert dict(found[-1].prediction) == {"a": "Paris", "n": 3}
+    events = go(main())
+    assert [item.text for item in events if isinstance(item, FieldDelta)] == ["Pa", "ris"]
+    assert [item.outputs for item in events if isinstance(item, Partial)][-1] == {"a": "Paris", "n": 3}
+    assert dict(events[-1].prediction) == {"a": "Paris", "n": 3}
 
 
 def test_the_protocol_is_fulfilled():
@@ -429,17 +429,17 @@ def test_the_protocol_is_fulfilled():
     assert {"tools", "streaming", "response_schema"} <= client.capabilities
 
 
-def test_an_answer_that_trickles_in_is_a_timeout_in_all(go):
+def test_a_slow_trickle_exceeds_the_total_timeout(go):
     async def main():
         async with LoopbackServer((GOOD[:20], asyncio.Event()), (GOOD[:-5], asyncio.Event()), GOOD) as server:
             client = model(server, Limits(read=60, total=0.05))
             for _ in ("header", "body"):
                 with pytest.raises(ModelTimeoutError, match=r"0\.05 s in all"):
-                    await client.complete(ASKED)
+                    await client.complete(REQUEST)
                 await server.until_open(0)
             await client.aclose()
             patient = model(server)
-            text = (await patient.complete(ASKED)).text
+            text = (await patient.complete(REQUEST)).text
             await patient.aclose()
             return text
 
@@ -447,7 +447,7 @@ def test_an_answer_that_trickles_in_is_a_timeout_in_all(go):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_storm_of_refusals_ends_in_answers_or_in_its_error_and_leaves_nothing_behind(go, status):
+def test_many_refusals_at_once_end_in_answers_or_errors_without_leaks(go, status):
     kind = RateLimitedError if status == 429 else ModelUnavailableError
     headers = {"Retry-After": "3"} if status == 429 else {}
     bad = http_answer({"error": "busy"}, status=status, headers=headers)
@@ -457,11 +457,11 @@ def test_a_storm_of_refusals_ends_in_answers_or_in_its_error_and_leaves_nothing_
             clock = FakeClock(jumps=True)
             limited = Limiting(model(server), concurrency=8, clock=clock)
             hasty, patient = Retrying(limited, attempts=2, clock=clock), Retrying(limited, attempts=90, clock=clock)
-            asked = [client.complete(ASKED) for client in (hasty, patient) for _ in range(10)]
-            results = await asyncio.gather(*asked, return_exceptions=True)
+            calls = [client.complete(REQUEST) for client in (hasty, patient) for _ in range(10)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
             after = limited.concurrency
             for _ in range(60):
-                await limited.complete(ASKED)
+                await limited.complete(REQUEST)
             await patient.aclose()
             await server.until_open(0)
             return results, after, limited.concurrency, server.accepted
@@ -500,7 +500,7 @@ def test_a_caller_cancelled_while_queued_is_not_sent_and_the_queue_goes_on(go):
         gate = asyncio.Event()
         async with LoopbackServer((gate, GOOD), GOOD) as server:
             limited = Limiting(model(server), concurrency=1)
-            tasks = [asyncio.create_task(limited.complete(ASKED)) for _ in range(3)]
+            tasks = [asyncio.create_task(limited.complete(REQUEST)) for _ in range(3)]
             await server.until_asked(1)
             tasks[1].cancel()
             gate.set()

@@ -15,7 +15,7 @@ from dspex.testing import LoopbackServer, http_answer
 
 pytestmark = pytest.mark.bridge
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
-ASKED = Request(
+REQUEST = Request(
     messages=(
         Message("system", "Be brief."),
         Message("user", "hi"),
@@ -29,8 +29,8 @@ ASKED = Request(
 )
 
 
-def events(*found: object) -> bytes:
-    body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in found)
+def events(*data: object) -> bytes:
+    body = b"".join(b"data: " + json.dumps(item).encode() + b"\n\n" for item in data)
     return (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: "
         + str(len(body)).encode()
@@ -118,30 +118,34 @@ def test_whole_and_streamed_replies_are_the_same(go, provider):
             async def emit(piece):
                 pieces.append(piece)
 
-            made = [await model.complete(ASKED), await model.stream(ASKED, emit), await model.stream(ASKED, emit)]
+            responses = [
+                await model.complete(REQUEST),
+                await model.stream(REQUEST, emit),
+                await model.stream(REQUEST, emit),
+            ]
             await model.aclose()
             assert "secret" not in repr(model)
-            return made, pieces, server.asked
+            return responses, pieces, server.asked
 
-    (first, second, third), pieces, asked = go(main())
+    (first, second, third), pieces, requests = go(main())
     assert first.text == second.text == third.text == "Hello"
     assert pieces == ["Hel", "lo", "Hello"]
     for response in (first, second, third):
         assert [(call.name, call.arguments) for call in response.tool_calls] == [("add", {"a": 1})]
         usage = response.usage
         assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.calls) == (100, 5, 90, 1)
-    assert "secret" not in asked[0].path
-    assert "secret" in str(asked[0].headers)
+    assert "secret" not in requests[0].path
+    assert "secret" in str(requests[0].headers)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_of_a_call_that_had_to_be_made_the_arguments_are_told(go, provider):
+def test_the_arguments_of_a_forced_tool_call_are_streamed(go, provider):
     kind, whole, chunks = PROVIDERS[provider]
-    forced = msgspec.structs.replace(ASKED, tool_choice="add")
+    forced = msgspec.structs.replace(REQUEST, tool_choice="add")
 
     async def main():
         async with LoopbackServer(events(*chunks), http_answer(whole)) as server:
-            model, told = kind("m", base_url=server.url), []
+            model, results = kind("m", base_url=server.url), []
             for _ in range(2):
                 pieces = []
 
@@ -149,9 +153,9 @@ def test_of_a_call_that_had_to_be_made_the_arguments_are_told(go, provider):
                     pieces.append(piece)
 
                 response = await model.stream(forced, emit)
-                told.append((json.loads("".join(pieces)), response.text))
+                results.append((json.loads("".join(pieces)), response.text))
             await model.aclose()
-            return told
+            return results
 
     assert go(main()) == [({"a": 1}, "Hello")] * 2
 
@@ -173,7 +177,7 @@ def test_each_fault_has_its_error(go, provider, status, body, kind):
         async with LoopbackServer(http_answer(body, status=status)) as server:
             model = PROVIDERS[provider][0]("m", base_url=server.url)
             with pytest.raises(kind) as caught:
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             await model.aclose()
             return type(caught.value)
 
@@ -194,16 +198,16 @@ def test_a_stream_that_ends_early_or_fails_says_so(go, provider):
                 pass
 
             with pytest.raises(ModelUnavailableError, match="before the reply was complete"):
-                await model.stream(ASKED, emit)
+                await model.stream(REQUEST, emit)
             with pytest.raises(ModelUnavailableError, match="on fire"):
-                await model.stream(ASKED, emit)
+                await model.stream(REQUEST, emit)
             await model.aclose()
 
     go(main())
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_key_that_the_other_side_repeats_is_shown_nowhere(go, provider):
+def test_a_key_that_the_server_repeats_is_never_shown(go, provider):
     key = "sk-0123456789abcdef"
     kind, whole, _ = PROVIDERS[provider]
     repeated = json.loads(json.dumps(whole).replace("Hello", f"your key is {key}"))
@@ -219,18 +223,18 @@ def test_a_key_that_the_other_side_repeats_is_shown_nowhere(go, provider):
                 pass
 
             with pytest.raises(RefusedError) as first:
-                await model.complete(ASKED)
-            answer = await model.complete(ASKED)
+                await model.complete(REQUEST)
+            answer = await model.complete(REQUEST)
             with pytest.raises(ModelError) as second:
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             with pytest.raises(ModelError) as third:
-                await model.stream(ASKED, emit)
+                await model.stream(REQUEST, emit)
             await model.aclose()
             return [first.value.message, answer.text, second.value.message, third.value.message]
 
     refused, answered, unreadable, failed = go(main())
-    assert not any(key in told for told in (refused, answered, unreadable, failed))
-    assert all("(secret)" in told for told in (refused, answered))
+    assert not any(key in text for text in (refused, answered, unreadable, failed))
+    assert all("(secret)" in text for text in (refused, answered))
     assert "in 8 bytes" in unreadable  # of a server that may be anything, nothing of what is no reply is quoted
 
 
@@ -238,14 +242,14 @@ def sent(go, kind, whole) -> dict:
     async def main():
         async with LoopbackServer(http_answer(whole)) as server:
             model = kind("m", base_url=server.url)
-            await model.complete(ASKED)
+            await model.complete(REQUEST)
             await model.aclose()
             return server.asked[0].json()
 
     return go(main())
 
 
-def test_what_anthropic_is_sent(go):
+def test_the_request_body_for_anthropic(go):
     assert sent(go, AnthropicModel, ANTHROPIC) == {
         "model": "m",
         "max_tokens": 9,
@@ -261,7 +265,7 @@ def test_what_anthropic_is_sent(go):
     }
 
 
-def test_what_gemini_is_sent(go):
+def test_the_request_body_for_gemini(go):
     assert sent(go, GeminiModel, GEMINI) == {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
         "generationConfig": {"temperature": 0.5, "maxOutputTokens": 9},
@@ -275,7 +279,7 @@ def test_what_gemini_is_sent(go):
     }
 
 
-def test_what_the_responses_protocol_is_sent(go):
+def test_the_request_body_for_the_responses_protocol(go):
     assert sent(go, ResponsesModel, RESPONSES) == {
         "model": "m",
         "store": False,
@@ -297,7 +301,7 @@ def test_a_blocked_prompt_is_a_refusal(go):
         async with LoopbackServer(http_answer({"promptFeedback": {"blockReason": "SAFETY"}})) as server:
             model = GeminiModel("m", base_url=server.url)
             with pytest.raises(RefusedError, match="SAFETY"):
-                await model.complete(ASKED)
+                await model.complete(REQUEST)
             await model.aclose()
 
     go(main())

@@ -8,7 +8,7 @@ from dspex.language.records import Message
 from dspex.testing import FakeClock, ScriptedModel
 from dspex.testing.contracts import LanguageModelContract
 
-ASKED = Request(messages=(Message("user", "hi"),))
+REQUEST = Request(messages=(Message("user", "hi"),))
 DOWN = ModelUnavailableError("down")
 
 
@@ -27,36 +27,36 @@ class TestRetrying(LanguageModelContract):
         return Retrying(ScriptedModel("Paris", capabilities=["streaming"]))
 
 
-def test_waits_grow_at_random_below_a_doubling_limit(go):
+def test_waits_are_random_below_a_limit_that_doubles(go):
     clock, model = FakeClock(jumps=True), ScriptedModel(DOWN, DOWN, DOWN, "yes")
     retrying = Retrying(model, first=2.0, clock=clock, rng=random.Random(1))
-    assert go(retrying.complete(ASKED)).text == "yes"
+    assert go(retrying.complete(REQUEST)).text == "yes"
     assert all(0 <= wait <= 2.0 * 2**n for n, wait in enumerate(clock.slept))
     assert len(set(clock.slept)) == len(clock.slept) == 3
 
 
-def test_the_last_error_goes_up_after_all_attempts(go):
+def test_the_last_error_is_raised_after_all_attempts(go):
     model = ScriptedModel(DOWN)
     with pytest.raises(ModelUnavailableError):
-        go(Retrying(model, attempts=3, clock=FakeClock(jumps=True)).complete(ASKED))
+        go(Retrying(model, attempts=3, clock=FakeClock(jumps=True)).complete(REQUEST))
     assert len(model.requests) == 3
 
 
-def test_what_cannot_succeed_later_is_not_tried_again(go):
+def test_errors_that_are_not_retryable_are_not_retried(go):
     model = ScriptedModel(RefusedError("no"))
     with pytest.raises(RefusedError):
-        go(Retrying(model, clock=FakeClock(jumps=True)).complete(ASKED))
+        go(Retrying(model, clock=FakeClock(jumps=True)).complete(REQUEST))
     assert len(model.requests) == 1
 
 
-def test_a_wait_longer_than_allowed_is_left_to_the_caller(go):
+def test_a_retry_after_above_the_limit_raises(go):
     model = ScriptedModel(RateLimitedError("later", retry_after=3600.0))
     with pytest.raises(RateLimitedError):
-        go(Retrying(model, clock=FakeClock(jumps=True)).complete(ASKED))
+        go(Retrying(model, clock=FakeClock(jumps=True)).complete(REQUEST))
     assert len(model.requests) == 1
 
 
-def test_a_stream_that_said_something_is_not_begun_again(go):
+def test_a_stream_is_not_retried_after_its_first_chunk(go):
     class Breaks(ScriptedModel):
         async def stream(self, request, emit):
             self.requests.append(request)
@@ -70,5 +70,5 @@ def test_a_stream_that_said_something_is_not_begun_again(go):
         pieces.append(piece)
 
     with pytest.raises(ModelUnavailableError):
-        go(Retrying(model, clock=FakeClock(jumps=True)).stream(ASKED, emit))
+        go(Retrying(model, clock=FakeClock(jumps=True)).stream(REQUEST, emit))
     assert (pieces, len(model.requests)) == (["Hel"], 1)

@@ -25,7 +25,7 @@ from dspex.testing import FakeClock, ScriptedModel
 from dspex.testing.contracts import LanguageModelContract
 
 
-def asked(text: str = "hi", **more) -> Request:
+def make_request(text: str = "hi", **more) -> Request:
     return Request(messages=(Message("user", text),), **more)
 
 
@@ -62,12 +62,16 @@ class TestRecording(LanguageModelContract):
         return Recording(ScriptedModel("Paris", capabilities=["streaming"]), self.path, mode="record")
 
 
-def test_a_known_request_is_answered_from_memory_and_costs_nothing(go):
+def test_a_repeated_request_is_answered_from_memory_at_no_cost(go):
     model = ScriptedModel("one", "two", cost_usd=0.5)
     cached = Caching(model)
 
     async def main():
-        return [await cached.complete(asked()), await cached.complete(asked()), await cached.complete(asked("other"))]
+        return [
+            await cached.complete(make_request()),
+            await cached.complete(make_request()),
+            await cached.complete(make_request("other")),
+        ]
 
     first, again, other = go(main())
     assert [r.text for r in (first, again, other)] == ["one", "one", "two"]
@@ -76,37 +80,43 @@ def test_a_known_request_is_answered_from_memory_and_costs_nothing(go):
     assert (cached.hits, cached.misses, len(model.requests)) == (1, 2, 2)
 
 
-def test_another_setting_is_another_request():
+def test_different_settings_have_different_keys():
     keys = {
         request_key("m", request)
-        for request in (asked(), asked(temperature=0.5), asked(seed=1), asked(json_mode=True), asked(stop=("x",)))
+        for request in (
+            make_request(),
+            make_request(temperature=0.5),
+            make_request(seed=1),
+            make_request(json_mode=True),
+            make_request(stop=("x",)),
+        )
     }
-    assert len(keys | {request_key("other", asked())}) == 6
-    assert request_key("m", asked()) == request_key("m", asked())
+    assert len(keys | {request_key("other", make_request())}) == 6
+    assert request_key("m", make_request()) == request_key("m", make_request())
 
 
 def test_the_file_keeps_answers_for_another_process_and_memory_forgets_the_oldest(go, tmp_path):
     async def main():
         first = Caching(ScriptedModel("one", "two"), tmp_path / "a" / "cache.db", entries=1)
-        await first.complete(asked("a"))
-        await first.complete(asked("b"))
+        await first.complete(make_request("a"))
+        await first.complete(make_request("b"))
         await first.aclose()
         second = Caching(ScriptedModel(ModelError("not asked")), tmp_path / "a" / "cache.db")
-        found = [(await second.complete(asked(text))).text for text in ("a", "b")]
+        texts = [(await second.complete(make_request(text))).text for text in ("a", "b")]
         await second.aclose()
-        return found
+        return texts
 
     assert go(main()) == ["one", "two"]
 
 
-def test_a_cache_file_that_is_none_is_a_storage_error(go, tmp_path):
+def test_an_invalid_cache_file_is_a_storage_error(go, tmp_path):
     (tmp_path / "cache.db").write_text("this is no database, and long enough to be seen as none" * 20)
     cached = Caching(ScriptedModel("x"), tmp_path / "cache.db")
     with pytest.raises(StorageError, match="cannot be read"):
-        go(cached.complete(asked()))
+        go(cached.complete(make_request()))
 
 
-def test_closing_the_file_holds_nobody_up(go, tmp_path):
+def test_closing_the_file_does_not_block_the_loop(go, tmp_path):
     async def main():
         cached, gate = Caching(ScriptedModel("x"), tmp_path / "cache.db"), threading.Event()
         writing = cached._store._thread.submit(gate.wait, 5)
@@ -119,18 +129,18 @@ def test_closing_the_file_holds_nobody_up(go, tmp_path):
     assert go(main())
 
 
-def test_failures_are_not_kept(go):
+def test_failures_are_not_cached(go):
     cached = Caching(ScriptedModel(ModelError("no"), "yes"))
 
     async def main():
         with pytest.raises(ModelError):
-            await cached.complete(asked())
-        return (await cached.complete(asked())).text
+            await cached.complete(make_request())
+        return (await cached.complete(make_request())).text
 
     assert go(main()) == "yes"
 
 
-def test_many_at_once_hold_to_the_concurrency(go):
+def test_many_requests_at_once_respect_the_concurrency(go):
     class Counting(ScriptedModel):
         now = most = 0
 
@@ -145,7 +155,7 @@ def test_many_at_once_hold_to_the_concurrency(go):
     limited = Limiting(model, concurrency=3)
 
     async def main():
-        await asyncio.gather(*(limited.complete(asked()) for _ in range(20)))
+        await asyncio.gather(*(limited.complete(make_request()) for _ in range(20)))
 
     go(main())
     assert (model.most, len(model.requests)) == (3, 20)
@@ -156,29 +166,29 @@ def test_concurrency_halves_on_429_and_grows_back(go):
 
     async def main():
         with pytest.raises(RateLimitedError):
-            await limited.complete(asked())
+            await limited.complete(make_request())
         after = limited.concurrency
         for _ in range(40):
-            await limited.complete(asked())
+            await limited.complete(make_request())
         return after, limited.concurrency
 
     assert go(main()) == (4, 8)
 
 
-def test_retry_after_holds_back_everybody(go):
+def test_retry_after_delays_all_requests(go):
     clock = FakeClock(jumps=True)
     limited = Limiting(ScriptedModel(RateLimitedError("busy", retry_after=20.0), "ok"), clock=clock)
 
     async def main():
         with pytest.raises(RateLimitedError):
-            await limited.complete(asked())
-        await limited.complete(asked())
+            await limited.complete(make_request())
+        await limited.complete(make_request())
 
     go(main())
     assert clock.slept == [pytest.approx(20.0)]
 
 
-def test_retry_after_holds_back_those_too_who_wait_for_their_turn_already(go):
+def test_retry_after_delays_requests_that_are_already_waiting(go):
     clock = FakeClock()
 
     async def main():
@@ -191,7 +201,7 @@ def test_retry_after_holds_back_those_too_who_wait_for_their_turn_already(go):
 
         model = Busy(RateLimitedError("busy", retry_after=60.0), "ok")
         limited = Limiting(model, requests_per_minute=6, clock=clock)
-        first, second = (asyncio.create_task(limited.complete(asked())) for _ in range(2))
+        first, second = (asyncio.create_task(limited.complete(make_request())) for _ in range(2))
         await clock.advance(0)
         assert clock.slept == [pytest.approx(10.0)]
         gate.set()
@@ -206,7 +216,7 @@ def test_retry_after_holds_back_those_too_who_wait_for_their_turn_already(go):
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_minute": 60}, {"tokens_per_minute": 600}])
-def test_a_minute_holds_no_more_than_its_share(go, limits):
+def test_no_minute_exceeds_its_limit(go, limits):
     clock = FakeClock(jumps=True)
     reply = Response(text="x", usage=Usage(input_tokens=10, calls=1), model="m")
     limited = Limiting(ScriptedModel(reply), clock=clock, **limits)
@@ -214,7 +224,7 @@ def test_a_minute_holds_no_more_than_its_share(go, limits):
 
     async def main():
         for _ in range(180):
-            await limited.complete(asked("x" * 40))
+            await limited.complete(make_request("x" * 40))
             times.append(clock.monotonic_ns() / 1e9)
 
     go(main())
@@ -233,7 +243,7 @@ def test_a_cancelled_waiter_gives_its_place_to_the_next(go):
                 return await super().complete(request)
 
         limited = Limiting(Waits("x"), concurrency=1)
-        tasks = [asyncio.create_task(limited.complete(asked())) for _ in range(3)]
+        tasks = [asyncio.create_task(limited.complete(make_request())) for _ in range(3)]
         await asyncio.sleep(0)
         tasks[1].cancel()
         gate.set()
@@ -244,57 +254,57 @@ def test_a_cancelled_waiter_gives_its_place_to_the_next(go):
     assert first.text == third.text == "x"
 
 
-def test_a_slot_given_to_a_task_cancelled_meanwhile_is_not_lost(go):
+def test_a_slot_of_a_cancelled_waiter_is_not_lost(go):
     async def main():
         limited = Limiting(ScriptedModel("x"), concurrency=1)
-        first = asyncio.create_task(limited.complete(asked()))
-        second = asyncio.create_task(limited.complete(asked()))
+        first = asyncio.create_task(limited.complete(make_request()))
+        second = asyncio.create_task(limited.complete(make_request()))
         await first
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
-        return (await limited.complete(asked())).text
+        return (await limited.complete(make_request())).text
 
     assert go(main()) == "x"
 
 
-def test_the_next_model_answers_where_one_fails_and_the_response_names_it(go):
+def test_the_next_model_answers_after_a_failure_and_the_response_names_it(go):
     model = Fallback(ScriptedModel(ModelUnavailableError("down"), name="a"), ScriptedModel("yes", name="b"))
-    response = go(model.complete(asked()))
+    response = go(model.complete(make_request()))
     assert (model.name, response.model, response.text) == ("a", "b", "yes")
     both = Fallback(ScriptedModel(ModelUnavailableError("first")), ScriptedModel(ModelUnavailableError("last")))
     with pytest.raises(ModelUnavailableError, match="last"):
-        go(both.complete(asked()))
+        go(both.complete(make_request()))
 
 
-def test_a_call_that_would_pass_the_budget_is_not_made(go):
+def test_a_call_beyond_the_budget_is_not_made(go):
     model = ScriptedModel("four words of reply")
     budget = Budget(calls=2)
 
     async def main():
         limited = Budgeted(model, budget)
-        await limited.complete(asked())
-        await limited.complete(asked())
+        await limited.complete(make_request())
+        await limited.complete(make_request())
         with pytest.raises(BudgetError, match="2 calls"):
-            await limited.complete(asked())
+            await limited.complete(make_request())
 
     go(main())
     assert len(model.requests) == budget.spent.calls == 2
 
 
-def test_calls_under_way_count_against_the_budget(go):
+def test_calls_in_progress_count_against_the_budget(go):
     budget = Budget(calls=3)
     model = ScriptedModel("x")
 
     async def main():
         limited = Budgeted(model, budget)
-        return await asyncio.gather(*(limited.complete(asked()) for _ in range(10)), return_exceptions=True)
+        return await asyncio.gather(*(limited.complete(make_request()) for _ in range(10)), return_exceptions=True)
 
     results = go(main())
     assert sum(isinstance(result, BudgetError) for result in results) == 7
     assert len(model.requests) == 3
 
 
-def test_dollars_and_tokens_are_never_passed(go):
+def test_limits_on_dollars_and_tokens_are_never_exceeded(go):
     price = Price(((0, 1e6),), ((0, 1e6),), ((0, 1e6),))  # a dollar a token
 
     class Costs(ScriptedModel):
@@ -307,7 +317,7 @@ def test_dollars_and_tokens_are_never_passed(go):
         limited = Budgeted(Costs("x"), budget)
 
         async def main(limited=limited):
-            results = [await settled(limited.complete(asked("hi", max_tokens=3))) for _ in range(50)]
+            results = [await settled(limited.complete(make_request("hi", max_tokens=3))) for _ in range(50)]
             assert isinstance(results[-1], BudgetError)
 
         go(main())
@@ -316,21 +326,21 @@ def test_dollars_and_tokens_are_never_passed(go):
 
 def test_a_budget_in_dollars_needs_a_price(go):
     with pytest.raises(BudgetError, match="unknown"):
-        go(Budgeted(ScriptedModel("x", name="nobody/knows"), Budget(usd=1.0)).complete(asked()))
+        go(Budgeted(ScriptedModel("x", name="nobody/knows"), Budget(usd=1.0)).complete(make_request()))
 
 
-def test_what_was_recorded_is_replayed_in_order_without_asking(go, tmp_path):
+def test_recorded_answers_are_replayed_in_order_without_calls(go, tmp_path):
     path = tmp_path / "calls.jsonl"
 
     async def main():
         live = Recording(ScriptedModel("one", "two", "three"), path, mode="record")
         for text in ("a", "a", "b"):
-            await live.complete(asked(text))
+            await live.complete(make_request(text))
         replayed = Recording(ScriptedModel(ModelError("asked")), path, mode="replay")
-        found = [(await replayed.complete(asked(text))).text for text in ("a", "a", "a", "b")]
+        texts = [(await replayed.complete(make_request(text))).text for text in ("a", "a", "a", "b")]
         with pytest.raises(ModelError, match="has no answer"):
-            await replayed.complete(asked("new"))
-        return found
+            await replayed.complete(make_request("new"))
+        return texts
 
     assert go(main()) == ["one", "two", "two", "three"]
     with pytest.raises(ConfigurationError, match="record it first"):
@@ -345,9 +355,9 @@ def test_wrappers_compose(go, tmp_path):
     model = Caching(Budgeted(Limiting(ScriptedModel("x"), concurrency=1), budget), tmp_path / "c.db")
 
     async def main():
-        found = [(await model.complete(asked())).text for _ in range(3)]
+        texts = [(await model.complete(make_request())).text for _ in range(3)]
         await model.aclose()
-        return found
+        return texts
 
     assert go(main()) == ["x"] * 3
     assert sqlite3.connect(tmp_path / "c.db").execute("SELECT count(*) FROM responses").fetchone() == (1,)

@@ -42,12 +42,12 @@ def test_sync_and_async_functions_are_called_with_validated_arguments(go):
     ("name", "arguments", "said"),
     [("add", {"a": "many"}, "a: must be int"), ("add", {"c": 1}, "unknown"), ("ad", {}, "Did you mean 'add'")],
 )
-def test_wrong_calls_are_tool_errors_that_say_what_is_wrong(go, name, arguments, said):
+def test_invalid_calls_are_tool_errors_with_a_reason(go, name, arguments, said):
     with pytest.raises(ToolError, match=said):
         go(ToolSet([add]).run(name, arguments))
 
 
-def test_what_a_tool_raises_becomes_a_tool_error_with_its_cause(go):
+def test_an_exception_of_a_tool_becomes_a_tool_error_with_its_cause(go):
     def broken() -> str:
         raise LookupError("nothing there")
 
@@ -71,7 +71,7 @@ def test_a_timeout_ends_an_attempt(go):
     assert stopped.is_set()
 
 
-def test_failures_are_tried_again_as_often_as_the_policy_says(go):
+def test_failures_are_retried_as_often_as_the_policy_allows(go):
     calls = []
 
     def flaky() -> str:
@@ -123,7 +123,7 @@ def test_a_module_is_a_tool_and_its_usage_and_trace_nest(go):
     assert [span.kind for span in prediction.trace.spans] == ["model", "module", "module"]
 
 
-def test_mistakes_in_a_tool_set_are_told_at_once():
+def test_mistakes_in_a_tool_set_raise_at_once():
     with pytest.raises(DefinitionError, match="two tools are named 'add'"):
         ToolSet([add, add])
     with pytest.raises(DefinitionError, match="Did you mean 'add'"):
@@ -136,7 +136,7 @@ def test_mistakes_in_a_tool_set_are_told_at_once():
         ToolSet([untyped])
 
 
-def test_cancelling_a_tool_is_no_tool_error(go):
+def test_cancelling_a_tool_is_not_a_tool_error(go):
     async def main():
         begun = asyncio.Event()
 

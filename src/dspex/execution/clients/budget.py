@@ -278,16 +278,16 @@ class Budget:
         remaining = self.left_seconds()
         if remaining is not None and remaining <= self._quickest_call.get(model.label, 0.0):
             raise self.time_is_up()
-        is_waiting = False
+        must_wait = False
         if self.calls is not None:
             used = self._spent.calls + self._withheld.calls
             if used + 1 > self.calls:
                 self._refuse("calls", self.calls, used=used, amount=1)
-            is_waiting = used + len(self._open) + 1 > self.calls
+            must_wait = used + len(self._open) + 1 > self.calls
         reservation = Reservation(model=model, request=request, start=self.now())
         if self.tokens is not None or self.usd is not None:
-            is_waiting = not self._allocate(reservation, model_limit=reply) or is_waiting
-        return None if is_waiting else reservation
+            must_wait = not self._allocate(reservation, model_limit=reply) or must_wait
+        return None if must_wait else reservation
 
     def _allocate(self, reservation: Reservation, *, model_limit: int | None) -> bool:
         """Fill in tokens, dollars and reply limit; return whether they are available now."""
