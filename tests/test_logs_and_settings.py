@@ -13,7 +13,7 @@ from dspex.bootstrap.logs import RepeatFilter, set_up_logs
 from dspex.errors import ConfigurationError
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import CreateProgram, ExecuteProgram
-from dspex.settings import OTHERS, Secret, Settings, read_settings
+from dspex.settings import OTHER_VARIABLES, Secret, Settings, read_settings
 from dspex.surfaces.cli import main
 from tests.support.waiting import finish
 
@@ -67,7 +67,9 @@ def test_no_variable_that_the_repository_reads_is_taken_for_a_mistake() -> None:
         name for text in texts for name in re.findall(r'(?:environ|getenv|ENVIRONMENT).{0,6}"(DSPEX_[A-Z_]+)"', text)
     }
     assert {"DSPEX_SHARED", "DSPEX_BENCH_LOG"} <= quoted
-    given = {name: "x" for name in quoted | OTHERS if name.removeprefix("DSPEX_").lower() not in vars(Settings)}
+    given = {
+        name: "x" for name in quoted | OTHER_VARIABLES if name.removeprefix("DSPEX_").lower() not in vars(Settings)
+    }
     read_settings(given, folder=Path("/nowhere"), warn=None)
 
 

@@ -159,7 +159,7 @@ def test_every_wrong_setting_is_told_at_once(tmp_path):
     assert "DSPEX_TEST_MODE: expected true or false" in text
     assert "DSPEX_ISOLATION: expected one of inline, process" in text
     assert "DSPEX_WORKERS: expected a number from 1 to 256" in text
-    assert "DSPEX_ALLOWED_HOSTS: expected names of hosts with commas between them, without scheme and port" in text
+    assert "DSPEX_ALLOWED_HOSTS: expected names of hosts separated by commas, without scheme and port" in text
     assert "DSPEX_DSPY_INTERPRETER: expected a Python that can be run" in text
     assert "Did you mean 'model'" in text
     assert "port" in text

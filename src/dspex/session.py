@@ -1,4 +1,4 @@
-"""The one-line user API: `configure()` for the process, `context()` for a block; model strings and their keys."""
+"""Configuration by users: `configure()` for the process, `context()` for a block, model strings."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from dspex.execution.context import RunContext, current, find_adapter, update_de
 from dspex.settings import Secret, Settings, read_settings
 from dspex.telemetry import Observer
 
-REMEMBERED = 256  # models at servers
+MAX_CACHED = 256  # models at servers
 FORMS = (
     "'local/gemma3-270m', a path to a .gguf file, 'openai/gpt-4o-mini' (or another provider: "
     f"{', '.join(PROVIDERS)}), or 'http://host/v1#name' for any OpenAI-compatible server"
@@ -26,11 +26,11 @@ FORMS = (
 
 @dataclass(slots=True)
 class ModelResolver:
-    """Turns model strings into models; one string is one model, so that connections and weights are shared.
+    """Resolves model strings; equal strings give the same model, which shares connections and weights.
 
-    A key is read from the environment variable of its provider; a server that is given by URL gets the credentials in
-    that URL, else `DSPEX_API_KEY`. Models at servers share the connections of `transport`, so that one which nobody
-    uses any more holds nothing; of these the last `REMEMBERED` are remembered.
+    The key comes from the environment variable of the provider. A server with a URL gets the
+    credentials in the URL, or else `DSPEX_API_KEY`. Models at servers share the connections of
+    `transport`, so unused models hold none; the last `MAX_CACHED` of them are cached.
     """
 
     settings: Settings
@@ -39,41 +39,41 @@ class ModelResolver:
     _local: dict[str, LanguageModel] = field(default_factory=dict)
 
     def __call__(self, text: str) -> LanguageModel:
-        """Return the model that `text` names.
+        """Return the model of a model string.
 
         Raises:
-            ConfigurationError: it names none, its key is not set, or what it needs is not installed.
+            ConfigurationError: the string is invalid, its key is not set, or a package is missing.
         """
         model = self._models.get(text) or self._local.get(text)
         if model is None:
-            model = self._make(text)
+            model = self._create(text)
             if is_local(text):
                 self._local[text] = model
                 return model
             self._models[text] = model
-            while len(self._models) > REMEMBERED:
+            while len(self._models) > MAX_CACHED:
                 self._models.popitem(last=False)
         elif text in self._models:
             self._models.move_to_end(text)
         return model
 
     async def aclose(self) -> None:
-        """Free what the models made here hold on the running loop, their connections too."""
+        """Close the models of this resolver and their connections on the running loop."""
         for model in self._local.values():
             await model.aclose()
         await self.transport.end()
 
     def rekey(self, keys: Mapping[str, Secret]) -> None:
-        """Use these keys for all models that are resolved from now on; a model that is in use keeps the one it has."""
-        before = self.settings.keys
-        if keys == before:
+        """Use these keys for models resolved from now on; models in use keep their key."""
+        old_keys = self.settings.keys
+        if keys == old_keys:
             return
-        changed = {name for name in {*before, *keys} if before.get(name) != keys.get(name)}
+        changed = {name for name in {*old_keys, *keys} if old_keys.get(name) != keys.get(name)}
         for text in [text for text in self._models if key_of(text) in changed]:
             del self._models[text]
         self.settings = replace(self.settings, keys=keys)
 
-    def _make(self, text: str) -> LanguageModel:
+    def _create(self, text: str) -> LanguageModel:
         check_model(text)
         provider, _, name = text.partition("/")
         if is_url(text):
@@ -91,18 +91,18 @@ class ModelResolver:
     def _by_url(self, text: str) -> LanguageModel:
         from dspex.execution.clients import OpenAIModel, Retrying
 
-        base, _, name = self._whole(text).partition("#")
+        base, _, name = self._with_credentials(text).partition("#")
         key = None if credentials_of(base) else self.settings.keys.get("DSPEX_API_KEY")
         secret = key.reveal() if key else None
         return Retrying(OpenAIModel(name, base_url=base, api_key=secret, transport=self.transport))
 
-    def _whole(self, text: str) -> str:
-        """Return the URL of the settings with its credentials, which `Settings.model` has not; any other as it is."""
+    def _with_credentials(self, text: str) -> str:
+        """Return the URL of the settings with credentials, which `Settings.model` lacks; or `text`."""
         secret = self.settings.model_url
         if secret is None or text != self.settings.model:
             return text
-        whole = secret.reveal()
-        return whole if without_credentials(whole) == text else text
+        url = secret.reveal()
+        return url if without_credentials(url) == text else text
 
     def _by_provider(self, provider: str, name: str) -> LanguageModel:
         from dspex.execution.clients import OpenAIModel, Retrying
@@ -120,39 +120,39 @@ class ModelResolver:
             from dspex.execution.clients.gemini import GeminiModel
 
             return Retrying(GeminiModel(name, base_url=base, api_key=secret, transport=self.transport))
-        called = f"{provider}/{name}"
-        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=called, transport=self.transport))
+        full_name = f"{provider}/{name}"
+        return Retrying(OpenAIModel(name, base_url=base, api_key=secret, name=full_name, transport=self.transport))
 
 
 def check_model(text: str) -> None:
-    """Return where `text` has the form of a model string; whether its key and its packages are there is another matter.
+    """Check the form of a model string, but not whether its key and packages are available.
 
     Raises:
-        ConfigurationError: it has not.
+        ConfigurationError: the string is invalid.
     """
     provider, _, name = text.partition("/")
     if is_url(text):
         ServerAddress.of(text.partition("#")[0])
         if not text.partition("#")[2]:
-            shown = without_credentials(text)
-            raise ConfigurationError(f"{shown!r} does not say which model: write {shown}#name")
+            url = without_credentials(text)
+            raise ConfigurationError(f"{url!r} does not name a model: write {url}#name")
     elif provider == "local" and name:
         from dspex.execution.clients.local import check_packaged
 
         check_packaged(name)
     elif not text.endswith(".gguf") and not (provider in PROVIDERS and name):
-        known = ["local", *PROVIDERS]
-        hint = f" Write {provider}/NAME." if provider in known else suggest(provider, known)
+        providers = ["local", *PROVIDERS]
+        hint = f" Write {provider}/NAME." if provider in providers else suggest(provider, providers)
         raise ConfigurationError(f"unknown model {shorten(text)}.{hint} A model is {FORMS}")
 
 
 def is_local(text: str) -> bool:
-    """Return whether a model string names a model in this process, by its file or as a package."""
+    """Return whether a model string names a model in this process: a file or a package."""
     return not is_url(text) and (text.endswith(".gguf") or text.startswith("local/"))
 
 
 def key_of(text: str) -> str | None:
-    """Return the name of the key that the model behind a model string is sent, None where it is sent none."""
+    """Return the environment variable of the key that is sent to the model, or None."""
     if is_url(text):
         return "DSPEX_API_KEY"
     provider, _, name = text.partition("/")
@@ -166,7 +166,7 @@ def configure(
     observer: Observer | None = None,
     seed: int | None = None,
 ) -> None:
-    """Set what all calls in this process use that say nothing else; what is not given stays as it was.
+    """Set the defaults of all calls in this process; omitted arguments stay unchanged.
 
     Raises:
         ConfigurationError: the model or adapter is unknown, or a key is missing.
@@ -186,18 +186,18 @@ def context(
     budget: Budget | None = None,
     **limits: Any,  # noqa: ANN401  # named and checked below
 ) -> Iterator[RunContext]:
-    """Set the same for a block, in this thread or task and those that it starts.
+    """Set the defaults of calls inside a block, in this thread or task and those it starts.
 
     Args:
         model: a model or a model string.
         adapter: "chat", "json", "tools" or an adapter.
-        observer: hears of spans and events.
-        seed: for models that take one.
-        budget: what the calls inside may spend in all.
-        limits: `timeout` (seconds from now that everything inside has), `cancellation` (a `Cancellation`).
+        observer: receives spans and events.
+        seed: for models that accept a seed.
+        budget: what all calls inside may spend together.
+        limits: `timeout` (seconds for everything inside), `cancellation` (a `Cancellation`).
 
     Raises:
-        ConfigurationError: the model or adapter is unknown, a key is missing, or there is no such limit.
+        ConfigurationError: the model, adapter or limit is unknown, or a key is missing.
     """
     prepare()
     if unknown := limits.keys() - {"timeout", "cancellation"}:
@@ -209,18 +209,18 @@ def context(
         change["budget"] = budget
     if limits.get("cancellation") is not None:
         change |= {"cancellation": limits["cancellation"], "is_guarded": False}
-    made = replace(current(), **change)
-    with use_context(made if limits.get("timeout") is None else made.within(limits["timeout"])) as inside:
+    new_context = replace(current(), **change)
+    with use_context(new_context if limits.get("timeout") is None else new_context.within(limits["timeout"])) as inside:
         yield inside
 
 
 def prepare() -> None:
-    """Make model strings known to this process. The settings are read at the first one, not now."""
-    update_default(lambda default: default if default.models else replace(default, models=_Deferred()))
+    """Install the resolver of model strings; the settings are read when it is first called."""
+    update_default(lambda default: default if default.models else replace(default, models=_LazyResolver()))
 
 
-class _Deferred:
-    """A resolver that reads the settings when it is first asked."""
+class _LazyResolver:
+    """A resolver that reads the settings at its first call."""
 
     __slots__ = ("_resolver",)
 
@@ -234,15 +234,15 @@ class _Deferred:
 
 
 def current_models() -> Any:  # noqa: ANN401  # a callable from text to model
-    """Return what resolves model strings here."""
-    return current().models or _Deferred()
+    """Return the current resolver of model strings."""
+    return current().models or _LazyResolver()
 
 
 def _changes(models: Any, *, model: Any, adapter: Any, observer: Any, seed: int | None) -> dict[str, Any]:  # noqa: ANN401
-    found = {
+    values = {
         "model": models(model) if isinstance(model, str) else model,
         "adapter": find_adapter(adapter),
         "observer": observer,
         "seed": seed,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}

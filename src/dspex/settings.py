@@ -1,6 +1,6 @@
-"""The environment and `dspex.toml`, read once into plain values. No other room reads either.
+"""The environment and `dspex.toml`, read once into plain values. No other module reads them.
 
-A flag of the command line decides over the environment, the environment over `dspex.toml` in the working folder.
+Command-line flags override the environment, which overrides `dspex.toml` in the working folder.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ POSTGRES = ("postgresql://", "postgres://")
 
 
 class Secret:
-    """A text that shows itself to nobody but who calls `reveal`."""
+    """A text that is hidden in `repr` and is returned by `reveal` only."""
 
     __slots__ = ("_text",)
 
@@ -32,8 +32,8 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(...)"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
+    def __eq__(self, value: object) -> bool:
+        return isinstance(value, Secret) and self._text == value._text
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -45,41 +45,43 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that is set from outside.
+    """All settings of a process.
 
-    `model` is the model string for calls that name none; credentials in its URL are taken out and kept in `model_url`.
-    `model_hosts` are the hosts ("host" or "host:port", with commas between them) at which every workspace of a server
-    may name models by URL; anywhere else only admins of the workspace `default` may. `state_dir` holds the database;
-    `cache_dir` holds what can be made again (assembled model files); `keys` maps the name of an environment variable to
-    the secret in it. `secret_key` is the server's own key, for API keys and secrets; without it, a file in `state_dir`
-    holds one.
-    `database_url` names a PostgreSQL database; without it, the database is a file in `state_dir`.
-    `domain` ("pkg.mod:NAME" in the code root) adds resources of one's own.
+    `model` is the default model string; credentials in its URL are moved to `model_url`.
+    `model_hosts` are the hosts ("host" or "host:port", separated by commas) where every workspace
+    of a server may use models by URL; at other hosts only admins of the workspace `default` may.
+    `state_dir` contains the database; `cache_dir` contains files that can be recreated (assembled
+    model files). `keys` maps the names of environment variables to their secrets. `secret_key` is
+    the key of the server for API keys and secrets; by default it is in a file in `state_dir`.
+    `database_url` names a PostgreSQL database; by default the database is a file in `state_dir`.
+    `domain` ("pkg.mod:NAME" in the code root) adds custom resources.
 
-    Where programs run: `backend` is for programs that name none, `test_mode` answers them with made-up values instead,
-    `isolation` "process" runs code programs in workers (None: a server beyond loopback does so, nothing else does).
-    `workers` and `dspy_workers` are how many of each there may be at most, `worker_memory_mb` is what one may hold
-    before it is replaced (0: no limit), `dspy_interpreter` is a Python that has dspy, where it is not this one.
+    Where programs run: `backend` is the default backend, `test_mode` returns made-up values,
+    `isolation` "process" runs code programs in workers (None: only servers beyond loopback do so).
+    `workers` and `dspy_workers` are the maximum numbers of workers, `worker_memory_mb` is the memory
+    at which a worker is replaced (0: no limit), `dspy_interpreter` is a Python with dspy, if not
+    this one.
 
-    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit` and
-    `optimization_limit` are how many run at once in all workers together (0: no limit). A job whose code gives no
-    control back for `job_stall_seconds`, or that runs longer than `job_seconds`, is ended (0: never). What
-    an ended job has left beside its row is deleted after `keep_job_days` (0: never).
+    `job_concurrency` is how many jobs of one kind a `dspex worker` runs at once; `evaluation_limit`
+    and `optimization_limit` are the limits of all workers together (0: no limit). A job is stopped if
+    its code blocks for `job_stall_seconds` or it runs longer than `job_seconds` (0: never). The data
+    of an ended job, except its row, is deleted after `keep_job_days` (0: never).
 
-    Of the server: `auth` is "on", or "auto" for keys to be needed only beyond loopback; `allowed_hosts` are names, with
-    commas between them, by which it may be called; `drain_seconds` is how long it at least goes on listening when it
-    is asked to stop (SIGTERM), while /readyz says no; `request_*`, `page_kib`, `requests_per_minute` and `concurrency`
-    are the limits of one request and of one key, in seconds, KiB and calls. There are at most `max_connections`, of one
-    address `connections_per_address`, each of which may be idle for `idle_timeout` seconds. `trusted_proxies` are the
-    addresses and networks, with commas between them, whose `X-Forwarded-For` is believed.
+    Of the server: `auth` is "on", or "auto" to require keys only beyond loopback; `allowed_hosts` are
+    accepted host names, separated by commas; `drain_seconds` is how long it keeps listening at least
+    after SIGTERM, while /readyz reports that it stops; `request_*`, `page_kib`,
+    `requests_per_minute` and `concurrency` are the limits of a request and a key, in seconds, KiB and
+    calls. `max_connections` limits all connections, `connections_per_address` those of an address,
+    and `idle_timeout` their idle time in seconds. `trusted_proxies` are the addresses and networks,
+    separated by commas, whose `X-Forwarded-For` is trusted.
 
-    Of what is stored: `store_inputs` false leaves inputs out of executions, `redact` ("module:function" in the code
-    root) and `redact_patterns` (regular expressions; one in the environment, a list in the file) change what is stored.
-    `metrics` are functions in the code root that jobs may name through an API ({"tone": "judging:tone"}; in
-    the environment tone=judging:tone, with commas between several).
-    A workspace may have at most `quota_executions` stored, and `quota_mib` of JSON (0: no limit).
-    Executions older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
-    `log_level` "info" tells of every execution; `log_format` is "text" or "json".
+    Of stored data: `store_inputs` false leaves inputs out of executions; `redact` ("module:function"
+    in the code root) and `redact_patterns` (regular expressions; one in the environment, a list in
+    the file) redact stored values. `metrics` are functions in the code root that jobs may use through
+    the API ({"tone": "judging:tone"}; in the environment tone=judging:tone, separated by commas). A
+    workspace may store at most `quota_executions` and `quota_mib` of JSON (0: no limit). Executions
+    older than `keep_days`, or beyond the newest `keep_count` of a program, are deleted (0: never).
+    `log_level` "info" logs every execution; `log_format` is "text" or "json".
     """
 
     model: str | None = None
@@ -132,64 +134,64 @@ class Settings:
     log_format: str = "text"
 
     def __post_init__(self) -> None:
-        """Take credentials out of the model's URL: what is shown, stored and passed on has none."""
+        """Remove credentials from the model's URL, so that they are not shown, stored or forwarded."""
         if self.model is not None and "://" in self.model:
             from dspex.execution.clients.address import without_credentials
 
-            shown = without_credentials(self.model)
-            if shown != self.model:
+            model = without_credentials(self.model)
+            if model != self.model:
                 object.__setattr__(self, "model_url", Secret(self.model))
-                object.__setattr__(self, "model", shown)
+                object.__setattr__(self, "model", model)
 
 
-class _UnfitError(ValueError):
-    """A value that a setting does not take; says what it does take."""
+class _InvalidValueError(ValueError):
+    """A value that a setting does not accept; the message describes valid values."""
 
 
-class _UnshownError(_UnfitError):
-    """The same for a value that may be a secret and is not repeated."""
+class _InvalidSecretError(_InvalidValueError):
+    """The same for a possible secret, whose value the message must not contain."""
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _UnfitError("text")
+        raise _InvalidValueError("text")
     return value
 
 
 def _path(value: object) -> Path:
-    given = value if isinstance(value, Path) else Path(_text(value))
+    path = value if isinstance(value, Path) else Path(_text(value))
     try:
-        return given.expanduser()
+        return path.expanduser()
     except RuntimeError:
-        raise _UnfitError("a path; there is no such home folder") from None
+        raise _InvalidValueError("a path; there is no such home folder") from None
 
 
 def _number(low: int, high: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:  # noqa: ANN401  # text or a TOML value
-        if isinstance(value, bool | float):  # of the file: rounding it would be another setting
-            raise _UnfitError("a whole number")
+        if isinstance(value, bool | float):  # from the file: rounding would change the setting
+            raise _InvalidValueError("a whole number")
         try:
-            made = int(value)
+            number = int(value)
         except (TypeError, ValueError):
-            raise _UnfitError("a whole number") from None
-        if not low <= made <= high:
-            raise _UnfitError(f"a number from {low} to {high}")
-        return made
+            raise _InvalidValueError("a whole number") from None
+        if not low <= number <= high:
+            raise _InvalidValueError(f"a number from {low} to {high}")
+        return number
 
     return read
 
 
 def _flag(value: object) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if (text := str(value).lower()) not in known:
-        raise _UnfitError("true or false")
-    return known[text]
+    flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (text := str(value).lower()) not in flags:
+        raise _InvalidValueError("true or false")
+    return flags[text]
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value: object) -> str:
         if value not in choices:
-            raise _UnfitError(f"one of {', '.join(choices)}")
+            raise _InvalidValueError(f"one of {', '.join(choices)}")
         return str(value)
 
     return read
@@ -197,47 +199,47 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 def _postgres(value: object) -> Secret:
     if not str(value).startswith(POSTGRES):
-        raise _UnshownError("a URL such as postgresql://user:password@host:5432/name")
+        raise _InvalidSecretError("a URL such as postgresql://user:password@host:5432/name")
     return Secret(str(value))
 
 
 def _target(example: str) -> Callable[[Any], str]:
     def read(value: object) -> str:
         if not re.fullmatch(r"[\w.]+:[\w.]+", text := _text(value)):
-            raise _UnfitError(f"module:name, such as {example}")
+            raise _InvalidValueError(f"module:name, such as {example}")
         return text
 
     return read
 
 
 def _functions(value: object) -> dict[str, str]:
-    given: Any = value
+    functions: Any = value
     if isinstance(value, str):
-        given = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
-    if not isinstance(given, Mapping):
-        raise _UnfitError('a table of names and functions, such as tone = "judging:tone"')
-    for name in given:
+        functions = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(functions, Mapping):
+        raise _InvalidValueError('a table of names and functions, such as tone = "judging:tone"')
+    for name in functions:
         if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
-            raise _UnfitError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
-    return {name: _target("judging:tone")(target) for name, target in given.items()}
+            raise _InvalidValueError(f"a name for each function that is a word of letters, digits and _, not {name!r}")
+    return {name: _target("judging:tone")(target) for name, target in functions.items()}
 
 
 def _patterns(value: object) -> tuple[str, ...]:
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list):
-        raise _UnfitError("a regular expression, or a list of them")
-    for pattern in given:
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, list):
+        raise _InvalidValueError("a regular expression, or a list of them")
+    for pattern in patterns:
         try:
             re.compile(_text(pattern))
         except re.error as error:
-            raise _UnfitError(f"a regular expression ({error})") from None
-    return tuple(given)
+            raise _InvalidValueError(f"a regular expression ({error})") from None
+    return tuple(patterns)
 
 
 def _hosts(value: object) -> str:
     text = _text(value)
     if any("/" in name or re.search(r"^[^:]*:\d+$", name) for name in text.split(",")):
-        raise _UnfitError("names of hosts with commas between them, without scheme and port, such as api.example.org")
+        raise _InvalidValueError("names of hosts separated by commas, without scheme and port, such as api.example.org")
     return text
 
 
@@ -247,34 +249,36 @@ def _networks(value: object) -> str:
         try:
             _ = name.strip() and ipaddress.ip_network(name.strip())
         except ValueError as error:
-            raise _UnfitError(f"addresses or networks with commas between them, such as 10.0.0.0/8 ({error})") from None
+            raise _InvalidValueError(
+                f"addresses or networks separated by commas, such as 10.0.0.0/8 ({error})"
+            ) from None
     return text
 
 
-def _places(value: object) -> str:
+def _hosts_with_ports(value: object) -> str:
     text = _text(value)
     if "/" in text or "@" in text:
-        raise _UnfitError("hosts with commas between them, without a scheme, such as models.example.org:8000")
+        raise _InvalidValueError("hosts separated by commas, without a scheme, such as models.example.org:8000")
     return text
 
 
-def _long(value: object) -> Secret:
+def _secret_key(value: object) -> Secret:
     if len(str(value)) < 32:
-        raise _UnshownError("at least 32 characters; `openssl rand -hex 32` makes some")
+        raise _InvalidSecretError("at least 32 characters; `openssl rand -hex 32` makes some")
     return Secret(str(value))
 
 
 def _interpreter(value: object) -> str:
-    """A symbolic link is kept: a virtual environment is known by the path that it is started by."""
-    found = shutil.which(str(_path(value)))
-    if found is None:
-        raise _UnfitError("a Python that can be run, such as /path/to/venv/bin/python")
-    return str(Path(found).absolute())
+    """Return the absolute path; symbolic links stay, because virtual environments depend on them."""
+    executable = shutil.which(str(_path(value)))
+    if executable is None:
+        raise _InvalidValueError("a Python that can be run, such as /path/to/venv/bin/python")
+    return str(Path(executable).absolute())
 
 
-_NAMES: dict[str, Callable[[Any], Any]] = {
+_PARSERS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
-    "model_hosts": _places,
+    "model_hosts": _hosts_with_ports,
     "adapter": _text,
     "database_url": _postgres,
     "domain": _target("tickets:DOMAIN"),
@@ -296,7 +300,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "job_stall_seconds": _number(0, 86_400),
     "job_seconds": _number(0, 31_536_000),
     "keep_job_days": _number(0, 36_500),
-    "secret_key": _long,
+    "secret_key": _secret_key,
     "auth": _one_of("auto", "on"),
     "allowed_hosts": _hosts,
     "request_timeout": _number(1, 86_400),
@@ -320,7 +324,7 @@ _NAMES: dict[str, Callable[[Any], Any]] = {
     "log_level": _one_of("debug", "info", "warning", "error"),
     "log_format": _one_of("text", "json"),
 }
-OTHERS = frozenset(
+OTHER_VARIABLES = frozenset(
     {
         "DSPEX_API_KEY",
         "DSPEX_WORKER_RUN",
@@ -331,9 +335,9 @@ OTHERS = frozenset(
         "DSPEX_TEST_POSTGRES_URL",
     }
 )
-"""Variables that are no settings: a provider's key, the mark of a worker, and those of tests and benchmarks."""
+"""Variables that are not settings: a key, the marker of a worker, and names of tests and benchmarks."""
 Checks = Callable[[Settings], Iterable[tuple[str, str]]]
-"""Gives (setting, problem) for values that have the right form and cannot be used."""
+"""Returns (setting, problem) pairs for values that are well-formed but unusable."""
 
 
 def _warn(text: str) -> None:
@@ -351,32 +355,33 @@ def read_settings(
     """Return the settings of this process.
 
     Args:
-        environment: variables `DSPEX_<NAME>` and the API keys of providers; the process's own by default.
-        folder: where `dspex.toml` is looked for; the working folder by default.
-        flags: values from the command line, by the name of the setting; None is not given.
-        checks: looks at the settings whose values have the right form; what it finds is reported with the rest.
-        warn: takes a sentence for each variable `DSPEX_<NAME>` that no setting has (but for `OTHERS`); without it they
-            are problems, as for servers, which must not start beside a setting that somebody misspelt.
+        environment: variables `DSPEX_<NAME>` and the API keys of providers; `os.environ` by default.
+        folder: the folder of `dspex.toml`; the working folder by default.
+        flags: values from the command line, by the name of the setting; None means absent.
+        checks: checks well-formed settings; its problems are reported with the others.
+        warn: receives a sentence for each unknown variable `DSPEX_<NAME>` (not in
+            `OTHER_VARIABLES`). If None, they are problems: a server must not start with a
+            misspelt setting.
 
     Raises:
-        ConfigurationError: every problem at once, each with the name of its setting and where it was read. An unknown
-            name in the file is one.
+        ConfigurationError: lists all problems with setting and source, including unknown names in
+            the file.
     """
     environment = os.environ if environment is None else environment
     file, unknown = (folder or Path()) / FILE, _unknown(environment)
     problems: list[str] = []
     for problem in unknown:
         problems.append(problem) if warn is None else warn(f"{problem} It is ignored.")
-    found = _from_file(file, problems)
-    places = {name: f"{name} in {file}" for name in found}
-    given = [(name, environment.get(_variable(name)) or None, _variable(name)) for name in _NAMES]
-    given += [(name, value, f"--{name.replace('_', '-')}") for name, value in (flags or {}).items()]
-    for name, value, where in given:
+    values = _from_file(file, problems)
+    places = {name: f"{name} in {file}" for name in values}
+    sources = [(name, environment.get(_variable(name)) or None, _variable(name)) for name in _PARSERS]
+    sources += [(name, value, f"--{name.replace('_', '-')}") for name, value in (flags or {}).items()]
+    for name, value, where in sources:
         if value is not None:
-            found[name], places[name] = _value(name, value, where, problems=problems), where
+            values[name], places[name] = _value(name, value, where, problems=problems), where
     keys = {name: Secret(value) for name, value in environment.items() if name.endswith("_API_KEY") and value}
-    settings = Settings(**{name: value for name, value in found.items() if value is not None}, keys=keys)
-    settings = _expanded(settings, environment)
+    settings = Settings(**{name: value for name, value in values.items() if value is not None}, keys=keys)
+    settings = _expand_cache_dir(settings, environment)
     problems += [f"{places.get(name, name)}: {problem}" for name, problem in checks(settings)]
     if problems:
         raise ConfigurationError("the settings have problems:\n  " + "\n  ".join(problems), problems=problems)
@@ -384,7 +389,7 @@ def read_settings(
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the whole environment of a child of dspex that shall have this process's model, from whatever place."""
+    """Return the environment of a child process that uses the model of these settings."""
     text = settings.model if settings.model_url is None else settings.model_url.reveal()
     return {**os.environ, **({} if text is None else {_variable("model"): text})}
 
@@ -394,19 +399,22 @@ def _variable(name: str) -> str:
 
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:
-    """Return a problem for each variable that looks like a setting and is none."""
-    names = sorted({_variable(name) for name in _NAMES} | {"DSPEX_API_KEY"})
-    ours = {name for name, value in environment.items() if value and name.startswith(PREFIX)}
-    return [f"{name}: there is no such setting.{_similar(name, names)}" for name in sorted(ours - {*names} - OTHERS)]
+    """Return a problem for each variable `DSPEX_<NAME>` that is unknown."""
+    names = sorted({_variable(name) for name in _PARSERS} | {"DSPEX_API_KEY"})
+    variables = {name for name, value in environment.items() if value and name.startswith(PREFIX)}
+    return [
+        f"{name}: there is no such setting.{_similar(name, names)}"
+        for name in sorted(variables - {*names} - OTHER_VARIABLES)
+    ]
 
 
 def _similar(name: str, names: Sequence[str]) -> str:
-    """Return which of `names` may be meant; the prefix that they all have makes none of them similar."""
-    hint = suggest(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in names])
+    """Return a suggestion from `names`; the common prefix does not count as similarity."""
+    hint = suggest(name.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in names])
     return hint.replace("'", f"'{PREFIX}", 1)
 
 
-def _expanded(settings: Settings, environment: Mapping[str, str]) -> Settings:
+def _expand_cache_dir(settings: Settings, environment: Mapping[str, str]) -> Settings:
     from dataclasses import replace
 
     cache = settings.cache_dir
@@ -424,29 +432,29 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{file}: cannot be read: {error}")
         return {}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in data.items():
-        if name in _NAMES:
-            found[name] = _value(name, value, f"{name} in {file}", problems=problems)
+        if name in _PARSERS:
+            values[name] = _value(name, value, f"{name} in {file}", problems=problems)
         else:
-            hint = suggest(name, list(_NAMES))
-            problems.append(f"{name} in {file}: there is no such setting.{hint} Settings are: {', '.join(_NAMES)}")
-    return found
+            hint = suggest(name, list(_PARSERS))
+            problems.append(f"{name} in {file}: there is no such setting.{hint} Settings are: {', '.join(_PARSERS)}")
+    return values
 
 
 def _value(name: str, value: Any, where: str, *, problems: list[str]) -> Any:  # noqa: ANN401  # text or a TOML value
     try:
-        return _NAMES[name](value)
-    except _UnshownError as error:
+        return _PARSERS[name](value)
+    except _InvalidSecretError as error:
         problems.append(f"{where}: expected {error}")
         return None
-    except _UnfitError as error:
+    except _InvalidValueError as error:
         problems.append(f"{where}: expected {error}, but it is {value!r}")
         return None
 
 
-def referred(reference: str) -> Secret:
-    """Return the secret behind "env:NAME" or "file:/path", without the line end of a file.
+def resolve_secret(reference: str) -> Secret:
+    """Return the secret of a reference "env:NAME" or "file:/path", without a final line end.
 
     Raises:
         ConfigurationError: the variable is not set, or the file cannot be read.

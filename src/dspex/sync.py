@@ -1,8 +1,9 @@
-"""The single bridge between synchronous code and the asynchronous core.
+"""The only bridge between synchronous code and the asynchronous core.
 
-No running loop in this thread: the coroutine runs on a loop that the thread keeps. A thread that `in_thread` started
-(a synchronous `forward` or tool): on the loop that waits for it, which owns the run's pools and queues. A running loop
-(a notebook): on one shared daemon thread. On dspex's own loops a blocking call could never end, so it is an error.
+Without a running loop, a coroutine runs on a loop that belongs to the thread. In a thread that
+`in_thread` started (a synchronous `forward` or tool), it runs on the loop that waits for the thread
+and owns the pools and queues of the run. With a running loop (a notebook), it runs on a shared
+daemon thread. On a loop of dspex a blocking call would never end, so it is an error.
 """
 
 import asyncio
@@ -20,9 +21,9 @@ T = TypeVar("T")
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` to its end, also when the caller is cancelled: the cancellation is raised after it.
+    """Finish `work` even if the caller is cancelled; the cancellation is raised afterwards.
 
-    A driver of a database loses its connection when it is cancelled in the middle of a query.
+    Database drivers lose their connection when they are cancelled during a query.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -32,8 +33,8 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class _KeptLoop:
-    """A loop that outlives single calls, so that pooled connections do too; it ends with its thread, or the process."""
+class _ThreadLoop:
+    """A loop that lives as long as its thread, so that pooled connections are reused by later calls."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -50,27 +51,27 @@ class _KeptLoop:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Let what lives on the loop end itself (`shutdown_asyncgens` closes pooled sessions), then close it."""
+    """Shut down the loop's generators, which closes pooled sessions, and its executor; then close it."""
     if not loop.is_closed() and not loop.is_running():
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
 
-class _Keeper(threading.local):
-    """One kept loop for each thread, made at its first call."""
+class _LoopPerThread(threading.local):
+    """One loop for each thread, created at its first call."""
 
     def __init__(self) -> None:
-        self.kept: _KeptLoop | None = None
+        self.loop: _ThreadLoop | None = None
 
-    def get(self) -> _KeptLoop:
-        if self.kept is None:
-            self.kept = _KeptLoop()
-        return self.kept
+    def get(self) -> _ThreadLoop:
+        if self.loop is None:
+            self.loop = _ThreadLoop()
+        return self.loop
 
 
 class _DaemonLoop:
-    """One loop on a daemon thread, for callers whose own thread already runs one."""
+    """A loop on a daemon thread, for callers whose thread already runs a loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -86,72 +87,72 @@ class _DaemonLoop:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         context = contextvars.copy_context()
         context.run(_blocked.set, (*_blocked.get(), asyncio.get_running_loop()))
-        answer = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.get())
+        future = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.get())
         try:
-            return answer.result()
-        except KeyboardInterrupt:  # whoever interrupts a cell means the calls that it makes
-            answer.cancel()
+            return future.result()
+        except KeyboardInterrupt:  # interrupting a notebook cell cancels its calls
+            future.cancel()
             raise
 
 
-def _copy(task: asyncio.Task[T], answer: "concurrent.futures.Future[T]") -> None:
+def _copy(task: asyncio.Task[T], future: "concurrent.futures.Future[T]") -> None:
     if task.cancelled():
-        answer.cancel()
+        future.cancel()
     elif error := task.exception():
-        answer.set_exception(error)
+        future.set_exception(error)
     else:
-        answer.set_result(task.result())
+        future.set_result(task.result())
 
 
 class _Host:
-    """The loop that waits for one thread of `in_thread`, and the calls that this thread makes on it."""
+    """The loop that waits for a thread of `in_thread`, and the calls of this thread on it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._coming: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
+        self._pending: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_cancelled = False
         self.is_open = True
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Make one call from the thread; once nobody waits for the thread any more, it is refused."""
-        answer = concurrent.futures.Future[T]()
+        """Run a call from the thread; after the waiting caller was cancelled, raise CancelledError."""
+        future = concurrent.futures.Future[T]()
         with self._lock:
             if self._is_cancelled:
                 coroutine.close()
                 raise asyncio.CancelledError
-            self._coming[answer] = coroutine
-            self._loop.call_soon_threadsafe(self._start, answer, context=contextvars.copy_context())
+            self._pending[future] = coroutine
+            self._loop.call_soon_threadsafe(self._start, future, context=contextvars.copy_context())
         try:
-            return answer.result()
-        except concurrent.futures.CancelledError:  # an ordinary exception, which user code would swallow
+            return future.result()
+        except concurrent.futures.CancelledError:  # an ordinary exception, which user code might catch
             raise asyncio.CancelledError from None
 
-    def _start(self, answer: "concurrent.futures.Future[Any]") -> None:
+    def _start(self, future: "concurrent.futures.Future[Any]") -> None:
         with self._lock:
-            coroutine = self._coming.pop(answer, None)
+            coroutine = self._pending.pop(future, None)
         if coroutine is not None:
             task = self._loop.create_task(coroutine)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(lambda done: _copy(done, answer))
+            task.add_done_callback(lambda done: _copy(done, future))
 
     async def cancel(self) -> None:
-        """End the calls under way, and refuse those that the thread would make after."""
+        """Cancel the running calls, and refuse later calls of the thread."""
         with self._lock:
             self._is_cancelled = True
-            coming, self._coming = self._coming, {}
-        for answer, coroutine in coming.items():
+            pending, self._pending = self._pending, {}
+        for future, coroutine in pending.items():
             coroutine.close()
-            answer.cancel()
+            future.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
 
 
-_keeper = _Keeper()
+_thread_loops = _LoopPerThread()
 _daemon = _DaemonLoop()
 _host: "contextvars.ContextVar[_Host | None]" = contextvars.ContextVar("dspex_host", default=None)
 _blocked: "contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, ...]]" = contextvars.ContextVar(
@@ -160,19 +161,19 @@ _blocked: "contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, ...]]" = cont
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` to its end from synchronous code and return its result.
+    """Run `coroutine` from synchronous code and return its result.
 
-    The caller's context variables are seen inside.
+    The coroutine sees the caller's context variables.
 
     Raises:
-        ConfigurationError: called on one of dspex's own loops, where blocking would never end.
+        ConfigurationError: called on a loop of dspex, where blocking would never end.
     """
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         host = _host.get()
-        return host.run(coroutine) if host is not None and host.is_open else _keeper.get().run(coroutine)
-    if running is _daemon.loop or (_keeper.kept is not None and running is _keeper.kept.loop):
+        return host.run(coroutine) if host is not None and host.is_open else _thread_loops.get().run(coroutine)
+    if running is _daemon.loop or (_thread_loops.loop is not None and running is _thread_loops.loop.loop):
         coroutine.close()
         raise ConfigurationError(
             "a synchronous call inside dspex's own event loop would never end: write `await program.acall(...)` "
@@ -181,47 +182,48 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return _daemon.run(coroutine)
 
 
-async def in_thread(work: Callable[..., T], /, **given: Any) -> T:  # noqa: ANN401
-    """Call blocking `work` in a thread of its own; the calls that it makes with `run` are made on this loop.
+async def in_thread(work: Callable[..., T], /, **arguments: Any) -> T:  # noqa: ANN401
+    """Call blocking `work` in a new thread; its calls with `run` execute on this loop.
 
-    Cancelled, it ends those calls and raises at once; the thread itself cannot be stopped, but each further call in it
-    raises `asyncio.CancelledError`. Threads are not pooled: one that waits for another in a full pool never ends.
+    Cancellation cancels those calls and raises at once. The thread itself cannot be stopped, but
+    its further calls raise `asyncio.CancelledError`. Threads are not pooled: a thread that waits
+    for another thread of a full pool would never end.
     """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+    future: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
     host, context = _Host(loop), contextvars.copy_context()
     context.run(_host.set, host)
 
     def settle(value: T | None, error: BaseException | None) -> None:
-        if not answer.done():
-            answer.set_result((value, error))
+        if not future.done():
+            future.set_result((value, error))
 
     def call() -> None:
         value, error = None, None
         try:
-            value = context.run(work, **given)
-        except BaseException as raised:  # noqa: BLE001  # it is raised where the answer is awaited
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            value = context.run(work, **arguments)
+        except BaseException as raised_error:  # noqa: BLE001  # raised where the result is awaited
+            error = raised_error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the caller is gone
             loop.call_soon_threadsafe(settle, value, error)
 
     threading.Thread(target=call, name="dspex-work", daemon=True).start()
     try:
-        value, error = await answer
+        value, error = await future
     except asyncio.CancelledError:
         await host.cancel()
         raise
-    host.is_open = False  # what `work` left behind in threads of its own makes its calls there
+    host.is_open = False  # threads that `work` started and left use other loops
     if error is not None:
         raise error
     return cast("T", value)
 
 
 async def on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` on `loop`, which owns what it needs and may be another than this one.
+    """Await `work` on `loop`, which owns its resources and may not be the running loop.
 
     Raises:
-        ConfigurationError: that loop is blocked by the synchronous call that this is part of.
+        ConfigurationError: `loop` is blocked by the synchronous call that this is part of.
     """
     if asyncio.get_running_loop() is loop:
         return await work

@@ -10,7 +10,7 @@ from dspex.operations.resources import Query, Store
 from dspex.operations.resources.access import DEFAULT_WORKSPACE
 from dspex.operations.resources.tenancy import SECRET
 from dspex.operations.resources.vault import Vault
-from dspex.settings import Secret, Settings, referred
+from dspex.settings import Secret, Settings, resolve_secret
 
 FILE = "server.key"
 
@@ -54,7 +54,7 @@ async def stored_keys(store: Store, vault: Vault, *, workspace: str, say: Callab
     for row in await store.select(SECRET, Query(where=where, limit=1000)):
         try:
             if row.reference is not None:
-                keys[row.name] = referred(row.reference)
+                keys[row.name] = resolve_secret(row.reference)
             elif row.ciphertext is not None:
                 keys[row.name] = Secret(vault.open(row.ciphertext, label=f"{row.workspace}/{row.name}"))
         except (StorageError, ConfigurationError) as error:

@@ -64,19 +64,19 @@ def list_command(  # noqa: PLR0913  # one parameter for each flag
     if resource not in resources:
         names = ", ".join(resources)
         raise NotFoundError(f"unknown resource {resource!r}.{suggest(resource, resources)} There are: {names}")
-    wanted = resources[resource]
-    query = query_of(wanted, [*filters, *([] if after is None else [f"after={after}"])], sort, limit=first)
+    definition = resources[resource]
+    query = query_of(definition, [*filters, *([] if after is None else [f"after={after}"])], sort, limit=first)
 
     async def work(services: Services) -> Sequence[Any]:
-        return await services.operations.list(wanted, replace(query, limit=first + 1))  # type: ignore[no-any-return]
+        return await services.operations.list(definition, replace(query, limit=first + 1))  # type: ignore[no-any-return]
 
     records = with_services(settings, work)
-    rows = [wanted.values_of(row) for row in records[:first]]
+    rows = [definition.values_of(row) for row in records[:first]]
     cursor = cursor_of(records[first - 1], query.sort) if len(records) > first else None
     if as_json:
         show_json({resource: rows, "next": cursor})
         return 0
-    columns = [part.name for part in wanted.visible if part.kind not in {"json", "embedding"}]
+    columns = [part.name for part in definition.visible if part.kind not in {"json", "embedding"}]
     click.echo(table(rows, columns) if rows else f"there are no such {resource.replace('_', ' ')}")
     if cursor is not None:
         click.echo(f"more rows: --after {cursor}", err=True)
