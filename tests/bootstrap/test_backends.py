@@ -48,7 +48,7 @@ def told_of(folder):
 
 
 async def run(backends, program, context, **inputs):
-    choice = backends.choose(program, asked=inputs.pop("asked", None))
+    choice = backends.choose(program, backend=inputs.pop("asked", None))
     handle = await choice.backend.create_program(choice.program)
     return await choice.backend.execute_program(handle, inputs, context), choice
 
@@ -144,7 +144,7 @@ def test_without_dspy_the_backend_is_refused_with_what_to_install(settings, monk
     async def main():
         async with open_backends(settings) as backends:
             with pytest.raises(InvalidError, match=r"pip install 'dspex\[dspy\]'.*DSPEX_DSPY_INTERPRETER"):
-                backends.choose(predicting(), asked="dspy")
+                backends.choose(predicting(), backend="dspy")
             with pytest.raises(InvalidError, match=r"pip install 'dspex\[dspy\]'"):
                 await dspy_bridge(backends)
 

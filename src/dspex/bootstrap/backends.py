@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from dspex.errors import InternalError
 from dspex.execution.backends import (
     Backend,
+    BackendPolicy,
     Backends,
     HybridBackend,
     IsolatedBackend,
     LazyBackend,
     MockBackend,
     NativeBackend,
-    Policy,
 )
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import PoolConfig
@@ -67,7 +67,7 @@ async def open_backends(
         "mock": MockBackend(kept_calls=0),  # inputs are private, and a server runs forever
     }
     backends["hybrid"] = HybridBackend(dict(backends), code=code)
-    policy = Policy(
+    policy = BackendPolicy(
         test_mode=settings.test_mode,
         backend=settings.backend,
         isolates_code=settings.isolation == "process",
@@ -92,7 +92,7 @@ async def dspy_bridge(backends: Backends) -> "DspyBackend":
     lazy = backends["dspy"]
     if not isinstance(lazy, LazyBackend):
         raise InternalError(f"the backend 'dspy' is {type(lazy).__name__}, not the one of `open_backends`")
-    bridge: DspyBackend = await lazy.started()
+    bridge: DspyBackend = await lazy.ensure_started()
     return bridge
 
 

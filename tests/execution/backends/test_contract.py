@@ -37,10 +37,10 @@ def test_made_up_numbers_keep_to_their_bounds(kind, low, width, step, number):
     rules |= {} if step is None else {"multiple_of": step}
     if low is not None and width is not None and step == 2:
         rules[width[0]] += 2  # so that there is one
-    said = f"[{', '.join(f'{name}={value}' for name, value in rules.items())}]" if rules else ""
-    signature = Signature(f"q -> a: {kind}{said}")
-    made = example(signature.output_fields["a"].type, "a", number)
-    assert signature.validate_outputs({"a": made}) == {"a": made}
+    bounds = f"[{', '.join(f'{name}={value}' for name, value in rules.items())}]" if rules else ""
+    signature = Signature(f"q -> a: {kind}{bounds}")
+    generated = example(signature.output_fields["a"].type, "a", number)
+    assert signature.validate_outputs({"a": generated}) == {"a": generated}
 
 
 def test_a_mock_remembers_the_last_calls_only():

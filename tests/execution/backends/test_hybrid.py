@@ -149,18 +149,18 @@ def test_deadline_and_cancellation_end_what_a_forward_in_a_thread_waits_for():
     async def main():
         async with asyncio.timeout(10):
             for name in ("deadline", "cancellation", "task"):
-                held, stop = Owned(hold=True), Cancellation()
-                hybrid = HybridBackend({"mock": held}, code=CodeRoot(FOLDER))
+                backend, stop = Owned(hold=True), Cancellation()
+                hybrid = HybridBackend({"mock": backend}, code=CodeRoot(FOLDER))
                 handle = await hybrid.create_program(written("Plain")("mock").to_program())
                 context = RunContext(model=answering(VALUES), cancellation=stop)
                 context = context.within(0.2) if name == "deadline" else context
                 task = asyncio.create_task(hybrid.execute_program(handle, {"question": "?"}, context))
-                await held.asked.wait()
+                await backend.asked.wait()
                 if name != "deadline":
                     stop.cancel() if name == "cancellation" else task.cancel()
                 with pytest.raises(DeadlineError if name == "deadline" else asyncio.CancelledError):
                     await task
-                assert held.ended.is_set()
+                assert backend.ended.is_set()
                 assert context.model.requests == []
 
     asyncio.run(main())
@@ -185,17 +185,17 @@ def test_native_and_dspy_nodes_give_the_same_outputs_on_one_scripted_model():
 
     async def main():
         async with asyncio.timeout(60), DspyBackend() as bridge:
-            found = []
+            outputs = []
             for where in ({}, {"search": "dspy"}, {"steps[0]": "dspy"}, {"search": "dspy", "steps[0]": "dspy"}):
                 prediction, _ = await run(two_steps(**where), {"dspy": bridge})
                 why = {path: f"node {path!r} names the backend 'dspy'" for path in where}
-                assert {path: said for _, path, said in ran(prediction)} == why
-                found.append(prediction.to_dict())
+                assert {path: reason for _, path, reason in ran(prediction)} == why
+                outputs.append(prediction.to_dict())
                 assert prediction.usage.calls == 2
             for name in ("Plain", "OwnLoop"):
                 for where in (("native", "dspy"), ("dspy", "native"), ("dspy", "dspy")):
                     prediction, _ = await run(written(name)(*where).to_program(), {"dspy": bridge})
-                    found.append(prediction.to_dict())
-            assert found == [{"answer": 7, "sure": True}] * 10
+                    outputs.append(prediction.to_dict())
+            assert outputs == [{"answer": 7, "sure": True}] * 10
 
     asyncio.run(main())

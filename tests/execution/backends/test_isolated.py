@@ -7,7 +7,7 @@ import pytest
 
 from dspex.errors import BudgetError, ExecutionError, InvalidError, WorkerLostError, WorkerTimeoutError
 from dspex.execution.backends import IsolatedBackend, NativeBackend
-from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
+from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import Intensity, PoolConfig
@@ -57,9 +57,9 @@ def test_what_a_program_answers_beyond_its_signature_is_kept_as_it_is_natively()
         more, answers = program("More"), []
         for where in (NativeBackend(code=CodeRoot(FOLDER)), backend):
             handle = await where.create_program(more)
-            answers.append(checked_outputs(more, await where.execute_program(handle, {"question": "?"}, context)))
+            answers.append(check_outputs(more, await where.execute_program(handle, {"question": "?"}, context)))
         assert answers[0] == answers[1] == {"answer": 7, "sources": ["a", {"b": 1.5}], "note": None}
-        assert dumped_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
+        assert dump_outputs(more, {**answers[0], "bad": "\ud83d", "nan": float("nan")})["nan"] == "NaN"
 
     with_isolated(test)
 
@@ -98,7 +98,7 @@ def test_trace_and_stream_show_what_a_run_in_this_process_shows():
         prediction = await backend.execute_program(handle, {"question": "?"}, RunContext(model=model, emit=emit))
         spans = prediction.trace.spans
         names = {span.span_id: (span.kind, span.name, span.path) for span in spans if span.kind != "backend"}
-        return events, sorted((*names[one.span_id], names.get(one.parent_id)) for one in spans if one.span_id in names)
+        return events, sorted((*names[s.span_id], names.get(s.parent_id)) for s in spans if s.span_id in names)
 
     async def test(backend, context):
         events, spans = await shown(backend)

@@ -62,11 +62,11 @@ def test_nothing_is_made_before_the_first_use_and_all_ends_with_it(go):
 
 
 def test_a_pool_that_gave_up_is_replaced_at_the_next_use_and_its_handles_stay_valid(go):
-    lives, made = [], []
+    lives, backends = [], []
 
     def make():
-        made.append(Pooled(lives, gives_up=not made))
-        return made[-1]
+        backends.append(Pooled(lives, gives_up=not backends))
+        return backends[-1]
 
     async def main():
         lazy = LazyBackend("x", frozenset(), make)
@@ -75,7 +75,7 @@ def test_a_pool_that_gave_up_is_replaced_at_the_next_use_and_its_handles_stay_va
             await lazy.execute_program(handle, {"question": "?"}, RunContext())
         assert lives == ["begun", "ended"]
         assert (await lazy.execute_program(handle, {"question": "?"}, RunContext())).answer is not None
-        assert len(made) == 2
+        assert len(backends) == 2
         await lazy.delete_program(handle)
         with pytest.raises(NotFoundError):
             await lazy.execute_program(handle, {"question": "?"}, RunContext())
@@ -85,11 +85,11 @@ def test_a_pool_that_gave_up_is_replaced_at_the_next_use_and_its_handles_stay_va
 
 
 def test_a_start_that_fails_leaves_nothing_and_is_tried_again(go):
-    lives, made = [], []
+    lives, backends = [], []
 
     def make():
-        made.append(Pooled(lives, fails_to_start=not made))
-        return made[-1]
+        backends.append(Pooled(lives, fails_to_start=not backends))
+        return backends[-1]
 
     async def main():
         lazy = LazyBackend("x", frozenset(), make)

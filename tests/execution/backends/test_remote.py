@@ -11,27 +11,27 @@ from dspex.testing.backends import answering
 
 
 def answering_for(path="self", clock=None):
-    heard = Collecting()
-    context = RunContext(observer=heard, clock=clock or SystemClock())
-    run = TraceRecorder(heard, context.clock, {})
+    observer = Collecting()
+    context = RunContext(observer=observer, clock=clock or SystemClock())
+    run = TraceRecorder(observer, context.clock, {})
     span = run.begin("backend", "there", parent_id=None, path=path)
-    return Answerer(context=context, span=span, model=answering({})), run, heard
+    return Answerer(context=context, span=span, model=answering({})), run, observer
 
 
 @pytest.mark.parametrize(
     "data", [None, 3, {}, [[1]], [["a", None, "module", "P", "self", 1, 2]], [[1, None, "x", "P"]]]
 )
 def test_spans_that_are_none_are_said_and_left_out(data):
-    answerer, run, heard = answering_for()
+    answerer, run, observer = answering_for()
     answerer.on_event("spans", data)
     assert run.spans == []
-    assert [event.name for event in heard.events] == ["log"]
-    assert "spans that are none" in heard.events[0].message
+    assert [event.name for event in observer.events] == ["log"]
+    assert "sent invalid spans" in observer.events[0].message
 
 
 def test_a_workers_spans_have_their_place_in_the_whole_program_and_times_of_the_callers_clock():
     clock = FakeClock()
-    answerer, run, heard = answering_for("steps[0]", clock)
+    answerer, run, observer = answering_for("steps[0]", clock)
     now = SystemClock().monotonic_ns()
     rows = [[2, 1, "module", "Predict", "answer", now - 50, now - 20, "ValueError: no"]]
     answerer.on_event("spans", [*rows, [1, None, "module", "Rag", "self", now - 60, now - 10]])
@@ -41,4 +41,4 @@ def test_a_workers_spans_have_their_place_in_the_whole_program_and_times_of_the_
     assert (inner.status, outer.status) == ("error", "ok")
     assert inner.end_ns - inner.start_ns == 30
     assert outer.end_ns <= clock.monotonic_ns()
-    assert heard.spans == run.spans
+    assert observer.spans == run.spans

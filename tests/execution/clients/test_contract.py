@@ -6,7 +6,7 @@ import threading
 import msgspec
 import pytest
 
-from dspex.execution.backends.native_host import ParentModel
+from dspex.execution.backends.native_host import WorkerModel
 from dspex.execution.clients import Budget, LanguageModel, OpenAIModel, Request
 from dspex.execution.clients.anthropic import AnthropicModel
 from dspex.execution.clients.caching import Caching
@@ -56,7 +56,7 @@ class Parent:
 
 class TestParent(LanguageModelContract):
     def make(self) -> LanguageModel:
-        return ParentModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]}, {})
+        return WorkerModel(Parent(), {"name": "m", "capabilities": ["streaming", "tools"]}, {})
 
 
 def test_the_answers_of_a_search_keep_tool_calls_across_restarts(go):

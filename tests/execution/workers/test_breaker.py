@@ -8,7 +8,7 @@ from dspex.testing import FakeClock
 
 
 @pytest.fixture
-def opened():
+def open_breaker():
     clock = FakeClock()
     breaker = CircuitBreaker(BreakerConfig(failures=5, seconds=60, probes=3), clock)
     for _ in range(4):
@@ -21,8 +21,8 @@ def opened():
     return breaker, clock
 
 
-def test_it_opens_after_failures_in_a_row_and_says_for_how_long(opened):
-    breaker, clock = opened
+def test_it_opens_after_failures_in_a_row_and_says_for_how_long(open_breaker):
+    breaker, clock = open_breaker
     asyncio.run(clock.advance(59.0 - clock.monotonic_ns() / 1e9))
     with pytest.raises(CircuitOpenError, match=r"admitted in 1\.0 s") as caught:
         breaker.admit()
@@ -30,8 +30,8 @@ def test_it_opens_after_failures_in_a_row_and_says_for_how_long(opened):
     assert caught.value.context["retry_after"] == 1.0
 
 
-def test_three_probes_pass_and_their_success_closes_it(opened):
-    breaker, clock = opened
+def test_three_probes_pass_and_their_success_closes_it(open_breaker):
+    breaker, clock = open_breaker
     asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
     assert [breaker.admit() for _ in range(3)] == [True, True, True]
     with pytest.raises(CircuitOpenError):
@@ -42,8 +42,8 @@ def test_three_probes_pass_and_their_success_closes_it(opened):
     assert breaker.state == "closed"
 
 
-def test_a_failed_probe_opens_it_again(opened):
-    breaker, clock = opened
+def test_a_failed_probe_opens_it_again(open_breaker):
+    breaker, clock = open_breaker
     asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
     breaker.admit()
     breaker.record_failure()
@@ -53,8 +53,8 @@ def test_a_failed_probe_opens_it_again(opened):
         breaker.admit()
 
 
-def test_a_probe_that_ends_without_a_verdict_is_given_back(opened):
-    breaker, clock = opened
+def test_a_probe_that_ends_without_a_verdict_is_given_back(open_breaker):
+    breaker, clock = open_breaker
     asyncio.run(clock.advance(60.0 - clock.monotonic_ns() / 1e9))
     for _ in range(9):
         breaker.finish(is_probe=breaker.admit())

@@ -52,13 +52,13 @@ def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_
     async def test(pool):
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         started = {w.pid for w in pool.stats().workers}
-        other = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
+        long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerLostError):
             await pool.call("crash", {})
         assert await pool.call("echo", {"n": 1}) == {"n": 1}
         assert {w.pid for w in pool.stats().workers if w.role == "serving"} < started
-        assert await other == {"seconds": 0.3}
+        assert await long_call == {"seconds": 0.3}
         await until(lambda: [w.state for w in pool.stats().workers] == ["ready"] * 3)
         assert pool.stats().restarts == 1
         assert Counter(w.role for w in pool.stats().workers) == {"serving": 2, "spare": 1}
@@ -68,11 +68,11 @@ def test_a_crash_fails_only_what_its_worker_held_and_the_next_call_waits_for_no_
 
 def test_calls_wait_in_order_and_a_full_queue_says_so():
     async def test(pool):
-        done = []
+        order = []
 
         async def call(n):
             await pool.call("sleep", {"seconds": 0.05})
-            done.append(n)
+            order.append(n)
 
         calls = [asyncio.create_task(call(n)) for n in range(4)]
         await asyncio.sleep(0)
@@ -81,7 +81,7 @@ def test_calls_wait_in_order_and_a_full_queue_says_so():
             await pool.call("echo", {})
         assert caught.value.is_retryable
         await asyncio.gather(*calls)
-        assert done == [0, 1, 2, 3]
+        assert order == [0, 1, 2, 3]
         assert (pool.stats().answered, pool.stats().rejected) == (4, 1)
 
     with_pool(test, queue_limit=3)
@@ -89,13 +89,13 @@ def test_calls_wait_in_order_and_a_full_queue_says_so():
 
 def test_a_deadline_counts_in_the_queue_too_and_a_caller_who_leaves_takes_no_slot():
     async def test(pool):
-        held = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
+        long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.3}))
         await asyncio.sleep(0)
         leaving = asyncio.create_task(pool.call("echo", {}))
         with pytest.raises(PoolExhaustedError, match="by the deadline"):
             await pool.call("echo", {}, seconds=0.05)
         leaving.cancel()
-        await held
+        await long_call
         assert await pool.call("echo", {"n": 1}, seconds=1) == {"n": 1}
         assert pool.stats().queued == 0
 
@@ -223,9 +223,9 @@ def test_an_error_that_many_calls_meet_does_not_grow_with_them():
     async def main():
         pool = Pool(PoolConfig(name="p"), fake_worker())
         await pool.stop()
-        found = [(await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0] for _ in range(3)]
-        assert {str(error) for error in found} == {"pool 'p' has ended"}
-        assert len(set(map(id, found))) == 3
+        errors = [(await asyncio.gather(pool.call("echo", {}), return_exceptions=True))[0] for _ in range(3)]
+        assert {str(error) for error in errors} == {"pool 'p' has ended"}
+        assert len(set(map(id, errors))) == 3
 
     asyncio.run(main())
 
@@ -264,11 +264,11 @@ def test_calls_that_do_not_stop_cost_their_worker_and_nobody_else():
 
 def test_a_timeout_names_the_time_that_was_asked_for():
     async def test(pool):
-        held = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))
+        long_call = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerTimeoutError, match=r"pool 'p' did not answer 'sleep' within 0\.45 s"):
             await pool.call("sleep", {"seconds": 9}, seconds=0.45)
-        await held
+        await long_call
 
     with_pool(test)
 
@@ -529,9 +529,9 @@ def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_us
             assert await run(name) == name
         await asyncio.gather(*(run(name) for name in names * 3))
         await until(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))
-        held = await pool.call("programs", {})
-        assert "busy" in held
-        assert len(held) <= 4 + 1
+        loaded = await pool.call("programs", {})
+        assert "busy" in loaded
+        assert len(loaded) <= 4 + 1
         await busy
 
     with_pool(test, spec=fake_worker(concurrency=4, program_limit=4), minimum=1)

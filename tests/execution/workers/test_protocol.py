@@ -140,13 +140,13 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
     async def test(worker):
-        other = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
+        long_call = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         await asyncio.sleep(0)
         with pytest.raises(WorkerProtocolError) as caught:
             await worker.call("raw", {"pieces": [BROKEN[name].replace(b'"id": 2', b'"id": 3').hex()], "then": "hang"})
         assert caught.value.is_retryable
         with pytest.raises(WorkerProtocolError):
-            await other
+            await long_call
         await gone(worker.pid)
 
     with_worker(test, concurrency=2)
@@ -224,12 +224,12 @@ DEATHS = [
 @pytest.mark.parametrize("how", DEATHS, ids=str)
 def test_death_at_any_point_of_a_call_fails_what_the_worker_held(how):
     async def test(worker):
-        held = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
+        long_call = asyncio.create_task(worker.call("sleep", {"seconds": 30}))
         with pytest.raises(WorkerLostError) as caught:
             await worker.call("crash", how, handler=Answering(lambda args: 0))
         assert caught.value.is_retryable
         with pytest.raises(WorkerLostError):
-            await held
+            await long_call
         with pytest.raises(WorkerLostError):
             await worker.call("echo", {})
 
@@ -276,13 +276,13 @@ def test_an_error_of_the_listener_is_the_error_of_its_run_and_the_worker_lives_o
 
         deaf = Answering()
         deaf.on_event = fail
-        other = asyncio.create_task(worker.call("sleep", {"seconds": 0.3}))
+        long_call = asyncio.create_task(worker.call("sleep", {"seconds": 0.3}))
         for failure, kind in ((RuntimeError("my bug"), ExecutionError), (ToolError("no"), ToolError)):
             for command in ("spin", "emit"):
                 with pytest.raises(kind, match=str(failure)) as caught:
                     await worker.call(command, {"items": [1, 2]}, handler=deaf)
                 assert not caught.value.is_retryable
-        assert await other == {"seconds": 0.3}
+        assert await long_call == {"seconds": 0.3}
         assert await worker.call("echo", {"n": 1}) == {"n": 1}
         assert worker.state == "ready"
 
@@ -342,9 +342,9 @@ def test_a_cancelled_call_leaves_nothing_of_its_callbacks_in_the_child():
         assert list(runtime._callbacks) == [1]
         runtime._handle({"id": 0, "cmd": "cancel", "args": {"id": 1}})
         assert runtime._callbacks == {}
-        told = b""
-        while b'"id":1,"error":{"code":"cancelled"' not in told:
-            told += ours.recv(4096)
+        received = b""
+        while b'"id":1,"error":{"code":"cancelled"' not in received:
+            received += ours.recv(4096)
 
 
 def _throw(error):
@@ -384,10 +384,10 @@ def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
 
     async def test(worker):
-        found = await worker.call("environment", {})
-        assert "OPENAI_API_KEY" not in found
-        assert found["GIVEN"] == "1"
-        assert set(found) <= {
+        environment = await worker.call("environment", {})
+        assert "OPENAI_API_KEY" not in environment
+        assert environment["GIVEN"] == "1"
+        assert set(environment) <= {
             "PATH", "HOME", "TMPDIR", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "GIVEN",
             "DSPEX_WORKER_RUN", "LC_CTYPE",
         }  # fmt: skip
@@ -431,14 +431,14 @@ def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing()
 
 
 def test_what_a_program_started_ends_with_its_worker():
-    found = []
+    pids = []
 
     async def test(worker):
-        found.append(await worker.call("spawn", {}))
-        assert is_alive(found[0])
+        pids.append(await worker.call("spawn", {}))
+        assert is_alive(pids[0])
 
     with_worker(test)
-    asyncio.run(gone(found[0]))
+    asyncio.run(gone(pids[0]))
 
 
 def test_a_worker_that_ignores_every_request_to_leave_is_terminated_then_killed():

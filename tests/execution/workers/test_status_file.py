@@ -14,9 +14,9 @@ def stats(queued=0):
     return PoolStats(name="p", breaker="closed", queued=queued, answered=1, failed=0, rejected=0, restarts=0)
 
 
-async def until(found, folder):
+async def until(condition, folder):
     async with asyncio.timeout(10):
-        while not found(read_statuses(folder)):
+        while not condition(read_statuses(folder)):
             await asyncio.sleep(0.01)
 
 
@@ -30,12 +30,12 @@ def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path,
             assert not folder.exists()
             publisher.changed()
             await until(bool, folder)
-            (told,) = read_statuses(folder)
-            assert (told.pid, told.started, told.what) == (os.getpid(), start_time(os.getpid()), "run")
-            assert told.pools == (stats(),)
+            (status,) = read_statuses(folder)
+            assert (status.pid, status.started, status.what) == (os.getpid(), start_time(os.getpid()), "run")
+            assert status.pools == (stats(),)
             pools[:] = [stats(queued=3)]
             publisher.changed()
-            await until(lambda found: found[0].pools[0].queued == 3, folder)
+            await until(lambda statuses: statuses[0].pools[0].queued == 3, folder)
         assert read_statuses(folder) == []
         assert list(folder.iterdir()) == []
 
@@ -48,8 +48,8 @@ def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_pass
     mine = {"pid": os.getpid(), "what": "serve", "told_at": "2026-01-01T00:00:00Z"}
     alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
     reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)  # the pid lives, but is another process
-    for name, told in (("2-1.json", alive), ("3-1.json", reused)):
-        (tmp_path / name).write_bytes(msgspec.json.encode(told))
+    for name, status in (("2-1.json", alive), ("3-1.json", reused)):
+        (tmp_path / name).write_bytes(msgspec.json.encode(status))
     assert read_statuses(tmp_path) == [alive]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1-x.json", "2-1.json", "notes.txt"]
     assert read_statuses(tmp_path / "nowhere") == []

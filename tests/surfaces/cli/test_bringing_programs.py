@@ -185,7 +185,7 @@ def test_a_state_that_dspy_saved_is_stored_with_what_it_belongs_to(
     ("arguments", "said"),
     [
         (["rag.py:Nothing"], "has no attribute 'Nothing'"),
-        (["rag.py:NUMBER"], "is no dspy module but int"),
+        (["rag.py:NUMBER"], "is not a dspy module but int"),
         (["rag.py:Needs"], "give its arguments (init)"),
         (["nowhere:X"], "cannot import 'nowhere:X'"),
     ],
@@ -207,8 +207,8 @@ def test_an_import_that_needs_no_worker_to_be_refused(
     (tmp_path / "old.pkl").write_bytes(b"x")
     for arguments, said in (
         (["nowhere.json"], "cannot read 'nowhere.json'"),
-        (["broken.json"], "holds no JSON"),
-        (["list.json"], "holds no state"),
+        (["broken.json"], "is not JSON"),
+        (["list.json"], "does not hold the state"),
         (["old.pkl"], "may hold a pickle"),
         (["nowhere.py:X"], "does not exist"),
         (["rag.py:Rag", "--init", "["], "--init is not JSON"),
@@ -316,7 +316,7 @@ def test_what_a_program_returns_beyond_its_contract_is_shown_recorded_and_compar
     assert found(capsys, "import", "rag.py:More", "--signature", "question -> answer: int, missing")["version"] == 2
     code, out, err = call(capsys, "run", "More", "question=x")
     assert code == 1, out + err
-    assert "rag:More returned answer, sources, taken, which does not fit its signature (given at its import)" in err
+    assert "rag:More returned answer, sources, taken, which does not fit its signature (given at import)" in err
     assert "--signature 'question -> answer: int, sources: list, taken'" in err
 
 

@@ -1,17 +1,18 @@
-"""Where a program runs: one protocol, with an implementation for each place."""
+"""Backends, the places where a program runs: one protocol with several implementations."""
 
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
-from dspex.execution.backends.choosing import Backends, Choice, Policy
+from dspex.execution.backends.choice import BackendPolicy, Backends, Choice
 from dspex.execution.backends.hybrid import HybridBackend
 from dspex.execution.backends.isolated import IsolatedBackend
 from dspex.execution.backends.lazy import LazyBackend
 from dspex.execution.backends.mock import MockBackend
 from dspex.execution.backends.native import NativeBackend
-from dspex.execution.backends.optimizing import Optimization, OptimizingBackend
+from dspex.execution.backends.optimization import Optimization, OptimizingBackend
 
 __all__ = [
     "Backend",
     "BackendCapability",
+    "BackendPolicy",
     "Backends",
     "Choice",
     "Handle",
@@ -22,5 +23,4 @@ __all__ = [
     "NativeBackend",
     "Optimization",
     "OptimizingBackend",
-    "Policy",
 ]

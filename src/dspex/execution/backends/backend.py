@@ -1,4 +1,4 @@
-"""The seam between a stored program and the place where it runs."""
+"""The interface between a stored program and the place where it runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NewType, Protocol
@@ -12,10 +12,11 @@ Handle = NewType("Handle", str)
 
 
 class Backend(Protocol):
-    """Holds programs and runs them; safe to call from many tasks of one loop at once.
+    """Holds programs and runs them; tasks of one event loop may call it concurrently.
 
-    Creating the same contents twice gives the same handle. It stays valid until it is deleted, or until some hundred
-    other programs were asked for since: create a program before each run, which costs nothing where it is there.
+    Creating the same contents twice returns the same handle. It stays valid until the program is
+    deleted, or until it is evicted after a few hundred other programs were used. Create a program
+    before each run: this costs nothing if the backend still has it.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Backend(Protocol):
         """Make `program` ready to run; idempotent by content hash.
 
         Raises:
-            DefinitionError: it cannot run here; the message says why.
+            DefinitionError: the program cannot run here; the message says why.
         """
         ...
 
@@ -33,20 +34,20 @@ class Backend(Protocol):
         """Run a program once on validated or raw inputs.
 
         Raises:
-            NotFoundError: there is no program behind `handle`.
+            NotFoundError: the backend has no program with this handle.
             InvalidError: the inputs do not fit.
             ExecutionError: the run failed.
         """
         ...
 
     async def delete_program(self, handle: Handle) -> None:
-        """Forget a program; runs under way end undisturbed.
+        """Remove a program; its running executions finish.
 
         Raises:
-            NotFoundError: there is no program behind `handle`.
+            NotFoundError: the backend has no program with this handle.
         """
         ...
 
     async def list_programs(self) -> Sequence[Handle]:
-        """Return the handles of all programs held here, in the order of their creation."""
+        """Return the handles of all programs, in the order of their creation."""
         ...

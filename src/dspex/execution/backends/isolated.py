@@ -1,4 +1,4 @@
-"""Native programs in supervised workers: code that may crash, hang or leak does so there (`isolation: process`)."""
+"""Native programs in supervised workers, which contain crashes and leaks (`isolation: process`)."""
 
 import random
 import sys
@@ -10,11 +10,11 @@ from typing import Any
 
 from dspex.errors import ConfigurationError
 from dspex.execution.backends.backend import BackendCapability, Handle
-from dspex.execution.backends.held import Held
-from dspex.execution.backends.outputs import checked_outputs
+from dspex.execution.backends.event_forwarder import EventForwarder
+from dspex.execution.backends.handle_cache import HandleCache
+from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.backends.reasons import reason
-from dspex.execution.backends.remote import Answerer, about, model_of, sendable
-from dspex.execution.backends.telling import Telling
+from dspex.execution.backends.remote import Answerer, check_sendable, describe_model, model_for_run
 from dspex.execution.context import ADAPTERS, RunContext, TraceRecorder, call_guarded
 from dspex.execution.modules import CodeRoot
 from dspex.execution.workers import LoadRequest, Pool, PoolConfig, PoolStats, WorkerSpec
@@ -26,10 +26,10 @@ HOST = Path(__file__).parent / "native_host.py"
 
 
 class IsolatedBackend:
-    """Runs native programs in workers of this interpreter; models answer in this process, keys stay here.
+    """Runs native programs in workers; this process calls the models, and keys stay here.
 
-    Owned by one event loop; `async with` starts and ends its workers. The trace is that of a run in this process, below
-    the backend's span; streaming shows what it would show here.
+    Owned by one event loop; `async with` starts and stops its workers. Traces and streams are the
+    same as in this process, except for the span of the backend.
     """
 
     name = "isolated"
@@ -44,16 +44,16 @@ class IsolatedBackend:
         observer: Observer | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Take where code programs are imported from, in the workers only, and a deadline for every call."""
-        found: tuple[BackendCapability, ...] = ("isolation",) if code is None else ("isolation", "code_programs")
-        self.capabilities: frozenset[BackendCapability] = frozenset(found)
+        """Take the code root, which only workers import from, and a time limit for every call."""
+        names: tuple[BackendCapability, ...] = ("isolation",) if code is None else ("isolation", "code_programs")
+        self.capabilities: frozenset[BackendCapability] = frozenset(names)
         config = {} if code is None else {"code": {"folder": str(code.folder), "name": code.name}}
         spec = WorkerSpec(
             host=HOST, interpreter=sys.executable, config=config, concurrency=4, memory_limit=memory_limit
         )
         self._pool = Pool(pool or PoolConfig(name="native", maximum=2, spares=1), spec, observer=observer, rng=rng)
         self._seconds = seconds
-        self._programs: Held[tuple[Program, LoadRequest]] = Held()
+        self._programs: HandleCache[tuple[Program, LoadRequest]] = HandleCache()
 
     async def __aenter__(self) -> "IsolatedBackend":
         await self._pool.__aenter__()
@@ -65,7 +65,7 @@ class IsolatedBackend:
         await self._pool.stop()
 
     def stats(self) -> PoolStats:
-        """Return what every worker does at this moment."""
+        """Return a snapshot of the workers."""
         return self._pool.stats()
 
     async def create_program(self, program: Program) -> Handle:
@@ -73,25 +73,25 @@ class IsolatedBackend:
         handle = Handle(program.content_hash)
         if not self._programs.touch(handle):
             args = {"program": program.to_dict()}
-            loading = LoadRequest(handle=handle, args=args)
-            await self._pool.call("create_program", args, seconds=self._seconds, program=loading)
-            self._programs.put(handle, (program, loading))
+            load_request = LoadRequest(handle=handle, args=args)
+            await self._pool.call("create_program", args, seconds=self._seconds, program=load_request)
+            self._programs.put(handle, (program, load_request))
         return handle
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
         """Run a program once in a worker; see `Backend.execute_program`."""
         if context.is_bounded:
             return await call_guarded(context, lambda inside: self.execute_program(handle, inputs, inside))
-        program, loading = self._programs.get(handle)
+        program, load_request = self._programs.get(handle)
         attempt = context.rollout
-        context = replace(context, rollout=0) if attempt else context  # the worker counts on from there
+        context = replace(context, rollout=0) if attempt else context  # the worker continues from there
         validator = program.signature.input_validator
-        model = model_of(context, None)
+        model = model_for_run(context, None)
         args = {
             "handle": handle,
-            "inputs": validator.dump(sendable(validator(inputs))),
-            "model": about(model),
-            "adapter": _named(context),
+            "inputs": validator.dump(check_sendable(validator(inputs))),
+            "model": describe_model(model),
+            "adapter": _adapter_name(context),
             "seed": context.seed,
             "rollout": attempt,
             "stream": context.emit is not None,
@@ -100,16 +100,16 @@ class IsolatedBackend:
         run = context.run or TraceRecorder(context.observer, context.clock, {})
         first = len(run.spans)
         span = run.begin("backend", self.name, parent_id=context.parent_id, path=context.path or "self")
-        telling = None if context.emit is None else Telling(context.emit)
-        answerer = Answerer(context=context, span=span, model=model, telling=telling)
+        forwarder = None if context.emit is None else EventForwarder(context.emit)
+        answerer = Answerer(context=context, span=span, model=model, forwarder=forwarder)
         why = reason(program, self.name, context)
         try:
             answer = await self._pool.call(
-                "execute_program", args, seconds=self._seconds, handler=answerer, program=loading
+                "execute_program", args, seconds=self._seconds, handler=answerer, program=load_request
             )
-            if telling is not None:
-                await telling.flush()
-            outputs = checked_outputs(program, answer["outputs"])
+            if forwarder is not None:
+                await forwarder.flush()
+            outputs = check_outputs(program, answer["outputs"])
         except BaseException as error:
             span.end(attributes=why, error=error)
             raise
@@ -117,7 +117,7 @@ class IsolatedBackend:
         return Prediction.of_run(outputs, run.trace(span.id, first=first))
 
     async def delete_program(self, handle: Handle) -> None:
-        """Forget one program, here and in every worker."""
+        """Remove one program, here and in every worker."""
         self._programs.delete(handle)
         self._pool.forget(handle)
         await self._pool.broadcast("delete_program", {"handle": handle})
@@ -127,11 +127,11 @@ class IsolatedBackend:
         return self._programs.handles()
 
 
-def _named(context: RunContext) -> str | None:
-    """Return the name of the context's adapter, which is all that a worker can be told of it."""
+def _adapter_name(context: RunContext) -> str | None:
+    """Return the name of the context's adapter; a worker can only use adapters that have a name."""
     if context.adapter is not None and context.adapter not in ADAPTERS.values():
         raise ConfigurationError(
-            f"the adapter {context.adapter.name!r} is an object of your own, which stays in this process; set one of "
+            f"the adapter {context.adapter.name!r} is a custom object, which workers cannot use; set one of "
             f"{', '.join(ADAPTERS)}, or run the program natively"
         )
     return None if context.adapter is None else context.adapter.name

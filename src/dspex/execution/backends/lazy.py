@@ -1,4 +1,4 @@
-"""Backends whose workers are started when they are first needed."""
+"""A backend that starts its workers at the first use."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from dspex.errors import NotFoundError, RestartLimitError, WorkerLostError
 from dspex.execution.backends.backend import Backend, BackendCapability, Handle
-from dspex.execution.backends.held import Held
+from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.workers import PoolStats
 from dspex.language.programs import Program
@@ -17,8 +17,8 @@ from dspex.language.records import Prediction
 R = TypeVar("R")
 
 
-class Pooled(Backend, Protocol):
-    """A backend with workers of its own, which live inside `async with`."""
+class PooledBackend(Backend, Protocol):
+    """A backend with a pool of workers, which run inside `async with`."""
 
     async def __aenter__(self) -> Self:
         """Start the workers."""
@@ -27,104 +27,104 @@ class Pooled(Backend, Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End them."""
+        """Stop the workers."""
         ...
 
     def stats(self) -> PoolStats:
-        """Return what every worker does at this moment."""
+        """Return a snapshot of the workers."""
         ...
 
 
-P = TypeVar("P", bound=Pooled)
+P = TypeVar("P", bound=PooledBackend)
 
 
 class LazyBackend(Generic[P]):
-    """Starts its workers at the first use; where their pool has given up, the next use starts a new one.
+    """Starts its workers at the first use; after their pool gave up, the next use starts a new one.
 
-    Owned by one event loop. Programs are remembered here, so that a handle outlives the workers behind it.
+    Owned by one event loop. It keeps the programs, so that a handle outlives the workers behind it.
     """
 
-    def __init__(self, name: str, capabilities: frozenset[BackendCapability], make: Callable[[], P]) -> None:
-        """Take how the backend is made; `make` may import what only it needs."""
+    def __init__(self, name: str, capabilities: frozenset[BackendCapability], create: Callable[[], P]) -> None:
+        """Take the factory of the backend, which may import what only this backend needs."""
         self.name = name
         self.capabilities = capabilities
-        self._make = make
+        self._create = create
         self._backend: P | None = None
-        self._shown: P | None = None
+        self._stats_source: P | None = None
         self._lock = asyncio.Lock()
-        self._programs: Held[Program] = Held()
+        self._programs: HandleCache[Program] = HandleCache()
         self._is_closed = False
 
-    async def started(self) -> P:
-        """Return the backend, with its workers.
+    async def ensure_started(self) -> P:
+        """Return the backend; starts its workers if necessary.
 
         Raises:
             WorkerStartError: they cannot be started; the message says what to install or to set.
-            WorkerLostError: this process is about to end.
+            WorkerLostError: the backend is closed.
         """
         async with self._lock:
             if self._is_closed:
                 raise WorkerLostError(f"backend {self.name!r} has ended")
             if self._backend is None:
-                self._backend = await self._begun()
+                self._backend = await self._start()
             return self._backend
 
-    async def _begun(self) -> P:
-        self._shown = backend = self._make()
+    async def _start(self) -> P:
+        self._stats_source = backend = self._create()
         try:
             await backend.__aenter__()
         except BaseException:
-            self._shown = None
+            self._stats_source = None
             await backend.__aexit__(None, None, None)
             raise
         return backend
 
     def stats(self) -> PoolStats | None:
-        """Return what every worker does, also while they start; None where none was needed yet."""
-        return None if self._shown is None else self._shown.stats()
+        """Return a snapshot of the workers, even while they start; None before the first use."""
+        return None if self._stats_source is None else self._stats_source.stats()
 
     async def aclose(self) -> None:
-        """End the workers, if there are any; nothing can be started after this."""
+        """Stop the workers, if any; the backend cannot be used afterwards."""
         async with self._lock:
             self._is_closed = True
-            await self._end()
+            await self._stop()
 
     async def create_program(self, program: Program) -> Handle:
-        """Make `program` ready on a worker; see `Backend.create_program`."""
-        handle = await self._on(lambda backend: backend.create_program(program))
+        """Create `program` in a worker; see `Backend.create_program`."""
+        handle = await self._run_on(lambda backend: backend.create_program(program))
         return self._programs.put(handle, program)
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
-        """Run a program on a worker; see `Backend.execute_program`."""
+        """Run a program in a worker; see `Backend.execute_program`."""
         program = self._programs.get(handle)
 
         async def run(backend: P) -> Prediction:
             return await backend.execute_program(await backend.create_program(program), inputs, context)
 
-        return await self._on(run)
+        return await self._run_on(run)
 
     async def delete_program(self, handle: Handle) -> None:
-        """Forget one program, here and in the workers."""
+        """Remove one program, here and in the workers."""
         self._programs.delete(handle)
         if self._backend is not None:
-            with contextlib.suppress(NotFoundError):  # workers that were started anew may not have got it yet
+            with contextlib.suppress(NotFoundError):  # restarted workers may not have it yet
                 await self._backend.delete_program(handle)
 
     async def list_programs(self) -> Sequence[Handle]:
         """Return the handles of all programs."""
         return self._programs.handles()
 
-    async def _on(self, work: Callable[[P], Awaitable[R]]) -> R:
-        backend = await self.started()
+    async def _run_on(self, work: Callable[[P], Awaitable[R]]) -> R:
+        backend = await self.ensure_started()
         try:
             return await work(backend)
         except RestartLimitError:
             async with self._lock:
                 if self._backend is backend:
-                    await self._end()
+                    await self._stop()
             raise
 
-    async def _end(self) -> None:
-        backend, self._backend, self._shown = self._backend, None, None
+    async def _stop(self) -> None:
+        backend, self._backend, self._stats_source = self._backend, None, None
         if backend is not None:
             await backend.__aexit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Answers without any model: deterministic values by type, scripted answers, delays and faults."""
+"""A backend without models: deterministic values by type, scripted answers, delays and errors."""
 
 import hashlib
 from collections import deque
@@ -8,7 +8,7 @@ from typing import Any
 from dspex.clock import Clock, SystemClock
 from dspex.errors import SignatureError
 from dspex.execution.backends.backend import BackendCapability, Handle
-from dspex.execution.backends.held import Held
+from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.backends.reasons import reason
 from dspex.execution.context import RunContext, TraceRecorder
 from dspex.language.programs import Program
@@ -21,11 +21,11 @@ Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
 
 
 class MockBackend:
-    """Runs nothing: each answer fits the signature and depends on the program and the inputs alone.
+    """Runs nothing: answers fit the signature and depend only on the program and its inputs.
 
-    `calls` holds (handle, inputs) of the last `kept_calls` calls, in order. A script decides over made-up values: a
-    sequence answers call by call (the last one again and again), a function answers by the inputs; an exception in it
-    is raised.
+    `calls` holds (handle, inputs) of the last `kept_calls` calls, in order. A script replaces the
+    generated values: a sequence holds one answer per call (the last one repeats), a function
+    returns an answer for the inputs. An exception as an answer is raised.
     """
 
     name = "mock"
@@ -34,16 +34,16 @@ class MockBackend:
     def __init__(
         self, script: Script | None = None, *, delay: float = 0.0, clock: Clock | None = None, kept_calls: int = 1000
     ) -> None:
-        """Take the script, seconds to wait before each answer, and how many calls are kept (a server keeps none)."""
+        """Take the script, the seconds before each answer, and the number of calls in `calls`."""
         self.calls: deque[tuple[Handle, Mapping[str, Any]]] = deque(maxlen=kept_calls)
         self._count = 0
         self._script = script
         self._delay = delay
         self._clock = clock or SystemClock()
-        self._programs: Held[Program] = Held()
+        self._programs: HandleCache[Program] = HandleCache()
 
     async def create_program(self, program: Program) -> Handle:
-        """Keep the program; see `Backend.create_program`."""
+        """Store the program; see `Backend.create_program`."""
         return self._programs.put(Handle(program.content_hash), program)
 
     async def execute_program(self, handle: Handle, inputs: Mapping[str, Any], context: RunContext) -> Prediction:
@@ -65,7 +65,7 @@ class MockBackend:
         return Prediction.of_run(outputs, Trace(run.trace_id, (span.end(attributes=why),)))
 
     async def delete_program(self, handle: Handle) -> None:
-        """Forget one program."""
+        """Remove one program."""
         self._programs.delete(handle)
 
     async def list_programs(self) -> Sequence[Handle]:
@@ -75,7 +75,7 @@ class MockBackend:
     def _answer(self, handle: Handle, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._script is None:
             fields = self._programs.get(handle).signature.output_fields.values()
-            return {field.name: _made_up(field, f"{handle}{sorted(values.items())!r}") for field in fields}
+            return {field.name: _mock_value(field, f"{handle}{sorted(values.items())!r}") for field in fields}
         if callable(self._script):
             answer = self._script(values)
         else:
@@ -85,7 +85,7 @@ class MockBackend:
         return answer
 
 
-def _made_up(field: Field, seed: str) -> Any:  # noqa: ANN401  # any value of the field's type
+def _mock_value(field: Field, seed: str) -> Any:  # noqa: ANN401  # any value of the field's type
     if field.default is not MISSING:
         return field.default
     number = int.from_bytes(hashlib.blake2b(f"{seed}{field.name}".encode(), digest_size=4).digest(), "big")

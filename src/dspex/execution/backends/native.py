@@ -1,10 +1,10 @@
-"""Programs as modules in this process: the default."""
+"""The default backend: programs run as modules in this process."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex.execution.backends.backend import BackendCapability, Handle
-from dspex.execution.backends.held import Held
+from dspex.execution.backends.handle_cache import HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot, Module, build
 from dspex.execution.modules.instances import with_instances
@@ -13,16 +13,16 @@ from dspex.language.records import Prediction
 
 
 class NativeBackend:
-    """Builds the module tree once for each program and runs it on the caller's loop."""
+    """Builds the module tree of a program once and runs it on the caller's event loop."""
 
     name = "native"
 
     def __init__(self, *, code: CodeRoot | None = None) -> None:
-        """Take where code programs are imported from; without it, only data programs run."""
-        found: set[BackendCapability] = {"code_programs"} if code is not None else set()
-        self.capabilities: frozenset[BackendCapability] = frozenset(found)
+        """Take the code root of code programs; without it, only data programs run."""
+        names: set[BackendCapability] = {"code_programs"} if code is not None else set()
+        self.capabilities: frozenset[BackendCapability] = frozenset(names)
         self._code = code
-        self._modules: Held[Module] = Held()
+        self._modules: HandleCache[Module] = HandleCache()
 
     async def create_program(self, program: Program) -> Handle:
         """Build the program's modules; see `Backend.create_program`."""
@@ -35,7 +35,7 @@ class NativeBackend:
         return await module.acall(context, **await with_instances(module, inputs))
 
     async def delete_program(self, handle: Handle) -> None:
-        """Forget the modules of one program."""
+        """Remove the modules of one program."""
         self._modules.delete(handle)
 
     async def list_programs(self) -> Sequence[Handle]:

@@ -1,6 +1,6 @@
-"""The host of native programs in a worker: builds them from their code root and asks the parent's model.
+"""The host of native programs in a worker: builds them and calls the models of the parent.
 
-Loaded by path in a worker whose interpreter has dspex; nothing in the parent imports it.
+A worker whose interpreter has dspex loads it by path; nothing in the parent imports it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import msgspec
 
 from dspex.clock import SystemClock
 from dspex.errors import ExecutionError, NotFoundError
-from dspex.execution.backends.remote import not_finite
+from dspex.execution.backends.remote import find_non_finite
 from dspex.execution.clients import Capability, Request, Response
 from dspex.execution.context import OpenSpan, RunContext, TraceRecorder, find_adapter
 from dspex.execution.modules import CodeRoot, Module, Predict, build
@@ -25,58 +25,58 @@ from dspex.language.signatures.instances import as_json, holds_binary
 from dspex.telemetry import Silent, Status, StreamEvent
 
 Fields = dict[str, dict[str, str]]
-LIMIT = 256  # spans of one call; a program that loops must not fill the reply
-_asking: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_asking", default=(None, ""))
+LIMIT = 256  # spans in one reply; a program that loops must not fill it
+_current_module: "ContextVar[tuple[int | None, str]]" = ContextVar("dspex_current_module", default=(None, ""))
 
 
 class LocalRun(TraceRecorder):
-    """The record of a run in a worker. The spans of model calls are the parent's; here is known which module asks."""
+    """The trace of a run in a worker. The parent records model calls; this tracks their modules."""
 
     __slots__ = ()
 
     def begin(self, kind: SpanKind, name: str, *, parent_id: int | None, path: str) -> OpenSpan:
         """Begin a span; see `TraceRecorder.begin`."""
         if kind == "model":
-            _asking.set((parent_id, path))
+            _current_module.set((parent_id, path))
         return super().begin(kind, name, parent_id=parent_id, path=path)
 
-    def told(self) -> list[tuple[Any, ...]]:
-        """Return the spans as the parent takes them."""
-        return [_told(span) for span in self.spans if span.kind != "model"][-LIMIT:]
+    def span_rows(self) -> list[tuple[Any, ...]]:
+        """Return the spans in the form that the parent reads."""
+        return [_span_row(span) for span in self.spans if span.kind != "model"][-LIMIT:]
 
 
-def _told(span: Span) -> tuple[Any, ...]:
+def _span_row(span: Span) -> tuple[Any, ...]:
     attributes = plain(span.attributes)
     times = (span.start_ns, span.end_ns)
     return (span.span_id, span.parent_id, span.kind, span.name, span.path, *times, span.error, attributes)
 
 
-class ParentModel:
-    """The parent's model, as a program in a worker sees it. It lives for one call."""
+class WorkerModel:
+    """The parent's model as a program in a worker sees it, for one call."""
 
-    def __init__(self, call: Any, about: dict[str, Any], fields: Fields, *, own: str | None = None) -> None:  # noqa: ANN401
-        """Take the call that the program runs for, and what the model is.
+    def __init__(self, call: Any, about: dict[str, Any], fields: Fields, *, model: str | None = None) -> None:  # noqa: ANN401
+        """Take the call that the program runs for, and the model.
 
         Args:
-            call: the runtime's.
-            about: name and capabilities.
-            fields: the output fields of predictors by path, where somebody listens.
-            own: the model string of a module that has its own.
+            call: the runtime's call.
+            about: name and capabilities of the model.
+            fields: the output fields of predictors by path, empty without a listener.
+            model: the model string of a module with its own model.
         """
-        self._own = own
+        self._model = model
         self.name: str = about["name"]
         self.capabilities: frozenset[Capability] = frozenset(about["capabilities"]) - {"streaming"}
         self._call = call
         self._fields = fields
 
     async def complete(self, request: Request) -> Response:
-        """Ask the parent, which streams to its own listener."""
-        span, path = _asking.get()
-        asked: dict[str, Any] = {"request": msgspec.to_builtins(request), "model": self._own}
-        asked |= {"span": span, "path": path}
+        """Call the model through the parent, which streams to its own listener."""
+        span, path = _current_module.get()
+        request_data: dict[str, Any] = {"request": msgspec.to_builtins(request), "model": self._model}
+        request_data |= {"span": span, "path": path}
         if path in self._fields:
-            asked["fields"] = self._fields[path]
-        answer = await asyncio.to_thread(self._call.callback, "complete", asked)
+            request_data["fields"] = self._fields[path]
+        answer = await asyncio.to_thread(self._call.callback, "complete", request_data)
         return msgspec.convert(answer, Response)
 
     async def aclose(self) -> None:
@@ -87,7 +87,7 @@ class NativeHost:
     """Native programs behind the commands of a worker."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        """Take the code root, where there is one."""
+        """Take the code root, if the configuration has one."""
         folder = config.get("code")
         self._code = CodeRoot(Path(folder["folder"]), folder["name"]) if folder else None
         self._modules: dict[str, Module] = {}
@@ -98,7 +98,7 @@ class NativeHost:
         }
 
     def describe(self) -> dict[str, Any]:
-        """What the handshake adds."""
+        """Return the host's part of the handshake."""
         return {"host": "native"}
 
     def _create(self, call: Any, args: dict[str, Any]) -> str:  # noqa: ANN401
@@ -116,20 +116,20 @@ class NativeHost:
         fields: Fields | None = _fields(module) if args.get("stream") else None
 
         async def emit(event: StreamEvent) -> None:
-            if isinstance(event, Status) and event.state != "again":  # the rest the parent sees for itself
+            if isinstance(event, Status) and event.state != "again":  # the parent sees other events itself
                 call.emit("stream", {"path": event.path, "name": event.name, "state": event.state, "outputs": {}})
 
-        noted: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
 
-        def note(path: str, given: Mapping[str, object], answered: Mapping[str, object]) -> None:
+        def note(path: str, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
             part = parts.get(path, module)
-            noted.append((path, _plain(part, given), _plain(part, answered)))
+            calls.append((path, _plain(part, inputs), _plain(part, outputs)))
 
-        def model(own: str) -> ParentModel:
-            return ParentModel(call, call.callback("model", {"name": own}), fields or {}, own=own)
+        def model(name: str) -> WorkerModel:
+            return WorkerModel(call, call.callback("model", {"name": name}), fields or {}, model=name)
 
         context = RunContext(
-            model=ParentModel(call, args["model"], fields or {}),
+            model=WorkerModel(call, args["model"], fields or {}),
             adapter=find_adapter(args.get("adapter")),
             models=model,
             seed=args.get("seed"),
@@ -142,13 +142,13 @@ class NativeHost:
         try:
             prediction = asyncio.run(_acall(module, context, args["inputs"]))
         finally:
-            call.attach("spans", run.told())
-            if noted:
-                call.attach("calls", noted)
+            call.attach("spans", run.span_rows())
+            if calls:
+                call.attach("calls", calls)
         outputs = _plain(module, prediction.to_dict())
-        if said := not_finite(outputs):
+        if place := find_non_finite(outputs):
             raise ExecutionError(
-                f"the program answered what no JSON can say ({said.lstrip('.')}): return a finite number"
+                f"the program returned a value that JSON cannot represent ({place.lstrip('.')}): return a finite number"
             )
         return {"outputs": outputs}
 
@@ -157,7 +157,7 @@ class NativeHost:
 
 
 def _plain(module: Module, values: Mapping[str, object]) -> dict[str, Any]:
-    """Return inputs or outputs of a module as JSON-ready data; bytes are base64, wherever they are."""
+    """Return inputs or outputs of a module as JSON-ready data, with all bytes as base64."""
     fields = module.contract().fields
     return {
         name: as_json(value) if name in fields and holds_binary(fields[name].type) else plain(value)

@@ -1,4 +1,4 @@
-"""What a program answered against its signature: that names what is always there; there may be more."""
+"""Checks the outputs of a program against its signature; additional outputs are allowed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ GUESS = "guess"
 
 
 def is_guess(program: Program) -> bool:
-    """Whether the outputs of a program were guessed at its import, so that one may be missing in an answer."""
+    """Whether the outputs of a program were guessed at its import, so that some may be missing."""
     return bool(program.root.config.get("contract") == GUESS)
 
 
-def checked_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outputs as their types say, and after them what the program answered beyond its signature.
+def check_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the validated outputs, followed by outputs that are not in the signature.
 
     Raises:
         InvalidError: a declared output is missing or does not fit.
@@ -32,8 +32,8 @@ def checked_outputs(program: Program, answer: Mapping[str, Any]) -> dict[str, An
     return outputs
 
 
-def dumped_outputs(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `checked_outputs` as JSON; what has no JSON form beyond the signature becomes its text."""
+def dump_outputs(program: Program, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked outputs as JSON; additional outputs without a JSON form become text."""
     signature = program.signature
     declared = {name: value for name, value in outputs.items() if name in signature.output_fields}
     dumped = signature.output_validator.dump(declared)
@@ -48,5 +48,5 @@ def _json_form(value: object) -> Any:  # noqa: ANN401  # any JSON value
 
     try:
         return msgspec.json.decode(to_json(value, fallback=str, inf_nan_mode="strings"))
-    except (PydanticSerializationError, ValueError, RecursionError):  # a text that UTF-8 does not have, or a cycle
+    except (PydanticSerializationError, ValueError, RecursionError):  # a lone surrogate or a cycle
         return shorten(value)

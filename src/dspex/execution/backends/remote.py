@@ -1,4 +1,4 @@
-"""What a program in a worker asks of this process while it runs: answers of models, tools and metrics."""
+"""Answers the callbacks of a program in a worker: model calls, tool calls and metrics."""
 
 import inspect
 import math
@@ -10,7 +10,7 @@ import msgspec
 
 from dspex.clock import SystemClock
 from dspex.errors import ConfigurationError, DefinitionError, InvalidError, ToolError, boundary
-from dspex.execution.backends.telling import Telling
+from dspex.execution.backends.event_forwarder import EventForwarder
 from dspex.execution.clients import Capability, LanguageModel, Request, Response
 from dspex.execution.clients.budgeted import ask_within
 from dspex.execution.context import THREE_WAYS, OpenSpan, RunContext, payload
@@ -24,77 +24,80 @@ Score = float | Mapping[str, Any]
 Metric = Callable[[Mapping[str, Any], Mapping[str, Any]], Score | Awaitable[Score]]
 
 
-async def scored(metric: Metric, row: Mapping[str, Any], found: Mapping[str, Any]) -> float | dict[str, Any]:
-    """Return what a metric, async or not, says of one row.
+async def score_row(metric: Metric, row: Mapping[str, Any], outputs: Mapping[str, Any]) -> float | dict[str, Any]:
+    """Return the result of a sync or async metric for one row.
 
-    That is a score, or `{"score": ..., "feedback": "why"}` for optimizers that read it.
+    The result is a score, or `{"score": ..., "feedback": "why"}` for optimizers that read feedback.
 
     Raises:
-        DefinitionError: it failed, or said what is no score.
+        DefinitionError: the metric failed, or did not return a finite score.
     """
     with boundary(DefinitionError, "the metric failed"):
-        said = metric(row, found)
-        verdict = await said if inspect.isawaitable(said) else said
+        result = metric(row, outputs)
+        verdict = await result if inspect.isawaitable(result) else result
         score = float(verdict["score"] if isinstance(verdict, Mapping) else verdict)
         if not math.isfinite(score):
-            raise DefinitionError(f"the metric returned {score!r}, which is no score; return a finite number")
+            raise DefinitionError(f"the metric returned {score!r}, which is not a score; return a finite number")
     if not isinstance(verdict, Mapping):
         return score
     feedback = verdict.get("feedback")
     return {"score": score, **({} if feedback is None else {"feedback": str(feedback)})}
 
 
-def not_finite(value: Any, path: str = "") -> str | None:  # noqa: ANN401  # any JSON value
-    """Return where `value` holds nan or an infinity, and which; None where a wire of JSON carries all of it."""
+def find_non_finite(value: Any, path: str = "") -> str | None:  # noqa: ANN401  # any JSON value
+    """Return the place of the first nan or infinity in `value`, None if JSON can represent it."""
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path}: {value!r}"
     if isinstance(value, Mapping):
-        return next((said for key, part in value.items() if (said := not_finite(part, f"{path}.{key}"))), None)
+        return next((place for key, part in value.items() if (place := find_non_finite(part, f"{path}.{key}"))), None)
     if isinstance(value, list):
-        return next((said for n, part in enumerate(value) if (said := not_finite(part, f"{path}[{n}]"))), None)
+        return next((place for n, part in enumerate(value) if (place := find_non_finite(part, f"{path}[{n}]"))), None)
     return None
 
 
-def sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return inputs that can go to a worker.
+def check_sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check that inputs can be sent to a worker, and return them.
 
     Raises:
-        InvalidError: one holds nan or an infinity, which would arrive as nothing.
+        InvalidError: an input holds nan or an infinity, which would arrive as null.
     """
-    if said := not_finite(inputs):
-        raise InvalidError(f"an input is no finite number ({said.lstrip('.')}): a worker is sent JSON, which has none")
+    if place := find_non_finite(inputs):
+        raise InvalidError(
+            f"an input is not a finite number ({place.lstrip('.')}), and workers receive JSON: leave it out"
+        )
     return inputs
 
 
 class NoModel:
-    """Stands where no model is set: only a program that asks one fails."""
+    """The model of a run without one, so that only programs that call a model fail."""
 
     name = "none"
     capabilities: frozenset[Capability] = frozenset()
 
     async def complete(self, request: Request) -> Response:
-        """Say how to set a model."""
+        """Raise an error that says how to set a model."""
         raise ConfigurationError(THREE_WAYS)
 
     async def aclose(self) -> None:
         """Do nothing."""
 
 
-def model_of(context: RunContext, own: str | None) -> LanguageModel:
-    """Return the model of a run in a worker; that there is none is said when it is asked."""
-    return NoModel() if own is None and context.model is None else context.model_for(own)
+def model_for_run(context: RunContext, name: str | None) -> LanguageModel:
+    """Return the model of a run in a worker; without one, only calling it raises."""
+    return NoModel() if name is None and context.model is None else context.model_for(name)
 
 
-def about(model: LanguageModel) -> dict[str, Any]:
-    """Return what a worker may know of a model: its name and abilities."""
+def describe_model(model: LanguageModel) -> dict[str, Any]:
+    """Return the parts of a model that a worker may know: its name and capabilities."""
     return {"name": model.name, "capabilities": sorted(model.capabilities)}
 
 
 @dataclass(slots=True, kw_only=True)
 class Answerer:
-    """Answers the callbacks of one run, under that run's context: its model, its trace, its budget, its listener.
+    """Answers the callbacks of one run with its context: its model, trace, budget and listener.
 
-    Nothing of a model but its name and abilities is known in the worker; keys stay here. `reply` is the model's last.
+    The worker only knows the names and capabilities of models; keys stay here. `reply` is the last
+    reply of the model.
     """
 
     context: RunContext
@@ -103,81 +106,83 @@ class Answerer:
     tools: Tools = field(default_factory=dict)
     metric: Metric | None = None
     on_progress: Callable[[str, Any], None] = lambda _event, _data: None
-    telling: Telling | None = None
+    forwarder: EventForwarder | None = None
     reply: str = ""
-    _inside: dict[int, int] = field(default_factory=dict)
+    _span_ids: dict[int, int] = field(default_factory=dict)
 
     async def on_callback(self, command: str, args: Any) -> Any:  # noqa: ANN401  # any JSON value
         """Answer one callback."""
-        if self.telling is not None:
-            await self.telling.flush()
+        if self.forwarder is not None:
+            await self.forwarder.flush()
         match command:
             case "lm":
                 model = self.model if args.get("own") is None else self.context.model_for(args["own"])
-                return await self._ask(_chat_request(args, self.context, model), model, args)
+                return await self._complete_chat(_chat_request(args, self.context, model), model, args)
             case "complete":
                 model = self.model if args["model"] is None else self.context.model_for(args["model"])
                 response = await self._complete(msgspec.convert(args["request"], Request), model, args)
                 return msgspec.to_builtins(msgspec.structs.replace(response, identity=None))
             case "model":
-                return about(self.context.model_for(args["name"]))
+                return describe_model(self.context.model_for(args["name"]))
             case "tool":
-                return await self._use(args["name"], args["arguments"])
+                return await self._call_tool(args["name"], args["arguments"])
             case "metric" if self.metric is not None:
-                return await scored(self.metric, args["example"], args["prediction"])
+                return await score_row(self.metric, args["example"], args["prediction"])
         raise DefinitionError(f"a program in a worker asked for {command!r}, which this run does not offer")
 
     def on_event(self, event: str, data: Any) -> None:  # noqa: ANN401
-        """Take the spans of a run, and what its predictors did; pass any other event on to caller and observer."""
+        """Record spans and predictor calls; forward other events to the caller and the observer."""
         if event == "spans":
-            self._take_spans(data)
+            self._record_spans(data)
             return
         if event == "calls":
-            self._take_calls(data)
+            self._record_calls(data)
             return
-        shown = data if isinstance(data, dict) else {"data": data}
-        if event == "stream" and self.telling is not None:
-            self.telling.heard(self.place(str(shown.get("path", ""))), shown)
+        fields = data if isinstance(data, dict) else {"data": data}
+        if event == "stream" and self.forwarder is not None:
+            self.forwarder.queue_status(self.full_path(str(fields.get("path", ""))), fields)
         self.on_progress(event, data)
         self.context.say(
-            Event(name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **shown})
+            Event(
+                name="progress", message=event, trace_id=self.span.run.trace_id, attributes={"event": event, **fields}
+            )
         )
 
-    def _take_spans(self, data: Any) -> None:  # noqa: ANN401
+    def _record_spans(self, data: Any) -> None:  # noqa: ANN401
         try:
-            told = msgspec.convert(data, list[_Told])
+            items = msgspec.convert(data, list[_WorkerSpan])
         except msgspec.ValidationError as error:
-            self.context.say(Event(name="log", message=f"the worker sent spans that are none: {error}"))
+            self.context.say(Event(name="log", message=f"the worker sent invalid spans: {error}"))
             return
         run = self.span.run
-        behind = run.clock.monotonic_ns() - _CLOCK.monotonic_ns()  # a clock of the caller's own may show another time
-        for one in told:
-            span = one.span(self, trace_id=run.trace_id, behind=behind)
+        clock_offset = run.clock.monotonic_ns() - _CLOCK.monotonic_ns()  # the caller may use another clock
+        for item in items:
+            span = item.to_span(self, trace_id=run.trace_id, clock_offset=clock_offset)
             run.spans.append(span)
             run.observer.on_span(span)
 
-    def _take_calls(self, data: Any) -> None:  # noqa: ANN401
+    def _record_calls(self, data: Any) -> None:  # noqa: ANN401
         if self.context.note is None:
             return
         for path, inputs, outputs in data:
-            self.context.note(self.place(path), inputs, outputs)
+            self.context.note(self.full_path(path), inputs, outputs)
 
-    def number(self, inner: int | None) -> int:
-        """Return the number in this trace of a span that the worker knows by a number of its own."""
+    def span_id(self, inner: int | None) -> int:
+        """Return the id in this trace of a span that the worker numbers differently."""
         if inner is None:
             return self.span.id
-        if inner not in self._inside:
-            self._inside[inner] = self.span.run.begin("module", "", parent_id=None, path="").id
-        return self._inside[inner]
+        if inner not in self._span_ids:
+            self._span_ids[inner] = self.span.run.begin("module", "", parent_id=None, path="").id
+        return self._span_ids[inner]
 
-    def place(self, inner: str) -> str:
-        """Return the path in the whole program of a module that the worker knows by its path in this part of it."""
+    def full_path(self, inner: str) -> str:
+        """Return the path in the whole program of a module in the part that the worker runs."""
         outer = self.span.path
         if inner in {"", "self"}:
             return outer
         return inner if outer in {"", "self"} else f"{outer}.{inner}"
 
-    async def _ask(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def _complete_chat(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> dict[str, Any]:
         response = await self._complete(request, model, args)
         usage, self.reply = response.usage, response.text
         return {
@@ -192,16 +197,16 @@ class Answerer:
         }
 
     async def _complete(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
-        parent, path = self.number(args.get("span")), self.place(args.get("path", ""))
+        parent, path = self.span_id(args.get("span")), self.full_path(args.get("path", ""))
         span = self.span.run.begin("model", model.name, parent_id=parent, path=path)
         if self.context.records_payloads:
             span.inputs = payload(request.messages)
         try:
             self.context.check()
-            if self.telling is None and self.context.budget is None:
+            if self.forwarder is None and self.context.budget is None:
                 response = await model.complete(request)
             else:
-                response = await self._carefully(request, model, args)
+                response = await self._complete_guarded(request, model, args)
         except BaseException as error:
             span.end(error=error)
             raise
@@ -212,20 +217,20 @@ class Answerer:
         )
         return response
 
-    async def _carefully(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
-        told = None
-        if self.telling is not None and (fields := args.get("fields")):
-            told = await self.telling.reply(self.place(args["path"]), module=args["span"], fields=fields)
-        emit = None if told is None else told.take
+    async def _complete_guarded(self, request: Request, model: LanguageModel, args: Mapping[str, Any]) -> Response:
+        events = None
+        if self.forwarder is not None and (fields := args.get("fields")):
+            events = await self.forwarder.start_reply(self.full_path(args["path"]), module=args["span"], fields=fields)
+        emit = None if events is None else events.take
         response = await ask_within(self.context.budget, model, request, emit=emit)
-        if told is not None:
-            await told.end()
+        if events is not None:
+            await events.end()
         return response
 
-    async def _use(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    async def _call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         tool = self.tools.get(name)
         if tool is None:
-            raise ToolError(f"there is no tool {name!r} in this process; tools are: {', '.join(self.tools) or 'none'}")
+            raise ToolError(f"this process has no tool {name!r}; tools are: {', '.join(self.tools) or 'none'}")
         span = self.span.run.begin("tool", name, parent_id=self.span.id, path=self.span.path)
         try:
             with boundary(ToolError, f"tool {name!r} failed"):
@@ -240,8 +245,8 @@ class Answerer:
         return answer
 
 
-class _Told(msgspec.Struct, frozen=True, array_like=True):
-    """A finished span as a worker tells it; its numbers are the worker's own."""
+class _WorkerSpan(msgspec.Struct, frozen=True, array_like=True):
+    """A finished span as a worker sends it, with the worker's numbers."""
 
     number: int
     parent: int | None
@@ -253,17 +258,17 @@ class _Told(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
     attributes: dict[str, object] = {}
 
-    def span(self, answerer: Answerer, *, trace_id: str, behind: int) -> Span:
-        """Return it as a span of the caller's trace."""
+    def to_span(self, answerer: Answerer, *, trace_id: str, clock_offset: int) -> Span:
+        """Return it as a span of this process's trace."""
         return Span(
             trace_id=trace_id,
-            span_id=answerer.number(self.number),
-            parent_id=answerer.number(self.parent),
+            span_id=answerer.span_id(self.number),
+            parent_id=answerer.span_id(self.parent),
             kind=self.kind,
             name=self.name,
-            path=answerer.place(self.path),
-            start_ns=self.start_ns + behind,
-            end_ns=self.end_ns + behind,
+            path=answerer.full_path(self.path),
+            start_ns=self.start_ns + clock_offset,
+            end_ns=self.end_ns + clock_offset,
             status="ok" if self.error is None else "error",
             error=self.error,
             attributes=self.attributes,

@@ -23,7 +23,7 @@ from dspex.errors import (
     boundary,
 )
 from dspex.execution.backends import Backends, Choice
-from dspex.execution.backends.outputs import checked_outputs, dumped_outputs
+from dspex.execution.backends.outputs import check_outputs, dump_outputs
 from dspex.execution.context import RunContext, call_guarded
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
@@ -413,11 +413,11 @@ class _Work:
     def _outputs(self, prediction: Prediction) -> dict[str, Any]:
         program, stages = self._choice.program, self._stages
         stages.enter("output_validation")
-        outputs = checked_outputs(program, prediction.to_dict())
+        outputs = check_outputs(program, prediction.to_dict())
         stages.enter("serialization")
         usage = prediction.usage
         values = {
-            "outputs": dumped_outputs(program, outputs),
+            "outputs": dump_outputs(program, outputs),
             "usage": msgspec.to_builtins(usage),
             "cost_usd": usage.cost_usd,
             "trace": trace_of(prediction, self._spans),

@@ -7,7 +7,7 @@ from typing import Any, Self
 import msgspec
 
 from dspex.errors import ExecutionError
-from dspex.execution.backends.outputs import checked_outputs
+from dspex.execution.backends.outputs import check_outputs
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module
 from dspex.language.programs import Node, Program
@@ -74,6 +74,6 @@ class RecordedModule(Module):
 
 def prediction_of(record: ExecutionRecord, program: Program) -> Prediction:
     """Return the typed outputs of a completed execution, with usage and trace."""
-    outputs = checked_outputs(program, record.outputs or {})
+    outputs = check_outputs(program, record.outputs or {})
     trace = msgspec.convert(record.trace or {"trace_id": ""}, Trace)
     return Prediction.of_run(outputs, trace, usage=msgspec.convert(record.usage or {}, Usage))

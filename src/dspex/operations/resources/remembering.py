@@ -95,8 +95,8 @@ class Remembered:
         """
         value = await self.value(program)
         if program.current_version_id is None:
-            return self._backends.choose(value, stored=program.backend, asked=backend)
+            return self._backends.choose(value, stored=program.backend, backend=backend)
         key = (program.current_version_id, program.backend, backend)
         if key not in self._choices:
-            self._choices[key] = self._backends.choose(value, stored=program.backend, asked=backend)
+            self._choices[key] = self._backends.choose(value, stored=program.backend, backend=backend)
         return self._choices[key]

@@ -315,7 +315,7 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any]:
 
 async def _optimizing(material: Material) -> OptimizingBackend:
     backend: Any = material.choice.backend
-    return cast("OptimizingBackend", await backend.started() if isinstance(backend, LazyBackend) else backend)
+    return cast("OptimizingBackend", await backend.ensure_started() if isinstance(backend, LazyBackend) else backend)
 
 
 def _tell_dspy(run: JobRun, event: str, details: Any) -> None:  # noqa: ANN401  # what the worker says

@@ -9,8 +9,8 @@ import click
 
 from dspex.bootstrap import Services, dspy_bridge
 from dspex.errors import DefinitionError, InvalidError, NotFoundError
-from dspex.execution.backends.choosing import DSPY_ONLY
-from dspex.execution.backends.dspy_bridge.importing import Kind, import_into, import_over, read_saved
+from dspex.execution.backends.choice import DSPY_ONLY
+from dspex.execution.backends.dspy_bridge.saved_programs import Kind, import_into, import_over, read_saved
 from dspex.execution.backends.outputs import GUESS
 from dspex.execution.modules import CodeRoot
 from dspex.execution.modules.builder import load_program

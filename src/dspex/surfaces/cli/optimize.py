@@ -103,7 +103,7 @@ def optimize_command(  # noqa: PLR0913  # one parameter for each flag
     optimizer = _optimizer(flags)
 
     async def work(services: Services) -> Outcome[Any]:
-        choice = services.backends.choose(await load_target(services, program_target), asked=flags["backend"])
+        choice = services.backends.choose(await load_target(services, program_target), backend=flags["backend"])
         is_native = choice.name == "native"
         module = build(choice.program, code=code) if is_native else Backed(choice.program, choice.backend)
         return await aoptimize(module, optimizer, train=train, metric=metrics, context=services.context, search=search)

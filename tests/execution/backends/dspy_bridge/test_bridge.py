@@ -18,7 +18,7 @@ from dspex.errors import (
 from dspex.execution.backends import Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
-from dspex.execution.backends.hybrid import Elsewhere
+from dspex.execution.backends.hybrid import BackendModule
 from dspex.execution.context import RunContext
 from dspex.execution.modules import Module, Predict
 from dspex.execution.workers import Intensity, PoolConfig
@@ -117,7 +117,7 @@ def test_a_node_that_dspy_runs_streams_its_fields_into_the_stream_of_the_whole_p
         outer.first = Predict("question -> query")
         text, config = "question, query -> answer, why", {"adapter": adapter}
         node = Node(id="second", kind="chain_of_thought", signature=Signature(text), backend="dspy", config=config)
-        outer.second = Elsewhere(Program(name="second", signature=Signature(text), root=node), bridge)
+        outer.second = BackendModule(Program(name="second", signature=Signature(text), root=node), bridge)
 
         async def forward(question):
             found = await outer.first.acall(question=question)
@@ -164,7 +164,7 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
             node = Node(id="self", kind="predict", signature=Signature(text), backend="dspy", config=settings)
             handle = await bridge.create_program(Program(name="p", signature=Signature(text), root=node))
             if interface == "engine" and bridge.version.startswith("3.3."):
-                with pytest.raises(ExecutionError, match="asks no engines"):
+                with pytest.raises(ExecutionError, match="does not support engines"):
                     await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
                 pytest.skip("dspy 3.3 has no engines")
             prediction = await bridge.execute_program(handle, {"question": "?"}, RunContext(model=model))
@@ -293,7 +293,7 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
 
 @pytest.mark.parametrize(
     ("target", "why"),
-    [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "no dspy module but int")],
+    [("rag:Nothing", "Nothing"), ("nowhere:X", "nowhere"), ("rag:NOT_A_MODULE", "not a dspy module but int")],
 )
 def test_a_target_that_is_no_module_says_so(interpreter, folder, target, why):
     async def test(bridge, context):
@@ -307,7 +307,7 @@ def test_a_program_that_pins_another_version_is_refused(interpreter):
     async def test(bridge, context):
         value = Signature("question -> answer")
         node = Node(id="self", kind="dspy", backend="dspy", config={"target": "rag:Hops", "dspy": "==2.6.*"})
-        with pytest.raises(DefinitionError, match=r"wants dspy ==2\.6\.\*, this worker has 3\."):
+        with pytest.raises(DefinitionError, match=r"needs dspy ==2\.6\.\*, this worker has 3\."):
             await bridge.create_program(Program(name="p", signature=value, root=node))
 
     with_bridge(interpreter, test)

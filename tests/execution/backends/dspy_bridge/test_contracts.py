@@ -8,7 +8,7 @@ import pytest
 dspy = pytest.importorskip("dspy", reason="pip install 'dspex[dspy]'")
 
 from dspex.execution.backends.dspy_bridge.child.contracts import contract_of, inputs_of  # noqa: E402
-from dspex.execution.backends.dspy_bridge.child.values import takers  # noqa: E402
+from dspex.execution.backends.dspy_bridge.child.values import converters_for  # noqa: E402
 
 pytestmark = pytest.mark.full
 
@@ -85,4 +85,4 @@ def test_what_cannot_be_read_is_a_guess_with_its_reason(name: str) -> None:
     assert contract["guess"]
     assert [field["name"] for field in contract["outputs"]] == ["answer"]
     assert "question" in [field["name"] for field in contract["inputs"]]
-    takers(program, inputs_of(program))
+    converters_for(program, inputs_of(program))

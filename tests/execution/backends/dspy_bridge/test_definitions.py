@@ -8,7 +8,7 @@ from dspex import Predict, Signature
 from dspex.errors import DefinitionError
 from dspex.execution.backends.dspy_bridge import DspyBackend
 from dspex.execution.backends.dspy_bridge.contracts import contract_of
-from dspex.execution.backends.dspy_bridge.definitions import Functions, lowered
+from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
 from dspex.language.programs import Node, Program
 from dspex.surfaces.cli.values import parse_inputs
 
@@ -21,8 +21,8 @@ def test_a_bridge_that_is_never_entered_leaves_no_folder(tmp_path, monkeypatch):
 
 def test_checks_of_outputs_are_refused():
     signature = Signature("q -> a").with_field("a", check=is_short)
-    with pytest.raises(DefinitionError, match="dspy keeps no checks of outputs, and a has one"):
-        lowered(Predict(signature).to_program("p"), Functions({}))
+    with pytest.raises(DefinitionError, match="dspy does not support checks of outputs, and a has one"):
+        lower(Predict(signature).to_program("p"), Functions({}))
 
 
 def is_short(text: str) -> bool:
@@ -35,8 +35,8 @@ def is_short(text: str) -> bool:
 def test_tools_that_are_modules_or_have_a_policy_are_refused(tool):
     signature = Signature("q -> a")
     node = Node(id="self", kind="react", signature=signature, config={"tools": [tool]})
-    with pytest.raises(DefinitionError, match="dspy's tools know no"):
-        lowered(Program(name="p", signature=signature, root=node), Functions({}))
+    with pytest.raises(DefinitionError, match="dspy's tools do not support"):
+        lower(Program(name="p", signature=signature, root=node), Functions({}))
 
 
 def described(inputs, outputs, guess=""):

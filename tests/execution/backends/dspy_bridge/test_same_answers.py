@@ -8,7 +8,7 @@ import pytest
 from dspex.errors import AdapterError, DefinitionError, InvalidError
 from dspex.execution.backends import NativeBackend, Optimization
 from dspex.execution.backends.dspy_bridge import DspyBackend, DspyConfig
-from dspex.execution.backends.dspy_bridge.definitions import Functions, lowered
+from dspex.execution.backends.dspy_bridge.definitions import Functions, lower
 from dspex.execution.backends.dspy_bridge.schemas import from_wire, to_wire
 from dspex.execution.context import RunContext
 from dspex.execution.workers import PoolConfig
@@ -68,9 +68,9 @@ def test_one_reply_is_read_alike_natively_and_by_dspy(interpreter):
 
 def test_calls_under_the_key_of_dspy_are_understood():
     signature = Signature("q -> x: ToolCalls")
-    found = signature.validate_outputs({"x": {"tool_calls": [{"name": "f", "args": {"a": 1}}]}})
-    assert found == signature.validate_outputs({"x": {"calls": [{"name": "f", "arguments": {"a": 1}}]}})
-    assert found["x"].calls[0].arguments == {"a": 1}
+    outputs = signature.validate_outputs({"x": {"tool_calls": [{"name": "f", "args": {"a": 1}}]}})
+    assert outputs == signature.validate_outputs({"x": {"calls": [{"name": "f", "arguments": {"a": 1}}]}})
+    assert outputs["x"].calls[0].arguments == {"a": 1}
 
 
 def test_what_the_prompt_of_dspy_leaves_out_is_said_in_the_description_also_in_an_assigned_one():
@@ -84,7 +84,7 @@ def test_what_the_prompt_of_dspy_leaves_out_is_said_in_the_description_also_in_a
     }
     node = Node(id="self", kind="predict", signature=signature, backend="dspy")
     program = Program(name="p", signature=signature, root=node, assignment={"self.fields.y.desc": "Numbers."})
-    definition, _ = lowered(program, Functions({}))
+    definition, _ = lower(program, Functions({}))
     assert definition["assigned"]["self"] == {"fields.y.desc": "Numbers. Constraints: no two values are equal"}
 
 
@@ -105,9 +105,9 @@ class Numbers(dspy.Module):
 def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(newest, tmp_path):
     (tmp_path / "numbers_of_mine.py").write_text(NUMBERS)
 
-    async def later(row, found):
+    async def later(row, report_rows):
         await asyncio.sleep(0)
-        return found["x"]
+        return report_rows["x"]
 
     async def main():
         config = DspyConfig(interpreter=newest, pool=POOL, paths=(str(tmp_path),))
@@ -122,13 +122,13 @@ def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
             with pytest.raises(InvalidError, match="q: nan"):
                 await bridge.execute_program(handle, {"q": float("nan")}, context)
             rows = [{"q": "1"}, {"q": "nan"}]
-            found = await bridge.evaluate_program(handle, rows, later, context=context)
-            assert [row["score"] for row in found] == [1.0, None]
-            assert "found[0]: nan" in found[1]["error"]
-            found = await bridge.evaluate_program(handle, rows[:1], lambda *_: float("nan"), context=context)
-            assert "the metric returned nan, which is no score" in found[0]["error"]
+            report_rows = await bridge.evaluate_program(handle, rows, later, context=context)
+            assert [row["score"] for row in report_rows] == [1.0, None]
+            assert "found[0]: nan" in report_rows[1]["error"]
+            report_rows = await bridge.evaluate_program(handle, rows[:1], lambda *_: float("nan"), context=context)
+            assert "the metric returned nan, which is not a score" in report_rows[0]["error"]
             work = Optimization(optimizer="BootstrapFewShot", metric=lambda *_: float("inf"), trainset=rows[:1])
-            with pytest.raises(DefinitionError, match="returned inf, which is no score"):
+            with pytest.raises(DefinitionError, match="returned inf, which is not a score"):
                 await bridge.optimize_program(handle, work, context)
 
     asyncio.run(main())
@@ -136,5 +136,5 @@ def test_numbers_that_no_wire_carries_and_scores_that_are_none_are_typed_errors(
 
 def test_objects_come_back_from_dspy_with_members_that_have_no_default():
     again = from_wire(to_wire(Signature("q -> x: Code, y: list[Code]")))
-    made = again.validate_outputs({"x": {"text": "a"}, "y": [{"text": "b", "language": "c"}]})
-    assert made["x"].text == "a"
+    outputs = again.validate_outputs({"x": {"text": "a"}, "y": [{"text": "b", "language": "c"}]})
+    assert outputs["x"].text == "a"

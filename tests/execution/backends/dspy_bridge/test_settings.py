@@ -29,7 +29,7 @@ def with_rag(interpreter, folder, test, *, interface="auto"):
 
 
 def asked(model):
-    return [(one.temperature, one.top_p, one.max_tokens) for one in model.requests]
+    return [(request.temperature, request.top_p, request.max_tokens) for request in model.requests]
 
 
 @pytest.mark.parametrize("interface", ["forward", "engine"])
@@ -78,14 +78,14 @@ def test_a_predictor_asks_the_model_that_it_is_assigned_as_that_model_can_be_ask
             dspex.OneOf("far/able", "near").named("answer.predict.model"),
             dspex.OneOf("chat", "json").named("self.adapter"),
         )
-        sent = bound.assign({"answer.predict.model": "far/able", "self.adapter": "json"})
-        prediction = await sent.acall(context, question="?")
+        assigned = bound.assign({"answer.predict.model": "far/able", "self.adapter": "json"})
+        prediction = await assigned.acall(context, question="?")
         assert prediction.answer == "three"
         assert [request.response_schema is not None for request in (*plain.requests, *able.requests)] == [False, True]
         by_path = {span.path: span.name for span in prediction.trace.spans if span.kind == "model"}
         assert by_path == {"search": "scripted", "answer.predict": "able"}
 
-        handle = await bridge.create_program(sent.to_program())
+        handle = await bridge.create_program(assigned.to_program())
         scored = await bridge.evaluate_program(
             handle, [{"question": "?", "answer": "three"}], same_answer, context=context
         )
@@ -123,15 +123,15 @@ def test_a_program_of_ours_on_dspy_follows_its_variables(newest):
         async with asyncio.timeout(120), DspyBackend(DspyConfig(interpreter=newest, pool=POOL)) as bridge:
             module = Backed(predicting(backend="dspy"), bridge)
             assert module.places() == ()
-            given = dspex.Predict(
+            predictor = dspex.Predict(
                 "question -> answer: int",
                 temperature=dspex.Float(0, 1, default=0.25),
                 adapter=dspex.OneOf("chat", "json"),
             ).with_variables(dspex.Text(name="told", paths=("self.fields.answer.desc",)))
-            moved = Backed(given.on("dspy").to_program(), bridge)
+            on_dspy = Backed(predictor.on("dspy").to_program(), bridge)
             model = answering({"answer": 3})
             for values in ({}, {"self.temperature": 0.75, "self.adapter": "json", "told": "how many"}):
-                await moved.assign(values).acall(RunContext(model=model), question="?")
+                await on_dspy.assign(values).acall(RunContext(model=model), question="?")
             first, second = model.requests
             assert (first.temperature, second.temperature) == (0.25, 0.75)
             assert "[[ ## answer ## ]]" in first.messages[-1].content

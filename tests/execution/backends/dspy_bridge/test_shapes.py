@@ -112,11 +112,11 @@ async def over_the_bridge(interpreter, reply):
     config = DspyConfig(interpreter=interpreter, pool=POOL, paths=(str(PROGRAMS),))
     async with asyncio.timeout(120), DspyBackend(config) as bridge:
         for name, inputs, _ in CASES:
-            asked = []
+            prompts = []
 
-            def answer(request, asked=asked):
+            def answer(request, prompts=prompts):
                 messages = [{"role": item.role, "content": item.content} for item in request.messages]
-                asked.append([messages, request.temperature])
+                prompts.append([messages, request.temperature])
                 return reply(messages)
 
             program = await bridge.import_program(f"shapes:{name}")
@@ -126,7 +126,7 @@ async def over_the_bridge(interpreter, reply):
                 outputs = json.loads(json.dumps(prediction.to_dict(), default=vars))
             except Exception as error:  # noqa: BLE001  # shown beside what plain dspy did
                 outputs = f"{type(error).__name__}: {error}"
-            outcomes.append({"outputs": outputs, "asked": asked, "contract": contract_text(program.signature)})
+            outcomes.append({"outputs": outputs, "asked": prompts, "contract": contract_text(program.signature)})
     return outcomes
 
 

@@ -54,9 +54,9 @@ def test_models_of_a_users_own_keep_their_types_and_run_both_ways(interpreter, f
         async def shipped(**customer):
             return await bridge.execute_program(handle, {"customer": {"name": "A", **customer}}, context)
 
-        found = await shipped(home=HOME, work=WORK, others=[HOME, WORK])
-        assert (found.to.street, found.to.zip, found["seen"]) == ("Oak", 8, "Oak 2")
-        assert found.boxes[0].parts[0].parts[0].name == "c"
+        prediction = await shipped(home=HOME, work=WORK, others=[HOME, WORK])
+        assert (prediction.to.street, prediction.to.zip, prediction["seen"]) == ("Oak", 8, "Oak 2")
+        assert prediction.boxes[0].parts[0].parts[0].name == "c"
         assert '"street":"Elm"' in context.model.requests[-1].messages[-1].content.replace(" ", "")
         assert (await shipped(home=HOME))["seen"] == "Elm 0"
 
@@ -72,13 +72,13 @@ def test_a_history_is_taken_in_the_shape_of_dspy_and_in_ours(interpreter, folder
             {"role": "user", "content": {"question": "1 + 1?"}},
             {"role": "assistant", "content": {"answer": "2"}},
         ]
-        asked = []
+        prompts = []
         for turns in (theirs, texts, fields):
             await run(bridge, context, "typed:Talk", history={"messages": turns}, question="2 + 2?")
-            asked.append(context.model.requests[-1].messages)
-        assert [message.role for message in asked[0]] == ["system", "user", "assistant", "user"]
-        assert "1 + 1?" in asked[0][1].content
-        assert asked[0] == asked[1] == asked[2]
+            prompts.append(context.model.requests[-1].messages)
+        assert [message.role for message in prompts[0]] == ["system", "user", "assistant", "user"]
+        assert "1 + 1?" in prompts[0][1].content
+        assert prompts[0] == prompts[1] == prompts[2]
         system = {"messages": [{"role": "system", "content": "x"}]}
         with pytest.raises(DefinitionError, match="'system'"):
             await run(bridge, context, "typed:Talk", history=system, question="2 + 2?")
@@ -124,8 +124,8 @@ def test_what_counts_as_good_enough_is_decided_by_dspy_on_the_score_itself(inter
         options = {} if threshold is None else {"metric_threshold": threshold}
         work = Optimization(optimizer="BootstrapFewShot", metric=lambda row, found: 0.8, trainset=rows, options=options)
         better = await bridge.optimize_program(handle, work, context)
-        shown = [demo for demo in better.assignment["step.demos"] if demo.get("augmented")]
-        assert len(shown) == (0 if threshold == 0.9 else 4)  # as in dspy itself
+        demos = [demo for demo in better.assignment["step.demos"] if demo.get("augmented")]
+        assert len(demos) == (0 if threshold == 0.9 else 4)  # as in dspy itself
 
     with_bridge(test, interpreter=interpreter, folder=folder, answer=4)
 
@@ -169,8 +169,8 @@ def test_an_exported_state_is_what_plain_dspy_loads_and_saves(interpreter, folde
         environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
         environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         command = [interpreter, "-c", PLAIN, folder, str(file)]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment)
-        assert done.stdout.strip() == "[3, 3, 'Answer from the notes.']", done.stderr[-2000:]
+        process = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment)
+        assert process.stdout.strip() == "[3, 3, 'Answer from the notes.']", process.stderr[-2000:]
         assert json.loads(file.read_text()) == state
         again = await bridge.import_program("rag:Hops", state=state)
         assert len(again.assignment["answer.predict.demos"]) == 3
@@ -228,7 +228,7 @@ def test_a_tool_of_a_users_module_answers_in_the_parent_where_the_parent_has_one
     [
         ("KNNFewShot", "nothing to store"),
         ("Ensemble", "learns nothing about this one"),
-        ("AvatarOptimizer", "dspy itself has removed"),
+        ("AvatarOptimizer", "dspy has removed"),
         ("BootstrapFinetune", "weights of a model"),
         ("BetterTogether", "takes its steps as options"),
         ("Nothing", "optimizers are: .*GEPA"),

@@ -1,4 +1,4 @@
-"""The real dspy as a backend. `child` alone imports dspy, in a worker; everything else runs here."""
+"""The real dspy as a backend. Only `child`, which runs in a worker, imports dspy."""
 
 from dspex.execution.backends.dspy_bridge.backend import DspyBackend, DspyConfig
 

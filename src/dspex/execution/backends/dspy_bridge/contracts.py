@@ -1,4 +1,4 @@
-"""The signature of a dspy program, from what its code tells, and what is said where an answer does not fit it."""
+"""The signature of a dspy program, read from its code, and the error for unfit outputs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,22 +18,22 @@ _WORDS = {bool: "bool", int: "int", float: "float", list: "list", dict: "dict"}
 
 
 def contract_of(described: Mapping[str, Any], target: str) -> tuple[Signature, str]:
-    """Return the signature of a dspy program, and how sure its outputs are: FROM_CODE or GUESS.
+    """Return the signature of a dspy program, and how certain its outputs are: FROM_CODE or GUESS.
 
-    Outputs that are not in every prediction are not declared: a program may answer more than its signature says.
-    A guessed output may be missing in an answer.
+    Outputs that are not in every prediction are not declared: a program may return more than its
+    signature declares. A guessed output may be missing.
 
     Raises:
-        DefinitionError: nothing tells its outputs, or a field cannot be one of ours.
+        DefinitionError: its outputs are unknown, or a field is not possible in dspex.
     """
     contract = described["contract"]
-    taken = {item["name"] for item in contract["inputs"]}
-    items = [item for item in contract["outputs"] if item["name"] not in taken]  # one name is one field
+    input_names = {item["name"] for item in contract["inputs"]}
+    items = [item for item in contract["outputs"] if item["name"] not in input_names]  # names are unique
     outputs = [field for item in items if (field := _output(item, is_sure=not contract["guess"]))]
     if not outputs:
         raise DefinitionError(
-            f"nothing tells the outputs of {target} ({contract['guess'] or 'none has a name of its own'}): "
-            f"pass its signature, {_ways(described, ['answer'])}"
+            f"cannot determine the outputs of {target} ({contract['guess'] or 'none has a usable name'}): "
+            f"pass its signature, {_signature_hint(described, ['answer'])}"
         )
     name = target.rpartition(":")[2] or "Imported"
     try:
@@ -41,7 +41,7 @@ def contract_of(described: Mapping[str, Any], target: str) -> tuple[Signature, s
     except SignatureError as error:
         raise DefinitionError(
             f"the contract of {target} cannot be read from its code: {error.message}; pass its signature, "
-            f"{_ways(described, [field.name for field in outputs])}"
+            f"{_signature_hint(described, [field.name for field in outputs])}"
         ) from error
     return signature, GUESS if contract["guess"] else FROM_CODE
 
@@ -52,20 +52,22 @@ def _instructions(described: Mapping[str, Any]) -> str:
 
 
 def _input(item: Mapping[str, Any]) -> Field:
-    """Return an input. What has no annotation takes any value, as it does in Python: dspy's own types only guide it."""
-    field = _renamed(item)
+    """Return an input. Without an annotation it takes any value: dspy's types are only hints."""
+    field = _to_field(item)
     type_ = field.type
     if not item["typed"] and all(part.kind in _LENIENT for part in _parts(type_)):
         is_text = type_.kind == "str" or (not item["schema"] and isinstance(item.get("default", ""), str))
         type_ = union(make("str"), make("any")) if is_text else make("any")
     if field.default is None and not type_.is_optional and type_.kind != "any":
         type_ = union(type_, make("none"))
-    made = Field(name=field.name, type=type_, role="input", desc=field.desc, default=field.default, alias=field.alias)
-    return made if _takes_default(made) else replace(made, type=make("any"))
+    input_field = Field(
+        name=field.name, type=type_, role="input", desc=field.desc, default=field.default, alias=field.alias
+    )
+    return input_field if _takes_default(input_field) else replace(input_field, type=make("any"))
 
 
 def _takes_default(field: Field) -> bool:
-    """Whether the default fits the type; Python does not mind `words: int = "many"`."""
+    """Whether the default fits the type; Python accepts `words: int = "many"`."""
     try:
         Signature.from_fields("probe", [replace(field, role="output", alias=None)])
     except SignatureError:
@@ -77,8 +79,8 @@ def _parts(type_: Type) -> list[Type]:
     return [type_, *(part for arg in type_.args for part in _parts(arg))]
 
 
-def _renamed(item: Mapping[str, Any]) -> Field:
-    """Return a field; one whose name no field may have (`fields`) gets another, and keeps its own as alias."""
+def _to_field(item: Mapping[str, Any]) -> Field:
+    """Return a field; rename it if its name is reserved (`fields`), with the name as alias."""
     field = field_of(item)
     try:
         Signature.from_fields("name", [Field(name=field.name, type=make("any"), role="output")])
@@ -89,22 +91,22 @@ def _renamed(item: Mapping[str, Any]) -> Field:
 
 
 def _output(item: Mapping[str, Any], *, is_sure: bool) -> Field | None:
-    field = _renamed(item)
+    field = _to_field(item)
     if field.alias is not None:
-        return None  # it comes under its own name, like every output that is not declared
+        return None  # returned under its own name, like all undeclared outputs
     if is_sure:
         return Field(name=field.name, type=field.type, role="output", desc=field.desc, default=MISSING)
     return Field(name=field.name, type=make("any"), role="output", desc=field.desc, default=None)
 
 
-def unfit_answer(program: Program, answer: Mapping[str, Any], error: InvalidError) -> DefinitionError:
-    """Return the error for a prediction that does not fit the signature of a program: the signature is at fault."""
+def mismatch_error(program: Program, answer: Mapping[str, Any], error: InvalidError) -> DefinitionError:
+    """Return the error for a prediction that does not fit a signature, which must be corrected."""
     target = program.root.config.get("target", program.name)
-    source = "given at its import"
+    source = "given at import"
     if program.root.config.get("contract") in {FROM_CODE, GUESS}:
-        source = "read from its code, which did not tell enough"
+        source = "read from its code, which was not enough"
     inputs = ", ".join(field.wire_name for field in program.signature.input_fields.values())
-    outputs = ", ".join(f"{name}{_word(value)}" for name, value in answer.items())
+    outputs = ", ".join(f"{name}{_type_suffix(value)}" for name, value in answer.items())
     return DefinitionError(
         f"{target} returned {', '.join(answer) or 'nothing'}, which does not fit its signature ({source}): "
         f"{error.message}. Import it with the right one: --signature '{inputs} -> {outputs}'",
@@ -113,10 +115,10 @@ def unfit_answer(program: Program, answer: Mapping[str, Any], error: InvalidErro
     )
 
 
-def _word(value: object) -> str:
+def _type_suffix(value: object) -> str:
     return f": {_WORDS[type(value)]}" if type(value) in _WORDS else ""
 
 
-def _ways(described: Mapping[str, Any], outputs: list[str]) -> str:
+def _signature_hint(described: Mapping[str, Any], outputs: list[str]) -> str:
     inputs = ", ".join(item["name"] for item in described["contract"]["inputs"])
     return f"--signature '{inputs} -> {', '.join(outputs)}' (in Python: signature=...)"

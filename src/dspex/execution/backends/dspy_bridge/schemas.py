@@ -1,4 +1,4 @@
-"""Signatures as field schemas, which is how they cross to dspy, and back."""
+"""Converts signatures to the field schemas that dspy workers exchange, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from dspex.language.signatures.codec import plain
 from dspex.language.signatures.json_schema import SchemaWriter
 from dspex.language.signatures.types import Member, make, object_type, union
 
-MARK = "x-dspex"  # a schema that carries it is one of dspy's own types
+MARK = "x-dspex"  # marks the schema of one of dspy's own types
 _OWN = {name: name for name in ("Image", "Audio", "File", "Code", "ToolCalls")}
 
 _KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "none", "object": "dict"}
@@ -27,7 +27,7 @@ _RULES = {
     "minProperties": "min_size",
     "maxProperties": "max_size",
 }
-_UNSAID = {
+_EXTRA_RULES = {
     "min_size": "at least {} entries",
     "max_size": "at most {} entries",
     "unique": "no two values are equal",
@@ -35,31 +35,34 @@ _UNSAID = {
 
 
 def to_wire(signature: Signature) -> dict[str, Any]:
-    """Return `{name, instructions, fields: [{name, role, desc, schema, default?}], $defs}`, under wire names."""
-    writer = _Marking()
+    """Return `{name, instructions, fields, $defs}` with wire names.
+
+    Each field is `{name, role, desc, schema, default?}`.
+    """
+    writer = _MarkingWriter()
     fields = []
     for field in signature.fields.values():
-        schema, desc = writer.write(field.type), described(field, field.desc)
+        schema, desc = writer.write(field.type), full_description(field, field.desc)
         if field.role == "output" and MARK not in schema:
-            schema = _loosened(field.type.kind, schema)
-        made: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": desc, "schema": schema}
+            schema = _with_shorthand(field.type.kind, schema)
+        data: dict[str, Any] = {"name": field.wire_name, "role": field.role, "desc": desc, "schema": schema}
         if not field.is_required:
-            made["default"] = None if field.default is MISSING else plain(field.default)
-        fields.append(made)
+            data["default"] = None if field.default is MISSING else plain(field.default)
+        fields.append(data)
     definitions = writer.finish({}).get("$defs", {})
     return {"name": signature.name, "instructions": signature.instructions, "fields": fields, "$defs": definitions}
 
 
-def described(field: Field, desc: str) -> str:
-    """Return a description with those constraints of the field that dspy does not put into its prompt itself."""
+def full_description(field: Field, desc: str) -> str:
+    """Return a description with the constraints of the field that dspy leaves out of its prompt."""
     types = field.type.args if field.type.kind == "union" else (field.type,)
     rules = {name: value for type_ in types for name, value in type_.constraints}
-    said = ", ".join(text.format(rules[name]) for name, text in _UNSAID.items() if rules.get(name))
-    return f"{desc} Constraints: {said}".strip() if said else desc
+    rule_text = ", ".join(text.format(rules[name]) for name, text in _EXTRA_RULES.items() if rules.get(name))
+    return f"{desc} Constraints: {rule_text}".strip() if rule_text else desc
 
 
-def _loosened(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with what a bare value stands for (a text for a Document), which is understood here, too."""
+def _with_shorthand(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with the shorthand of the type (text for a Document) as alternative."""
     member = SHORTHAND.get(kind)
     if member is None:
         return schema
@@ -68,8 +71,8 @@ def _loosened(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [whole, bare]}
 
 
-class _Marking(SchemaWriter):
-    """Says of a media type which of dspy's types it is, so that dspy treats it as its own."""
+class _MarkingWriter(SchemaWriter):
+    """Marks media types with the name of dspy's type, so that dspy handles them as its own."""
 
     def write(self, type_: Type) -> dict[str, Any]:
         schema = super().write(type_)
@@ -90,15 +93,19 @@ def field_of(item: Mapping[str, Any]) -> Field:
 
 
 def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...] = ()) -> Type:
-    """Return the type that a JSON Schema describes; what none does is `any`. `enclosing` names the definitions around.
+    """Return the type that a JSON Schema describes, or else `any`.
 
-    A history is taken as dspex writes it (turns with a role) and as dspy does (a dict of fields for each turn).
+    `enclosing` names the definitions around it. A history may be in the form of dspex (turns with a
+    role) or of dspy (a dict of fields for each turn).
     """
     if "$ref" in schema:
-        return _referred(schema["$ref"].rpartition("/")[2], definitions, enclosing)
+        return _resolve_reference(schema["$ref"].rpartition("/")[2], definitions, enclosing)
     if mark := schema.get(MARK):
-        known = {"History": union(make("History"), make("dict", make("str"), make("any"))), "Reasoning": make("str")}
-        return make(_OWN[mark]) if mark in _OWN else known[mark]
+        dspy_types = {
+            "History": union(make("History"), make("dict", make("str"), make("any"))),
+            "Reasoning": make("str"),
+        }
+        return make(_OWN[mark]) if mark in _OWN else dspy_types[mark]
     if "const" in schema or "enum" in schema:
         return Type("atom", constraints=(("one_of", tuple(schema.get("enum", [schema.get("const")]))),))
     if members := schema.get("anyOf") or schema.get("oneOf"):
@@ -106,7 +113,7 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing
     rules = {ours: schema[theirs] for theirs, ours in _RULES.items() if theirs in schema}
     kind = schema.get("type")
     if isinstance(kind, list):
-        return union(*(to_type({**schema, "type": one}, definitions, enclosing) for one in kind))
+        return union(*(to_type({**schema, "type": item}, definitions, enclosing) for item in kind))
     if kind == "array" and schema.get("prefixItems") and len(schema["prefixItems"]) == schema.get("maxItems"):
         return make("tuple", *(to_type(part, definitions, enclosing) for part in schema["prefixItems"]))
     if kind == "array":
@@ -120,12 +127,12 @@ def to_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing
     return make(_KINDS[kind], constraints=rules) if kind in _KINDS else make("any")
 
 
-def _referred(name: str, definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
-    found = definitions[name]
+def _resolve_reference(name: str, definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
+    definition = definitions[name]
     if name not in enclosing:
-        return to_type(found, definitions, (*enclosing, name))
-    is_object = found.get("type") == "object" and "properties" in found
-    return Type("ref", title=found.get("title", "Object")) if is_object else make("any")
+        return to_type(definition, definitions, (*enclosing, name))
+    is_object = definition.get("type") == "object" and "properties" in definition
+    return Type("ref", title=definition.get("title", "Object")) if is_object else make("any")
 
 
 def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Type:
@@ -141,6 +148,6 @@ def _object(schema: Mapping[str, Any], definitions: Mapping[str, Any], enclosing
         for name, part in schema["properties"].items()
     )
     extra = {False: {"extra": "forbid"}, True: {"extra": "allow"}}
-    allowed = schema.get("additionalProperties")
-    rules = extra[allowed] if isinstance(allowed, bool) else {}
+    additional = schema.get("additionalProperties")
+    rules = extra[additional] if isinstance(additional, bool) else {}
     return object_type(schema.get("title", "Object"), members, constraints=rules)

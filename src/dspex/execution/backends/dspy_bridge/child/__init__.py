@@ -1,4 +1,4 @@
-"""The host of dspy programs in a worker: the only place that imports dspy. Loaded by path, without dspex."""
+"""The host of dspy programs in a worker: loaded by path, and the only importer of dspy."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from .host import DspyHost
 
 
 def create(config: "dict[str, Any]") -> DspyHost:
-    """Return the host; dspy is imported here, so that a worker is warm when it introduces itself."""
+    """Return the host. Importing dspy before the handshake keeps the first call fast."""
     return DspyHost(config)

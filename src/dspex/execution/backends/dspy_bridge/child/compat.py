@@ -1,8 +1,9 @@
-"""Everything that differs between the versions of dspy that are supported (3.3, 3.4), and what 3.5 changes.
+"""The differences between the supported versions of dspy (3.3, 3.4), and the changes of 3.5.
 
-3.3 and 3.4 ask a language model through `BaseLM.forward` with chat messages; 3.5 removes that method and asks an engine
-with `complete(request)`, an interface that 3.4 has already: `language_model` takes what the installed version has.
-3.5 also makes XML its default adapter, so the adapter is always named.
+3.3 and 3.4 call a language model through `BaseLM.forward` with chat messages. 3.5 removes that
+method and calls an engine with `complete(request)`, an interface that 3.4 has already:
+`language_model` chooses what the installed version has. 3.5 also makes XML its default adapter, so
+the adapter is always explicit.
 """
 
 import asyncio
@@ -21,10 +22,10 @@ try:
 except ImportError as error:
     raise ImportError(
         f"dspy is not installed in this interpreter ({error}): pip install 'dspex[dspy]' "
-        "(dspy 3.4 brings litellm along), or name an interpreter that has dspy"
+        "(dspy 3.4 includes litellm), or name an interpreter that has dspy"
     ) from None
 
-# 3.4 says at every call that `forward` goes away in 3.5; this module is where that is dealt with
+# 3.4 warns at every call that 3.5 removes `forward`; this module handles both versions
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*BaseLM\.forward")
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*messages=")
 
@@ -35,21 +36,21 @@ __all__ = [
     "AdapterParseError",
     "PartsError",
     "adapter",
-    "ask_through",
     "dspy",
     "language_model",
     "local_interpreter",
+    "redirect_models",
     "satisfies",
     "saved_state",
     "setting",
+    "trace_modules",
     "turn_off_caches",
-    "watch_modules",
 ]
 
 VERSION: str = dspy.__version__
 HAS_ENGINES = hasattr(dspy, "lm15")
 local_interpreter: Any = getattr(dspy, "LocalInterpreter", None)  # since 3.4
-# the types of dspy that dspex has types for, too; 3.3.0 may lack some
+# dspy types that dspex also has; 3.3.0 may lack some
 OWN_TYPES: "dict[str, Any]" = {
     name: found
     for name in ("History", "Image", "Audio", "File", "Code", "ToolCalls", "Reasoning")
@@ -60,33 +61,34 @@ _rollout: "ContextVar[int | None]" = ContextVar("dspex_rollout", default=None)
 
 
 def language_model(parent: Any, interface: str = "auto") -> Any:  # noqa: ANN401  # a model of dspy
-    """Return dspy's language model that asks `parent` (a `ParentModel`).
+    """Return a dspy language model that calls `parent` (a `ParentModel`).
 
-    `interface` is "forward" or "engine"; "auto" takes forward where the version has it, because it costs less there.
+    `interface` is "forward" or "engine"; "auto" prefers forward if the version has it, because it
+    is cheaper.
     """
     if interface == "auto":
         interface = "forward" if hasattr(dspy.BaseLM, "forward") else "engine"
     if interface == "engine":
         if not HAS_ENGINES:
-            raise ValueError(f"dspy {VERSION} asks no engines; use the interface 'forward'")
+            raise ValueError(f"dspy {VERSION} does not support engines; use the interface 'forward'")
         return _engine_class()(parent)
     return WireLM(parent)
 
 
 class PartsError(ValueError):
-    """A message holds something else than text."""
+    """A message holds something other than text."""
 
     code = "definition"
 
     def __init__(self, kinds: "list[str]") -> None:
         super().__init__(
             f"models of dspex take text only, and this message holds {', '.join(kinds)}: "
-            "leave such values (pictures, recordings, files) out of what this program asks its model"
+            "leave such values (images, audio, files) out of the prompts of this program"
         )
 
 
 class WireLM(dspy.BaseLM):
-    """The parent behind `BaseLM`. Chat messages go straight to it; every other way to call takes dspy's own path."""
+    """The parent as a `BaseLM`. Chat messages go directly to it; other calls use dspy's code."""
 
     def __init__(self, parent: Any) -> None:  # noqa: ANN401
         super().__init__(model=parent.name, cache=False)
@@ -97,61 +99,61 @@ class WireLM(dspy.BaseLM):
         return self.copy()
 
     def dump_state(self) -> "dict[str, Any]":
-        """Return the state of a model that any dspy can load: the parent is no part of it."""
+        """Return the state of a model, without the parent, so that any dspy can load it."""
         state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
         return state
 
     def launch(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
-        """Do nothing: the parent owns the model. BetterTogether launches and kills models around its steps."""
+        """Do nothing: the parent owns the model. BetterTogether calls this before its steps."""
 
     def kill(self, launch_kwargs: Any = None) -> None:  # noqa: ANN401
-        """Do nothing, as above."""
+        """Do nothing: the parent owns the model."""
 
     @property
     def supports_response_schema(self) -> bool:
-        """Whether structured outputs may be asked for."""
+        """Whether the model supports structured outputs."""
         return bool(self._parent.takes_schema)
 
     @property
     def supported_params(self) -> "set[str]":
-        """The parameters that may be passed."""
+        """The supported parameters."""
         return {"response_format"} if self._parent.takes_json else set()
 
     def __call__(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
         """Answer chat messages with a list of texts."""
-        known = dspy.settings
+        dspy_settings = dspy.settings
         if items or not isinstance(messages, list) or "request" in settings:
             return super().__call__(*items, messages=messages, **settings)
-        if not known.disable_history or known.get("experimental"):
+        if not dspy_settings.disable_history or dspy_settings.get("experimental"):
             return super().__call__(messages=messages, **settings)
-        return self._heard(messages=messages, **settings)
+        return self._call_with_callbacks(messages=messages, **settings)
 
     def _texts(self, messages: Any, **settings: Any) -> "list[str]":  # noqa: ANN401
-        # what dspy does around `forward` (copies, retries, history, prices, warnings) is the parent's part here
+        # the parent does what dspy does around `forward`: copies, retries, history, prices, warnings
         replies = self._parent.replies(messages, {**self.kwargs, **settings})
         if (tracker := dspy.settings.usage_tracker) is not None:
             for reply in replies:
                 tracker.add_usage(self.model, dict(reply["usage"]))
         return [reply["text"] for reply in replies]
 
-    _heard = with_callbacks(_texts)  # by the callbacks that a user of dspy has set
+    _call_with_callbacks = with_callbacks(_texts)  # callbacks that the user set in dspy
 
     async def acall(self, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-        """The same for dspy's asynchronous callers."""
+        """Do the same for async callers."""
         return await asyncio.to_thread(partial(self.__call__, *items, messages=messages, **settings))
 
     def forward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-        """Answer in the shape of a chat completion, which dspy 3.3 and 3.4 read."""
-        asked = messages or [{"role": "user", "content": prompt}]
-        return _chat_completion(self._parent.replies(asked, {**self.kwargs, **settings}))
+        """Return a chat completion, which dspy 3.3 and 3.4 read."""
+        chat = messages or [{"role": "user", "content": prompt}]
+        return _chat_completion(self._parent.replies(chat, {**self.kwargs, **settings}))
 
     async def aforward(self, prompt: "str | None" = None, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-        """The same for dspy's asynchronous callers."""
+        """Do the same for async callers."""
         return await asyncio.to_thread(partial(self.forward, prompt, messages, **settings))
 
 
 class _Shape:
-    """An object with the attributes of a chat completion."""
+    """An object with any attributes, for the parts of a chat completion."""
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
         self.__dict__.update(attributes)
@@ -169,7 +171,7 @@ def _chat_completion(replies: "list[dict[str, Any]]") -> Any:  # noqa: ANN401  #
 
 
 class ParentEngine:
-    """The parent behind the engine interface: one canonical request, one response."""
+    """The parent as an engine: one canonical request, one response."""
 
     def __init__(self, parent: Any) -> None:  # noqa: ANN401
         self._parent = parent
@@ -179,16 +181,16 @@ class ParentEngine:
 
     @property
     def supports_response_schema(self) -> bool:
-        """Whether structured outputs may be asked for."""
+        """Whether the model supports structured outputs."""
         return bool(self._parent.takes_schema)
 
     @property
     def supported_params(self) -> "frozenset[str]":
-        """The parameters that may be passed."""
+        """The supported parameters."""
         return frozenset({"response_format"} if self._parent.takes_json else ())
 
     def complete(self, request: Any) -> Any:  # noqa: ANN401  # lm15.Request to lm15.Response
-        """Ask the parent."""
+        """Call the parent."""
         lm15, config = dspy.lm15, request.config
         settings = {name: getattr(config, name) for name in ("temperature", "max_tokens", "top_p", "seed")}
         settings |= {"stop": list(config.stop) or None, "response_format": config.response_format}
@@ -207,7 +209,7 @@ class ParentEngine:
         )
 
     def stream(self, request: Any) -> "Iterator[Any]":  # noqa: ANN401
-        """Answer in one piece: the parent streams to its own caller."""
+        """Return the reply as a whole: the parent streams to its own caller."""
         yield from dspy.lm15.response_to_events(self.complete(request))
 
     def close(self) -> None:
@@ -215,7 +217,7 @@ class ParentEngine:
 
 
 class AsyncParentEngine:
-    """The same for dspy's asynchronous callers."""
+    """The engine for async callers."""
 
     def __init__(self, engine: ParentEngine) -> None:
         self._engine = engine
@@ -225,20 +227,20 @@ class AsyncParentEngine:
 
     @property
     def supports_response_schema(self) -> bool:
-        """Whether structured outputs may be asked for."""
+        """Whether the model supports structured outputs."""
         return self._engine.supports_response_schema
 
     @property
     def supported_params(self) -> "frozenset[str]":
-        """The parameters that may be passed."""
+        """The supported parameters."""
         return self._engine.supported_params
 
     async def complete(self, request: Any) -> Any:  # noqa: ANN401
-        """Ask the parent."""
+        """Call the parent."""
         return await asyncio.to_thread(self._engine.complete, request)
 
     async def stream(self, request: Any) -> Any:  # noqa: ANN401
-        """Answer in one piece."""
+        """Return the reply as a whole."""
         for event in dspy.lm15.response_to_events(await self.complete(request)):
             yield event
 
@@ -247,22 +249,22 @@ class AsyncParentEngine:
 
 
 def _messages(request: Any) -> "list[dict[str, Any]]":  # noqa: ANN401
-    found = []
+    messages = []
     if request.system is not None:
         system = request.system if isinstance(request.system, str) else _text(request.system)
-        found.append({"role": "system", "content": system})
+        messages.append({"role": "system", "content": system})
     roles = {"developer": "system"}
-    return [*found, *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages)]
+    return [*messages, *({"role": roles.get(m.role, m.role), "content": _text(m.parts)} for m in request.messages)]
 
 
 def _text(parts: Any) -> str:  # noqa: ANN401
-    if other := sorted({str(part.type) for part in parts} - {"text"}):
-        raise PartsError(other)
+    if kinds := sorted({str(part.type) for part in parts} - {"text"}):
+        raise PartsError(kinds)
     return "".join(part.text for part in parts)
 
 
 @cache
-def _engine_class() -> Any:  # noqa: ANN401  # a class of its own, because 3.3 has no engines to give to `dspy.LM`
+def _engine_class() -> Any:  # noqa: ANN401  # created on demand, because 3.3 has no engines
     class EngineLM(dspy.LM):
         def __init__(self, parent: Any) -> None:  # noqa: ANN401
             engine = ParentEngine(parent)
@@ -279,7 +281,7 @@ def _engine_class() -> Any:  # noqa: ANN401  # a class of its own, because 3.3 h
             return self.copy()
 
         def __call__(self, *items: Any, **settings: Any) -> Any:  # noqa: ANN401
-            # engines never see the rollout, but it decides what the parent's cache may answer
+            # engines do not get the rollout, but the parent's cache depends on it
             token = _rollout.set(settings.get("rollout_id", self.kwargs.get("rollout_id")))
             try:
                 return super().__call__(*items, **settings)
@@ -297,23 +299,23 @@ def _engine_class() -> Any:  # noqa: ANN401  # a class of its own, because 3.3 h
 
 
 def turn_off_caches() -> None:
-    """Let no answer come from dspy's own caches: caching is the parent's."""
+    """Turn off dspy's caches, because the parent caches."""
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
 
 
 def adapter(name: str) -> Any:  # noqa: ANN401
-    """Return dspy's adapter of that name, which writes the system message of a signature once and not at each call."""
-    made = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
-    made.format_system_message = _SystemMessages(made.format_system_message)
-    return made
+    """Return dspy's adapter of that name, with a cache for the system messages of signatures."""
+    dspy_adapter = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter}[name]()
+    dspy_adapter.format_system_message = _SystemMessages(dspy_adapter.format_system_message)
+    return dspy_adapter
 
 
 class _SystemMessages:
-    """Texts by signature class, as long as nothing that is written into them has changed."""
+    """Caches texts by signature class until the contents of the signature change."""
 
     def __init__(self, write: "Callable[[Any], str]") -> None:
         self._write = write
-        self._known: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+        self._cache: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "_SystemMessages":
         return self
@@ -327,84 +329,88 @@ class _SystemMessages:
                 for name, field in signature.model_fields.items()
             ),
         ]
-        known = self._known.get(signature)
-        if known is not None and known[0] == shape:
-            return known[1]
+        entry = self._cache.get(signature)
+        if entry is not None and entry[0] == shape:
+            return entry[1]
         text = self._write(signature)
         copied = [shape[0], *((name, hint, list(marks), dict(extra or {})) for name, hint, marks, extra in shape[1:])]
-        self._known[signature] = (copied, text)
+        self._cache[signature] = (copied, text)
         return text
 
 
-def ask_through(stand_in: "Callable[[str], Any]") -> None:
-    """Let every `dspy.LM` that a program makes itself ask through `stand_in(model string)`, the parent's model.
+def redirect_models(replacement: "Callable[[str], Any]") -> None:
+    """Redirect every `dspy.LM` that a program creates to the parent's `replacement(model string)`.
 
-    Keys in the program are not used: the parent has its own for the provider, or for the address (`api_base`).
+    Keys in the program are not used: the parent has its own for the provider or the address
+    (`api_base`).
     """
-    before, before_async, known = dspy.LM.__call__, dspy.LM.acall, cache(stand_in)
+    before, before_async, model_named = dspy.LM.__call__, dspy.LM.acall, cache(replacement)
 
-    def asked(lm: Any, settings: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":  # noqa: ANN401
+    def resolve(lm: Any, settings: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":  # noqa: ANN401
         base = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
         name = f"{base}#{lm.model.partition('/')[2] or lm.model}" if base else lm.model
-        return known(name), {key: value for key, value in {**lm.kwargs, **settings}.items() if key in _LM_SETTINGS}
+        return model_named(name), {
+            key: value for key, value in {**lm.kwargs, **settings}.items() if key in _LM_SETTINGS
+        }
 
     @wraps(before)
     def call(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
         if type(lm) is not dspy.LM:
             return before(lm, *items, messages=messages, **settings)
-        model, kept = asked(lm, settings)
-        return model(*items, messages=messages, **kept)
+        model, options = resolve(lm, settings)
+        return model(*items, messages=messages, **options)
 
     @wraps(before_async)
     async def acall(lm: Any, *items: Any, messages: Any = None, **settings: Any) -> Any:  # noqa: ANN401
         if type(lm) is not dspy.LM:
             return await before_async(lm, *items, messages=messages, **settings)
-        model, kept = asked(lm, settings)
-        return await model.acall(*items, messages=messages, **kept)
+        model, options = resolve(lm, settings)
+        return await model.acall(*items, messages=messages, **options)
 
     dspy.LM.__call__, dspy.LM.acall = call, acall
 
 
-def watch_modules() -> None:
-    """Tell the trail of the call under way ("dspex_trail" among the settings) of every module that runs.
+def trace_modules() -> None:
+    """Report every module that runs to the trail of the current call (the setting "dspex_trail").
 
-    dspy's callbacks would tell the same, at 60 us for each module; this process serves nobody but its parent.
+    dspy's callbacks would do the same but cost 60 us per module. Patching is safe, because this
+    process serves only its parent.
     """
     before, before_async = dspy.Module.__call__, dspy.Module.acall
 
     @wraps(before)
     def call(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module, inputs)
-        if entered is None:
+        frame = None if trail is None else trail.enter(module, inputs)
+        if frame is None:
             return before(module, *args, **inputs)
         try:
-            found = before(module, *args, **inputs)
+            outputs = before(module, *args, **inputs)
         except BaseException as error:
-            trail.leave(entered, None, error)
+            trail.leave(frame, None, error)
             raise
-        trail.leave(entered, found, None)
-        return found
+        trail.leave(frame, outputs, None)
+        return outputs
 
     @wraps(before_async)
     async def acall(module: Any, /, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
         trail = setting("dspex_trail")
-        entered = None if trail is None else trail.enter(module, inputs)
-        if entered is None:
+        frame = None if trail is None else trail.enter(module, inputs)
+        if frame is None:
             return await before_async(module, *args, **inputs)
         try:
-            found = await before_async(module, *args, **inputs)
+            outputs = await before_async(module, *args, **inputs)
         except BaseException as error:
-            trail.leave(entered, None, error)
+            trail.leave(frame, None, error)
             raise
-        trail.leave(entered, found, None)
-        return found
+        trail.leave(frame, outputs, None)
+        return outputs
 
     dspy.Module.__call__, dspy.Module.acall = call, acall
 
 
 def saved_state(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
-    """Return what `program.save("file.json")` writes: the state, and the versions that dspy compares when it loads."""
+    """Return what `program.save("file.json")` writes: the state and dependency versions."""
     from pydantic_core import to_jsonable_python
 
     state: dict[str, Any] = to_jsonable_python(program.dump_state(), fallback=str)
@@ -412,11 +418,11 @@ def saved_state(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module o
 
 
 def setting(name: str) -> Any:  # noqa: ANN401
-    """Return one of dspy's settings in force here, None where it is not set. Threads that dspy starts have them too."""
+    """Return one of dspy's current settings or None. Threads that dspy starts inherit them."""
     return dspy.settings.get(name)
 
 
 def satisfies(spec: str) -> bool:
-    """Whether the installed version fits "3.4.1", "==3.4.*" or an empty requirement."""
-    wanted = spec.removeprefix("==").strip()
-    return not wanted or wanted == VERSION or (wanted.endswith(".*") and VERSION.startswith(wanted[:-1]))
+    """Whether the installed version satisfies "3.4.1", "==3.4.*" or an empty requirement."""
+    version = spec.removeprefix("==").strip()
+    return not version or version == VERSION or (version.endswith(".*") and VERSION.startswith(version[:-1]))

@@ -1,4 +1,4 @@
-"""What goes into a module of dspy and what comes out: read from its code, which is never run for it."""
+"""The inputs and outputs of a dspy module, read from its code without running it."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ _NOTHING = inspect.Parameter.empty
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One input of a module: `hint` is its annotation, `field` that of a predictor with the same name."""
+    """One input of a module: `hint` is its annotation, `field` a predictor's field of that name."""
 
     name: str
     hint: Any = _NOTHING
@@ -33,15 +33,15 @@ class Input:
 
     @property
     def is_required(self) -> bool:
-        """Whether a caller has to give it."""
+        """Whether a caller has to pass it."""
         return self.default is _NOTHING
 
 
 def contract_of(program: Any) -> "dict[str, Any]":  # noqa: ANN401  # a module of dspy
-    """Return `{inputs, outputs, guess}`: the fields in the wire's form, and why outputs are a guess where they are."""
+    """Return `{inputs, outputs, guess}`: the fields as data, and why outputs are a guess."""
     try:
         outputs = outputs_of_module(program)
-    except Exception as error:  # noqa: BLE001  # code may be anything, and reading it must not keep it from running
+    except Exception as error:  # noqa: BLE001  # code that cannot be analysed must still run
         outputs = Outputs(sure={}, why=f"reading its code failed: {error!r}")
     inputs = [data for item in inputs_of(program) if (data := _input(item)) is not None]
     guess = "" if outputs.sure else outputs.why or "its code could not be read"
@@ -60,8 +60,8 @@ def inputs_of(program: Any, callers: "frozenset[int]" = frozenset()) -> "list[In
         return inputs_of(inner, callers)
     if isinstance(program, dspy.MultiChainComparison):
         fields = _of_signature(program.predict.signature)
-        own = [item for item in fields if not item.name.startswith("reasoning_attempt_")]
-        return [Input(name="completions", hint=list), *own]
+        items = [item for item in fields if not item.name.startswith("reasoning_attempt_")]
+        return [Input(name="completions", hint=list), *items]
     return [] if id(program) in callers else _of_forward(program, callers)
 
 
@@ -89,7 +89,7 @@ def _of_forward(program: Any, callers: "frozenset[int]") -> "list[Input]":  # no
 
 
 def _parameters(program: Any, function: Any) -> "list[inspect.Parameter]":  # noqa: ANN401
-    """Return what a call gives to `forward`; an object in its place (also a static method) gets no `self`."""
+    """Return the parameters of `forward` without `self`; static methods and objects have none."""
     place = inspect.getattr_static(type(program), "forward", None)
     is_method = place is None or isinstance(place, FunctionType | partialmethod)
     return list(inspect.signature(function).parameters.values())[int(is_method) :]
@@ -102,14 +102,14 @@ def _of_keywords(
     described: "dict[str, Any]",
     callers: "frozenset[int]",
 ) -> "list[Input]":
-    """Return the inputs that `**name` brings: those of the modules that get it, and those that are read out of it."""
-    receivers, read = passed_inputs(program, name)
+    """Return the inputs in `**name`: inputs of modules that get it, and keys read from it."""
+    receivers, keys = passed_inputs(program, name)
     inputs: dict[str, Input] = {}
     for module, explicit in receivers:
         for item in inputs_of(module, callers | {id(program)}):
             if item.name not in explicit:
                 inputs.setdefault(item.name, item)
-    for key, default in read.items():
+    for key, default in keys.items():
         if key not in inputs:
             inputs[key] = Input(name=key, field=described.get(key), default=_NOTHING if default is None else default[0])
     if not inputs and (predictors := program.predictors()):
@@ -118,17 +118,17 @@ def _of_keywords(
 
 
 def _described_inputs(program: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the input fields of all predictors by name: the first that describes it, else the first that takes it."""
-    known: dict[str, Any] = {}
+    """Return the input fields of all predictors by name; those with descriptions first."""
+    fields: dict[str, Any] = {}
     for predictor in program.predictors():
         for name, field in predictor.signature.input_fields.items():
-            if name not in known or (description_of(name, field) and not description_of(name, known[name])):
-                known[name] = field
-    return known
+            if name not in fields or (description_of(name, field) and not description_of(name, fields[name])):
+                fields[name] = field
+    return fields
 
 
 def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> Outputs:  # noqa: ANN401
-    """Return what a module answers with; `callers` are the ids of the modules whose code calls it."""
+    """Return the outputs of a module; `callers` are the ids of the modules whose code calls it."""
     if (signature := _signature_of(program)) is not None:
         return Outputs(sure=dict(signature.output_fields))
     if (inner := _wrapped(program)) is not None:
@@ -144,7 +144,7 @@ def outputs_of_module(program: Any, callers: "frozenset[int]" = frozenset()) -> 
 
 
 def _signature_of(program: Any) -> Any:  # noqa: ANN401
-    """Return the signature of one of dspy's own modules, None of a user's."""
+    """Return the signature of one of dspy's own modules, None for a user's module."""
     if isinstance(program, dspy.Predict) and not is_users(program):
         return program.signature
     signature = vars(program).get("signature")
@@ -153,7 +153,7 @@ def _signature_of(program: Any) -> Any:  # noqa: ANN401
 
 
 def _wrapped(program: Any) -> Any:  # noqa: ANN401
-    """Return the module around which one of dspy's own (BestOfN, Refine) is put."""
+    """Return the module inside one of dspy's wrappers (BestOfN, Refine)."""
     inner = vars(program).get("module")
     return inner if isinstance(inner, dspy.Module) and not is_users(program) else None
 
@@ -169,10 +169,10 @@ def _last_outputs(program: Any) -> Shape:  # noqa: ANN401
 
 
 def hints_of(function: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the annotations of a function; those that name nothing are left out."""
+    """Return the annotations of a function, without unresolvable ones."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001  # an annotation under TYPE_CHECKING names what is not there
+    except Exception:  # noqa: BLE001  # names imported under TYPE_CHECKING do not exist
         return {name: hint for name, hint in _annotations(function).items() if not isinstance(hint, str)}
 
 
@@ -185,7 +185,7 @@ def _default_of(field: Any) -> Any:  # noqa: ANN401
 
 
 def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
-    """Return whether a default has a JSON form (infinity has none), and that form."""
+    """Return whether a default has a JSON form (infinity does not), and that form."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
@@ -197,7 +197,7 @@ def json_default(value: Any) -> "tuple[bool, Any]":  # noqa: ANN401
 
 
 def _input(item: Input) -> "dict[str, Any] | None":
-    """Return an input in the wire's form; None for one whose default only Python can write, which is always taken."""
+    """Return an input as data; None if its default has no JSON form, so that it always applies."""
     data: dict[str, Any] = {"name": item.name, "role": "input", "desc": "", "schema": {}, "typed": True}
     if item.field is not None:
         data |= {"desc": description_of(item.name, item.field), "schema": schema_of(item.field), "typed": False}
@@ -214,12 +214,12 @@ def _input(item: Input) -> "dict[str, Any] | None":
 def _output(name: str, field: Any) -> "dict[str, Any]":  # noqa: ANN401
     if field is None:
         return {"name": name, "role": "output", "desc": "", "schema": {}}
-    # without the bounds of the field (`le=1`): dspy tells the model of them, and takes what does not keep to them
+    # without the bounds of the field (`le=1`): dspy shows them to the model but does not enforce them
     schema = hint_schema(field.annotation)
     return {"name": name, "role": "output", "desc": description_of(name, field), "schema": schema}
 
 
 def description_of(name: str, field: Any) -> str:  # noqa: ANN401
-    """Return what a user wrote about a field; dspy's own stand-in is nothing."""
+    """Return the user's description of a field; dspy's placeholder counts as none."""
     desc = (field.json_schema_extra or {}).get("desc") or ""
     return "" if desc == f"${{{name}}}" else str(desc)

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import compat, programs  # compat first: it says what to do where dspy is missing
+from . import compat, programs  # compat first: its error says what to do without dspy
 from .compat import AdapterParseError, dspy
 from .contracts import inputs_of
-from .model import OwnModel, ParentModel
-from .optimizing import OPTIMIZERS, evaluate, optimize
+from .model import NamedModel, ParentModel
+from .optimizers import OPTIMIZERS, evaluate, optimize
 from .trail import Trail, paths_of
-from .values import Taking, prediction_of, taken, takers
+from .values import Converters, convert_inputs, converters_for, prediction_of
 
 
 class UnknownProgramError(KeyError):
-    """There is no program behind a handle."""
+    """The worker has no program with this handle."""
 
     code = "not_found"
 
@@ -24,7 +24,7 @@ class UnknownProgramError(KeyError):
 
 
 class SandboxError(RuntimeError):
-    """dspy cannot run the code that a model wrote."""
+    """dspy cannot run the code that a model generated."""
 
     code = "tool"
 
@@ -36,16 +36,16 @@ class SandboxError(RuntimeError):
 
 
 class DspyHost:
-    """Programs by handle. Commands run on threads of their own; dspy's settings are per thread."""
+    """Programs by handle. Each command has its own thread and so its own settings of dspy."""
 
     def __init__(self, config: "dict[str, Any]") -> None:
         compat.turn_off_caches()
-        compat.watch_modules()
-        compat.ask_through(self._own_model)
+        compat.trace_modules()
+        compat.redirect_models(self._model_named)
         self._config = config
         self._programs: dict[str, Any] = {}
         self._paths: dict[str, dict[int, str]] = {}
-        self._taking: dict[str, Taking] = {}
+        self._converters: dict[str, Converters] = {}
         self._adapters = {name: compat.adapter(name) for name in ("chat", "json")}
         self._lock = threading.Lock()
         self.commands = {
@@ -53,7 +53,7 @@ class DspyHost:
             "execute_program": self._execute,
             "optimize_program": self._optimize,
             "evaluate_program": self._evaluate,
-            "get_program": lambda call, args: programs.described(self._get(args["handle"])),
+            "get_program": lambda call, args: programs.describe_program(self._get(args["handle"])),
             "list_programs": lambda call, args: list(self._programs),
             "delete_program": self._delete,
             "export_state": lambda call, args: compat.saved_state(self._get(args["handle"])),
@@ -62,11 +62,11 @@ class DspyHost:
         }
 
     def describe(self) -> "dict[str, Any]":
-        """What the handshake adds."""
+        """Return the host's part of the handshake."""
         return {"dspy": compat.VERSION, "optimizers": sorted(OPTIMIZERS)}
 
     def stats(self) -> "dict[str, Any]":
-        """What `stats` adds."""
+        """Return the host's part of `stats`."""
         return {"programs": len(self._programs)}
 
     def _get(self, handle: str) -> Any:  # noqa: ANN401
@@ -78,24 +78,24 @@ class DspyHost:
     def _create(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
         handle = str(args["handle"])
         if handle not in self._programs:
-            with self._lock:  # importing a user's module twice at once helps nobody
-                made = programs.create(args["definition"], self._own_model)
-                self._paths.setdefault(handle, paths_of(made))
-                self._taking.setdefault(handle, takers(made, inputs_of(made)))
-                self._programs.setdefault(handle, made)
+            with self._lock:  # never import a user's module twice at the same time
+                program = programs.create(args["definition"], self._model_named)
+                self._paths.setdefault(handle, paths_of(program))
+                self._converters.setdefault(handle, converters_for(program, inputs_of(program)))
+                self._programs.setdefault(handle, program)
         return handle
 
-    def _own_model(self, name: str) -> Any:  # noqa: ANN401  # a model of dspy
-        return compat.language_model(OwnModel(name), self._config.get("interface", "auto"))
+    def _model_named(self, name: str) -> Any:  # noqa: ANN401  # a model of dspy
+        return compat.language_model(NamedModel(name), self._config.get("interface", "auto"))
 
     def _delete(self, call: Any, args: "dict[str, Any]") -> bool:  # noqa: ANN401
         self._paths.pop(args["handle"], None)
-        self._taking.pop(args["handle"], None)
+        self._converters.pop(args["handle"], None)
         return self._programs.pop(args["handle"], None) is not None
 
     def _import_state(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
         program = self._get(args["handle"])
-        programs.load_state(program.deepcopy(), args["state"])  # one that fails halfway must change nothing
+        programs.load_state(program.deepcopy(), args["state"])  # on a copy first: a load may fail halfway
         programs.load_state(program, args["state"])
 
     @contextmanager
@@ -107,27 +107,29 @@ class DspyHost:
             try:
                 yield
             except AdapterParseError as error:
-                error.code = "adapter"  # what the parent knows such an error by
+                error.code = "adapter"  # the parent maps errors by their code
                 raise
             except RuntimeError as error:
-                if type(error).__name__ == "CodeInterpreterError":  # 3.3 and 3.4 keep it in different places
+                if type(error).__name__ == "CodeInterpreterError":  # 3.3 and 3.4 define it in different modules
                     raise SandboxError(error) from error
                 raise
 
     def _execute(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         program = self._get(args["handle"])
-        trail = Trail(call, self._paths[args["handle"]], tells=bool(args.get("stream")), notes=bool(args.get("note")))
+        trail = Trail(
+            call, self._paths[args["handle"]], streams=bool(args.get("stream")), records_calls=bool(args.get("note"))
+        )
         try:
             with self._settings(call, args, trail):
-                answer = program(**taken(self._taking[args["handle"]], args["inputs"]))
+                answer = program(**convert_inputs(self._converters[args["handle"]], args["inputs"]))
         finally:
             trail.end()
         return prediction_of(program, answer)
 
     def _optimize(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return optimize(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])
+            return optimize(call, self._get(args["handle"]), args, converters=self._converters[args["handle"]])
 
     def _evaluate(self, call: Any, args: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401
         with self._settings(call, args):
-            return evaluate(call, self._get(args["handle"]), args, taking=self._taking[args["handle"]])
+            return evaluate(call, self._get(args["handle"]), args, converters=self._converters[args["handle"]])

@@ -1,4 +1,4 @@
-"""Which objects an expression in a function may be, as far as looking names up tells: nothing is run."""
+"""Resolves expressions in a function to objects by looking up names, without running code."""
 
 import ast
 import inspect
@@ -13,17 +13,17 @@ _CALLS = frozenset({"acall", "forward", "aforward", "__call__"})
 
 
 class Lookup:
-    """Looks up names of one function: in the object whose method it is, its local names and its globals."""
+    """Looks up the names of one function: in its owner, its local names and its globals."""
 
     def __init__(self, source: Source, owner: Any) -> None:  # noqa: ANN401  # a module of dspy, None for a function
-        """Take the function and the object whose method it is."""
+        """Take the function and its owner, the object whose method it is."""
         self._source = source
         self._busy: set[str] = set()
         self.owner = owner
         self.self_name = source.first_argument if owner is not None else ""
 
     def parents(self, name: str) -> "list[Any]":
-        """Return the method of this name that `super()` finds."""
+        """Return the method of this name that `super()` resolves to."""
         mro = type(self.owner).__mro__
         at = next(
             (n for n, cls in enumerate(mro) if self._source.function in map(_plain_function, vars(cls).values())), 0
@@ -34,7 +34,7 @@ class Lookup:
         return []
 
     def called_modules(self, node: ast.Call) -> "list[Any]":
-        """Return the modules of dspy that a call may be of."""
+        """Return the dspy modules that a call may run."""
         function = node.func
         if isinstance(function, ast.Attribute) and function.attr in _CALLS:
             modules = [item for item in self.resolve(function.value) if isinstance(item, dspy.Module)]
@@ -44,11 +44,11 @@ class Lookup:
         return [item for item in self.resolve(function) if isinstance(item, dspy.Module)]
 
     def resolve(self, node: ast.expr) -> "list[Any]":
-        """Return the objects that an expression may be, as far as looking them up tells."""
+        """Return the objects that an expression may evaluate to."""
         match node:
             case ast.Name(id=name) if name == self.self_name:
                 return [self.owner]
-            case ast.Name(id=name) if name in self._source.bound:
+            case ast.Name(id=name) if name in self._source.bindings:
                 return self._resolve_local(name)
             case ast.Name(id=name):
                 return [self._source.function.__globals__[name]] if name in self._source.function.__globals__ else []
@@ -58,12 +58,12 @@ class Lookup:
                 return [item for base in self.resolve(whole) for item in _items(base, key)]
             case Element():
                 return self._resolve_element(node)
-            case ast.IfExp(body=one, orelse=other):
-                return [*self.resolve(one), *self.resolve(other)]
+            case ast.IfExp(body=then, orelse=otherwise):
+                return [*self.resolve(then), *self.resolve(otherwise)]
             case ast.Call(func=ast.Name(id="getattr"), args=[whole, ast.Constant(value=str(name)), *_]):
                 return [item for base in self.resolve(whole) for item in _attribute(base, name)]
             case ast.Call(args=[first, *_]):
-                return self._constructed(node, first)
+                return self._constructed_predictors(node, first)
         return []
 
     def _resolve_local(self, name: str) -> "list[Any]":
@@ -71,7 +71,7 @@ class Lookup:
             return []
         self._busy.add(name)
         try:
-            return [item for value in self._source.bound[name] for item in self.resolve(value)]
+            return [item for value in self._source.bindings[name] for item in self.resolve(value)]
         finally:
             self._busy.discard(name)
 
@@ -95,14 +95,14 @@ class Lookup:
             return []
         return [item for base in self.resolve(whole) if not isinstance(base, dict) for item in _items(base, None)]
 
-    def _constructed(self, node: ast.Call, first: ast.expr) -> "list[Any]":
-        """Return the predictor that `dspy.Predict("a -> b")` makes inside of a `forward`."""
+    def _constructed_predictors(self, node: ast.Call, first: ast.expr) -> "list[Any]":
+        """Return the predictor that `dspy.Predict("a -> b")` creates inside a `forward`."""
         makers = [item for item in self.resolve(node.func) if item is dspy.Predict or item is dspy.ChainOfThought]
         signatures = [first.value] if isinstance(first, ast.Constant) else self.resolve(first)
         fit = [item for item in signatures if isinstance(item, str) or _is_signature(item)]
         try:
             return [maker(item) for maker in makers for item in fit]
-        except Exception:  # noqa: BLE001  # a text that is no signature fails when it is run
+        except Exception:  # noqa: BLE001  # an invalid signature fails when it runs
             return []
 
 
@@ -116,13 +116,15 @@ def _plain_function(value: Any) -> Any:  # noqa: ANN401
 
 
 def _attribute(base: Any, name: str) -> "list[Any]":  # noqa: ANN401
-    """Return an attribute that is there without running anything: no property, no `__getattr__` of a user's class."""
+    """Return an attribute without running code such as properties or `__getattr__`."""
     if isinstance(base, ModuleType):
-        own = vars(base)
-        return [own[name]] if name in own else [getattr(dspy, name)] if base is dspy and hasattr(dspy, name) else []
-    own = getattr(base, "__dict__", {})
-    if name in own:
-        return [_plain_function(own[name])] if isinstance(base, type) else [own[name]]
+        namespace = vars(base)
+        if name in namespace:
+            return [namespace[name]]
+        return [getattr(dspy, name)] if base is dspy and hasattr(dspy, name) else []
+    namespace = getattr(base, "__dict__", {})
+    if name in namespace:
+        return [_plain_function(namespace[name])] if isinstance(base, type) else [namespace[name]]
     for cls in type(base).__mro__:
         if name in vars(cls):
             value = vars(cls)[name]
@@ -131,12 +133,12 @@ def _attribute(base: Any, name: str) -> "list[Any]":  # noqa: ANN401
 
 
 def _items(base: Any, key: "ast.expr | None") -> "list[Any]":  # noqa: ANN401
-    """Return the item of a list or dict under a constant key, else all of them."""
+    """Return the item of a list or dict under a constant key, or else all items."""
     if not isinstance(base, list | tuple | dict):
         return []
     if isinstance(key, ast.Constant):
         try:
-            return [base[key.value]]  # type: ignore[index]  # of the wrong type it is not in there
+            return [base[key.value]]  # type: ignore[index]  # a key of the wrong type raises
         except (LookupError, TypeError):
             return []
     return list(base.values()) if isinstance(base, dict) else list(base)

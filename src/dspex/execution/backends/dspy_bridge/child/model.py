@@ -1,4 +1,7 @@
-"""The parent as a language model: it has the keys, the budget and the cache. `compat` gives it dspy's interfaces."""
+"""The parent as a language model: it has the keys, the budget and the cache.
+
+`compat` adapts it to dspy's interfaces.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ _PASSED = ("temperature", "max_tokens", "top_p", "stop", "seed")
 
 
 class ParentModel:
-    """Asks the parent for one call. `name` is the model's; `takes_schema` and `takes_json` say what it can do."""
+    """Calls the parent's model during one call of a program."""
 
     def __init__(self, call: Any, about: "dict[str, Any]", trail: "Trail | None" = None) -> None:  # noqa: ANN401
         self.name: str = about["name"]
@@ -21,12 +24,12 @@ class ParentModel:
 
     @property
     def takes_schema(self) -> bool:
-        """Whether replies may be asked for under a schema."""
+        """Whether the model supports response schemas."""
         return "response_schema" in self._about.get("capabilities", ())
 
     @property
     def takes_json(self) -> bool:
-        """Whether replies may be asked for as JSON."""
+        """Whether the model supports JSON replies."""
         return self.takes_schema or "json_mode" in self._about.get("capabilities", ())
 
     def __deepcopy__(self, memo: "dict[int, Any]") -> "ParentModel":
@@ -34,68 +37,68 @@ class ParentModel:
 
     def ask(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "dict[str, Any]":
         """Return the parent's reply: text, model, finish_reason and usage."""
-        asked: dict[str, Any] = {name: settings[name] for name in _PASSED if settings.get(name) is not None}
-        asked["messages"] = [_plain(message) for message in messages]
+        request: dict[str, Any] = {name: settings[name] for name in _PASSED if settings.get(name) is not None}
+        request["messages"] = [_plain(message) for message in messages]
         if settings.get("rollout_id") is not None:
-            asked["rollout"] = settings["rollout_id"]
-        if (wanted := settings.get("response_format")) is not None:
-            asked |= _format(wanted)
-        return self._sent(asked, self._call, self._trail)
+            request["rollout"] = settings["rollout_id"]
+        if (response_format := settings.get("response_format")) is not None:
+            request |= _format_settings(response_format)
+        return self._send(request, self._call, self._trail)
 
-    def _sent(self, asked: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+    def _send(self, request: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
         if trail is not None:
-            asked |= trail.here()
-        reply: dict[str, Any] = call.callback("lm", asked)
+            request |= trail.current_place()
+        reply: dict[str, Any] = call.callback("lm", request)
         return reply
 
     def replies(self, messages: "list[dict[str, Any]]", settings: "dict[str, Any]") -> "list[dict[str, Any]]":
-        """Ask once for each of `n` answers."""
+        """Call the model `n` times."""
         return [self.ask(messages, settings) for _ in range(settings.get("n") or 1)]
 
 
-class OwnModel(ParentModel):
-    """A model that one predictor names. It outlives the calls, so it asks in the call that is under way."""
+class NamedModel(ParentModel):
+    """The model of one predictor. It outlives calls, so it uses the call that currently runs."""
 
     def __init__(self, name: str) -> None:
-        """Take the model string, which the parent resolves."""
+        """Take the model string that the parent resolves."""
         super().__init__(None, {"name": name})
 
     @property
     def takes_schema(self) -> bool:
-        """Whether replies may be asked for under a schema; outside of a call it is not known."""
-        return self._now().takes_schema
+        """Whether the model supports response schemas; False outside of a call."""
+        return self._current().takes_schema
 
     @property
     def takes_json(self) -> bool:
-        """Whether replies may be asked for as JSON; outside of a call it is not known."""
-        return self._now().takes_json
+        """Whether the model supports JSON replies; False outside of a call."""
+        return self._current().takes_json
 
-    def _now(self) -> ParentModel:
-        call, known = compat.setting("dspex_call"), compat.setting("dspex_models")
-        if call is None or known is None:
+    def _current(self) -> ParentModel:
+        call, models = compat.setting("dspex_call"), compat.setting("dspex_models")
+        if call is None or models is None:
             return ParentModel(None, {"name": self.name})
-        if self.name not in known:
-            known[self.name] = call.callback("model", {"name": self.name})
-        return ParentModel(call, known[self.name])
+        if self.name not in models:
+            models[self.name] = call.callback("model", {"name": self.name})
+        return ParentModel(call, models[self.name])
 
-    def _sent(self, asked: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
+    def _send(self, request: "dict[str, Any]", call: Any, trail: "Trail | None") -> "dict[str, Any]":  # noqa: ANN401
         call, trail = compat.setting("dspex_call"), compat.setting("dspex_trail")
         if call is None:
-            raise RuntimeError(f"the model {self.name!r} is asked while no program runs: ask it in `forward`")
-        return super()._sent({**asked, "own": self.name}, call, trail)
+            raise RuntimeError(f"the model {self.name!r} was called while no program runs: call it in `forward`")
+        return super()._send({**request, "own": self.name}, call, trail)
 
 
 def _plain(message: "dict[str, Any]") -> "dict[str, str]":
     content = message["content"]
     if not isinstance(content, str):
-        if other := sorted({str(part.get("type")) for part in content} - {"text"}):
-            raise compat.PartsError(other)
+        if kinds := sorted({str(part.get("type")) for part in content} - {"text"}):
+            raise compat.PartsError(kinds)
         content = "".join(part["text"] for part in content)
     return {"role": message["role"], "content": content}
 
 
-def _format(wanted: Any) -> "dict[str, Any]":  # noqa: ANN401
-    if isinstance(wanted, dict):
-        schema = wanted.get("schema") or wanted.get("json_schema", {}).get("schema")
+def _format_settings(response_format: Any) -> "dict[str, Any]":  # noqa: ANN401
+    if isinstance(response_format, dict):
+        schema = response_format.get("schema") or response_format.get("json_schema", {}).get("schema")
         return {"response_schema": schema} if schema else {"json_mode": True}
-    return {"response_schema": wanted.model_json_schema()}
+    return {"response_schema": response_format.model_json_schema()}

@@ -1,4 +1,4 @@
-"""dspy programs from definitions: modules over our signatures, and modules that users wrote."""
+"""Creates dspy programs from definitions: modules over our signatures, and modules of users."""
 
 import asyncio
 import hashlib
@@ -16,43 +16,43 @@ from .contracts import contract_of
 from .signatures import from_dspy, to_dspy
 from .values import plain
 
-_SEEN = "__dspex_source_hash__"
+_HASH_NAME = "__dspex_source_hash__"
 
 
 class DefinitionError(ValueError):
-    """The definition cannot become a dspy program."""
+    """The definition does not describe a valid dspy program."""
 
     code = "definition"
 
 
 class ChangedError(ValueError):
-    """The code of a program is not what it was when the program was stored."""
+    """The code of a program has changed since the program was stored."""
 
     code = "conflict"
 
 
 class StaleError(ValueError):
-    """This worker has loaded older code than the program was stored with; a new worker has not."""
+    """This worker has loaded outdated code of the program; a new worker will load the new code."""
 
     code = "stale"
 
 
-def create(definition: "dict[str, Any]", own_model: "Callable[[str], Any]") -> Any:  # noqa: ANN401  # a dspy module
-    """Return the dspy module that `definition` describes, its state and assignment applied.
+def create(definition: "dict[str, Any]", model_named: "Callable[[str], Any]") -> Any:  # noqa: ANN401  # a dspy module
+    """Return the dspy module that `definition` describes, with its state and assignment.
 
-    `own_model` makes the model of dspy for a predictor that is assigned one.
+    `model_named` creates the dspy model of a predictor that has its own.
 
     Raises:
         DefinitionError: the kind, the target or the version of dspy does not fit.
     """
     if not compat.satisfies(definition.get("dspy", "")):
         raise DefinitionError(
-            f"the program wants dspy {definition['dspy']}, this worker has {compat.VERSION}: "
+            f"the program needs dspy {definition['dspy']}, this worker has {compat.VERSION}: "
             "run it on a pool whose interpreter has that version"
         )
     maker = _KINDS.get(definition["kind"])
     if maker is None:
-        raise DefinitionError(f"dspy runs no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}")
+        raise DefinitionError(f"dspy has no module of kind {definition['kind']!r}; kinds are: {', '.join(_KINDS)}")
     program = maker(definition)
     if definition.get("state"):
         load_state(program, definition["state"])
@@ -61,21 +61,21 @@ def create(definition: "dict[str, Any]", own_model: "Callable[[str], Any]") -> A
         predictor = _predictor(predictors, path)
         for slot, value in values.items():
             if slot == "model":
-                predictor.lm = own_model(value)
+                predictor.lm = model_named(value)
             else:
                 _assign(predictor, slot, value)
     return program
 
 
 def load_state(program: Any, state: "dict[str, Any]") -> None:  # noqa: ANN401
-    """Give a program a state that dspy saved.
+    """Load a state that dspy saved into a program.
 
     Raises:
-        DefinitionError: the state is not one of this program; what is missing is named.
+        DefinitionError: the state belongs to another program; the message names what is missing.
     """
     try:
         program.load_state(state)
-    except Exception as error:  # dspy reads the parts of a state as it finds them
+    except Exception as error:  # dspy raises all kinds of errors for a wrong state
         what = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         raise DefinitionError(f"the state does not load into {type(program).__name__}: {what}") from error
 
@@ -88,7 +88,7 @@ def _predictor(predictors: "dict[str, Any]", path: str) -> Any:  # noqa: ANN401
 
 
 def _assign(predictor: Any, slot: str, value: Any) -> None:  # noqa: ANN401
-    """Set instructions, demonstrations, the description of a field, or what the predictor passes to its model."""
+    """Set instructions, demonstrations, the description of a field, or a setting of the model."""
     if slot == "instructions":
         predictor.signature = predictor.signature.with_instructions(value)
     elif slot == "demos":
@@ -138,31 +138,31 @@ def _user_module(definition: "dict[str, Any]") -> Any:  # noqa: ANN401
     target = definition["target"]
     module_name, _, name = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        module = getattr(importlib.import_module(module_name), name)
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise DefinitionError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
-    if not isinstance(found, dspy.Module) and not (isinstance(found, type) and issubclass(found, dspy.Module)):
-        raise DefinitionError(f"{target!r} is no dspy module but {type(found).__name__}")
-    wanted = definition.get("source_hash")
-    if wanted and wanted != _source_hash(found):
-        if wanted == _file_hash(found):
-            raise StaleError(f"this worker has loaded older code of {target!r}")
-        raise ChangedError(f"the code of {target!r} is not what the program was imported from: import it again")
-    _synchronous(_class(found))
-    if not isinstance(found, type):
-        return _tooled(found.deepcopy(), definition)
+    if not isinstance(module, dspy.Module) and not (isinstance(module, type) and issubclass(module, dspy.Module)):
+        raise DefinitionError(f"{target!r} is not a dspy module but {type(module).__name__}")
+    expected_hash = definition.get("source_hash")
+    if expected_hash and expected_hash != _source_hash(module):
+        if expected_hash == _file_hash(module):
+            raise StaleError(f"this worker has loaded outdated code of {target!r}")
+        raise ChangedError(f"the code of {target!r} has changed since the program was imported: import it again")
+    _add_forward(_class_of(module))
+    if not isinstance(module, type):
+        return _with_remote_tools(module.deepcopy(), definition)
     try:
-        return _tooled(found(**definition.get("init", {})), definition)
+        return _with_remote_tools(module(**definition.get("init", {})), definition)
     except TypeError as error:
         raise DefinitionError(
-            f"{target!r} cannot be made with {definition.get('init', {})!r}: {error}; give its arguments (init)"
+            f"{target!r} cannot be created with {definition.get('init', {})!r}: {error}; give its arguments (init)"
         ) from error
 
 
-def _synchronous(cls: Any) -> None:  # noqa: ANN401
-    """Let a module that has only `aforward` be called like any other: each call is a loop of its own.
+def _add_forward(cls: Any) -> None:  # noqa: ANN401
+    """Add `forward` to a module that has only `aforward`: each call runs a new event loop.
 
-    dspy's optimizers and its threads call modules synchronously, and so does the host.
+    dspy's optimizers and threads call modules synchronously, and so does the host.
     """
     if hasattr(cls, "forward") or not hasattr(cls, "aforward"):
         return
@@ -174,38 +174,38 @@ def _synchronous(cls: Any) -> None:  # noqa: ANN401
     cls.forward = forward
 
 
-def _tooled(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
-    """Let tools that the parent offers answer there; all others of a user's module are its own code, and run here."""
+def _with_remote_tools(program: Any, definition: "dict[str, Any]") -> Any:  # noqa: ANN401
+    """Run the tools that the parent offers there; other tools of a user's module run here."""
     if not hasattr(type(program), "forward"):
-        raise DefinitionError(f"{definition['target']!r} has no forward (or aforward): write there what it does")
-    offered = set(definition.get("offered", ()))
-    for _, module in program.named_sub_modules() if offered else ():
+        raise DefinitionError(f"{definition['target']!r} has no forward (or aforward): define one")
+    remote_names = set(definition.get("offered", ()))
+    for _, module in program.named_sub_modules() if remote_names else ():
         tools = getattr(module, "tools", None)
         if isinstance(tools, dict):
-            for name in offered & tools.keys():
+            for name in remote_names & tools.keys():
                 tools[name] = tools[name].model_copy(update={"func": _remote_tool(name)})
     return program
 
 
-def _source_hash(found: Any) -> str:  # noqa: ANN401  # a module or a class of one
-    """Return the hash of the code that this process has loaded: the file may change while the process goes on."""
-    loaded = vars(sys.modules[_class(found).__module__])
-    if _SEEN not in loaded:
-        loaded[_SEEN] = _file_hash(found)
-    return str(loaded[_SEEN])
+def _source_hash(module: Any) -> str:  # noqa: ANN401  # a module or a class of one
+    """Return the hash of the code that this process has loaded; the file may change later."""
+    namespace = vars(sys.modules[_class_of(module).__module__])
+    if _HASH_NAME not in namespace:
+        namespace[_HASH_NAME] = _file_hash(module)
+    return str(namespace[_HASH_NAME])
 
 
-def _file_hash(found: Any) -> str:  # noqa: ANN401
-    """Return BLAKE2b-256 over the file of a module's class, empty where it has none."""
+def _file_hash(module: Any) -> str:  # noqa: ANN401
+    """Return the BLAKE2b-256 hash of the file of a module's class, "" without a file."""
     try:
-        with open(inspect.getsourcefile(_class(found)) or "", "rb") as file:
+        with open(inspect.getsourcefile(_class_of(module)) or "", "rb") as file:
             return hashlib.blake2b(file.read(), digest_size=32).hexdigest()
     except (OSError, TypeError):
         return ""
 
 
-def _class(found: Any) -> Any:  # noqa: ANN401
-    return found if isinstance(found, type) else type(found)
+def _class_of(module: Any) -> Any:  # noqa: ANN401
+    return module if isinstance(module, type) else type(module)
 
 
 _KINDS: "dict[str, Any]" = {
@@ -217,17 +217,17 @@ _KINDS: "dict[str, Any]" = {
 }
 
 
-def described(program: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the predictors of a program, and its contract as its code tells it."""
+def describe_program(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+    """Return the predictors of a program, and the contract that its code implies."""
     return {
-        "predictors": describe(program),
+        "predictors": describe_predictors(program),
         "contract": contract_of(program),
         "dspy": compat.VERSION,
         "source_hash": _source_hash(program),
     }
 
 
-def describe(program: Any) -> "dict[str, Any]":  # noqa: ANN401
+def describe_predictors(program: Any) -> "dict[str, Any]":  # noqa: ANN401
     """Return the predictors of a program by path: signature, instructions and demonstrations."""
     return {
         path: {"signature": from_dspy(predictor.signature), "demos": [_demo(demo) for demo in predictor.demos]}

@@ -1,6 +1,6 @@
-"""What `forward` returns, read from its source: which outputs every return statement has.
+"""The outputs of a `forward`, read from the return statements in its source.
 
-Nothing is run, and everything that looking names up does not tell is unknown.
+Nothing is run; what name lookup cannot resolve is unknown.
 """
 
 import ast
@@ -16,7 +16,7 @@ from .lookup import Lookup
 from .source import Element, Source
 
 Shape = dict[str, Any]
-"""Names of outputs, each with the field of the predictor that it comes from, None where that is not known."""
+"""Names of outputs, each with the predictor's field that it comes from, or None if unknown."""
 ModuleShape = Callable[[Any], "Shape | None"]
 _DEPTH = 6
 _PICKS = frozenset({"max", "min", "next", "sorted", "list", "tuple", "reversed", "iter"})
@@ -24,7 +24,7 @@ _PICKS = frozenset({"max", "min", "next", "sorted", "list", "tuple", "reversed",
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs that are always there, those that may be, and why nothing is sure where it is not."""
+    """The outputs that are always there, possible outputs, and the reason if nothing is certain."""
 
     sure: Shape
     perhaps: Shape = field(default_factory=dict)
@@ -32,13 +32,13 @@ class Outputs:
 
 
 def forward_of(program: Any) -> Any:  # noqa: ANN401  # a module of dspy
-    """Return the function that answers a call: `forward`, or `aforward` where there is no other."""
+    """Return the function behind a call: `forward`, or `aforward` if the module has only that."""
     cls = type(program)
     return inspect.unwrap(cls.forward if hasattr(cls, "forward") else cls.aforward)
 
 
 def outputs_of(program: Any, of_module: ModuleShape) -> Outputs:  # noqa: ANN401
-    """Return what a user's module answers with; `of_module` returns that of modules that it calls."""
+    """Return the outputs of a user's module; `of_module` returns those of inner modules."""
     function = forward_of(program)
     reader = Returns.of(function, program, of_module=of_module)
     if reader is None:
@@ -47,9 +47,9 @@ def outputs_of(program: Any, of_module: ModuleShape) -> Outputs:  # noqa: ANN401
 
 
 def passed_inputs(program: Any, name: str) -> "tuple[list[tuple[Any, set[str]]], dict[str, Any]]":  # noqa: ANN401
-    """Return the modules that get `**name` of `forward`, each with the keywords beside it, and the keys read of it.
+    """Return the modules that get `**name` with their other keywords, and the keys read from it.
 
-    A key that is read with a default has `(default,)`, one that must be there None.
+    A key that is read with a default maps to `(default,)`, a required key to None.
     """
     source = Source.of(forward_of(program))
     if source is None:
@@ -84,10 +84,10 @@ def _literal(nodes: "list[ast.expr]") -> "tuple[Any]":
 
 
 class Returns:
-    """Reads which outputs the predictions of one function have."""
+    """Reads the outputs of the predictions that one function returns."""
 
     def __init__(self, source: Source, lookup: Lookup, *, of_module: ModuleShape, depth: int) -> None:
-        """Take the function; `depth` counts the functions through which it is reached."""
+        """Take the function; `depth` counts the functions that lead to it."""
         self._source = source
         self._lookup = lookup
         self._of_module = of_module
@@ -96,18 +96,18 @@ class Returns:
 
     @classmethod
     def of(cls, function: Any, owner: Any, *, of_module: ModuleShape, depth: int = 0) -> "Returns | None":  # noqa: ANN401
-        """Return the reader of a function, None where it has no source."""
+        """Return the reader of a function, None if it has no source."""
         source = Source.of(function)
         return None if source is None else cls(source, Lookup(source, owner), of_module=of_module, depth=depth)
 
     def outputs(self) -> Outputs:
-        """Return what the return statements have in common, and what only some of them have."""
+        """Return the outputs that all return statements share, and further outputs of some."""
         shapes: list[Shape] = []
         why = ""
         for node in self._source.returns:
             if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
                 continue
-            if self._is_own_call(node.value):  # it answers with what the other returns answer with
+            if self._is_own_call(node.value):  # a recursive call returns what the other statements return
                 continue
             shape = self.shape(node.value)
             if shape is None:
@@ -130,14 +130,14 @@ class Returns:
         return any(target is self._lookup.owner or target is self._source.function for target in targets)
 
     def shape(self, node: "ast.expr | None") -> "Shape | None":
-        """Return the outputs of the prediction that an expression is, None where that is not known."""
+        """Return the outputs of the prediction that an expression evaluates to, None if unknown."""
         match node:
             case ast.Await(value=inner) | ast.NamedExpr(value=inner):
                 return self.shape(inner)
-            case ast.IfExp(body=one, orelse=other):
-                return self._merged([one, other])
+            case ast.IfExp(body=then, orelse=otherwise):
+                return self._merge([then, otherwise])
             case ast.BoolOp(values=values):
-                return self._merged(values)
+                return self._merge(values)
             case ast.Name(id=name):
                 return self._shape_of_name(name)
             case ast.Subscript(value=whole):
@@ -150,45 +150,45 @@ class Returns:
                 return self._shape_of_call(node)
         return None
 
-    def _merged(self, nodes: "list[ast.expr]") -> "Shape | None":
+    def _merge(self, nodes: "list[ast.expr]") -> "Shape | None":
         shapes = [self.shape(node) for node in nodes if not (isinstance(node, ast.Constant) and node.value is None)]
-        known = [shape for shape in shapes if shape is not None]
-        return _common(known) if known and len(known) == len(shapes) else None
+        resolved = [shape for shape in shapes if shape is not None]
+        return _common(resolved) if resolved and len(resolved) == len(shapes) else None
 
     def _shape_of_name(self, name: str) -> "Shape | None":
-        if name in self._busy or name not in self._source.bound:
+        if name in self._busy or name not in self._source.bindings:
             return None
         self._busy.add(name)
         try:
-            shape = self._merged(self._source.bound[name])
+            shape = self._merge(self._source.bindings[name])
         finally:
             self._busy.discard(name)
         if shape is None:
             return None
-        for part in self._source.written.get(name, ()):
+        for part in self._source.writes.get(name, ()):
             if part in shape or (name, part) in self._source.sure_writes:
                 shape = {**shape, part: None}
-        return {part: value for part, value in shape.items() if part not in self._source.removed.get(name, ())}
+        return {part: value for part, value in shape.items() if part not in self._source.removals.get(name, ())}
 
     def _element_shape(self, node: ast.expr) -> "Shape | None":
-        """Return the outputs of what a list of predictions holds."""
+        """Return the outputs of the elements of a list of predictions."""
         match node:
             case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element):
                 return self.shape(element)
             case ast.List(elts=elements) | ast.Tuple(elts=elements) if elements:
-                return self._merged(elements)
+                return self._merge(elements)
             case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in _PICKS:
                 return self._element_shape(first)
             case ast.Name(id=name) if name not in self._busy:
                 self._busy.add(name)
                 try:
-                    values = [value for value in self._source.bound.get(name, ()) if not _is_empty_list(value)]
+                    values = [value for value in self._source.bindings.get(name, ()) if not _is_empty_list(value)]
                     shapes = [self._element_shape(value) for value in values]
-                    shapes += [self.shape(value) for value in self._source.appended.get(name, ())]
+                    shapes += [self.shape(value) for value in self._source.appends.get(name, ())]
                 finally:
                     self._busy.discard(name)
-                known = [shape for shape in shapes if shape is not None]
-                return _common(known) if known and len(known) == len(shapes) else None
+                resolved = [shape for shape in shapes if shape is not None]
+                return _common(resolved) if resolved and len(resolved) == len(shapes) else None
         return None
 
     def _shape_of_call(self, node: ast.Call) -> "Shape | None":
@@ -200,8 +200,8 @@ class Returns:
             return self._shape_of_prediction(node)
         if modules := self._lookup.called_modules(node):
             shapes = [self._of_module(module) for module in modules]
-            known = [shape for shape in shapes if shape is not None]
-            return _common(known) if len(known) == len(shapes) else None
+            resolved = [shape for shape in shapes if shape is not None]
+            return _common(resolved) if len(resolved) == len(shapes) else None
         if isinstance(function, ast.Name) and function.id in _PICKS and node.args:
             return self._element_shape(node.args[0])
         if any(target is dspy.majority for target in targets) and node.args:
@@ -222,7 +222,7 @@ class Returns:
         return {**shape, **more}
 
     def _shape_of_prediction(self, node: ast.Call) -> Shape:
-        """Return the outputs of `dspy.Prediction(a=..., **more)`; what cannot be read of `more` is not promised."""
+        """Return the outputs of `dspy.Prediction(a=..., **more)`, as far as they are known."""
         shape: Shape = {}
         for whole in node.args:
             shape |= self._shape_of_mapping(whole)
@@ -245,31 +245,35 @@ class Returns:
                 return shape
             case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
                 shapes = [self._shape_of_mapping(item) for item in args]
-                named = {item.arg: self._field_of(item.value) for item in keywords if item.arg is not None}
-                return {name: value for shape in [*shapes, named] for name, value in shape.items()}
+                keyword_shape = {item.arg: self._field_of(item.value) for item in keywords if item.arg is not None}
+                return {name: value for shape in [*shapes, keyword_shape] for name, value in shape.items()}
             case ast.Call(func=ast.Attribute(value=inner, attr="toDict" | "items" | "copy")):
                 return self.shape(inner) or {}
-            case ast.Name(id=name) if len(self._source.bound.get(name, ())) == 1 and name not in self._source.removed:
-                value = self._source.bound[name][0]
-                written = {part: None for where, part in self._source.sure_writes if where == name}
-                known = self._shape_of_mapping(value) if isinstance(value, ast.Dict) else self.shape(node)
-                return {**(known or {}), **written}
+            case ast.Name(id=name) if (
+                len(self._source.bindings.get(name, ())) == 1 and name not in self._source.removals
+            ):
+                value = self._source.bindings[name][0]
+                parts = {part: None for where, part in self._source.sure_writes if where == name}
+                base_shape = self._shape_of_mapping(value) if isinstance(value, ast.Dict) else self.shape(node)
+                return {**(base_shape or {}), **parts}
         return self.shape(node) or {}
 
     def _field_of(self, node: ast.expr) -> Any:  # noqa: ANN401
-        """Return the predictor's field that `prediction.name` or `prediction["name"]` comes from, else None."""
+        """Return the field behind `prediction.name` or `prediction["name"]`, else None."""
         match node:
             case ast.Attribute(value=whole, attr=name):
                 return (self.shape(whole) or {}).get(name)
             case ast.Subscript(value=whole, slice=ast.Constant(value=str(name))):
                 return (self.shape(whole) or {}).get(name)
-            case ast.Name(id=name) if len(self._source.bound.get(name, ())) == 1 and name not in self._source.appended:
-                value = self._source.bound[name][0]
+            case ast.Name(id=name) if (
+                len(self._source.bindings.get(name, ())) == 1 and name not in self._source.appends
+            ):
+                value = self._source.bindings[name][0]
                 return self._field_of(value) if isinstance(value, ast.Attribute | ast.Subscript) else None
         return None
 
     def _shape_of_functions(self, node: ast.expr, targets: "list[Any]") -> "Shape | None":
-        """Return the outputs of a method of the module, of a function beside it, or of its parent's `forward`."""
+        """Return the outputs of a method, a function, or the `forward` of a parent class."""
         owner: Any = None
         match node:
             case ast.Attribute(value=ast.Call(func=ast.Name(id="super"), args=[]), attr=name):
@@ -277,23 +281,25 @@ class Returns:
             case ast.Attribute(value=ast.Name(id=name)) if name == self._lookup.self_name:
                 owner = self._lookup.owner
         functions = [target for target in targets if isinstance(target, FunctionType)]
-        readers = [Returns.of(each, owner, of_module=self._of_module, depth=self._depth + 1) for each in functions]
+        readers = [
+            Returns.of(function, owner, of_module=self._of_module, depth=self._depth + 1) for function in functions
+        ]
         shapes = [None if reader is None else reader.outputs().sure or None for reader in readers]
-        known = [shape for shape in shapes if shape is not None]
-        return _common(known) if known and len(known) == len(shapes) else None
+        resolved = [shape for shape in shapes if shape is not None]
+        return _common(resolved) if resolved and len(resolved) == len(shapes) else None
 
 
 def _common(shapes: "list[Shape]") -> Shape:
-    first, *others = shapes
+    first, *rest = shapes
     return {
-        name: value if all(_is_same(value, other[name]) for other in others) else None
+        name: value if all(_is_same(value, shape[name]) for shape in rest) else None
         for name, value in first.items()
-        if all(name in other for other in others)
+        if all(name in shape for shape in rest)
     }
 
 
-def _is_same(one: Any, other: Any) -> bool:  # noqa: ANN401
-    return one is other or (one is not None and other is not None and repr(one) == repr(other))
+def _is_same(first: Any, second: Any) -> bool:  # noqa: ANN401
+    return first is second or (first is not None and second is not None and repr(first) == repr(second))
 
 
 def _is_empty_list(node: ast.expr) -> bool:

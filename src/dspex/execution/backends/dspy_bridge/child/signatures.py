@@ -1,4 +1,4 @@
-"""Signatures from the wire to dspy and back."""
+"""Converts signatures between the wire format and dspy."""
 
 from typing import Any
 
@@ -9,7 +9,10 @@ from .values import plain
 
 
 def to_dspy(data: "dict[str, Any]") -> Any:  # noqa: ANN401  # a signature class
-    """Return dspy's signature of `{name, instructions, fields: [{name, role, desc, schema, default?}], $defs}`."""
+    """Return the dspy signature of `{name, instructions, fields, $defs}`.
+
+    Each field is `{name, role, desc, schema, default?}`.
+    """
     annotations = Annotations(data.get("$defs", {}))
     fields = {}
     for field in data["fields"]:
@@ -24,14 +27,14 @@ def to_dspy(data: "dict[str, Any]") -> Any:  # noqa: ANN401  # a signature class
 
 
 def from_dspy(signature: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return a dspy signature as data, in the same form."""
+    """Return a dspy signature as data in the same form."""
     fields = []
-    for role, found in (("input", signature.input_fields), ("output", signature.output_fields)):
-        for name, field in found.items():
+    for role, signature_fields in (("input", signature.input_fields), ("output", signature.output_fields)):
+        for name, field in signature_fields.items():
             desc = (field.json_schema_extra or {}).get("desc") or ""
-            told = "" if desc == f"${{{name}}}" else desc
-            made = {"name": name, "role": role, "desc": told, "schema": schema_of(field)}
+            text = "" if desc == f"${{{name}}}" else desc
+            data = {"name": name, "role": role, "desc": text, "schema": schema_of(field)}
             if not field.is_required():
-                made["default"] = plain(field.get_default(call_default_factory=True))
-            fields.append(made)
+                data["default"] = plain(field.get_default(call_default_factory=True))
+            fields.append(data)
     return {"name": signature.__name__, "instructions": signature.instructions, "fields": fields}

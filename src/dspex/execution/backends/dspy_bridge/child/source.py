@@ -1,4 +1,4 @@
-"""The source of one function as data: what its names are bound to, and what it returns."""
+"""The source of one function as data: the bindings of its names, and its return statements."""
 
 import ast
 import inspect
@@ -11,38 +11,38 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Element(ast.expr):
-    """Stands for an element of an iterable (or for a part of that element), as a loop binds it."""
+    """An element of an iterable (or a part of that element), as a loop binds it."""
 
     _fields = ("iterable",)
 
     def __init__(self, iterable: ast.expr, place: "int | None" = None) -> None:
-        """Take what is iterated over, and which part of its elements this is."""
+        """Take the iterable, and the index of the part of its elements."""
         super().__init__()
         self.iterable = iterable
         self.place = place
 
 
 class Source:
-    """The statements of a function: by name the expressions bound to it, appended, and parts written or removed."""
+    """The statements of a function by name: bindings, appends, writes and removals."""
 
     def __init__(self, function: FunctionType, tree: "ast.FunctionDef | ast.AsyncFunctionDef") -> None:
-        """Take the function, and its source as a tree."""
+        """Take the function and its syntax tree."""
         self.function = function
         self.tree = tree
         arguments = [*tree.args.posonlyargs, *tree.args.args]
         self.first_argument = arguments[0].arg if arguments else ""
-        self.bound: dict[str, list[ast.expr]] = {}
-        self.appended: dict[str, list[ast.expr]] = {}
-        self.written: dict[str, set[str]] = {}
-        self.removed: dict[str, set[str]] = {}
+        self.bindings: dict[str, list[ast.expr]] = {}
+        self.appends: dict[str, list[ast.expr]] = {}
+        self.writes: dict[str, set[str]] = {}
+        self.removals: dict[str, set[str]] = {}
         self.returns: list[ast.Return] = []
         for node in _own_nodes(tree):
-            self._take(node)
+            self._read(node)
         self.sure_writes = {part for node in _always_run(tree.body) for part in _writes(node)}
 
     @classmethod
-    def of(cls, function: Any) -> "Source | None":  # noqa: ANN401  # whatever stands where a function should
-        """Return the source of a function, None where there is none."""
+    def of(cls, function: Any) -> "Source | None":  # noqa: ANN401  # may not be a function
+        """Return the source of a function, None if it has no source."""
         function = inspect.unwrap(function)
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
@@ -54,7 +54,7 @@ class Source:
         """Return the line of a node in its file."""
         return int(self.function.__code__.co_firstlineno + getattr(node, "lineno", 1) - 1)
 
-    def _take(self, node: ast.AST) -> None:
+    def _read(self, node: ast.AST) -> None:
         match node:
             case ast.Return():
                 self.returns.append(node)
@@ -68,25 +68,25 @@ class Source:
             case ast.For() | ast.AsyncFor() | ast.comprehension():
                 self._bind_loop(node.target, node.iter)
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method), args=[first, *_]):
-                self._take_method(name, method, first)
+                self._read_method_call(name, method, first)
             case ast.Delete(targets=targets):
                 self._remove(targets)
         for name, part_name in _writes(node):
-            self.written.setdefault(name, set()).add(part_name)
+            self.writes.setdefault(name, set()).add(part_name)
 
     def _remove(self, targets: "list[ast.expr]") -> None:
         for part in filter(None, map(_part_of_name, targets)):
-            self.removed.setdefault(part[0], set()).add(part[1])
+            self.removals.setdefault(part[0], set()).add(part[1])
 
-    def _take_method(self, name: str, method: str, first: ast.expr) -> None:
+    def _read_method_call(self, name: str, method: str, first: ast.expr) -> None:
         if method in {"append", "add"}:
-            self.appended.setdefault(name, []).append(first)
+            self.appends.setdefault(name, []).append(first)
         elif method == "pop" and isinstance(first, ast.Constant):
-            self.removed.setdefault(name, set()).add(str(first.value))
+            self.removals.setdefault(name, set()).add(str(first.value))
 
     def _bind(self, target: ast.AST, value: ast.expr) -> None:
         if isinstance(target, ast.Name):
-            self.bound.setdefault(target.id, []).append(value)
+            self.bindings.setdefault(target.id, []).append(value)
         elif isinstance(target, ast.Tuple | ast.List):
             whole = value.elts if isinstance(value, ast.Tuple | ast.List) else []
             for number, part in enumerate(target.elts):
@@ -101,7 +101,7 @@ class Source:
 
 
 def _own_nodes(tree: ast.AST) -> "Iterator[ast.AST]":
-    """Yield the nodes of a function, those of functions and classes inside it left out."""
+    """Yield the nodes of a function, without nested functions and classes."""
     pending = list(ast.iter_child_nodes(tree))
     while pending:
         node = pending.pop(0)
@@ -112,7 +112,7 @@ def _own_nodes(tree: ast.AST) -> "Iterator[ast.AST]":
 
 
 def _always_run(nodes: "list[ast.stmt]") -> "Iterator[ast.stmt]":
-    """Yield the statements that no condition decides about."""
+    """Yield the statements that always run."""
     for node in nodes:
         yield node
         if isinstance(node, ast.With | ast.AsyncWith):
@@ -120,7 +120,7 @@ def _always_run(nodes: "list[ast.stmt]") -> "Iterator[ast.stmt]":
 
 
 def _writes(node: ast.AST) -> "list[tuple[str, str]]":
-    """Return the (name, part) pairs that a statement assigns: `name.part = ...`, `name["part"] = ...`."""
+    """Return the (name, part) pairs that a statement assigns (`name.part`, `name["part"]`)."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
     return [part for target in targets if (part := _part_of_name(target)) is not None]
 

@@ -1,4 +1,4 @@
-"""Which module of a program runs when: spans for the parent's trace, and events as predictors begin and answer."""
+"""Tracks the modules of a program as they run: spans for the parent's trace, and stream events."""
 
 import itertools
 import time
@@ -7,90 +7,90 @@ from typing import Any
 
 from . import compat
 from .compat import dspy
-from .values import plain, told
+from .values import plain, to_parent
 
-LIMIT = 256  # spans of one call; a program that loops must not fill the reply
-_now = time.monotonic_ns  # one clock for all processes of a machine
-_here: "ContextVar[_Entered | None]" = ContextVar("dspex_here", default=None)
+LIMIT = 256  # spans in one reply; a program that loops must not fill it
+_now = time.monotonic_ns  # the same clock in all processes of a machine
+_current_frame: "ContextVar[_Frame | None]" = ContextVar("dspex_here", default=None)
 
 
 def paths_of(program: Any) -> "dict[int, str]":  # noqa: ANN401
-    """Return the paths of a program's modules by their ids; copies of the program are no part of it."""
+    """Return the paths of a program's modules by their ids; copies of modules are not included."""
     paths = {id(module): path.removeprefix("self.") for path, module in program.named_sub_modules()}
     paths |= {id(predictor): path for path, predictor in program.named_predictors()}  # `d['k']`, not `d[k]`
     return paths
 
 
 class Trail:
-    """The modules that one call enters and leaves. Threads that dspy starts for the call share it."""
+    """The modules that run in one call. Threads that dspy starts for the call share it."""
 
-    def __init__(self, call: Any, paths: "dict[int, str]", *, tells: bool, notes: bool) -> None:  # noqa: ANN401
+    def __init__(self, call: Any, paths: "dict[int, str]", *, streams: bool, records_calls: bool) -> None:  # noqa: ANN401
         self._call = call
-        self._notes = notes
-        self._noted: list[tuple[str, Any, Any]] = []
+        self._records_calls = records_calls
+        self._predictor_calls: list[tuple[str, Any, Any]] = []
         self._paths = paths
-        self._tells = tells
+        self._streams = streams
         self._count = itertools.count(1)
         self._spans: list[tuple[Any, ...]] = []
-        self._last: dict[int, _Entered] = {}
+        self._last: dict[int, _Frame] = {}
 
-    def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Entered | None":  # noqa: ANN401
-        """Note that a module begins; None for one that is no part of the program, or one too many."""
+    def enter(self, module: Any, inputs: "dict[str, Any]") -> "_Frame | None":  # noqa: ANN401
+        """Record the start of a module; None outside of the program or above the limit."""
         path = self._paths.get(id(module))
         if path is None or (number := next(self._count)) > LIMIT:
             return None
-        outer = _here.get() or self._outer()
-        entered = _Entered(number, module, path=path, outer=outer.number if outer is not None else None)
-        if self._notes and isinstance(module, dspy.Predict):
-            known = module.signature.input_fields
-            entered.inputs = plain({name: value for name, value in inputs.items() if name in known})
-        entered.token = _here.set(entered)
-        self._last[id(module)] = entered
-        if self._tells and isinstance(module, dspy.Predict):
-            self._call.emit("stream", {"path": path, "name": entered.name, "state": "begun"})
-        return entered
+        outer = _current_frame.get() or self._calling_frame()
+        frame = _Frame(number, module, path=path, outer=outer.number if outer is not None else None)
+        if self._records_calls and isinstance(module, dspy.Predict):
+            fields = module.signature.input_fields
+            frame.inputs = plain({name: value for name, value in inputs.items() if name in fields})
+        frame.token = _current_frame.set(frame)
+        self._last[id(module)] = frame
+        if self._streams and isinstance(module, dspy.Predict):
+            self._call.emit("stream", {"path": path, "name": frame.name, "state": "begun"})
+        return frame
 
-    def leave(self, entered: "_Entered", outputs: Any, error: "BaseException | None") -> None:  # noqa: ANN401
-        """Note that it has ended."""
-        ended = _now()
-        _here.reset(entered.token)
-        shown = None if error is None else f"{type(error).__name__}: {error}"[:2000]
+    def leave(self, frame: "_Frame", outputs: Any, error: "BaseException | None") -> None:  # noqa: ANN401
+        """Record the end of a module."""
+        end_ns = _now()
+        _current_frame.reset(frame.token)
+        message = None if error is None else f"{type(error).__name__}: {error}"[:2000]
         self._spans.append(
-            (entered.number, entered.outer, "module", entered.name, entered.path, entered.began, ended, shown)
+            (frame.number, frame.outer, "module", frame.name, frame.path, frame.started_ns, end_ns, message)
         )
-        if not isinstance(entered.module, dspy.Predict) or not (self._tells or self._notes):
+        if not isinstance(frame.module, dspy.Predict) or not (self._streams or self._records_calls):
             return
-        answer = told(dict(outputs.items())) if error is None and outputs is not None else None
-        if self._notes and answer is not None:
-            self._noted.append((entered.path, entered.inputs, answer))
-        if self._tells:
-            self._call.emit("stream", {"path": entered.path, "name": entered.name, "state": "done", "outputs": answer})
+        answer = to_parent(dict(outputs.items())) if error is None and outputs is not None else None
+        if self._records_calls and answer is not None:
+            self._predictor_calls.append((frame.path, frame.inputs, answer))
+        if self._streams:
+            self._call.emit("stream", {"path": frame.path, "name": frame.name, "state": "done", "outputs": answer})
 
-    def _outer(self) -> "_Entered | None":
-        """Return who started the thread that this is: dspy's threads know their callers, but not our variables."""
+    def _calling_frame(self) -> "_Frame | None":
+        """Return the module that started this thread, which dspy passes on to its threads."""
         callers = compat.setting("caller_modules")
         return self._last.get(id(callers[-1])) if callers else None
 
-    def here(self) -> "dict[str, Any]":
-        """Return the module that runs now, as a callback names it; with its output fields where somebody listens."""
-        entered = _here.get()
-        if entered is None:
+    def current_place(self) -> "dict[str, Any]":
+        """Return the running module for a callback, with its output fields if the call streams."""
+        frame = _current_frame.get()
+        if frame is None:
             return {}
-        place: dict[str, Any] = {"span": entered.number, "path": entered.path}
-        if self._tells and isinstance(entered.module, dspy.Predict):
-            place["fields"] = {name: name for name in entered.module.signature.output_fields}
+        place: dict[str, Any] = {"span": frame.number, "path": frame.path}
+        if self._streams and isinstance(frame.module, dspy.Predict):
+            place["fields"] = {name: name for name in frame.module.signature.output_fields}
         return place
 
     def end(self) -> None:
-        """Let the spans go with the reply."""
+        """Attach the spans and calls to the reply."""
         if self._spans:
             self._call.attach("spans", self._spans)
-        if self._noted:
-            self._call.attach("calls", self._noted)
+        if self._predictor_calls:
+            self._call.attach("calls", self._predictor_calls)
 
 
-class _Entered:
-    __slots__ = ("began", "inputs", "module", "name", "number", "outer", "path", "token")
+class _Frame:
+    __slots__ = ("inputs", "module", "name", "number", "outer", "path", "started_ns", "token")
 
     def __init__(self, number: int, module: Any, *, path: str, outer: "int | None") -> None:  # noqa: ANN401
         self.number = number
@@ -98,6 +98,6 @@ class _Entered:
         self.path = path
         self.outer = outer
         self.name = type(module).__name__
-        self.began = _now()
+        self.started_ns = _now()
         self.token: Any = None
         self.inputs: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""JSON Schema to annotations and back: how field types cross the wire."""
+"""Converts field types between JSON Schema, which crosses the wire, and annotations."""
 
 from functools import reduce
 from operator import or_
@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from .compat import OWN_TYPES
 
-MARK = "x-dspex"  # a schema that carries it is one of dspy's own types
+MARK = "x-dspex"  # marks the schema of one of dspy's own types
 
 _BASIC: "dict[str, Any]" = {
     "string": str,
@@ -35,25 +35,25 @@ CONSTRAINTS = {
 
 
 class Annotations:
-    """Builds annotations from the schemas of one signature; a named definition becomes one model."""
+    """Builds annotations from the schemas of one signature; each definition becomes one model."""
 
     def __init__(self, definitions: "dict[str, Any]") -> None:
         self._definitions = definitions
-        self._made: dict[str, Any] = {}
-        self._begun: dict[str, str] = {}
+        self._annotations: dict[str, Any] = {}
+        self._pending: dict[str, str] = {}
         self._names: dict[str, Any] = {}
         self._models: list[Any] = []
 
     def of(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
-        """Return the annotation that `schema` describes, its constraints included."""
-        made = self.bare(schema)
+        """Return the annotation that `schema` describes, including its constraints."""
+        annotation = self.bare(schema)
         rules = rules_of(schema)
-        return Annotated[made, Field(**rules)] if rules else made
+        return Annotated[annotation, Field(**rules)] if rules else annotation
 
     def bare(self, schema: "dict[str, Any]") -> Any:  # noqa: ANN401
         """Return the annotation without the constraints of its outermost level."""
         if "$ref" in schema:
-            return self._named(schema["$ref"].rpartition("/")[2])
+            return self._definition(schema["$ref"].rpartition("/")[2])
         if schema.get(MARK) in OWN_TYPES:
             return OWN_TYPES[schema[MARK]]
         if "const" in schema or "enum" in schema:
@@ -62,7 +62,7 @@ class Annotations:
             return self._one_of(members)
         kind = schema.get("type")
         if isinstance(kind, list):
-            return reduce(or_, (self.of({**schema, "type": one}) for one in kind))
+            return reduce(or_, (self.of({**schema, "type": item}) for item in kind))
         if kind == "array" and schema.get("items"):
             return list[self.of(schema["items"])]  # type: ignore[misc]
         if kind == "object" and "properties" in schema:
@@ -73,22 +73,22 @@ class Annotations:
 
     def _one_of(self, members: "list[dict[str, Any]]") -> Any:  # noqa: ANN401
         if any(member.get(MARK) == "History" for member in members):
-            return OWN_TYPES["History"]  # dspy knows a history by this very annotation
+            return OWN_TYPES["History"]  # dspy recognizes a history by exactly this annotation
         return reduce(or_, (self.of(member) for member in members))
 
-    def _named(self, name: str) -> Any:  # noqa: ANN401
-        if name in self._begun:
-            return ForwardRef(self._begun[name])  # the definition holds itself
-        if name not in self._made:
+    def _definition(self, name: str) -> Any:  # noqa: ANN401
+        if name in self._pending:
+            return ForwardRef(self._pending[name])  # the definition contains itself
+        if name not in self._annotations:
             definition = self._definitions[name]
-            self._begun[name] = f"{definition.get('title') or 'Object'}_{len(self._made) + len(self._begun)}"
-            self._made[name] = self.bare(definition)
-            self._rebuild(self._begun.pop(name), self._made[name])
-        return self._made[name]
+            self._pending[name] = f"{definition.get('title') or 'Object'}_{len(self._annotations) + len(self._pending)}"
+            self._annotations[name] = self.bare(definition)
+            self._rebuild(self._pending.pop(name), self._annotations[name])
+        return self._annotations[name]
 
-    def _rebuild(self, reference: str, made: Any) -> None:  # noqa: ANN401
-        """Let the models that refer to `made` know it."""
-        self._names[reference] = made
+    def _rebuild(self, reference: str, annotation: Any) -> None:  # noqa: ANN401
+        """Complete the models that refer to this annotation."""
+        self._names[reference] = annotation
         for model in self._models:
             if not model.__pydantic_complete__:
                 model.model_rebuild(raise_errors=False, _types_namespace=self._names)
@@ -105,24 +105,24 @@ class Annotations:
                 hint,
                 Field(default, description=part.get("description"), **options),
             )
-        made = create_model(schema.get("title") or "Object", __base__=_Object, **fields)
-        made.absent_members = frozenset(
+        model = create_model(schema.get("title") or "Object", __base__=_Object, **fields)
+        model.absent_members = frozenset(
             name for name, part in schema["properties"].items() if name not in required and "default" not in part
         )
-        self._models.append(made)
-        return made
+        self._models.append(model)
+        return model
 
 
 class _Object(BaseModel):
-    """An object type of dspex; a member that may be absent is left out where nobody gave it."""
+    """An object type of dspex; omits optional members that have no value."""
 
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
     absent_members: "ClassVar[frozenset[str]]" = frozenset()
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: Any) -> Any:  # noqa: ANN401
-        shown: dict[str, Any] = handler(self)
-        return {key: part for key, part in shown.items() if part is not None or key not in self.absent_members}
+        data: dict[str, Any] = handler(self)
+        return {key: part for key, part in data.items() if part is not None or key not in self.absent_members}
 
 
 def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":
@@ -130,17 +130,17 @@ def rules_of(schema: "dict[str, Any]") -> "dict[str, Any]":
     return {ours: schema[theirs] for theirs, ours in CONSTRAINTS.items() if theirs in schema}
 
 
-class _Marking(GenerateJsonSchema):
-    """Says which models are dspy's own types: the parent has types of its own for them."""
+class _MarkingSchema(GenerateJsonSchema):
+    """Marks models that are dspy's own types, for which the parent has types too."""
 
     def model_schema(self, schema: Any) -> Any:  # noqa: ANN401
-        made = super().model_schema(schema)
-        marks = [name for name, own in OWN_TYPES.items() if issubclass(schema["cls"], own)]
-        return {**made, MARK: marks[0]} if marks else made
+        json_schema = super().model_schema(schema)
+        marks = [name for name, cls in OWN_TYPES.items() if issubclass(schema["cls"], cls)]
+        return {**json_schema, MARK: marks[0]} if marks else json_schema
 
 
 def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic FieldInfo
-    """Return the JSON Schema of a dspy field, constraints included."""
+    """Return the JSON Schema of a dspy field, including its constraints."""
     hint = field.annotation
     for mark in field.metadata:
         hint = Annotated[hint, mark]
@@ -148,8 +148,8 @@ def schema_of(field: Any) -> "dict[str, Any]":  # noqa: ANN401  # a pydantic Fie
 
 
 def hint_schema(hint: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the JSON Schema of an annotation; empty for a type of the user's own without a schema: any value."""
+    """Return the JSON Schema of an annotation; empty (any value) for a type without a schema."""
     try:
-        return TypeAdapter(hint).json_schema(schema_generator=_Marking)
-    except Exception:  # noqa: BLE001  # pydantic tells by many kinds of error that it has no schema
+        return TypeAdapter(hint).json_schema(schema_generator=_MarkingSchema)
+    except Exception:  # noqa: BLE001  # pydantic raises many kinds of error for a type without a schema
         return {}

@@ -1,4 +1,4 @@
-"""Values of dspy's own types and of users' models: made from what the parent sends, and given back as data."""
+"""Converts data from the parent to values of dspy's types and users' models, and back."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,55 +15,55 @@ if TYPE_CHECKING:
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, tuple, bytes, object)
 _TURN = {"role", "content"}
-Taking = dict[str, Callable[[Any], Any]]
+Converters = dict[str, Callable[[Any], Any]]
 
 
 class ValueRefusedError(ValueError):
-    """A value cannot be what dspy's type wants."""
+    """A value does not fit dspy's type."""
 
     code = "definition"
 
 
 class NotFiniteError(ValueError):
-    """A program answered nan or an infinity, which would arrive as nothing."""
+    """A program returned nan or an infinity, which would arrive as null."""
 
     code = "adapter"
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as JSON-ready data, as dspy would save it; what has no JSON form becomes its text."""
+    """Return `value` as JSON-ready data like dspy; values without a JSON form become text."""
     return to_jsonable_python(value, fallback=str, inf_nan_mode="null")
 
 
-def takers(program: Any, inputs: "Sequence[Input]") -> Taking:  # noqa: ANN401  # a module of dspy
-    """Return how inputs become what `program` expects: models, dspy's types; inputs of plain types are left out.
+def converters_for(program: Any, inputs: "Sequence[Input]") -> Converters:  # noqa: ANN401  # a module of dspy
+    """Return the converters from inputs to models and dspy's types; plain types need none.
 
-    An annotation of `forward` decides over the predictor that has an input of the same name.
+    An annotation of `forward` has priority over a predictor's input of the same name.
     """
-    takes: Taking = {}
+    converters: Converters = {}
     signatures: dict[str, Any] = {}
     for _, predictor in program.named_predictors():
         signature = predictor.signature
         for name, field in signature.input_fields.items():
             if signatures.setdefault(name, signature) is signature:
-                _put(takes, name, _taker(name, field.annotation, signature))
+                _put(converters, name, _converter(name, field.annotation, signature))
     default_signature = next(iter(signatures.values()), None)
     for item in inputs:
         if item.has_hint:
-            takes.pop(item.name, None)
-            _put(takes, item.name, _taker(item.name, item.hint, signatures.get(item.name, default_signature)))
+            converters.pop(item.name, None)
+            _put(converters, item.name, _converter(item.name, item.hint, signatures.get(item.name, default_signature)))
         if not item.is_required and not _is_json(item.default):
-            takes[item.name] = _default_taker(item.default, takes.get(item.name))
-    return takes
+            converters[item.name] = _default_converter(item.default, converters.get(item.name))
+    return converters
 
 
-def _put(takes: Taking, name: str, taker: "Callable[[Any], Any] | None") -> None:
-    if taker is not None:
-        takes[name] = taker
+def _put(converters: Converters, name: str, converter: "Callable[[Any], Any] | None") -> None:
+    if converter is not None:
+        converters[name] = converter
 
 
 def _is_json(value: Any) -> bool:  # noqa: ANN401
-    """Whether a value comes over the wire as it is."""
+    """Whether a value arrives over the wire unchanged."""
     if isinstance(value, list):
         return all(_is_json(part) for part in value)
     if isinstance(value, dict):
@@ -71,49 +71,49 @@ def _is_json(value: Any) -> bool:  # noqa: ANN401
     return value is None or type(value) in {str, int, float, bool}
 
 
-def _default_taker(default: Any, inner: "Callable[[Any], Any] | None") -> "Callable[[Any], Any]":  # noqa: ANN401
-    """Return a taker that gives the default itself (a tuple, a model) where its JSON form arrives."""
-    shown = plain(default)
+def _default_converter(default: Any, inner: "Callable[[Any], Any] | None") -> "Callable[[Any], Any]":  # noqa: ANN401
+    """Return a converter that returns the default (a tuple, a model) for its JSON form."""
+    json_form = plain(default)
 
-    def take(value: Any) -> Any:  # noqa: ANN401
-        if value == shown:
+    def convert(value: Any) -> Any:  # noqa: ANN401
+        if value == json_form:
             return default
         return value if inner is None else inner(value)
 
-    return take
+    return convert
 
 
-def taken(taking: Taking, inputs: "dict[str, Any]") -> "dict[str, Any]":
+def convert_inputs(converters: Converters, inputs: "dict[str, Any]") -> "dict[str, Any]":
     """Return inputs as a program expects them.
 
     Raises:
-        ValueRefusedError: one of them does not fit its type.
+        ValueRefusedError: an input does not fit its type.
     """
-    if not taking:
+    if not converters:
         return inputs
-    return {name: taking[name](value) if name in taking else value for name, value in inputs.items()}
+    return {name: converters[name](value) if name in converters else value for name, value in inputs.items()}
 
 
-def told(value: Any) -> Any:  # noqa: ANN401
-    """Return a value as the parent knows it: dspy's types in the form of dspex, all else as JSON-ready data."""
+def to_parent(value: Any) -> Any:  # noqa: ANN401
+    """Return a value for the parent: dspy's types in the form of dspex, others as JSON data."""
     return plain(_outward(value))
 
 
-def _taker(name: str, hint: Any, signature: Any) -> "Callable[[Any], Any] | None":  # noqa: ANN401
+def _converter(name: str, hint: Any, signature: Any) -> "Callable[[Any], Any] | None":  # noqa: ANN401
     if not _has_classes(hint):
         return None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    except Exception:  # noqa: BLE001  # a type without a schema (dspy.Tool) takes what it is given
+    except Exception:  # noqa: BLE001  # a type without a schema (dspy.Tool) gets the value unchanged
         return None
 
-    def take(value: Any) -> Any:  # noqa: ANN401
+    def convert(value: Any) -> Any:  # noqa: ANN401
         try:
-            return adapter.validate_python(_shaped(hint, value, signature))
+            return adapter.validate_python(_to_dspy_form(hint, value, signature))
         except ValidationError as error:
             raise ValueRefusedError(f"the input {name!r} does not fit {hint!r}: {error}") from error
 
-    return take
+    return convert
 
 
 def _has_classes(hint: Any) -> bool:  # noqa: ANN401
@@ -124,54 +124,55 @@ def _has_classes(hint: Any) -> bool:  # noqa: ANN401
     return isinstance(hint, type) and hint not in _PLAIN
 
 
-def _shaped(hint: Any, value: Any, signature: Any) -> Any:  # noqa: ANN401
-    """Return `value` with each of our media values inside it in the shape of dspy's type, where `hint` wants one."""
-    for name, own in OWN_TYPES.items():
-        if isinstance(hint, type) and issubclass(hint, own):
+def _to_dspy_form(hint: Any, value: Any, signature: Any) -> Any:  # noqa: ANN401
+    """Return `value` with our media values in the form of dspy's types, according to `hint`."""
+    for name, dspy_type in OWN_TYPES.items():
+        if isinstance(hint, type) and issubclass(hint, dspy_type):
             return _turns(value, signature) if name == "History" else _INWARD[name](value)
     parts = [part for part in get_args(hint) if part is not type(None)]
     if isinstance(value, list):
-        return [_shaped(_element(hint), one, signature) for one in value]
+        return [_to_dspy_form(_element(hint), item, signature) for item in value]
     if not isinstance(value, dict):
         return value
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         hints = {field.alias or key: field.annotation for key, field in hint.model_fields.items()}
-        return {key: _shaped(hints.get(key, Any), one, signature) for key, one in value.items()}
+        return {key: _to_dspy_form(hints.get(key, Any), item, signature) for key, item in value.items()}
     if get_origin(hint) is dict:
-        return {key: _shaped(parts[-1], one, signature) for key, one in value.items()}
-    wanted = [part for part in parts if _has_classes(part)]
-    return _shaped(wanted[0], value, signature) if len(wanted) == 1 else value
+        return {key: _to_dspy_form(parts[-1], item, signature) for key, item in value.items()}
+    candidates = [part for part in parts if _has_classes(part)]
+    return _to_dspy_form(candidates[0], value, signature) if len(candidates) == 1 else value
 
 
 def _element(hint: Any) -> Any:  # noqa: ANN401
-    """Return what a list of `hint` holds, also where the list may be left out."""
+    """Return the element type of a list or an optional list."""
     lists = [part for part in (hint, *get_args(hint)) if get_origin(part) in {list, tuple, set}]
     return get_args(lists[0])[0] if lists else Any
 
 
 def _turns(value: Any, signature: Any) -> Any:  # noqa: ANN401
-    """Return a history as dspy has it: for each exchange, the fields that were given and answered.
+    """Return a history in dspy's form: the input and output fields of each exchange.
 
-    A turn that is a text is the first input or the last output. What is in dspy's form already stays as it is.
+    A turn of plain text is the first input or the last output. A history in dspy's form stays as it
+    is.
     """
     turns = value.get("messages", []) if isinstance(value, dict) else value
     if not isinstance(turns, list) or not all(
-        isinstance(one, dict) and one.keys() == {"role", "content"} for one in turns
+        isinstance(item, dict) and item.keys() == {"role", "content"} for item in turns
     ):
         return value
     fields = signature.input_fields.items()
     inputs = [name for name, field in fields if field.annotation is not OWN_TYPES["History"]]
-    named = {"user": inputs[:1], "assistant": list(signature.output_fields)[-1:]}
-    made: list[dict[str, Any]] = []
+    default_names = {"user": inputs[:1], "assistant": list(signature.output_fields)[-1:]}
+    messages: list[dict[str, Any]] = []
     for turn in turns:
-        if not (names := named.get(turn["role"])):
-            raise ValueRefusedError(f"dspy's history has turns of user and assistant, not of {turn['role']!r}")
-        said = turn["content"] if isinstance(turn["content"], dict) else {names[0]: turn["content"]}
-        if turn["role"] == "assistant" and made and not said.keys() & made[-1].keys():
-            made[-1].update(said)
+        if not (names := default_names.get(turn["role"])):
+            raise ValueRefusedError(f"dspy's history supports turns of user and assistant, not of {turn['role']!r}")
+        content = turn["content"] if isinstance(turn["content"], dict) else {names[0]: turn["content"]}
+        if turn["role"] == "assistant" and messages and not content.keys() & messages[-1].keys():
+            messages[-1].update(content)
         else:
-            made.append(dict(said))
-    return {"messages": made}
+            messages.append(dict(content))
+    return {"messages": messages}
 
 
 def _url(value: Any) -> Any:  # noqa: ANN401
@@ -183,7 +184,7 @@ def _audio(value: Any) -> Any:  # noqa: ANN401
         return value
     kind, mark, data = value["url"].partition(";base64,")
     if not mark or not kind.startswith("data:audio/"):
-        raise ValueRefusedError("dspy's audio holds the recording itself: give it as data:audio/wav;base64,...")
+        raise ValueRefusedError("dspy's audio needs the recording itself: give it as data:audio/wav;base64,...")
     return {"data": data, "audio_format": kind.removeprefix("data:audio/")}
 
 
@@ -191,7 +192,7 @@ def _file(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, dict) or "url" not in value:
         return value
     if not value["url"].startswith("data:"):
-        raise ValueRefusedError("dspy's file holds the bytes themselves: give a URL of the form data:TYPE;base64,...")
+        raise ValueRefusedError("dspy's file needs the bytes themselves: give a URL of the form data:TYPE;base64,...")
     return {"file_data": value["url"], "filename": value.get("name")}
 
 
@@ -202,7 +203,7 @@ def _code(value: Any) -> Any:  # noqa: ANN401
 def _calls(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, dict) or "calls" not in value:
         return value
-    return {"tool_calls": [{"name": one["name"], "args": one.get("arguments", {})} for one in value["calls"]]}
+    return {"tool_calls": [{"name": call["name"], "args": call.get("arguments", {})} for call in value["calls"]]}
 
 
 _INWARD: "dict[str, Callable[[Any], Any]]" = {
@@ -219,32 +220,34 @@ def _outward(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return {key: _outward(one) for key, one in value.items()}
+        return {key: _outward(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_outward(one) for one in value]
+        return [_outward(item) for item in value]
     if isinstance(value, dspy.Example):
-        return {key: _outward(one) for key, one in value.items()}
+        return {key: _outward(item) for key, item in value.items()}
     if not isinstance(value, BaseModel):
         return value
-    for name, own in OWN_TYPES.items():
-        if isinstance(value, own):
+    for name, dspy_type in OWN_TYPES.items():
+        if isinstance(value, dspy_type):
             return _OUTWARD[name](value)
-    inside = {field.alias or key: getattr(value, key, None) for key, field in type(value).model_fields.items()}
-    shown = to_jsonable_python(value, fallback=str)
-    if isinstance(shown, dict):
-        shown |= {key: _outward(one) for key, one in inside.items() if key in shown and _holds_own(one)}
-    return shown
+    members = {field.alias or key: getattr(value, key, None) for key, field in type(value).model_fields.items()}
+    data = to_jsonable_python(value, fallback=str)
+    if isinstance(data, dict):
+        data |= {key: _outward(item) for key, item in members.items() if key in data and _holds_own(item)}
+    return data
 
 
 def _holds_own(value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, BaseModel):
-        own = tuple(OWN_TYPES.values())
-        return isinstance(value, own) or any(_holds_own(getattr(value, key, None)) for key in type(value).model_fields)
+        dspy_types = tuple(OWN_TYPES.values())
+        return isinstance(value, dspy_types) or any(
+            _holds_own(getattr(value, key, None)) for key in type(value).model_fields
+        )
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return any(_holds_own(part) for part in parts)
 
 
-def _told_file(value: Any) -> "dict[str, Any]":  # noqa: ANN401
+def _file_data(value: Any) -> "dict[str, Any]":  # noqa: ANN401
     return {"url": value.file_data or f"file:{value.file_id}", "name": value.filename}
 
 
@@ -252,8 +255,8 @@ _OUTWARD: "dict[str, Callable[[Any], Any]]" = {
     "History": lambda value: {"messages": value.messages},
     "Image": lambda value: {"url": value.url},
     "Audio": lambda value: {"url": f"data:audio/{value.audio_format};base64,{value.data}"},
-    "File": _told_file,
-    # the language that dspy's Code has of itself was said by nobody
+    "File": _file_data,
+    # the language of the plain Code class is only dspy's default
     "Code": lambda value: {
         "text": value.code,
         "language": None if type(value) is OWN_TYPES["Code"] else value.language,
@@ -264,26 +267,26 @@ _OUTWARD: "dict[str, Callable[[Any], Any]]" = {
 
 
 def prediction_of(program: Any, answer: Any) -> "dict[str, Any]":  # noqa: ANN401
-    """Return the fields of what a program answered.
+    """Return the fields of a program's prediction.
 
     Raises:
-        ValueRefusedError: its `forward` gave no prediction.
-        NotFiniteError: it holds a number that is not finite.
+        ValueRefusedError: its `forward` did not return a prediction.
+        NotFiniteError: the prediction holds a number that is not finite.
     """
-    if not isinstance(answer, dspy.Example | dict):  # dspy's predictions are examples, too
+    if not isinstance(answer, dspy.Example | dict):  # dspy's predictions are examples too
         name = "forward" if program is None else f"{type(program).__name__}.forward"
         raise ValueRefusedError(
             f"{name} returned {type(answer).__name__}, not a prediction: "
             "return dspy.Prediction(answer=...) with its outputs"
         )
-    found: dict[str, Any] = to_jsonable_python(_outward(dict(answer.items())), fallback=str)
-    _check_finite(found, "")
-    return found
+    outputs: dict[str, Any] = to_jsonable_python(_outward(dict(answer.items())), fallback=str)
+    _check_finite(outputs, "")
+    return outputs
 
 
 def _check_finite(value: Any, path: str) -> None:  # noqa: ANN401
     if isinstance(value, float) and not math.isfinite(value):
-        raise NotFiniteError(f"the program answered what no JSON can say ({path.lstrip('.')}: {value!r})")
+        raise NotFiniteError(f"the program returned a value that JSON cannot represent ({path.lstrip('.')}: {value!r})")
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
         _check_finite(part, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")

@@ -6,26 +6,26 @@ import pytest
 
 from dspex.errors import NotFoundError
 from dspex.execution.backends import HybridBackend, MockBackend, NativeBackend
-from dspex.execution.backends.held import LIMIT, Held
+from dspex.execution.backends.handle_cache import LIMIT, HandleCache
 from dspex.execution.context import RunContext
 from dspex.execution.workers.loaded import LoadedPrograms
 from dspex.testing.backends import answering, predicting
 
 
 def test_the_one_that_was_not_asked_for_the_longest_is_forgotten():
-    held = Held(limit=2)
+    cache = HandleCache(limit=2)
     for name in ("a", "b"):
-        held.put(name, name.upper())
-    assert held.touch("a")
-    assert held.handles() == ["a", "b"]  # in the order of their creation
-    held.put("c", "C")
-    assert held.handles() == ["a", "c"]
-    assert not held.touch("b")
+        cache.put(name, name.upper())
+    assert cache.touch("a")
+    assert cache.handles() == ["a", "b"]  # in the order of their creation
+    cache.put("c", "C")
+    assert cache.handles() == ["a", "c"]
+    assert not cache.touch("b")
     with pytest.raises(NotFoundError, match="create it first"):
-        held.get("b")
-    assert held.get("a") == "A"
-    held.put("b", "B")
-    assert held.handles() == ["a", "b"]
+        cache.get("b")
+    assert cache.get("a") == "A"
+    cache.put("b", "B")
+    assert cache.handles() == ["a", "b"]
 
 
 def test_what_is_in_use_is_not_given_up():

@@ -1,4 +1,4 @@
-"""What a program in a worker does, as the events of `Module.stream`."""
+"""Forwards the events of a program in a worker as the events of `Module.stream`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,28 +8,28 @@ from dspex.execution.adapters.field_splitter import ChatSplitter, Delta, FieldSp
 from dspex.telemetry import Status
 
 
-class Telling:
-    """The events of one run. Replies are cut into fields here, as they come, before the worker has them whole."""
+class EventForwarder:
+    """The events of one run. Splits replies into fields before the worker has them."""
 
     def __init__(self, emit: EmitEvent) -> None:
-        """Take who hears the events; a slow one holds the run back."""
+        """Take the listener; a slow one delays the run."""
         self._emit = emit
-        self._waiting: list[Status] = []
+        self._queue: list[Status] = []
         self._attempts: dict[int, int] = {}
 
-    def heard(self, path: str, data: Mapping[str, Any]) -> None:
-        """Note that a module has begun or ended; it is told before anything that happens later."""
+    def queue_status(self, path: str, data: Mapping[str, Any]) -> None:
+        """Queue the start or the end of a module, to be emitted before any later event."""
         if data.get("state") == "begun" or data.get("outputs") is not None:
-            self._waiting.append(Status(path, str(data.get("name", "")), str(data["state"])))
+            self._queue.append(Status(path, str(data.get("name", "")), str(data["state"])))
 
     async def flush(self) -> None:
-        """Tell what was heard."""
-        waiting, self._waiting = self._waiting, []
-        for status in waiting:
+        """Emit the queued events."""
+        queue, self._queue = self._queue, []
+        for status in queue:
             await self._emit(status)
 
-    async def reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyEvents:
-        """Begin one reply to the module with this number; `fields` are its output fields by their names in the text."""
+    async def start_reply(self, path: str, *, module: int, fields: Mapping[str, str]) -> ReplyEvents:
+        """Start a reply to the module with this number; `fields` maps wire names to fields."""
         attempt = self._attempts[module] = self._attempts.get(module, 0) + 1
         if attempt > 1:
             await self._emit(Status(path, "Predict", "again"))
@@ -37,23 +37,23 @@ class Telling:
 
 
 class _EitherSplitter:
-    """Reads chat and JSON layout: which one a worker's adapter asked for shows in the first character of the reply."""
+    """Reads both chat and JSON replies; the first character of a reply shows its format."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
-        self._held = ""
+        self._text = ""
         self._splitter: FieldSplitter | None = None
 
     def feed(self, text: str) -> list[Delta]:
         """See `FieldSplitter.feed`."""
         if self._splitter is not None:
             return self._splitter.feed(text)
-        self._held += text
-        start = self._held.lstrip()
+        self._text += text
+        start = self._text.lstrip()
         if not start:
             return []
         self._splitter = JSONSplitter(self._names) if start[0] in "{`" else ChatSplitter(self._names)
-        return self._splitter.feed(self._held)
+        return self._splitter.feed(self._text)
 
     def partial(self) -> dict[str, Any] | None:
         """See `FieldSplitter.partial`."""

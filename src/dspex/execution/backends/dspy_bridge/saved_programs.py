@@ -1,4 +1,4 @@
-"""Programs that dspy has saved come under dspex."""
+"""Imports programs that dspy saved."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,32 +19,32 @@ Kind = Literal["predict", "chain_of_thought", "react", "program_of_thought"]
 
 
 def read_saved(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds: a state that dspy saved, or a program of dspex.
+    """Return the contents of a JSON file: a state that dspy saved, or a program of dspex.
 
     Raises:
-        DefinitionError: it is no such file; dspy's pickles and folders are never opened.
+        DefinitionError: it is not such a file; pickles and folders of dspy are never opened.
     """
-    mend = "save it in dspy with program.save('program.json')"
+    fix = "save it in dspy with program.save('program.json')"
     if file.suffix in {".pkl", ".pickle"} or file.is_dir():
-        raise DefinitionError(f"{str(file)!r} may hold a pickle, which runs code when it is read: {mend}")
+        raise DefinitionError(f"{str(file)!r} may hold a pickle, which runs code when it is read: {fix}")
     try:
         data = msgspec.json.decode(file.read_bytes())
     except OSError as error:
         raise DefinitionError(f"cannot read {str(file)!r}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise DefinitionError(f"{str(file)!r} holds no JSON: {error}; {mend}") from error
+        raise DefinitionError(f"{str(file)!r} is not JSON: {error}; {fix}") from error
     if not isinstance(data, dict) or not data:
-        raise DefinitionError(f"{str(file)!r} holds no state of a program; {mend}")
+        raise DefinitionError(f"{str(file)!r} does not hold the state of a program; {fix}")
     return data
 
 
 async def import_over(
     bridge: DspyBackend, signature: Signature, kind: Kind, *, state: Mapping[str, Any], name: str
 ) -> Program:
-    """Return the program of one module over `signature`, with a state that dspy saved of such a module.
+    """Return the program of one module over `signature`, with the state that dspy saved of it.
 
     Raises:
-        DefinitionError: the state is of another program; its predictors are named.
+        DefinitionError: the state belongs to another program; the message names its predictors.
     """
     makers: dict[str, type[Predict | ChainOfThought]] = {"predict": Predict, "chain_of_thought": ChainOfThought}
     if kind in makers:
@@ -54,18 +54,18 @@ async def import_over(
 
 
 def import_into(program: Program, state: Mapping[str, Any], *, code: CodeRoot | None = None) -> Program:
-    """Return a program of native modules with a state that dspy saved of the same modules, to run on dspy.
+    """Return a native program with the state that dspy saved of the same modules, to run on dspy.
 
     Raises:
-        DefinitionError: the state is of another program.
+        DefinitionError: the state belongs to another program.
     """
     module: Module = build(program, code=code)
     from_dspy_state(module, by_path(state))
-    made = module.to_program(program.name)
-    return replace(made, root=replace(made.root, backend="dspy"))
+    imported = module.to_program(program.name)
+    return replace(imported, root=replace(imported.root, backend="dspy"))
 
 
 def by_path(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state by predictor path; that of a lone Predict is saved without one."""
-    own = {key: value for key, value in state.items() if key != "metadata"}
-    return {"self": own} if "signature" in own and "demos" in own else own
+    """Return a state by predictor path; dspy saves a lone Predict without a path."""
+    predictors = {key: value for key, value in state.items() if key != "metadata"}
+    return {"self": predictors} if "signature" in predictors and "demos" in predictors else predictors

@@ -1,4 +1,4 @@
-"""Backends that can also make a program better, score it on many rows, and give out its state."""
+"""The interface of backends that also optimize and evaluate programs, and export their state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimization:
-    """What a backend's own optimizer is given. `options` go to its constructor, `compile` to the search itself."""
+    """The input of an optimizer. `options` go to its constructor, `compile` to the search."""
 
     optimizer: str
     metric: Metric
@@ -26,16 +26,16 @@ class Optimization:
 
 
 class OptimizingBackend(Backend, Protocol):
-    """A backend with the capability "optimizing". What it asks of models counts in the caller's context."""
+    """A backend with the capability "optimizing". Its model calls count in the caller's context."""
 
     async def optimize_program(
         self, handle: Handle, work: Optimization, context: RunContext, *, on_progress: Progress | None = None
     ) -> Program:
-        """Return a better program; the one behind `handle` stays as it is. Cancelling ends it within a second.
+        """Return an improved copy of a program. A cancelled search ends within a second.
 
         Raises:
-            NotFoundError: there is no program behind `handle`.
-            DefinitionError: there is no such optimizer or option, or the metric fails.
+            NotFoundError: the backend has no program with this handle.
+            DefinitionError: the optimizer or an option is unknown, or the metric fails.
             ExecutionError: the search failed.
         """
         ...
@@ -49,7 +49,7 @@ class OptimizingBackend(Backend, Protocol):
         context: RunContext,
         on_progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
-        """Return `{outputs, score, error}` for each row, in their order; a row that fails has an error and no score."""
+        """Return `{outputs, score, error}` for each row in order; a failed row has only `error`."""
         ...
 
     async def export_state(self, handle: Handle) -> dict[str, Any]:

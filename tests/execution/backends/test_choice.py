@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import InvalidError
-from dspex.execution.backends import Backends, MockBackend, Policy
+from dspex.execution.backends import BackendPolicy, Backends, MockBackend
 from dspex.execution.modules import ChainOfThought
 from dspex.testing.backends import predicting
 
@@ -16,7 +16,7 @@ NAMES = ("native", "isolated", "dspy", "mock", "hybrid")
 
 
 def backends(**policy):
-    return Backends({name: MockBackend() for name in NAMES}, Policy(**policy))
+    return Backends({name: MockBackend() for name in NAMES}, BackendPolicy(**policy))
 
 
 def code_program():
@@ -29,18 +29,18 @@ def code_program():
 
 
 @pytest.mark.parametrize(
-    ("policy", "given", "place"),
+    ("policy", "options", "place"),
     [
         ({}, {}, ("native", "default")),
         ({"backend": "dspy"}, {}, ("dspy", "configuration")),
         ({"backend": "dspy", "test_mode": True}, {}, ("mock", "test mode")),
         ({"test_mode": True}, {"stored": "dspy"}, ("dspy", "stored")),
-        ({"test_mode": True}, {"stored": "dspy", "asked": "native"}, ("native", "asked")),
+        ({"test_mode": True}, {"stored": "dspy", "backend": "native"}, ("native", "asked")),
         ({"isolates_code": True}, {}, ("native", "default")),
     ],
 )
-def test_explicit_decides_over_test_mode_over_configuration_over_the_default(policy, given, place):
-    choice = backends(**policy).choose(predicting(), **given)
+def test_explicit_decides_over_test_mode_over_configuration_over_the_default(policy, options, place):
+    choice = backends(**policy).choose(predicting(), **options)
     assert (choice.name, choice.why) == place
 
 
@@ -49,7 +49,7 @@ def test_code_is_isolated_where_the_process_or_the_program_says_so():
     root = code_program().root
     alone = replace(code_program(), root=replace(root, config={**root.config, "isolation": "process"}))
     assert backends().choose(alone).name == "isolated"
-    assert backends().choose(alone, asked="native").name == "native"
+    assert backends().choose(alone, backend="native").name == "native"
 
 
 def test_nodes_that_name_backends_are_left_where_they_are():
@@ -60,32 +60,32 @@ def test_nodes_that_name_backends_are_left_where_they_are():
     choice = backends(isolates_code=True).choose(mixed)
     assert (choice.name, choice.program) == ("hybrid", mixed)
     with pytest.raises(InvalidError, match="nodes on dspy cannot run as a whole in a worker"):
-        backends().choose(mixed, asked="isolated")
+        backends().choose(mixed, backend="isolated")
 
 
 def test_asking_for_dspy_moves_every_part_that_dspy_runs():
-    choice = backends().choose(code_program(), asked="dspy")
+    choice = backends().choose(code_program(), backend="dspy")
     assert choice.name == "hybrid"
     assert [(node.id, node.backend) for node in choice.program.root.walk()] == [
         ("self", "native"),
         ("search", "dspy"),
         ("steps[0]", "dspy"),
     ]
-    whole = backends().choose(ChainOfThought("q -> a").to_program("c"), asked="dspy")
+    whole = backends().choose(ChainOfThought("q -> a").to_program("c"), backend="dspy")
     assert (whole.name, whole.program.root.backend) == ("dspy", "dspy")
-    back = backends().choose(whole.program, asked="native")
+    back = backends().choose(whole.program, backend="native")
     assert (back.name, back.program.content_hash) == ("native", ChainOfThought("q -> a").to_program("c").content_hash)
 
 
 def test_what_cannot_run_there_is_an_error_of_the_field_backend():
     missing = {"missing": lambda name: "needs the package dspy: pip install 'dspex[dspy]'" if name == "dspy" else None}
     only = predicting(backend="dspy", kind="program_of_thought")
-    for policy, program, asked, said in (
+    for policy, program, backend, message in (
         ({}, predicting(), "dspyy", "Did you mean 'dspy'"),
         (missing, predicting(), "dspy", "pip install"),
         (missing, predicting(backend="dspy"), None, "pip install"),
         ({}, only, "native", "runs no part of this program"),
     ):
-        with pytest.raises(InvalidError, match=said) as caught:
-            backends(**policy).choose(program, asked=asked)
+        with pytest.raises(InvalidError, match=message) as caught:
+            backends(**policy).choose(program, backend=backend)
         assert [error.field for error in caught.value.fields] == ["backend"]
