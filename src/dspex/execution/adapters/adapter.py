@@ -12,9 +12,9 @@ from dspex.language.signatures import Signature
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rendered call: the messages and the shape that the reply should have.
 
-    `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description and
-    parameters of a tool whose arguments are the reply) are wishes: the caller drops what its model
-    does not support.
+    `response_schema` (JSON Schema, strict form), `json_mode` and `answer_tool` (name, description
+    and parameters of a tool whose arguments are the reply) are wishes: the caller drops what its
+    model does not support.
     """
 
     messages: tuple[Message, ...]
@@ -29,8 +29,8 @@ class Adapter(Protocol):
     Stateless apart from what it caches per signature, and safe to share between threads.
 
     `render` puts demonstrations before the input: first the incomplete ones (a field is missing or
-    None), then the complete ones. It skips an incomplete demonstration that has no input or no output.
-    `parse` takes the whole reply.
+    None), then the complete ones. It skips an incomplete demonstration that has no input or no
+    output. `parse` takes the whole reply.
     """
 
     name: str

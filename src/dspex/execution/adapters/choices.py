@@ -50,7 +50,7 @@ class Choices:
         return self._read_inside(bare)
 
     def fit(self, value: Any) -> Any:  # noqa: ANN401
-        """Return the choice that a value inside a JSON reply means; return other values unchanged."""
+        """Return the choice that a value inside a JSON reply means; keep other values."""
         if isinstance(value, str):
             return value if value in self._texts else self.read(value)
         if isinstance(value, bool | int | float) and (type(value), value) not in self._non_texts:

@@ -38,7 +38,7 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 class JSONAdapter:
-    """Asks for an object whose keys are the output fields; repairs broken JSON, ignores unknown keys."""
+    """Asks for an object with the output fields as keys; repairs broken JSON."""
 
     name = "json"
 
@@ -117,7 +117,7 @@ _plan = SignatureCache(_compile)
 
 
 def _schema(signature: Signature) -> dict[str, Any] | None:
-    """Return the strict schema of the outputs, or None if a field allows any value or a free dict."""
+    """Return the strict schema of the outputs, None if a field allows any value or dict."""
     try:
         return signature.to_json_schema("openai")
     except SignatureError:

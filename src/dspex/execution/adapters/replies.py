@@ -85,10 +85,10 @@ def _free_value(text: str) -> Any:  # noqa: ANN401
 
 
 def fit_of(type_: Type) -> Callable[[Any], Any] | None:
-    """Return a function from one field of a JSON reply to what its validator takes, None for identity.
+    """Return a function from a field of a JSON reply to the input of its validator.
 
-    It accepts an object or a list that a model wrote as text inside JSON, and other JSON values where
-    the field is text.
+    None if no conversion is needed. The function accepts an object or a list that a model wrote as
+    text inside JSON, and other JSON values where the field is text.
     """
     if type_.kind == "atom":
         return Choices(type_).fit
@@ -138,7 +138,7 @@ def _repaired(text: str) -> Any:  # noqa: ANN401
 
 
 def repair(text: str) -> Any:  # noqa: ANN401
-    """Repair broken JSON (missing brackets, single quotes, code fences); slow, so parse strictly first."""
+    """Repair broken JSON (brackets, single quotes, code fences); slow, so parse strictly first."""
     from json_repair import repair_json
 
     try:

@@ -15,8 +15,9 @@ _ReadValue = Callable[[str], Any]
 def read_row(signature: Signature, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return `row` with text parsed as JSON in every field that does not hold text.
 
-    CSV files hold only text, and rows written by hand may. Text that cannot be parsed as a value of its
-    field stays as it is: an input then fails when the row is run, an expected answer matches nothing.
+    CSV files hold only text, and rows written by hand may. Text that cannot be parsed as a value of
+    its field stays as it is: an input then fails when the row is run, an expected answer matches
+    nothing.
     """
     readers = _readers(signature)
     return {

@@ -1,4 +1,4 @@
-"""Language model clients behind one small protocol, and wrappers that add behaviour to any of them."""
+"""Language model clients behind one protocol, and wrappers that add behaviour to any of them."""
 
 from dspex.execution.clients.budget import Budget
 from dspex.execution.clients.budgeted import Budgeted, ask_within

@@ -18,8 +18,8 @@ _HIDDEN: Final = "(secret)"
 class ServerAddress:
     """The address of a model server, and the credentials for it.
 
-    `base_url` may be shown, stored and compared: it has no user, no password, and no parameter that may
-    be a key. `user`, `password` and `parameters` are used for requests only.
+    `base_url` may be shown, stored and compared: it has no user, no password, and no parameter that
+    may be a key. `user`, `password` and `parameters` are used for requests only.
     """
 
     base_url: str

@@ -74,7 +74,7 @@ class AnthropicModel:
         max_tokens: int = 4096,
         transport: Transport | None = None,
     ) -> None:
-        """Take the model's name, and the reply limit for requests without one (the API requires it)."""
+        """Take the model's name, and the reply limit for requests without one."""
         address = ServerAddress.of(base_url)
         self.name = f"anthropic/{model}"
         self.identity = server_identity(model, address, name=self.name)
@@ -149,7 +149,7 @@ class AnthropicModel:
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """Return the turns: tool results become user turns, and adjacent turns of one role are merged."""
+    """Return the turns: tool results become user turns, adjacent turns of a role are merged."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":

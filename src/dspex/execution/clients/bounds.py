@@ -17,9 +17,9 @@ _PREFIXES = 4096
 class PromptBounds:
     """Upper bounds on the tokens of prompts; they get tight for prompts that share a prefix.
 
-    A byte-level tokenizer makes at most one token of each byte of UTF-8. If the provider has counted a
-    prompt with the same messages but the last, that count plus the bytes of the last message is also a
-    bound. Not safe for use from several threads.
+    A byte-level tokenizer makes at most one token of each byte of UTF-8. If the provider has
+    counted a prompt with the same messages but the last, that count plus the bytes of the last
+    message is also a bound. Not safe for use from several threads.
     """
 
     def __init__(self) -> None:

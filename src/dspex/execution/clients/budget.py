@@ -65,19 +65,19 @@ class Budget:
     """Limits on US dollars, tokens, calls and seconds in total; may be shared, across threads too.
 
     Guaranteed, for any number of concurrent calls: no call is sent that could exceed the limits on
-    dollars, tokens or calls. Every attempt is a call, including failed ones and those of `Retrying` and
-    `Fallback`. A call may use the bytes of its prompt (no tokenizer makes more tokens of it) and the limit
-    of its reply: its own `max_tokens`, else the model's known limit, else `max_tokens` is set to 4096, or
-    to what remains. A call that only concurrent calls keep from fitting waits for them. A failed call
-    that may have been answered (after a timeout, for example) is booked with all that it might have used,
-    and so is an answer without token counts.
+    dollars, tokens or calls. Every attempt is a call, including failed ones and those of `Retrying`
+    and `Fallback`. A call may use the bytes of its prompt (no tokenizer makes more tokens of it)
+    and the limit of its reply: its own `max_tokens`, else the model's known limit, else
+    `max_tokens` is set to 4096, or to what remains. A call that only concurrent calls keep from
+    fitting waits for them. A failed call that may have been answered (after a timeout, for example)
+    is booked with all that it might have used, and so is an answer without token counts.
 
-    Not guaranteed: the limits hold if the model respects `max_tokens`, the provider counts and charges by
-    its price list, and nothing else uses the account. A wrapper that asks several times within one call
-    has to report it (`lost` and `another`).
+    Not guaranteed: the limits hold if the model respects `max_tokens`, the provider counts and
+    charges by its price list, and nothing else uses the account. A wrapper that asks several times
+    within one call has to report it (`lost` and `another`).
 
-    Seconds count from the first call. When they are over, calls in progress are cancelled. No call is
-    started that would have to be faster than every earlier one.
+    Seconds count from the first call. When they are over, calls in progress are cancelled. No call
+    is started that would have to be faster than every earlier one.
     """
 
     def __init__(  # limits and collaborators, all named
@@ -92,8 +92,8 @@ class Budget:
     ) -> None:
         """Take the limits; None means unlimited.
 
-        `price` returns the price of a model by its label (see `ModelIdentity`); the default is the public
-        price lists.
+        `price` returns the price of a model by its label (see `ModelIdentity`); the default is the
+        public price lists.
 
         Raises:
             DefinitionError: a limit is not a number, or below 0.
@@ -144,7 +144,7 @@ class Budget:
         return self._entry_counts.get(id(source), (source, 0))[1]
 
     def count(self, source: object, entries: int) -> None:
-        """Remember how many entries of a record are booked here, so that no one books them again."""
+        """Remember how many entries of a record are booked here, to avoid booking them twice."""
         self._entry_counts[id(source)] = source, entries  # keep the object alive, so that its id stays unique
 
     def keep(self, amount: Spend) -> None:
@@ -154,7 +154,7 @@ class Budget:
             self._wake_all()
 
     def begin(self, elapsed: float = 0.0) -> None:
-        """Start the clock with `elapsed` seconds, or resume it after `rest`; otherwise do nothing."""
+        """Start the clock at `elapsed` seconds, or resume it after `rest`; else do nothing."""
         if self._start is None:
             self._start = self.now() - elapsed
         elif self._paused_at is not None:
@@ -189,8 +189,8 @@ class Budget:
     async def admit(self, request: Request, model: ModelIdentity | str, *, reply: int | None = None) -> Reservation:
         """Reserve what `request` may use; if necessary, wait for calls in progress.
 
-        Pass the reservation to exactly one of `settle`, `fail` or `release`. `reply` is the model's own
-        reply limit, if known.
+        Pass the reservation to exactly one of `settle`, `fail` or `release`. `reply` is the model's
+        own reply limit, if known.
 
         Raises:
             BudgetError: the call could exceed a limit, or the limit is in dollars and the price of

@@ -70,9 +70,9 @@ class ResponseStore:
 class Caching(Wrapper):
     """Wraps a model; answers repeated requests from the cache.
 
-    A cached response has no usage and its original duration. The key is the model's identity (not its
-    name) and the request: messages, settings, seed, schema and tools. Failures are not cached. Two equal
-    requests at the same time are both sent.
+    A cached response has no usage and its original duration. The key is the model's identity (not
+    its name) and the request: messages, settings, seed, schema and tools. Failures are not cached.
+    Two equal requests at the same time are both sent.
     """
 
     def __init__(

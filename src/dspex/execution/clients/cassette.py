@@ -23,12 +23,15 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Recording(Wrapper):
-    """Wraps a model: "record" records every answer, "replay" only replays, "auto" records what is new.
+    """Wraps a model; records its answers in a file and replays them.
 
-    The file has one JSON object per line with key, request and response; it can be read, compared and
-    kept in a repository. A request that was recorded several times is answered in that order, and then
-    with the last answer. The key of a line is the identity of the model; in files from before models had
-    one it is the name, and such lines answer any model of that name.
+    The mode "record" asks the model and records every answer, "replay" never asks the model, and
+    "auto" asks and records only what the file does not have.
+
+    The file has one JSON object per line with key, request and response; it can be read, compared
+    and kept in a repository. A request that was recorded several times is answered in that order,
+    and then with the last answer. The key of a line is the identity of the model; in files from
+    before models had one it is the name, and such lines answer any model of that name.
     """
 
     def __init__(self, model: LanguageModel, path: str | Path, *, mode: Mode = "auto") -> None:

@@ -6,8 +6,8 @@ import asyncio
 class CallDeadlines:
     """Cancels tasks whose call takes too long; owned by one event loop.
 
-    All limits are equal, so calls become due in the order in which they began, and a dict of floats is
-    enough. A timer for each call would be six more objects for the garbage collector to scan.
+    All limits are equal, so calls become due in the order in which they began, and a dict of floats
+    is enough. A timer for each call would be six more objects for the garbage collector to scan.
     """
 
     __slots__ = ("_due", "_late", "_loop", "_seconds", "_timer")

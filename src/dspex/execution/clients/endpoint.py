@@ -48,8 +48,9 @@ class ModelEndpoint:
     ) -> None:
         """Take the URL and headers to post with.
 
-        Error messages quote what a provider answers. Of any other server (which may be any service in the
-        network) they quote only what looks like a model error, and nothing if the transport forbids it.
+        Error messages quote what a provider answers. Of any other server (which may be any service
+        in the network) they quote only what looks like a model error, and nothing if the transport
+        forbids it.
 
         `headers` and `address` may hold keys: these are removed from replies that repeat them.
         Credentials in the address replace a bearer token.
@@ -163,8 +164,8 @@ def usage_of(
 ) -> tuple[Usage, str | None]:
     """Return the usage of one call, and a text with the implausible counts that were ignored.
 
-    The cost is None if the price is unknown, or if the input or output counts were ignored: then both
-    are 0, which budgets treat as an answer without counts.
+    The cost is None if the price is unknown, or if the input or output counts were ignored: then
+    both are 0, which budgets treat as an answer without counts.
 
     Args:
         price: the price of the model.

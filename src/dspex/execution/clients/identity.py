@@ -16,9 +16,10 @@ COMPATIBLE: Final = "openai-compatible"  # any other server with OpenAI's protoc
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Which model it is, independent of its display name.
 
-    `provider` is one of `PROVIDERS`, "local", "openai-compatible" or "custom". `base_url` is the address
-    of the server without credentials, a file URL for a model file, or empty. `name` is the server's name
-    for the model. `revision` distinguishes versions that are served under one name, if known.
+    `provider` is one of `PROVIDERS`, "local", "openai-compatible" or "custom". `base_url` is the
+    address of the server without credentials, a file URL for a model file, or empty. `name` is the
+    server's name for the model. `revision` distinguishes versions that are served under one name,
+    if known.
     """
 
     provider: str
@@ -30,7 +31,8 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def label(self) -> str:
         """Return a unique text for people; usage is booked under it.
 
-        It has the form of a model string: "openai/gpt-4o-mini", "http://host/v1#name", "/models/x.gguf".
+        It has the form of a model string: "openai/gpt-4o-mini", "http://host/v1#name",
+        "/models/x.gguf".
         """
         text = self.name
         if self.provider != CUSTOM:

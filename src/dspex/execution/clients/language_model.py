@@ -24,10 +24,10 @@ class ToolSpec(msgspec.Struct, frozen=True, gc=False):
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A request to a model. None means the model's default.
 
-    `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode` asks for
-    any JSON object. `tools` may be called in the reply; `tool_choice` is "auto", "required", "none" or the
-    name of a tool. `rollout` distinguishes repetitions of the same request for caches and journals;
-    providers do not receive it.
+    `response_schema` is the JSON Schema (strict form) that the reply has to follow; `json_mode`
+    asks for any JSON object. `tools` may be called in the reply; `tool_choice` is "auto",
+    "required", "none" or the name of a tool. `rollout` distinguishes repetitions of the same
+    request for caches and journals; providers do not receive it.
     """
 
     messages: tuple[Message, ...]
@@ -51,10 +51,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The response of a model. `finish_reason` is the provider's word ("stop", "length", ...).
 
-    `model` is the display name; `identity` is None if the model does not know its own. `ignored` describes
-    implausible token counts of the server, which `usage` omits. `seconds` is how long the model itself
-    took, without queueing or other attempts; a cached response keeps its original duration. None if it
-    was not measured.
+    `model` is the display name; `identity` is None if the model does not know its own. `ignored`
+    describes implausible token counts of the server, which `usage` omits. `seconds` is how long the
+    model itself took, without queueing or other attempts; a cached response keeps its original
+    duration. None if it was not measured.
     """
 
     text: str
@@ -88,11 +88,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LanguageModel(Protocol):
     """Answers requests; safe to share between tasks, threads and event loops.
 
-    `name` is for people. A model may have an `identity` (`ModelIdentity`), which is the key for caches,
-    recordings, journals, usage and prices; otherwise its name is. Callers check `capabilities` before a
-    request uses them: "response_schema" (follows a JSON Schema), "json_mode", "constrained_decoding"
-    (cannot produce anything but the schema), "seed", "tools" (answers with tool calls), "streaming" (is
-    also a `StreamingModel`).
+    `name` is for people. A model may have an `identity` (`ModelIdentity`), which is the key for
+    caches, recordings, journals, usage and prices; otherwise its name is. Callers check
+    `capabilities` before a request uses them: "response_schema" (follows a JSON Schema),
+    "json_mode", "constrained_decoding" (cannot produce anything but the schema), "seed", "tools"
+    (answers with tool calls), "streaming" (is also a `StreamingModel`).
     """
 
     name: str
@@ -117,9 +117,9 @@ class StreamingModel(LanguageModel, Protocol):
     async def stream(self, request: Request, emit: Emit) -> Response:
         """Answer `request`, passing each chunk to `emit` in order, and return the whole response.
 
-        A slow `emit` slows the model down. The chunks together are what `streamed_text` returns: the text,
-        or the arguments of the forced tool. Cancelling stops the request. After the first chunk nothing is
-        retried.
+        A slow `emit` slows the model down. The chunks together are what `streamed_text` returns:
+        the text, or the arguments of the forced tool. Cancelling stops the request. After the first
+        chunk nothing is retried.
         """
         ...
 

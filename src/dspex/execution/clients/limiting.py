@@ -17,8 +17,8 @@ _EARLY = 0.001  # a timer may wake this many seconds before its time
 class Limiting(Wrapper):
     """Wraps a model; requests wait their turn, first come, first served.
 
-    Concurrency starts at `concurrency`, is halved when the provider answers 429, and grows by one for
-    each round of successes, up to `concurrency`. A `Retry-After` delays all waiting requests.
+    Concurrency starts at `concurrency`, is halved when the provider answers 429, and grows by one
+    for each round of successes, up to `concurrency`. A `Retry-After` delays all waiting requests.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Limiting(Wrapper):
 
 
 class _Rate:
-    """A leaky bucket that gives out times instead of tokens ("generic cell rate algorithm", ITU-T I.371)."""
+    """A leaky bucket that returns waiting times (generic cell rate algorithm, ITU-T I.371)."""
 
     def __init__(self, per_minute: float) -> None:
         self._second = per_minute / 60

@@ -48,7 +48,8 @@ class LocalConfig:
 class LocalModel:
     """A `.gguf` file, loaded at the first call (or by `load`); answers one request at a time.
 
-    Calls with a common prompt prefix share its computation, so demonstrations are computed only once.
+    Calls with a common prompt prefix share its computation, so demonstrations are computed only
+    once.
     """
 
     def __init__(

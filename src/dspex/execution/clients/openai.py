@@ -93,11 +93,11 @@ class OpenAIModel:
 
         Args:
             model: the name in the request body.
-            base_url: up to and including the version, without `/chat/completions`; credentials in it are
-                kept secret.
+            base_url: up to and including the version, without `/chat/completions`; credentials in
+                it are kept secret.
             api_key: sent as a bearer token; None sends no credentials.
-            name: the display name, by default the model's name; one such as "openai/gpt-4o-mini" names
-                the provider, and so the price.
+            name: the display name, by default the model's name; one such as "openai/gpt-4o-mini"
+                names the provider, and so the price.
             transport: shared connections; by default the model opens its own.
             revision: distinguishes versions that are served under one name.
         """

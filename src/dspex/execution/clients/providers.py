@@ -21,7 +21,7 @@ SELF_HOSTED: Final = frozenset({"ollama"})
 
 
 def self_hosted_url(text: str) -> str | None:
-    """Return the URL of the self-hosted server that a model string names ("ollama/NAME"), otherwise None."""
+    """Return the URL of the self-hosted server in a model string ("ollama/NAME"), or None."""
     provider, _, name = text.partition("/")
     return PROVIDERS[provider][0] if provider in SELF_HOSTED and name and not text.endswith(".gguf") else None
 

@@ -26,7 +26,7 @@ class Retrying(Wrapper):
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Make at most `attempts` calls; the n-th wait is uniform between 0 and `first * 2**n` seconds."""
+        """Make at most `attempts` calls; wait n is uniform between 0 and `first * 2**n` seconds."""
         super().__init__(model)
         self._attempts = attempts
         self._first = first

@@ -76,7 +76,8 @@ class Transport:
     ) -> Answer | None:
         """Send one request and pass the data of each server-sent event to `take`.
 
-        Returns the response instead if it is not an event stream (an error, or no streaming support).
+        Returns the response instead if it is not an event stream (an error, or no streaming
+        support).
 
         Raises:
             ModelTimeoutError: see `post`.

@@ -35,9 +35,10 @@ class Runnable(Protocol):
 class Policy:
     """The conditions under which a tool is called.
 
-    `timeout` (seconds) ends one attempt; a synchronous function keeps running in its thread, but its
-    result is ignored. `retries` is how many more attempts follow an exception of the tool. `permit` gets
-    the tool's name and arguments before each call and returns whether the call may happen.
+    `timeout` (seconds) ends one attempt; a synchronous function keeps running in its thread, but
+    its result is ignored. `retries` is how many more attempts follow an exception of the tool.
+    `permit` gets the tool's name and arguments before each call and returns whether the call may
+    happen.
     """
 
     timeout: float | None = None
@@ -78,7 +79,7 @@ class Tool:
 
     @classmethod
     def from_module(cls, module: Runnable, *, name: str, description: str = "", policy: Policy | None = None) -> "Tool":
-        """Return a tool that runs `module`: an agent as the tool of another. Usage and trace nest."""
+        """Return a tool that runs `module`, such as another agent; usage and trace nest."""
         signature = module.contract()
         return cls(
             name=name,
