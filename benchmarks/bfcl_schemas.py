@@ -23,7 +23,7 @@ from typing import Any
 from dspex.errors import SignatureError
 from dspex.language.signatures import Signature
 from dspex.language.signatures.names import original_name, provider_name
-from dspex.language.signatures.reading import FOREIGN_TYPES
+from dspex.language.signatures.schema_reader import FOREIGN_TYPES
 
 RESULTS = Path(__file__).parent / "results" / "bfcl_schemas.json"
 

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from dspex.language.signatures.kinds import FORMATS, KINDS
-from dspex.language.signatures.reading import FOREIGN_TYPES
+from dspex.language.signatures.schema_reader import FOREIGN_TYPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "signatures.md"
 

@@ -7,7 +7,7 @@ import pytest
 
 from dspex import Signature
 from dspex.errors import InvalidError
-from dspex.language.signatures.patience import Work
+from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.resources.heavy_work import HeavyWork, MostWork
 from tests.support.waiting import finish
 
@@ -17,7 +17,7 @@ def test_the_loop_goes_on_while_work_is_done() -> None:
         heavy, gate, started = HeavyWork(), threading.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def wait(_: Work) -> bool:
+        def wait(_: CancellableRun) -> bool:
             loop.call_soon_threadsafe(started.set)
             return gate.wait(60)
 
@@ -35,7 +35,7 @@ def test_work_ends_with_who_waits_for_it() -> None:
         heavy, started, ended = HeavyWork(), asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
-        def endless(work: Work) -> None:
+        def endless(work: CancellableRun) -> None:
             loop.call_soon_threadsafe(started.set)
             try:
                 while True:

@@ -65,10 +65,10 @@ def rules(draw, inner):
     for name in draw(st.lists(st.sampled_from(sorted(RULES)), max_size=2, unique=True)):
         schema[name] = draw(RULES[name])
     some = st.lists(inner, min_size=1, max_size=3)
-    named = st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
+    properties = st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
     holders = {
-        "properties": named, "patternProperties": st.dictionaries(patterns, inner, max_size=2),
-        "additionalProperties": inner, "propertyNames": inner, "dependentSchemas": named,
+        "properties": properties, "patternProperties": st.dictionaries(patterns, inner, max_size=2),
+        "additionalProperties": inner, "propertyNames": inner, "dependentSchemas": properties,
         "unevaluatedProperties": inner, "items": inner, "prefixItems": some, "contains": inner,
         "unevaluatedItems": inner,
         "allOf": some, "anyOf": some, "oneOf": some, "not": inner, "if": inner, "then": inner, "else": inner,
@@ -81,8 +81,12 @@ def rules(draw, inner):
 @st.composite
 def tidy_objects(draw, inner):
     """What people write: an object with properties, some required, closed or not."""
-    named = draw(st.dictionaries(st.sampled_from(NAMES), inner, min_size=1, max_size=3))
-    schema = {"type": "object", "properties": named, "required": [name for name in named if draw(st.booleans())]}
+    properties = draw(st.dictionaries(st.sampled_from(NAMES), inner, min_size=1, max_size=3))
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if draw(st.booleans())],
+    }
     return schema | draw(st.sampled_from([{}, {"additionalProperties": False}, {"additionalProperties": True}]))
 
 
@@ -100,7 +104,7 @@ schemas = st.recursive(
     max_leaves=6,
 )
 documents = st.builds(
-    lambda root, one, two: {**root, "$defs": {"one": one, "two": two}} if isinstance(root, dict) else root,
+    lambda root, first, second: {**root, "$defs": {"one": first, "two": second}} if isinstance(root, dict) else root,
     schemas | references,
     schemas,
     schemas,
@@ -152,8 +156,8 @@ def test_a_schema_survives_storage_and_text(schema):
 
 @usual
 @given(tidy_objects(schemas), schemas, schemas, st.lists(st.dictionaries(st.sampled_from(NAMES), values), min_size=1))
-def test_properties_as_fields_say_the_same(root, one, two, candidates):
-    schema = {**root, "$defs": {"one": one, "two": two}}
+def test_properties_as_fields_say_the_same(root, first, second, candidates):
+    schema = {**root, "$defs": {"one": first, "two": second}}
     signature = Signature.from_json_schema(schema)
     fields = signature.output_fields
     for value in candidates:
@@ -276,9 +280,9 @@ def test_references_are_kept_and_shared() -> None:
 
 
 def test_a_schema_outside_is_read_where_it_is_given() -> None:
-    other = {"$defs": {"n": {"type": "integer", "minimum": 3}}}
+    external = {"$defs": {"n": {"type": "integer", "minimum": 3}}}
     schema = {"$id": "https://example.org/a.json", "items": {"$ref": "b.json#/$defs/n"}}
-    signature = Signature.from_json_schema(schema, field="x", resources={"https://example.org/b.json": other})
+    signature = Signature.from_json_schema(schema, field="x", resources={"https://example.org/b.json": external})
     assert is_accepted(signature, {"x": [3]})
     assert not is_accepted(signature, {"x": [2]})
 
@@ -321,8 +325,8 @@ def test_an_error_says_what_is_wrong_and_where() -> None:
 def alternatives(depth: int) -> Any:
     """Two kinds of node that both look at the same child."""
     parts = [{"$ref": "#/$defs/one"}, {"$ref": "#/$defs/two"}]
-    one = {"type": "object", "properties": {"c": {"$ref": "#/$defs/node"}}, "maxProperties": 5}
-    definitions: dict[str, Any] = {"node": {"oneOf": parts}, "one": one, "two": {**one, "maxProperties": 6}}
+    first = {"type": "object", "properties": {"c": {"$ref": "#/$defs/node"}}, "maxProperties": 5}
+    definitions: dict[str, Any] = {"node": {"oneOf": parts}, "one": first, "two": {**first, "maxProperties": 6}}
     for at in range(depth):
         definitions[f"u{at}"] = {"allOf": [{"$ref": f"#/$defs/u{at + 1}"}] * 2}
     definitions[f"u{depth}"] = {"type": "integer"}

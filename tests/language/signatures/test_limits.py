@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dspex import Signature
 from dspex.errors import InvalidError, SignatureError, shorten, suggest
+from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.limits import LIMITS
-from dspex.language.signatures.patience import Work
 from dspex.language.signatures.patterns import engine_pattern
 
 QUICK_MICROSECONDS = 1.0  # of CPU; the attacks took between 5 seconds and for ever
@@ -55,8 +55,8 @@ def test_a_pattern_that_needs_a_backtracking_engine_is_refused_with_the_reason(p
     assert "check=" in raised.value.message
     assert raised.value.context["constraint"] == "pattern"
     # at the very beginning a schema needs no look-ahead: it says the same in two patterns
-    written = pattern.replace("^(?=.)", ".(?=.)")
-    schema = {"type": "object", "properties": {"q": {"type": "string", "pattern": written}}, "required": ["q"]}
+    schema_pattern = pattern.replace("^(?=.)", ".(?=.)")
+    schema = {"type": "object", "properties": {"q": {"type": "string", "pattern": schema_pattern}}, "required": ["q"]}
     with pytest.raises(SignatureError, match=reason):
         Signature.from_json_schema(schema)
 
@@ -292,7 +292,7 @@ def test_a_patient_check_gives_what_the_quick_one_gives(type_: str, value: Any) 
     validator = Signature(f"x: {type_} -> y").input_validator
     for mode in ("coerce", "strict"):
         quick = validator({"x": value}, mode=mode)  # type: ignore[arg-type]
-        assert validator.patiently({"x": value}, Work(), mode=mode) == quick  # type: ignore[arg-type]
+        assert validator.run_cancellable({"x": value}, CancellableRun(), mode=mode) == quick  # type: ignore[arg-type]
 
 
 def test_a_patient_check_refuses_what_the_quick_one_refuses() -> None:
@@ -303,7 +303,7 @@ def test_a_patient_check_refuses_what_the_quick_one_refuses() -> None:
     ]:
         validator = Signature(f"x: {type_} -> y").input_validator
         with pytest.raises(InvalidError):
-            validator.patiently({"x": value}, Work())
+            validator.run_cancellable({"x": value}, CancellableRun())
 
 
 def test_a_patient_check_is_ended_from_outside() -> None:
@@ -311,4 +311,4 @@ def test_a_patient_check_is_ended_from_outside() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        Signature("x: list[int] -> y").input_validator.patiently({"x": [1] * 1000}, Work(look))
+        Signature("x: list[int] -> y").input_validator.run_cancellable({"x": [1] * 1000}, CancellableRun(look))

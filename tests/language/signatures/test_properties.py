@@ -14,8 +14,8 @@ from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.field import Field
 from dspex.language.signatures.grammar import parse_type
 from dspex.language.signatures.kinds import FORMATS, KINDS
-from dspex.language.signatures.rendering import type_text
 from dspex.language.signatures.signature import Signature
+from dspex.language.signatures.string_form import type_text
 from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, object_type, tagged, union
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -27,14 +27,14 @@ patterns = st.sampled_from(["^[a-z]+", "[0-9]", "^a|b", "^(ab)*", "x{1,3}", "é"
 
 
 def _bounds(draw, low, high, values):
-    found = {}
+    bounds = {}
     if draw(st.booleans()):
-        found[low] = draw(values)
+        bounds[low] = draw(values)
     if draw(st.booleans()):
-        found[high] = draw(values)
-    if low in found and high in found and found[low] >= found[high]:
-        del found[high]
-    return found
+        bounds[high] = draw(values)
+    if low in bounds and high in bounds and bounds[low] >= bounds[high]:
+        del bounds[high]
+    return bounds
 
 
 @st.composite
@@ -242,15 +242,15 @@ def values_of(draw, type_, enclosing=()):  # noqa: C901  # one case for each kin
         case "union":
             return draw(values_of(draw(st.sampled_from(type_.args)), enclosing))
         case "ref":
-            found = next(part for part in reversed(enclosing) if part.title == type_.title)
-            return draw(values_of(found, enclosing)) if draw(st.integers(0, 2)) else {"value": None, "children": []}
-    made = {}
+            target = next(part for part in reversed(enclosing) if part.title == type_.title)
+            return draw(values_of(target, enclosing)) if draw(st.integers(0, 2)) else {"value": None, "children": []}
+    result = {}
     for member in type_.members:
         if member.is_required or draw(st.booleans()):
-            made[member.name] = draw(values_of(member.type, (*enclosing, type_)))
+            result[member.name] = draw(values_of(member.type, (*enclosing, type_)))
     if draw(st.integers(0, 9)) == 0:
-        made["more"] = 1
-    return made
+        result["more"] = 1
+    return result
 
 
 usual = settings(
@@ -322,15 +322,15 @@ _WORDS = [
 @example("a -> b: float[ge=" + "9" * 400 + "]")
 def test_no_text_makes_the_parser_raise_anything_but_its_own_error(text):
     try:
-        made = Signature(text)
+        signature = Signature(text)
     except SignatureError as error:
-        found = error
+        refusal = error
     else:
-        found = None
-    if found is not None:
-        assert "column" in found.context
+        refusal = None
+    if refusal is not None:
+        assert "column" in refusal.context
         return
-    assert Signature(str(made)) == made
+    assert Signature(str(signature)) == signature
 
 
 @settings(deadline=None, max_examples=150)

@@ -79,14 +79,14 @@ def test_what_a_dialect_cannot_say_is_refused_with_the_reason():
 
 
 def test_envelopes_are_those_of_the_providers():
-    named = "qa--best"
-    assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["name"] == named
+    tool_name = "qa--best"
+    assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["name"] == tool_name
     assert SIGNATURE.to_json_schema("openai", purpose="tool")["function"]["strict"] is True
-    assert SIGNATURE.to_json_schema("openai", purpose="structured")["json_schema"]["name"] == named
+    assert SIGNATURE.to_json_schema("openai", purpose="structured")["json_schema"]["name"] == tool_name
     assert SIGNATURE.to_json_schema("anthropic", purpose="tool").keys() == {"name", "description", "input_schema"}
     assert SIGNATURE.to_json_schema("mcp", purpose="tool").keys() == {"name", "description", "inputSchema"}
     assert "responseSchema" in SIGNATURE.to_json_schema("gemini", purpose="structured")
-    assert PROVIDER_NAME.fullmatch(named)
+    assert PROVIDER_NAME.fullmatch(tool_name)
     again = Signature.from_json_schema(SIGNATURE.to_json_schema("anthropic", purpose="tool"))
     assert list(again.input_fields) == list(SIGNATURE.input_fields)
 
@@ -172,17 +172,17 @@ def test_patterns_are_written_in_the_dialect_of_schemas():
         {"type": "object", "properties": {"x": {"type": "string", "pattern": "a\\Z"}}}
     )
     assert signature.to_json_schema()["properties"]["x"]["anyOf"][0]["pattern"] == "a$"
-    for pattern, written in (("\\Aa\\Z", "^a$"), ("\\\\Z", "\\\\Z"), ("(?P<n>a)", "(?<n>a)")):
-        made = Signature("-> x").with_field("x", str, constraints={"pattern": pattern}).to_json_schema()
-        assert made["properties"]["x"]["pattern"] == written
+    for pattern, expected in (("\\Aa\\Z", "^a$"), ("\\\\Z", "\\\\Z"), ("(?P<n>a)", "(?<n>a)")):
+        schema = Signature("-> x").with_field("x", str, constraints={"pattern": pattern}).to_json_schema()
+        assert schema["properties"]["x"]["pattern"] == expected
 
 
 def test_a_request_takes_a_signature_of_any_name():
     for name in ("a title of many words " * 9, "漢字" * 40, "3 words " * 20):
-        named = Signature("-> x: int", name=name)
+        signature = Signature("-> x: int", name=name)
         for provider in PROVIDERS:
-            named.to_json_schema(provider, purpose="structured")
-        assert PROVIDER_NAME.fullmatch(named.to_json_schema("openai", purpose="structured")["json_schema"]["name"])
+            signature.to_json_schema(provider, purpose="structured")
+        assert PROVIDER_NAME.fullmatch(signature.to_json_schema("openai", purpose="structured")["json_schema"]["name"])
 
 
 def test_a_schema_belongs_to_the_caller():
@@ -224,13 +224,13 @@ def test_the_checker_finds_each_breach_and_each_rule_has_its_source():
     nested = {"type": "string"}
     for _ in range(12):
         nested = {"type": "object", "properties": {"a": nested}, "required": ["a"], "additionalProperties": False}
-    assert any("nested deeper" in found for found in problems("openai", nested))
+    assert any("nested deeper" in problem for problem in problems("openai", nested))
     assert all(rule.source.startswith("https://") and rule.text for rule in RULES)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=5) | st.text("a.-_x2E", max_size=12))
 def test_a_name_comes_back_from_what_providers_take(name):
-    made = provider_name(name)
-    assert PROVIDER_NAME.fullmatch(made)
-    assert original_name(made) == name
+    escaped = provider_name(name)
+    assert PROVIDER_NAME.fullmatch(escaped)
+    assert original_name(escaped) == name

@@ -6,7 +6,7 @@ from typing import Any
 
 from dspex.execution.modules.function import FunctionModule
 from dspex.execution.modules.module import Module
-from dspex.language.signatures.patience import Work
+from dspex.language.signatures.cancellable import CancellableRun
 
 
 async def with_instances(module: Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -24,4 +24,4 @@ async def with_instances(module: Module, inputs: Mapping[str, Any]) -> Mapping[s
         return inputs
     if validator.is_quick(validator.amount(inputs)):
         return validator(inputs)
-    return await asyncio.to_thread(validator.patiently, inputs, Work())
+    return await asyncio.to_thread(validator.run_cancellable, inputs, CancellableRun())

@@ -7,8 +7,8 @@ may import this one, except `records` and `variables`.
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.field import Field, Input, Output
 from dspex.language.signatures.json_schema import type_schema
-from dspex.language.signatures.rendering import type_text
 from dspex.language.signatures.signature import Signature, SignatureLike
+from dspex.language.signatures.string_form import type_text
 from dspex.language.signatures.types import MISSING, Type
 from dspex.language.signatures.validation import Mode, Validator
 

@@ -154,7 +154,7 @@ def type_from_schema(hint: Any) -> Type | None:  # noqa: ANN401
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
-    from dspex.language.signatures.reading import SchemaReader
+    from dspex.language.signatures.schema_reader import SchemaReader
 
     try:
         schema = TypeAdapter(hint).json_schema()

@@ -17,8 +17,8 @@ from dspex.language.signatures.builtin import expand
 from dspex.language.signatures.grammar import parse_type
 from dspex.language.signatures.json_schema import type_schema
 from dspex.language.signatures.kinds import ALIASES, KINDS
-from dspex.language.signatures.reading import SchemaReader
-from dspex.language.signatures.rendering import type_text
+from dspex.language.signatures.schema_reader import SchemaReader
+from dspex.language.signatures.string_form import type_text
 from dspex.language.signatures.types import Type, make, union
 
 

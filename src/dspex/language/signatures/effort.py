@@ -60,14 +60,14 @@ def _states_of(pattern: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
+class WorkAmount:
     """The number of values to check, and the estimated time in microseconds."""
 
     values: int
     microseconds: int
 
 
-def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> Amount:
+def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> WorkAmount:
     """Return the cost of checking `values`; `efforts` are those of the fields by name."""
     count = total = 0
     for name, value in values.items():
@@ -75,7 +75,7 @@ def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> Amoun
         inside, characters = _size(value)
         count += inside
         total += inside * effort.alternatives + characters * effort.states // 3000
-    return Amount(values=count, microseconds=total)
+    return WorkAmount(values=count, microseconds=total)
 
 
 def efforts_of(fields: Iterable[Field]) -> dict[str, Effort]:

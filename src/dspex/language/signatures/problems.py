@@ -241,7 +241,7 @@ def _names(names: Collection[str]) -> str:
 
 
 def _expected(type_: Type | None, fields: Mapping[str, Field], *, name: str) -> str:
-    from dspex.language.signatures.rendering import type_text
+    from dspex.language.signatures.string_form import type_text
 
     if type_ is None:
         return f"one of: {_names(fields)}" if name not in fields else "a value of its type"

@@ -10,7 +10,7 @@ from dspex.errors import SignatureError
 from dspex.language.signatures.pattern_examples import matching_text
 from dspex.language.signatures.schema_check import schema_check
 from dspex.language.signatures.schema_keywords import KEYWORDS, TYPES
-from dspex.language.signatures.schema_merging import merge_all_of
+from dspex.language.signatures.schema_merge import merge_all_of
 
 _DEPTH = 6
 _TRIES = 60

@@ -4,19 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from types import SimpleNamespace
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Generic,
-    ParamSpec,
-    Protocol,
-    Self,
-    TypeVar,
-    Union,
-    Unpack,
-    cast,
-)
+from typing import TYPE_CHECKING, Any, Protocol, Self, Union, Unpack, cast
 
 from dspex.errors import SignatureError, suggest
 from dspex.language.signatures.annotations import from_annotation
@@ -24,8 +12,9 @@ from dspex.language.signatures.checks import check_fields, default_instructions
 from dspex.language.signatures.codec import FORMAT, fields_from_dicts, fields_to_dicts
 from dspex.language.signatures.conditions import FieldCheck
 from dspex.language.signatures.declaration import declared_fields
-from dspex.language.signatures.editing import FieldOptions, create_field, field_summary, update_field
+from dspex.language.signatures.descriptors import SignatureMethod, SignatureProperty, declared_signature
 from dspex.language.signatures.field import Field, Role
+from dspex.language.signatures.field_options import FieldOptions, create_field, field_summary, update_field
 from dspex.language.signatures.grammar import parse
 from dspex.language.signatures.tokens import fail
 from dspex.language.signatures.validation import Mode, Validator
@@ -33,8 +22,6 @@ from dspex.language.signatures.validation import Mode, Validator
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-P = ParamSpec("P")
-R = TypeVar("R")
 SignatureLike = Union["Signature", "type[Signature]", str]
 
 
@@ -44,45 +31,6 @@ class ValidateFunction(Protocol):
     def __call__(self, values: Mapping[str, Any], *, mode: Mode = "coerce") -> dict[str, Any]:
         """Return the validated values, or raise `InvalidError` with all their errors."""
         ...
-
-
-class _Operation(Generic[P, R]):
-    """Makes an instance method work on signature classes too: `QA.with_instructions("...")`."""
-
-    def __init__(self, function: "Callable[Concatenate[Signature, P], R]") -> None:
-        self.function = function
-        self.__doc__ = function.__doc__
-
-    def __get__(self, instance: "Signature | None", owner: "type[Signature]") -> Callable[P, R]:
-        value = instance if instance is not None else _declared_signature(owner)
-        return self.function.__get__(value, type(value))  # type: ignore[no-any-return]
-
-
-class _View(Generic[R]):
-    """A cached property of instances and classes, such as `QA.input_fields`."""
-
-    def __init__(self, function: "Callable[[Signature], R]") -> None:
-        self.function = function
-        self.name = function.__name__
-        self.__doc__ = function.__doc__
-
-    def __get__(self, instance: "Signature | None", owner: "type[Signature]") -> R:
-        value = (
-            instance
-            if instance is not None
-            else owner.__dict__.get("__signature_value__") or _declared_signature(owner)
-        )
-        try:
-            return value.__dict__[self.name]  # type: ignore[no-any-return]
-        except KeyError:
-            return value.__dict__.setdefault(self.name, self.function(value))  # type: ignore[no-any-return]
-
-
-def _declared_signature(owner: "type[Signature]") -> "Signature":
-    value = owner.__dict__.get("__signature_value__")
-    if not isinstance(value, Signature):
-        raise SignatureError("Signature itself has no fields: subclass it, or write Signature('question -> answer')")
-    return value
 
 
 @lru_cache(maxsize=1024)
@@ -152,7 +100,7 @@ class Signature:
         if isinstance(signature, str):
             return _parse_cached(signature)
         if isinstance(signature, type) and issubclass(signature, Signature):
-            return _declared_signature(signature)
+            return declared_signature(signature)
         raise SignatureError(
             f"expected a Signature, a subclass of it or a string such as 'question -> answer', not {signature!r}"
         )
@@ -183,59 +131,59 @@ class Signature:
             f"a signature is immutable: {name!r} cannot be set; use an operation such as with_instructions"
         )
 
-    @_View
+    @SignatureProperty
     def name(self) -> str:
         """The name of the signature in errors and in storage."""
         return self._parts[0]
 
-    @_View
+    @SignatureProperty
     def fields(self) -> dict[str, Field]:
         """All fields by name, inputs first."""
         return {field.name: field for field in self._parts[1]}
 
-    @_View
+    @SignatureProperty
     def instructions(self) -> str:
         """What the model should do."""
         return self._parts[2] or default_instructions(self._parts[1])
 
-    @_View
+    @SignatureProperty
     def input_fields(self) -> dict[str, Field]:
         """The inputs by name, in order."""
         return {name: field for name, field in self.fields.items() if field.role == "input"}
 
-    @_View
+    @SignatureProperty
     def output_fields(self) -> dict[str, Field]:
         """The outputs by name, in order."""
         return {name: field for name, field in self.fields.items() if field.role == "output"}
 
-    @_View
+    @SignatureProperty
     def input_validator(self) -> Validator:
         """The compiled validator of the inputs."""
         return Validator(f"the inputs of {self.name!r}", list(self.input_fields.values()))
 
-    @_View
+    @SignatureProperty
     def output_validator(self) -> Validator:
         """The compiled validator of the outputs."""
         return Validator(f"the outputs of {self.name!r}", list(self.output_fields.values()))
 
-    @_View
+    @SignatureProperty
     def output_checks(self) -> tuple[tuple[str, FieldCheck], ...]:
         """The checks of the outputs: (field, check) pairs."""
         return tuple((name, check) for name, field in self.output_fields.items() for check in field.checks)
 
-    @_View
+    @SignatureProperty
     def content_hash(self) -> str:
         """BLAKE2b-256 of the canonical JSON of `to_dict()` without the name."""
         from dspex.language.records.canonical import content_hash
 
         return content_hash({key: value for key, value in self.to_dict().items() if key != "name"})
 
-    @_View
+    @SignatureProperty
     def validate_inputs(self) -> ValidateFunction:
         """Validate the inputs; see `Validator.__call__`."""
         return self.input_validator.checker()
 
-    @_View
+    @SignatureProperty
     def validate_outputs(self) -> ValidateFunction:
         """Validate the outputs; see `Validator.__call__`."""
         return self.output_validator.checker()
@@ -247,16 +195,16 @@ class Signature:
         For a type checker, `QA.typed_outputs(prediction).answer` is a `str`. At run time the result
         is a plain namespace.
         """
-        value = _declared_signature(cls)
+        value = declared_signature(cls)
         outputs = value.validate_outputs({name: values[name] for name in value.output_fields if name in values})
         return cast("Self", SimpleNamespace(**outputs))
 
-    @_Operation
+    @SignatureMethod
     def with_instructions(self, instructions: str) -> "Signature":
         """Return the signature with other instructions; an empty text restores the default."""
         return self._replace(instructions=instructions)
 
-    @_Operation
+    @SignatureMethod
     def append(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Add a field after those of its role. `type_` is an annotation or the text of a type.
 
@@ -264,12 +212,12 @@ class Signature:
         """
         return self._replace([*self.fields.values(), create_field(name, type_, options)])
 
-    @_Operation
+    @SignatureMethod
     def prepend(self, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Add a field before those of its role; the arguments are those of `append`."""
         return self._replace([create_field(name, type_, options), *self.fields.values()])
 
-    @_Operation
+    @SignatureMethod
     def insert(self, index: int, name: str, type_: Any = str, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Add a field at `index` among those of its role (negative: from the end)."""
         new_field = create_field(name, type_, options)
@@ -282,13 +230,13 @@ class Signature:
         same.insert(index if index >= 0 else len(same) + 1 + index, new_field)
         return self._replace([*same, *(field for field in self.fields.values() if field.role != new_field.role)])
 
-    @_Operation
+    @SignatureMethod
     def remove(self, name: str) -> "Signature":
         """Return the signature without one field."""
         self._check_field(name)
         return self._replace([field for field in self.fields.values() if field.name != name])
 
-    @_Operation
+    @SignatureMethod
     def with_field(self, name: str, type_: Any = None, **options: Unpack[FieldOptions]) -> "Signature":  # noqa: ANN401
         """Return the signature with the type and `options` of one field changed.
 
@@ -298,12 +246,12 @@ class Signature:
         changed = update_field(self.fields[name], type_, options)
         return self._replace([changed if field.name == name else field for field in self.fields.values()])
 
-    @_Operation
+    @SignatureMethod
     def extend(self, other: SignatureLike) -> "Signature":
         """Return the signature with the fields of `other` appended; no name may occur in both."""
         return self._replace([*self.fields.values(), *Signature.of(other).fields.values()])
 
-    @_Operation
+    @SignatureMethod
     def merge(self, other: SignatureLike) -> "Signature":
         """Return the signature with the fields of both; shared fields must be of equal type and role.
 
@@ -327,7 +275,7 @@ class Signature:
                 f"Its fields are: {', '.join(self.fields)}"
             )
 
-    @_Operation
+    @SignatureMethod
     def to_json_schema(
         self, provider: str = "generic", *, purpose: str = "outputs", strict: bool | None = None
     ) -> dict[str, Any]:
@@ -357,7 +305,7 @@ class Signature:
         schema: dict[str, Any] = copy_json(schemas[key])
         return schema
 
-    @_Operation
+    @SignatureMethod
     def to_dict(self) -> dict[str, Any]:
         """Return the signature as JSON data; `from_dict` rebuilds an equal signature without code.
 
@@ -413,14 +361,14 @@ class Signature:
             name: the name of the signature; by default the tool's name or the schema's title.
             role: the role of the properties of a bare schema. Inputs also get an output `result`.
             instructions: what the model should do; by default the description.
-            foreign: additional type names and their JSON types, such as `reading.FOREIGN_TYPES`.
+            foreign: additional type names and their JSON types, such as `schema_reader.FOREIGN_TYPES`.
             resources: additional schemas for references, by URI; nothing is ever fetched.
             field: read the whole schema as one field of this name.
 
         Raises:
             SignatureError: it is not a schema, or has an unknown reference or an uncheckable rule.
         """
-        from dspex.language.signatures.importing import schema_fields, tool_parts
+        from dspex.language.signatures.field_sources import schema_fields, tool_parts
 
         if not isinstance(schema, Mapping | bool):
             raise SignatureError(f"expected a schema, an object, not {schema!r:.200}")
@@ -451,7 +399,7 @@ class Signature:
         Values of nested models stay instances of their classes. With role "input", the signature
         also gets one output `result` of any type.
         """
-        from dspex.language.signatures.importing import member_fields
+        from dspex.language.signatures.field_sources import member_fields
         from dspex.language.signatures.types import standalone_members
 
         type_ = from_annotation(model)
@@ -471,7 +419,7 @@ class Signature:
         any other the single output `result`. Argument descriptions in a Google-style docstring
         become field descriptions.
         """
-        from dspex.language.signatures.importing import function_parts
+        from dspex.language.signatures.field_sources import function_parts
 
         fields, text = function_parts(function)
         return Signature.from_fields(name or function.__name__, fields, text)
@@ -492,7 +440,7 @@ class Signature:
     def _hash(self) -> int:
         return hash(self.content_hash)
 
-    @_View
+    @SignatureProperty
     def _parts(self) -> tuple[str, tuple[Field, ...], str]:
         raise AttributeError("the signature is not initialised")
 
@@ -501,7 +449,7 @@ class Signature:
 
     def __str__(self) -> str:
         """Return the string form, which parses to an equal signature."""
-        from dspex.language.signatures.rendering import signature_text
+        from dspex.language.signatures.string_form import signature_text
 
         name, fields, instructions = self._parts
         return signature_text("" if name == _NAMELESS else name, fields, instructions=instructions)

@@ -78,7 +78,7 @@ class Type:
 
     @property
     def has_classes(self) -> bool:
-        """Whether it makes instances of a class of the user's own, at any depth."""
+        """Whether validation creates instances of user classes, at any depth."""
         parts = (*self.args, *(member.type for member in self.members))
         return self.python is not None or any(part.has_classes for part in parts)
 

@@ -12,8 +12,8 @@ from dspex.language.signatures.types import MISSING
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator
 
-    from dspex.language.signatures.effort import Amount, Effort
-    from dspex.language.signatures.patience import Work
+    from dspex.language.signatures.cancellable import CancellableRun
+    from dspex.language.signatures.effort import Effort, WorkAmount
 
 Mode = Literal["coerce", "strict"]
 CompiledCheck = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -27,7 +27,7 @@ class Validator:
     """
 
     __slots__ = (
-        "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes", "_patient", "_serializer",
+        "_cancellable", "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes", "_serializer",
         "compilations", "what",
     )  # fmt: skip
 
@@ -37,7 +37,7 @@ class Validator:
         self.compilations = 0
         self._fields = {field.name: field for field in fields}
         self._checks: dict[str, CompiledCheck] = {}
-        self._patient: dict[str, SchemaValidator] = {}
+        self._cancellable: dict[str, SchemaValidator] = {}
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
         self._efforts: dict[str, Effort] | None = None
@@ -51,7 +51,7 @@ class Validator:
 
     @property
     def has_classes(self) -> bool:
-        """Whether some values are made as instances of the user's own classes."""
+        """Whether validation creates instances of user classes."""
         if self._has_classes is None:
             self._has_classes = any(field.type.has_classes for field in self.fields)
         return self._has_classes
@@ -84,27 +84,29 @@ class Validator:
         self._compile(mode)
         return self(values, mode=mode)
 
-    def patiently(self, values: Mapping[str, Any], work: "Work", *, mode: Mode = "coerce") -> dict[str, Any]:
-        """Do the same as `__call__` for large data; other threads can run, and `work` can cancel."""
-        check = self._patient_check(mode).validate_python
+    def run_cancellable(
+        self, values: Mapping[str, Any], run: "CancellableRun", *, mode: Mode = "coerce"
+    ) -> dict[str, Any]:
+        """Do the same as `__call__` for large data; other threads can run, and `run` can cancel."""
+        check = self._cancellable_validator(mode).validate_python
         try:
-            return check(values, context=work)  # type: ignore[no-any-return]
+            return check(values, context=run)  # type: ignore[no-any-return]
         except ValueError as error:
             data = self._with_json_values(values, error, mode)
             if data is None:
                 raise self._invalid(error) from None
         try:
-            return check(data, context=work.fresh())  # type: ignore[no-any-return]
+            return check(data, context=run.fresh())  # type: ignore[no-any-return]
         except ValueError as error:
             raise self._invalid(error) from None
 
-    def amount(self, values: Mapping[str, Any]) -> "Amount":
+    def amount(self, values: Mapping[str, Any]) -> "WorkAmount":
         """Return the estimated cost of checking `values`."""
         from dspex.language.signatures.effort import amount_of
 
         return amount_of(values, self._field_efforts())
 
-    def is_quick(self, amount: "Amount") -> bool:
+    def is_quick(self, amount: "WorkAmount") -> bool:
         """Whether `__call__` takes at most a few milliseconds for `amount`, with compilation."""
         from dspex.language.signatures.effort import QUICK_MICROSECONDS
 
@@ -198,23 +200,23 @@ class Validator:
 
         return with_json_values(values, error, self._fields, is_strict=mode == "strict")
 
-    def _patient_check(self, mode: Mode) -> "SchemaValidator":
-        if mode not in self._patient:
+    def _cancellable_validator(self, mode: Mode) -> "SchemaValidator":
+        if mode not in self._cancellable:
             from pydantic_core import SchemaValidator
 
             with self._compiling:
-                self._patient[mode] = SchemaValidator(fields_core_schema(self.fields, mode, is_patient=True))
-        return self._patient[mode]
+                self._cancellable[mode] = SchemaValidator(fields_core_schema(self.fields, mode, is_cancellable=True))
+        return self._cancellable[mode]
 
     def _limit_errors(self, values: Mapping[str, Any], error: ValueError, mode: Mode) -> tuple[ValueError, int | None]:
         """Return the error; if it has too many problems, a shorter one and their number."""
         from pydantic_core import ValidationError
 
-        from dspex.language.signatures.patience import ERROR_LIMIT, Work
+        from dspex.language.signatures.cancellable import ERROR_LIMIT, CancellableRun
 
         if isinstance(error, ValidationError) and error.error_count() > ERROR_LIMIT:
             try:
-                self._patient_check(mode).validate_python(values, context=Work())
+                self._cancellable_validator(mode).validate_python(values, context=CancellableRun())
             except ValueError as shorter:
                 return shorter, error.error_count()
         return error, None
@@ -235,13 +237,13 @@ def is_same_json(value: Any, dumped: Any) -> bool:  # noqa: ANN401
         return False
 
 
-def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool = False) -> "CoreSchema":
+def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_cancellable: bool = False) -> "CoreSchema":
     """Return the core schema of a mapping with exactly `fields`, with any field names."""
     from pydantic_core import core_schema
 
-    from dspex.language.signatures.compiling import Compiler
+    from dspex.language.signatures.compiler import Compiler
 
-    compiler = Compiler(mode, is_patient=is_patient)
+    compiler = Compiler(mode, is_cancellable=is_cancellable)
     members = {}
     for field in fields:
         schema = compiler.compile(field.type)
@@ -250,8 +252,8 @@ def fields_core_schema(fields: Sequence[Field], mode: Mode, *, is_patient: bool 
         alias = _aliases(field) if mode == "coerce" else None
         members[field.name] = core_schema.typed_dict_field(schema, required=field.is_required, validation_alias=alias)
     whole: CoreSchema = core_schema.typed_dict_schema(members, extra_behavior="forbid")
-    if is_patient:
-        from dspex.language.signatures.patience import limit_unknown_members
+    if is_cancellable:
+        from dspex.language.signatures.cancellable import limit_unknown_members
 
         whole = limit_unknown_members(whole, len(members))
     return compiler.finish(whole)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from dspex.errors import ConflictError, DefinitionError, FieldError, InvalidError, NotFoundError, SignatureError
 from dspex.language.signatures import Signature
+from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.effort import size_of
-from dspex.language.signatures.patience import Work
 from dspex.learning.evaluation import Dataset
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
@@ -108,7 +108,7 @@ async def create_dataset(operations: Operations, request: CreateDataset, *, sour
     if not isinstance(request.rows, list) or not 0 < len(request.rows) <= MOST_ROWS:
         raise invalid("rows", request.rows, f"a list of 1 to {MOST_ROWS} rows")
 
-    def examine(work: Work) -> tuple[str, dict[str, Any]]:
+    def examine(work: CancellableRun) -> tuple[str, dict[str, Any]]:
         for number, row in enumerate(request.rows):
             work.step()
             if isinstance(row, dict) and (size := size_of(row)) > MOST_VALUES:
@@ -185,7 +185,7 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
     data = await dataset_of(operations, request.dataset_id, request.dataset)
     signature = await _signature(operations, request)
 
-    def examine(work: Work) -> tuple[int, list[Any]]:
+    def examine(work: CancellableRun) -> tuple[int, list[Any]]:
         problems: list[Any] = []
         invalid_rows = 0
         for number, row in enumerate(data.rows):
@@ -246,7 +246,7 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
 
 
 def _unfit(  # a row and the limits of checking it
-    signature: Signature, row: Mapping[str, Any], *, work: Work, most: MostWork | None
+    signature: Signature, row: Mapping[str, Any], *, work: CancellableRun, most: MostWork | None
 ) -> list[FieldError]:
     errors: list[FieldError] = []
     inputs = {name: row[name] for name in signature.input_fields if name in row}
@@ -259,7 +259,7 @@ def _unfit(  # a row and the limits of checking it
             if validator.is_quick(amount):
                 validator(values)
             else:
-                validator.patiently(values, work.fresh())
+                validator.run_cancellable(values, work.fresh())
         except InvalidError as error:
             errors += [
                 field
@@ -269,7 +269,7 @@ def _unfit(  # a row and the limits of checking it
     return errors
 
 
-def _schema(rows: Sequence[Mapping[str, Any]], work: Work) -> dict[str, Any]:
+def _schema(rows: Sequence[Mapping[str, Any]], work: CancellableRun) -> dict[str, Any]:
     """Return each field with the types of its values and the number of rows that have it."""
     fields: dict[str, Any] = {}
     for row in rows:

@@ -28,7 +28,7 @@ from dspex.execution.context import RunContext, call_guarded
 from dspex.language.programs import Program
 from dspex.language.records import Prediction, Span
 from dspex.language.signatures import Validator
-from dspex.language.signatures.patience import Work
+from dspex.language.signatures.cancellable import CancellableRun
 from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
 from dspex.operations.resources.heavy_work import HeavyWork, MostWork
 from dspex.operations.resources.keeping import Keeping
@@ -160,8 +160,8 @@ class Executor:
     async def _checked_beside(self, validator: Validator, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """Return the result of `_checked`, computed in a thread."""
 
-        def check(work: Work) -> tuple[dict[str, Any], Any]:
-            validated = validator.patiently(values, work)
+        def check(work: CancellableRun) -> tuple[dict[str, Any], Any]:
+            validated = validator.run_cancellable(values, work)
             return validated, validator.dump(validated)
 
         return await self.heavy.run(check)

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from dspex.language.signatures.effort import Amount, too_much
-from dspex.language.signatures.patience import Work
+from dspex.language.signatures.cancellable import CancellableRun
+from dspex.language.signatures.effort import WorkAmount, too_much
 
 T = TypeVar("T")
 THREADS: Final = 2  # more threads would only delay the event loop at the interpreter lock
@@ -20,7 +20,7 @@ class MostWork:
     values: int = 100_000
     microseconds: int = 100_000
 
-    def check(self, amount: Amount) -> None:
+    def check(self, amount: WorkAmount) -> None:
         """Raise unless the inputs are within the limits.
 
         Raises:
@@ -43,8 +43,8 @@ class HeavyWork:
         """Start without threads; they are created on demand."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dspex-heavy")
 
-    async def run(self, function: Callable[[Work], T]) -> T:
-        """Run `function` in a thread; if the caller is cancelled, it stops at its next `Work` check."""
+    async def run(self, function: Callable[[CancellableRun], T]) -> T:
+        """Run `function` in a thread; if the caller is cancelled, it stops at its next step."""
         is_abandoned = False
 
         def look() -> None:
@@ -52,7 +52,7 @@ class HeavyWork:
                 raise _Abandoned
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, Work(look))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, CancellableRun(look))
         except asyncio.CancelledError:
             is_abandoned = True
             raise

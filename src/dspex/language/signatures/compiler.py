@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_origin
 from pydantic_core import core_schema
 
 from dspex.errors import SignatureError
-from dspex.language.signatures import patience
+from dspex.language.signatures import cancellable
 from dspex.language.signatures.alternatives import ALL, can_be_picked, picker
 from dspex.language.signatures.builtin import SHORTHAND, expand
 from dspex.language.signatures.instances import as_json, holds_binary
@@ -46,12 +46,12 @@ _RENAMED = {"min_items": "min_length", "max_items": "max_length", "min_size": "m
 class Compiler:
     """Compiles types to core schemas; `finish` adds the definitions of recursive types.
 
-    Schemas of a patient compiler need a `Work` as validation context; see `patience`.
+    Schemas of a cancellable compiler need a `CancellableRun` as validation context; see `cancellable`.
     """
 
-    def __init__(self, mode: Mode, *, is_patient: bool = False) -> None:
+    def __init__(self, mode: Mode, *, is_cancellable: bool = False) -> None:
         self.is_strict = mode == "strict"
-        self._is_patient = is_patient
+        self._is_cancellable = is_cancellable
         self._definitions: dict[str, Schema] = {}
         self._enclosing: list[tuple[str, str]] = []
         self._referred: set[str] = set()
@@ -192,7 +192,7 @@ class Compiler:
         if can_be_picked(parts):
             schemas = {label: self._share(schema) for label, schema in schemas.items()}
         ordered: list[Schema | tuple[Schema, str]] = [
-            (patience.alternative(schema) if self._is_patient else schema, label)
+            (cancellable.alternative(schema) if self._is_cancellable else schema, label)
             for label, schema in (*schemas.items(), *last.items())
         ]
         whole = core_schema.union_schema(ordered)
@@ -210,7 +210,7 @@ class Compiler:
         return core_schema.definition_reference_schema(ref)
 
     def _item(self, schema: Schema) -> Schema:
-        return patience.check_items(schema) if self._is_patient else schema
+        return cancellable.check_items(schema) if self._is_cancellable else schema
 
     def _tagged_union(self, parts: list[Type], tag: str) -> Schema:
         choices: dict[Hashable, Schema] = {}
@@ -227,8 +227,8 @@ class Compiler:
         self._enclosing.pop()
         is_dict = self._is_plain or is_typed_dict(type_.python)
         schema = self._plain_object(type_, compiled) if is_dict else self._record(type_, compiled)
-        if self._is_patient and self._extra(type_) == "forbid":
-            schema = patience.limit_unknown_members(schema, len(type_.members))
+        if self._is_cancellable and self._extra(type_) == "forbid":
+            schema = cancellable.limit_unknown_members(schema, len(type_.members))
         if ref not in self._referred:
             return schema
         self._definitions[ref] = {**schema, "ref": ref}
@@ -290,7 +290,7 @@ class Compiler:
         has_bytes = holds_binary(type_)
         if not self.is_strict and not has_bytes:
             class_schema = self._hoist(_class_schema(type_.python))
-            return patience.summarize_errors(class_schema) if self._is_patient else class_schema
+            return cancellable.summarize_errors(class_schema) if self._is_cancellable else class_schema
         outer, self._is_plain = self._is_plain, True
         shape = self.compile(replace(type_, python=None))
         self._is_plain = outer

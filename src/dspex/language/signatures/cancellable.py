@@ -1,7 +1,7 @@
 """Validates large values with an error limit, cancellation, and a chance for other threads to run.
 
-pydantic-core validates a whole value in one uninterruptible step and keeps every error. A patient
-validator returns to Python for each item of a list or mapping, which is slower but gives control.
+pydantic-core validates a whole value in one uninterruptible step and keeps every error. A
+cancellable validator returns to Python for each item of a list or mapping: slower, but with control.
 """
 
 from collections.abc import Callable
@@ -16,26 +16,26 @@ _POLL_INTERVAL: Final = 256
 Schema = core_schema.CoreSchema
 
 
-class Work:
-    """The state of one patient validation: its error count, and the hook that can cancel it."""
+class CancellableRun:
+    """The state of one cancellable run: its error count, and the hook that can cancel it."""
 
-    __slots__ = ("errors", "look", "steps")
+    __slots__ = ("errors", "raise_if_cancelled", "steps")
 
-    def __init__(self, look: Callable[[], None] | None = None) -> None:
-        """Call `look` every few hundred items; it cancels by raising anything but `ValueError`."""
+    def __init__(self, raise_if_cancelled: Callable[[], None] | None = None) -> None:
+        """Call the hook every few hundred items; it raises anything but `ValueError` to cancel."""
         self.errors = 0
         self.steps = 0
-        self.look = look
+        self.raise_if_cancelled = raise_if_cancelled
 
-    def fresh(self) -> "Work":
+    def fresh(self) -> "CancellableRun":
         """Return a new state with the same hook."""
-        return Work(self.look)
+        return CancellableRun(self.raise_if_cancelled)
 
     def step(self) -> None:
         """Count one item."""
         self.steps += 1
-        if self.look is not None and self.steps % _POLL_INTERVAL == 0:
-            self.look()
+        if self.raise_if_cancelled is not None and self.steps % _POLL_INTERVAL == 0:
+            self.raise_if_cancelled()
 
 
 def check_items(schema: Schema) -> Schema:
@@ -44,14 +44,14 @@ def check_items(schema: Schema) -> Schema:
 
 
 def _item(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
-    work: Work = info.context
-    work.step()
-    if work.errors >= ERROR_LIMIT:
+    run: CancellableRun = info.context
+    run.step()
+    if run.errors >= ERROR_LIMIT:
         return value  # the whole value is already invalid
     try:
         return check(value)
     except ValidationError as error:
-        work.errors += error.error_count()
+        run.errors += error.error_count()
         raise
 
 
@@ -61,12 +61,12 @@ def alternative(schema: Schema) -> Schema:
 
 
 def _alternative(value: Any, check: Any, info: Any) -> Any:  # noqa: ANN401
-    work: Work = info.context
-    before, work.errors = work.errors, 0
+    run: CancellableRun = info.context
+    before, run.errors = run.errors, 0
     try:
         return check(value)
     finally:
-        work.errors = before
+        run.errors = before
 
 
 def summarize_errors(schema: Schema) -> Schema:

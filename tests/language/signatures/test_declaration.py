@@ -82,7 +82,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "said"),
+    ("text", "column", "reason"),
     [
         ("question answer", 10, "expected ',' or '->'"),
         ("a: strr -> b", 4, "Did you mean 'str'?"),
@@ -105,14 +105,14 @@ VALUES = {
         ("a -> b: str[format='emial']", 13, "Did you mean 'email'?"),
     ],
 )
-def test_a_wrong_declaration_says_where_and_why(text, column, said):
+def test_a_wrong_declaration_says_where_and_why(text, column, reason):
     with pytest.raises(SignatureError) as caught:
         Signature(text)
     assert caught.value.context["column"] == column
-    assert said in caught.value.message
-    shown, caret = caught.value.message.splitlines()[-2:]
+    assert reason in caught.value.message
+    excerpt, caret = caught.value.message.splitlines()[-2:]
     assert caret.index("^") == 2 + column - 1
-    assert text in shown
+    assert text in excerpt
 
 
 def test_the_documented_forms_mean_what_they_say():
@@ -146,15 +146,15 @@ def test_the_class_form_and_the_string_form_are_equal_and_each_gives_the_other()
 
 
 def test_values_are_instances_of_the_classes_that_were_declared():
-    found = Everything.validate_outputs(VALUES)
-    assert found["address"] == Address(street="Main 1")
-    assert found["color"] is Color.RED
-    assert found["tree"].children == [Node(value=2)]
-    assert found["pet"] == Dog(kind="dog", name="R")
-    assert found["point"] == Point(1.0)
-    dumped = Everything.output_validator.dump(found)
+    outputs = Everything.validate_outputs(VALUES)
+    assert outputs["address"] == Address(street="Main 1")
+    assert outputs["color"] is Color.RED
+    assert outputs["tree"].children == [Node(value=2)]
+    assert outputs["pet"] == Dog(kind="dog", name="R")
+    assert outputs["point"] == Point(1.0)
+    dumped = Everything.output_validator.dump(outputs)
     assert dumped == json.loads(json.dumps(dumped))
-    assert Everything.validate_outputs(dumped, mode="strict") == found
+    assert Everything.validate_outputs(dumped, mode="strict") == outputs
 
 
 @pytest.mark.bridge
@@ -191,7 +191,7 @@ def test_operations_return_new_signatures():
     assert str(base.extend("hint -> score: int")) == "question: str, hint: str -> answer: str, score: int"
     assert str(base.merge("question -> score: int")) == "question: str -> answer: str, score: int"
     assert str(base) == "question: str -> answer: str"
-    for wrong, said in [
+    for wrong, reason in [
         (lambda: base.remove("anser"), "Did you mean 'answer'?"),
         (lambda: base.merge("question: int -> score"), "have different fields 'question'"),
         (lambda: base.extend("question -> score"), "two fields named 'question'"),
@@ -201,7 +201,7 @@ def test_operations_return_new_signatures():
     ]:
         with pytest.raises(SignatureError, match=r"^.*") as caught:
             wrong()
-        assert said in caught.value.message
+        assert reason in caught.value.message
 
 
 def test_a_stand_in_for_instructions_follows_the_fields():
@@ -309,9 +309,9 @@ def test_the_converter_writes_and_reads_each_notation():
     ]:
         assert convert.to_dspy(convert.from_text(text)) == dspy
         assert convert.from_dspy(dspy) == convert.from_text(text)
-    for read in (convert.from_python, convert.from_graphql, convert.from_dspy, convert.from_text):
+    for parse in (convert.from_python, convert.from_graphql, convert.from_dspy, convert.from_text):
         with pytest.raises(SignatureError):
-            read("no[thing")
+            parse("no[thing")
     assert set(TABLE) <= set(KINDS)
 
 
@@ -324,8 +324,8 @@ def test_any_annotation_that_pydantic_can_describe_is_a_type():
     import uuid
 
     signature = Signature("a -> b").append("d", decimal.Decimal).append("u", uuid.UUID).append("s", set[int])
-    found = signature.validate_outputs({"b": "x", "d": "1.50", "u": str(uuid.UUID(int=3)), "s": [1, 2]})
-    assert (found["d"], found["u"], found["s"]) == (decimal.Decimal("1.50"), uuid.UUID(int=3), {1, 2})
+    outputs = signature.validate_outputs({"b": "x", "d": "1.50", "u": str(uuid.UUID(int=3)), "s": [1, 2]})
+    assert (outputs["d"], outputs["u"], outputs["s"]) == (decimal.Decimal("1.50"), uuid.UUID(int=3), {1, 2})
     with pytest.raises(SignatureError, match="no field type corresponds"):
         Signature("a -> b").append("x", print)
     assert Signature("a -> b").append("x", Any).fields["x"].type.kind == "any"

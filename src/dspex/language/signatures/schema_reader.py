@@ -11,7 +11,7 @@ from dspex.language.signatures.limits import check_limit
 from dspex.language.signatures.schema_alternatives import are_disjoint, common_tag
 from dspex.language.signatures.schema_document import Schema, SchemaDocument
 from dspex.language.signatures.schema_keywords import assertions
-from dspex.language.signatures.schema_merging import merge_all_of
+from dspex.language.signatures.schema_merge import merge_all_of
 from dspex.language.signatures.schema_scalars import BeyondTypes, choice, key, no_rules, number, string
 from dspex.language.signatures.types import MISSING, Member, Type, make, object_type, standalone_members, tagged, union
 from dspex.language.signatures.validation import check_default, is_plain_default

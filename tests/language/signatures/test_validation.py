@@ -17,12 +17,12 @@ from dspex.language.signatures.problems import brief
 JUDGE = jsonschema.Draft202012Validator
 
 
-def one(text: str) -> Signature:
+def signature_of(text: str) -> Signature:
     return Signature(f"-> x: {text}")
 
 
 def check(text, value, mode="coerce"):
-    return one(text).validate_outputs({"x": value}, mode=mode)["x"]
+    return signature_of(text).validate_outputs({"x": value}, mode=mode)["x"]
 
 
 def refused(text, value, mode="coerce"):
@@ -32,7 +32,7 @@ def refused(text, value, mode="coerce"):
 
 
 @pytest.mark.parametrize(
-    ("text", "given", "expected"),
+    ("text", "value", "expected"),
     [
         ("int", "42", 42), ("bool", "true", True), ("str", 42, "42"), ("float", "0.5", 0.5),
         ("Literal[1, 2]", "2", 2), ("Literal[true]", "True", True), ("binary", "aGk=", b"hi"),
@@ -41,12 +41,12 @@ def refused(text, value, mode="coerce"):
         ("Code", "x = 1", Code("x = 1")), ("History", [], History()), ("ToolCalls", {"calls": []}, ToolCalls()),
     ],
 )  # fmt: skip
-def test_coercing_reads_what_is_meant_and_strict_refuses_it(text, given, expected):
-    found = check(text, given)
-    assert found == expected
-    assert type(found) is type(expected)
-    if not isinstance(given, dict) or text.startswith("dict"):
-        assert refused(text, given, mode="strict")
+def test_coercing_reads_what_is_meant_and_strict_refuses_it(text, value, expected):
+    result = check(text, value)
+    assert result == expected
+    assert type(result) is type(expected)
+    if not isinstance(value, dict) or text.startswith("dict"):
+        assert refused(text, value, mode="strict")
 
 
 def test_union_members_are_tried_in_order_and_exact_matches_first():
@@ -86,17 +86,17 @@ def test_all_errors_come_at_once_each_with_its_path():
                 "u": ["x"], "nmae": 1,
             }
         )  # fmt: skip
-    found = {error.path: error for error in caught.value.fields}
-    assert {path: error.constraint for path, error in found.items()} == {
+    errors = {error.path: error for error in caught.value.fields}
+    assert {path: error.constraint for path, error in errors.items()} == {
         "name": "min_length", "age": "ge", "tags": "max_items", "who.home.zip": "missing", "grade": "one_of",
         "when": "format", "p": "le", "u[0]": "type", "extra": "missing", "nmae": "extra_forbidden",
     }  # fmt: skip
-    assert "Did you mean 'name'?" in found["nmae"].message
-    assert found["age"].message == "must be at least 0, but got -1"
-    assert found["age"].value == -1
-    assert "int" in found["extra"].expected
-    assert found["who.home.zip"].field == "who"
-    assert all(path in str(caught.value) for path in found)
+    assert "Did you mean 'name'?" in errors["nmae"].message
+    assert errors["age"].message == "must be at least 0, but got -1"
+    assert errors["age"].value == -1
+    assert "int" in errors["extra"].expected
+    assert errors["who.home.zip"].field == "who"
+    assert all(path in str(caught.value) for path in errors)
     json.dumps(caught.value.to_dict())
 
 
@@ -153,37 +153,37 @@ def test_depth_has_a_limit_and_never_crashes():
 
 def test_many_errors_are_counted_and_the_first_hundred_shown():
     with pytest.raises(InvalidError) as caught:
-        one("list[int]").validate_outputs({"x": ["a"] * 5000})
+        signature_of("list[int]").validate_outputs({"x": ["a"] * 5000})
     assert len(caught.value.fields) == 100
     assert "and 4900 more" in str(caught.value)
 
 
 def test_recursive_types_are_validated_at_every_level():
     tree = "Tree{value: int, left: Tree?, right: Tree?}"
-    made = check(tree, {"value": 1, "left": {"value": "2", "left": None, "right": None}, "right": None})
-    assert made.left.value == 2
+    root = check(tree, {"value": 1, "left": {"value": "2", "left": None, "right": None}, "right": None})
+    assert root.left.value == 2
     [error] = refused(tree, {"value": 1, "left": {"value": 1, "left": {"value": "x", "left": None, "right": None},
                              "right": None}, "right": None})  # fmt: skip
     assert error.path == "x.left.left.value"
 
 
 def test_an_absent_member_stays_absent():
-    signature = one("P{a: int, b?: int, c: int = 3}")
-    found = signature.validate_outputs({"x": {"a": 1}})
-    assert signature.output_validator.dump(found) == {"x": {"a": 1, "c": 3}}
-    assert "b" not in found["x"]
-    assert dict(found["x"]) == {"a": 1, "c": 3}
+    signature = signature_of("P{a: int, b?: int, c: int = 3}")
+    outputs = signature.validate_outputs({"x": {"a": 1}})
+    assert signature.output_validator.dump(outputs) == {"x": {"a": 1, "c": 3}}
+    assert "b" not in outputs["x"]
+    assert dict(outputs["x"]) == {"a": 1, "c": 3}
 
 
 def test_members_beyond_the_declared_ones_are_kept_where_they_are_allowed_also_when_written():
-    signature = one("{a: str, open: {b: int}[extra='allow'], shut: {c: int}}[extra='allow']")
-    given = {"a": "", "more": 1, "open": {"b": 2, "more": [3]}, "shut": {"c": 4, "less": 5}}
-    written = signature.output_validator.dump(signature.validate_outputs({"x": given}))["x"]
-    assert written == {**given, "shut": {"c": 4}}
+    signature = signature_of("{a: str, open: {b: int}[extra='allow'], shut: {c: int}}[extra='allow']")
+    value = {"a": "", "more": 1, "open": {"b": 2, "more": [3]}, "shut": {"c": 4, "less": 5}}
+    dumped = signature.output_validator.dump(signature.validate_outputs({"x": value}))["x"]
+    assert dumped == {**value, "shut": {"c": 4}}
 
 
 def test_a_default_is_made_anew_for_each_call():
-    signature = one("list[int] = [1]")
+    signature = signature_of("list[int] = [1]")
     signature.validate_outputs({})["x"].append(2)
     assert signature.validate_outputs({}) == {"x": [1]}
 
@@ -245,23 +245,23 @@ def test_parsing_takes_linear_time():
 
 
 def test_exception_a_whole_number_too_large_for_a_float_satisfies_the_schema_and_is_refused():
-    assert JUDGE(one("float").to_json_schema()).is_valid({"x": 10**400})
+    assert JUDGE(signature_of("float").to_json_schema()).is_valid({"x": 10**400})
     assert refused("float", 10**400)
 
 
 def test_exception_a_large_float_that_is_whole_satisfies_the_schema_of_int_and_is_refused():
-    assert JUDGE(one("int").to_json_schema()).is_valid({"x": 1e300})
+    assert JUDGE(signature_of("int").to_json_schema()).is_valid({"x": 1e300})
     assert refused("int", 1e300)
 
 
 def test_exception_the_end_of_a_text_differs_between_dialects_of_regular_expressions():
-    assert JUDGE(one("str[pattern='^a$']").to_json_schema()).is_valid({"x": "a\n"})
+    assert JUDGE(signature_of("str[pattern='^a$']").to_json_schema()).is_valid({"x": "a\n"})
     assert refused("str[pattern='^a$']", "a\n")
 
 
 def test_exception_a_float_is_a_multiple_within_rounding_while_the_judge_is_exact():
     assert check("float[multiple_of=0.1]", 0.3, "strict") == 0.3
-    assert not JUDGE(one("float[multiple_of=0.1]").to_json_schema()).is_valid({"x": 0.3})
+    assert not JUDGE(signature_of("float[multiple_of=0.1]").to_json_schema()).is_valid({"x": 0.3})
 
 
 @pytest.mark.parametrize(
@@ -269,18 +269,18 @@ def test_exception_a_float_is_a_multiple_within_rounding_while_the_judge_is_exac
     [("list[float][unique=true]", [2**53, 2**53 + 1]), ("list[float[precision=0]][unique=true]", [0.4, 0])],
 )
 def test_exception_uniqueness_is_asked_of_the_values_that_coercing_makes(text, value):
-    assert JUDGE(one(text).to_json_schema()).is_valid({"x": value})
+    assert JUDGE(signature_of(text).to_json_schema()).is_valid({"x": value})
     assert refused(text, value)
 
 
 def test_exception_half_a_surrogate_pair_is_no_text():
-    assert JUDGE(one("str").to_json_schema()).is_valid({"x": "\ud800"})
+    assert JUDGE(signature_of("str").to_json_schema()).is_valid({"x": "\ud800"})
     assert refused("str[min_length=1]", "\ud800")
 
 
 def test_exception_any_has_a_limit_of_depth_that_the_schema_does_not_state():
     value = deep(250, lambda inner: [inner])
-    assert JUDGE(one("any").to_json_schema()).is_valid({"x": value})
+    assert JUDGE(signature_of("any").to_json_schema()).is_valid({"x": value})
     assert refused("any", value)
 
 
@@ -296,10 +296,10 @@ def test_exception_a_class_checks_by_its_own_rules_what_its_schema_says_by_shape
 
 def test_what_was_coerced_can_be_told():
     signature = Signature("a: int, b: float, c: str, d: list[int], e: int = 3 -> x")
-    given = {"a": "1", "b": 1, "c": "x", "d": [1, "2"]}
-    made = signature.validate_inputs(given)
-    assert signature.input_validator.coerced(given, made) == ("a", "b", "d")
-    assert signature.input_validator.coerced(made, made) == ()
+    values = {"a": "1", "b": 1, "c": "x", "d": [1, "2"]}
+    inputs = signature.validate_inputs(values)
+    assert signature.input_validator.coerced(values, inputs) == ("a", "b", "d")
+    assert signature.input_validator.coerced(inputs, inputs) == ()
 
 
 def test_errors_inside_a_class_are_told_in_its_own_words():
@@ -314,22 +314,22 @@ def test_errors_inside_a_class_are_told_in_its_own_words():
             return value
 
     signature = Signature("-> a").append("m", Model)
-    for value, path, said in [
+    for value, path, message in [
         ({"parts": [1, 2]}, "m.parts", "at most one part, but got [1, 2]"),
         ({"parts": [{"parts": "x"}]}, "m.parts[0].parts", "must be list[int | Model] (a list), but got 'x'"),
     ]:
         with pytest.raises(InvalidError) as caught:
             signature.validate_outputs({"a": "", "m": value})
-        assert [(error.path, error.message) for error in caught.value.fields] == [(path, said)]
+        assert [(error.path, error.message) for error in caught.value.fields] == [(path, message)]
 
 
 def test_what_is_no_mapping_is_refused_as_a_whole():
     with pytest.raises(InvalidError, match="must be a mapping with the fields x, but got None"):
-        one("int").validate_outputs(None)
+        signature_of("int").validate_outputs(None)
 
 
 def test_a_copy_is_the_signature_itself():
-    signature = one("int")
+    signature = signature_of("int")
     assert copy.deepcopy(signature) is signature
     assert copy.deepcopy(MISSING) is MISSING
 

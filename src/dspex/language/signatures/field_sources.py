@@ -11,8 +11,8 @@ from dspex.language.signatures.annotations import from_annotation
 from dspex.language.signatures.checks import is_legal_name
 from dspex.language.signatures.field import Field, Role
 from dspex.language.signatures.names import field_name
-from dspex.language.signatures.reading import SchemaReader
 from dspex.language.signatures.schema_keywords import ANNOTATIONS, KEYWORDS
+from dspex.language.signatures.schema_reader import SchemaReader
 from dspex.language.signatures.schema_scalars import BeyondTypes
 from dspex.language.signatures.types import MISSING, Member, Type, constrained_union, make, standalone_members, union
 

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 from dspex.language.signatures.annotations import from_annotation, with_rules
 from dspex.language.signatures.conditions import Conditions, FieldCheck, field_checks
 from dspex.language.signatures.field import Field, Role
-from dspex.language.signatures.rendering import type_text
+from dspex.language.signatures.string_form import type_text
 from dspex.language.signatures.types import MISSING
 
 
