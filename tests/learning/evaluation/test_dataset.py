@@ -44,7 +44,7 @@ def test_all_three_formats_give_the_same_rows_and_checksum(tmp_path):
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2: this is not JSON"),
         ("a.jsonl", b"[1]\n", "line 1: expected an object"),
         ("a.json", b'{"a": 1}', "expected a list of objects"),
-        ("a.txt", b"a", "give .csv"),
+        ("a.txt", b"a", "use .csv"),
         (
             "a.jsonl",
             b'{"a": 1}\n{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",

@@ -1,4 +1,4 @@
-"""The values of variables before their assignment, and those that no slot stores after it."""
+"""Defaults of variables from their slots, and assigned values that no slot stores."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Inputs as instances of the classes that a module's own signature names, which no stored program can name."""
+"""Convert inputs to instances of the classes in a module's signature."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from dspex.language.signatures.cancellable import CancellableRun
 
 
 async def with_instances(module: Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return validated `inputs` of a stored program as its code declares them: a `Point` is the class of the file.
+    """Return validated `inputs` as instances of the classes that the module declares.
 
-    A program that was read from data knows what an object holds, but not the class with its methods.
+    The signature of a stored program has the fields of a class, but not the class itself.
 
     Raises:
-        InvalidError: a class refuses what its fields alone allow.
+        InvalidError: a class rejects values that its fields allow.
     """
-    if isinstance(module, FunctionModule):  # it reads its inputs itself
+    if isinstance(module, FunctionModule):  # it validates its inputs itself
         return inputs
     validator = module.contract().input_validator
     if not validator.has_classes:

@@ -138,7 +138,7 @@ def metrics_by_name(metric: Metrics) -> dict[str, Metric]:
     """
     metrics = dict(metric) if isinstance(metric, Mapping) else {metric_name(metric): metric}
     if not metrics:
-        raise DefinitionError("there is no metric; pass a function such as dspex.exact_match")
+        raise DefinitionError("no metrics; pass a function such as dspex.exact_match")
     for name, function in metrics.items():
         check_metric(name, function)
     return metrics

@@ -93,7 +93,7 @@ def score_of(metric: Metric, example: Example, prediction: Prediction) -> float:
         raise DefinitionError(f"the metric {name!r} raised: {describe(error)}{hint}") from error
     if (score := _finite(value)) is not None:
         return score
-    raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a truth value")
+    raise DefinitionError(f"the metric {name!r} returned {shorten(value)}; return a finite number or a bool")
 
 
 def _finite(value: object) -> float | None:

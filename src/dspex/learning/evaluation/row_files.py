@@ -27,11 +27,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DefinitionError(
-            f"{path}: cannot read {path.suffix or 'a file without ending'!r}; give .csv, .jsonl or .json"
+            f"{path}: cannot read {path.suffix or 'a file without extension'!r}; use .csv, .jsonl or .json"
         )
     rows = list(reader(path, _text(path)))
     if not rows:
-        raise DefinitionError(f"{path}: there are no rows in it")
+        raise DefinitionError(f"{path} has no rows")
     return rows
 
 
@@ -44,7 +44,7 @@ def file_bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise DefinitionError(f"{path}: this is a folder; give a file in it")
+            raise DefinitionError(f"{path}: this is a folder; use a file in it")
         if not stat.S_ISREG(status.st_mode):
             raise DefinitionError(f"{path}: this is a device or a pipe, which may never end; save it as a file first")
         if status.st_size > _MOST_BYTES:
@@ -115,7 +115,7 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
 def _json_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
     data = _decode(text, str(path))
     if not isinstance(data, list):
-        raise DefinitionError(f"{path}: expected a list of objects, one for each row, but it is {_kind(data)}")
+        raise DefinitionError(f"{path}: expected a list of objects, one per row, not {_kind(data)}")
     for number, item in enumerate(data):
         yield _object(item, f"{path}, item {number}")
 
@@ -131,7 +131,7 @@ def _decode(text: str, where: str) -> Any:  # noqa: ANN401  # any JSON value
 
 def _object(value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, dict):
-        raise DefinitionError(f"{where}: expected an object with a value for each field, but it is {_kind(value)}")
+        raise DefinitionError(f"{where}: expected an object with a value per field, not {_kind(value)}")
     if is_too_deep(value):
         raise DefinitionError(f"{where}: lists and objects are nested deeper than {DEPTH_LIMIT} levels")
     return value
