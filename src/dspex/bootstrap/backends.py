@@ -75,7 +75,7 @@ async def open_backends(
     )
     async with publisher, AsyncExitStack() as stack:
         if serves:
-            publisher.changed()
+            publisher.schedule_write()
         stack.push_async_callback(isolated.aclose)
         stack.push_async_callback(dspy.aclose)
         yield Backends(backends, policy)
@@ -108,7 +108,7 @@ class PublishingObserver:
     def on_event(self, event: Event) -> None:
         """Forward an event."""
         if event.name == "worker":
-            self._publisher.changed()
+            self._publisher.schedule_write()
         self._observer.on_event(event)
 
 

@@ -1,4 +1,4 @@
-"""Where a program runs: explicit, else test mode, else configuration, else here."""
+"""The choice of a backend: explicit, else test mode, else configuration, else native."""
 
 import sys
 from dataclasses import replace

@@ -36,7 +36,7 @@ def test_made_up_numbers_keep_to_their_bounds(kind, low, width, step, number):
     rules |= {} if width is None else {width[0]: width[1] + (0 if low is None else low[1])}
     rules |= {} if step is None else {"multiple_of": step}
     if low is not None and width is not None and step == 2:
-        rules[width[0]] += 2  # so that there is one
+        rules[width[0]] += 2  # so that the range contains a multiple
     bounds = f"[{', '.join(f'{name}={value}' for name, value in rules.items())}]" if rules else ""
     signature = Signature(f"q -> a: {kind}{bounds}")
     generated = example(signature.output_fields["a"].type, "a", number)

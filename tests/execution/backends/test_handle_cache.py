@@ -1,4 +1,4 @@
-"""Backends forget programs that nobody asks for any more."""
+"""Backends evict the least recently used programs."""
 
 import asyncio
 

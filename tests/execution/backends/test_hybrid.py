@@ -19,7 +19,7 @@ VALUES = {"query": "weather in Bern", "answer": 7, "sure": True}
 
 
 def written(name):
-    """Return a class of `two_steps.py`, as code in the code root is imported."""
+    """Return a class of `two_steps.py`, imported like code in the code root."""
     sys.path.insert(0, str(FOLDER))
     try:
         return getattr(importlib.import_module("two_steps"), name)
@@ -28,7 +28,7 @@ def written(name):
 
 
 def two_steps(**where):
-    """Return the program with some of its nodes on other backends: by attribute."""
+    """Return the program with the given nodes on other backends."""
     program = written("TwoSteps")().to_program()
     children = {
         name: replace(child, backend=where.get(name, "native")) for name, child in program.root.children.items()
@@ -47,7 +47,7 @@ def placed_on(backend):
 
 
 def ran(prediction):
-    """Return where parts ran and why."""
+    """Return the backends of the nodes and the reasons."""
     spans = [span for span in prediction.trace.spans if span.kind == "backend"]
     return [(span.name, span.path, span.attributes["why"]) for span in spans]
 
@@ -107,7 +107,7 @@ def test_a_backend_that_is_not_here_is_named():
 
 
 class Owned(MockBackend):
-    """Belongs to the loop that it was made on, as a pool of workers does; `hold` answers nothing."""
+    """A backend bound to the loop that created it, like a pool; with `hold` it never answers."""
 
     def __init__(self, *, hold=False):
         super().__init__([{"query": "mocked"}] if not hold else None)

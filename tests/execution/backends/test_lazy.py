@@ -1,4 +1,4 @@
-"""Workers that start at their first use; here without workers."""
+"""The lazy backend, with a fake pool."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from dspex.testing.backends import BackendContract, predicting
 
 
 class Pooled(MockBackend):
-    """A backend that counts its lives, and fails as told."""
+    """A backend that logs its starts and stops, and fails on request."""
 
     def __init__(self, lives, *, fails_to_start=False, gives_up=False):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What comes from a worker during a run, whatever it is."""
+"""Events from a worker during a run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A worker's host whose programs do what no program should: loaded by path in a child, never imported here."""
+"""A worker host with misbehaving programs: a child loads it by path, and nothing imports it."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def hang(_call=None):
 
 
 def sends(*messages, codec=1):
-    """Return an act that writes frames and hangs."""
+    """Return a program that writes frames and hangs."""
 
     def act(call):
         write(b"".join(frame(message(call) if callable(message) else message, codec) for message in messages))
@@ -100,7 +100,7 @@ def forks(call):
 
 
 def heir_of_the_channel(call):
-    """Leave the channel to a process that lives on: its end is never seen."""
+    """Pass the channel on to a process that keeps running, so that it never ends."""
     os.set_inheritable(CHANNEL, True)
     subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], close_fds=False)
     os._exit(0)

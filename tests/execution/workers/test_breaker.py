@@ -16,7 +16,7 @@ def open_breaker():
     breaker.record_success()
     for _ in range(4):
         breaker.record_failure()
-    assert breaker.admit() is False  # a success between them begins the count anew
+    assert breaker.admit() is False  # a success in between resets the count
     breaker.record_failure()
     return breaker, clock
 

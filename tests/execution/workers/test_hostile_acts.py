@@ -1,4 +1,4 @@
-"""Whatever a program in a worker does, its call ends typed and soon, others are served, and nothing is left."""
+"""Hostile programs in a worker: typed errors for their calls, other calls succeed, nothing leaks."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.execution.workers import hostile_host
 pytestmark = pytest.mark.bridge
 
 DEADLINE = 1.5
-PATIENCE = 30.0  # of a loaded machine, for one call to be served after an act
+PATIENCE = 30.0  # seconds for one call after a hostile one, on a loaded machine
 GROWTH_KIB = 300 * 1024
 
 
@@ -60,7 +60,7 @@ def test_no_act_of_a_worker_harms_more_than_its_own_calls():
 
 
 async def act(pool, name):
-    """Return what an act answers, or its error, which is one of ours."""
+    """Return the reply of a hostile program, or its dspex error."""
     try:
         return await pool.call("act", {"name": name}, seconds=DEADLINE)
     except DspexError as error:
@@ -68,7 +68,7 @@ async def act(pool, name):
 
 
 async def served(pool):
-    """Return the answer to a call after an act: it may meet the end of the worker, and is made again then."""
+    """Return the reply to a later call; retry it if the worker ends meanwhile."""
     while True:
         try:
             return await pool.call("echo", {"after": 1}, seconds=PATIENCE)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.bridge
 
 
 def with_pool(test, *, spec=None, observer=None, **options):
-    """Run `test(pool)`; afterwards there is no child, zombie or descriptor more than before."""
+    """Run `test(pool)` and check that no child, zombie or descriptor is left."""
 
     async def main():
         before = holdings()
@@ -198,7 +198,7 @@ def test_an_answer_closes_the_circuit_also_where_it_is_an_error():
 
 def test_a_pool_that_shrank_by_another_worker_than_its_newest_grows_again():
     class Slow(random.Random):
-        """Makes the wait before a second restart longer than the test."""
+        """A random source that delays the second restart until after the test."""
 
         def uniform(self, a, b):
             return 1000.0
@@ -472,7 +472,7 @@ def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(pool.call("stubborn", {}), 0.05)
             elif how == "crash":
-                await pool.tick()  # where its environment is gone, it is known since the last look at the worker
+                await pool.tick()  # its environment is gone, but the last health check recorded it
                 with pytest.raises(WorkerLostError):
                     await pool.call("crash", {})
             if how != "stop":
@@ -525,7 +525,7 @@ def test_a_worker_gives_up_the_programs_that_nobody_asks_for_and_never_one_in_us
         busy = asyncio.create_task(run("busy", "sleep", seconds=1.5))
         await asyncio.sleep(0)
         names = [f"p{n}" for n in range(12)]
-        for name in [*names, "p0", "p11"]:  # p0 is created anew, also where its deletion is still on its way
+        for name in [*names, "p0", "p11"]:  # p0 is created again, even while its deletion is pending
             assert await run(name) == name
         await asyncio.gather(*(run(name) for name in names * 3))
         await until(lambda: all(worker.busy <= 1 for worker in pool.stats().workers))

@@ -1,4 +1,4 @@
-"""The parent against a real process that speaks real bytes: every call ends, typed, and nothing leaks."""
+"""The parent and a real child process: each call ends with a reply or a typed error, no leaks."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ async def running(observer=None, config=None, **options):
 
 
 def with_worker(test, **options):
-    """Run `test(worker)`; afterwards there is no child, zombie or descriptor more than before."""
+    """Run `test(worker)` and check that no child, zombie or descriptor is left."""
 
     async def main():
         before = holdings()
@@ -67,7 +67,7 @@ def frame(message):
 
 
 class Answering:
-    """Answers callbacks with what they ask, and keeps events."""
+    """Answers callbacks with `answer` and records events."""
 
     def __init__(self, answer=None):
         self.events, self.asked = [], []

@@ -1,4 +1,4 @@
-"""What a process tells others of its workers."""
+"""The status file of a process with workers."""
 
 import asyncio
 import os
@@ -28,13 +28,13 @@ def test_a_process_tells_of_its_pools_from_the_first_change_to_its_end(tmp_path,
         async with StatusPublisher(folder, what="run") as publisher:
             publisher.pools = lambda: pools
             assert not folder.exists()
-            publisher.changed()
+            publisher.schedule_write()
             await until(bool, folder)
             (status,) = read_statuses(folder)
             assert (status.pid, status.started, status.what) == (os.getpid(), start_time(os.getpid()), "run")
             assert status.pools == (stats(),)
             pools[:] = [stats(queued=3)]
-            publisher.changed()
+            publisher.schedule_write()
             await until(lambda statuses: statuses[0].pools[0].queued == 3, folder)
         assert read_statuses(folder) == []
         assert list(folder.iterdir()) == []
@@ -47,7 +47,7 @@ def test_what_dead_processes_left_is_removed_and_what_is_no_file_of_ours_is_pass
     (tmp_path / "notes.txt").write_text("mine")
     mine = {"pid": os.getpid(), "what": "serve", "told_at": "2026-01-01T00:00:00Z"}
     alive = msgspec.convert({**mine, "started": start_time(os.getpid())}, ProcessStatus)
-    reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)  # the pid lives, but is another process
+    reused = msgspec.convert({**mine, "started": 1}, ProcessStatus)  # the pid now belongs to another process
     for name, status in (("2-1.json", alive), ("3-1.json", reused)):
         (tmp_path / name).write_bytes(msgspec.json.encode(status))
     assert read_statuses(tmp_path) == [alive]
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path, go):
 
     async def main():
         async with StatusPublisher(tmp_path / "workers", what="run") as publisher:
-            publisher.changed()
+            publisher.schedule_write()
             publisher.tick()
             await asyncio.sleep(0)
 

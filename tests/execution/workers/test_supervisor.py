@@ -9,7 +9,7 @@ from dspex.testing import FakeClock
 
 
 class Nursery:
-    """Makes children that write down what happens to them."""
+    """Creates children that log their starts and stops."""
 
     def __init__(self):
         self.log = []

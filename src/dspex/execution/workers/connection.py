@@ -278,7 +278,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def _start_callback(self, message: Incoming, pending: _Pending) -> None:
         if message.cmd is msgspec.UNSET:
-            raise WorkerProtocolError(f"callback {message.call} of request {message.id} names no command")
+            raise WorkerProtocolError(f"callback {message.call} of request {message.id} has no command")
         task = asyncio.get_running_loop().create_task(self._answer_callback(message, pending))
         pending.callbacks.add(task)
         task.add_done_callback(pending.callbacks.discard)

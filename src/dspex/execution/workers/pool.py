@@ -99,7 +99,7 @@ class Pool:
         self._failed_starts = 0
         self._watchdog: Watchdog | None = None
         self._is_stopping = False
-        self._ended = asyncio.Event()
+        self._end_event = asyncio.Event()
         self._end_reason: DspexError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._start_tasks: set[asyncio.Task[None]] = set()
@@ -145,7 +145,7 @@ class Pool:
 
     async def wait(self) -> DspexError | None:
         """Wait for the end; returns None after `stop`, or the final error of its supervisor."""
-        await self._ended.wait()
+        await self._end_event.wait()
         return self._end_reason
 
     async def stop(self) -> None:
@@ -414,7 +414,7 @@ class Pool:
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None
-        self._ended.set()
+        self._end_event.set()
 
 
 def _remaining(deadline: float | None) -> float | None:

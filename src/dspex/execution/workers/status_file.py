@@ -68,7 +68,7 @@ class StatusPublisher:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
 
-    def changed(self) -> None:
+    def schedule_write(self) -> None:
         """Write the file soon; the first call starts the periodic updates."""
         self._changed.set()
         if self._task is None and self._is_open:

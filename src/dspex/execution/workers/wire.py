@@ -9,7 +9,7 @@ from dspex.errors import FrameTooLargeError, NotJsonError, WorkerProtocolError, 
 from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, FrameError, FrameSplitter, pack
 
 PROTOCOL = 1
-_UNFIT = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
+_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
 _MAX_DEPTH = 50  # levels; a message may contain itself
 
 __all__ = [
@@ -66,7 +66,7 @@ def decode(codec: int, payload: bytes) -> Incoming:
     try:
         message = _DECODERS[codec](payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WorkerProtocolError(f"a frame holds no message ({error}): {shorten(payload)}") from error
+        raise WorkerProtocolError(f"a frame does not hold a message ({error}): {shorten(payload)}") from error
     if message.is_reply + (message.event is not msgspec.UNSET) + (message.call is not msgspec.UNSET) != 1:
         raise WorkerProtocolError(f"a message is neither a reply nor an event nor a callback: {shorten(payload)}")
     return message
@@ -82,8 +82,8 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
     """
     try:
         payload = _ENCODERS[codec](message)
-    except _UNFIT as error:
-        where, value = _culprit(message, _ENCODERS[codec])
+    except _ENCODE_ERRORS as error:
+        where, value = _find_unencodable(message, _ENCODERS[codec])
         raise NotJsonError(
             f"{where} is not a JSON value: {shorten(value)} ({error}); pass text, numbers, lists and mappings",
             where=where,
@@ -94,7 +94,7 @@ def encode(message: dict[str, Any], *, codec: int = JSON, limit: int = LIMIT) ->
         raise FrameTooLargeError(f"{error}; pass less data, or raise frame_limit of the worker") from None
 
 
-def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:
+def _find_unencodable(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[str, Any]:
     """Return the path of the value that cannot be encoded, and the value."""
     where = ""
     value: Any = message
@@ -105,18 +105,18 @@ def _culprit(message: dict[str, Any], encoder: Callable[[Any], bytes]) -> tuple[
         elif isinstance(value, list | tuple):
             inside = enumerate(value)
         for key, item in inside:
-            if not _passes(item, encoder) or not _passes({key: None}, encoder):
+            if not _is_encodable(item, encoder) or not _is_encodable({key: None}, encoder):
                 where = f"{where}[{key!r}]" if where else str(key)
-                value = item if not _passes(item, encoder) else key
+                value = item if not _is_encodable(item, encoder) else key
                 break
         else:
             break
     return where, value
 
 
-def _passes(value: object, encoder: Callable[[Any], bytes]) -> bool:
+def _is_encodable(value: object, encoder: Callable[[Any], bytes]) -> bool:
     try:
         encoder(value)
-    except _UNFIT:
+    except _ENCODE_ERRORS:
         return False
     return True

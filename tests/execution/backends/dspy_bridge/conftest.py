@@ -1,4 +1,4 @@
-"""Which interpreters have dspy: this one where the extra is installed, and a second one that a variable names."""
+"""The interpreters with dspy: this one if the extra is installed, and a second one from a variable."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ def interpreter(request):
 
 @pytest.fixture
 def newest():
-    """This interpreter alone: for what does not depend on the version of dspy."""
+    """Only this interpreter, for tests that do not depend on the version of dspy."""
     if importlib.util.find_spec("dspy") is None:
         pytest.skip("dspy is not installed here: pip install 'dspex[dspy]'")
     return sys.executable

@@ -1,4 +1,4 @@
-"""The bridge on the real dspy, each version that is installed."""
+"""The bridge with the real dspy, in each installed version."""
 
 import asyncio
 import sys
@@ -180,7 +180,7 @@ def test_both_interfaces_of_dspy_ask_the_model_the_same(interpreter, adapter):
         assert (forward.temperature, forward.max_tokens, forward.seed) == (0.5, 50, 7)
         shape = engine.response_schema
         assert (shape is None) == (adapter == "chat")
-        if shape is not None:  # the engine's is dspy's strict form of it
+        if shape is not None:  # engines get dspy's strict form
             assert shape["properties"].keys() == forward.response_schema["properties"].keys()
         assert msgspec.structs.replace(engine, response_schema=None) == msgspec.structs.replace(
             forward, response_schema=None
@@ -265,7 +265,7 @@ def test_a_users_own_module_is_imported_run_streamed_and_given_its_saved_state(i
         fields = program.signature.fields
         assert list(program.signature.input_fields) == ["question"]
         assert fields["question"].desc == "what is asked"
-        assert fields["answer"].type.constraint("min_length") is None  # dspy does not hold answers to it
+        assert fields["answer"].type.constraint("min_length") is None  # dspy does not enforce it
         inside = program.root.children["predictors"]["answer.predict"].signature
         assert inside.fields["answer"].type.constraint("min_length") == 1
         assert fields["trust"].type.constraint("one_of") == ("low", "high")
@@ -343,7 +343,7 @@ def test_an_optimizer_of_dspy_returns_a_better_program_and_tells_its_progress(in
         )
         better = await bridge.optimize_program(handle, work, context, on_progress=lambda _, data: heard.append(data))
         assert better.assignment["self.instructions"]
-        assert mipro or better.assignment["self.demos"]  # where all candidates are equal, MIPROv2 keeps the first
+        assert mipro or better.assignment["self.demos"]  # MIPROv2 keeps the first of equal candidates
         assert heard[0]["optimizer"] == optimizer
         assert heard[-1]["scored"] >= 2
         again = await bridge.create_program(better)
@@ -402,7 +402,7 @@ def test_after_a_crash_the_warm_spare_answers_without_an_import(interpreter, fol
             await bridge.execute_program(crashing, {"question": "?"}, context)
         assert (await bridge.execute_program(handle, {"question": "?"}, context)).answer == 3
         serving = [worker.pid for worker in bridge.stats().workers if worker.role == "serving"]
-        assert serving == spare  # a process that was there before the crash: it has imported dspy already
+        assert serving == spare  # a spare from before the crash, which has imported dspy already
 
     with_bridge(interpreter, test, paths=(folder,), pool=pool)
 

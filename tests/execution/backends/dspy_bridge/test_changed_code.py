@@ -1,4 +1,4 @@
-"""Code of a program that changes while workers live."""
+"""The code of a program changes while workers run."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Code that is hard to read gives a guess with its reason, and never an error."""
+"""Code that cannot be analysed gives a guess with a reason, never an error."""
 
 import functools
 from typing import Any
@@ -20,7 +20,7 @@ class Base(dspy.Module):
 
 
 def made(source: str, base: type = Base) -> Any:
-    """Return an instance of a class that no file holds."""
+    """Return an instance of a class without a source file."""
     names: dict[str, Any] = {"Base": base, "dspy": dspy}
     exec(source, names)  # noqa: S102  # a test's own text
     return names["Odd"]()

@@ -1,4 +1,4 @@
-"""What dspy has no word for is refused by name, before a worker is asked."""
+"""Definitions that dspy does not support raise an error before a worker is called."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""dspy's optimizers through the bridge: each of them once, their life under health checks, and their end."""
+"""dspy's optimizers through the bridge: each one once, under health checks, and cancelled."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ ROWS = [{"question": f"q{n}", "answer": 3} for n in range(6)]
 
 
 class Gated:
-    """A model that answers 3, and each call only when it is let through."""
+    """A model that answers 3 and blocks each call until the test releases it."""
 
     def __init__(self, *, free=0):
         self.inner = answering({"answer": 3})
@@ -46,7 +46,7 @@ class Gated:
 
 
 def seldom(request):
-    """Answer rightly only where a demonstration is shown or the instructions were rewritten: what is learned pays."""
+    """Answer correctly only with a demonstration or new instructions, so that learning helps."""
     texts = [message.content for message in request.messages]
     learned = len(texts) > 2 or "Answer with three" in texts[0]
     return {
@@ -57,7 +57,7 @@ def seldom(request):
 
 
 def unsteady():
-    """Answer rightly every other time, until something is learned: what a search by samples needs."""
+    """Answer correctly every other time until something is learned, as sampling searches need."""
     turns = itertools.count()
 
     def answer(request):
@@ -174,7 +174,7 @@ def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
         def reply(request):
             asked = request.messages[-1].content
             if "Three is wanted." in asked:  # the feedback reached the reflection
-                in_json = "JSON object" in asked  # so 3.4 asks; 3.3 has a prompt of its own
+                in_json = "JSON object" in asked  # the prompt of 3.4; 3.3 has another one
                 return '{"new_instruction": "Answer with three."}' if in_json else "```\nAnswer with three.\n```"
             return f"[[ ## answer ## ]]\n{3 if 'Answer with three' in request.messages[0].content else 4}"
 
@@ -196,7 +196,7 @@ def test_gepa_reflects_on_the_feedback_that_the_metric_gives(interpreter):
 
 
 def test_a_long_search_is_never_taken_for_dead_and_tells_its_progress(newest):
-    """Its model is slow: the search lasts for many health periods, each of which could have ended it three times."""
+    """A slow model makes the search last for many health checks, any of which could have ended it."""
     period = 0.05
     pool = PoolConfig(name="dspy", minimum=1, maximum=1, health_seconds=period, intensity=Intensity(restarts=0))
 
@@ -281,6 +281,6 @@ def test_a_program_of_thought_runs_the_code_that_the_model_writes(newest):
         found = await bridge.execute_program(handle, {"question": "6 * 7?"}, RunContext(model=model))
         assert found.answer == 42
         assert len(model.requests) == 2
-        assert "42" in model.requests[-1].messages[-1].content  # what the code gave is what the answer is taken from
+        assert "42" in model.requests[-1].messages[-1].content  # the answer comes from the output of the code
 
     within(test, interpreter=newest)

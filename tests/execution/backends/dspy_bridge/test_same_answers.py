@@ -1,4 +1,4 @@
-"""One reply, read natively and by dspy: the same outputs, or the same error with the same fields."""
+"""A reply gives the same outputs or the same error natively and on dspy."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ def test_what_the_prompt_of_dspy_leaves_out_is_said_in_the_description_also_in_a
         "q": "",
         "x": "Constraints: at least 2 entries",
         "y": "Constraints: no two values are equal",
-        "z": "",  # dspy says this one itself
+        "z": "",  # dspy adds this one itself
     }
     node = Node(id="self", kind="predict", signature=signature, backend="dspy")
     program = Program(name="p", signature=signature, root=node, assignment={"self.fields.y.desc": "Numbers."})

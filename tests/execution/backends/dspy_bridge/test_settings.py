@@ -1,4 +1,4 @@
-"""Settings of a dspy program's predictors, bound from outside: what arrives at the model."""
+"""Settings of predictors in a dspy program arrive at the model."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Programs of dspy in the shapes that people write, imported without a signature: the same as on plain dspy."""
+"""Typical dspy programs, imported without a signature, behave as on plain dspy."""
 
 import asyncio
 import importlib.util

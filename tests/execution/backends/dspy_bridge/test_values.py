@@ -1,4 +1,4 @@
-"""What crosses to a user's dspy module and comes back: models, dspy's own types, states, and what is no prediction."""
+"""Values to and from a user's dspy module: models, dspy's types, states, non-predictions."""
 
 import asyncio
 import json

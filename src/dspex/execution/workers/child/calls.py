@@ -62,7 +62,7 @@ class ChildCall:
         self._lock = threading.Lock()
         self._callbacks: dict[int, Waiter] = {}
         self._thread: int | None = None
-        self.attached: list[dict[str, Any]] = []
+        self.attachments: list[dict[str, Any]] = []
 
     def emit(self, event: str, data: object) -> None:
         """Send an event (`stream`, `progress`, `log`) to the caller."""
@@ -70,7 +70,7 @@ class ChildCall:
 
     def attach(self, event: str, data: object) -> None:
         """Send an event together with the reply, just before it."""
-        self.attached.append({"id": self.id, "event": event, "data": data})
+        self.attachments.append({"id": self.id, "event": event, "data": data})
 
     def callback(self, command: str, args: "dict[str, Any]") -> Any:  # noqa: ANN401  # any JSON value
         """Ask the parent and wait for its answer.

@@ -55,16 +55,16 @@ class FrameSplitter:
         """
         buffer = self._buffer
         if not buffer:  # the common case: whole frames need no buffering
-            frames, start = self._cut(data)
+            frames, start = self._split(data)
             buffer += data[start:]
             return frames
         buffer += data
-        frames, start = self._cut(buffer)
+        frames, start = self._split(buffer)
         if start:
             del buffer[:start]
         return frames
 
-    def _cut(self, data: "bytes | bytearray | memoryview") -> "tuple[list[tuple[int, bytes]], int]":
+    def _split(self, data: "bytes | bytearray | memoryview") -> "tuple[list[tuple[int, bytes]], int]":
         """Return the whole frames at the start of `data`, and where they end."""
         frames: list[tuple[int, bytes]] = []
         start, end = 0, len(data)

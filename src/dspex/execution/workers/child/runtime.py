@@ -42,16 +42,16 @@ def codecs() -> "dict[int, Codec]":
         import msgspec
     except ImportError:
         return {JSON: (encode, json.loads)}
-    plain = msgspec.json.Encoder().encode
+    msgspec_encode = msgspec.json.Encoder().encode
 
-    def fast(value: Any) -> bytes:  # noqa: ANN401
+    def encode_with_msgspec(value: Any) -> bytes:  # noqa: ANN401
         try:
-            return plain(value)
+            return msgspec_encode(value)
         except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
             return encode(value)
 
     return {
-        JSON: (fast, msgspec.json.Decoder().decode),
+        JSON: (encode_with_msgspec, msgspec.json.Decoder().decode),
         MSGPACK: (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode),
     }
 
@@ -199,7 +199,7 @@ class Runtime:
             return
         self.served += 1
         try:
-            self.send(*call.attached, {"id": call.id, **reply})
+            self.send(*call.attachments, {"id": call.id, **reply})
         except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or too large for a frame
             self.send({"id": call.id, "error": {**fault(error), "code": getattr(error, "kind", "not_json")}})
 
