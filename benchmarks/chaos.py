@@ -31,7 +31,7 @@ from dspex.execution.context import RunContext
 from dspex.execution.workers import Intensity, Pool, PoolConfig
 from dspex.telemetry import Event, Silent
 from dspex.testing.backends import answering, predicting
-from dspex.testing.processes import fake_worker, holdings, is_alive
+from dspex.testing.processes import fake_worker, is_alive, open_resources
 
 RESULT = Path(__file__).parent / "results" / "chaos.json"
 CALLERS, WORKERS = 64, 4
@@ -94,7 +94,7 @@ async def gunman(pool, rng, until, clockwork):
 
 async def storm(seconds, seed):
     rng, outcomes, clockwork = random.Random(seed), Counter(), Clockwork()
-    before = holdings()
+    before = open_resources()
     config = PoolConfig(
         name="chaos", minimum=WORKERS, maximum=WORKERS, spares=1, health_seconds=0.2,
         intensity=INTENSITY,
@@ -107,7 +107,7 @@ async def storm(seconds, seed):
             await asyncio.gather(gunman(pool, rng, until, clockwork), *calls)
         restarts = pool.stats().restarts
     await asyncio.sleep(0.05)
-    after = holdings()
+    after = open_resources()
     return outcomes, clockwork, restarts, {"children": len(after[0] - before[0]), "descriptors": after[1] - before[1]}
 
 

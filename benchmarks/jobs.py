@@ -33,9 +33,9 @@ from dspex.operations.resources.job_inputs import CreateEvaluation
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
+from dspex.testing.model_server import ModelServer
 from dspex.testing.postgres import PostgresServer
-from dspex.testing.processes import signal_family
-from dspex.testing.serving import ModelServer
+from dspex.testing.processes import signal_process_tree
 
 HERE = Path(__file__).parent
 STEPS = 20
@@ -113,7 +113,7 @@ class World:
         for child in self.children:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal_family(child.pid, signal.SIGCONT)
+                    signal_process_tree(child.pid, signal.SIGCONT)
                     child.kill()
                 await child.wait()
 
@@ -168,7 +168,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
         held += sum(row.worker == alive[victim.pid] for row in running)
         if kills == 1 and stopped is None:
             stopped = victim
-            signal_family(victim.pid, signal.SIGSTOP)
+            signal_process_tree(victim.pid, signal.SIGSTOP)
             asyncio.get_running_loop().call_later(5.0, _continue, victim)
             continue
         victim.kill()
@@ -196,7 +196,7 @@ async def chaos(at: World, *, jobs: int, every: float, seed: int) -> dict[str, A
     for worker in workers:
         if worker.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                signal_family(worker.pid, signal.SIGCONT)
+                signal_process_tree(worker.pid, signal.SIGCONT)
                 worker.terminate()
             await worker.wait()
     return {
@@ -329,7 +329,7 @@ def p95(values: list[float]) -> float:
 
 def _continue(worker: Any) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-        signal_family(worker.pid, signal.SIGCONT)
+        signal_process_tree(worker.pid, signal.SIGCONT)
 
 
 async def measured(database: str, *, quick: bool, postgres: PostgresServer | None) -> dict[str, Any]:

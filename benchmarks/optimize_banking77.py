@@ -178,7 +178,7 @@ async def theirs(child, server, given: dict[str, object], model) -> tuple[dict[s
 
 async def measured(seeds: Iterable[int], model) -> dict[str, object]:
     import dspex
-    from dspex.testing.serving import ModelServer
+    from dspex.testing.model_server import ModelServer
 
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "dspy",

@@ -133,7 +133,7 @@ def true_accuracy(surface, found: dict[str, object]) -> float:
 async def measured(seeds: dict[str, int]) -> dict[str, object]:
     from dspex.learning.evaluation import bootstrap
     from dspex.testing import SimulatedModel, Surface
-    from dspex.testing.serving import ModelServer
+    from dspex.testing.model_server import ModelServer
 
     found: dict[str, list[dict[str, float]]] = {work: [] for work in seeds}
     limits = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -17,7 +17,7 @@ from dspex.execution.workers.status_file import read_statuses
 from dspex.settings import Secret, Settings, environment_of
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import answering, predicting
-from dspex.testing.processes import holdings
+from dspex.testing.processes import open_resources
 from tests.support.waiting import finish
 
 FOLDER = Path(__file__).parents[1] / "execution" / "backends"
@@ -55,11 +55,11 @@ async def run(backends, program, context, **inputs):
 
 def test_a_native_program_starts_no_worker_and_tells_of_none(settings):
     async def main():
-        before = holdings()
+        before = open_resources()
         async with open_backends(settings) as backends:
             prediction, choice = await run(backends, predicting(), RunContext(model=answering(VALUES)), question="?")
             assert (prediction.answer, choice.name) == (7, "native")
-            assert holdings()[0] == before[0]
+            assert open_resources()[0] == before[0]
         assert not (settings.state_dir / WORKERS).exists()
 
     finish(main())
@@ -71,7 +71,7 @@ def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_
     folder = tmp_path / WORKERS
 
     async def main():
-        before = holdings()
+        before = open_resources()
         async with open_backends(settings, code=CodeRoot(FOLDER)) as backends:
             context = RunContext(model=answering(VALUES))
             prediction, choice = await run(backends, code_program("TwoSteps"), context, question="?")
@@ -84,7 +84,7 @@ def test_code_runs_in_a_worker_where_the_settings_say_so_and_nothing_is_left_of_
             here, _ = await run(backends, code_program("Where"), RunContext(), question="?", asked="native")
             assert here.pid == os.getpid()
         assert read_statuses(folder) == []
-        after = holdings()
+        after = open_resources()
         assert after[0] == before[0]
 
     finish(main())

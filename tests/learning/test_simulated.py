@@ -8,7 +8,7 @@ import pytest
 import dspex
 from dspex.execution.clients import OpenAIModel
 from dspex.testing import Bottleneck, SimulatedModel, Surface
-from dspex.testing.serving import ModelServer
+from dspex.testing.model_server import ModelServer
 
 GOOD = [(3 * n, True) for n in range(4)]
 
@@ -64,7 +64,7 @@ def test_the_model_behind_the_protocol_answers_as_it_does_in_memory():
             assert server.calls == {"m": 40}
             with dspex.context(model=OpenAIModel("other", base_url=server.url, api_key="none")):
                 failed = await dspex.aevaluate(program, rows[:1], dspex.exact_match)
-        assert "no model 'other'" in failed.rows[0].error
+        assert "unknown model 'other'" in failed.rows[0].error
         assert served == await scores(SimulatedModel(seed=2))
 
     asyncio.run(main())

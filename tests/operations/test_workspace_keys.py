@@ -30,7 +30,7 @@ from dspex.operations.resources.vault import Vault
 from dspex.session import ModelResolver, key_of
 from dspex.settings import Secret, Settings
 from dspex.testing import ScriptedModel
-from dspex.testing.serving import ModelServer
+from dspex.testing.model_server import ModelServer
 from tests.support.waiting import finish
 
 _ACTIONS = {action.name: action for action in DOMAIN.actions}

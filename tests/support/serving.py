@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from dspex.execution.clients import LanguageModel
-from dspex.testing.serving import ModelServer
+from dspex.testing.model_server import ModelServer
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from dspex.bootstrap import open_services
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
-from dspex.testing.serving import ModelServer
+from dspex.testing.model_server import ModelServer
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.waiting import Child, finish
 

@@ -1,4 +1,4 @@
-"""What every backend has to do, and a model that answers whatever it is asked for."""
+"""The contract suite of backends, and a model that fills in any output fields."""
 
 import asyncio
 import json
@@ -24,20 +24,20 @@ _JSON = re.compile(r"`(\w+)`")
 
 
 def answering(values: Values, **options: Any) -> ScriptedModel:  # noqa: ANN401
-    """Return a model that reads from a prompt, in chat or JSON layout, which fields are wanted, and gives them.
+    """Return a model that reads the output fields from a prompt (chat or JSON) and fills them in.
 
-    `values` maps field names to answers, or is a function of the request that does; other fields are answered with
-    their own names.
+    `values` maps field names to answers, or is a function of the request that returns such a map.
+    The value of any other field is its name.
     """
 
     def reply(request: Request) -> str:
-        told = values(request) if callable(values) else values
+        answers = values(request) if callable(values) else values
         last = request.messages[-1].content.rpartition("Respond with")[2]
         chat = [name for name in _CHAT.findall(last) if name != "completed"]
         if chat:
-            parts = [f"[[ ## {name} ## ]]\n{_text(told.get(name, name))}" for name in chat]
+            parts = [f"[[ ## {name} ## ]]\n{_text(answers.get(name, name))}" for name in chat]
             return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-        return json.dumps({name: told.get(name, name) for name in _JSON.findall(last)})
+        return json.dumps({name: answers.get(name, name) for name in _JSON.findall(last)})
 
     return ScriptedModel(reply, **options)
 
@@ -49,20 +49,20 @@ def _text(value: object) -> str:
 def predicting(
     signature: str = "question -> answer: int", *, backend: str = "native", kind: str = "predict"
 ) -> Program:
-    """Return a program of one module."""
+    """Return a program with a single module."""
     value = Signature(signature, "Answer the question.")
     return Program(name="p", signature=value, root=Node(id="self", kind=kind, signature=value, backend=backend))
 
 
 class BackendContract:
-    """Subclass it in a test module and write `make`; pytest runs it."""
+    """Subclass it in a test module and implement `make`; pytest runs it."""
 
     def make(self) -> AbstractAsyncContextManager[Backend]:
         """Return the backend under test, ready inside `async with`."""
         raise NotImplementedError
 
     def run(self, test: Callable[[Backend, RunContext], Any]) -> None:
-        """Run one test with a model that answers 3."""
+        """Run a test with a model that answers 3."""
 
         async def main() -> None:
             async with asyncio.timeout(60), self.make() as backend:
@@ -80,13 +80,13 @@ class BackendContract:
     def test_creating_the_same_contents_twice_gives_the_same_handle(self) -> None:
         async def test(backend: Backend, context: RunContext) -> None:
             first, again = await backend.create_program(predicting()), await backend.create_program(predicting())
-            other = await backend.create_program(predicting("question -> answer: float"))
-            assert first == again != other
-            assert list(await backend.list_programs()) == [first, other]
+            different = await backend.create_program(predicting("question -> answer: float"))
+            assert first == again != different
+            assert list(await backend.list_programs()) == [first, different]
 
         self.run(test)
 
-    def test_outputs_fit_the_signature_and_the_trace_holds_the_run(self) -> None:
+    def test_outputs_fit_the_signature_and_the_trace_contains_the_run(self) -> None:
         async def test(backend: Backend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
             prediction = await backend.execute_program(handle, {"question": "1 + 2?"}, context)
@@ -134,13 +134,13 @@ class BackendContract:
 ROWS = [{"question": f"q{n}", "answer": 3} for n in range(4)]
 
 
-def same_answer(row: Mapping[str, Any], found: Mapping[str, Any]) -> float:
-    """Score 1 where the answer is the row's."""
-    return float(row["answer"] == found["answer"])
+def same_answer(row: Mapping[str, Any], outputs: Mapping[str, Any]) -> float:
+    """Return 1 if the answer is that of the row, else 0."""
+    return float(row["answer"] == outputs["answer"])
 
 
 class OptimizingBackendContract(BackendContract):
-    """What `OptimizingBackend` promises beyond `Backend`. Write `make`, and `bootstrapping` where that differs."""
+    """The additional contract of `OptimizingBackend`. Implement `make`; override `bootstrapping` if needed."""
 
     bootstrapping = Optimization(
         optimizer="BootstrapFewShot", metric=same_answer, trainset=ROWS, options={"max_bootstrapped_demos": 2}
@@ -150,8 +150,8 @@ class OptimizingBackendContract(BackendContract):
         """Return the backend under test, ready inside `async with`."""
         raise NotImplementedError
 
-    def optimizing(self, test: Callable[[OptimizingBackend, RunContext], Any]) -> None:
-        """Run one test with a model that answers 3."""
+    def run_optimizing(self, test: Callable[[OptimizingBackend, RunContext], Any]) -> None:
+        """Run a test with a model that answers 3."""
 
         async def main() -> None:
             async with asyncio.timeout(120), self.make() as backend:
@@ -163,23 +163,23 @@ class OptimizingBackendContract(BackendContract):
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
             assert "optimizing" in backend.capabilities
 
-        self.optimizing(test)
+        self.run_optimizing(test)
 
-    def test_a_better_program_is_a_new_one_that_runs_and_progress_is_told(self) -> None:
+    def test_a_better_program_is_a_new_one_that_runs_and_progress_is_reported(self) -> None:
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
-            heard: list[object] = []
+            events: list[object] = []
             better = await backend.optimize_program(
-                handle, self.bootstrapping, context, on_progress=lambda _, data: heard.append(data)
+                handle, self.bootstrapping, context, on_progress=lambda _, data: events.append(data)
             )
-            assert heard
+            assert events
             assert better.assignment["self.demos"]
             assert better.content_hash != predicting().content_hash
             assert list(await backend.list_programs()) == [handle]
             again = await backend.create_program(better)
             assert (await backend.execute_program(again, {"question": "?"}, context)).answer == 3
 
-        self.optimizing(test)
+        self.run_optimizing(test)
 
     def test_rows_are_scored_in_their_order_and_a_row_that_fails_has_no_score(self) -> None:
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
@@ -190,9 +190,9 @@ class OptimizingBackendContract(BackendContract):
             assert [bool(row["error"]) for row in rows] == [False, True, False, False]
             assert rows[0]["outputs"]["answer"] == 3
 
-        self.optimizing(test)
+        self.run_optimizing(test)
 
-    def test_a_state_is_json_and_holds_what_was_learned(self) -> None:
+    def test_a_state_is_json_and_contains_what_was_learned(self) -> None:
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
             handle = await backend.create_program(predicting())
             better = await backend.optimize_program(handle, self.bootstrapping, context)
@@ -200,7 +200,7 @@ class OptimizingBackendContract(BackendContract):
             assert "q0" in json.dumps(state)
             assert "q0" not in json.dumps(await backend.export_state(handle))
 
-        self.optimizing(test)
+        self.run_optimizing(test)
 
     def test_what_is_unknown_is_a_typed_error(self) -> None:
         async def test(backend: OptimizingBackend, context: RunContext) -> None:
@@ -208,10 +208,10 @@ class OptimizingBackendContract(BackendContract):
             wrong = replace(self.bootstrapping, optimizer="Wizardry")
             with pytest.raises(DspexError, match="Wizardry"):
                 await backend.optimize_program(handle, wrong, context)
-            failing = replace(self.bootstrapping, metric=lambda row, found: 1 / 0)
+            failing = replace(self.bootstrapping, metric=lambda row, outputs: 1 / 0)
             with pytest.raises(DefinitionError, match="the metric failed"):
                 await backend.optimize_program(handle, failing, context)
             with pytest.raises(NotFoundError):
                 await backend.export_state(Handle("nothing"))
 
-        self.optimizing(test)
+        self.run_optimizing(test)

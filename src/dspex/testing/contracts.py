@@ -1,6 +1,6 @@
-"""Suites that every implementation of a protocol has to pass.
+"""Contract suites that every implementation of a protocol must pass.
 
-Subclass one in a test module, write `make`, and pytest runs it.
+Subclass a suite in a test module and implement `make`; pytest runs it.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from dspex.execution.tools import Policy, Tool
 from dspex.language.records import Message
 from dspex.language.signatures import Signature
 
-_ASKED = Request(messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")))
+_REQUEST = Request(messages=(Message("system", "Answer in one word."), Message("user", "The capital of France?")))
 
 
 class LanguageModelContract:
-    """What `LanguageModel` and `StreamingModel` promise. `make` returns a model that answers with some text."""
+    """The contract of `LanguageModel` and `StreamingModel`. `make` returns a model that answers with text."""
 
     def make(self) -> LanguageModel:
         """Return the model under test, new for each test."""
@@ -38,17 +38,17 @@ class LanguageModelContract:
         return asyncio.run(all_of_them())
 
     def test_it_has_a_name_and_declares_its_capabilities(self) -> None:
-        """Both are there before the first call."""
+        """Both exist before the first call."""
         model = self.make()
         assert model.name
         assert isinstance(model.capabilities, frozenset)
 
     def test_it_answers_with_text_and_counts_one_call(self) -> None:
-        """Usage is filled in, and booked under the model's name."""
+        """Usage is filled in, under the model's name."""
 
         async def once() -> None:
             model = self.make()
-            response = await model.complete(_ASKED)
+            response = await model.complete(_REQUEST)
             assert isinstance(response.text, str)
             assert response.usage.calls == 1
             assert response.usage.input_tokens > 0
@@ -59,66 +59,66 @@ class LanguageModelContract:
 
     def test_it_answers_many_at_once(self) -> None:
         """Concurrent calls do not disturb each other."""
-        assert len(self.run(*[_ASKED] * 5)) == 5
+        assert len(self.run(*[_REQUEST] * 5)) == 5
 
     def test_it_works_on_one_loop_after_another_and_after_closing(self) -> None:
-        """No connection is tied to the first loop; `aclose` is no end."""
+        """No connection is tied to the first loop; a closed model can be used again."""
         model = self.make()
 
         async def twice() -> None:
-            await model.complete(_ASKED)
+            await model.complete(_REQUEST)
             await model.aclose()
-            await model.complete(_ASKED)
+            await model.complete(_REQUEST)
             await model.aclose()
 
         asyncio.run(twice())
         asyncio.run(twice())
 
     def test_pieces_of_a_stream_are_the_text_of_the_response(self) -> None:
-        """Whether the model streams or not, who listens gets all of the text."""
+        """Listeners get the whole text, whether the model streams or not."""
 
-        async def streamed() -> None:
+        async def stream() -> None:
             model, pieces = self.make(), list[str]()
 
             async def emit(piece: str) -> None:
                 pieces.append(piece)
 
-            response = await ask(model, _ASKED, emit)
+            response = await ask(model, _REQUEST, emit)
             assert "".join(pieces) == response.text
             assert response.usage.calls == 1
             await model.aclose()
 
-        asyncio.run(streamed())
+        asyncio.run(stream())
 
     def test_a_cancelled_call_ends_and_the_next_one_works(self) -> None:
         """Cancelling leaves the model usable."""
 
-        async def cancelled() -> None:
+        async def cancel_one() -> None:
             model = self.make()
-            task = asyncio.create_task(model.complete(_ASKED))
+            task = asyncio.create_task(model.complete(_REQUEST))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert (await model.complete(_ASKED)).usage.calls == 1
+            assert (await model.complete(_REQUEST)).usage.calls == 1
             await model.aclose()
 
-        asyncio.run(cancelled())
+        asyncio.run(cancel_one())
 
 
 class AdapterContract:
-    """What `Adapter` promises. `make` returns the adapter under test."""
+    """The contract of `Adapter`. `make` returns the adapter under test."""
 
     def make(self) -> Adapter:
         """Return the adapter."""
         raise NotImplementedError
 
     def contents(self, signature: Signature, demos: list[dict[str, object]], **inputs: object) -> list[str]:
-        """Return the texts of the rendered turns."""
+        """Return the texts of the rendered messages."""
         return [message.content for message in self.make().render(signature, demos, inputs).messages]
 
     def test_the_system_message_comes_first_and_the_input_last(self) -> None:
-        """The order of turns."""
+        """The order of messages is fixed."""
         prompt = self.make().render(Signature("question -> answer", "Be brief."), [], {"question": "Why 7?"})
         assert prompt.messages[0].role == "system"
         assert "Be brief." in prompt.messages[0].content
@@ -126,7 +126,7 @@ class AdapterContract:
         assert "Why 7?" in prompt.messages[-1].content
 
     def test_incomplete_demonstrations_come_before_complete_ones(self) -> None:
-        """Whatever their order was."""
+        """Their original order does not matter."""
         demos: list[dict[str, object]] = [
             {"question": "complete-in", "answer": "complete-out", "n": 1},
             {"question": "partial-in", "answer": "partial-out"},
@@ -137,7 +137,7 @@ class AdapterContract:
         assert "missing" in text
 
     def test_demonstrations_without_any_input_or_any_output_are_left_out(self) -> None:
-        """They would show nothing."""
+        """They contain no example."""
         demos: list[dict[str, object]] = [
             {"question": "lonely"},
             {"answer": "orphan"},
@@ -147,15 +147,15 @@ class AdapterContract:
         assert not any(word in text for word in ("lonely", "orphan", "nil"))
 
     def test_rendering_twice_gives_the_same_bytes(self) -> None:
-        """Nothing in a prompt depends on time, order of hashing or earlier calls."""
+        """A prompt does not depend on time, hash order or earlier calls."""
         signature = Signature("a: list[str], b: dict[str, int] -> c, d: int")
         demos: list[dict[str, object]] = [{"a": ["x"], "b": {"k": 1, "j": 2}, "c": "y", "d": 3}]
         first = self.make().render(signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
-        other = Signature("a: list[str], b: dict[str, int] -> c, d: int")
-        assert first == self.make().render(other, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
+        equal_signature = Signature("a: list[str], b: dict[str, int] -> c, d: int")
+        assert first == self.make().render(equal_signature, demos, {"a": ["p", "q"], "b": {"z": 1, "y": 2}})
 
     def test_nonsense_is_an_adapter_error_that_carries_the_reply(self) -> None:
-        """Nothing else comes out of `parse`."""
+        """`parse` raises nothing else."""
         for reply in ("", "nonsense", "\x00\udcff", "{]", "[[ ## ", "null"):
             with pytest.raises(AdapterError) as caught:
                 self.make().parse(Signature("question -> answer: int, other: list[int]"), reply)
@@ -164,7 +164,7 @@ class AdapterContract:
 
 
 class ToolContract:
-    """What a `Tool` promises. `make` returns one that takes `text: str` and gives it back in capitals."""
+    """The contract of `Tool`. `make` returns a tool that takes `text: str` and returns it in upper case."""
 
     def make(self) -> Tool:
         """Return the tool."""
@@ -175,24 +175,24 @@ class ToolContract:
         return asyncio.run(self.make().run(arguments))
 
     def test_its_spec_says_name_description_and_arguments(self) -> None:
-        """A model can be told of it."""
+        """The spec describes the tool to a model."""
         spec = self.make().spec()
         assert spec.name
         assert spec.description
         assert spec.parameters["required"] == ["text"]
 
     def test_it_gives_its_result(self) -> None:
-        """Fit arguments are passed on."""
+        """Valid arguments are passed to the function."""
         assert self.run(text="hi") == "HI"
 
     def test_unfit_arguments_are_a_tool_error_with_the_fields(self) -> None:
-        """Nothing is called with them."""
+        """The function is not called."""
         with pytest.raises(ToolError) as caught:
             self.run(text=["hi"], more=1)
         assert {error.field for error in caught.value.fields} == {"text", "more"}
 
     def test_what_is_not_permitted_is_not_called(self) -> None:
-        """The hook decides."""
+        """The permit hook decides."""
         guarded = replace(self.make(), policy=Policy(permit=lambda _name, _arguments: False))
         with pytest.raises(ToolError, match="not permitted"):
             asyncio.run(guarded.run({"text": "hi"}))

@@ -1,6 +1,6 @@
-"""A worker's host that misbehaves on request: a real process that speaks real bytes, sooner or later wrong ones.
+"""A worker host that misbehaves on request: a real process that can also write invalid bytes.
 
-Start it as any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executable)`. Standard library only.
+Start it like any host: `WorkerSpec(host=fake_child.PATH, interpreter=sys.executable)`. Standard library only.
 """
 
 import json
@@ -17,7 +17,7 @@ PATH = Path(__file__)
 
 
 def create(config: "dict[str, Any]") -> "FakeHost":
-    """Return the host; `config` may say `fail` (do not start), `die` (end while starting) or `about`."""
+    """Return the host; `config` may have `fail` (do not start), `die` (exit at start) or `about`."""
     if "fail" in config:
         raise RuntimeError(config["fail"])
     if "die" in config:
@@ -30,14 +30,14 @@ def create(config: "dict[str, Any]") -> "FakeHost":
 
 
 def write(data: bytes) -> None:
-    """Write bytes straight to the channel, past every frame."""
+    """Write raw bytes to the channel, without frames."""
     channel = json.loads(sys.argv[1])["channel"]
     while data:
         data = data[os.write(channel, data) :]
 
 
 class FakeHost:
-    """One command for everything that a worker may do, well or badly."""
+    """A host with a command for each correct or wrong behaviour of a worker."""
 
     def __init__(self, config: "dict[str, Any]") -> None:
         self._about = config.get("about", {})
@@ -71,7 +71,7 @@ class FakeHost:
         }
 
     def describe(self) -> "dict[str, Any]":
-        """What the handshake adds."""
+        """Return extra fields of the handshake."""
         return dict(self._about)
 
     def _create_program(self, call: Any, args: "dict[str, Any]") -> str:  # noqa: ANN401
@@ -89,10 +89,10 @@ class FakeHost:
         if "half" in args:
             self._raw(call, {"pieces": [args["half"]]})
         os.kill(os.getpid(), args.get("signal", signal.SIGKILL))
-        threading.Event().wait()  # the signal may take a moment to another thread
+        threading.Event().wait()  # the signal may reach another thread a moment later
 
     def _hang(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        threading.Timer(0.05, call.emit, ("progress", "begun")).start()  # when it hangs, not just before
+        threading.Timer(0.05, call.emit, ("progress", "begun")).start()  # while it hangs, not before
         threading.Event().wait()
 
     def _spin(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
@@ -104,23 +104,23 @@ class FakeHost:
         if "says" in args:
             call.emit("progress", args["says"])
         end = time.monotonic() + args["seconds"]
-        while (left := end - time.monotonic()) > 0:
-            threading.Event().wait(min(left, 0.05))
+        while (remaining := end - time.monotonic()) > 0:
+            threading.Event().wait(min(remaining, 0.05))
         return args
 
     def _stubborn(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        said = False
+        has_emitted = False
         while True:
             try:
-                if not said:
-                    said = True
+                if not has_emitted:
+                    has_emitted = True
                     call.emit("progress", "begun")
                 threading.Event().wait(0.05)
             except BaseException:  # noqa: BLE001, S112  # stubborn by intention
                 continue
 
     def _compute(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
-        """Compute in C for minutes, so that no thread of this process runs meanwhile."""
+        """Compute in C for minutes, which blocks all threads of this process."""
         call.emit("progress", "begun")
         return sum(range(10**11))
 
@@ -151,7 +151,7 @@ class FakeHost:
         raise error from error if args.get("by_itself") else None
 
     def _raw(self, call: Any, args: "dict[str, Any]") -> None:  # noqa: ANN401
-        """Write bytes straight to the channel, in pieces, and leave the call without an answer where told to."""
+        """Write raw bytes to the channel in pieces, then hang or exit if `then` says so."""
         for piece in args["pieces"]:
             write(bytes.fromhex(piece))
             threading.Event().wait(args.get("pause", 0))
@@ -161,7 +161,7 @@ class FakeHost:
             os._exit(0)
 
     def _escape(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
-        """Start a grandchild as a daemon does: by a child that ends, in a session of its own; return its pid."""
+        """Start a grandchild like a daemon (the child exits, a new session); return its pid."""
         code = (
             "import os, sys, signal\n"
             "if os.fork(): os._exit(0)\n"
@@ -175,5 +175,5 @@ class FakeHost:
             return int(process.stdout.readline() if process.stdout is not None else 0)
 
     def _spawn(self, call: Any, args: "dict[str, Any]") -> int:  # noqa: ANN401
-        """Start a grandchild that would live for long, and return its pid."""
+        """Start a long-lived grandchild, and return its pid."""
         return os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import signal; signal.pause()"])

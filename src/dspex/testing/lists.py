@@ -1,4 +1,4 @@
-"""What every store has to do for lists that are sorted and narrowed."""
+"""The contract suite of stores for sorting and filtering."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ _NAMES = ("b", "B", "ä", "a_c", None, "abc", "a%c", "", "z🙂", "ab")
 
 
 def _executions() -> tuple[list[Any], list[ExecutionRecord]]:
-    """Return rows to insert first, and executions with values that are equal, absent, and hard to sort."""
+    """Return rows to insert first, and executions with equal, missing and hard-to-sort values."""
     common: Any = {"workspace": "default", "created_at": NOW, "updated_at": NOW}
     contract = signature()
     program = ProgramRecord(
@@ -58,23 +58,23 @@ def _executions() -> tuple[list[Any], list[ExecutionRecord]]:
 
 
 def _sorted(rows: Sequence[ExecutionRecord], sort: Sort) -> list[ExecutionRecord]:
-    """Return what the promise of `Sort` says, by other means."""
-    there = [row for row in rows if getattr(row, sort.attribute) is not None]
+    """Return the rows in the order that `Sort` promises, computed independently."""
+    present = [row for row in rows if getattr(row, sort.attribute) is not None]
     absent = [row for row in rows if getattr(row, sort.attribute) is None]
-    there.sort(key=lambda row: (getattr(row, sort.attribute), row.id), reverse=sort.is_descending)
+    present.sort(key=lambda row: (getattr(row, sort.attribute), row.id), reverse=sort.is_descending)
     absent.sort(key=lambda row: row.id, reverse=sort.is_descending)
-    return there + absent
+    return present + absent
 
 
 class ListContract:
-    """Subclass it in a test module and write `make`; pytest runs it."""
+    """Subclass it in a test module and implement `make`; pytest runs it."""
 
     def make(self) -> AbstractAsyncContextManager[tuple[Store, Store]]:
-        """Return two stores on one fresh database, ready inside `async with`."""
+        """Return two stores on one new database, ready inside `async with`."""
         raise NotImplementedError
 
     def run(self, test: Callable[[Store, list[ExecutionRecord]], Awaitable[None]]) -> None:
-        """Run one test on a store with executions."""
+        """Run a test on a store with executions."""
 
         async def main() -> None:
             async with asyncio.timeout(60), self.make() as (store, _other):
@@ -88,11 +88,11 @@ class ListContract:
         async def test(store: Store, rows: list[ExecutionRecord]) -> None:
             for name, is_descending, size in itertools.product(EXECUTION.sortable, (False, True), (1, 3)):
                 sort = Sort(name, is_descending=is_descending)
-                query, found = Query(sort=sort, limit=size), list[ExecutionRecord]()
+                query, listed = Query(sort=sort, limit=size), list[ExecutionRecord]()
                 while page := await store.select(EXECUTION, query):
-                    found += page
+                    listed += page
                     query = continued(EXECUTION, query, cursor_of(page[-1], sort))
-                assert [row.id for row in found] == [row.id for row in _sorted(rows, sort)], (sort, size)
+                assert [row.id for row in listed] == [row.id for row in _sorted(rows, sort)], (sort, size)
 
         self.run(test)
 
@@ -118,7 +118,7 @@ class ListContract:
 
             day = rows[1].started_at
             assert day is not None
-            wanted: dict[str, Callable[[ExecutionRecord], bool]] = {
+            filters: dict[str, Callable[[ExecutionRecord], bool]] = {
                 "cost_usd_gte=0.25": lambda row: row.cost_usd is not None and row.cost_usd >= 0.25,
                 "cost_usd_lte=0.25": lambda row: row.cost_usd is not None and row.cost_usd <= 0.25,
                 "cost_usd_gte=0.1&cost_usd_lte=0.3": lambda row: row.cost_usd == 0.25,
@@ -137,16 +137,16 @@ class ListContract:
                 f"parent_id={new_id()}": lambda _row: False,
                 "parent_id_is_null=true": lambda _row: True,
             }
-            for text, is_wanted in wanted.items():
+            for text, matches in filters.items():
                 pairs = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))]
                 query = query_from(EXECUTION, [*pairs, ("sort", "cost_usd")])
-                expected = [row.id for row in _sorted(rows, Sort("cost_usd")) if is_wanted(row)]
+                expected = [row.id for row in _sorted(rows, Sort("cost_usd")) if matches(row)]
                 assert [row.id for row in await store.select(EXECUTION, query)] == expected, text
                 assert await store.count(EXECUTION, query.where) == len(expected), text
 
         self.run(test)
 
-    def test_what_is_no_attribute_is_refused(self) -> None:
+    def test_an_unknown_attribute_is_refused(self) -> None:
         async def test(store: Store, _rows: list[ExecutionRecord]) -> None:
             with pytest.raises(StorageError, match="no attribute 'colour'"):
                 await store.select(EXECUTION, Query(sort=Sort("colour")))

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that misbehaves as told: what client code is tested against."""
+"""An HTTP server on loopback with scripted answers and faults, for tests of clients."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,8 @@ _LIMIT = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as it came: method, path, headers (lower-case names) and body."""
+class ReceivedRequest:
+    """A received request: method, path, headers (lower-case names) and body."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Asked:
 
 
 def http_answer(body: bytes | object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return the bytes of a whole HTTP answer; a body that is no bytes is sent as JSON."""
+    """Return the bytes of an HTTP response; a body other than bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     lines = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -39,15 +39,16 @@ def http_answer(body: bytes | object, *, status: int = 200, headers: Mapping[str
 
 
 class LoopbackServer:
-    """Answers request after request with the next script; the last one answers all after it.
+    """Answers each request with the next script; the last script answers all later requests.
 
-    A script is the bytes to send, or steps: bytes to send, an event to wait for, "drop" (end of stream) or "reset" (the
-    connection is torn down). `asked` lists the requests, `open` counts connections. Lives in `async with`.
+    A script is the bytes to send, or a list of steps: bytes to send, an event to wait for, "drop"
+    (end of stream) or "reset" (of the connection). `asked` lists the requests, `open` counts
+    connections. Use it in `async with`.
     """
 
     def __init__(self, *scripts: Script) -> None:
         """Take the scripts."""
-        self.asked: list[Asked] = []
+        self.asked: list[ReceivedRequest] = []
         self.open = 0
         self.accepted = 0
         self.changed = asyncio.Condition()
@@ -77,7 +78,7 @@ class LoopbackServer:
             await self.changed.wait_for(lambda: self.open == count)
 
     async def until_asked(self, count: int) -> None:
-        """Wait until `count` requests have come."""
+        """Wait until `count` requests have arrived."""
         async with self.changed:
             await self.changed.wait_for(lambda: len(self.asked) >= count)
 
@@ -109,7 +110,7 @@ class LoopbackServer:
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.asked.append(Asked(method, path, headers, body))
+        self.asked.append(ReceivedRequest(method, path, headers, body))
         await self._count(0)
         script = self._scripts[min(len(self.asked), len(self._scripts)) - 1]
         return await self._play((script,) if isinstance(script, bytes) else script, reader, writer=writer)
@@ -133,9 +134,9 @@ class LoopbackServer:
         """Wait for the event, or for the client to hang up."""
         waiting = asyncio.ensure_future(event.wait())
         hung_up = asyncio.ensure_future(reader.read(1))
-        done, rest = await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finished, rest = await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        if hung_up in done and waiting not in done:
+        if hung_up in finished and waiting not in finished:
             raise ConnectionError("the client hung up")

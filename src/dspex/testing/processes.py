@@ -1,4 +1,4 @@
-"""Looking at processes and descriptors from a test. Linux only."""
+"""Processes and file descriptors, for tests. Linux only."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ def fake_worker(config: Mapping[str, Any] | None = None, **options: Any) -> Work
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-async def gone(pid: int, seconds: float = 5.0) -> None:
+async def wait_until_ended(pid: int, seconds: float = 5.0) -> None:
     """Wait until a process has ended.
 
     Raises:
@@ -34,32 +34,32 @@ async def gone(pid: int, seconds: float = 5.0) -> None:
     """
     async with asyncio.timeout(seconds):
         while is_alive(pid):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # there is nothing to wait for: it may be no child of ours
+            await asyncio.sleep(0.01)  # polled, because it may not be our child
 
 
-def holdings() -> tuple[set[int], int]:
-    """Return the children of this process, zombies included, and how many descriptors it has open.
+def open_resources() -> tuple[set[int], int]:
+    """Return the children of this process, zombies included, and the number of open descriptors.
 
-    What is garbage already is collected first: descriptors of earlier work are nobody's leak here.
+    Garbage is collected first, so that descriptors of earlier work do not count.
     """
     gc.collect()
-    found: set[int] = set()
+    children: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text(encoding="ascii").split()}
-    return found, len(os.listdir("/proc/self/fd"))
+        children |= {int(pid) for pid in (task / "children").read_text(encoding="ascii").split()}
+    return children, len(os.listdir("/proc/self/fd"))
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
+def process_tree(pid: int) -> list[int]:
+    """Return the ids of a process and all its descendants."""
     children: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             children += [int(child) for child in task.read_text(encoding="ascii").split()]
-    return [pid, *(each for child in children for each in family(child))]
+    return [pid, *(each for child in children for each in process_tree(child))]
 
 
-def signal_family(pid: int, number: int) -> None:
-    """Send a signal to a process and all that descend from it, as the stop of a whole container would."""
-    for each in family(pid):
+def signal_process_tree(pid: int, number: int) -> None:
+    """Send a signal to a process and all its descendants, as stopping a container would."""
+    for each in process_tree(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(each, number)

@@ -11,10 +11,11 @@ Reply = str | Response | ToolCall | Exception | Callable[[Request], "str | Respo
 
 
 class ScriptedModel:
-    """Answers call after call with the next reply; the last one answers all calls after it.
+    """Answers each call with the next reply; the last reply answers all later calls.
 
-    A reply is a text, a tool call, a whole response, an exception (which is raised), or a function of the request that
-    makes one of these. `requests` lists what was asked. Usage counts words, so that it is the same on every machine.
+    A reply is a text, a tool call, a response, an exception (which is raised), or a function of the
+    request that returns one of these. `requests` lists the requests. Usage counts words, so that it
+    is the same on every machine.
     """
 
     def __init__(
@@ -29,10 +30,10 @@ class ScriptedModel:
 
         Args:
             replies: in the order of the calls; at least one.
-            name: what usage is booked under.
-            capabilities: what the model declares that it can do.
-            cost_usd: what each call costs.
-            piece: characters in each delta where the reply is streamed.
+            name: the model name in usage.
+            capabilities: the declared capabilities.
+            cost_usd: the cost of a call.
+            piece: characters in each chunk of a streamed reply.
         """
         if not replies:
             raise ValueError("a scripted model needs at least one reply")
@@ -56,7 +57,7 @@ class ScriptedModel:
         return reply if isinstance(reply, Response) else self._response(request, reply)
 
     async def stream(self, request: Request, emit: Emit) -> Response:
-        """Answer with the next reply in pieces."""
+        """Answer with the next reply in chunks."""
         response = await self.complete(request)
         text = streamed_text(request, response)
         for start in range(0, len(text), self._piece):
@@ -64,7 +65,7 @@ class ScriptedModel:
         return response
 
     async def aclose(self) -> None:
-        """Count that it was closed."""
+        """Count the call."""
         self.closed += 1
 
     def _response(self, request: Request, reply: str | ToolCall) -> Response:

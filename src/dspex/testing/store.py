@@ -1,4 +1,4 @@
-"""What every store has to do."""
+"""The contract suite of stores."""
 
 import asyncio
 import tracemalloc
@@ -29,13 +29,13 @@ AWKWARD = {
 
 
 def new_id() -> UUID:
-    """Return an id whose order is that of creation."""
+    """Return an id that sorts by creation."""
     return uuid_utils.compat.uuid7()
 
 
 def signature(**values: Any) -> SignatureRecord:  # noqa: ANN401
-    """Return a row that any store can take."""
-    given = {
+    """Return a valid row."""
+    defaults = {
         "id": new_id(),
         "workspace": "default",
         "created_at": NOW,
@@ -50,41 +50,41 @@ def signature(**values: Any) -> SignatureRecord:  # noqa: ANN401
         "source": "string",
         "definition": {},
     }
-    return SignatureRecord(**{**given, **values})
+    return SignatureRecord(**{**defaults, **values})
 
 
 def event(**values: Any) -> EventRecord:  # noqa: ANN401
-    """Return a row of another resource, with an attribute that may be empty."""
+    """Return a row of another resource, with an optional attribute."""
     common = {"id": new_id(), "workspace": "default", "created_at": NOW, "updated_at": NOW}
     return EventRecord(**{**common, "topic": "execution", "subject_id": new_id(), "payload": {}, **values})
 
 
 class StoreContract:
-    """Subclass it in a test module and write `make`; pytest runs it."""
+    """Subclass it in a test module and implement `make`; pytest runs it."""
 
     def make(self) -> AbstractAsyncContextManager[tuple[Store, Store]]:
-        """Return two stores on one fresh database, as two processes would have them, ready inside `async with`."""
+        """Return two stores on one new database, as two processes have them, inside `async with`."""
         raise NotImplementedError
 
     def run(self, test: Callable[[Store, Store], Awaitable[None]]) -> None:
-        """Run one test."""
+        """Run a test."""
 
         async def main() -> None:
-            async with asyncio.timeout(60), self.make() as (store, other):
-                await test(store, other)
+            async with asyncio.timeout(60), self.make() as (store, second_store):
+                await test(store, second_store)
 
         asyncio.run(main())
 
     def test_a_row_comes_back_as_it_went_in(self) -> None:
-        async def test(store: Store, other: Store) -> None:
+        async def test(store: Store, second_store: Store) -> None:
             row = signature(outputs=AWKWARD, instructions="ä 🙂 'q' \n", created_at=NOW.replace(microsecond=0))
             await store.write(Insert(row))
-            for asked in (store, other):
-                found = await asked.get(SIGNATURE, id=row.id)
-                assert found == row
-                assert list(found.outputs) == list(AWKWARD)
-                assert type(found.id) is UUID
-                assert found.created_at.tzinfo is UTC
+            for each in (store, second_store):
+                row_read = await each.get(SIGNATURE, id=row.id)
+                assert row_read == row
+                assert list(row_read.outputs) == list(AWKWARD)
+                assert type(row_read.id) is UUID
+                assert row_read.created_at.tzinfo is UTC
             assert await store.get(SIGNATURE, workspace="default", name="qa", version=1) == row
             assert await store.get(SIGNATURE, id=new_id()) is None
             assert await store.get(SIGNATURE, workspace="other", id=row.id) is None
@@ -97,9 +97,9 @@ class StoreContract:
             row = signature(created_at=moment)
             await store.write(Insert(row))
             await store.write(Update(resource=SIGNATURE, id=row.id, values={"updated_at": moment}))
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert found.created_at == found.updated_at == NOW
+            stored = await store.get(SIGNATURE, id=row.id)
+            assert stored is not None
+            assert stored.created_at == stored.updated_at == NOW
 
         self.run(test)
 
@@ -144,15 +144,15 @@ class StoreContract:
                 event(payload={"text": "é" * size, "n": n}) for n, size in enumerate((9, 70_000, 70_000, 9, 400_000))
             ]
             await store.write(*map(Insert, rows))
-            found, query = [], Query(limit=10)
+            pages, query = [], Query(limit=10)
             while True:
                 page = await store.page(EVENT, query, most=300_000)
-                found.append(list(page.rows))
+                pages.append(list(page.rows))
                 if not page.has_more:
                     break
                 query = Query(limit=10, after=page.rows[-1].id)
-            assert found[0] == [rows[4]]
-            assert [row for rows in found for row in rows] == rows[::-1]
+            assert pages[0] == [rows[4]]
+            assert [row for rows in pages for row in rows] == rows[::-1]
             exact = await store.page(EVENT, Query(limit=2, oldest_first=True), most=10_000_000)
             assert (exact.rows, exact.has_more) == (rows[:2], True)
             assert not (await store.page(EVENT, Query(limit=5), most=10_000_000)).has_more
@@ -182,8 +182,8 @@ class StoreContract:
         async def test(store: Store, _other: Store) -> None:
             row = event(program_id=new_id())
             await store.write(Insert(row))
-            [found] = await store.select(EVENT, Query(without=frozenset({"program_id"})))
-            assert (found.id, found.payload, found.program_id) == (row.id, row.payload, None)
+            [stored] = await store.select(EVENT, Query(without=frozenset({"program_id"})))
+            assert (stored.id, stored.payload, stored.program_id) == (row.id, row.payload, None)
             with pytest.raises(StorageError, match="payload"):
                 await store.select(EVENT, Query(without=frozenset({"payload"})))
 
@@ -195,16 +195,16 @@ class StoreContract:
             rows = [event(topic="a"), event(topic="b", program_id=program), event(topic="c")]
             await store.write(*map(Insert, rows))
 
-            async def found(**where: Any) -> list[str]:  # noqa: ANN401
+            async def topics(**where: Any) -> list[str]:  # noqa: ANN401
                 return [row.topic for row in await store.select(EVENT, Query(where=where, oldest_first=True))]
 
-            assert await found(topic="b") == ["b"]
-            assert await found(topic=("c", "a")) == ["a", "c"]
-            assert await found(topic=()) == []
-            assert await found(program_id=None) == ["a", "c"]
-            assert await found(program_id=program, topic=("b",)) == ["b"]
-            assert await found(id=(rows[0].id, rows[2].id, new_id())) == ["a", "c"]
-            assert await found(id=rows[1].id, workspace="other") == []
+            assert await topics(topic="b") == ["b"]
+            assert await topics(topic=("c", "a")) == ["a", "c"]
+            assert await topics(topic=()) == []
+            assert await topics(program_id=None) == ["a", "c"]
+            assert await topics(program_id=program, topic=("b",)) == ["b"]
+            assert await topics(id=(rows[0].id, rows[2].id, new_id())) == ["a", "c"]
+            assert await topics(id=rows[1].id, workspace="other") == []
             assert await store.count(EVENT, {"topic": ("a", "b")}) == 2
             assert await store.count(EVENT, {"program_id": None}) == 2
             assert await store.count(EVENT, {"topic": "'; DROP TABLE events; --"}) == 0
@@ -212,12 +212,12 @@ class StoreContract:
         self.run(test)
 
     def test_a_write_happens_whole_or_not_at_all(self) -> None:
-        async def test(store: Store, other: Store) -> None:
+        async def test(store: Store, second_store: Store) -> None:
             await store.write(Insert(signature()))
             with pytest.raises(ConflictError):
                 await store.write(Insert(event()), Insert(signature(version=2)), Insert(signature(version=1)))
-            assert await other.count(SIGNATURE, {}) == 1
-            assert await other.count(EVENT, {}) == 0
+            assert await second_store.count(SIGNATURE, {}) == 1
+            assert await second_store.count(EVENT, {}) == 0
 
         self.run(test)
 
@@ -226,9 +226,9 @@ class StoreContract:
             row = signature(status="draft")
             change = Update(resource=SIGNATURE, id=row.id, values={"status": "active"}, statuses=("draft",))
             await store.write(Insert(row), change)
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert (found.status, found.lock_version) == ("active", 1)
+            stored = await store.get(SIGNATURE, id=row.id)
+            assert stored is not None
+            assert (stored.status, stored.lock_version) == ("active", 1)
             with pytest.raises(ConflictError):
                 await store.write(change, change)
 
@@ -249,9 +249,9 @@ class StoreContract:
             with pytest.raises(NotFoundError):
                 await store.write(Insert(event()), Update(resource=SIGNATURE, id=new_id(), values={"status": "draft"}))
             assert await store.count(EVENT, {}) == 0
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert (found.status, found.lock_version) == ("deprecated", 1)
+            stored = await store.get(SIGNATURE, id=row.id)
+            assert stored is not None
+            assert (stored.status, stored.lock_version) == ("deprecated", 1)
 
         self.run(test)
 
@@ -260,27 +260,27 @@ class StoreContract:
             rows = [event(), event(program_id=new_id())]
             await store.write(*map(Insert, rows))
 
-            def moved(row: EventRecord, **expected: Any) -> Update:  # noqa: ANN401
+            def move(row: EventRecord, **expected: Any) -> Update:  # noqa: ANN401
                 return Update(resource=EVENT, id=row.id, values={"program_id": rows[0].id}, expected=expected)
 
             with pytest.raises(ConflictError, match="has changed meanwhile"):
-                await store.write(moved(rows[0], program_id=new_id()), moved(rows[1]))
+                await store.write(move(rows[0], program_id=new_id()), move(rows[1]))
             with pytest.raises(ConflictError, match="has changed meanwhile"):
-                await store.write(moved(rows[1], program_id=None))
+                await store.write(move(rows[1], program_id=None))
             assert (await store.select(EVENT, Query(oldest_first=True))) == rows
-            await store.write(moved(rows[0], program_id=None, topic="execution"))
-            await store.write(moved(rows[1], program_id=rows[1].program_id))
+            await store.write(move(rows[0], program_id=None, topic="execution"))
+            await store.write(move(rows[1], program_id=rows[1].program_id))
             assert await store.count(EVENT, {"program_id": rows[0].id}) == 2
 
         self.run(test)
 
     def test_of_many_who_take_one_step_exactly_one_does(self) -> None:
-        async def test(store: Store, other: Store) -> None:
+        async def test(store: Store, second_store: Store) -> None:
             row = signature()
             await store.write(Insert(row))
             change = Update(resource=SIGNATURE, id=row.id, values={"status": "deprecated"}, statuses=("active",))
             outcomes = await asyncio.gather(
-                *(asked.write(change, Insert(event())) for asked in (store, other) * 10), return_exceptions=True
+                *(each.write(change, Insert(event())) for each in (store, second_store) * 10), return_exceptions=True
             )
             assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConflictError"] * 19 + ["NoneType"]
             assert await store.count(EVENT, {}) == 1
@@ -288,7 +288,7 @@ class StoreContract:
         self.run(test)
 
     def test_concurrent_increments_lose_nothing(self) -> None:
-        async def test(store: Store, other: Store) -> None:
+        async def test(store: Store, second_store: Store) -> None:
             rows = [signature(version=n) for n in (100, 200)]
             await store.write(*map(Insert, rows))
             changes = [
@@ -296,10 +296,10 @@ class StoreContract:
                 for n in range(40)
                 for row in rows
             ]
-            stores = (store, other)
+            stores = (store, second_store)
             await asyncio.gather(*(stores[n // 3 % 2].write(change) for n, change in enumerate(changes)))
-            found = await other.select(SIGNATURE, Query(oldest_first=True))
-            assert [(row.version, row.lock_version) for row in found] == [(140, 40), (240, 40)]
+            stored = await second_store.select(SIGNATURE, Query(oldest_first=True))
+            assert [(row.version, row.lock_version) for row in stored] == [(140, 40), (240, 40)]
 
         self.run(test)
 
@@ -308,30 +308,30 @@ class StoreContract:
             rows = [signature(version=n, status=status) for n, status in ((100, "active"), (200, "draft"))]
             await store.write(*map(Insert, rows))
 
-            def moves() -> list[Awaitable[None]]:
-                wanted = [
+            def start_writes() -> list[Awaitable[None]]:
+                changes = [
                     Update(resource=SIGNATURE, id=row.id, increments={"version": 1}, statuses=("active",))
                     for _ in range(10)
                     for row in rows
                 ]
-                return [store.write(change, Insert(event())) for change in wanted]
+                return [store.write(change, Insert(event())) for change in changes]
 
-            outcomes = await asyncio.gather(*moves(), return_exceptions=True)
+            outcomes = await asyncio.gather(*start_writes(), return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError] * 10
-            found = await store.select(SIGNATURE, Query(oldest_first=True))
-            assert [(row.version, row.lock_version) for row in found] == [(110, 10), (200, 0)]
+            stored = await store.select(SIGNATURE, Query(oldest_first=True))
+            assert [(row.version, row.lock_version) for row in stored] == [(110, 10), (200, 0)]
             assert await store.count(EVENT, {}) == 10
             await store.write(Update(resource=SIGNATURE, id=rows[1].id, values={"status": "active"}))
-            await asyncio.gather(*moves())
-            found = await store.select(SIGNATURE, Query(oldest_first=True))
-            assert [(row.version, row.lock_version) for row in found] == [(120, 20), (210, 11)]
+            await asyncio.gather(*start_writes())
+            stored = await store.select(SIGNATURE, Query(oldest_first=True))
+            assert [(row.version, row.lock_version) for row in stored] == [(120, 20), (210, 11)]
 
         self.run(test)
 
     def test_one_of_many_at_once_that_conflicts_fails_alone(self) -> None:
         async def test(store: Store, _other: Store) -> None:
-            taken = signature(version=5)
-            await store.write(Insert(taken))
+            existing = signature(version=5)
+            await store.write(Insert(existing))
             outcomes = await asyncio.gather(
                 *(store.write(Insert(signature(version=n)), Insert(event(topic=str(n)))) for n in range(10)),
                 store.write(Insert(event(topic="last")), Update(resource=SIGNATURE, id=new_id())),
@@ -374,9 +374,9 @@ class StoreContract:
                     await store.write(Update(resource=SIGNATURE, id=row.id, values={name: str(n)}))
 
             await asyncio.gather(*map(push, ("source", "instructions", "content_hash")))
-            found = await store.get(SIGNATURE, id=row.id)
-            assert found is not None
-            assert (found.source, found.instructions, found.content_hash, found.lock_version) == ("9", "9", "9", 30)
+            stored = await store.get(SIGNATURE, id=row.id)
+            assert stored is not None
+            assert (stored.source, stored.instructions, stored.content_hash, stored.lock_version) == ("9", "9", "9", 30)
 
         self.run(test)
 
@@ -389,9 +389,9 @@ class StoreContract:
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, store.write(Insert(event(topic="beside"))), return_exceptions=True)
-            written = {str(row.version) for row in await store.select(SIGNATURE, Query())}
-            told = {row.topic for row in await store.select(EVENT, Query())} - {"beside"}
-            assert written == told
+            versions = {str(row.version) for row in await store.select(SIGNATURE, Query())}
+            topics = {row.topic for row in await store.select(EVENT, Query())} - {"beside"}
+            assert versions == topics
             assert await store.count(EVENT, {"topic": "beside"}) == 12
 
         self.run(test)

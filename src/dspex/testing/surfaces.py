@@ -1,4 +1,4 @@
-"""How probable a right answer is, by what a prompt holds: known surfaces to measure optimizers against."""
+"""Known response surfaces to measure optimizers: the probability of a right answer for a prompt."""
 
 import math
 import random
@@ -11,43 +11,43 @@ Demos = Sequence[tuple[int, bool]]
 
 
 class ResponseSurface(Protocol):
-    """The chance of a right answer, and the length of a reply."""
+    """The probability of a right answer, and the length of a reply."""
 
     def probability(self, system: str, demos: Demos, temperature: float) -> float:
-        """Return the chance under a system message, (question, is right) demonstrations and a temperature."""
+        """Return the probability for a system message, (question, is right) demonstrations and a temperature."""
         ...
 
     def tokens(self, system: str) -> int:
-        """Return how long a reply is."""
+        """Return the number of tokens of a reply."""
         ...
 
 
 def reasons(system: str) -> bool:
-    """Whether a system message asks for reasoning: by the word "step", or by a field for it."""
+    """Return whether a system message requests reasoning, by the word "step" or a reasoning field."""
     return "step" in system.lower() or "[[ ## reasoning ## ]]" in system
 
 
 def useful_share(demos: Demos, useful: int) -> float:
-    """Return how many of four useful demonstrations there are, from 0 to 1; their questions divide by `useful`."""
+    """Return the share of four useful demonstrations, from 0 to 1; `useful` divides their questions."""
     return min(4, sum(is_right and number % useful == 0 for number, is_right in demos)) / 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surface:
-    """Effects that add up on the logit scale, and effects of two things together.
+    """Effects of features, and of pairs of features, that add up on the logit scale.
 
     Args:
-        base: with nothing set.
-        words: what a word in the instructions adds, whatever its case.
-        demonstrations: what the n-th useful demonstration adds; a useful one is right, and its question's number
-            divides by `useful`.
+        base: the value without any feature.
+        words: what a word in the instructions adds, in any case.
+        demonstrations: what the n-th useful demonstration adds; it is useful if it is right and
+            `useful` divides the number of its question.
         useful: see there.
-        harmful: what a wrong demonstration takes away.
-        reasoning: what asking for reasoning adds; it also makes replies `long` tokens instead of `short` ones.
-        together: what two features add when both are there: words, "demonstrations" (by their useful share) and
-            "reasoning".
-        warmth: the best temperature, without reasoning and with it.
-        steepness: what a distance of one from the best temperature takes away.
+        harmful: what a wrong demonstration subtracts.
+        reasoning: what reasoning adds; replies then have `long` tokens instead of `short`.
+        together: what a pair of features adds if both are present: words, "demonstrations" (by their
+            useful share) and "reasoning".
+        warmth: the best temperature without and with reasoning.
+        steepness: what a distance of 1 from the best temperature subtracts.
         short: tokens of a reply.
         long: tokens of a reply with reasoning.
     """
@@ -66,12 +66,12 @@ class Surface:
 
     @classmethod
     def drawn(cls, seed: int, *, together: float = 0.7) -> "Surface":
-        """Return a surface drawn at random: hard as it is, and with much to gain.
+        """Return a random surface that starts low and can improve much.
 
         The base is -1.5. Effects of words are N(0.2, 0.7), of reasoning N(0.3, 0.7), of four useful demonstrations
         U(0.5, 2) with halving steps; each pair of features has N(0, `together`), the best temperatures are U(0, 1).
         """
-        rng = random.Random(f"{seed}/surface")  # noqa: S311  # draws parameters, keeps no secret
+        rng = random.Random(f"{seed}/surface")  # noqa: S311  # parameters, not secrets
         words = {word: rng.gauss(0.2, 0.7) for word in VOCABULARY}
         gain = rng.uniform(0.5, 2.0)
         features = [*VOCABULARY, "demonstrations", "reasoning"]
@@ -79,9 +79,9 @@ class Surface:
         warmth = rng.random(), rng.random()
         steepness = rng.uniform(0.5, 2.5)
         pairs = {
-            (one, other): rng.gauss(0, 1) * together
-            for place, one in enumerate(features)
-            for other in features[place + 1 :]
+            (first, second): rng.gauss(0, 1) * together
+            for place, first in enumerate(features)
+            for second in features[place + 1 :]
         }
         return cls(
             base=-1.5,
@@ -94,39 +94,40 @@ class Surface:
         )
 
     def probability(self, system: str, demos: Demos, temperature: float) -> float:
-        """Return the chance of a right answer."""
-        said, thinks = system.lower(), reasons(system)
-        there = {word: float(word in said) for word in (*VOCABULARY, *self.words)}
-        there |= {"demonstrations": useful_share(demos, self.useful), "reasoning": float(thinks)}
-        value = self.base + sum(worth * there[word] for word, worth in self.words.items()) + self.reasoning * thinks
-        value += sum(self.demonstrations[: round(4 * there["demonstrations"])])
+        """Return the probability of a right answer."""
+        text, thinks = system.lower(), reasons(system)
+        features = {word: float(word in text) for word in (*VOCABULARY, *self.words)}
+        features |= {"demonstrations": useful_share(demos, self.useful), "reasoning": float(thinks)}
+        value = self.base + sum(worth * features[word] for word, worth in self.words.items()) + self.reasoning * thinks
+        value += sum(self.demonstrations[: round(4 * features["demonstrations"])])
         value -= self.harmful * sum(not is_right for _, is_right in demos)
-        value += sum(worth * there[one] * there[other] for (one, other), worth in self.together.items())
+        value += sum(worth * features[first] * features[second] for (first, second), worth in self.together.items())
         value -= self.steepness * (temperature - self.warmth[thinks]) ** 2
         return 1 / (1 + math.exp(-value))
 
     def tokens(self, system: str) -> int:
-        """Return how long a reply is."""
+        """Return the number of tokens of a reply."""
         return self.long if reasons(system) else self.short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bottleneck:
-    """Three abilities of which each has to succeed: to understand the task, to know how answers look, to work it out.
+    """Three abilities that must all succeed: understand the task, know the answer format, solve it.
 
-    The chance is their product, so that better instructions show little while demonstrations are missing, and the other
-    way round. Heat disturbs the working out; reasoning helps it, and suffers less from heat.
+    The probability is their product, so better instructions have little effect without
+    demonstrations, and vice versa. A high temperature harms solving, but less with reasoning, which
+    helps solving.
 
     Args:
         words: what a word adds to understanding, on the logit scale.
-        understanding: with no word.
-        knowing: with no demonstration; four useful ones add `shown`.
+        understanding: the value without any word.
+        knowing: the value without demonstrations; four useful ones add `shown`.
         shown: see there.
-        working: without reasoning; with it `reasoning` more.
+        working: the value without reasoning, which adds `reasoning`.
         reasoning: see there.
         useful: as in `Surface`.
-        warmth: the best temperature, without reasoning and with it.
-        steepness: what a distance of one from the best temperature takes away.
+        warmth: the best temperature without and with reasoning.
+        steepness: what a distance of 1 from the best temperature subtracts.
     """
 
     words: Mapping[str, float]
@@ -141,7 +142,7 @@ class Bottleneck:
 
     @classmethod
     def drawn(cls, seed: int) -> "Bottleneck":
-        """Return one drawn at random; words are N(0.3, 0.8), the rest is uniform."""
+        """Return a random surface; words are N(0.3, 0.8), all else is uniform."""
         rng = random.Random(f"{seed}/bottleneck")  # noqa: S311
         return cls(
             words={word: rng.gauss(0.3, 0.8) for word in VOCABULARY},
@@ -155,9 +156,9 @@ class Bottleneck:
         )
 
     def probability(self, system: str, demos: Demos, temperature: float) -> float:
-        """Return the chance of a right answer."""
-        said, thinks = system.lower(), reasons(system)
-        understands = self.understanding + sum(worth for word, worth in self.words.items() if word in said)
+        """Return the probability of a right answer."""
+        text, thinks = system.lower(), reasons(system)
+        understands = self.understanding + sum(worth for word, worth in self.words.items() if word in text)
         knows = self.knowing + self.shown * useful_share(demos, self.useful)
         knows -= 0.5 * sum(not is_right for _, is_right in demos)
         works = self.working + self.reasoning * thinks - self.steepness * (temperature - self.warmth[thinks]) ** 2
@@ -167,5 +168,5 @@ class Bottleneck:
         return chance
 
     def tokens(self, system: str) -> int:
-        """Return how long a reply is."""
+        """Return the number of tokens of a reply."""
         return 60 if reasons(system) else 10

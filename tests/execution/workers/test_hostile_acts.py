@@ -11,7 +11,7 @@ import pytest
 
 from dspex.errors import DspexError
 from dspex.execution.workers import BreakerConfig, Intensity, Pool, PoolConfig, WorkerSpec
-from dspex.testing.processes import holdings
+from dspex.testing.processes import open_resources
 from tests.execution.workers import hostile_host
 
 pytestmark = pytest.mark.bridge
@@ -23,7 +23,7 @@ GROWTH_KIB = 300 * 1024
 
 def test_no_act_of_a_worker_harms_more_than_its_own_calls():
     async def main():
-        before = holdings()
+        before = open_resources()
         spec = WorkerSpec(
             host=Path(hostile_host.__file__),
             interpreter=sys.executable,
@@ -50,7 +50,7 @@ def test_no_act_of_a_worker_harms_more_than_its_own_calls():
                 if time.monotonic() - began > PATIENCE:
                     slow[name] = time.monotonic() - began
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
         assert slow == {}
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

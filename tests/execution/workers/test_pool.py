@@ -23,7 +23,7 @@ from dspex.execution.workers import BreakerConfig, ChildSpec, Intensity, LoadReq
 from dspex.execution.workers.orphans import RUN_VARIABLE, run_mark, sweep
 from dspex.telemetry import Collecting
 from dspex.testing import fake_child
-from dspex.testing.processes import fake_worker, gone, holdings, is_alive
+from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_until_ended
 
 pytestmark = pytest.mark.bridge
 
@@ -32,12 +32,12 @@ def with_pool(test, *, spec=None, observer=None, **options):
     """Run `test(pool)` and check that no child, zombie or descriptor is left."""
 
     async def main():
-        before = holdings()
+        before = open_resources()
         config = PoolConfig(name="p", **{"intensity": Intensity(restarts=100), **options})
         async with asyncio.timeout(20), Pool(config, spec or fake_worker(), observer=observer) as pool:
             await test(pool)
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
@@ -275,12 +275,12 @@ def test_a_timeout_names_the_time_that_was_asked_for():
 
 def test_a_pool_whose_interpreter_does_not_exist_does_not_open_and_leaves_nothing():
     async def main():
-        before = holdings()
+        before = open_resources()
         spec = replace(fake_worker(), interpreter="/no/python")
         with pytest.raises(WorkerStartError, match=r"'/no/python' could not be started.*name a Python executable"):
             async with asyncio.timeout(10), Pool(PoolConfig(name="p", spares=1), spec):
                 pass
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
@@ -343,19 +343,19 @@ def test_named_pools_under_one_supervisor_do_not_share_their_fate():
 
 def test_a_pool_that_cannot_start_says_why_and_leaves_nothing():
     async def main():
-        before = holdings()
+        before = open_resources()
         with pytest.raises(WorkerStartError, match="dspy is not installed"):
             async with Pool(PoolConfig(name="p"), fake_worker({"fail": "dspy is not installed"})):
                 pass
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
 
 def test_stopping_fails_what_waits_and_what_runs_and_leaves_nothing():
     async def main():
-        before = holdings()
+        before = open_resources()
         pool = Pool(PoolConfig(name="p"), fake_worker(shutdown_seconds=0.2))
         await pool.start()
         await pool.ready()
@@ -367,7 +367,7 @@ def test_stopping_fails_what_waits_and_what_runs_and_leaves_nothing():
         with pytest.raises(WorkerLostError):
             await pool.call("echo", {})
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
@@ -400,7 +400,7 @@ def test_events_tell_the_life_of_every_worker():
 PARENT = """
 import asyncio, sys
 from dspex.execution.workers import Pool, PoolConfig
-from dspex.testing.processes import fake_worker, holdings
+from dspex.testing.processes import fake_worker, open_resources
 
 async def main():
     async with Pool(PoolConfig(name="p", minimum=3, maximum=3), fake_worker()) as pool:
@@ -408,7 +408,7 @@ async def main():
         asyncio.create_task(pool.call("stubborn", {}))
         grandchild = await pool.call("spawn", {})
         escaped = [await pool.call("escape", {"clean": clean}) for clean in (True, False)]
-        print(*holdings()[0], grandchild, *escaped, flush=True)
+        print(*open_resources()[0], grandchild, *escaped, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -418,7 +418,7 @@ asyncio.run(main())
 DEAF = """
 import asyncio, os, signal
 from dspex.execution.workers import Pool, PoolConfig
-from dspex.testing.processes import fake_worker, holdings
+from dspex.testing.processes import fake_worker, open_resources
 
 class Hearing:
     def __init__(self):
@@ -438,7 +438,7 @@ async def main():
         await hearing.began.wait()
         idle = next(worker for worker in pool.stats().workers if not worker.busy)
         os.kill(idle.pid, signal.SIGSTOP)
-        print(*holdings()[0], *grandchildren, flush=True)
+        print(*open_resources()[0], *grandchildren, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -453,7 +453,7 @@ def test_no_child_outlives_a_parent_that_is_killed(source):
     assert len(pids) == (7 if source is PARENT else 5)
 
     async def check():
-        await asyncio.gather(*(gone(pid, 3.0) for pid in pids))
+        await asyncio.gather(*(wait_until_ended(pid, 3.0) for pid in pids))
 
     asyncio.run(check())
 
@@ -476,8 +476,8 @@ def test_what_a_program_started_as_a_daemon_ends_with_its_worker(how, clean):
                 with pytest.raises(WorkerLostError):
                     await pool.call("crash", {})
             if how != "stop":
-                await gone(daemon)
-        await gone(daemon)
+                await wait_until_ended(daemon)
+        await wait_until_ended(daemon)
 
     asyncio.run(main())
 

@@ -31,7 +31,7 @@ from dspex.execution.workers.child.frames import JSON, LIMIT, MSGPACK, pack
 from dspex.execution.workers.child.runtime import Runtime
 from dspex.execution.workers.orphans import run_mark
 from dspex.telemetry import Collecting
-from dspex.testing.processes import fake_worker, gone, holdings, is_alive
+from dspex.testing.processes import fake_worker, is_alive, open_resources, wait_until_ended
 
 pytestmark = pytest.mark.bridge
 
@@ -52,12 +52,12 @@ def with_worker(test, **options):
     """Run `test(worker)` and check that no child, zombie or descriptor is left."""
 
     async def main():
-        before = holdings()
+        before = open_resources()
         async with running(**options) as worker:
             await test(worker)
         assert worker.busy == 0
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
@@ -147,7 +147,7 @@ def test_broken_bytes_end_the_worker_with_a_protocol_error(name):
         assert caught.value.is_retryable
         with pytest.raises(WorkerProtocolError):
             await long_call
-        await gone(worker.pid)
+        await wait_until_ended(worker.pid)
 
     with_worker(test, concurrency=2)
 
@@ -167,7 +167,7 @@ def test_a_silent_worker_meets_its_deadline_and_is_ended():
     async def test(worker):
         with pytest.raises(WorkerTimeoutError, match=r"'hang' within 0\.1 s"):
             await worker.call("hang", {}, seconds=0.1)
-        await gone(worker.pid)
+        await wait_until_ended(worker.pid)
 
     with_worker(test, cancel_seconds=0.1)
 
@@ -295,7 +295,7 @@ def test_a_worker_that_does_not_stop_for_a_listener_that_failed_is_ended():
         deaf.on_event = lambda event, data: data["no such key"]
         with pytest.raises(ExecutionError, match="the handler of the event 'progress' failed"):
             await worker.call("stubborn", {}, handler=deaf)
-        await gone(worker.pid)
+        await wait_until_ended(worker.pid)
 
     with_worker(test, cancel_seconds=0.1)
 
@@ -409,23 +409,23 @@ def test_nothing_of_the_parents_environment_reaches_a_child(monkeypatch):
 )
 def test_a_worker_that_introduces_itself_wrongly_is_a_start_error(config, options, why):
     async def main():
-        before = holdings()
+        before = open_resources()
         with pytest.raises(WorkerStartError, match=why):
             async with running(config=config, **options):
                 pass
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
 
 def test_an_interpreter_that_does_not_exist_is_a_start_error_and_leaks_nothing():
     async def main():
-        before = holdings()
+        before = open_resources()
         spec = fake_worker()
         spec = type(spec)(host=spec.host, interpreter="/nonexistent/python")
         with pytest.raises(WorkerStartError, match="name a Python executable"):
             await Worker("w", spec, run=run_mark(), observer=Collecting()).start()
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 
@@ -438,7 +438,7 @@ def test_what_a_program_started_ends_with_its_worker():
         assert is_alive(pids[0])
 
     with_worker(test)
-    asyncio.run(gone(pids[0]))
+    asyncio.run(wait_until_ended(pids[0]))
 
 
 def test_a_worker_that_ignores_every_request_to_leave_is_terminated_then_killed():
@@ -477,14 +477,14 @@ PIECES = st.lists(
 @given(pieces=PIECES, then=st.sampled_from(["answer", "hang", "die"]))
 def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces, then):
     async def main():
-        before = holdings()
+        before = open_resources()
         async with running(concurrency=2, shutdown_seconds=0.2, cancel_seconds=0.2) as worker:
             arguments = {"pieces": [piece.hex() for piece in pieces], "then": then}
             calls = [worker.call("sleep", {"seconds": 30}, seconds=0.3), worker.call("raw", arguments, seconds=0.3)]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert not [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, DspexError)]
         assert worker.busy == 0
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 

@@ -7,7 +7,7 @@ from dspex.errors import ConflictError, StorageError
 from dspex.learning.optimizers import JsonlJournal
 from dspex.learning.optimizers.journal import MemoryJournal
 from dspex.sync import run
-from dspex.testing.journals import JournalContract, always
+from dspex.testing.journals import JournalContract, as_context
 from tests.support.waiting import Child
 
 
@@ -16,8 +16,8 @@ class TestMemoryJournal(JournalContract):
     def _begin(self):
         self.journal = MemoryJournal()
 
-    def opened(self):
-        return always(self.journal)
+    def open_journal(self):
+        return as_context(self.journal)
 
 
 @pytest.mark.parametrize("is_synced", [False, True])
@@ -27,7 +27,7 @@ class TestJsonlJournal(JournalContract):
         self.path, self.is_synced = tmp_path / "folder" / "journal.jsonl", is_synced
 
     @asynccontextmanager
-    async def opened(self):
+    async def open_journal(self):
         with JsonlJournal(self.path, is_synced=self.is_synced) as journal:
             yield journal
 

@@ -16,7 +16,7 @@ import pytest
 from dspex.bootstrap import open_services
 from dspex.operations.resources import DOMAIN, Query
 from dspex.settings import Settings
-from dspex.testing.processes import family, is_alive, signal_family
+from dspex.testing.processes import is_alive, process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.waiting import Child, finish
 
@@ -90,7 +90,7 @@ def test_the_server_replaces_a_worker_that_is_stuck(tmp_path: Path) -> None:
         dspex(tmp_path, "do", "create_evaluation", "program=qa", "dataset=questions")
         server.wait_for_line("takes jobs from")
         (worker,) = workers(settings, "alive")
-        members = family(worker.pid)
+        members = process_tree(worker.pid)
         os.kill(worker.pid, signal.SIGSTOP)
         try:
             until(lambda: workers(settings, "dead"))
@@ -100,4 +100,4 @@ def test_the_server_replaces_a_worker_that_is_stuck(tmp_path: Path) -> None:
             until(lambda: dspex(tmp_path, "job", job["id"], "--json")["status"] == "completed")
             until(lambda: not any(is_alive(pid) for pid in members))
         finally:
-            signal_family(worker.pid, signal.SIGCONT)
+            signal_process_tree(worker.pid, signal.SIGCONT)

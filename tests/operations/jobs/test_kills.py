@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dspex.settings import Settings
-from dspex.testing.processes import family
+from dspex.testing.processes import process_tree
 from tests.operations.jobs.test_workers import ROWS, World, journal, world
 from tests.support.waiting import Child, finish
 
@@ -34,7 +34,7 @@ async def is_whole(at: World, job: Any) -> None:
 
 def job_process_of(worker: int) -> int | None:
     """The youngest process of a worker that is no watchdog."""
-    members = [pid for pid in family(worker)[1:] if b"--channel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    members = [pid for pid in process_tree(worker)[1:] if b"--channel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return members[-1] if members else None
 
 

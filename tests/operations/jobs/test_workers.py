@@ -21,9 +21,9 @@ from dspex.operations.resources.job_inputs import CreateEvaluation, JobRef
 from dspex.operations.storage import SQLJournal
 from dspex.settings import Secret, Settings
 from dspex.testing import SimulatedModel
+from dspex.testing.model_server import ModelServer
 from dspex.testing.postgres import PostgresServer
-from dspex.testing.processes import family, signal_family
-from dspex.testing.serving import ModelServer
+from dspex.testing.processes import process_tree, signal_process_tree
 from tests.operations.jobs.rows import a_dataset, a_program
 from tests.support.postgres import migrated
 from tests.support.waiting import Child, finish
@@ -165,9 +165,9 @@ def test_survivors_take_the_jobs_of_the_dead_and_of_the_stopped(on_each_database
 
                 await at.until(goes_on)
                 stopped = await at.holder(job)
-                signal_family(stopped.pid, signal.SIGSTOP)
+                signal_process_tree(stopped.pid, signal.SIGSTOP)
                 # a process that is stopped while it holds SQLite's lock lets nobody write before it goes on
-                asyncio.get_running_loop().call_later(6.0, signal_family, stopped.pid, signal.SIGCONT)
+                asyncio.get_running_loop().call_later(6.0, signal_process_tree, stopped.pid, signal.SIGCONT)
                 row = await at.until_status(job, "completed")
 
                 async def lives_anew() -> bool:
@@ -331,7 +331,7 @@ def test_a_job_whose_metric_blocks_is_ended_and_keeps_no_other_from_running(
                     await at.act("cancel_evaluation", JobRef(id=stuck.id))
 
                     async def is_quiet() -> bool:
-                        return len(family(row.pid)) <= 3  # the watchdog, and one process that waits for a job
+                        return len(process_tree(row.pid)) <= 3  # the watchdog, and one process that waits for a job
 
                     await at.until(is_quiet, within=20)
                 else:

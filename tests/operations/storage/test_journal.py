@@ -26,7 +26,7 @@ class TestSQLJournal(JournalContract):
         self.file = tmp_path / "dspex.sqlite3"
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Journal]:
+    async def open_journal(self) -> AsyncIterator[Journal]:
         database = Database.embedded(self.file)
         try:
             await migrate(database)
@@ -62,7 +62,7 @@ class TestSQLJournalOnPostgres(JournalContract):
         self.url = postgres_url
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Journal]:
+    async def open_journal(self) -> AsyncIterator[Journal]:
         database = Database(self.url)
         try:
             yield SQLJournal(database, JOB)

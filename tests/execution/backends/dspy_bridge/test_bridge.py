@@ -27,7 +27,7 @@ from dspex.language.signatures import Signature
 from dspex.telemetry import Collecting, FieldDelta, Finished, Status
 from dspex.testing import ScriptedModel
 from dspex.testing.backends import OptimizingBackendContract, answering, predicting
-from dspex.testing.processes import holdings
+from dspex.testing.processes import open_resources
 
 pytestmark = pytest.mark.full
 
@@ -423,12 +423,12 @@ def test_without_dspy_the_error_says_what_to_install(tmp_path):
     (tmp_path / "dspy.py").write_text("raise ImportError('no such package')")
 
     async def main():
-        before = holdings()
+        before = open_resources()
         with pytest.raises(WorkerStartError, match=r"pip install 'dspex\[dspy\]'"):
             async with DspyBackend(DspyConfig(paths=(str(tmp_path),), pool=POOL)):
                 pass
         await asyncio.sleep(0)
-        assert holdings() == before
+        assert open_resources() == before
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""Models in memory behind the OpenAI protocol on loopback, so that any client may be measured against them."""
+"""In-memory models behind the OpenAI protocol on loopback, for tests and benchmarks of clients."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,13 +11,13 @@ from dspex.language.records import Message
 
 
 class ModelServer:
-    """Answers chat completions with the model that a request names. Lives in `async with`.
+    """Answers chat completions with the model of the request. Use it in `async with`.
 
-    `calls` counts the answers by model name.
+    `calls` counts the replies by model name.
     """
 
     def __init__(self, models: Mapping[str, LanguageModel]) -> None:
-        """Take the models by the names that requests use; more may be added to `models` later."""
+        """Take the models by name; more may be added to `models` later."""
         self.models = dict(models)
         self.calls: dict[str, int] = {}
         app = web.Application()
@@ -39,23 +39,23 @@ class ModelServer:
         """The base URL for clients, with the version and without a trailing slash."""
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
 
-    async def _complete(self, received: web.Request) -> web.Response:
-        asked: dict[str, Any] = await received.json()
-        name = asked["model"]
+    async def _complete(self, http_request: web.Request) -> web.Response:
+        body: dict[str, Any] = await http_request.json()
+        name = body["model"]
         if name not in self.models:
-            return web.json_response({"error": {"message": f"there is no model {name!r}"}}, status=404)
+            return web.json_response({"error": {"message": f"unknown model {name!r}"}}, status=404)
         self.calls[name] = self.calls.get(name, 0) + 1
-        said = tuple(Message(item["role"], item["content"]) for item in asked["messages"])
-        layout = asked.get("response_format") or {}
+        messages = tuple(Message(item["role"], item["content"]) for item in body["messages"])
+        response_format = body.get("response_format") or {}
         request = Request(
-            messages=said,
-            temperature=asked.get("temperature"),
-            max_tokens=asked.get("max_tokens"),
-            seed=asked.get("seed"),
-            response_schema=layout.get("json_schema", {}).get("schema"),
+            messages=messages,
+            temperature=body.get("temperature"),
+            max_tokens=body.get("max_tokens"),
+            seed=body.get("seed"),
+            response_schema=response_format.get("json_schema", {}).get("schema"),
         )
-        answer = await self.models[name].complete(request)
-        usage = answer.usage
+        response = await self.models[name].complete(request)
+        usage = response.usage
         return web.json_response(
             {
                 "id": f"{name}-{self.calls[name]}",
@@ -63,7 +63,7 @@ class ModelServer:
                 "created": 0,
                 "model": name,
                 "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop"}
+                    {"index": 0, "message": {"role": "assistant", "content": response.text}, "finish_reason": "stop"}
                 ],
                 "usage": {
                     "prompt_tokens": usage.input_tokens,
