@@ -177,7 +177,7 @@ def _request() -> Request:
 def test_credentials_in_a_url_are_refused_where_they_would_be_stored(settings: Settings, model: str) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            with pytest.raises(InvalidError, match=r"https://h\.example/v1#m.*DSPEX_API_KEY") as caught:
+            with pytest.raises(InvalidError, match=r"https://h\.example/v1#m.*KEY.*dspex secrets create") as caught:
                 await create(services.operations, model)
             assert "hidden-1" not in str(caught.value)
             for resource in DOMAIN.values():

@@ -68,6 +68,13 @@ def test_bad_file_is_refused_with_file_and_line(tmp_path, name, data, said):
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize(("name", "problem"), [("rows", "a file without extension"), ("rows.xls", "a .xls file")])
+def test_a_file_of_another_kind_is_refused(tmp_path, name, problem):
+    (tmp_path / name).write_text("text\na\n")
+    with pytest.raises(DefinitionError, match=f"{problem} cannot be read; use .csv, .jsonl or .json"):
+        dspex.Dataset.from_file(tmp_path / name)
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "json"])
 def test_a_file_without_an_end_is_refused(tmp_path, ending):
     file = tmp_path / f"endless.{ending}"

@@ -63,6 +63,16 @@ def test_program_as_data_scores_like_its_module(rulebook):
     assert report.mean == 0.75
 
 
+def test_the_columns_of_wide_data_are_named_up_to_a_limit(rulebook):
+    wide = dspex.Dataset.from_rows([{f"c{number}": 1 for number in range(50_000)}])
+    with (
+        dspex.context(model=rulebook(_echo)),
+        pytest.raises(DefinitionError, match=r"c0, c1, .* and 49980 more$") as caught,
+    ):
+        run(aevaluate(dspex.Predict(Sort), wide, dspex.exact_match))
+    assert len(str(caught.value)) < 400
+
+
 def test_report_without_scores_has_no_mean_instead_of_zero(rulebook):
     with dspex.context(model=rulebook(_echo)):
         report = run(aevaluate(dspex.Predict(Sort), ROWS[3:4], dspex.exact_match))

@@ -1,6 +1,6 @@
 """What a server counts only grows."""
 
-from dspex.surfaces.api.gate.metrics import Metrics
+from dspex.surfaces.api.gate.metrics import Gauge, Metrics
 
 
 def test_a_counter_of_prometheus_never_falls():
@@ -13,3 +13,11 @@ def test_a_counter_of_prometheus_never_falls():
     for name in ("dspex_tokens_total", "dspex_cost_usd_total"):
         lines = [[line for line in text.splitlines() if line.startswith(name)] for text in (before, after)]
         assert lines[0] == lines[1]
+
+
+def test_each_figure_says_what_it_counts():
+    names = ("dspex_executions", "dspex_stored_executions", "dspex_stored_bytes")
+    text = Metrics().text({name: [Gauge({"workspace": "default"}, 1)] for name in names})
+    assert "# HELP dspex_executions Rows by their status." in text
+    assert "# HELP dspex_stored_executions Executions that a workspace has stored." in text
+    assert "# HELP dspex_stored_bytes Bytes that the executions of a workspace take." in text

@@ -14,6 +14,7 @@ from dspex.learning.evaluation.dataset import Dataset, check_rows
 from dspex.learning.evaluation.latency import run_seconds
 from dspex.learning.evaluation.metric import Metric, check_metric, metric_name, score_of
 from dspex.learning.evaluation.report import Report, Row
+from dspex.learning.evaluation.row_files import join_names
 from dspex.sync import run
 
 Metrics = Metric | Mapping[str, Metric]
@@ -159,7 +160,7 @@ class _Scoring:
                 hint = suggest(name, dataset.fields)
                 raise DefinitionError(
                     f"the program needs {name!r}, and {dataset.name!r} has no such field.{hint} It has: "
-                    f"{', '.join(dataset.fields)}"
+                    f"{join_names(dataset.fields)}"
                 )
 
     async def row(self, index: int, example: Example, repeat: int) -> Row:

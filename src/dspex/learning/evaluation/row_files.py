@@ -4,7 +4,7 @@ import csv
 import io
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DefinitionError(
-            f"{path}: cannot read {path.suffix or 'a file without extension'!r}; use .csv, .jsonl or .json"
-        )
+        kind = f"a {path.suffix} file" if path.suffix else "a file without extension"
+        raise DefinitionError(f"{path}: {kind} cannot be read; use .csv, .jsonl or .json")
     rows = list(reader(path, _text(path)))
     if not rows:
         raise DefinitionError(f"{path} has no rows")
@@ -80,7 +79,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             if len(row) != len(header):
                 raise DefinitionError(
                     f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns "
-                    f"({_join_names(header)}); put a value with a comma into double quotes"
+                    f"({join_names(header)}); put a value with a comma into double quotes"
                 )
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
@@ -101,7 +100,8 @@ def _header(path: Path, row: list[str]) -> list[str]:
     return names
 
 
-def _join_names(names: list[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
+    """Return the names of columns with commas between them, the first ones where there are very many."""
     suffix = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + suffix
 

@@ -12,8 +12,8 @@ _PROSE = {"demos", "instructions"}  # texts for the model, never resolved as add
 
 
 NOT_ALLOWED = (
-    "is named by URL or path, or is the server's own Ollama (ollama/NAME): only admins of the workspace 'default' "
-    "may choose it. Every workspace may choose models of providers, and of servers at the hosts in the setting "
+    "may be chosen by admins of the workspace 'default' only: it is named by URL or path, or is the server's own "
+    "Ollama (ollama/NAME). Every workspace may choose models of providers, and of servers at the hosts in the setting "
     "`model_hosts` (DSPEX_MODEL_HOSTS)"
 )
 
@@ -36,7 +36,7 @@ def check_reach(actor: Actor, request: object, hosts: frozenset[str] = frozenset
         check_credentials(f"configuration.{name}", value)
         is_restricted = "://" in value or is_restricted_model(value)
         if is_restricted and not is_free and not is_allowed(value, hosts):
-            raise ForbiddenError(f"configuration.{name}: a model {NOT_ALLOWED}", scope="admin")
+            raise ForbiddenError(f"configuration.{name}: this model {NOT_ALLOWED}", scope="admin")
 
 
 def is_allowed(text: str, hosts: frozenset[str]) -> bool:
@@ -63,7 +63,7 @@ def check_credentials(place: str, text: str) -> None:
     if is_model and credentials_of(text):
         raise InvalidError(
             f"{place}: credentials in a model's URL would be stored with it; write {without_credentials(text)!r}, and "
-            "store the key as the secret DSPEX_API_KEY of the workspace (dspex keys, create_secret)"
+            "store the key as the secret DSPEX_API_KEY of the workspace (dspex secrets create, create_secret)"
         )
 
 

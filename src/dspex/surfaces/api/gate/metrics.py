@@ -20,6 +20,12 @@ class _Work:
     cost_usd: float = 0.0
 
 
+_GAUGES = {
+    "dspex_stored_executions": "Executions that a workspace has stored.",
+    "dspex_stored_bytes": "Bytes that the executions of a workspace take.",
+}
+
+
 class Gauge(NamedTuple):
     """One value that goes up and down: its labels, and what it is now."""
 
@@ -75,7 +81,12 @@ class Metrics:
             lines += _metric("dspex_requests_running", "gauge", "Requests that are being answered.", running)
         lines += self._work_lines(workspace)
         for name, values in gauges.items():
-            lines += _metric(name, "gauge", "Rows.", [(_labels(**gauge.labels), gauge.value) for gauge in values])
+            lines += _metric(
+                name,
+                "gauge",
+                _GAUGES.get(name, "Rows by their status."),
+                [(_labels(**gauge.labels), gauge.value) for gauge in values],
+            )
         return "\n".join([*lines, ""])
 
     def _work_lines(self, workspace: str | None) -> list[str]:
