@@ -10,7 +10,7 @@ from uuid import UUID
 
 from dspex.operations.resources import DOMAIN as BUILT_IN
 from dspex.operations.resources import Action, Insert, Operations, Resource, Update
-from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.resources.resource import Calculation, Row, Transition
 
 
@@ -29,7 +29,7 @@ def hours_open(row: Ticket) -> float | None:
     return (row.updated_at - row.created_at).total_seconds() / 3600 if row.status == "closed" else None
 
 
-THEIRS = Policy(
+THEIRS = AccessPolicy(
     name="who opened the ticket, and admins",
     rows=lambda actor: {} if actor.may("admin") else {"opened_by": actor.name},
 )

@@ -23,7 +23,7 @@ from dspex.operations.resources import (
     Query,
     Resource,
 )
-from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.resources.resource import Calculation
 from dspex.operations.storage import Database, ensure_tables, migrate
 from dspex.settings import Settings
@@ -132,8 +132,8 @@ def test_an_execution_to_which_a_row_refers_outlives_those_that_are_due(
 
 
 def test_a_policy_may_judge_actors_and_single_changes(on_each_database: Settings, tickets: Any) -> None:
-    cleared = Policy(name="cleared people", admits=lambda actor: actor.name != "eve")
-    polite = Policy(name="polite titles", changes=lambda _actor, row: row.title.endswith("please"))
+    cleared = AccessPolicy(name="cleared people", admits=lambda actor: actor.name != "eve")
+    polite = AccessPolicy(name="polite titles", changes=lambda _actor, row: row.title.endswith("please"))
     asked = replace(tickets.ACTIONS[0], policies=(cleared, polite))
     assert asked.terms == "Needs the scope write; for cleared people; for polite titles."
 

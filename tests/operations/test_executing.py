@@ -28,7 +28,7 @@ from dspex.operations.resources import (
     Update,
 )
 from dspex.operations.resources.executing import Executor
-from dspex.operations.resources.housekeeping import Housekeeper
+from dspex.operations.resources.housekeeping import Maintenance
 from dspex.operations.resources.inputs import ExecutionOf, RetryExecution
 from dspex.operations.resources.owners import host
 from dspex.settings import Settings
@@ -90,7 +90,7 @@ class Process:
         )
         self.floor: Floor = dataclasses.replace(floor, executor=self.executor, backends=backends, store=self.store)
         self.operations = Operations(self.floor, actor=Actor(name="ada"))
-        self.keeper = Housekeeper(self.store, self.executor, clock=SystemClock(), observer=Silent())
+        self.keeper = Maintenance(self.store, self.executor, clock=SystemClock(), observer=Silent())
 
     def start(self, **values: Any) -> "asyncio.Task[ExecutionRecord]":
         given = ExecuteProgram(**{"name": "qa", "inputs": {"q": "?"}, **values})
@@ -354,14 +354,14 @@ def test_a_process_of_another_host_is_gone_when_its_heartbeat_stands_still(setti
     async def work() -> None:
         async with processes(settings, 2) as [there, here]:
             clock = Turned()
-            keeper = Housekeeper(here.store, here.executor, clock=clock, observer=Silent())
+            keeper = Maintenance(here.store, here.executor, clock=clock, observer=Silent())
             task = there.start()
             await there.backend.begun.wait()
             [row] = await here.rows()
             there.executor.owner = owner = there.executor.owner.replace(host(), "elsewhere")
             await here.store.write(Update(resource=EXECUTION, id=row.id, values={"owner": owner}))
             for _ in range(3):
-                await there.keeper.beat()
+                await there.keeper.send_heartbeat()
                 clock.added += int(9e9)
                 assert await keeper.sweep() == 0
             clock.added += int(11e9)

@@ -15,8 +15,8 @@ from dspex.clock import SystemClock
 from dspex.errors import InvalidError, StorageError
 from dspex.operations.resources import Insert, Query
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
-from dspex.operations.resources.polling import LAST, PAGE, QUEUE, Wakes
-from dspex.operations.resources.ports import EventLog, Look, Place, Told
+from dspex.operations.resources.polling import LAST, PAGE, QUEUE, Waiters
+from dspex.operations.resources.ports import EventLog, FeedEvent, Look, Place
 from dspex.operations.resources.trail import EVENT, EventRecord
 from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore, migrate
 from dspex.settings import Secret, Settings
@@ -32,9 +32,9 @@ def event(number: int, **values: Any) -> EventRecord:
 
 
 @contextlib.asynccontextmanager
-async def feeding(file: Path, **options: Any) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Wakes]]:
+async def feeding(file: Path, **options: Any) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Waiters]]:
     """A feed as one process has it."""
-    database, wakes = Database.embedded(file), Wakes()
+    database, wakes = Database.embedded(file), Waiters()
     try:
         await migrate(database)
         store = AnnouncingStore(SQLStore(database), wakes)
@@ -43,7 +43,7 @@ async def feeding(file: Path, **options: Any) -> AsyncIterator[tuple[StoredFeed,
         await database.aclose()
 
 
-async def take(stream: AsyncIterator[Told], count: int) -> list[int]:
+async def take(stream: AsyncIterator[FeedEvent], count: int) -> list[int]:
     return [(await anext(stream)).event.payload["n"] for _ in range(count)]
 
 
@@ -126,7 +126,7 @@ def test_a_feed_over_a_database_that_cannot_be_read_says_so(tmp_path: Path) -> N
     async def work() -> None:
         database = Database.embedded(tmp_path / "db")  # without tables
         try:
-            feed = StoredFeed(SQLEventLog(database), Wakes(), new_id=new_id)
+            feed = StoredFeed(SQLEventLog(database), Waiters(), new_id=new_id)
             with pytest.raises(StorageError):
                 await take(feed.follow("default", "execution"), 1)
         finally:
@@ -153,7 +153,7 @@ def test_the_services_have_a_feed(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def over(settings: Settings, **options: Any) -> AsyncIterator[tuple[StoredFeed, AnnouncingStore, Database]]:
     """A feed as one process has it, on the database of the settings."""
-    database, wakes = database_of(settings), Wakes()
+    database, wakes = database_of(settings), Waiters()
     try:
         await prepare(database)
         store = AnnouncingStore(SQLStore(database), wakes)
@@ -290,7 +290,7 @@ class Counting:
 
 def test_many_followers_cost_one_look_and_none_when_nobody_follows(tmp_path: Path) -> None:
     async def work() -> None:
-        database, wakes = Database.embedded(tmp_path / "db"), Wakes()
+        database, wakes = Database.embedded(tmp_path / "db"), Waiters()
         await migrate(database)
         store, log = AnnouncingStore(SQLStore(database), wakes), Counting(SQLEventLog(database))
         feed = StoredFeed(log, wakes, new_id=new_id, poll=3600.0)

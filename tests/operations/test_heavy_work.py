@@ -8,7 +8,7 @@ import pytest
 from dspex import Signature
 from dspex.errors import InvalidError
 from dspex.language.signatures.cancellable import CancellableRun
-from dspex.operations.resources.heavy_work import HeavyWork, MostWork
+from dspex.operations.resources.heavy_work import HeavyWork, InputLimits
 from tests.support.waiting import finish
 
 
@@ -55,7 +55,7 @@ def test_work_ends_with_who_waits_for_it() -> None:
 
 
 def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:
-    most = MostWork()
+    most = InputLimits()
     validator = Signature("x: list[int], y: str -> z").input_validator
     most.check(validator.amount({"x": [1] * 90_000, "y": "a" * 4_000_000}))
     with pytest.raises(InvalidError, match="100001 values"):
@@ -67,7 +67,7 @@ def test_more_than_one_call_may_cost_is_refused_before_it_is_checked() -> None:
 
 
 def test_the_alternatives_and_patterns_of_a_json_schema_count() -> None:
-    most = MostWork()
+    most = InputLimits()
     patterns = {"items": {"anyOf": [{"pattern": f"a{n}$"} for n in range(900)]}}
     objects = {"items": {"anyOf": [{"required": [f"a{n}"]} for n in range(900)]}}
     for schema, value in ((patterns, "ab"), (objects, {})):

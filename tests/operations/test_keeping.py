@@ -14,7 +14,7 @@ from dspex.execution.modules import CodeRoot
 from dspex.operations.resources import DOMAIN, CreateProgram, ExecuteProgram, Query
 from dspex.operations.resources.access import Actor
 from dspex.operations.resources.inputs import RetryExecution
-from dspex.operations.resources.keeping import Keeping, by_patterns
+from dspex.operations.resources.keeping import PayloadPolicy, pattern_redactor
 from dspex.operations.resources.retention import Retention
 from dspex.operations.resources.tenants import ConfigureWorkspace, CreateWorkspace
 from dspex.settings import Settings, read_settings
@@ -62,7 +62,9 @@ def test_a_program_that_stores_no_inputs_leaves_none_in_rows_traces_or_errors(se
 def test_patterns_are_redacted_in_inputs_outputs_and_every_text_of_the_trace(settings: Settings) -> None:
     async def work() -> None:
         async with open_services(settings) as services:
-            services.operations.floor.executor.recorder._keeping = Keeping(redact=by_patterns([r"\d{4}-\d{4}"]))
+            services.operations.floor.executor.recorder._payload_policy = PayloadPolicy(
+                redact=pattern_redactor([r"\d{4}-\d{4}"])
+            )
             kept = services.operations.floor.executor
             model = ScriptedModel(f"[[ ## answer ## ]]\nyour card is {SECRET}")
             kept._context = dataclasses.replace(kept._context, model=model)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Query, Store
-from dspex.operations.resources.finding import MAX_MEMBERS, continued, cursor_of, query_from, where_of
+from dspex.operations.resources.finding import MAX_MEMBERS, continue_after, cursor_of, query_from, where_of
 from dspex.operations.resources.ports import Match, Sort
 from dspex.testing.lists import ListContract
 from tests.operations.test_store import two_stores
@@ -45,7 +45,7 @@ def test_filters_and_orders_follow_from_the_kinds_of_the_shown_attributes() -> N
     assert not set(EXECUTION.sortable) & {"id", "program_id", "inputs", "workspace", "inputs_hash"}
     assert not {"hash", "hash_contains"} & {*API_KEY.filters, *API_KEY.sortable}
     assert "instructions" not in DOMAIN["signature"].sortable
-    assert [resource.misnamed for resource in DOMAIN.values() if resource.misnamed] == []
+    assert [resource.reserved_attribute for resource in DOMAIN.values() if resource.reserved_attribute] == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ KEY = "01a204e7-d265-770f-a3da-97f8004ff7a9"
 )
 def test_a_cursor_of_another_order_or_of_nobody_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidError) as caught:
-        continued(EXECUTION, Query(sort=Sort("cost_usd")), cursor)
+        continue_after(EXECUTION, Query(sort=Sort("cost_usd")), cursor)
     assert [found.path for found in caught.value.fields] == ["after"]
 
 
@@ -130,7 +130,7 @@ def test_a_cursor_of_another_order_or_of_nobody_is_refused(cursor: str) -> None:
 def test_no_text_makes_more_of_a_cursor_than_a_refusal(text: str) -> None:
     for name in ("cost_usd", "created_at", "status", None):
         with pytest.raises(InvalidError, match=r"^after: "):
-            continued(EXECUTION, Query(sort=Sort(name) if name else None), text)
+            continue_after(EXECUTION, Query(sort=Sort(name) if name else None), text)
 
 
 @given(st.floats(allow_nan=False) | st.none())
@@ -141,4 +141,4 @@ def test_a_cursor_keeps_a_number_to_its_last_bit(value: float | None) -> None:
 
     row: Any = Row()
     sort = Sort("cost_usd", is_descending=True)
-    assert continued(EXECUTION, Query(sort=sort), cursor_of(row, sort)).after_value == value
+    assert continue_after(EXECUTION, Query(sort=sort), cursor_of(row, sort)).after_value == value

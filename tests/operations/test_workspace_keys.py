@@ -198,7 +198,7 @@ def test_workspaces_without_keys_of_their_own_leave_nothing_behind() -> None:
         given = RunContext(models=resolver)
         for number in range(MAX_CACHED + 20):
             await keyed.context_for(f"tenant-{number}", given)
-        assert len(keyed._known) == MAX_CACHED
+        assert len(keyed._cache) == MAX_CACHED
         await keyed.aclose()
 
     finish(work())

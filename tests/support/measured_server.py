@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from dspex.bootstrap import Services, open_services
 from dspex.operations.resources import DOMAIN, CreateProgram
-from dspex.operations.resources.heavy_work import MostWork
+from dspex.operations.resources.heavy_work import InputLimits
 from dspex.operations.resources.tenants import CreateApiKey
 from dspex.settings import Secret, Settings
 from dspex.surfaces.api import ServerConfig, application
@@ -94,7 +94,7 @@ def main() -> None:
         async with open_services(settings, serves=False) as services:
             models: Any = services.context.models
             models._local["scripted/hostile"] = ScriptedModel(REPLY)  # no provider is called
-            services.operations.floor.executor.most = MostWork()
+            services.operations.floor.executor.input_limits = InputLimits()
             key = await _prepared(services)
             beating = asyncio.create_task(meter.beat())
             sys.stdout.write(f"ready {listener.getsockname()[1]} {key}\n")

@@ -141,7 +141,7 @@ class OpenStore:
         services = await self._stack.enter_async_context(open_services(settings, code=self._code))
         backend = _LiveBackend()
         floor, executor = services.operations.floor, services.operations.floor.executor
-        self._operations = Operations(replace(floor, executor=executor.on(Backends({"native": backend}))))
+        self._operations = Operations(replace(floor, executor=executor.with_backends(Backends({"native": backend}))))
         self._loop = asyncio.get_running_loop()
 
     async def _close(self) -> None:

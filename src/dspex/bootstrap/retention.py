@@ -10,8 +10,8 @@ from dspex.errors import ConfigurationError, ConflictError, StorageError
 from dspex.execution.context import RunContext
 from dspex.execution.modules import CodeRoot
 from dspex.operations.resources.executing import Executor, StorageLimits
-from dspex.operations.resources.housekeeping import Housekeeper
-from dspex.operations.resources.keeping import Keeping, Place, Redact, by_patterns
+from dspex.operations.resources.housekeeping import Maintenance
+from dspex.operations.resources.keeping import PayloadName, PayloadPolicy, Redact, pattern_redactor
 from dspex.operations.resources.ports import Figures, Store
 from dspex.operations.resources.quotas import Quota, Quotas
 from dspex.operations.resources.retention import Retention
@@ -23,7 +23,7 @@ PRUNE_INTERVAL = 3600.0
 QUOTA_INTERVAL = 1.0
 
 
-def redaction_policy(settings: Settings, code: CodeRoot | None) -> Keeping:
+def redaction_policy(settings: Settings, code: CodeRoot | None) -> PayloadPolicy:
     """Return the policy for stored inputs, outputs and traces.
 
     Raises:
@@ -31,10 +31,10 @@ def redaction_policy(settings: Settings, code: CodeRoot | None) -> Keeping:
     """
     hooks: list[Redact] = []
     if settings.redact_patterns:
-        hooks.append(by_patterns(settings.redact_patterns))
+        hooks.append(pattern_redactor(settings.redact_patterns))
     if (hook := redaction_of(settings, code)) is not None:
         hooks.append(hook)
-    return Keeping(stores_inputs=settings.store_inputs, redact=_chain(hooks) if hooks else None)
+    return PayloadPolicy(stores_inputs=settings.store_inputs, redact=_chain(hooks) if hooks else None)
 
 
 def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
@@ -55,7 +55,7 @@ def redaction_of(settings: Settings, code: CodeRoot | None) -> Redact | None:
 
 
 def _chain(hooks: list[Redact]) -> Redact:
-    def redact(place: Place, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    def redact(place: PayloadName, value: Any) -> Any:  # noqa: ANN401  # any JSON value
         for hook in hooks:
             value = hook(place, value)
         return value
@@ -75,7 +75,9 @@ def limits_of(settings: Settings, code: CodeRoot | None, store: Store, *, clock:
         ConfigurationError: the redaction hook is not in the code root, or is not a function.
     """
     quota = Quota(executions=settings.quota_executions, mib=settings.quota_mib)
-    return StorageLimits(keeping=redaction_policy(settings, code), quotas=Quotas(store, clock=clock, default=quota))
+    return StorageLimits(
+        payload_policy=redaction_policy(settings, code), quotas=Quotas(store, clock=clock, default=quota)
+    )
 
 
 async def _interrupt_abandoned(executor: Executor) -> None:
@@ -90,12 +92,12 @@ async def run_maintenance(
     store: Store, executor: Executor, retention: Retention | None, *, context: RunContext, database: Database
 ) -> AsyncIterator[Readiness]:
     """Run the maintenance of an executor inside the block; at its end, drain the executions."""
-    maintenance = Housekeeper(store, executor, clock=context.clock, observer=context.observer)
+    maintenance = Maintenance(store, executor, clock=context.clock, observer=context.observer)
     if retention is not None:
         maintenance.add(PRUNE_INTERVAL, retention.tick)
     if executor.quotas is not None:
         maintenance.add(QUOTA_INTERVAL, executor.quotas.flush)
-    readiness = Readiness(database, executor, prove=maintenance.prove, clock=context.clock)
+    readiness = Readiness(database, executor, prove=maintenance.write_heartbeat, clock=context.clock)
     async with maintenance:
         try:
             yield readiness

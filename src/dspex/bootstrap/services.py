@@ -23,9 +23,9 @@ from dspex.operations.jobs import JobPolicy, QueuedJobs
 from dspex.operations.resources import Floor, Operations
 from dspex.operations.resources.executing import Executor
 from dspex.operations.resources.feed import AnnouncingStore, StoredFeed
-from dspex.operations.resources.heavy_work import MostWork
+from dspex.operations.resources.heavy_work import InputLimits
 from dspex.operations.resources.keyring import KeyRing
-from dspex.operations.resources.polling import Wakes
+from dspex.operations.resources.polling import Waiters
 from dspex.operations.resources.retention import Retention
 from dspex.operations.storage import Database, SQLEventLog, SQLFigures, SQLStore
 from dspex.session import ModelResolver
@@ -83,8 +83,8 @@ async def open_services(
         stack.push_async_callback(database.aclose)
         domain = domain_of(settings, code)
         await prepare(database, domain=domain, say=say)
-        wakes = Wakes()
-        store = AnnouncingStore(SQLStore(database, domain), wakes)
+        waiters = Waiters()
+        store = AnnouncingStore(SQLStore(database, domain), waiters)
         ids = await ids_after(store)
         vault = vault_of(settings)
         models = KeyedModels(store, vault, resolver=resolver, clock=clock, say=say)
@@ -93,7 +93,7 @@ async def open_services(
         backends = await stack.enter_async_context(open_backends(settings, code=code, observer=observer, serves=serves))
         figures, limits = SQLFigures(database, domain), limits_of(settings, code, store, clock=clock)
         executor = Executor(store, backends=backends, context=context, clock=clock, new_id=ids, limits=limits)
-        executor.surroundings, executor.most = models.context_for, MostWork() if serves else None
+        executor.context_provider, executor.input_limits = models.context_for, InputLimits() if serves else None
         stack.callback(executor.heavy.close)
         retention = retention_of(settings, store, figures, clock=clock)
         work = run_maintenance(store, executor, retention if serves else None, context=context, database=database)
@@ -104,7 +104,7 @@ async def open_services(
             backends=backends,
             clock=clock,
             new_id=ids,
-            feed=StoredFeed(SQLEventLog(database), wakes, new_id=ids),
+            feed=StoredFeed(SQLEventLog(database), waiters, new_id=ids),
             figures=figures,
             code=code,
             jobs=QueuedJobs(store, policy=job_policy(settings), clock=clock, new_id=ids),

@@ -11,7 +11,7 @@ import pytest
 
 from dspex.errors import StorageError
 from dspex.operations.resources import DOMAIN, ExecutionRecord, Insert, Query, Store, Update
-from dspex.operations.resources.finding import continued, cursor_of, query_from
+from dspex.operations.resources.finding import continue_after, cursor_of, query_from
 from dspex.operations.resources.ports import Match, Sort
 from dspex.operations.resources.program import ProgramRecord, ProgramVersionRecord
 from dspex.testing.store import NOW, new_id, signature
@@ -91,7 +91,7 @@ class ListContract:
                 query, listed = Query(sort=sort, limit=size), list[ExecutionRecord]()
                 while page := await store.select(EXECUTION, query):
                     listed += page
-                    query = continued(EXECUTION, query, cursor_of(page[-1], sort))
+                    query = continue_after(EXECUTION, query, cursor_of(page[-1], sort))
                 assert [row.id for row in listed] == [row.id for row in _sorted(rows, sort)], (sort, size)
 
         self.run(test)
@@ -103,7 +103,7 @@ class ListContract:
             for place in range(len(ordered)):
                 last = ordered[place]
                 await store.write(Update(resource=EXECUTION, id=last.id, values={"cost_usd": 99.0}))
-                query = continued(EXECUTION, Query(sort=sort), cursor_of(last, sort))
+                query = continue_after(EXECUTION, Query(sort=sort), cursor_of(last, sort))
                 assert [row.id for row in await store.select(EXECUTION, query)] == [
                     row.id for row in ordered[place + 1 :]
                 ]

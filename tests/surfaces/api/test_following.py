@@ -12,7 +12,7 @@ from dspex import Prediction
 from dspex.execution.backends import Backends, MockBackend, NativeBackend
 from dspex.execution.context import RunContext
 from dspex.operations.resources import DOMAIN, Update
-from dspex.operations.resources.remembering import Remembered
+from dspex.operations.resources.remembering import ProgramCache
 from dspex.surfaces.api import ServerConfig
 from dspex.surfaces.api.graphql.endpoint import _event
 from dspex.surfaces.api.graphql.websocket import Message, _Wire
@@ -216,7 +216,7 @@ def test_a_mutation_has_its_time_on_every_way_and_is_cancelled_then(tmp_path: Pa
         async with serving(tmp_path, ServerConfig(timeout_s=0.2)) as server:
             await server.give_program("slow")
             floor = server.services.operations.floor
-            floor.executor.remembered = Remembered(
+            floor.executor.program_cache = ProgramCache(
                 floor.store, backends=Backends({"mock": Never(), "native": NativeBackend()}), clock=floor.clock
             )
             assert (await server.ask("POST", "/graphql", body={"query": M})).status == 504

@@ -13,7 +13,7 @@ from dspex.errors import ConflictError, DspexError, NotFoundError, StorageError
 from dspex.operations.jobs.handler import Done, JobRun
 from dspex.operations.jobs.policy import JobPolicy, serves
 from dspex.operations.resources import Insert, Query, Resource, Store, Update
-from dspex.operations.resources.jobs import QUEUES, Job, told
+from dspex.operations.resources.jobs import QUEUES, Job, status_event
 from dspex.operations.resources.ports import Change
 
 HANDED_BACK = "handed back by a worker that stopped"
@@ -215,7 +215,7 @@ class JobRows:
         return [_owned(resource, run.job, values, queues=True), self._event(job, resource, why)]
 
     def _event(self, job: Job, resource: Resource[Any], message: str) -> Insert:
-        return told(job, resource, id=self._new_id(), now=self._clock.now(), message=message)
+        return status_event(job, resource, id=self._new_id(), now=self._clock.now(), message=message)
 
     async def _write(self, *changes: Change) -> str | None:
         """Write until it is written, or until somebody else has moved the row on; then return "stopped"."""

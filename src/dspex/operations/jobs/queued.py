@@ -11,7 +11,7 @@ from dspex.errors import ConflictError, NotFoundError
 from dspex.operations.jobs.policy import JobPolicy
 from dspex.operations.jobs.sweeper import living, why_waiting
 from dspex.operations.resources import Resource, Store, Update
-from dspex.operations.resources.jobs import queue_of, told
+from dspex.operations.resources.jobs import queue_of, status_event
 
 
 class QueuedJobs:
@@ -41,7 +41,7 @@ class QueuedJobs:
         values = {"waiting": reason}
         change = Update(resource=resource, id=job_id, values=values, statuses=("queued",), expected={"turn": job.turn})
         updated_job = dataclasses.replace(job, **values)
-        event = told(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason)
+        event = status_event(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=reason)
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

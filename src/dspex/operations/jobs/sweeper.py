@@ -11,7 +11,7 @@ from dspex.errors import ConflictError, NotFoundError
 from dspex.operations.jobs.policy import JobPolicy, channel_of, serves
 from dspex.operations.resources import Insert, Query, Resource, Store, Update
 from dspex.operations.resources.job_worker import JOB_WORKER, JobWorkerRecord
-from dspex.operations.resources.jobs import QUEUES, Job, told
+from dspex.operations.resources.jobs import QUEUES, Job, status_event
 
 Note = Callable[[str, Job], Awaitable[None]]
 """Makes sure that there is a ticket for this turn of a job, under a channel."""
@@ -120,7 +120,7 @@ class Sweeper:
             statuses=(job.status,),
             expected={"turn": job.turn},
         )
-        event: Insert = told(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message)
+        event: Insert = status_event(updated_job, resource, id=self._new_id(), now=self._clock.now(), message=message)
         try:
             await self._store.write(change, event)
         except (ConflictError, NotFoundError):

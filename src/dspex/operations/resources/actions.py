@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex.operations.resources.access import Scope
-from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
 from dspex.operations.resources.resource import Resource
 
 
@@ -25,7 +25,7 @@ class Action:
     description: str
     run: Callable[[Any, Any], Awaitable[Any]]
     result: type | None = None
-    policies: tuple[Policy, ...] = (OWN_WORKSPACE,)
+    policies: tuple[AccessPolicy, ...] = (OWN_WORKSPACE,)
 
     @property
     def terms(self) -> str:

@@ -9,7 +9,7 @@ from dspex.operations.resources.resource import Resource
 E = TypeVar("E")
 
 
-class StoreAround:
+class StoreWrapper:
     """A store that passes reads to the wrapped store; a subclass implements `write`."""
 
     def __init__(self, store: Store) -> None:

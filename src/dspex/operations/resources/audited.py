@@ -9,8 +9,8 @@ from uuid import UUID
 
 from dspex.clock import Clock
 from dspex.operations.resources.access import Actor
-from dspex.operations.resources.around import StoreAround
-from dspex.operations.resources.policies import Policy
+from dspex.operations.resources.around import StoreWrapper
+from dspex.operations.resources.policies import AccessPolicy
 from dspex.operations.resources.ports import Change, Insert, Store
 from dspex.operations.resources.quotas import Quotas
 from dspex.operations.resources.resource import Resource
@@ -19,7 +19,7 @@ from dspex.operations.resources.usage import size_of
 
 LONGEST: Final = 16 * 1024
 _LONG: Final = frozenset({"json", "embedding"})
-_UNTOLD = {"created_at", "updated_at"}
+_UNAUDITED = {"created_at", "updated_at"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +28,10 @@ class Act:
 
     actor: Actor
     name: str
-    policies: tuple[Policy, ...] = ()
+    policies: tuple[AccessPolicy, ...] = ()
 
 
-class AuditedStore(StoreAround):
+class AuditedStore(StoreWrapper):
     """A store for one act: it checks the policies of the act and writes audit entries with the changes."""
 
     def __init__(  # the collaborators of every write
@@ -47,7 +47,7 @@ class AuditedStore(StoreAround):
         """Take the store to wrap and the act; `on_write` is called with committed changes."""
         super().__init__(store)
         self._quotas = quotas
-        self._written = on_write
+        self._on_write = on_write
         self._act = act
         self._clock = clock
         self._new_id = new_id
@@ -69,7 +69,7 @@ class AuditedStore(StoreAround):
             await self._store.write(*changes, *map(Insert, entries))
             for workspace, size in sizes.items():
                 self._quotas.charge(workspace, size=size)
-        self._written(changes)
+        self._on_write(changes)
 
     async def _entry(self, change: Change) -> AuditEntry | None:
         if isinstance(change, Insert):
@@ -78,7 +78,7 @@ class AuditedStore(StoreAround):
             if not resource.is_audited:
                 return None
             row = {part.name: getattr(change.entity, part.name) for part in resource.attributes}
-            return self._made(resource, change.entity.id, before=None, after=_told(resource, row))
+            return self._new_entry(resource, change.entity.id, before=None, after=_audit_values(resource, row))
         if not change.resource.is_audited and not self._act.policies:
             return None
         existing = await self._store.get(change.resource, id=change.id)
@@ -88,8 +88,11 @@ class AuditedStore(StoreAround):
             return None
         before = {name: getattr(existing, name) for name in (*change.values, *change.increments)} if existing else {}
         after = {**change.values, **{name: before.get(name, 0) + step for name, step in change.increments.items()}}
-        return self._made(
-            change.resource, change.id, before=_told(change.resource, before), after=_told(change.resource, after)
+        return self._new_entry(
+            change.resource,
+            change.id,
+            before=_audit_values(change.resource, before),
+            after=_audit_values(change.resource, after),
         )
 
     def _sizes(self, changes: Sequence[Change]) -> Counter[str]:
@@ -105,7 +108,7 @@ class AuditedStore(StoreAround):
         for policy in self._act.policies:
             policy.require_row(self._act.actor, self._act.name, row)
 
-    def _made(
+    def _new_entry(
         self, resource: Resource[Any], key: UUID, *, before: dict[str, Any] | None, after: dict[str, Any]
     ) -> AuditEntry:
         now = self._clock.now()
@@ -123,9 +126,11 @@ class AuditedStore(StoreAround):
         )
 
 
-def _told(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _audit_values(resource: Resource[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as JSON, with placeholders for hidden values and the size of long ones."""
-    visible = {name: value for name, value in values.items() if name not in _UNTOLD and name not in {"id", "workspace"}}
+    visible = {
+        name: value for name, value in values.items() if name not in _UNAUDITED and name not in {"id", "workspace"}
+    }
     return {name: "(hidden)" if name in resource.hidden else _plain(value) for name, value in visible.items()}
 
 

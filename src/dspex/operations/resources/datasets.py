@@ -13,7 +13,7 @@ from dspex.learning.evaluation import Dataset
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.dataset import DATASET, DatasetRecord
 from dspex.operations.resources.execution import ENDED, EXECUTION, ExecutionRecord
-from dspex.operations.resources.heavy_work import MostWork
+from dspex.operations.resources.heavy_work import InputLimits
 from dspex.operations.resources.inputs import invalid
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Insert, Query
@@ -190,7 +190,7 @@ async def validate_dataset(operations: Operations, request: ValidateDataset) -> 
         invalid_rows = 0
         for number, row in enumerate(data.rows):
             work.step()
-            errors = _unfit(signature, row, work=work, most=operations.floor.executor.most)
+            errors = _row_errors(signature, row, work=work, most=operations.floor.executor.input_limits)
             invalid_rows += bool(errors)
             problems += [{"row": number, **error.to_dict()} for error in errors[: _PROBLEMS - len(problems)]]
         return invalid_rows, problems
@@ -245,8 +245,8 @@ async def _signature(operations: Operations, request: ValidateDataset) -> Signat
         raise invalid("signature", text, f"a signature ({error.message})") from error
 
 
-def _unfit(  # a row and the limits of checking it
-    signature: Signature, row: Mapping[str, Any], *, work: CancellableRun, most: MostWork | None
+def _row_errors(  # a row and the limits of checking it
+    signature: Signature, row: Mapping[str, Any], *, work: CancellableRun, most: InputLimits | None
 ) -> list[FieldError]:
     errors: list[FieldError] = []
     inputs = {name: row[name] for name in signature.input_fields if name in row}

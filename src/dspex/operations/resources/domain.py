@@ -62,7 +62,7 @@ class Domain(Mapping[str, Resource[Any]]):
         resource_names = set(self)
         for resource in resources:
             resource_names.add(resource.name)
-            if attribute_name := resource.misnamed:
+            if attribute_name := resource.reserved_attribute:
                 raise DefinitionError(
                     f"the name {resource.name}.{attribute_name} is reserved for lists and filters; choose another name"
                 )

@@ -16,7 +16,7 @@ from dspex.operations.resources.resource import Attribute, Comparison, Filter, R
 MAX_PAGE = 200
 MAX_MEMBERS = 100
 _LARGEST = 2**31 - 1  # the largest integer of both databases
-_AN_ID = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
+_ID_EXAMPLE = "an id such as 01a204e7-d265-770f-a3da-97f8004ff7a9"
 _TYPES: dict[str, Any] = {
     "text": str,
     "integer": int,
@@ -24,7 +24,7 @@ _TYPES: dict[str, Any] = {
     "probability": (int, float),
     "flag": bool,
 }
-_A_TIME = "a time with its zone, such as 2030-01-31T12:00:00Z"
+_TIME_EXAMPLE = "a time with its zone, such as 2030-01-31T12:00:00Z"
 
 
 def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, first: int = 50) -> Query:
@@ -51,10 +51,10 @@ def query_from(resource: Resource[Any], pairs: Iterable[tuple[str, str]], *, fir
     sort = sort_of(resource, texts.pop("sort")) if "sort" in texts else None
     query = Query(limit=limit, sort=sort)
     if "after" in texts:
-        query = continued(resource, query, texts.pop("after"))
-    values: dict[str, Any] = {name: _read(resource.filters[name], text) for name, text in texts.items()}
+        query = continue_after(resource, query, texts.pop("after"))
+    values: dict[str, Any] = {name: _parse(resource.filters[name], text) for name, text in texts.items()}
     values |= {
-        name: [_read(resource.filters[name], text) for text in member_texts] for name, member_texts in members.items()
+        name: [_parse(resource.filters[name], text) for text in member_texts] for name, member_texts in members.items()
     }
     return dataclasses.replace(query, where=where_of(resource, values))
 
@@ -71,7 +71,7 @@ def where_of(resource: Resource[Any], values: Iterable[tuple[str, Any]] | dict[s
         list_filter = resource.filters.get(name)
         if list_filter is None:
             _refuse(name, value, f"there is no such filter.{suggest(name, resource.filters)}", "a filter of the list")
-        where.setdefault(list_filter.attribute.name, []).append((list_filter.comparison, _checked(list_filter, value)))
+        where.setdefault(list_filter.attribute.name, []).append((list_filter.comparison, _check(list_filter, value)))
     return {name: _shortest(comparisons) for name, comparisons in where.items()}
 
 
@@ -103,11 +103,11 @@ def cursor_of(row: Any, sort: Sort | None) -> str:  # noqa: ANN401  # a row of a
         return str(row.id)
     value = getattr(row, sort.attribute)
     json_value = value.isoformat() if isinstance(value, datetime) else value
-    text = json.dumps([_named(sort), json_value, str(row.id)], separators=(",", ":"))
+    text = json.dumps([_order_name(sort), json_value, str(row.id)], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
+def continue_after(resource: Resource[Any], query: Query, cursor: str) -> Query:
     """Return `query` continued after a cursor of the same sort order.
 
     Raises:
@@ -119,31 +119,31 @@ def continued(resource: Resource[Any], query: Query, cursor: str) -> Query:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         [order_name, value, key] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         after = UUID(key)
-        value = _remembered(resource.sortable[query.sort.attribute], value)
+        value = _parse_sort_value(resource.sortable[query.sort.attribute], value)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         _refuse(
             "after", cursor, f"{shorten(cursor)} is not a cursor of this sort order", "a cursor of a page in this order"
         )
-    if order_name != _named(query.sort):
+    if order_name != _order_name(query.sort):
         _refuse(
             "after",
             cursor,
             f"the cursor belongs to the sort order {shorten(order_name)}",
-            f"one of {_named(query.sort)!r}",
+            f"one of {_order_name(query.sort)!r}",
         )
     return dataclasses.replace(query, after=after, after_value=value)
 
 
-def _named(sort: Sort) -> str:
+def _order_name(sort: Sort) -> str:
     return f"-{sort.attribute}" if sort.is_descending else sort.attribute
 
 
-def _remembered(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value
+def _parse_sort_value(attribute: Attribute, value: Any) -> Any:  # noqa: ANN401  # a JSON value
     """Return the sort value in a cursor; raise if the server cannot have issued it."""
     if value is None and attribute.is_nullable:
         return None
     if attribute.kind == "time":
-        return _in_utc(datetime.fromisoformat(value))
+        return _to_utc(datetime.fromisoformat(value))
     if not isinstance(value, _TYPES[attribute.kind]) or isinstance(value, bool) != (attribute.kind == "flag"):
         raise TypeError(f"{attribute.name} is not a valid {attribute.kind}")
     if attribute.kind == "integer" and not -_LARGEST - 1 <= value <= _LARGEST:
@@ -164,7 +164,7 @@ def id_from(text: str, name: str) -> UUID:
     try:
         return UUID(text)
     except (ValueError, AttributeError, TypeError):
-        _refuse(name, text, f"{shorten(text)} is not an id", _AN_ID)
+        _refuse(name, text, f"{shorten(text)} is not an id", _ID_EXAMPLE)
 
 
 def _page_size(text: str) -> int:
@@ -173,39 +173,39 @@ def _page_size(text: str) -> int:
     return int(text)
 
 
-def _read(list_filter: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
+def _parse(list_filter: Filter, text: str) -> Any:  # noqa: ANN401  # a value of the attribute
     kind = "flag" if list_filter.comparison == "is_null" else list_filter.attribute.kind
     if kind == "uuid":
         return id_from(text, list_filter.name)
-    parse, expected = _READERS.get(kind, (str, "a text"))
+    parse, expected = _PARSERS.get(kind, (str, "a text"))
     try:
         return parse(text)
     except (ValueError, OverflowError, KeyError):
         _refuse(list_filter.name, text, f"{shorten(text)} is not {expected}", expected)
 
 
-_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "integer": (int, "a whole number"),
     "number": (float, "a number"),
     "probability": (float, "a number"),
     "flag": (lambda text: {"true": True, "false": False}[text], "true or false"),
     "time": (
         lambda text: datetime.fromisoformat(text.replace(" ", "+")),
-        _A_TIME,
+        _TIME_EXAMPLE,
     ),  # a query string decodes plus as a space
 }
 
 
-def _checked(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
+def _check(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401  # a value of the attribute
     """Return a value for the store, checked so that every database can compare with it."""
     if list_filter.comparison == "in":
         if len(value) > MAX_MEMBERS:
             _refuse(list_filter.name, len(value), f"{len(value)} values are too many", f"at most {MAX_MEMBERS} values")
-        return tuple([_checked_one(list_filter, member) for member in value])
-    return value if list_filter.comparison == "is_null" else _checked_one(list_filter, value)
+        return tuple([_check_one(list_filter, member) for member in value])
+    return value if list_filter.comparison == "is_null" else _check_one(list_filter, value)
 
 
-def _checked_one(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401
+def _check_one(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401
     attribute, expected = list_filter.attribute, ""
     if attribute.choices and value not in attribute.choices:
         expected = f"one of: {', '.join(attribute.choices)}"
@@ -217,15 +217,15 @@ def _checked_one(list_filter: Filter, value: Any) -> Any:  # noqa: ANN401
         expected = "a finite number"
     elif attribute.kind == "time":
         try:
-            return _in_utc(value)
+            return _to_utc(value)
         except (ValueError, OverflowError):
-            expected = _A_TIME
+            expected = _TIME_EXAMPLE
     if expected:
         _refuse(list_filter.name, value, f"{shorten(value)} is not {expected}", expected)
     return value
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _to_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
     return moment.astimezone(UTC)

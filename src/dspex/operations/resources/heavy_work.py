@@ -14,7 +14,7 @@ THREADS: Final = 2  # more threads would only delay the event loop at the interp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MostWork:
+class InputLimits:
     """The limits on the inputs of one execution, on a server that callers share."""
 
     values: int = 100_000
@@ -32,7 +32,7 @@ class MostWork:
             raise too_much("inputs", "to try them against all alternatives and patterns of their types takes too long")
 
 
-class _Abandoned(Exception):  # noqa: N818  # the caller was cancelled
+class _CallerCancelled(Exception):  # noqa: N818  # the caller was cancelled
     pass
 
 
@@ -45,16 +45,18 @@ class HeavyWork:
 
     async def run(self, function: Callable[[CancellableRun], T]) -> T:
         """Run `function` in a thread; if the caller is cancelled, it stops at its next step."""
-        is_abandoned = False
+        is_cancelled = False
 
-        def look() -> None:
-            if is_abandoned:
-                raise _Abandoned
+        def check_cancelled() -> None:
+            if is_cancelled:
+                raise _CallerCancelled
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, CancellableRun(look))
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, function, CancellableRun(check_cancelled)
+            )
         except asyncio.CancelledError:
-            is_abandoned = True
+            is_cancelled = True
             raise
 
     def close(self) -> None:

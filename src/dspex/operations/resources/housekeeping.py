@@ -25,7 +25,7 @@ _log = logging.getLogger("dspex.executions")
 
 
 @dataclass(slots=True)
-class _Chore:
+class _PeriodicTask:
     """A task that runs every `every` seconds."""
 
     every: float
@@ -33,7 +33,7 @@ class _Chore:
     due: int = 0
 
 
-class Housekeeper:
+class Maintenance:
     """Runs periodic tasks next to an executor, in `async with`. Owned by one event loop.
 
     An execution whose process died becomes interrupted. A process on this host is looked up by pid and
@@ -47,17 +47,21 @@ class Housekeeper:
         self._executor = executor
         self._clock = clock
         self._observer = observer
-        self._chores = [_Chore(WATCH, executor.watch), _Chore(BEAT, self.beat), _Chore(SWEEP, self.sweep)]
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._periodic_tasks = [
+            _PeriodicTask(WATCH, executor.watch),
+            _PeriodicTask(BEAT, self.send_heartbeat),
+            _PeriodicTask(SWEEP, self.sweep),
+        ]
+        self._observations: dict[str, tuple[int, int]] = {}
         self._has_row = False
         self._task: asyncio.Task[None] | None = None
 
     def add(self, every: float, work: Callable[[], Awaitable[object]]) -> None:
         """Also run `work`, at the first tick and then every `every` seconds."""
-        self._chores.append(_Chore(every, work))
+        self._periodic_tasks.append(_PeriodicTask(every, work))
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = asyncio.get_running_loop().create_task(self._run_loop())
         return self
 
     async def __aexit__(
@@ -69,7 +73,7 @@ class Housekeeper:
             if not self._task.cancelled():
                 self._task.result()
 
-    async def _keep(self) -> None:
+    async def _run_loop(self) -> None:
         """Tick until cancelled, but never in the middle of a task: a cancelled query loses its connection."""
         while True:
             await unbroken(self.tick())
@@ -77,25 +81,25 @@ class Housekeeper:
 
     async def tick(self) -> None:
         """Run all due tasks. A task that fails is retried when it is next due."""
-        for chore in self._chores:
+        for task in self._periodic_tasks:
             now = self._clock.monotonic_ns()
-            if chore.due <= now:
-                chore.due = now + int(chore.every * 1e9)
+            if task.due <= now:
+                task.due = now + int(task.every * 1e9)
                 try:
-                    await chore.work()
+                    await task.work()
                 except StorageError as error:
                     self._observer.on_event(
                         Event(name="log", message=f"maintenance is waiting for the database: {error.message}")
                     )
                 except Exception:  # noqa: BLE001  # the other tasks (cancellations, heartbeats) must continue
-                    _log.exception("a maintenance task failed; retrying in %g s", chore.every)
+                    _log.exception("a maintenance task failed; retrying in %g s", task.every)
 
-    async def beat(self) -> None:
+    async def send_heartbeat(self) -> None:
         """Send a heartbeat if this process runs executions."""
         if len(self._executor.runs):
-            await self.prove()
+            await self.write_heartbeat()
 
-    async def prove(self) -> None:
+    async def write_heartbeat(self) -> None:
         """Write the heartbeat row of this process.
 
         Raises:
@@ -119,13 +123,15 @@ class Housekeeper:
         query = Query(where={"status": ("pending", "running")}, limit=_PAGE, oldest_first=True)
         rows = [row for row in await self._store.select(EXECUTION, query) if row.id not in self._executor.runs]
         is_gone = {owner: await self._is_gone(owner) for owner in {row.owner for row in rows if row.owner is not None}}
-        self._seen = {owner: observation for owner, observation in self._seen.items() if owner in is_gone}
+        self._observations = {
+            owner: observation for owner, observation in self._observations.items() if owner in is_gone
+        }
         orphans = [row for row in rows if row.owner is None or is_gone[row.owner]]
         return sum([await self._interrupt(row) for row in orphans])
 
     async def _interrupt(self, row: ExecutionRecord) -> bool:
         try:
-            await self._store.write(*self._executor.recorder.stopped(row, "interrupted", actor=None))
+            await self._store.write(*self._executor.recorder.stop_changes(row, "interrupted", actor=None))
         except ConflictError:  # it has ended meanwhile
             return False
         return True
@@ -138,8 +144,8 @@ class Housekeeper:
             return not alive
         row = await self._store.get(PROCESS, id=id_of(owner))
         beats, now = -1 if row is None else row.beats, self._clock.monotonic_ns()
-        observation = self._seen.get(owner)
+        observation = self._observations.get(owner)
         if observation is None or observation[0] != beats:
-            self._seen[owner] = (beats, now)
+            self._observations[owner] = (beats, now)
             return False
         return now - observation[1] >= int(DEAD_AFTER * 1e9)

@@ -17,7 +17,7 @@ from dspex.operations.resources.job_inputs import (
     KnownMetrics,
     MetricNames,
 )
-from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, told
+from dspex.operations.resources.jobs import METRICS, OPTIMIZERS, check_metric, needs_of, status_event
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB, OptimizationJobRecord
 from dspex.operations.resources.optimizer_options import Part, caller_problem
@@ -73,7 +73,7 @@ async def create_evaluation(operations: Operations, request: CreateEvaluation) -
         needs=needs_of(value, metrics, code),
         progress={},
     )
-    return await _written(operations, EVALUATION, job, engine=engine)
+    return await _enqueue(operations, EVALUATION, job, engine=engine)
 
 
 async def create_optimization(operations: Operations, request: CreateOptimization) -> OptimizationJobRecord:
@@ -102,10 +102,10 @@ async def create_optimization(operations: Operations, request: CreateOptimizatio
         needs=needs_of(value, metrics, code),
         progress={},
     )
-    return await _written(operations, OPTIMIZATION_JOB, job, engine=engine)
+    return await _enqueue(operations, OPTIMIZATION_JOB, job, engine=engine)
 
 
-def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef], Awaitable[Any]]:
+def _move_action(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef], Awaitable[Any]]:
     async def move(operations: Operations, request: JobRef) -> Any:  # noqa: ANN401  # a job
         engine, floor = _engine(operations), operations.floor
         job = await operations.store.get(resource, workspace=operations.workspace, id=request.id)
@@ -128,16 +128,16 @@ def _moving(resource: Resource[Any], step: str) -> Callable[[Operations, JobRef]
             expected={"turn": job.turn},
         )
         new_job = dataclasses.replace(job, **values, turn=job.turn + increments.get("turn", 0))
-        await operations.store.write(change, told(new_job, resource, id=floor.new_id(), now=now))
+        await operations.store.write(change, status_event(new_job, resource, id=floor.new_id(), now=now))
         await (engine.enqueue if step == "resume" else engine.stop)(resource, job.id)
         return await operations.store.get(resource, id=job.id)
 
     return move
 
 
-async def _written(operations: Operations, resource: Resource[J], job: J, *, engine: JobEngine) -> J:
+async def _enqueue(operations: Operations, resource: Resource[J], job: J, *, engine: JobEngine) -> J:
     floor = operations.floor
-    await operations.store.write(Insert(job), told(job, resource, id=floor.new_id(), now=job.created_at))
+    await operations.store.write(Insert(job), status_event(job, resource, id=floor.new_id(), now=job.created_at))
     await engine.enqueue(resource, job.id)
     return await operations.store.get(resource, id=job.id) or job
 
@@ -248,7 +248,7 @@ def _invalid(field: str, value: object, message: str, expected: str, *, path: st
     return InvalidError(f"{path or field}: {message}", errors=[error])
 
 
-def _moves(resource: Resource[Any], noun: str) -> tuple[Action, ...]:
+def _move_actions(resource: Resource[Any], noun: str) -> tuple[Action, ...]:
     what = {
         "cancel": "Cancel the job; its worker stops within a second.",
         "pause": "Pause the job; its worker stops within a second, and no model reply is lost.",
@@ -260,7 +260,7 @@ def _moves(resource: Resource[Any], noun: str) -> tuple[Action, ...]:
             resource=resource,
             input=JobRef,
             scope="execute",
-            run=_moving(resource, step),
+            run=_move_action(resource, step),
             description=text,
         )
         for step, text in what.items()
@@ -285,7 +285,7 @@ JOB_ACTIONS: tuple[Action, ...] = (
         run=create_evaluation,
         description="Score a program on a data set, as a job.",
     ),
-    *_moves(EVALUATION, "evaluation"),
+    *_move_actions(EVALUATION, "evaluation"),
     Action(
         name="create_optimization",
         resource=OPTIMIZATION_JOB,
@@ -294,5 +294,5 @@ JOB_ACTIONS: tuple[Action, ...] = (
         run=create_optimization,
         description="Search for a better version of a program, as a job.",
     ),
-    *_moves(OPTIMIZATION_JOB, "optimization"),
+    *_move_actions(OPTIMIZATION_JOB, "optimization"),
 )

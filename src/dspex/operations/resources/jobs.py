@@ -30,7 +30,7 @@ def queue_of(resource: Resource[Any]) -> str:
     return next(name for name, job_resource in QUEUES.items() if job_resource is resource)
 
 
-def told(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None) -> Insert:
+def status_event(job: Job, resource: Resource[Any], *, id: UUID, now: datetime, message: str | None = None) -> Insert:
     """Return the event with the state of `job`: status, progress, reason to wait, and a message."""
     payload = {
         "status": job.status,

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from dspex.operations.resources.program import ProgramRecord
 
-Place = Literal["inputs", "outputs", "error", "trace"]
-Redact = Callable[[Place, Any], Any]
+PayloadName = Literal["inputs", "outputs", "error", "trace"]
+Redact = Callable[[PayloadName, Any], Any]
 """Takes the place where a JSON value will be stored and the value; returns the value to store.
 
 For a trace, it is called for each text of prompts, replies and errors.
@@ -16,7 +16,7 @@ HIDDEN = "(redacted)"
 _PAYLOADS = ("inputs_ref", "outputs_ref", "error")
 
 
-def by_patterns(patterns: Sequence[str]) -> Redact:
+def pattern_redactor(patterns: Sequence[str]) -> Redact:
     """Return a hook that replaces every match of a pattern, in all texts of a value, by "(redacted)"."""
     compiled = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
@@ -30,7 +30,7 @@ def by_patterns(patterns: Sequence[str]) -> Redact:
     return lambda _place, value: clean(value)
 
 
-class Keeping:
+class PayloadPolicy:
     """Decides how the executions of each program are stored."""
 
     def __init__(self, *, stores_inputs: bool = True, redact: Redact | None = None) -> None:
@@ -48,7 +48,7 @@ class Keeping:
             return "withheld"
         return "stored" if self._redact is None else "redacted"
 
-    def kept(self, payloads: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def prepare(self, payloads: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of an execution as they will be stored."""
         columns = dict(values)
         if payloads == "withheld":
@@ -57,22 +57,22 @@ class Keeping:
             }
         if self._redact is not None:
             names = [name for name in ("inputs", "outputs", "error", "trace") if columns.get(name)]
-            columns |= {name: _redacted(self._redact, name, columns[name]) for name in names}
+            columns |= {name: _apply_hook(self._redact, name, columns[name]) for name in names}
         return columns
 
 
-def _redacted(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
+def _apply_hook(redact: Redact, name: Any, value: Any) -> Any:  # noqa: ANN401
     if name != "trace":
-        return _passed(redact, name, value)
+        return _call_hook(redact, name, value)
     texts = (*_PAYLOADS, "attributes")
     spans = [
-        {**span, **{key: _passed(redact, "trace", span[key]) for key in texts if span.get(key)}}
+        {**span, **{key: _call_hook(redact, "trace", span[key]) for key in texts if span.get(key)}}
         for span in value.get("spans", ())
     ]
     return {**value, "spans": spans}
 
 
-def _passed(redact: Redact, place: Place, value: Any) -> Any:  # noqa: ANN401
+def _call_hook(redact: Redact, place: PayloadName, value: Any) -> Any:  # noqa: ANN401
     """Call the redaction hook; if it fails, withhold the value."""
     try:
         return redact(place, value)

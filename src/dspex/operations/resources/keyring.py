@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FRESH_NS: Final = 1_000_000_000
-REMEMBERED: Final = 1024
+CACHE_SIZE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Holder:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _CachedKey:
     text: str
     read_ns: int
     record: ApiKeyRecord
@@ -51,8 +51,8 @@ class KeyRing:
         self._store = store
         self._vault = vault
         self._clock = clock
-        self._seen: OrderedDict[UUID, _Seen] = OrderedDict()
-        self._used: dict[UUID, datetime] = {}
+        self._cache: OrderedDict[UUID, _CachedKey] = OrderedDict()
+        self._last_used: dict[UUID, datetime] = {}
 
     async def holder(self, text: str) -> Holder | None:
         """Return the holder of a key; None if it is invalid, revoked or expired, or its workspace archived.
@@ -64,14 +64,14 @@ class KeyRing:
         if key_id is None:
             return None
         now = self._clock.now()
-        entry = self._seen.get(key_id)
+        entry = self._cache.get(key_id)
         if entry is None or entry.text != text or self._clock.monotonic_ns() - entry.read_ns > FRESH_NS:
             entry = await self._read(key_id, text)
         if entry is None or entry.holder is None:
             return None
         if entry.record.expires_at is not None and entry.record.expires_at <= now:
             return None
-        self._used[key_id] = now
+        self._last_used[key_id] = now
         return entry.holder
 
     async def exists(self) -> bool:
@@ -84,25 +84,25 @@ class KeyRing:
         Raises:
             StorageError: the database cannot be written.
         """
-        for key_id, moment in list(self._used.items()):
+        for key_id, moment in list(self._last_used.items()):
             change = Update(resource=API_KEY, id=key_id, values={"last_used_at": moment})
             with suppress(NotFoundError):  # the database was replaced by another one
                 await self._store.write(change)
-            if self._used.get(key_id) == moment:
-                del self._used[key_id]
+            if self._last_used.get(key_id) == moment:
+                del self._last_used[key_id]
 
-    async def _read(self, key_id: UUID, text: str) -> _Seen | None:
+    async def _read(self, key_id: UUID, text: str) -> _CachedKey | None:
         read_ns = self._clock.monotonic_ns()
         record = await self._store.get(API_KEY, id=key_id)
         # Mismatches are not cached: guessed keys must not evict real holders.
         if record is None or not self._vault.matches(text, record.hash):
             return None
         is_open = record.status == "active" and await self._is_open(record.workspace)
-        entry = _Seen(text, read_ns, record, _holder(record) if is_open else None)
-        self._seen[key_id] = entry
-        self._seen.move_to_end(key_id)
-        while len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
+        entry = _CachedKey(text, read_ns, record, _holder(record) if is_open else None)
+        self._cache[key_id] = entry
+        self._cache.move_to_end(key_id)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
         return entry
 
     async def _is_open(self, workspace: str) -> bool:

@@ -33,12 +33,12 @@ from dspex.operations.resources.inputs import (
     check_call,
     inputs_of,
 )
-from dspex.operations.resources.policies import Policy
+from dspex.operations.resources.policies import AccessPolicy
 from dspex.operations.resources.ports import Feed, Figures, JobEngine, Page, Query, Store, both
 from dspex.operations.resources.program import PROGRAM, ProgramRecord, ProgramVersionRecord
 from dspex.operations.resources.programs import Programs
 from dspex.operations.resources.reach import check_reach
-from dspex.operations.resources.recording import Asked
+from dspex.operations.resources.recording import ExecuteOptions
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, SignatureStatus
 from dspex.operations.resources.vault import Vault
@@ -73,7 +73,7 @@ class Operations:
     """All actions and reads of one actor in one workspace, for every surface."""
 
     def __init__(
-        self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write", policies: tuple[Policy, ...] = ()
+        self, floor: Floor, *, actor: Actor = LOCAL, action: str = "write", policies: tuple[AccessPolicy, ...] = ()
     ) -> None:
         """Take the dependencies and the actor.
 
@@ -87,7 +87,7 @@ class Operations:
             act=Act(actor=actor, name=action, policies=policies),
             clock=floor.clock,
             new_id=floor.new_id,
-            on_write=floor.executor.written,
+            on_write=floor.executor.on_write,
             quotas=floor.executor.quotas,
         )
         self._action = action
@@ -185,7 +185,7 @@ class Operations:
         program = await self._executor.program_of(self.workspace, key)
         if program is None:
             raise _no_program(key)
-        options = Asked(
+        options = ExecuteOptions(
             actor=self.actor.name,
             backend=request.backend,
             idempotency_key=request.idempotency_key,
@@ -197,7 +197,7 @@ class Operations:
         self, program: ProgramRecord, inputs: dict[str, Any], *, backend: str | None = None
     ) -> ExecutionRecord:
         """Run the current version of `program`; see `execute_program`."""
-        return await self._executor.execute(program, inputs, Asked(actor=self.actor.name, backend=backend))
+        return await self._executor.execute(program, inputs, ExecuteOptions(actor=self.actor.name, backend=backend))
 
     async def cancel_execution(self, request: ExecutionOf) -> ExecutionRecord:
         """Cancel a running execution, here at once or in another process within a second.
@@ -231,7 +231,7 @@ class Operations:
         program = dataclasses.replace(
             await self.program(original.program_id), current_version_id=original.program_version_id
         )
-        options = Asked(
+        options = ExecuteOptions(
             actor=self.actor.name,
             action=self._action,
             backend=original.backend,

@@ -21,7 +21,7 @@ def _any_change(_actor: Actor, _row: Any) -> bool:  # noqa: ANN401  # a row of a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class AccessPolicy:
     """One rule. Its name completes "this is for ...": "admins of the workspace 'default'".
 
     `admits` checks the actor. `rows` returns the values that a row must have for this actor (a tuple:
@@ -58,8 +58,8 @@ class Policy:
             raise ForbiddenError(f"{operation} is for {self.name}", policy=self.name)
 
 
-OWN_WORKSPACE = Policy(name="rows of the own workspace", rows=lambda actor: {"workspace": actor.workspace})
-OPERATORS = Policy(
+OWN_WORKSPACE = AccessPolicy(name="rows of the own workspace", rows=lambda actor: {"workspace": actor.workspace})
+OPERATORS = AccessPolicy(
     name=f"admins of the workspace {DEFAULT_WORKSPACE!r}",
     admits=lambda actor: actor.workspace == DEFAULT_WORKSPACE and actor.may("admin"),
 )

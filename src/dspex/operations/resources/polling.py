@@ -20,7 +20,7 @@ _SOON = 0.01  # seconds to wait while a transaction is open; doubles up to the n
 _Key = tuple[str, str]
 
 
-class Wakes:
+class Waiters:
     """The tasks in this process that wait for events. Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Wakes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TopicFilter:
     """Selects the events of one follower."""
 
     workspace: str
@@ -70,9 +70,9 @@ class Follower:
     calls `restart`.
     """
 
-    def __init__(self, event_filter: Wanted, *, size: int = QUEUE) -> None:
+    def __init__(self, topic_filter: TopicFilter, *, size: int = QUEUE) -> None:
         """Take the filter of the events."""
-        self.wanted = event_filter
+        self.topic_filter = topic_filter
         self._size = size
         self._queue: deque[tuple[Place, EventRecord]] = deque()
         self._changed = asyncio.Event()
@@ -85,7 +85,7 @@ class Follower:
 
     def offer(self, place: Place, event: EventRecord) -> None:
         """Queue one event if it matches; never waits."""
-        if self._is_behind or self.wanted.program_id not in {None, event.program_id}:
+        if self._is_behind or self.topic_filter.program_id not in {None, event.program_id}:
             return
         if len(self._queue) < self._size:
             self._queue.append((place, event))
@@ -113,10 +113,10 @@ class Follower:
 class Poller:
     """Reads new events every `poll` seconds and on wake-ups, while there are followers."""
 
-    def __init__(self, log: EventLog, wakes: Wakes, *, poll: float) -> None:
+    def __init__(self, log: EventLog, waiters: Waiters, *, poll: float) -> None:
         """Take the collaborators."""
         self._log = log
-        self._wakes = wakes
+        self._waiters = waiters
         self._poll = poll
         self._wake = asyncio.Event()
         self._followers: dict[_Key, set[Follower]] = {}
@@ -124,18 +124,18 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def joined(self, follower: Follower, place: Place) -> AsyncIterator[None]:
+    async def deliver_to(self, follower: Follower, place: Place) -> AsyncIterator[None]:
         """Deliver new events to a follower inside the block, starting at `place` or later.
 
         The log as read inside the block and the delivered events together contain all events.
         """
-        key = (follower.wanted.workspace, follower.wanted.topic)
+        key = (follower.topic_filter.workspace, follower.topic_filter.topic)
         if key not in self._followers:
-            self._wakes.add(key, self._wake)
+            self._waiters.add(key, self._wake)
         self._followers.setdefault(key, set()).add(follower)
-        self._changed()
+        self._update_filter()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._keep(place), name="dspex feed")
+            self._task = asyncio.get_running_loop().create_task(self._poll_loop(place), name="dspex feed")
         try:
             yield
         finally:
@@ -145,38 +145,38 @@ class Poller:
         self._followers[key].discard(follower)
         if not self._followers[key]:
             del self._followers[key]
-            self._wakes.remove(key, self._wake)
-        self._changed()
+            self._waiters.remove(key, self._wake)
+        self._update_filter()
         if not self._followers and self._task is not None:
             task, self._task = self._task, None
             task.cancel()
             await asyncio.wait({task})
 
-    def _changed(self) -> None:
+    def _update_filter(self) -> None:
         self._where = {name: tuple(sorted({key[n] for key in self._followers})) for n, name in _NAMES}
 
-    async def _keep(self, place: Place) -> None:
+    async def _poll_loop(self, place: Place) -> None:
         pause = _SOON
         try:
             while True:
                 self._wake.clear()
                 look = await unbroken(self._log.read(place, self._where, limit=PAGE))
-                self._hand_out(look.events)
+                self._deliver(look.events)
                 place = look.reached
                 if look.is_whole:
                     pause = min(2 * pause, self._poll) if look.is_waiting else _SOON
-                    await self._rest(pause if look.is_waiting else self._poll)
+                    await self._sleep(pause if look.is_waiting else self._poll)
         except Exception as error:  # noqa: BLE001  # reported to all followers
             self._task = None
             for follower in [member for group in self._followers.values() for member in group]:
                 follower.fail(error)
 
-    def _hand_out(self, events: Sequence[tuple[Place, EventRecord]]) -> None:
+    def _deliver(self, events: Sequence[tuple[Place, EventRecord]]) -> None:
         for place, event in events:
             for follower in self._followers.get((event.workspace, event.topic), ()):
                 follower.offer(place, event)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

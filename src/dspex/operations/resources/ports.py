@@ -250,7 +250,7 @@ class EventLog(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FeedEvent:
     """An event of a feed and the cursor to continue after it."""
 
     event: EventRecord
@@ -262,7 +262,7 @@ class Feed(Protocol):
 
     def follow(
         self, workspace: str, topic: str, *, program_id: UUID | None = None, after: str | None = None
-    ) -> AsyncIterator[Told]:
+    ) -> AsyncIterator[FeedEvent]:
         """Yield each event of a topic once, after the cursor `after` (None: from now on), without end.
 
         The id of an event is also a cursor; any other id selects the events with greater ids.

@@ -16,7 +16,7 @@ from dspex.operations.resources.inputs import invalid
 from dspex.operations.resources.operations import Operations
 from dspex.operations.resources.ports import Measure, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
-from dspex.operations.resources.programs import kept_of
+from dspex.operations.resources.programs import storage_settings_of
 from dspex.operations.resources.resource import Probability
 from dspex.operations.resources.signature import SIGNATURE, SignatureRecord
 
@@ -146,14 +146,16 @@ async def initialize_program(operations: Operations, request: ProgramRef) -> Pro
 async def configure_program(operations: Operations, request: ConfigureProgram) -> ProgramRecord:
     """Set how executions are stored; see `ConfigureProgram`. Concurrent calls do not lose settings."""
     names = ("store_inputs", "keep_days", "keep_count")
-    values = kept_of({name: value for name in names if (value := getattr(request, name)) is not None}, prefix="")
+    values = storage_settings_of(
+        {name: value for name in names if (value := getattr(request, name)) is not None}, prefix=""
+    )
     if not values:
         raise InvalidError(f"give at least one of {', '.join(names)}")
     for is_last in (*[False] * _TRIES, True):
         program = await operations.program(request.program_id, request.name)
         expected = {"updated_at": program.updated_at}  # unlike other changes, executions do not touch it
         try:
-            return await _changed(
+            return await _update_program(
                 operations, program, expected=expected, configuration={**program.configuration, **values}
             )
         except ConflictError:
@@ -202,7 +204,7 @@ async def activate_version(operations: Operations, request: ActivateVersion) -> 
     """
     program = await operations.program(request.program_id, request.name)
     version = await _version(operations, program, request.number)
-    return await _changed(operations, program, current_version_id=version.id)
+    return await _update_program(operations, program, current_version_id=version.id)
 
 
 async def diff_versions(operations: Operations, request: DiffVersions) -> VersionDiff:
@@ -265,10 +267,12 @@ async def _signature_step(operations: Operations, request: SignatureRef, step: s
 
 async def _step(operations: Operations, program: ProgramRecord, step: str, **values: Any) -> ProgramRecord:  # noqa: ANN401
     status = PROGRAM.step(step, program.status)
-    return await _changed(operations, program, sources=PROGRAM.transitions[step].sources, status=status, **values)
+    return await _update_program(
+        operations, program, sources=PROGRAM.transitions[step].sources, status=status, **values
+    )
 
 
-async def _changed(
+async def _update_program(
     operations: Operations,
     program: ProgramRecord,
     *,

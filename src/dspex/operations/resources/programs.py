@@ -31,13 +31,13 @@ from dspex.operations.resources.signature import SIGNATURE, SignatureRecord, Sig
 
 T = TypeVar("T")
 _TRIES = (False, False, False, False, True)  # True for the last try
-KEPT = ("store_inputs", "keep_days", "keep_count")
+STORAGE_SETTINGS = ("store_inputs", "keep_days", "keep_count")
 TOOL_MODULE = "react"
 MODULES = ("predict", "chain_of_thought", TOOL_MODULE, "program_of_thought")
 _BY_VALUE = tuple(module for module in MODULES if module != TOOL_MODULE)
 
 
-async def _settled(work: Callable[[], Awaitable[T]]) -> T:
+async def _with_retry(work: Callable[[], Awaitable[T]]) -> T:
     """Return the result of `work`, retrying if another client stored the same name at the same time."""
     for is_last in _TRIES:
         try:
@@ -64,28 +64,28 @@ class Programs:
     async def create(self, request: CreateProgram, *, workspace: str) -> ProgramRecord:
         """Create a program from text and settings; see `Operations.create_program`."""
         problems = _Problems()
-        with problems.collected():
+        with problems.collect():
             check_name(request.name)
         signature = Signature("input -> output", name="Unknown")  # a stand-in, so that the other checks can run
-        with problems.collected():
+        with problems.collect():
             signature = await self._signature_of(request, workspace)
-        with problems.collected():
+        with problems.collect():
             self._backends.check(request.backend)
-        with problems.collected():
+        with problems.collect():
             _check_module(request.module)
         settings, backend, storage_settings = dict(request.configuration), request.backend, {}
-        with problems.collected():
-            backend = _isolated(settings.pop("isolation", "inline"), request.backend)
-        with problems.collected():
-            storage_settings = kept_of(settings)
-        with problems.collected():
+        with problems.collect():
+            backend = _backend_for(settings.pop("isolation", "inline"), request.backend)
+        with problems.collect():
+            storage_settings = storage_settings_of(settings)
+        with problems.collect():
             check_values(request.module, settings)
-        for name in (*KEPT, *problems.within("configuration.")):
+        for name in (*STORAGE_SETTINGS, *problems.names_under("configuration.")):
             settings.pop(name, None)  # do not report the same problems again when building
         program = None
-        with problems.collected():
-            program = await self._heavy.run(lambda _: _built(request, signature, settings, backend=backend))
-        problems.refuse()
+        with problems.collect():
+            program = await self._heavy.run(lambda _: _build(request, signature, settings, backend=backend))
+        problems.raise_if_any()
         if program is None:
             raise InternalError("a program without problems was not built")
         for is_last in _TRIES:
@@ -107,9 +107,9 @@ class Programs:
 
     async def save(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         """Store a program value; see `Operations.save_program`."""
-        return await _settled(lambda: self._saved(program, workspace=workspace, backend=backend))
+        return await _with_retry(lambda: self._save_once(program, workspace=workspace, backend=backend))
 
-    async def _saved(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
+    async def _save_once(self, program: Program, *, workspace: str, backend: str) -> ProgramRecord:
         record = await self._store.get(PROGRAM, workspace=workspace, name=program.name)
         if record is None:
             check_name(program.name)
@@ -119,14 +119,14 @@ class Programs:
             return record
         existing = await self._version_of(record, content_hash=program.content_hash)
         if existing is not None:
-            return await self._point(record, existing)
+            return await self._set_current(record, existing)
         newest = await self._version_of(record)
         signature = await self.save_signature(program.signature, workspace=workspace, source=program.root.kind)
         number = newest.number + 1 if newest is not None else 1
         version = self._version(program, record, number=number, parent_id=record.current_version_id)
-        return await self._point(record, version, Insert(version), signature_id=signature.id)
+        return await self._set_current(record, version, Insert(version), signature_id=signature.id)
 
-    async def _point(
+    async def _set_current(
         self,
         record: ProgramRecord,
         version: ProgramVersionRecord,
@@ -143,7 +143,7 @@ class Programs:
     ) -> SignatureRecord:
         """Store a signature; see `Operations.save_signature`."""
 
-        async def saved() -> SignatureRecord:
+        async def save_once() -> SignatureRecord:
             record, change = await self._signature_record(
                 Signature.of(signature), workspace=workspace, source=source, status=status
             )
@@ -151,7 +151,7 @@ class Programs:
                 await self._store.write(change)
             return record
 
-        return await _settled(saved)
+        return await _with_retry(save_once)
 
     async def _insert(  # all parts of a new program
         self,
@@ -281,7 +281,7 @@ def _program(module: str, signature: Signature, settings: dict[str, Any], *, nam
     return Program(name=name, signature=signature, root=root)
 
 
-def _built(request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
+def _build(request: CreateProgram, signature: Signature, settings: dict[str, Any], *, backend: str) -> Program | None:
     """Return the program built from checked parts, or None if its module is invalid (reported already)."""
     instructions = settings.pop("instructions", request.instructions)
     if instructions is not None and not isinstance(instructions, str):
@@ -301,47 +301,47 @@ class _Problems:
     """Collects the field errors of several checks and raises them as one error."""
 
     def __init__(self) -> None:
-        self._found: list[FieldError] = []
+        self._errors: list[FieldError] = []
 
     @contextmanager
-    def collected(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         try:
             yield
         except InvalidError as error:
-            paths = {problem.path for problem in self._found}
-            self._found += [field_error for field_error in error.fields if field_error.path not in paths]
+            paths = {problem.path for problem in self._errors}
+            self._errors += [field_error for field_error in error.fields if field_error.path not in paths]
 
-    def within(self, path: str) -> list[str]:
-        return [error.path.removeprefix(path) for error in self._found if error.path.startswith(path)]
+    def names_under(self, path: str) -> list[str]:
+        return [error.path.removeprefix(path) for error in self._errors if error.path.startswith(path)]
 
-    def refuse(self) -> None:
-        if self._found:
-            message = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._found)
-            raise InvalidError(message, errors=self._found)
+    def raise_if_any(self) -> None:
+        if self._errors:
+            message = "; ".join(f"{error.path}: {error.message.rstrip('.')}" for error in self._errors)
+            raise InvalidError(message, errors=self._errors)
 
 
-def _isolated(isolation: object, backend: str) -> str:
+def _backend_for(isolation: object, backend: str) -> str:
     """Return the backend for an isolation setting."""
     _check(isolation in {"inline", "process"}, "configuration.isolation", isolation, "inline or process")
     return "isolated" if isolation == "process" and backend == "native" else backend
 
 
-def kept_of(settings: Mapping[str, Any], *, prefix: str = "configuration.") -> dict[str, Any]:
-    """Return the validated storage settings (`KEPT`) of a configuration.
+def storage_settings_of(settings: Mapping[str, Any], *, prefix: str = "configuration.") -> dict[str, Any]:
+    """Return the validated storage settings (`STORAGE_SETTINGS`) of a configuration.
 
     Raises:
         InvalidError: lists every invalid value; each path starts with `prefix`.
     """
-    storage_settings, problems = {name: settings[name] for name in KEPT if name in settings}, _Problems()
+    storage_settings, problems = {name: settings[name] for name in STORAGE_SETTINGS if name in settings}, _Problems()
     for name, value in storage_settings.items():
         is_flag = isinstance(value, bool)
-        with problems.collected():
+        with problems.collect():
             if name == "store_inputs":
                 _check(is_flag, f"{prefix}{name}", value, "true or false")
             else:
                 is_number = isinstance(value, int) and not is_flag and 0 <= value <= 1_000_000_000
                 _check(is_number, f"{prefix}{name}", value, "a number of at least 0; 0 keeps everything")
-    problems.refuse()
+    problems.raise_if_any()
     return storage_settings
 
 

@@ -12,7 +12,7 @@ from dspex.operations.resources.tenancy import WORKSPACE
 from dspex.operations.resources.usage import WORKSPACE_USAGE, WorkspaceUsageRecord, usage_id
 
 MIB: Final = 1024 * 1024
-REMEMBERED: Final = 4096
+CACHE_SIZE: Final = 4096
 _FRESH_NS: Final = 1_000_000_000
 _NEAR: Final = 0.9
 _NEAR_FRESH_NS: Final = 50_000_000
@@ -75,9 +75,11 @@ class Quotas:
             balance = await self._read(workspace)
         quota = balance.quota
         if quota.mib and balance.stored_bytes >= quota.mib * MIB:
-            raise _exceeded(workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} of {quota.mib} MiB")
+            raise _quota_error(workspace, "quota_mib", f"{balance.stored_bytes / MIB:.1f} of {quota.mib} MiB")
         if executes and quota.executions and balance.executions >= quota.executions:
-            raise _exceeded(workspace, "quota_executions", f"{balance.executions:.0f} of {quota.executions} executions")
+            raise _quota_error(
+                workspace, "quota_executions", f"{balance.executions:.0f} of {quota.executions} executions"
+            )
 
     def charge(self, workspace: str, *, executions: int = 0, size: int = 0) -> None:
         """Count a write; the counters in the database follow within a second."""
@@ -101,12 +103,12 @@ class Quotas:
         pending = self._pending.pop(workspace, None)
         if pending is None:
             return
-        change = counted(workspace, executions=pending[0], size=pending[1])
+        change = usage_change(workspace, executions=pending[0], size=pending[1])
         try:
             try:
                 await self._store.write(change)
             except NotFoundError:
-                await self._begin(workspace)
+                await self._add_counters(workspace)
                 await self._store.write(change)
         except BaseException:
             count, total = self._pending.get(workspace, (0, 0))
@@ -116,13 +118,13 @@ class Quotas:
     async def _read(self, workspace: str) -> _Balance:
         await self._flush(workspace)
         read_ns = self._clock.monotonic_ns()
-        row = await self._store.get(WORKSPACE_USAGE, id=usage_id(workspace)) or await self._begin(workspace)
+        row = await self._store.get(WORKSPACE_USAGE, id=usage_id(workspace)) or await self._add_counters(workspace)
         quota = await self._quota(workspace)
         count, total = self._pending.get(workspace, (0, 0))
         balance = _Balance(quota, row.executions + count, row.stored_bytes + total, read_ns)
         self._balances[workspace] = balance
         self._balances.move_to_end(workspace)
-        while len(self._balances) > REMEMBERED:
+        while len(self._balances) > CACHE_SIZE:
             self._balances.popitem(last=False)
         return balance
 
@@ -137,7 +139,7 @@ class Quotas:
             mib=self._default.mib if record.quota_mib is None else record.quota_mib,
         )
 
-    async def _begin(self, workspace: str) -> WorkspaceUsageRecord:
+    async def _add_counters(self, workspace: str) -> WorkspaceUsageRecord:
         now = self._clock.now()
         row = WorkspaceUsageRecord(id=usage_id(workspace), workspace=workspace, created_at=now, updated_at=now)
         try:
@@ -147,12 +149,12 @@ class Quotas:
         return row
 
 
-def counted(workspace: str, *, executions: int = 0, size: int = 0) -> Update:
+def usage_change(workspace: str, *, executions: int = 0, size: int = 0) -> Update:
     """Return the change that increments (or decrements) the counters of a workspace."""
     increments = {"executions": executions, "stored_bytes": size}
     return Update(resource=WORKSPACE_USAGE, id=usage_id(workspace), increments=increments)
 
 
-def _exceeded(workspace: str, limit: str, amount: str) -> QuotaError:
+def _quota_error(workspace: str, limit: str, amount: str) -> QuotaError:
     remedy = "delete old executions (keep_days, keep_count), or ask an operator for a larger quota"
     return QuotaError(f"the workspace {workspace!r} has {amount} stored, its {limit}: {remedy}", limit=limit)

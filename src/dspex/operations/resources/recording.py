@@ -14,7 +14,7 @@ from dspex.language.records import Prediction, Span, Trace
 from dspex.language.records.canonical import content_hash
 from dspex.language.signatures.codec import plain
 from dspex.operations.resources.execution import EXECUTION, ExecutionRecord
-from dspex.operations.resources.keeping import Keeping
+from dspex.operations.resources.keeping import PayloadPolicy
 from dspex.operations.resources.ports import Change, Insert, Update
 from dspex.operations.resources.program import PROGRAM, ProgramRecord
 from dspex.operations.resources.trail import AuditEntry, EventRecord
@@ -25,7 +25,7 @@ LONG = ("inputs", "outputs", "error", "trace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ExecuteOptions:
     """The options of one execution and its caller. `timeout` is in seconds."""
 
     actor: str = "local"
@@ -45,19 +45,19 @@ class Recorder:
         clock: Clock,
         new_id: Callable[[], UUID],
         owner: str,
-        keeping: Keeping,
+        payload_policy: PayloadPolicy,
     ) -> None:
         """Take the collaborators."""
         self.owner = owner
         self._clock = clock
         self._new_id = new_id
-        self._keeping = keeping
+        self._payload_policy = payload_policy
 
-    def opened(
+    def new_record(
         self,
         program: ProgramRecord,
         inputs: dict[str, Any],
-        options: Asked,
+        options: ExecuteOptions,
         **values: Any,  # noqa: ANN401
     ) -> ExecutionRecord:
         """Return a new running execution; its inputs are not redacted yet."""
@@ -77,11 +77,11 @@ class Recorder:
             actor=options.actor,
             owner=self.owner,
             deadline_at=None if options.timeout is None else now + timedelta(seconds=options.timeout),
-            payloads=self._keeping.payloads(program),
+            payloads=self._payload_policy.payloads(program),
             **values,
         )
 
-    def opening(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
+    def start_changes(self, program: ProgramRecord, record: ExecutionRecord, *, action: str) -> tuple[Change, ...]:
         """Return the changes that record the start; they require that the program is ready."""
         counter_update = Update(
             resource=PROGRAM,
@@ -91,13 +91,13 @@ class Recorder:
             statuses=PROGRAM.transitions["execute"].sources,
         )
         return (
-            Insert(self._kept(record)),
+            Insert(self._prepare(record)),
             counter_update,
             self._event(record),
             self._audit(record, action, program.name),
         )
 
-    def freeing(self, record: ExecutionRecord) -> Update:
+    def key_release(self, record: ExecutionRecord) -> Update:
         """Return the change that removes the key of an interrupted execution; only one call succeeds."""
         return Update(
             resource=EXECUTION,
@@ -107,15 +107,15 @@ class Recorder:
             expected={"idempotency_key": record.idempotency_key},
         )
 
-    def closing(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
+    def end_changes(self, record: ExecutionRecord, values: Mapping[str, Any]) -> tuple[Change, ...]:
         """Return the changes that record the end; they require that the execution is running."""
-        columns = values if record.payloads == "stored" else self._keeping.kept(record.payloads, values)
+        columns = values if record.payloads == "stored" else self._payload_policy.prepare(record.payloads, values)
         change = Update(resource=EXECUTION, id=record.id, values=columns, statuses=("running",))
         return change, self._event(record, values)
 
-    def stopped(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
+    def stop_changes(self, record: ExecutionRecord, status: str, *, actor: str | None) -> tuple[Change, ...]:
         """Return the changes that end a running execution as cancelled by `actor`, or as interrupted."""
-        values = self.timed(
+        values = self.end_columns(
             record, status=EXECUTION.step("cancel" if status == "cancelled" else "interrupt", record.status)
         )
         if status == "interrupted":
@@ -126,15 +126,17 @@ class Recorder:
             changes if actor is None else (*changes, self._audit(replace(record, actor=actor), "cancel_execution", ""))
         )
 
-    def timed(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:  # noqa: ANN401
+    def end_columns(self, record: ExecutionRecord, **values: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the columns of an execution that ends now."""
         now = self._clock.now()
         return {"updated_at": now, "finished_at": now, "duration_ms": _milliseconds(record, now), **values}
 
-    def _kept(self, record: ExecutionRecord) -> ExecutionRecord:
+    def _prepare(self, record: ExecutionRecord) -> ExecutionRecord:
         if record.payloads == "stored":
             return record
-        return replace(record, **self._keeping.kept(record.payloads, {"inputs": record.inputs, "error": record.error}))
+        return replace(
+            record, **self._payload_policy.prepare(record.payloads, {"inputs": record.inputs, "error": record.error})
+        )
 
     def _event(self, record: ExecutionRecord, values: Mapping[str, Any] | None = None) -> Insert:
         now = self._clock.now()

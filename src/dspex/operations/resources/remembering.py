@@ -13,19 +13,19 @@ from dspex.operations.resources.ports import Change, Store, Update
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord, ProgramVersionRecord
 
 FRESH = 0.5
-_MOST = 1000
+_CAPACITY = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _CacheEntry:
     record: ProgramRecord
     until: int
 
 
-class Remembered:
+class ProgramCache:
     """Looks up programs with a cache. Records are at most half a second old; versions are immutable.
 
-    Changes by this process invalidate the cache at once (`written`). A stale record is harmless: the
+    Changes by this process invalidate the cache at once (`on_write`). A stale record is harmless: the
     write that records an execution requires that the program is still ready.
     """
 
@@ -34,11 +34,11 @@ class Remembered:
         self._store = store
         self._backends = backends
         self._clock = clock
-        self._programs: dict[tuple[str, object], _Known] = {}
+        self._programs: dict[tuple[str, object], _CacheEntry] = {}
         self._values: dict[UUID, Program] = {}
         self._choices: dict[tuple[UUID, str, str | None], Choice] = {}
 
-    def written(self, changes: Sequence[Change]) -> None:
+    def on_write(self, changes: Sequence[Change]) -> None:
         """Invalidate the programs that were changed in more than their counters."""
         for change in changes:
             if type(change) is Update and change.resource is PROGRAM and not change.increments:
@@ -58,9 +58,9 @@ class Remembered:
         criteria: dict[str, Any] = {"id": key} if isinstance(key, UUID) else {"name": key}
         record = await self._store.get(PROGRAM, workspace=workspace, **criteria)
         if record is not None:
-            if len(self._programs) >= _MOST:
+            if len(self._programs) >= _CAPACITY:
                 self._programs.clear()
-            self._programs[workspace, key] = _Known(record, now + int(FRESH * 1e9))
+            self._programs[workspace, key] = _CacheEntry(record, now + int(FRESH * 1e9))
         return record
 
     async def version(self, program: ProgramRecord) -> ProgramVersionRecord:
@@ -79,7 +79,7 @@ class Remembered:
         key = program.current_version_id
         if key is None or key not in self._values:
             version = await self.version(program)
-            if len(self._values) >= _MOST:
+            if len(self._values) >= _CAPACITY:
                 self._values.clear()
                 self._choices.clear()
             data = {"definition": version.definition, "assignment": version.assignment}

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from dspex.errors import ConflictError, DefinitionError, InternalError
 from dspex.operations.resources.access import Scope
-from dspex.operations.resources.policies import OWN_WORKSPACE, Policy
+from dspex.operations.resources.policies import OWN_WORKSPACE, AccessPolicy
 
 E = TypeVar("E")
 AttributeKind = Literal["uuid", "text", "integer", "number", "flag", "time", "json", "probability", "embedding"]
@@ -135,7 +135,7 @@ class Resource(Generic[E]):
     unsorted: tuple[str, ...] = ()
     calculations: tuple[Calculation, ...] = ()
     reading: Scope = "read"
-    policies: tuple[Policy, ...] = (OWN_WORKSPACE,)
+    policies: tuple[AccessPolicy, ...] = (OWN_WORKSPACE,)
     is_audited: bool = True
     is_internal: bool = False
     is_counted: bool = True
@@ -199,7 +199,7 @@ class Resource(Generic[E]):
         return {list_filter.name: list_filter for attribute in attributes for list_filter in _filters(attribute)}
 
     @property
-    def misnamed(self) -> str | None:
+    def reserved_attribute(self) -> str | None:
         """An attribute whose name clashes with a list argument or with the filter of another attribute."""
         filter_names = {
             list_filter.name

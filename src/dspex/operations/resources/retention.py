@@ -12,13 +12,13 @@ from dspex.operations.resources.optimization_job import OPTIMIZATION_JOB
 from dspex.operations.resources.ports import Figures, Query, Store
 from dspex.operations.resources.process import PROCESS
 from dspex.operations.resources.program import PROGRAM, ProgramRecord
-from dspex.operations.resources.quotas import counted
+from dspex.operations.resources.quotas import usage_change
 from dspex.operations.resources.recording import LONG, TOPIC
 from dspex.operations.resources.tenancy import WORKSPACE, WorkspaceRecord
 from dspex.operations.resources.trail import EVENT
 
 _PAGE = 200
-_AT_WORK = ("queued", "running", "paused")
+_ACTIVE = ("queued", "running", "paused")
 _PROCESS_DAYS = 7
 
 
@@ -48,7 +48,7 @@ class Retention:
             if len(page) < _PAGE:
                 break
             after = page[-1].id
-        await self._figures.prune(PROCESS, {}, before=self._cut(_PROCESS_DAYS), keep=None)
+        await self._figures.prune(PROCESS, {}, before=self._id_at(_PROCESS_DAYS), keep=None)
         return total
 
     async def _workspaces(self) -> dict[str, WorkspaceRecord]:
@@ -71,25 +71,25 @@ class Retention:
 
     async def _prune(self, program: ProgramRecord, workspace: WorkspaceRecord | None) -> int:
         days, count = self._limits(program, workspace)
-        if not (days or count) or await self._is_at_work(program):
+        if not (days or count) or await self._has_active_job(program):
             return 0
         where: dict[str, Any] = {"program_id": program.id, "status": ENDED}
-        before = self._cut(days) if days else None
+        before = self._id_at(days) if days else None
         deleted, size = await self._figures.prune(EXECUTION, where, before=before, keep=count or None, sized=LONG)
         rows = await self._store.select(EXECUTION, Query(where={"program_id": program.id}, limit=1, oldest_first=True))
         if deleted:
             with suppress(NotFoundError):  # the workspace does not have counters yet
-                await self._store.write(counted(program.workspace, executions=-deleted, size=-size))
+                await self._store.write(usage_change(program.workspace, executions=-deleted, size=-size))
             event_where = {"program_id": program.id, "topic": TOPIC}
-            oldest = rows[0].id if rows else self._cut(0)
+            oldest = rows[0].id if rows else self._id_at(0)
             await self._figures.prune(EVENT, event_where, before=oldest, keep=None)
         return deleted
 
-    async def _is_at_work(self, program: ProgramRecord) -> bool:
-        where = {"program_id": program.id, "status": _AT_WORK}
+    async def _has_active_job(self, program: ProgramRecord) -> bool:
+        where = {"program_id": program.id, "status": _ACTIVE}
         return any([await self._store.count(job, where) for job in (EVALUATION, OPTIMIZATION_JOB)])
 
-    def _cut(self, days: int) -> UUID:
+    def _id_at(self, days: int) -> UUID:
         """Return the smallest id of the moment `days` ago; ids start with a timestamp."""
         moment = self._clock.now().timestamp() - days * 86_400.0
         return UUID(int=int(max(0.0, moment) * 1000) << 80)

@@ -55,11 +55,11 @@ class Run:
         """Whether the task was cancelled; otherwise the program raised `CancelledError` itself."""
         return self.reason is not None or self._task.cancelling() > self._cancelling
 
-    def took_over(self) -> bool:
+    def absorb_cancellation(self) -> bool:
         """Return whether the cancellation came only from `stop`; if so, undo it so that the task goes on."""
         return self.reason is not None and self._task.uncancel() <= self._cancelling
 
-    async def finished(self) -> None:
+    async def wait_until_finished(self) -> None:
         """Wait until the run has ended and is recorded; only for tasks of the same event loop."""
         if self._finished is None:
             self._finished = asyncio.Event()
@@ -161,9 +161,9 @@ class Runs:
         Runs that have not ended another `grace` seconds later are abandoned.
         """
         self.is_draining = True
-        if not await self._emptied(grace):
+        if not await self._wait_until_empty(grace):
             count = self.interrupt()
-            if not await self._emptied(grace):
+            if not await self._wait_until_empty(grace):
                 self._abandon()
             return count
         return 0
@@ -174,7 +174,7 @@ class Runs:
         names = ", ".join(map(str, self.abandoned))
         _log.error("abandoning executions that ignore their cancellation: %s", names)
 
-    async def _emptied(self, seconds: float) -> bool:
+    async def _wait_until_empty(self, seconds: float) -> bool:
         self._idle = asyncio.Event()
         if not self._runs:
             return True

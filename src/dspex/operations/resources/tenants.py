@@ -12,7 +12,7 @@ from dspex.errors import ConflictError, FieldError, ForbiddenError, InvalidError
 from dspex.operations.resources.access import DEFAULT_WORKSPACE, SCOPES
 from dspex.operations.resources.actions import Action
 from dspex.operations.resources.operations import Operations
-from dspex.operations.resources.policies import OPERATORS, OWN_WORKSPACE, Policy
+from dspex.operations.resources.policies import OPERATORS, OWN_WORKSPACE, AccessPolicy
 from dspex.operations.resources.ports import Insert, Query, Update
 from dspex.operations.resources.resource import Resource, Row
 from dspex.operations.resources.tenancy import (
@@ -151,7 +151,7 @@ async def create_workspace(operations: Operations, request: CreateWorkspace) -> 
     existing = await operations.store.get(WORKSPACE, name=request.name)
     if existing is not None and existing.status == "archived":
         remedy = "`reopen_workspace` (`dspex workspaces reopen`) opens it again, or choose another name"
-        raise _taken("name", request.name, f"there is an archived workspace {request.name!r}; {remedy}")
+        raise _name_taken("name", request.name, f"there is an archived workspace {request.name!r}; {remedy}")
     workspace = WorkspaceRecord(**_row(operations, request.name), name=request.name)
     return await _add(operations, workspace)
 
@@ -243,7 +243,7 @@ async def revoke_api_key(operations: Operations, request: RevokeApiKey) -> ApiKe
 async def create_secret(operations: Operations, request: CreateSecret) -> SecretRecord:
     """Store a secret; see `CreateSecret`."""
     _check_name(request.name)
-    values: dict[str, Any] = {**_row(operations, operations.workspace), **_held(operations, request)}
+    values: dict[str, Any] = {**_row(operations, operations.workspace), **_secret_columns(operations, request)}
     record = SecretRecord(name=request.name, **values)
     return await _add(operations, record)
 
@@ -251,7 +251,7 @@ async def create_secret(operations: Operations, request: CreateSecret) -> Secret
 async def rotate_secret(operations: Operations, request: RotateSecret) -> SecretRecord:
     """Replace a secret; see `RotateSecret`."""
     record = await _secret(operations, request.name)
-    return await _step(operations, SECRET, record, "rotate", **_held(operations, request))
+    return await _step(operations, SECRET, record, "rotate", **_secret_columns(operations, request))
 
 
 async def revoke_secret(operations: Operations, request: RevokeSecret) -> SecretRecord:
@@ -260,7 +260,7 @@ async def revoke_secret(operations: Operations, request: RevokeSecret) -> Secret
     return await _step(operations, SECRET, record, "revoke", ciphertext=None, reference=None)
 
 
-def _held(operations: Operations, request: CreateSecret | RotateSecret) -> dict[str, Any]:
+def _secret_columns(operations: Operations, request: CreateSecret | RotateSecret) -> dict[str, Any]:
     if (request.text is None) == (request.reference is None):
         raise InvalidError("give either the text of the secret or a reference to it")
     if request.text is not None:
@@ -304,11 +304,11 @@ async def _add(operations: Operations, record: N) -> N:
     except ConflictError:
         what = operations.store.resource_of(record).name.replace("_", " ")
         message = f"there is a {what} named {record.name!r} already, possibly revoked or archived; choose another name"
-        raise _taken("name", record.name, message) from None
+        raise _name_taken("name", record.name, message) from None
     return record
 
 
-def _taken(name: str, value: object, message: str) -> ConflictError:
+def _name_taken(name: str, value: object, message: str) -> ConflictError:
     error = FieldError(
         field=name, path=name, value=value, message=message, constraint="unique", expected="a name that is free"
     )
@@ -371,7 +371,7 @@ def _action(name: str, resource: Resource[Any], input_type: type, run: Any, resu
     )
 
 
-KEY_MAKERS = Policy(
+KEY_MAKERS = AccessPolicy(
     name=f"keys of the own workspace, or {OPERATORS.name}",
     rows=lambda actor: {} if OPERATORS.admits(actor) else OWN_WORKSPACE.rows(actor),
 )

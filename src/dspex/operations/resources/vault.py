@@ -38,14 +38,14 @@ class Vault:
     @cached_property
     def mark(self) -> str:
         """A fingerprint of the key."""
-        return self._derived(b"mark").hex()[:8]
+        return self._derive(b"mark").hex()[:8]
 
-    def _derived(self, purpose: bytes) -> bytes:
+    def _derive(self, purpose: bytes) -> bytes:
         return hashlib.blake2b(purpose, key=self._key, digest_size=32, person=b"dspex derived").digest()
 
     @cached_property
-    def _hashing(self) -> bytes:
-        return self._derived(b"api keys")
+    def _hash_key(self) -> bytes:
+        return self._derive(b"api keys")
 
     def new_key(self, key_id: UUID) -> tuple[str, str]:
         """Return a new API key for the row `key_id`, and its hash to store."""
@@ -54,7 +54,7 @@ class Vault:
 
     def hash(self, text: str) -> str:
         """Return the keyed hash of an API key."""
-        return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hashing, digest_size=32).hexdigest()}"
+        return f"{self.mark}:{hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=32).hexdigest()}"
 
     def matches(self, text: str, expected: str) -> bool:
         """Return whether `expected` is the hash of `text`; compares in constant time."""
@@ -89,7 +89,7 @@ class Vault:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
             raise ConfigurationError("encrypted secrets need more packages: pip install 'dspex[server]'") from error
-        return AESGCM(self._derived(b"secrets"))
+        return AESGCM(self._derive(b"secrets"))
 
 
 def key_id_of(text: str) -> UUID | None:

@@ -18,7 +18,7 @@ from dspex.learning.optimizers.answering import AnsweredModel, Answers
 from dspex.learning.optimizers.journal import Entry
 from dspex.operations.jobs import JobRun
 from dspex.operations.resources import DOMAIN, Store
-from dspex.operations.resources.executing import Surroundings
+from dspex.operations.resources.executing import ContextProvider
 from dspex.operations.resources.program import PROGRAM, PROGRAM_VERSION, ProgramRecord
 from dspex.operations.workflows.calls import JobModel
 from dspex.operations.workflows.metrics import metrics_named
@@ -49,7 +49,7 @@ class Ground:
     store: Store
     backends: Backends
     context: RunContext
-    surroundings: Surroundings
+    surroundings: ContextProvider
     open_journal: OpenJournal
     clock: Clock
     new_id: Callable[[], UUID]

@@ -9,7 +9,7 @@ from graphql import GraphQLSchema
 
 from dspex.errors import InvalidError
 from dspex.operations.resources import DOMAIN, Action, Domain, Query, Resource
-from dspex.operations.resources.finding import MAX_PAGE, continued, cursor_of, id_from
+from dspex.operations.resources.finding import MAX_PAGE, continue_after, cursor_of, id_from
 from dspex.operations.resources.ports import Sort
 from dspex.surfaces.api.graphql.errors import ERROR_TYPES, as_graphql
 from dspex.surfaces.api.graphql.introspection import make_defaults_printable
@@ -118,7 +118,7 @@ def _many(resource: Resource[Any], made: Types) -> Any:  # noqa: ANN401
                 where=where, limit=first, sort=sort, oldest_first=oldest_first, without=not_asked(raw, resource)
             )
             if after is not None:
-                wanted = continued(resource, wanted, after)
+                wanted = continue_after(resource, wanted, after)
             found = await info.context.page(resource, wanted)
             await look_ahead(raw, resource, found.rows, domain=made.domain)
             connection = made.connections[resource.name]

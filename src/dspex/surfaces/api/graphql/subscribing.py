@@ -12,7 +12,7 @@ from strawberry.scalars import JSON
 from dspex.errors import ConfigurationError, NotFoundError, StorageError
 from dspex.operations.resources import Operations, Query, Resource
 from dspex.operations.resources.finding import id_from
-from dspex.operations.resources.ports import Told
+from dspex.operations.resources.ports import FeedEvent
 from dspex.surfaces.api.graphql.errors import as_graphql
 from dspex.surfaces.api.graphql.request import Request
 from dspex.surfaces.api.graphql.types import Types, pascal
@@ -57,7 +57,7 @@ def _updates(topic: str, resource: str, made: Types) -> Any:  # noqa: ANN401  # 
     return strawberry.subscription(resolver=updates, description=description)
 
 
-async def _patiently(follow: Any, after: str | None, operations: Operations) -> AsyncGenerator[Told, None]:  # noqa: ANN401
+async def _patiently(follow: Any, after: str | None, operations: Operations) -> AsyncGenerator[FeedEvent, None]:  # noqa: ANN401
     """Give all events behind `after`; where the database was away, go on behind the last one."""
     again = str(operations.floor.new_id()) if after is None else after
     while True:
@@ -76,8 +76,8 @@ async def _patiently(follow: Any, after: str | None, operations: Operations) -> 
 
 
 async def _with_rows(
-    context: Request, events: AsyncGenerator[Told, None], target: Resource[Any]
-) -> AsyncGenerator[tuple[Told, Any], None]:
+    context: Request, events: AsyncGenerator[FeedEvent, None], target: Resource[Any]
+) -> AsyncGenerator[tuple[FeedEvent, Any], None]:
     """Give events with their rows, but for those whose rows retention has deleted meanwhile."""
     async with aclosing(events):
         async for told in events:
@@ -86,7 +86,7 @@ async def _with_rows(
                 yield told, row
 
 
-async def _row(context: Request, told: Told, target: Resource[Any]) -> Any:  # noqa: ANN401
+async def _row(context: Request, told: FeedEvent, target: Resource[Any]) -> Any:  # noqa: ANN401
     """Return the row that an event is about, None where there is none any more; wait while the database is away."""
     while True:
         context.renew()
