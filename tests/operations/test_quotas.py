@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dspex.operations.resources.access import Actor
 from dspex.operations.resources.datasets import CreateDataset
 from dspex.operations.resources.retention import Retention
 from dspex.operations.resources.tenants import ConfigureWorkspace, CreateWorkspace
-from dspex.operations.resources.usage import WORKSPACE_USAGE, usage_id
+from dspex.operations.resources.usage import WORKSPACE_USAGE, size_of, sizes_of, usage_id
 from dspex.operations.storage import Database, migrate
 from dspex.settings import Settings
 from dspex.testing import FakeClock
@@ -213,3 +214,18 @@ def test_what_a_database_holds_is_counted_when_it_is_brought_up_to_date(tmp_path
     finish(fill())
     before = finish(age())
     finish(look(before))
+
+
+def test_values_counted_at_once_count_as_much_as_each_by_itself() -> None:
+    values = [{"a": [1, "\u00e9"]}, None, "x" * 1000, {}, [1.5, None], "", False]
+    assert sizes_of(values) == sum(map(size_of, values)) > 1000
+    assert sizes_of([]) == sizes_of([None, None]) == 0
+
+
+def test_what_only_the_slower_encoder_stores_counts_too() -> None:
+    for value in ({"n": 10**30}, {"q": "\ud800"}):
+        text = json.dumps(value, separators=(",", ":"))
+        assert size_of(value) == len(text)
+        assert sizes_of([value, "four"]) == len(text) + 6
+    assert size_of({"q": object()}) == 0
+    assert sizes_of([float, "four"]) == 6

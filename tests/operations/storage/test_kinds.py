@@ -18,6 +18,7 @@ from dspex.operations.resources import DOMAIN, Insert, Query, Resource, Update
 from dspex.operations.resources.resource import _COMPARISONS, AttributeKind, Embedding, Probability, Row
 from dspex.operations.storage import SQLStore, ensure_tables, migrate
 from dspex.operations.storage.kinds import STORED_KINDS
+from dspex.operations.storage.values import moment_text
 from dspex.settings import Settings
 from dspex.surfaces.api.graphql.types import _SCALARS
 from dspex.surfaces.api.rest.openapi import _SCHEMAS
@@ -141,3 +142,26 @@ def test_a_bad_write_fails_alone(on_each_database: Settings, act: str, at: int) 
             assert sorted(str(each.text) for each in rows) == ["after", "good 0", "good 1"]
 
     finish(work())
+
+
+class _Autumn(tzinfo):
+    """A zone whose clocks were turned back: its times between two and three are there twice, and equal."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta:
+        return timedelta(hours=2 - (dt.fold if dt else 0))
+
+    def dst(self, dt: datetime | None) -> timedelta | None:
+        return None
+
+
+def test_the_text_of_a_time_is_that_of_its_moment_though_another_equals_it() -> None:
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=_Autumn())
+    second = first.replace(fold=1)
+    assert first == second
+    assert [moment_text(time) for time in (first, second, first)] == [
+        "2026-10-25 00:30:00.000000",
+        "2026-10-25 01:30:00.000000",
+        "2026-10-25 00:30:00.000000",
+    ]
+    with pytest.raises(ValueError, match="without a zone"):
+        moment_text(first.replace(tzinfo=None))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dspex.errors import FieldError, InvalidError, SignatureError
 from dspex.language.signatures.alternatives import can_be_picked
@@ -59,12 +59,16 @@ def _states_of(pattern: str) -> int:
         return 10 * len(pattern)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkAmount:
+class WorkAmount(NamedTuple):
     """The number of values to check, and the estimated time in microseconds."""
 
     values: int
     microseconds: int
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether checking may hold an event loop for so long."""
+        return self.microseconds <= QUICK_MICROSECONDS
 
 
 def amount_of(values: Mapping[str, Any], efforts: Mapping[str, Effort]) -> WorkAmount:

@@ -27,8 +27,8 @@ class Validator:
     """
 
     __slots__ = (
-        "_cancellable", "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes", "_serializer",
-        "compilations", "what",
+        "_amount_of", "_cancellable", "_checks", "_compiling", "_core", "_efforts", "_fields", "_has_classes",
+        "_serializer", "compilations", "what",
     )  # fmt: skip
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
@@ -41,6 +41,7 @@ class Validator:
         self._compiling = threading.Lock()
         self._core: CoreSchema | None = None
         self._efforts: dict[str, Effort] | None = None
+        self._amount_of: Callable[[Mapping[str, Any]], WorkAmount] | None = None
         self._has_classes: bool | None = None
         self._serializer: SchemaSerializer | None = None
 
@@ -102,18 +103,21 @@ class Validator:
 
     def amount(self, values: Mapping[str, Any]) -> "WorkAmount":
         """Return the estimated cost of checking `values`."""
-        from dspex.language.signatures.effort import amount_of
-
-        return amount_of(values, self._field_efforts())
+        if self._amount_of is None:
+            self._amount_of = self._amounts()
+        return self._amount_of(values)
 
     def is_quick(self, amount: "WorkAmount") -> bool:
         """Whether `__call__` takes at most a few milliseconds for `amount`, with compilation."""
-        from dspex.language.signatures.effort import QUICK_MICROSECONDS
+        if not amount.is_quick:
+            return False
+        return "coerce" in self._checks or sum(part.parts for part in self._field_efforts().values()) <= _FEW_TYPES
 
-        is_compiled = (
-            "coerce" in self._checks or sum(part.parts for part in self._field_efforts().values()) <= _FEW_TYPES
-        )
-        return is_compiled and amount.microseconds <= QUICK_MICROSECONDS
+    def _amounts(self) -> "Callable[[Mapping[str, Any]], WorkAmount]":
+        from dspex.language.signatures.effort import amount_of
+
+        efforts = self._field_efforts()
+        return lambda values: amount_of(values, efforts)
 
     def _field_efforts(self) -> "dict[str, Effort]":
         from dspex.language.signatures.effort import efforts_of

@@ -15,7 +15,7 @@ from dspex.operations.resources.ports import Change, Insert, Store
 from dspex.operations.resources.quotas import Quotas
 from dspex.operations.resources.resource import Resource
 from dspex.operations.resources.trail import AuditEntry
-from dspex.operations.resources.usage import size_of
+from dspex.operations.resources.usage import size_of, sizes_of
 
 LONGEST: Final = 16 * 1024
 _LONG: Final = frozenset({"json", "embedding"})
@@ -101,7 +101,7 @@ class AuditedStore(StoreWrapper):
         for change in changes:
             if isinstance(change, Insert) and (resource := self._store.resource_of(change.entity)).is_counted:
                 long = (getattr(change.entity, part.name) for part in resource.attributes if part.kind in _LONG)
-                sizes[change.entity.workspace] += sum(map(size_of, long))
+                sizes[change.entity.workspace] += sizes_of(long)
         return sizes
 
     def _check(self, row: object) -> None:

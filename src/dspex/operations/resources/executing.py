@@ -5,6 +5,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -40,7 +41,7 @@ from dspex.operations.resources.recording import LONG, ExecuteOptions, Recorder,
 from dspex.operations.resources.remembering import ProgramCache
 from dspex.operations.resources.running import Run, Runs, inside, parent
 from dspex.operations.resources.stages import Stages
-from dspex.operations.resources.usage import size_of
+from dspex.operations.resources.usage import sizes_of
 from dspex.telemetry import Event, Observer
 
 _log = logging.getLogger("dspex.executions")
@@ -50,6 +51,9 @@ _POLL_SECONDS = 0.1
 ContextProvider = Callable[[str, RunContext], Awaitable[RunContext]]
 """Returns the context for a run in a workspace, derived from the context of this process."""
 _RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+_long_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*LONG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +187,9 @@ class Executor:
             return
         change = changes[0]
         if isinstance(change, Insert):
-            size = sum(size_of(getattr(change.entity, name)) for name in LONG)
-            self.quotas.charge(workspace, executions=1, size=size)
+            self.quotas.charge(workspace, executions=1, size=sizes_of(_long_of(change.entity)))
         else:
-            self.quotas.charge(workspace, size=sum(size_of(change.values.get(name)) for name in LONG))
+            self.quotas.charge(workspace, size=sizes_of(map(change.values.get, LONG)))
 
     async def cancel(self, record: ExecutionRecord, *, actor: str) -> None:
         """Record an execution as cancelled and stop it: here at once, in another process within a second.

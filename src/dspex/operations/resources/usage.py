@@ -1,5 +1,7 @@
 """Usage counters of workspaces, so that checking a quota does not scan rows."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -44,5 +46,25 @@ def size_of(value: Any) -> int:  # noqa: ANN401  # any JSON value
         return 0
     try:
         return len(_encode(value))
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, a number of more than 64 bits: stored, too
+        return _length(value)
+    except (TypeError, ValueError, RecursionError):
+        return 0
+
+
+def sizes_of(values: Iterable[Any]) -> int:
+    """Return how many bytes values take together, each as JSON of its own: they are encoded at once."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return 0
+    try:
+        return len(_encode(present)) - len(present) - 1  # without the list's brackets and commas
     except (TypeError, ValueError, OverflowError, RecursionError):
+        return sum(map(size_of, present))
+
+
+def _length(value: object) -> int:
+    try:
+        return len(json.dumps(value, separators=(",", ":"), allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
         return 0

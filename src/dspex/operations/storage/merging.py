@@ -1,7 +1,7 @@
 """Changes of many callers, merged as far as the order of each of them allows."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from dspex.operations.resources.ports import Insert, Update
@@ -9,6 +9,9 @@ from dspex.operations.storage.grouping import Step, Write
 from dspex.operations.storage.statements import Statements
 
 COUNT = "#"  # how many updates one row represents; increments are named "+attribute", expected values "=attribute"
+
+_Place = tuple[str, UUID]
+_UNTOUCHED: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +42,34 @@ class Merging:
         self.writes: list[Write] = []
         self.inserts: dict[Statements[Any], list[Any]] = {}
         self.updates: dict[Shape, dict[UUID, dict[str, Any]]] = {}
-        self._touched: dict[tuple[str, UUID], Shape | None] = {}
+        self._touched: dict[_Place, Shape | None] = {}
 
     def takes(self, steps: Write) -> bool:
         """Add a write if it is compatible with the group, and return whether it was added; otherwise add nothing."""
-        planned = dict(self._touched)
+        planned: dict[_Place, Shape | None] = {}
+        shapes = []
         for step in steps:
             try:
                 place, shape = _place(step)
+                before = planned[place] if place in planned else self._touched.get(place, _UNTOUCHED)
             except TypeError:  # a value that cannot be hashed, in a place where only some can be
                 return False
-            if place in planned and (shape is None or not shape.is_repeatable or planned[place] != shape):
+            if before is not _UNTOUCHED and (shape is None or not shape.is_repeatable or before != shape):
                 return False
             planned[place] = shape
-        for step in steps:
-            self._take(step)
-        self._touched = planned
+            shapes.append(shape)
+        for step, shape in zip(steps, shapes, strict=True):
+            self._take(step, shape)
+        self._touched.update(planned)
         self.writes.append(steps)
         return True
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step, shape: Shape | None) -> None:
         change = step.change
         if isinstance(change, Insert):
             self.inserts.setdefault(step.statements, []).append(change.entity)
             return
-        shape = _shape(step.statements, change)
+        shape = shape or _shape(step.statements, change)
         row = self.updates.setdefault(shape, {}).setdefault(change.id, {"id": change.id, COUNT: 0})
         row |= change.values
         row[COUNT] += 1
@@ -72,7 +78,7 @@ class Merging:
             row["+" + name] = row.get("+" + name, 0) + number
 
 
-def _place(step: Step) -> tuple[tuple[str, UUID], Shape | None]:
+def _place(step: Step) -> tuple[_Place, Shape | None]:
     change = step.change
     if isinstance(change, Insert):
         return (step.statements.table, change.entity.id), None

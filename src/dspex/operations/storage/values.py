@@ -53,7 +53,12 @@ def moment(value: datetime) -> datetime:
 
 def moment_text(value: datetime) -> str:
     """Return the text of a time, whose order is that of times."""
-    return moment(value).isoformat(" ", "microseconds")[:26]
+    return _text_of_moment(moment(value))
+
+
+@lru_cache(maxsize=1024)  # the rows of one change share their times; only those in UTC come here: equal ones are one
+def _text_of_moment(value: datetime) -> str:
+    return value.isoformat(" ", "microseconds")[:26]
 
 
 @lru_cache(maxsize=4096)  # rows of one page share many of their times and references

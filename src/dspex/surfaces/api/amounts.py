@@ -20,7 +20,7 @@ def check_values(body: bytes) -> None:
         InvalidError: it holds more; the message says how many it may.
     """
     most = FIXED + len(body) // BYTES_EACH
-    if _marks(body) <= most:  # marks within texts count too: what is still few is few
+    if len(body) <= most or _marks(body) <= most:  # marks within texts count too: what is still few is few
         return
     if _marks_outside_texts(body) > most:
         raise InvalidError(

@@ -115,9 +115,10 @@ class Gate:
 
     def _check_origin(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if host_name(host) is None:
-            raise _Answer(400, f"{host!r} is not a host: send a name or address, with or without a port", code="host")
         if not self._config.serves(host):
+            if host_name(host) is None:
+                said = f"{host!r} is not a host: send a name or address, with or without a port"
+                raise _Answer(400, said, code="host")
             raise _Answer(
                 400,
                 f"the host {host!r} is not served here; --allow-host and DSPEX_ALLOWED_HOSTS add names",
