@@ -35,6 +35,18 @@ def test_a_program_has_a_name_by_which_it_can_be_called(tmp_path: Path, name: st
     finish(work())
 
 
+def test_an_unknown_field_of_an_execution_names_the_one_that_may_be_meant(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, ServerConfig()) as server:
+            await server.give_program("n")
+            body = {"inputs": {"q": "?"}, "timeuot": 5}
+            error = (await server.ask("POST", "/v1/programs/n/execute", body=body)).json["error"]
+            assert error["message"] == "timeuot: there is no such field. Did you mean 'timeout'?"
+            assert error["fields"][0]["value"] == "5"
+
+    finish(work())
+
+
 def test_values_of_a_configuration_are_checked_when_it_is_given(tmp_path: Path) -> None:
     wrong = {"temperature": "hot", "max_tokens": -5, "top_p": 2, "stop": [1], "seed": 0.5, "demos": 7, "model": 3}
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -62,14 +62,23 @@ def input_from(given: type[T], body: bytes) -> T:
     if not isinstance(value, dict):
         raise InvalidError("the body has to be a JSON object", http_status=400)
     names = [part.name for part in dataclasses.fields(given)]  # type: ignore[arg-type]  # inputs are dataclasses
-    if unknown := value.keys() - set(names):
-        name = min(unknown)
-        known = f"one of: {', '.join(names)}"
-        raise invalid(name, value[name], f"there is no such field.{suggest(name, names)}", known)
+    refuse_unknown(value, names)
     try:
         return msgspec.convert(value, given)
     except msgspec.ValidationError as error:
         raise from_msgspec(error) from error
+
+
+def refuse_unknown(value: object, names: Sequence[str]) -> None:
+    """Raise where a JSON object has a field beside those of `names`.
+
+    Raises:
+        InvalidError: it does; the field that may be meant is told.
+    """
+    if isinstance(value, Mapping) and (unknown := value.keys() - set(names)):
+        name = min(unknown)
+        known = f"one of: {', '.join(names)}"
+        raise invalid(name, value[name], f"there is no such field.{suggest(name, names)}", known)
 
 
 def from_msgspec(error: msgspec.ValidationError) -> InvalidError:

@@ -16,7 +16,7 @@ from dspex.operations.resources.finding import cursor_of, id_from
 from dspex.operations.resources.inputs import RetryExecution
 from dspex.surfaces.api.amounts import check_values
 from dspex.surfaces.api.answers import read_body, send_json
-from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of
+from dspex.surfaces.api.decoding import decoded, from_msgspec, input_from, page_of, refuse_unknown
 from dspex.surfaces.api.gate import Metrics, ServerConfig, actor_of
 from dspex.surfaces.api.presence import Presence, watched
 
@@ -103,6 +103,7 @@ def _execute(desk: Desk) -> Handler:
         try:
             given: ExecuteBody = decoder.decode(body)
         except msgspec.ValidationError as error:
+            refuse_unknown(decoded(body), ExecuteBody.__struct_fields__)
             raise from_msgspec(error) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded(body)
