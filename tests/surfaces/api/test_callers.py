@@ -42,7 +42,7 @@ def test_an_operation_on_an_open_websocket_needs_a_key_that_holds_still(tmp_path
             assert (await socket.message())["payload"]["data"]["executeProgram"]["status"] == "COMPLETED"
             await server.perform("revoke_api_key", RevokeApiKey(name="k"))
             # Past the second for which a key is remembered, and before anybody has looked again by itself.
-            server.services.keys._seen.clear()
+            server.services.keys._cache.clear()
             for number, query in enumerate((EXECUTE % "", MAKE_KEY)):
                 socket.send(id=f"after {number}", type="subscribe", payload={"query": query})
             while (event := await socket.event())["type"] == "websocket.send":
@@ -88,7 +88,7 @@ def test_a_stream_tells_nothing_under_a_key_that_allows_something_else_now(tmp_p
             database = server.services.data
             async with database.writing() as connection:
                 await connection.exec_driver_sql("UPDATE api_keys SET scopes = '[\"execute\"]'")
-            server.services.keys._seen.clear()
+            server.services.keys._cache.clear()
             await server.ask("GET", "/healthz")
             operations = server.services.operations
             await operations.execute_record(await operations.program(name="n"), {"q": "?"})
