@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.resources import files
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +28,6 @@ from dspex.surfaces.api.presence import Presence
 from dspex.surfaces.api.rest import Desk, routes, state_routes
 from dspex.surfaces.api.rest.routes import Endpoint
 
-_MADE: Final = 5000  # objects, after which the collector looks at them; Python's own 700 are those of a few requests
 Open = Callable[[], AbstractAsyncContextManager[Services]]
 
 
@@ -62,17 +60,11 @@ def application(
 
 @contextmanager
 def _lasting() -> Iterator[None]:
-    """Keep the collector from looking through what is there now, again and again: it lasts, and requests would wait.
-
-    It also looks less often at what requests make: they leave no cycles behind, and it found nothing each time.
-    """
-    before = gc.get_threshold()
+    """Keep the collector from looking through what is there now, again and again: it lasts, and requests would wait."""
     gc.freeze()
-    gc.set_threshold(_MADE, *before[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
         gc.unfreeze()
 
 
