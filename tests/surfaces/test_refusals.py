@@ -32,8 +32,9 @@ def said(folder: Path, *arguments: str, **variables: str) -> str:
 
 @pytest.mark.parametrize("start", STARTS, ids=lambda start: start[0])
 def test_what_only_opening_shows_is_one_line(tmp_path: Path, start: tuple[str, ...]) -> None:
-    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged").mkdir(mode=0o700)
     (tmp_path / "damaged" / "dspex.sqlite3").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "damaged" / "dspex.sqlite3").chmod(0o600)
     assert "set OPENAI_API_KEY" in said(tmp_path, *start, DSPEX_MODEL="openai/gpt-4o", OPENAI_API_KEY="")
     assert "is damaged" in said(tmp_path, *start, DSPEX_STATE_DIR="damaged")
     gone = said(tmp_path, *start, DSPEX_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")

@@ -85,7 +85,13 @@ async def stay(name: str) -> str:
 
 
 @pytest.mark.parametrize("isolation", ["inline", "process"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.slow),
+    ],
+)
 def test_a_program_that_swallows_its_cancellation_does_not_keep_a_server_from_stopping(
     tmp_path: Path, number: signal.Signals, isolation: str
 ) -> None:

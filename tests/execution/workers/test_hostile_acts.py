@@ -21,7 +21,8 @@ PATIENCE = 30.0  # seconds for one call after a hostile one, on a loaded machine
 GROWTH_KIB = 300 * 1024
 
 
-def test_no_act_of_a_worker_harms_more_than_its_own_calls():
+@pytest.mark.parametrize("every", [pytest.param(6, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)])
+def test_no_act_of_a_worker_harms_more_than_its_own_calls(every: int) -> None:
     async def main():
         before = open_resources()
         spec = WorkerSpec(
@@ -42,7 +43,7 @@ def test_no_act_of_a_worker_harms_more_than_its_own_calls():
         )
         slow = {}
         async with asyncio.timeout(280), Pool(config, spec) as pool:
-            for name in hostile_host.ACTS:
+            for name in list(hostile_host.ACTS)[::every]:
                 began = time.monotonic()
                 outcome = await act(pool, name)
                 json.dumps(outcome) if not isinstance(outcome, DspexError) else outcome.to_dict()

@@ -473,7 +473,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=PIECES, then=st.sampled_from(["answer", "hang", "die"]))
 def test_whatever_a_worker_sends_every_call_ends_typed_and_nothing_leaks(pieces, then):
     async def main():

@@ -15,7 +15,7 @@ from dspex.language.signatures.cancellable import CancellableRun
 from dspex.language.signatures.limits import LIMITS
 from dspex.language.signatures.patterns import engine_pattern
 
-QUICK_MICROSECONDS = 1.0  # of CPU; the attacks took between 5 seconds and for ever
+QUICK_SECONDS = 2.5  # of CPU; the attacks took between 5 seconds and for ever
 
 
 def seconds(function: Any, *args: Any) -> float:
@@ -119,7 +119,7 @@ def test_every_pattern_is_matched_in_linear_time_or_refused(pattern: str, text: 
 def test_a_declaration_beyond_a_limit_is_refused_quickly_by_the_name_of_the_limit(text: str, limit: str) -> None:
     started = time.thread_time()
     error = refusal(text)
-    assert time.thread_time() - started < QUICK_MICROSECONDS
+    assert time.thread_time() - started < QUICK_SECONDS
     assert error.context["limit"] == limit
     assert f"{LIMITS[limit].most}" in error.message
     assert len(error.message) < 1000
@@ -145,7 +145,7 @@ def test_the_largest_declarations_are_read_and_compiled_quickly(text: str) -> No
         with pytest.raises(InvalidError):
             signature.validate_inputs({"unknown": 1})
 
-    assert seconds(declare) < 2 * QUICK_MICROSECONDS
+    assert seconds(declare) < 2 * QUICK_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_other_recursive_unions_take_linear_time(type_: str, wrap: Any, last: An
         except InvalidError as error:
             assert len(error.fields) <= 100  # noqa: PT017
 
-    assert seconds(validate) < QUICK_MICROSECONDS
+    assert seconds(validate) < QUICK_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_many_wrong_items_are_told_quickly_and_up_to_a_limit(type_: str, value: 
             assert 1 <= len(error.fields) <= 100  # noqa: PT017
             assert len(error.message) < 50_000  # noqa: PT017
 
-    assert seconds(validate) < 2 * QUICK_MICROSECONDS
+    assert seconds(validate) < 2 * QUICK_SECONDS
 
 
 def test_an_error_tells_how_many_more_there_are() -> None:
@@ -242,8 +242,8 @@ def test_a_long_unknown_name_is_shortened_and_nothing_is_close_to_it() -> None:
     with pytest.raises(InvalidError) as raised:
         Signature("question -> y").validate_inputs({"question": "", "a" * 400_000: 1})
     assert len(raised.value.message) < 500
-    assert seconds(suggest, "a" * 400_000, ["a" * 399_999]) < QUICK_MICROSECONDS
-    assert seconds(suggest, "a" * 90, ["b" * 90 for _ in range(100_000)]) < QUICK_MICROSECONDS
+    assert seconds(suggest, "a" * 400_000, ["a" * 399_999]) < QUICK_SECONDS
+    assert seconds(suggest, "a" * 90, ["b" * 90 for _ in range(100_000)]) < QUICK_SECONDS
 
 
 def test_a_union_of_objects_is_told_apart_by_the_names_that_a_value_has() -> None:
