@@ -140,11 +140,11 @@ async def bare_wire(calls):
         async with Pool(PoolConfig(name="bare"), spec) as pool:
             caller, args = Echo(), {"handle": "h", "inputs": {"question": "?"}}
             for _ in range(200):
-                await pool.call("ask", args, caller=caller)
+                await pool.call("ask", args, handler=caller)
             pid = pool.stats().workers[0].pid
             parent, child = cpu(), cpu(pid)
             for _ in range(calls):
-                await pool.call("ask", args, caller=caller)
+                await pool.call("ask", args, handler=caller)
             return round((cpu() - parent + cpu(pid) - child) / calls * 1e6)
 
 
