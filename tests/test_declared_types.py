@@ -191,13 +191,19 @@ def model() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A code root with every type in it."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A code root with every type in it.
+
+    Its modules are forgotten afterwards: pytest builds this fixture again, in a new folder, where
+    another process hands tests of this file back.
+    """
     root = tmp_path_factory.mktemp("code")
     shutil.copy(declared_types.__file__, root / "declared_types.py")
     (root / "types_app.py").write_text(APP)
     (root / "dspy_types_app.py").write_text(f"OMITTED = {OMITTED!r}\n{DSPY_APP}")
-    return root
+    yield root
+    for name in ("declared_types", "types_app", "dspy_types_app"):
+        sys.modules.pop(name, None)
 
 
 def in_process(row: DeclaredType, adapter: str) -> Any:
